@@ -1,0 +1,1 @@
+"""Who is calling, and what was granted: the authorization server."""

@@ -1,0 +1,80 @@
+"""What happened, as frozen values. Audit, metrics and log are made from these; rules and doors only emit them.
+
+No event holds a token, code, cookie, query string, body or the name of a person.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """An access token was issued."""
+
+    grant_type: str
+    client_id: str
+    subject: str
+    grant_id: str | None
+    token_id: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofChecked:
+    """A DPoP proof was looked at. outcome is 'accepted', 'nonce', 'replayed' or 'refused'."""
+
+    outcome: str
+    client_id: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A person tried to sign in. outcome is 'accepted', 'refused' or 'limited'."""
+
+    outcome: str
+    subject: str | None
+    client_id: str | None
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentGiven:
+    """A person answered the consent page. outcome is 'allowed' or 'denied'."""
+
+    outcome: str
+    subject: str
+    client_id: str
+    scope: tuple[str, ...]
+    grant_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request to the authorization server was refused with an OAuth error."""
+
+    endpoint: str
+    code: str
+    client_id: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRevoked:
+    """A grant ended before its time. reason is 'code-replayed', 'revoked' or 'client'."""
+
+    grant_id: str
+    client_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanged:
+    """A server key changed state: 'announced', 'active', 'retired' or 'removed'."""
+
+    kid: str
+    state: str
+
+
+Event = TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged
+Emit = Callable[[Event], None]

@@ -1,0 +1,107 @@
+"""Clients: what is registered about an application, and the security profiles as one table (RFC 7591)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class AuthenticationMethod(StrEnum):
+    """token_endpoint_auth_method (RFC 7591 2, RFC 8705 2, OpenID Connect Core 9)."""
+
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    TLS_CLIENT_AUTH = "tls_client_auth"
+    SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
+    CLIENT_SECRET_BASIC = "client_secret_basic"
+    NONE = "none"
+
+
+class GrantType(StrEnum):
+    """grant_type (RFC 6749)."""
+
+    AUTHORIZATION_CODE = "authorization_code"
+    REFRESH_TOKEN = "refresh_token"
+    CLIENT_CREDENTIALS = "client_credentials"
+
+
+class BindingKind(StrEnum):
+    """How a token is bound to its holder's key."""
+
+    DPOP = "dpop"  # RFC 9449: cnf.jkt
+    MTLS = "mtls"  # RFC 8705 3: cnf.x5t#S256
+
+
+class ProfileName(StrEnum):
+    """Security profiles; a deployment switches on what it needs, fapi2 alone by default."""
+
+    FAPI2 = "fapi2"
+    SMART_ASYMMETRIC = "smart-asymmetric"
+    SMART_SYMMETRIC = "smart-symmetric"
+    SMART_PUBLIC = "smart-public"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One column of the conformance table: what a client of this profile must do."""
+
+    name: ProfileName
+    authentication_methods: frozenset[AuthenticationMethod]
+    signing_algorithms: frozenset[str]
+    pushed_requests_required: bool
+    sender_constrained_required: bool
+    token_url_audience_allowed: bool
+
+
+_FAPI_ALGORITHMS = frozenset({"PS256", "ES256", "EdDSA", "Ed25519"})
+_KEYS = frozenset(
+    {
+        AuthenticationMethod.PRIVATE_KEY_JWT,
+        AuthenticationMethod.TLS_CLIENT_AUTH,
+        AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
+    }
+)
+
+PROFILES: Mapping[ProfileName, Profile] = {
+    ProfileName.FAPI2: Profile(
+        name=ProfileName.FAPI2,
+        authentication_methods=_KEYS,
+        signing_algorithms=_FAPI_ALGORITHMS,
+        pushed_requests_required=True,
+        sender_constrained_required=True,
+        token_url_audience_allowed=False,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSubject:
+    """The one expected subject of a tls_client_auth client (RFC 8705 2.1.2): kind and value."""
+
+    kind: str  # subject_dn | san_dns | san_uri | san_ip | san_email
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A registered and approved client. Being a Client does not mean being authenticated; see AuthenticatedClient."""
+
+    client_id: str
+    name: str
+    authentication_method: AuthenticationMethod
+    scope: tuple[str, ...]  # the scope strings that it may ask for, byte for byte
+    grant_types: frozenset[GrantType]
+    redirect_uris: tuple[str, ...] = ()
+    jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
+    certificate_subject: CertificateSubject | None = None
+    binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
+    profile: ProfileName = ProfileName.FAPI2
+    claims: Mapping[str, object] = field(default_factory=dict)  # fixed claims of its own tokens, e.g. organisation
+    policy_url: str | None = None
+    contact: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedClient:
+    """A client that proved who it is in this request. Only endpoints.client_authentication makes one."""
+
+    client: Client
+    certificate_thumbprint: str | None  # x5t#S256 of the certificate of this connection, where one was given

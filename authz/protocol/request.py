@@ -1,0 +1,103 @@
+"""HttpRequest and Answer: the one strict reading of an HTTP request, and what goes back. No I/O here.
+
+Whoever listens (aiohttp's server today, a protocol of our own on the hot path) builds an HttpRequest once
+through `authz.http`; every door takes it and gives an Answer; nobody else looks at raw bytes again.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class RequestError(Exception):
+    """A request that has no single reading, or is larger than a limit: refused before any door sees it."""
+
+    def __init__(self, status: int, description: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.description = description
+
+
+class Body(Protocol):
+    """The request's body: read whole up to a limit, or streamed once."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises RequestError(413) when it is longer than limit_bytes."""
+        ...
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """The body chunk by chunk, with back-pressure to the sender."""
+        ...
+
+
+class EmptyBody:
+    """A body of no bytes."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """b''."""
+        return b""
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """No chunk."""
+        for chunk in ():
+            yield chunk
+
+
+class BytesBody:
+    """A body that is already in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The content. Raises RequestError(413) when it is longer than limit_bytes."""
+        if len(self._content) > limit_bytes:
+            raise RequestError(413, f"the body is longer than {limit_bytes} bytes")
+        return self._content
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The content as one chunk."""
+        yield self._content
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request, read once. Only `authz.http` makes one outside tests.
+
+    method   as received, upper case
+    path     raw path as received: ASCII, begins with '/', percent-encoding untouched
+    query    raw query without '?', '' when absent
+    url      public URL that was called, without query: configured origin of the listener + path (RFC 9449 4.3 htu)
+    origin   configured public origin of the listener, e.g. 'https://fhir.hospital.example'
+    headers  names in lower case, each once; a header that was sent twice is refused unless it is a list header
+    certificate  DER of the client certificate of this connection, or from a trusted proxy's header; None without
+    chain    DER of further certificates that the client sent, leaf excluded
+    peer     address of the caller as text, behind trusted proxies the one they vouch for
+    """
+
+    method: str
+    path: str
+    query: str
+    url: str
+    origin: str
+    headers: Mapping[str, str]
+    peer: str
+    certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    body: Body = field(default_factory=EmptyBody)
+
+
+AnswerBody = bytes | AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: status, headers in order, body whole or streamed."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: AnswerBody = b""
+
+    def with_headers(self, more: Iterable[tuple[str, str]]) -> "Answer":
+        """The same answer with further headers behind its own."""
+        return Answer(self.status, (*self.headers, *more), self.body)

@@ -1,0 +1,164 @@
+"""Grant → claims → Caller: what was granted, the access token that says so, and the caller read back from it.
+
+RFC 9068 (JWT access tokens), RFC 7800 (cnf), SMART App Launch 2.2 (launch context).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from authz.protocol.clients import BindingKind
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The key that a token is bound to: cnf.jkt (RFC 9449 6) or cnf.x5t#S256 (RFC 8705 3.1)."""
+
+    kind: BindingKind
+    thumbprint: str  # base64url SHA-256
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a person, or a client for itself, was granted. Stored; tokens are made from it.
+
+    scope     scope strings as asked and granted, byte for byte, in the order asked
+    audience  resource identifiers that its tokens are for (RFC 8707)
+    context   launch context of the token response and the token: patient, encounter … (SMART App Launch 2.2)
+    claims    claims of the person that tokens carry: fhirUser, roles, organisation …
+    """
+
+    grant_id: str
+    client_id: str
+    subject: str
+    scope: tuple[str, ...]
+    audience: tuple[str, ...]
+    context: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, object] = field(default_factory=dict)
+    authenticated_at: int | None = None  # seconds since 1970; None without a person
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls the gateway: a valid token whose key the caller holds. Only caller_of() makes one.
+
+    claims is the whole token, for policies; nothing in it was said by the caller.
+    """
+
+    issuer: str
+    subject: str
+    client_id: str
+    scope: tuple[str, ...]
+    audience: tuple[str, ...]
+    binding: Binding
+    token_id: str
+    grant_id: str | None
+    issued_at: int
+    expires_at: int
+    claims: Mapping[str, object]
+
+
+def access_token_claims(
+    grant: Grant,
+    *,
+    issuer: str,
+    token_id: str,
+    binding: Binding,
+    now: int,
+    lifetime_seconds: int,
+    scope: tuple[str, ...] | None = None,
+) -> dict[str, object]:
+    """The claims of an access token (RFC 9068 2.2) for grant, bound to binding.
+
+    scope narrows the grant's own (RFC 6749 6); None keeps it. The grant's id is carried as 'grant_id', so
+    that the gateway can see a revoked grant without asking anybody.
+    """
+    member = "jkt" if binding.kind is BindingKind.DPOP else "x5t#S256"
+    claims: dict[str, object] = dict(grant.claims)
+    claims.update(grant.context)
+    claims.update(
+        {
+            "iss": issuer,
+            "sub": grant.subject,
+            "aud": list(grant.audience) if len(grant.audience) != 1 else grant.audience[0],
+            "client_id": grant.client_id,
+            "iat": now,
+            "exp": now + lifetime_seconds,
+            "jti": token_id,
+            "scope": " ".join(grant.scope if scope is None else scope),
+            "cnf": {member: binding.thumbprint},
+            "grant_id": grant.grant_id,
+        }
+    )
+    if grant.authenticated_at is not None:
+        claims["auth_time"] = grant.authenticated_at
+    if grant.acr is not None:
+        claims["acr"] = grant.acr
+    if grant.amr:
+        claims["amr"] = list(grant.amr)
+    return claims
+
+
+class TokenError(Exception):
+    """The claims are not those of an access token of ours. The text is for the caller's developer."""
+
+
+def caller_of(claims: Mapping[str, object], *, issuer: str) -> Caller:
+    """Read the caller back from the verified claims of an access token (RFC 9068 4).
+
+    Checks types, presence and issuer only: signature, time, audience and revocation are checked by
+    resource_server. Raises TokenError naming the claim that is missing or of a wrong type.
+    """
+    if claims.get("iss") != issuer:
+        raise TokenError("iss of the access token is not this issuer")
+    audience = claims.get("aud")
+    audiences = (audience,) if isinstance(audience, str) else audience
+    if not isinstance(audiences, list | tuple) or not audiences:
+        raise TokenError("aud of the access token is missing")
+    if not all(isinstance(a, str) for a in audiences):
+        raise TokenError("aud of the access token must be strings")
+    scope = claims.get("scope", "")
+    if not isinstance(scope, str):
+        raise TokenError("scope of the access token must be a string")
+    grant_id = claims.get("grant_id")
+    if grant_id is not None and not isinstance(grant_id, str):
+        raise TokenError("grant_id of the access token must be a string")
+    return Caller(
+        issuer=issuer,
+        subject=_text(claims, "sub"),
+        client_id=_text(claims, "client_id"),
+        scope=tuple(scope.split(" ")) if scope else (),
+        audience=tuple(audiences),
+        binding=_binding(claims.get("cnf")),
+        token_id=_text(claims, "jti"),
+        grant_id=grant_id,
+        issued_at=_seconds(claims, "iat"),
+        expires_at=_seconds(claims, "exp"),
+        claims=claims,
+    )
+
+
+def _text(claims: Mapping[str, object], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise TokenError(f"{name} of the access token must be a string that is not empty")
+    return value
+
+
+def _seconds(claims: Mapping[str, object], name: str) -> int:
+    value = claims.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TokenError(f"{name} of the access token must be whole seconds")
+    return value
+
+
+def _binding(confirmation: object) -> Binding:
+    """The binding in cnf. A token without exactly one of the two is not sender-constrained: refused."""
+    if isinstance(confirmation, dict) and len(confirmation) == 1:
+        for member, kind in (("jkt", BindingKind.DPOP), ("x5t#S256", BindingKind.MTLS)):
+            thumbprint = confirmation.get(member)
+            if isinstance(thumbprint, str) and len(thumbprint) == 43:
+                return Binding(kind, thumbprint)
+    raise TokenError("cnf of the access token must hold exactly one of jkt and x5t#S256")

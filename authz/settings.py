@@ -1,0 +1,64 @@
+"""Settings of the authorization server, made by the configuration, frozen."""
+
+from dataclasses import dataclass, field
+
+from authz.protocol.clients import ProfileName
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long things live, in seconds."""
+
+    pushed_request: int = 60
+    code: int = 60
+    access_token: int = 300
+    refresh_token: int = 90 * 86400
+    browser_session: int = 3600
+    sign_in: int = 900  # how long a person may take at the pages
+    dpop_proof: int = 60  # oldest iat that is accepted without a nonce
+    dpop_nonce: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A protected resource: a mount of the gateway. identifier is its public URL (RFC 9728), the audience of tokens.
+
+    aliases are the same mount on the mutual-TLS listener.
+    """
+
+    identifier: str
+    path: str  # e.g. '/fhir/r4'
+    kind: str  # fhir-r4 | cda-rest
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A local account. password_hash is an argon2id hash; claims go into tokens (fhirUser, roles …)."""
+
+    username: str
+    subject: str
+    password_hash: str
+    name: str
+    claims: dict[str, object] = field(default_factory=dict)
+    patient: str | None = None  # FHIR id of the person's own record
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationSettings:
+    """Everything the authorization server is told."""
+
+    issuer: str  # https origin, no trailing slash
+    mtls_origin: str | None  # public origin of the mutual-TLS listener
+    resources: tuple[Protected, ...]
+    scopes_supported: tuple[str, ...] = ()
+    profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    dpop_nonce_required: bool = True
+    signing_algorithm: str = "ES256"
+    key_announced_seconds: int = 86400  # a new key is published this long before it signs
+    key_active_seconds: int = 90 * 86400
+    certificate_anchors: tuple[bytes, ...] = ()  # DER of the CAs that tls_client_auth clients chain to
+    organisation: str = "this hospital"
+    privacy_url: str | None = None
+    sign_in_attempts_per_minute: int = 10

@@ -1,0 +1,238 @@
+"""The Store: every record that must outlive a request, with one typed namespace for each single-use object.
+
+Each method is one atomic step: two callers, in two processes or on two nodes, never both win. Identifiers of
+secrets (codes, request_uri, refresh tokens, cookies) are SHA-256 digests in base64url made by the caller; a
+store never sees the secret. All times are seconds since 1970. A record whose expires_at is not later than
+`now` does not exist for any method. Every method raises StoreUnavailable when the store cannot answer:
+callers let it pass, and the outermost door answers 503.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from authz.protocol.tokens import Grant
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer. Nothing was decided; the caller fails closed."""
+
+
+class Namespace(StrEnum):
+    """Namespaces of single-use claims; a key in one never meets the same key in another."""
+
+    DPOP_PROOF = "dpop-proof"  # jkt ‖ jti
+    CLIENT_ASSERTION = "client-assertion"  # client_id ‖ jti
+    REQUEST_OBJECT = "request-object"  # client_id ‖ jti
+
+
+@dataclass(frozen=True, slots=True)
+class PushedRequest:
+    """A pushed authorization request, already validated (RFC 9126)."""
+
+    id: str
+    client_id: str
+    parameters: Mapping[str, str]
+    dpop_jkt: str | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """A pushed request on its way through the pages: sign-in, choices, consent. Bound to one browser session."""
+
+    id: str
+    request_id: str
+    client_id: str
+    parameters: Mapping[str, str]
+    dpop_jkt: str | None
+    session_id: str | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """A browser, signed in or not yet. subject is None before sign-in; signing in makes a new session."""
+
+    id: str
+    csrf_key: str
+    subject: str | None
+    authenticated_at: int | None
+    amr: tuple[str, ...]
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationCode:
+    """An authorization code and all that it is bound to (RFC 6749 4.1.2, 7636, 9449 10)."""
+
+    id: str
+    grant_id: str
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    dpop_jkt: str | None
+    nonce: str | None
+    expires_at: int
+
+
+class Redemption(StrEnum):
+    """What became of an attempt to redeem a code."""
+
+    FIRST = "first"
+    AGAIN = "again"
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemedCode:
+    """The code's record with whether this was its first use."""
+
+    code: AuthorizationCode
+    redemption: Redemption
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token; jkt is set for public clients only (RFC 9449 5)."""
+
+    id: str
+    grant_id: str
+    client_id: str
+    scope: tuple[str, ...]
+    jkt: str | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A signing key of the server, encrypted at rest. state: announced | active | retired."""
+
+    kid: str
+    algorithm: str
+    state: str
+    encrypted: bytes
+    public_jwk: Mapping[str, object]
+    created_at: int
+    activates_at: int
+    retires_at: int
+    removes_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One record of the chain: sequence, digest of the line before, and the canonical JSON."""
+
+    sequence: int
+    previous: bytes
+    digest: bytes
+    line: bytes
+
+
+class Store(Protocol):
+    """Where records rest."""
+
+    # single-use claims
+    async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
+        """True for the first caller that names this key before `until`, False for every other."""
+        ...
+
+    async def count(self, key: str, *, window_seconds: int, now: int) -> int:
+        """Add one to the counter of key in the current window and return the new value (for rate limits)."""
+        ...
+
+    # pushed requests, interactions, sessions
+    async def put_pushed_request(self, record: PushedRequest) -> None: ...
+    async def pushed_request(self, id: str, *, now: int) -> PushedRequest | None: ...
+    async def put_interaction(self, record: Interaction) -> None: ...
+    async def interaction(self, id: str, *, now: int) -> Interaction | None: ...
+    async def delete_interaction(self, id: str) -> None: ...
+    async def put_session(self, record: BrowserSession) -> None: ...
+    async def session(self, id: str, *, now: int) -> BrowserSession | None: ...
+    async def delete_session(self, id: str) -> None: ...
+
+    # grants, codes, refresh tokens
+    async def complete_authorization(
+        self, *, request_id: str, interaction_id: str, grant: Grant, code: AuthorizationCode, now: int
+    ) -> bool:
+        """In one transaction consume the pushed request and its interaction and write grant and code.
+
+        False, and nothing written, when the pushed request was consumed before or has expired (RFC 9126 4).
+        """
+        ...
+
+    async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
+        """Consume the pushed request and its interaction after a refusal. False when already consumed."""
+        ...
+
+    async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None:
+        """Mark the code as used and return it; a code used before comes back as AGAIN until its grant ends.
+
+        None when it never existed or expired unused.
+        """
+        ...
+
+    async def put_grant(self, grant: Grant, *, expires_at: int) -> None: ...
+    async def grant(self, grant_id: str, *, now: int) -> Grant | None:
+        """The live grant; None when unknown, expired or revoked."""
+        ...
+
+    async def put_refresh_token(self, record: RefreshToken) -> None: ...
+    async def refresh_token(self, id: str, *, now: int) -> RefreshToken | None:
+        """The live refresh token; None when unknown, expired, or when its grant was revoked."""
+        ...
+
+    async def revoke_grant(self, grant_id: str, *, now: int, keep_until: int) -> bool:
+        """End a grant, its refresh tokens and its access tokens. True when it was live before."""
+        ...
+
+    async def revoke_token(self, token_id: str, *, now: int, keep_until: int) -> None:
+        """End one access token, by its jti."""
+        ...
+
+    async def revocations_since(self, sequence: int) -> tuple[int, Sequence[str]]:
+        """Revoked grant ids and token ids after sequence, and the newest sequence; for caches on every node."""
+        ...
+
+    # server keys and secrets
+    async def put_key(self, key: StoredKey) -> bool:
+        """Write a key; False when one with this kid exists."""
+        ...
+
+    async def keys(self) -> Sequence[StoredKey]: ...
+    async def move_key(self, kid: str, *, from_state: str, to_state: str, now: int) -> bool:
+        """Change a key's state in one statement; False when it was not in from_state."""
+        ...
+
+    async def delete_key(self, kid: str) -> None: ...
+    async def secret(self, name: str, proposal: bytes) -> bytes:
+        """The stored secret of that name; the proposal becomes it when there is none yet. Same for all callers."""
+        ...
+
+    # audit
+    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
+        """Append to the chain in one transaction, durable when this returns."""
+        ...
+
+    async def last_audit(self) -> AuditLine | None: ...
+    async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]: ...
+
+    # housekeeping
+    async def remove_expired(self, *, now: int, at_most: int) -> int:
+        """Delete at most `at_most` expired rows over all tables; the number deleted."""
+        ...
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable unless the store can be read and written (for /readyz)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Which store, and where."""
+
+    kind: str = "sqlite"
+    path: str = "state/securus.db"
+    options: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The process: what may pass, and in which shape."""

@@ -1,0 +1,1 @@
+"""The demonstration: sample upstreams, sample people, one full flow."""

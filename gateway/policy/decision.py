@@ -1,0 +1,73 @@
+"""Permit, Deny, Nothing: the three answers to a request, and the verdict on one resource."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.outcome import Reason
+
+Resource = Mapping[str, Any]  # a parsed FHIR resource
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a decision may depend on beside request and caller. now is seconds since 1970."""
+
+    now: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one resource may be shown, and under which rules ('scope' rules included)."""
+
+    shown: bool
+    rules: tuple[str, ...]
+    reason: Reason | None = None
+
+
+Judge = Callable[[Resource], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The request may go upstream, as `request`. Only the engine makes one.
+
+    request   narrowed: own criteria added as further AND parameters
+    judge     decides on each returned resource before a byte of it goes out; None where nothing is shown
+    added     the terms that the gateway added, to be found again in the self link (proof of narrowing)
+    conceal   a resource that the judge refuses is answered 404, as if it did not exist
+    rules     names of the rules that may permit it, for audit
+    exact     narrowing says all that the judge checks: Bundle.total may be passed on
+    audit     audit level: basic | standard | full
+    """
+
+    request: FhirRequest
+    judge: Judge | None
+    added: tuple[str, ...]
+    conceal: bool
+    rules: tuple[str, ...]
+    exact: bool
+    audit: str = "standard"
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request is refused. explanation is for the operator; the caller gets the reason only."""
+
+    reason: Reason
+    rules: tuple[str, ...]
+    explanation: str
+    conceal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The request is allowed and finds nothing: answered with an empty searchset, nobody is asked."""
+
+    rules: tuple[str, ...]
+    explanation: str
+
+
+Decision = Permit | Deny | Nothing

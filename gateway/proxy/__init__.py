@@ -1,0 +1,1 @@
+"""The passage of a request from first byte to last."""
