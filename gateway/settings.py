@@ -1,0 +1,102 @@
+"""Settings of the whole process, made by gateway.config from gateway.yaml, frozen. Durations in seconds, sizes in bytes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from authz.protocol.clients import Client
+from authz.settings import Account, AuthorizationSettings
+from authz.storage.store import StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of a listener; read at start and again on SIGHUP."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """Proxies in front of us that may speak for a client. form: one of authz.protocol.certificates.HEADER_FORMS."""
+
+    networks: tuple[str, ...]  # CIDR
+    certificate_header: str | None = None
+    certificate_form: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One listening socket. origin is its public origin by configuration, without trailing slash."""
+
+    name: str  # public | mtls
+    address: str
+    port: int
+    origin: str
+    tls: TlsFiles | None
+    proxies: TrustedProxies | None = None
+    client_certificates: bool = False
+    client_certificate_anchors: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Listener for metrics and health, plain HTTP, never public."""
+
+    address: str = "127.0.0.1"
+    port: int = 9090
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
+
+    name: str
+    kind: str  # fhir-r4 | cda-rest
+    at: str  # public path, e.g. '/fhir/r4'
+    base: str  # URL of the store with its own base path, no trailing slash
+    identifier: str  # public base URL: origin of the public listener + at
+    bases: frozenset[str]  # every public base URL of this mount, the mutual-TLS one included
+    authorization: str | None = None
+    connections: int = 100
+    connect_timeout: float = 5.0
+    answer_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    max_resource: int = 10 * 1024 * 1024
+    max_body: int = 2 * 1024**3
+    mtls_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of the process."""
+
+    max_header: int = 16 * 1024
+    max_url: int = 8 * 1024
+    concurrent_requests: int = 1000
+    drain: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Where the key that encrypts our signing keys at rest comes from; exactly one of file and value."""
+
+    encryption_key_file: Path | None
+    encryption_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """gateway.yaml, read, checked and resolved."""
+
+    file: Path
+    listeners: tuple[Listener, ...]
+    operations: Operations
+    authorization: AuthorizationSettings
+    storage: StoreSettings
+    keys: KeySettings
+    upstreams: tuple[Upstream, ...]
+    policies: Path
+    clients: tuple[Client, ...]
+    accounts: tuple[Account, ...]
+    limits: Limits = field(default_factory=Limits)
