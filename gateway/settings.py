@@ -1,4 +1,7 @@
-"""Settings of the whole process, made by gateway.config from gateway.yaml, frozen. Durations in seconds, sizes in bytes."""
+"""Settings of the whole process, made by gateway.config from gateway.yaml, frozen.
+
+Durations are seconds, sizes bytes.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
