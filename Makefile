@@ -1,0 +1,55 @@
+# Securus: `make demo` shows it, `make test` proves it, `make bench` measures it. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup services demo test lint bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" sh tests/support/machine.sh python
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.development: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+tests/interop/node_modules/.installed: tests/interop/package-lock.json
+	@sh tests/support/machine.sh node
+	cd tests/interop && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+setup: $(VENV)/.development ## install the locked dependencies into .venv
+
+services: ## install what tests run against (Chromium, nginx, Node), where root on Debian may
+	@sh tests/support/machine.sh services
+
+demo: $(VENV)/.runtime ## start everything with synthetic patients and run one full flow
+	$(BIN)/securus demo $(DEMO)
+
+lint: $(VENV)/.development ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(VENV)/.development services ## lint, then every test
+	@$(MAKE) --no-print-directory tests/interop/node_modules/.installed || test -z "$(CI)"
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -q -n 2 --dist loadgroup
+
+bench: $(VENV)/.development services ## measure, beside nginx, in one run; writes bench.json
+	$(BIN)/python -m tests.bench
+
+lock: ## resolve the dependencies again and write the lock files
+	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q pip-tools
+	for out in "requirements.lock" "requirements-dev.lock --extra dev"; do \
+	  CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/pip-compile -q --generate-hashes --no-emit-index-url \
+	    --no-emit-trusted-host --no-emit-find-links --strip-extras --allow-unsafe pyproject.toml --output-file=$$out; done
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .demo tests/interop/node_modules bench.json
