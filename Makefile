@@ -47,7 +47,7 @@ bench: $(VENV)/.development services ## measure, beside nginx, in one run; write
 
 lock: ## resolve the dependencies again and write the lock files
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q pip-tools
-	for out in "requirements.lock" "requirements-dev.lock --extra dev"; do \
+	for out in "requirements.lock --extra build" "requirements-dev.lock --extra build --extra dev"; do \
 	  CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/pip-compile -q --generate-hashes --no-emit-index-url \
 	    --no-emit-trusted-host --no-emit-find-links --strip-extras --allow-unsafe pyproject.toml --output-file=$$out; done
 
