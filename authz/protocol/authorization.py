@@ -1,0 +1,250 @@
+"""The authorization request and its answer: what a pushed request must hold, as a table of rules, and the redirect.
+
+RFC 6749 4.1, RFC 7636, RFC 8707, RFC 9126, RFC 9207, FAPI 2.0 Security Profile 5.3.2.2.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from authz.protocol import pkce
+from authz.protocol.clients import Client, GrantType
+from authz.protocol.errors import ErrorCode, OAuthError, speakable
+from authz.protocol.scopes import covered, parse_scope, split_scope
+
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_AUTHENTICATION_PARAMETERS = frozenset({"client_assertion", "client_assertion_type", "client_secret"})
+_MAX_STATE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBits:
+    """What the rules need to know of the server.
+
+    resources maps every accepted spelling of a resource identifier to the identifier that tokens carry.
+    grantable says whether the gateway can enforce a clinical scope.
+    ungranted are scopes that are accepted and left out of what is granted.
+    """
+
+    issuer: str
+    resources: Mapping[str, str]
+    grantable: Callable[[str], bool]
+    ungranted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """A pushed request that passed every rule. Only check() makes one."""
+
+    client_id: str
+    redirect_uri: str
+    scope: tuple[str, ...]
+    state: str | None
+    nonce: str | None
+    code_challenge: str
+    dpop_jkt: str | None
+    audience: tuple[str, ...]
+    parameters: Mapping[str, str]
+
+
+def check(
+    parameters: Mapping[str, str], client: Client, server: ServerBits, *, proof_thumbprint: str | None = None
+) -> AuthorizationRequest:
+    """Run every rule of RULES over a pushed request. Raises OAuthError; nothing here redirects."""
+    kept = {name: value for name, value in parameters.items() if name not in _AUTHENTICATION_PARAMETERS}
+    for rule in RULES:
+        rule(kept, client, server)
+    asked_jkt = kept.get("dpop_jkt")
+    if proof_thumbprint is not None and asked_jkt is not None and asked_jkt != proof_thumbprint:
+        raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "dpop_jkt is not the thumbprint of the proof's key")
+    return AuthorizationRequest(
+        client_id=client.client_id,
+        redirect_uri=kept["redirect_uri"],
+        scope=granted_scope(kept, client, server),
+        state=kept.get("state"),
+        nonce=kept.get("nonce"),
+        code_challenge=kept["code_challenge"],
+        dpop_jkt=proof_thumbprint or asked_jkt,
+        audience=audience(kept, server),
+        parameters=kept,
+    )
+
+
+Rule = Callable[[Mapping[str, str], Client, ServerBits], None]
+
+
+def _client_is_the_one_authenticated(
+    parameters: Mapping[str, str], client: Client, server: ServerBits
+) -> None:
+    """C8: a client_id parameter names the authenticated client."""
+    if parameters.get("client_id", client.client_id) != client.client_id:
+        raise OAuthError(ErrorCode.INVALID_CLIENT, "client_id is not the client that authenticated")
+
+
+def _no_request_uri(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P3, RFC 9126 2.1."""
+    if "request_uri" in parameters:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
+
+
+def _no_request_object(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """RFC 9101: signed requests are not offered by this server."""
+    if "request" in parameters:
+        raise OAuthError(ErrorCode.REQUEST_NOT_SUPPORTED, "request objects are not supported here")
+
+
+def _client_may_use_codes(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    if GrantType.AUTHORIZATION_CODE not in client.grant_types:
+        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, "the client is not registered for authorization_code")
+
+
+def _response_type_is_code(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P6."""
+    response_type = parameters.get("response_type")
+    if response_type is None:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "response_type is required: code")
+    if response_type != "code":
+        raise OAuthError(ErrorCode.UNSUPPORTED_RESPONSE_TYPE, "response_type must be code")
+
+
+def _response_mode_is_query(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    if parameters.get("response_mode", "query") != "query":
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "response_mode must be query")
+
+
+def _redirect_uri_is_registered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P5: exactly one of those registered, compared as text (RFC 9700 2.1)."""
+    redirect_uri = parameters.get("redirect_uri")
+    if redirect_uri is None:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required")
+    if redirect_uri not in client.redirect_uris:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
+        )
+
+
+def _pkce_is_s256(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P4."""
+    pkce.check_challenge(parameters.get("code_challenge"), parameters.get("code_challenge_method"))
+
+
+def _dpop_jkt_is_a_thumbprint(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P11, RFC 9449 10."""
+    jkt = parameters.get("dpop_jkt")
+    if jkt is not None and not _THUMBPRINT.fullmatch(jkt):
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "dpop_jkt must be a thumbprint of 43 base64url characters"
+        )
+
+
+def _state_and_nonce_are_bounded(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P13: at least 512 characters come back intact."""
+    for name in ("state", "nonce"):
+        if len(parameters.get(name, "")) > _MAX_STATE:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} must have at most {_MAX_STATE} characters")
+
+
+def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    for word in parameters.get("prompt", "").split():
+        if word not in ("login", "consent", "select_account"):
+            raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt must be login, consent or select_account")
+
+
+def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    audience(parameters, server)
+
+
+def _scope_may_be_asked(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    granted_scope(parameters, client, server)
+
+
+RULES: tuple[Rule, ...] = (
+    _client_is_the_one_authenticated,
+    _no_request_uri,
+    _no_request_object,
+    _client_may_use_codes,
+    _response_type_is_code,
+    _response_mode_is_query,
+    _redirect_uri_is_registered,
+    _pkce_is_s256,
+    _dpop_jkt_is_a_thumbprint,
+    _state_and_nonce_are_bounded,
+    _prompt_is_honoured,
+    _resource_is_ours,
+    _scope_may_be_asked,
+)
+"""What a pushed request must pass, in this order; the first that fails answers."""
+
+
+def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
+    """The scopes that may be granted, in the order asked. Raises OAuthError(INVALID_SCOPE) naming the one that may not.
+
+    Without a scope parameter the client's registered scope is meant (RFC 6749 3.3).
+    """
+    try:
+        asked = split_scope(parameters["scope"]) if "scope" in parameters else client.scope
+    except ValueError as error:
+        raise OAuthError(ErrorCode.INVALID_SCOPE, str(error)) from error
+    for text in asked:
+        if text in server.ungranted and text in client.scope:
+            continue
+        if not covered(text, client.scope):
+            raise OAuthError(
+                ErrorCode.INVALID_SCOPE, f"the client is not registered for the scope {speakable(text)}"
+            )
+        if parse_scope(text) is not None and not server.grantable(text):
+            raise OAuthError(ErrorCode.INVALID_SCOPE, f"the scope {speakable(text)} cannot be enforced here")
+    return tuple(text for text in asked if text not in server.ungranted)
+
+
+def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:
+    """The resource identifiers that tokens are for: `resource` (RFC 8707 2) or SMART's `aud`, else all.
+
+    Raises OAuthError(INVALID_TARGET) for a resource that is not ours.
+    """
+    asked = [parameters[name] for name in ("resource", "aud") if name in parameters]
+    found = []
+    for text in asked:
+        identifier = server.resources.get(text.rstrip("/"))
+        if identifier is None:
+            raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
+        found.append(identifier)
+    return tuple(dict.fromkeys(found or server.resources.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectTarget:
+    """A redirect URI that was proved to be the client's. Only locate() makes one; only its holder can redirect."""
+
+    redirect_uri: str
+    state: str | None
+
+
+def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
+    """Where the answer to a pushed request goes. Raises OAuthError when it is not a registered address any more."""
+    redirect_uri = parameters.get("redirect_uri", "")
+    if redirect_uri not in client.redirect_uris:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
+        )
+    return RedirectTarget(redirect_uri, parameters.get("state"))
+
+
+def success_url(target: RedirectTarget, *, code: str, issuer: str) -> str:
+    """The redirect with code, state and iss (RFC 6749 4.1.2, RFC 9207 2)."""
+    return _url(target, {"code": code}, issuer)
+
+
+def error_url(target: RedirectTarget, error: OAuthError, *, issuer: str) -> str:
+    """The redirect with error, error_description, state and iss (RFC 6749 4.1.2.1, RFC 9207 2)."""
+    return _url(target, {"error": str(error.code), "error_description": error.description}, issuer)
+
+
+def _url(target: RedirectTarget, answer: dict[str, str], issuer: str) -> str:
+    if target.state is not None:
+        answer["state"] = target.state
+    answer["iss"] = issuer
+    # A registered query is kept as it is: the answer is appended to it (RFC 6749 3.1.2).
+    separator = "&" if "?" in target.redirect_uri else "?"
+    return target.redirect_uri + separator + urlencode(answer)

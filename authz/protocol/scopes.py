@@ -1,0 +1,170 @@
+"""Scopes: the SMART v1 and v2 grammar, exactly, and what each scope says in plain words (SMART App Launch 2.2).
+
+A clinical scope is `(patient|user|system)/(Type|*).letters[?parameter=value&…]`. Letters stand in the order
+c r u d s; any other order grants nothing and is never repaired. Version 1 words are .read (r and s), .write
+(c, u and d) and .* (all). A scope keeps its own level, type, letters and filter: nothing is ever merged.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+_CLINICAL = re.compile(
+    r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{1,63})\."
+    r"(?P<rights>read|write|\*|c?r?u?d?s?)(?:\?(?P<query>[!-~]+))?"
+)
+_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 3.3
+
+OTHER_SCOPES = {
+    "openid": "Know which account you signed in with",
+    "fhirUser": "Know which person in the health record you are",
+    "profile": "See your name",
+    "launch": "Take over the patient and encounter that are open",
+    "launch/patient": "Know whose record you chose",
+    "launch/encounter": "Know which visit is open",
+    "offline_access": "Stay connected when you are not there, until you end it",
+    "online_access": "Stay connected while you are signed in",
+}
+"""Scopes that are not clinical, with what each lets the client do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One clinical scope. query is what stands behind '?', '' without; letters are in the order cruds."""
+
+    text: str
+    context: str  # patient | user | system
+    type: str  # a resource type, or '*'
+    letters: str
+    query: str
+
+
+def parse_scope(text: str) -> Scope | None:
+    """The clinical scope that text is; None when it is not one of the grammar (S-S01, S-S02)."""
+    match = _CLINICAL.fullmatch(text)
+    if match is None or not match["rights"]:
+        return None
+    letters = _V1.get(match["rights"], match["rights"])
+    query = match["query"] or ""
+    if query and (match["rights"] in _V1 or not all(_is_criterion(part) for part in query.split("&"))):
+        return None
+    return Scope(text, match["context"], match["type"], letters, query)
+
+
+def _is_criterion(part: str) -> bool:
+    name, equals, value = part.partition("=")
+    return bool(name and equals and value)
+
+
+def clinical(scope: Iterable[str]) -> tuple[Scope, ...]:
+    """The clinical scopes among scope, in order; what is not of the grammar grants nothing."""
+    return tuple(found for text in scope if (found := parse_scope(text)) is not None)
+
+
+def is_known(text: str) -> bool:
+    """Whether the text is a scope of ours at all."""
+    return text in OTHER_SCOPES or parse_scope(text) is not None
+
+
+def split_scope(scope: str) -> tuple[str, ...]:
+    """The scope strings of a scope parameter, each once, in order (RFC 6749 3.3). Raises ValueError."""
+    parts = [part for part in scope.split(" ") if part]
+    for part in parts:
+        if not _SCOPE_TOKEN.fullmatch(part):
+            raise ValueError("scope holds characters that RFC 6749 3.3 forbids")
+    return tuple(dict.fromkeys(parts))
+
+
+def covered(requested: str, allowed: Iterable[str]) -> bool:
+    """Whether a requested scope asks for no more than one of the allowed scopes gives.
+
+    A filter may be added to an unfiltered scope and letters may be left out, never the reverse; two allowed
+    scopes are never combined to cover one that is requested.
+    """
+    wanted = parse_scope(requested)
+    for text in allowed:
+        if text == requested:
+            return True
+        given = parse_scope(text)
+        if (
+            wanted is not None
+            and given is not None
+            and given.context == wanted.context
+            and given.type in ("*", wanted.type)
+            and set(wanted.letters) <= set(given.letters)
+            and given.query in ("", wanted.query)
+        ):
+            return True
+    return False
+
+
+_TYPES = {
+    "*": "the whole health record",
+    "Patient": "personal details such as name, address and birth date",
+    "Observation": "results and measurements",
+    "Condition": "diagnoses and health problems",
+    "MedicationRequest": "prescriptions",
+    "MedicationStatement": "the medication list",
+    "AllergyIntolerance": "allergies",
+    "Immunization": "vaccinations",
+    "Procedure": "operations and procedures",
+    "Encounter": "visits and admissions",
+    "DiagnosticReport": "reports of examinations",
+    "DocumentReference": "documents",
+    "CarePlan": "care plans",
+    "CareTeam": "the care team",
+    "Claim": "bills",
+    "Coverage": "insurance",
+    "ExplanationOfBenefit": "insurance statements",
+    "Practitioner": "names of care givers",
+    "Organization": "names of organisations",
+    "Binary": "files",
+}
+_FILTERS = {
+    "laboratory": "laboratory results",
+    "vital-signs": "vital signs such as blood pressure",
+    "social-history": "social history such as smoking",
+    "survey": "answers to questionnaires",
+    "imaging": "imaging results",
+    "problem-list-item": "the problem list",
+    "encounter-diagnosis": "diagnoses of visits",
+    "health-concern": "health concerns",
+}
+_WHOSE = {
+    "patient": "of the chosen patient",
+    "user": "that you may see yourself",
+    "system": "of the organisation",
+}
+
+
+def plain_words(text: str) -> str:
+    """One sentence for the consent page: what a client that holds this scope can do."""
+    scope = parse_scope(text)
+    if scope is None:
+        return OTHER_SCOPES.get(text, text)
+    verbs = []
+    if "r" in scope.letters or "s" in scope.letters:
+        verbs.append("see")
+    if "c" in scope.letters:
+        verbs.append("add to")
+    if "u" in scope.letters:
+        verbs.append("change")
+    if "d" in scope.letters:
+        verbs.append("delete")
+    said = verbs[0] if len(verbs) == 1 else ", ".join(verbs[:-1]) + " and " + verbs[-1]
+    what = _TYPES.get(scope.type, f"records of the kind {scope.type}")
+    if scope.query:
+        words = [_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query)]
+        what = f"{what}, only {' and '.join(words)},"
+    return f"{said.capitalize()} {what} {_WHOSE[scope.context]}"
+
+
+def _criteria(query: str) -> list[tuple[str, str]]:
+    pairs = (part.partition("=") for part in query.split("&"))
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+
+
+def _last(value: str) -> str:
+    return value.rsplit("|", 1)[-1]
