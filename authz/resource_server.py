@@ -1,0 +1,194 @@
+"""Token, key and replay → Caller: the one place where every protected door learns who calls.
+
+RFC 9068 4, RFC 9449 7, RFC 8705 3, RFC 6750 2.1. The order is fixed: structure, signature, claims, audience,
+binding, revocation, and last of all the claim of the proof's jti. Access tokens are verified once and remembered by
+their bytes; their times and revocation are looked at again on every request. Proofs are never remembered.
+"""
+
+import hmac
+from dataclasses import dataclass
+
+from authz.clock import Clock
+from authz.events import Emit, ProofChecked
+from authz.keys import KeyRing
+from authz.protocol import certificates, dpop, jose
+from authz.protocol.clients import BindingKind
+from authz.protocol.dpop import Nonces
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.jose import JoseError
+from authz.protocol.request import HttpRequest
+from authz.protocol.tokens import Caller, TokenError, caller_of
+from authz.revocations import Revocations
+from authz.storage.store import Namespace, Store
+
+_ALGORITHMS = "PS256 ES256 EdDSA Ed25519"
+_MAX_TOKEN_BYTES = 8 * 1024
+_MAX_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The caller, and headers for the answer: a fresh DPoP-Nonce when the one in use is ageing."""
+
+    caller: Caller
+    headers: tuple[tuple[str, str], ...]
+
+
+class ResourceServer:
+    """Authenticates callers of protected resources."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        store: Store,
+        keys: KeyRing,
+        revocations: Revocations,
+        nonces: Nonces,
+        nonce_required: bool,
+        proof_age_seconds: int,
+        emit: Emit,
+        clock: Clock,
+    ) -> None:
+        self._issuer = issuer
+        self._store = store
+        self._keys = keys
+        self._revocations = revocations
+        self._nonces = nonces
+        self._nonce_required = nonce_required
+        self._proof_age_seconds = proof_age_seconds
+        self._emit = emit
+        self._clock = clock
+        self._remembered: dict[str, Caller] = {}
+        self._generation = -1
+
+    async def authenticate(self, request: HttpRequest, *, audience: frozenset[str]) -> Authenticated:
+        """The caller of this request, for a resource of which audience are the identifiers.
+
+        Raises OAuthError: INVALID_TOKEN, INVALID_DPOP_PROOF, USE_DPOP_NONCE (all 401 here) or INVALID_REQUEST
+        (400). Raises StoreUnavailable when the replay claim cannot be made.
+        """
+        now = self._clock()
+        scheme, token = _credentials(request)
+        caller = self._verified(token, now)
+        if audience.isdisjoint(caller.audience):
+            raise _invalid("the access token is for another resource")
+        if self._revocations.is_revoked(caller.token_id, caller.grant_id):
+            raise _invalid("the access token was revoked")
+        if caller.binding.kind is BindingKind.MTLS:
+            if scheme != "bearer":
+                raise _invalid("the access token is bound to a certificate: send it as Bearer")
+            self._check_certificate(request, caller)
+            return Authenticated(caller, ())
+        if scheme != "dpop":
+            raise _invalid("the access token is bound to a DPoP key: send it as DPoP, with a proof")
+        return Authenticated(caller, await self._check_proof(request, token, caller, now))
+
+    def challenge(self, error: OAuthError | None, request: HttpRequest) -> tuple[tuple[str, str], ...]:
+        """WWW-Authenticate for a refusal, with a nonce where one is due (RFC 9449 7.1, RFC 9728 5.1)."""
+        scheme = "Bearer" if _scheme(request) == "bearer" else "DPoP"
+        said = [] if scheme == "Bearer" else [f'algs="{_ALGORITHMS}"']
+        if error is not None:
+            said += [f'error="{error.code}"', f'error_description="{error.description}"']
+            said += [f'{name}="{value}"' for name, value in error.fields.items()]
+        headers = [("WWW-Authenticate", f"{scheme} {', '.join(said)}" if said else scheme)]
+        if scheme == "DPoP":
+            headers.append(("DPoP-Nonce", self._nonces.current(self._clock())))
+        return tuple(headers)
+
+    def _verified(self, token: str, now: int) -> Caller:
+        if self._generation != self._keys.generation:
+            self._remembered.clear()
+            self._generation = self._keys.generation
+        caller = self._remembered.get(token)
+        if caller is None:
+            caller = self._verify(token)
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[token] = caller
+        if caller.expires_at <= now:
+            self._remembered.pop(token, None)
+            raise _invalid(f"the access token expired {now - caller.expires_at} s ago")
+        if caller.issued_at > now + 60:
+            raise _invalid(f"the access token is from {caller.issued_at - now} s in the future")
+        return caller
+
+    def _verify(self, token: str) -> Caller:
+        try:
+            jws = jose.parse_compact(token, max_bytes=_MAX_TOKEN_BYTES)
+            kid = jws.header.get("kid")
+            key = self._keys.public_key(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise JoseError("kid names no key of this server")
+            if str(jws.header.get("typ")).lower() not in ("at+jwt", "application/at+jwt"):
+                raise JoseError("typ must be at+jwt")
+            key.verify(jws.signature, jws.signing_input, str(jws.header["alg"]))
+            return caller_of(jose.parse_claims(jws.payload), issuer=self._issuer)
+        except (JoseError, TokenError) as error:
+            raise OAuthError(
+                ErrorCode.INVALID_TOKEN, "the access token is not one of this server", detail=str(error)
+            ) from error
+
+    def _check_certificate(self, request: HttpRequest, caller: Caller) -> None:
+        """RFC 8705 3: the certificate of this connection, on every request."""
+        if request.certificate is None:
+            raise _invalid("the access token is bound to a certificate and none was presented")
+        presented = certificates.thumbprint(request.certificate)
+        if not hmac.compare_digest(presented, caller.binding.thumbprint):
+            raise _invalid("the certificate is not the one that the access token is bound to")
+
+    async def _check_proof(
+        self, request: HttpRequest, token: str, caller: Caller, now: int
+    ) -> tuple[tuple[str, str], ...]:
+        try:
+            proof = dpop.check(
+                request.headers.get("dpop"),
+                method=request.method,
+                url=request.url,
+                now=now,
+                nonces=self._nonces,
+                nonce_required=self._nonce_required,
+                max_age_seconds=self._proof_age_seconds,
+                access_token=token,
+                expected_thumbprint=caller.binding.thumbprint,
+            )
+        except OAuthError as error:
+            outcome = "nonce" if error.code is ErrorCode.USE_DPOP_NONCE else "refused"
+            self._emit(ProofChecked(outcome, caller.client_id, error.description))
+            raise OAuthError(error.code, error.description, detail=error.detail, status=401) from error
+        key = dpop.replay_key(proof, "resource")
+        if not await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now):
+            self._emit(ProofChecked("replayed", caller.client_id))
+            raise OAuthError(
+                ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof", status=401
+            )
+        self._emit(ProofChecked("accepted", caller.client_id))
+        if proof.nonce is None or self._nonces.is_ageing(proof.nonce, now):
+            return (("DPoP-Nonce", self._nonces.current(now)),)
+        return ()
+
+
+def _scheme(request: HttpRequest) -> str:
+    return request.headers.get("authorization", "").partition(" ")[0].lower()
+
+
+def _credentials(request: HttpRequest) -> tuple[str, str]:
+    """Scheme in lower case, and token. RFC 6750 2.3: a token in the query is refused."""
+    if "access_token=" in request.query:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "an access token in the query is refused: use the header")
+    value = request.headers.get("authorization")
+    if not value:
+        raise _invalid("an access token is required")
+    scheme, _, token = value.partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() not in ("dpop", "bearer"):
+        raise _invalid("the scheme must be DPoP or Bearer")
+    if not token or " " in token or "," in token or not token.isascii():
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "Authorization must hold one scheme and one token", status=400
+        )
+    return scheme.lower(), token
+
+
+def _invalid(description: str) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_TOKEN, description)
