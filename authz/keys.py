@@ -151,7 +151,7 @@ class KeyRing:
                 algorithm=self._algorithm,
                 state=state,
                 encrypted=self._encrypt(private, kid),
-                public_jwk=public_jwk(private, kid=kid),
+                public_jwk=jose.public_jwk(private, kid=kid),
                 created_at=now,
                 activates_at=activates_at,
                 retires_at=retires_at,
@@ -243,19 +243,3 @@ def read_encryption_key(text: str, where: str) -> bytes:
     if len(key) != 32:
         raise KeyRingError(f"{where} holds {len(key)} bytes, expected 32 in base64")
     return key
-
-
-def public_jwk(key: PrivateKey, *, kid: str) -> dict[str, object]:
-    """The public JWK of a private key, with kid, use and alg (RFC 7517 4)."""
-    public = key.public_key()
-    if isinstance(public, ec.EllipticCurvePublicKey):
-        point = public.public_numbers()
-        x, y = base64url(point.x.to_bytes(32)), base64url(point.y.to_bytes(32))
-        return {"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": kid, "use": "sig", "alg": "ES256"}
-    if isinstance(public, rsa.RSAPublicKey):
-        numbers = public.public_numbers()
-        n = base64url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8))
-        e = base64url(numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8))
-        return {"kty": "RSA", "n": n, "e": e, "kid": kid, "use": "sig", "alg": "PS256"}
-    x = base64url(public.public_bytes_raw())
-    return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"}

@@ -1,15 +1,24 @@
-"""Strict readings of bytes: base64url, JSON objects and forms, each with exactly one meaning or none."""
+"""Encodings read in exactly one way: base64url (RFC 7515 2), JSON (RFC 8259, I-JSON RFC 7493) and forms.
+
+Two programs that read one text differently are how a check is passed by one and missed by the other. Whatever has
+a second reading is refused here: padding and non-canonical base64url, duplicate JSON members, duplicate form parameters.
+"""
 
 import base64
 import binascii
 import json
+import math
 import re
-from urllib.parse import unquote_to_bytes
 
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
-_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_FORM_TEXT = re.compile(
+    r"(?:[!-$&-:<-~]|%[0-9A-Fa-f]{2})*+"
+)  # printable ASCII but ';'; '%' only before two hex digits
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_PARAMETERS = 200
 
 
@@ -19,130 +28,126 @@ def base64url(content: bytes) -> str:
 
 
 def base64url_decode(text: str) -> bytes:
-    """The bytes of canonical base64url without padding (RFC 7515 2). Raises ValueError for any other text.
+    """The bytes of base64url without padding. Raises ValueError for every text that base64url() would not write.
 
-    Canonical: trailing bits must be zero, so that no two texts stand for the same bytes (RFC 4648 3.5).
+    Padding, white space, the characters of plain base64 and set bits behind the last byte are refused, so that
+    one value has one text (RFC 7515 2, RFC 4648 3.5).
     """
-    if not _BASE64URL.fullmatch(text):
-        raise ValueError("not base64url without padding")
     try:
         content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as error:
+    except (binascii.Error, ValueError) as error:
         raise ValueError("not base64url without padding") from error
     if base64url(content) != text:
-        raise ValueError("base64url is not canonical: unused bits are set")
+        raise ValueError("not base64url without padding, or not its canonical form")
     return content
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object names a member twice")
-    return found
-
-
-def _constant(word: str) -> object:
-    raise ValueError(f"{word} is not JSON")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-
-
 def strict_json(content: bytes, *, max_bytes: int = 65536, max_depth: int = 32) -> object:
-    """The value of a JSON text (RFC 8259). Raises ValueError when it has more than one reading or is too large.
+    """The value of a JSON text in UTF-8. Raises ValueError.
 
-    Stricter than RFC 8259: duplicate members, NaN and Infinity, a byte order mark and lone surrogates are
-    refused, and nesting is bounded.
+    Refused beside what RFC 8259 refuses: duplicate member names, a byte order mark, NaN and infinities, lone
+    surrogates (RFC 7493 2), more than max_bytes, more than max_depth nested arrays and objects.
     """
     if len(content) > max_bytes:
-        raise ValueError(f"longer than {max_bytes} bytes")
-    text = content.decode("utf-8")  # UnicodeDecodeError is a ValueError
-    if text.startswith("\ufeff"):
-        raise ValueError("begins with a byte order mark")
-    if _depth(text) > max_depth:
-        raise ValueError(f"nested deeper than {max_depth} levels")
+        raise ValueError(f"JSON of {len(content)} bytes, at most {max_bytes} are accepted")
+    text = content.decode("utf-8")
+    if text.count("{") + text.count("[") > max_depth and _depth(text) > max_depth:
+        raise ValueError(f"JSON nested deeper than {max_depth}")
     value: object = _JSON.decode(text)
-    if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate is UnicodeEncodeError, a ValueError
+    if _SURROGATE_ESCAPE.search(text):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # UnicodeEncodeError is a ValueError
     return value
 
 
-def _depth(text: str) -> int:
-    """An upper bound of the nesting: brackets inside strings count too, which can only refuse more."""
-    if text.count("[") + text.count("{") <= 32:
-        return 0
-    deepest = level = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif character in "]}":
-            level -= 1
-    return deepest
-
-
 def parse_query(text: str) -> list[tuple[str, str]]:
-    """Names and values of an application/x-www-form-urlencoded text, in order, decoded once.
+    """Names and values of application/x-www-form-urlencoded text, in order, duplicates kept. Raises ValueError.
 
-    Raises ValueError for what parsers read differently: broken percent-encoding, bytes that are no UTF-8, NUL
-    and other control characters but tab and line ends, ';', non-ASCII, a missing name, too many parameters.
+    Decoded once: '+' is a space, '%' must lead two hex digits, the bytes must be UTF-8. Refused: characters that a
+    sender must escape, a plain ';' (a second separator to some), escaped control characters but tab and line ends,
+    an empty piece between '&', a parameter without a name, more than 200 parameters.
     """
     if not text:
         return []
-    if not text.isascii():
-        raise ValueError("characters outside ASCII must be percent-encoded")
-    if ";" in text:
-        raise ValueError("';' must be percent-encoded")
-    if _PERCENT.search(text):
-        raise ValueError("'%' must be followed by two hexadecimal digits")
-    pairs = text.split("&")
-    if len(pairs) > _MAX_PARAMETERS:
-        raise ValueError(f"more than {_MAX_PARAMETERS} parameters")
-    found: list[tuple[str, str]] = []
-    for pair in pairs:
-        name, _, value = pair.partition("=")
+    if not _FORM_TEXT.fullmatch(text):
+        raise ValueError("must be printable ASCII without ; and with two hexadecimal digits after every %")
+    pieces = text.split("&")
+    if len(pieces) > _MAX_PARAMETERS:
+        raise ValueError(f"holds more than {_MAX_PARAMETERS} parameters")
+    pairs = []
+    for piece in pieces:
+        name, _, value = piece.partition("=")
         if not name:
-            raise ValueError("a parameter has no name")
-        found.append((_decode(name), _decode(value)))
-    return found
-
-
-def _decode(text: str) -> str:
-    decoded = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
-    for character in decoded:
-        if (character < " " and character not in "\t\r\n") or character == "\x7f":
-            raise ValueError("control characters are not allowed")
-    return decoded
+            raise ValueError("holds a parameter without a name")
+        pairs.append((_form_decode(name), _form_decode(value)))
+    return pairs
 
 
 def parse_form(content: bytes) -> dict[str, str]:
-    """The parameters of a form (RFC 6749 appendix B), each named once.
+    """The parameters of an application/x-www-form-urlencoded body. Raises OAuthError(INVALID_REQUEST).
 
-    Raises OAuthError(INVALID_REQUEST) when one is repeated (RFC 6749 3.1, 3.2) or the form has no single
-    reading. Parameters without a value are left out, as RFC 6749 3.1 says.
+    A parameter that is sent twice is refused; one without a value counts as not sent (RFC 6749 3.1, 3.2).
     """
     try:
         pairs = parse_query(content.decode("ascii"))
     except UnicodeDecodeError as error:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "the form must be ASCII, percent-encoded") from error
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "the form must be ASCII, other characters escaped"
+        ) from error
     except ValueError as error:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, f"the form cannot be read: {speakable(str(error))}") from error
-    found: dict[str, str] = {}
-    seen: set[str] = set()
+        raise OAuthError(ErrorCode.INVALID_REQUEST, f"the form {error}") from error
+    parameters: dict[str, str] = {}
     for name, value in pairs:
-        if name in seen:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, f"the parameter {speakable(name)} is sent more than once")
-        seen.add(name)
-        if value:
-            found[name] = value
-    return found
+        if name in parameters:
+            raise OAuthError(
+                ErrorCode.INVALID_REQUEST, f"parameter {speakable(name, at_most=60)} is sent more than once"
+            )
+        parameters[name] = value
+    return {name: value for name, value in parameters.items() if value}
+
+
+def _form_decode(text: str) -> str:
+    if "%" not in text:
+        return text.replace("+", " ")
+    first, *escaped = text.replace("+", " ").encode("ascii").split(b"%")
+    content = first + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in escaped)
+    try:
+        decoded = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("holds percent-escapes that are not UTF-8") from error
+    if _CONTROL.search(decoded):
+        raise ValueError("holds an escaped control character")
+    return decoded
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets outside strings. Wrong brackets are the parser's to find."""
+    deepest = depth = 0
+    for match in _STRINGS_AND_BRACKETS.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark in "]}":
+            depth -= 1
+    return deepest
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("JSON object with a member name that occurs twice")
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("JSON number too large")
+    return number
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(f"JSON has no {text}")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_members, parse_float=_finite, parse_constant=_no_constant)

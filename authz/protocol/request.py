@@ -39,8 +39,8 @@ class EmptyBody:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """No chunk."""
-        for chunk in ():
-            yield chunk
+        return
+        yield b""
 
 
 class BytesBody:

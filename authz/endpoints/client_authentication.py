@@ -1,0 +1,135 @@
+"""Request → authenticated client: the rules of authz.protocol.client_authentication applied to a form request.
+
+Authentication has two halves, because a client may send the same assertion again after a nonce challenge: prove()
+checks everything and spends nothing; Proven.spend() claims the assertion's jti and is called when all else is right.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from authz.clock import Clock
+from authz.protocol import certificates, jose
+from authz.protocol.client_authentication import Assertion, check_assertion, unverified_client_id
+from authz.protocol.clients import PROFILES, AuthenticatedClient, AuthenticationMethod, Client
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.jose import PublicKey
+from authz.protocol.request import HttpRequest
+from authz.settings import AuthorizationSettings
+from authz.storage.store import Namespace, Store
+
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A client whose credentials are right, and the assertion that is still to be spent."""
+
+    authenticated: AuthenticatedClient
+    assertion: Assertion | None
+    store: Store
+    now: int
+
+    async def spend(self) -> None:
+        """Claim the assertion's jti (C6). Raises OAuthError(INVALID_CLIENT) when it was used before."""
+        if self.assertion is None:
+            return
+        key = sha256(f"{self.authenticated.client.client_id}\n{self.assertion.jti}".encode()).digest()[:16]
+        until = self.assertion.expires_at + 1
+        if not await self.store.claim(Namespace.CLIENT_ASSERTION, key, until=until, now=self.now):
+            raise OAuthError(ErrorCode.INVALID_CLIENT, "jti of the client_assertion was used before")
+
+
+class ClientAuthentication:
+    """Authenticates clients at the PAR, token and revocation endpoints."""
+
+    def __init__(
+        self, settings: AuthorizationSettings, store: Store, clients: Mapping[str, Client], clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clients = clients
+        self._clock = clock
+        self._token_url = settings.issuer + "/token"
+        self._keys: dict[str, tuple[PublicKey, ...]] = {}
+
+    def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
+        """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
+        if "authorization" in request.headers:
+            raise _refused("client authentication by the Authorization header is not supported")
+        if "client_secret" in form:
+            raise _refused("client secrets are not accepted: use private_key_jwt or mutual TLS")
+        now = self._clock()
+        if "client_assertion" in form or "client_assertion_type" in form:
+            return self._by_assertion(request, form, now)
+        return self._by_certificate(request, form, now)
+
+    def _by_assertion(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
+        if form.get("client_assertion_type") != _ASSERTION_TYPE:
+            raise _refused(f"client_assertion_type must be {_ASSERTION_TYPE}")
+        assertion = form.get("client_assertion")
+        if assertion is None:
+            raise _refused("client_assertion is missing")
+        client = self._registered(unverified_client_id(assertion))
+        if form.get("client_id", client.client_id) != client.client_id:
+            raise _refused("client_id is not the client of the assertion")
+        self._require_method(client, AuthenticationMethod.PRIVATE_KEY_JWT)
+        checked = check_assertion(
+            assertion,
+            client=client,
+            keys=self._keys_of(client),
+            issuer=self._settings.issuer,
+            token_url=self._token_url,
+            now=now,
+        )
+        return self._proven(request, client, checked, now)
+
+    def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
+        client_id = form.get("client_id")
+        if client_id is None:
+            raise _refused(
+                "a client must authenticate: by client_assertion, or by certificate with client_id"
+            )
+        client = self._registered(client_id)
+        if request.certificate is None:
+            raise _refused("the client did not authenticate: no client_assertion and no certificate was sent")
+        if client.authentication_method is AuthenticationMethod.TLS_CLIENT_AUTH:
+            if client.certificate_subject is None:
+                raise _refused("no certificate subject is registered for this client")
+            certificates.verify_chain(
+                request.certificate, request.chain, self._settings.certificate_anchors, now
+            )
+            if not certificates.subject_matches(request.certificate, client.certificate_subject):
+                raise _refused("the certificate is not that of the registered subject")
+        else:
+            self._require_method(client, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
+            if not certificates.jwk_holds(request.certificate, client.jwks):
+                raise _refused("the certificate is not one of those registered for this client")
+        return self._proven(request, client, None, now)
+
+    def _proven(self, request: HttpRequest, client: Client, assertion: Assertion | None, now: int) -> Proven:
+        presented = None if request.certificate is None else certificates.thumbprint(request.certificate)
+        return Proven(AuthenticatedClient(client, presented), assertion, self._store, now)
+
+    def _registered(self, client_id: str) -> Client:
+        client = self._clients.get(client_id)
+        if client is None or client.profile not in self._settings.profiles:
+            raise _refused("the client is not known here")
+        return client
+
+    @staticmethod
+    def _require_method(client: Client, method: AuthenticationMethod) -> None:
+        if client.authentication_method is not method:
+            raise _refused(f"the client is registered for {client.authentication_method}, not {method}")
+        if method not in PROFILES[client.profile].authentication_methods:
+            raise _refused(f"{method} is not allowed in the profile {client.profile}")
+
+    def _keys_of(self, client: Client) -> tuple[PublicKey, ...]:
+        keys = self._keys.get(client.client_id)
+        if keys is None:
+            keys = self._keys[client.client_id] = tuple(jose.import_public_jwk(jwk) for jwk in client.jwks)
+        return keys
+
+
+def _refused(description: str) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_CLIENT, description)

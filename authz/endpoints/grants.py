@@ -1,0 +1,239 @@
+"""Grants at the token endpoint: code, refresh token, client credentials (RFC 6749 4.1.3, 6, 4.4).
+
+Each takes a Turn, the token request whose client and proof were found right, and gives what is issued. What the
+client may send again stands before spend(); what must burn a code stands after it was redeemed.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from authz.endpoints.client_authentication import Proven
+from authz.endpoints.proofs import Proofs
+from authz.events import Emit, GrantRevoked
+from authz.protocol import authorization, pkce
+from authz.protocol.authorization import ServerBits
+from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
+from authz.protocol.dpop import Proof
+from authz.protocol.encoding import base64url
+from authz.protocol.errors import ErrorCode, OAuthError, speakable
+from authz.protocol.scopes import covered, split_scope
+from authz.protocol.tokens import Binding, Caller, Grant
+from authz.revocations import Revocations
+from authz.settings import Lifetimes
+from authz.storage.store import AuthorizationCode, Redemption, RefreshToken, Store
+
+_REVOKED_KEPT_SECONDS = 86400  # longer than any access token lives
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A token request: its form, its client and its proof, nothing spent yet."""
+
+    form: Mapping[str, str]
+    proven: Proven
+    proof: Proof | None
+    now: int
+
+    @property
+    def client(self) -> Client:
+        """The authenticated client."""
+        return self.proven.authenticated.client
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What is to be issued: an access token for grant, bound to binding, and perhaps a refresh token."""
+
+    grant: Grant
+    scope: tuple[str, ...]
+    binding: Binding
+    refresh_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the grants work with."""
+
+    store: Store
+    proofs: Proofs
+    server: ServerBits
+    lifetimes: Lifetimes
+    revocations: Revocations
+    read_token: Callable[[str], Caller | None]
+    emit: Emit
+
+
+async def authorization_code(turn: Turn, desk: Desk) -> Issue:
+    """RFC 6749 4.1.3 with PKCE, bound to the key that PAR named (A2, A3, A4, P11)."""
+    handle = _required(turn, "code")
+    binding = _binding(turn)
+    await _spend(turn, desk)
+    redeemed = await desk.store.redeem_code(digest(handle), now=turn.now)
+    if redeemed is None:
+        raise _invalid("the code is not known here or has expired")
+    code = redeemed.code
+    if redeemed.redemption is Redemption.AGAIN:
+        await _revoke(desk, code.grant_id, code.client_id, turn.now, "code-replayed")
+        raise _invalid("the code was used before; the tokens that came of it are revoked")
+    _check_code(turn, code, binding)
+    grant = await desk.store.grant(code.grant_id, now=turn.now)
+    if grant is None:
+        raise _invalid("the grant of this code is gone")
+    refresh_token = None
+    if GrantType.REFRESH_TOKEN in turn.client.grant_types:
+        refresh_token = await _make_refresh_token(turn, desk, grant, binding)
+    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    return Issue(grant, grant.scope, binding, refresh_token)
+
+
+def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
+    if code.client_id != turn.client.client_id:
+        raise _invalid("the code was issued to another client")
+    if "redirect_uri" in turn.form and turn.form["redirect_uri"] != code.redirect_uri:
+        raise _invalid("redirect_uri is not the one of the authorization request")
+    pkce.verify(turn.form.get("code_verifier"), code.code_challenge)
+    if code.dpop_jkt is not None and (
+        binding.kind is not BindingKind.DPOP or binding.thumbprint != code.dpop_jkt
+    ):
+        raise _invalid("the code is bound to another DPoP key")
+
+
+async def refresh_token(turn: Turn, desk: Desk) -> Issue:
+    """RFC 6749 6: the same refresh token stays good; the new access token is bound to the key of this request (K3)."""
+    handle = _required(turn, "refresh_token")
+    binding = _binding(turn)
+    record = await desk.store.refresh_token(digest(handle), now=turn.now)
+    if record is None or record.client_id != turn.client.client_id:
+        raise _invalid("the refresh token is not known here, has expired or was revoked")
+    if record.jkt is not None and record.jkt != binding.thumbprint:
+        raise _invalid("the refresh token is bound to another DPoP key")
+    scope = _narrowed(turn, record.scope)
+    await _spend(turn, desk)
+    grant = await desk.store.grant(record.grant_id, now=turn.now)
+    if grant is None:
+        raise _invalid("the grant of this refresh token was revoked")
+    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    return Issue(grant, scope, binding, None)
+
+
+async def client_credentials(turn: Turn, desk: Desk) -> Issue:
+    """RFC 6749 4.4: a client for itself; system scopes only, no refresh token (K6)."""
+    binding = _binding(turn)
+    asked = authorization.granted_scope(turn.form, turn.client, desk.server)
+    for text in asked:
+        if not text.startswith("system/"):
+            raise OAuthError(
+                ErrorCode.INVALID_SCOPE, f"client_credentials is for system scopes, not {speakable(text)}"
+            )
+    audience = authorization.audience(turn.form, desk.server)
+    await _spend(turn, desk)
+    grant = Grant(
+        grant_id=base64url(secrets.token_bytes(16)),
+        client_id=turn.client.client_id,
+        subject=turn.client.client_id,
+        scope=asked,
+        audience=audience,
+        claims=dict(turn.client.claims),
+        created_at=turn.now,
+    )
+    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    return Issue(grant, asked, binding, None)
+
+
+GrantDoor = Callable[[Turn, Desk], Awaitable[Issue]]
+GRANTS: Mapping[GrantType, GrantDoor] = {
+    GrantType.AUTHORIZATION_CODE: authorization_code,
+    GrantType.REFRESH_TOKEN: refresh_token,
+    GrantType.CLIENT_CREDENTIALS: client_credentials,
+}
+"""grant_type → what it does. A grant that is not here does not exist."""
+
+
+def digest(secret: str) -> str:
+    """The store's id of a code or token."""
+    return base64url(sha256(secret.encode("utf-8", "replace")).digest())
+
+
+async def _spend(turn: Turn, desk: Desk) -> None:
+    await turn.proven.spend()
+    await desk.proofs.spend(turn.proof)
+
+
+def _binding(turn: Turn) -> Binding:
+    """The key that the tokens will be bound to (K1): as the client is registered, from this very request."""
+    if turn.client.binding is BindingKind.DPOP:
+        if turn.proof is None:
+            raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "a DPoP proof is required: send one DPoP header")
+        return Binding(BindingKind.DPOP, turn.proof.thumbprint)
+    thumbprint = turn.proven.authenticated.certificate_thumbprint
+    if thumbprint is None:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST,
+            "a certificate is required: use the token_endpoint of mtls_endpoint_aliases",
+        )
+    return Binding(BindingKind.MTLS, thumbprint)
+
+
+def _narrowed(turn: Turn, granted: tuple[str, ...]) -> tuple[str, ...]:
+    if "scope" not in turn.form:
+        return granted
+    try:
+        asked = split_scope(turn.form["scope"])
+    except ValueError as error:
+        raise OAuthError(ErrorCode.INVALID_SCOPE, str(error)) from error
+    for text in asked:
+        if not covered(text, granted):
+            raise OAuthError(ErrorCode.INVALID_SCOPE, f"the scope {speakable(text)} was not granted")
+    return asked
+
+
+async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> str:
+    handle = base64url(secrets.token_bytes(32))
+    public = turn.client.authentication_method is AuthenticationMethod.NONE
+    await desk.store.put_refresh_token(
+        RefreshToken(
+            id=digest(handle),
+            grant_id=grant.grant_id,
+            client_id=grant.client_id,
+            scope=grant.scope,
+            jkt=binding.thumbprint if public and binding.kind is BindingKind.DPOP else None,
+            expires_at=turn.now + desk.lifetimes.refresh_token,
+        )
+    )
+    return handle
+
+
+async def _revoke(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:
+    await desk.store.revoke_grant(grant_id, now=now, keep_until=now + _REVOKED_KEPT_SECONDS)
+    desk.revocations.add(grant_id)
+    desk.emit(GrantRevoked(grant_id, client_id, reason))
+
+
+async def revoke(turn: Turn, desk: Desk) -> None:
+    """RFC 7009 2.1: a refresh token ends its grant, an access token itself.
+
+    A token that is unknown or another client's changes nothing and is answered alike (RFC 7009 2.2).
+    """
+    token = _required(turn, "token")
+    record = await desk.store.refresh_token(digest(token), now=turn.now)
+    caller = desk.read_token(token)
+    await _spend(turn, desk)
+    if record is not None and record.client_id == turn.client.client_id:
+        await _revoke(desk, record.grant_id, record.client_id, turn.now, "revoked")
+    elif caller is not None and caller.client_id == turn.client.client_id:
+        await desk.store.revoke_token(caller.token_id, now=turn.now, keep_until=caller.expires_at + 60)
+        desk.revocations.add(caller.token_id)
+        desk.emit(GrantRevoked(caller.grant_id or "", caller.client_id, "token-revoked"))
+
+
+def _required(turn: Turn, name: str) -> str:
+    value = turn.form.get(name)
+    if value is None:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} is required")
+    return value
+
+
+def _invalid(description: str) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_GRANT, description)

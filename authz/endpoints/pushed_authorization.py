@@ -1,0 +1,68 @@
+"""The pushed authorization request endpoint (RFC 9126, FAPI 2.0 Security Profile 5.3.2.2)."""
+
+import secrets
+from hashlib import sha256
+
+from authz.clock import Clock
+from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.proofs import Proofs
+from authz.http import json_answer, read_form
+from authz.protocol import authorization
+from authz.protocol.authorization import ServerBits
+from authz.protocol.encoding import base64url, parse_form
+from authz.protocol.request import Answer, HttpRequest
+from authz.storage.store import PushedRequest, Store
+
+REQUEST_URI_PREFIX = "urn:ietf:params:oauth:request_uri:"
+
+
+class PushedAuthorization:
+    """POST /par."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clients: ClientAuthentication,
+        proofs: Proofs,
+        server: ServerBits,
+        lifetime_seconds: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._clients = clients
+        self._proofs = proofs
+        self._server = server
+        self._lifetime_seconds = lifetime_seconds
+        self._clock = clock
+
+    async def push(self, request: HttpRequest) -> Answer:
+        """201 with a request_uri for an authorization request that passed every rule."""
+        proof = self._proofs.check(request)
+        form = parse_form(await read_form(request))
+        proven = self._clients.prove(request, form)
+        asked = authorization.check(
+            form,
+            proven.authenticated.client,
+            self._server,
+            proof_thumbprint=None if proof is None else proof.thumbprint,
+        )
+        await proven.spend()
+        await self._proofs.spend(proof)
+        handle = base64url(secrets.token_bytes(32))
+        await self._store.put_pushed_request(
+            PushedRequest(
+                id=request_id(handle),
+                client_id=asked.client_id,
+                parameters=dict(asked.parameters),
+                dpop_jkt=asked.dpop_jkt,
+                expires_at=self._clock() + self._lifetime_seconds,
+            )
+        )
+        value = {"request_uri": REQUEST_URI_PREFIX + handle, "expires_in": self._lifetime_seconds}
+        return json_answer(201, value)
+
+
+def request_id(handle: str) -> str:
+    """The store's id of a pushed request, from the part of request_uri behind the prefix."""
+    return base64url(sha256(handle.encode()).digest())

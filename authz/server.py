@@ -1,0 +1,192 @@
+"""AuthorizationServer: every path of the authorization server with its door, and what it does in the background."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+from authz.clock import Clock
+from authz.endpoints.authorize import sign_in_doors
+from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.discovery import Discovery
+from authz.endpoints.grants import Desk
+from authz.endpoints.proofs import Proofs
+from authz.endpoints.pushed_authorization import PushedAuthorization
+from authz.endpoints.token import TokenEndpoint
+from authz.events import Emit, Refused
+from authz.http import error_answer, json_answer, method_not_allowed
+from authz.keys import KeyRing
+from authz.protocol.authorization import ServerBits
+from authz.protocol.clients import Client
+from authz.protocol.dpop import Nonces
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.resource_server import ResourceServer
+from authz.revocations import Revocations
+from authz.settings import Account, AuthorizationSettings
+from authz.storage.store import Store, StoreUnavailable
+
+Door = Callable[[HttpRequest], Awaitable[Answer]]
+_NONCE_SECRET = "dpop-nonce"
+_UNGRANTED = frozenset({"openid", "profile"})
+"""Scopes of OpenID Connect: accepted from clients that ask for them, not granted while there are no ID tokens."""
+_REMOVE_AT_ONCE = 1000
+_log = logging.getLogger("securus.authorization")
+
+
+class AuthorizationServer:
+    """The authorization server, without a network: HttpRequest in, Answer out. Made by open()."""
+
+    def __init__(
+        self,
+        *,
+        settings: AuthorizationSettings,
+        store: Store,
+        keys: KeyRing,
+        clients: Mapping[str, Client],
+        accounts: Mapping[str, Account],
+        nonce_secret: bytes,
+        emit: Emit,
+        clock: Clock,
+        grantable: Callable[[str], bool],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._emit = emit
+        self._clock = clock
+        self._revocations = Revocations()
+        lifetimes = settings.lifetimes
+        self.resource_server = ResourceServer(
+            issuer=settings.issuer,
+            store=store,
+            keys=keys,
+            revocations=self._revocations,
+            nonces=Nonces(nonce_secret, "resource-server", lifetimes.dpop_nonce),
+            nonce_required=settings.dpop_nonce_required,
+            proof_age_seconds=lifetimes.dpop_proof,
+            emit=emit,
+            clock=clock,
+        )
+        self._proofs = Proofs(
+            store=store,
+            nonces=Nonces(nonce_secret, "authorization-server", lifetimes.dpop_nonce),
+            nonce_required=settings.dpop_nonce_required,
+            max_age_seconds=lifetimes.dpop_proof,
+            emit=emit,
+            clock=clock,
+        )
+        server = ServerBits(
+            issuer=settings.issuer,
+            resources={
+                spelling: resource.identifier
+                for resource in settings.resources
+                for spelling in (resource.identifier, *resource.aliases)
+            },
+            grantable=grantable,
+            ungranted=_UNGRANTED,
+        )
+        authentication = ClientAuthentication(settings, store, clients, clock)
+        desk = Desk(
+            store=store,
+            proofs=self._proofs,
+            server=server,
+            lifetimes=lifetimes,
+            revocations=self._revocations,
+            read_token=self.resource_server.read,
+            emit=emit,
+        )
+        pushed = PushedAuthorization(
+            store=store,
+            clients=authentication,
+            proofs=self._proofs,
+            server=server,
+            lifetime_seconds=lifetimes.pushed_request,
+            clock=clock,
+        )
+        token = TokenEndpoint(
+            issuer=settings.issuer,
+            desk=desk,
+            clients=authentication,
+            proofs=self._proofs,
+            keys=keys,
+            clock=clock,
+        )
+        discovery = Discovery(settings, keys)
+        self.routes: Mapping[str, Mapping[str, Door]] = {
+            "/par": {"POST": pushed.push},
+            "/token": {"POST": token.token},
+            "/revoke": {"POST": token.revocation},
+            **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
+            **sign_in_doors(
+                settings=settings,
+                store=store,
+                clients=clients,
+                accounts=accounts,
+                server=server,
+                emit=emit,
+                clock=clock,
+            ),
+        }
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        settings: AuthorizationSettings,
+        store: Store,
+        keys: KeyRing,
+        clients: Mapping[str, Client],
+        accounts: Mapping[str, Account],
+        emit: Emit,
+        clock: Clock,
+        grantable: Callable[[str], bool],
+    ) -> "AuthorizationServer":
+        """The server over this store, with the nonce secret that all nodes share."""
+        server = cls(
+            settings=settings,
+            store=store,
+            keys=keys,
+            clients=clients,
+            accounts=accounts,
+            nonce_secret=await store.secret(_NONCE_SECRET, secrets.token_bytes(32)),
+            emit=emit,
+            clock=clock,
+            grantable=grantable,
+        )
+        await server.refresh()
+        return server
+
+    async def handle(self, request: HttpRequest) -> Answer | None:
+        """The answer of the door at this path; None when no door is there."""
+        doors = self.routes.get(request.path)
+        if doors is None:
+            return None
+        door = doors.get("GET" if request.method == "HEAD" else request.method)
+        if door is None:
+            return method_not_allowed(sorted(doors))
+        try:
+            return self._proofs.with_nonce(await door(request), request)
+        except OAuthError as error:
+            self._emit(Refused(request.path, str(error.code), None, error.detail or error.description))
+            return self._proofs.with_nonce(error_answer(error), request)
+        except RequestError as error:
+            value = {"error": str(ErrorCode.INVALID_REQUEST), "error_description": error.description}
+            return json_answer(error.status, value)
+        except StoreUnavailable as error:
+            _log.error("the store does not answer", extra={"cause": str(error)})
+            return error_answer(OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, "try again in a moment"))
+
+    async def refresh(self) -> None:
+        """Take in what other nodes revoked; to be called about twice a second."""
+        await self._revocations.refresh(self._store)
+
+    async def housekeeping(self) -> None:
+        """Rotate keys where due and remove a batch of expired rows; to be called every few seconds."""
+        await self._keys.tick()
+        await self._store.remove_expired(now=self._clock(), at_most=_REMOVE_AT_ONCE)
+
+
+def _at_once(answer: Callable[[HttpRequest], Answer]) -> Door:
+    async def door(request: HttpRequest) -> Answer:
+        return answer(request)
+
+    return door
