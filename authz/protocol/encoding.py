@@ -1,7 +1,7 @@
 """Encodings read in exactly one way: base64url (RFC 7515 2), JSON (RFC 8259, I-JSON RFC 7493) and forms.
 
 Two programs that read one text differently are how a check is passed by one and missed by the other. Whatever has
-a second reading is refused here: padding and non-canonical base64url, duplicate JSON members, duplicate form parameters.
+a second reading is refused: padding and non-canonical base64url, duplicate JSON members and form parameters.
 """
 
 import base64
