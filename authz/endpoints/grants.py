@@ -82,7 +82,7 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     if grant is None:
         raise _invalid("the grant of this code is gone")
     refresh_token = None
-    if GrantType.REFRESH_TOKEN in turn.client.grant_types:
+    if _stays_connected(turn.client, grant):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(grant, grant.scope, binding, refresh_token)
@@ -187,6 +187,14 @@ def _narrowed(turn: Turn, granted: tuple[str, ...]) -> tuple[str, ...]:
         if not covered(text, granted):
             raise OAuthError(ErrorCode.INVALID_SCOPE, f"the scope {speakable(text)} was not granted")
     return asked
+
+
+def _stays_connected(client: Client, grant: Grant) -> bool:
+    """Whether a refresh token is due: SMART clients ask for it by scope, others by being registered for it."""
+    if GrantType.REFRESH_TOKEN not in client.grant_types:
+        return False
+    asking = {"offline_access", "online_access"}
+    return bool(asking & set(grant.scope)) or not asking & set(client.scope)
 
 
 async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> str:

@@ -156,7 +156,9 @@ def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: Ser
 
 
 def _scope_may_be_asked(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    granted_scope(parameters, client, server)
+    for text in granted_scope(parameters, client, server):
+        if text.startswith("system/"):
+            raise OAuthError(ErrorCode.INVALID_SCOPE, f"{speakable(text)} is for client_credentials, not for people")
 
 
 RULES: tuple[Rule, ...] = (

@@ -154,6 +154,11 @@ class SqliteStore:
         """The live pushed request."""
         return self._record(PushedRequest, "pushed_request", id, now)
 
+    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
+        """Let the row of a live pushed request live until then."""
+        sql = "UPDATE pushed_request SET expires_at = MAX(expires_at, ?) WHERE id = ? AND expires_at > ?"
+        return self._change(sql, until, id, now) == 1
+
     async def put_interaction(self, record: Interaction) -> None:
         """Store an interaction, or its next state."""
         self._change(

@@ -49,6 +49,8 @@ class Interaction:
     dpop_jkt: str | None
     session_id: str | None
     expires_at: int
+    signed_in: bool = False  # the person signed in on the way through this interaction
+    patient: str | None = None  # the record that was chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,13 @@ class Store(Protocol):
     # pushed requests, interactions, sessions
     async def put_pushed_request(self, record: PushedRequest) -> None: ...
     async def pushed_request(self, id: str, *, now: int) -> PushedRequest | None: ...
+    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
+        """Let the row of a live pushed request live until then, for a person at the pages.
+
+        The record keeps its own expires_at: the request_uri cannot be visited after it.
+        """
+        ...
+
     async def put_interaction(self, record: Interaction) -> None: ...
     async def interaction(self, id: str, *, now: int) -> Interaction | None: ...
     async def delete_interaction(self, id: str) -> None: ...

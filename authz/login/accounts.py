@@ -1,0 +1,91 @@
+"""Local accounts: argon2id, the same work for every answer, and limits that slow a guesser and lock nobody out."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from authz.settings import Account
+from authz.storage.store import Store
+
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's minimum for argon2id
+_NOBODY = _HASHER.hash("the password of nobody")
+_MAX_PASSWORD = 1024
+_MAX_WAITING = 64
+_WINDOW_SECONDS = 60
+
+
+class SignInOutcome(StrEnum):
+    """What became of an attempt."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    LIMITED = "limited"
+
+
+@dataclass(frozen=True, slots=True)
+class SignInResult:
+    """The outcome, with the account when it was accepted."""
+
+    outcome: SignInOutcome
+    account: Account | None = None
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash of a password, to be kept in the configuration."""
+    return _HASHER.hash(password)
+
+
+class Accounts:
+    """Signs people in by user name and password."""
+
+    def __init__(self, accounts: Mapping[str, Account], store: Store, attempts_per_minute: int) -> None:
+        self._accounts = accounts
+        self._by_subject = {account.subject: account for account in accounts.values()}
+        self._store = store
+        self._attempts = attempts_per_minute
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
+        self._waiting = 0
+
+    def of_subject(self, subject: str) -> Account | None:
+        """The account of a signed-in person; None when it was taken out of the configuration."""
+        return self._by_subject.get(subject)
+
+    async def sign_in(self, username: str, password: str, *, peer: str, now: int) -> SignInResult:
+        """Check a password. Unknown names cost the same work and get the same answer as wrong passwords."""
+        if self._waiting >= _MAX_WAITING or await self._is_limited(username, peer, now):
+            return SignInResult(SignInOutcome.LIMITED)
+        account = self._accounts.get(username)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            stored = _NOBODY if account is None else account.password_hash
+            right = await loop.run_in_executor(self._pool, _verify, stored, password[:_MAX_PASSWORD])
+        finally:
+            self._waiting -= 1
+        if account is None or not right:
+            return SignInResult(SignInOutcome.REFUSED)
+        return SignInResult(SignInOutcome.ACCEPTED, account)
+
+    async def _is_limited(self, username: str, peer: str, now: int) -> bool:
+        """Tight for one name from one address, wider for an address, widest for a name: nobody is locked out for long."""
+        name = sha256(username.encode("utf-8", "replace")).hexdigest()[:32]
+        limits = (
+            (f"sign-in:{name}:{peer}", self._attempts),
+            (f"sign-in-address:{peer}", self._attempts * 5),
+            (f"sign-in-name:{name}", self._attempts * 20),
+        )
+        counts = [await self._store.count(key, window_seconds=_WINDOW_SECONDS, now=now) for key, _ in limits]
+        return any(count > limit for count, (_, limit) in zip(counts, limits, strict=True))
+
+
+def _verify(stored: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(stored, password)
+    except (Argon2Error, InvalidHashError):
+        return False

@@ -1,0 +1,162 @@
+"""The browser: its session cookie, the token against forged forms, and pages under a strict content policy."""
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import resources
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from authz.clock import Clock
+from authz.protocol.encoding import base64url
+from authz.protocol.request import Answer, HttpRequest
+from authz.storage.store import BrowserSession, Store
+
+COOKIE = "__Host-securus"
+STYLE_PATH = "/assets/securus.css"
+
+
+def _template(name: str) -> str:
+    return resources.files("authz.login").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+_PAGES = Environment(
+    autoescape=True,
+    undefined=StrictUndefined,
+    loader=FunctionLoader(_template),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+for _name in ("sign_in.html", "patient.html", "consent.html", "error.html"):
+    _PAGES.get_template(_name)
+_STYLE = _template("style.css").encode()
+
+_PAGE_HEADERS: tuple[tuple[str, str], ...] = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Pragma", "no-cache"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+)
+
+
+def page(status: int, template: str, *, form_goes_to: str | None = None, **values: object) -> Answer:
+    """A page under a policy of its own: no script, our style only, forms to us and, after them, to form_goes_to.
+
+    Browsers hold the redirect that follows a form against form-action, so the client's origin is named there.
+    """
+    target = "" if form_goes_to is None else " " + _source(form_goes_to)
+    policy = (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        f"form-action 'self'{target}"
+    )
+    body = _PAGES.get_template(template).render(style=STYLE_PATH, **values).encode()
+    return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body)
+
+
+def error_page(description: str, *, organisation: str, status: int = 400) -> Answer:
+    """The page for an error that cannot be sent to the client."""
+    return page(status, "error.html", description=description, organisation=organisation)
+
+
+def style_sheet() -> Answer:
+    """The style sheet of all pages."""
+    headers = (("Content-Type", "text/css; charset=utf-8"), ("Cache-Control", "max-age=3600"))
+    return Answer(200, (*headers, ("X-Content-Type-Options", "nosniff")), _STYLE)
+
+
+def redirect(url: str, *cookies: str) -> Answer:
+    """303 to url (T2), which nobody keeps."""
+    headers = [("Location", url), ("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")]
+    return Answer(303, (*headers, *(("Set-Cookie", cookie) for cookie in cookies)))
+
+
+def _source(url: str) -> str:
+    """The content policy source of a redirect URI: its origin, or its scheme for an app's own."""
+    parts = urlsplit(url)
+    if parts.scheme in ("https", "http"):
+        return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}:"
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A browser with its session, and the cookie to set when the session is new."""
+
+    session: BrowserSession
+    cookie: str | None
+
+    def form_token(self, interaction_id: str) -> str:
+        """The token that a form of this session and interaction must carry."""
+        key = self.session.csrf_key.encode()
+        return base64url(hmac.digest(key, interaction_id.encode(), "sha256"))
+
+    def owns_form(self, form_token: str | None, interaction_id: str) -> bool:
+        """Whether a form was made by us for this session and interaction."""
+        return form_token is not None and hmac.compare_digest(
+            form_token.encode(), self.form_token(interaction_id).encode()
+        )
+
+
+class Browsers:
+    """Sessions of browsers, by cookie."""
+
+    def __init__(self, store: Store, lifetime_seconds: int, clock: Clock) -> None:
+        self._store = store
+        self._lifetime_seconds = lifetime_seconds
+        self._clock = clock
+
+    async def known(self, request: HttpRequest) -> Browser | None:
+        """The browser that sent this request, None without a live session."""
+        handle = _cookie(request.headers.get("cookie", ""))
+        if handle is None:
+            return None
+        session = await self._store.session(_digest(handle), now=self._clock())
+        return None if session is None else Browser(session, None)
+
+    async def known_or_new(self, request: HttpRequest) -> Browser:
+        """The browser that sent this request, with a session of nobody where it had none."""
+        return await self.known(request) or await self._start(subject=None)
+
+    async def signed_in(self, before: Browser, subject: str, amr: tuple[str, ...]) -> Browser:
+        """A new session for the person who just signed in: what the browser held before is worth nothing now."""
+        await self._store.delete_session(before.session.id)
+        return await self._start(subject=subject, amr=amr)
+
+    async def signed_out(self, before: Browser) -> Browser:
+        """A new session of nobody in place of the one before."""
+        await self._store.delete_session(before.session.id)
+        return await self._start(subject=None)
+
+    async def _start(self, *, subject: str | None, amr: tuple[str, ...] = ()) -> Browser:
+        handle = base64url(secrets.token_bytes(32))
+        now = self._clock()
+        session = BrowserSession(
+            id=_digest(handle),
+            csrf_key=base64url(secrets.token_bytes(32)),
+            subject=subject,
+            authenticated_at=None if subject is None else now,
+            amr=amr,
+            expires_at=now + self._lifetime_seconds,
+        )
+        await self._store.put_session(session)
+        return Browser(session, f"{COOKIE}={handle}; Path=/; Secure; HttpOnly; SameSite=Lax")
+
+
+def _cookie(header: str) -> str | None:
+    values = [
+        value.strip()
+        for name, _, value in (p.partition("=") for p in header.split(";"))
+        if name.strip() == COOKIE
+    ]
+    return values[0] if len(values) == 1 else None
+
+
+def _digest(handle: str) -> str:
+    return base64url(sha256(handle.encode("utf-8", "replace")).digest())
