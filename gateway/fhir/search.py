@@ -1,0 +1,357 @@
+"""The search grammar: names, modifiers, values and result parameters of a FHIR search (FHIR R4 3.1.1).
+
+Closed by default. A parameter passes when R4 defines it for the type and the gateway can say what it touches; a name
+that R4 does not know is a mistake of the caller (400), one that R4 knows and that is not decided here is closed (403).
+What is not understood is never dropped: a store that ignores a parameter answers wider than was asked.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import quote
+
+from authz.protocol import encoding
+from gateway.fhir.definitions import (
+    RESOURCE_TYPES,
+    SearchParameter,
+    is_resource_type,
+    search_parameter,
+    search_parameters,
+)
+from gateway.fhir.interaction import SearchTerm
+from gateway.fhir.outcome import FhirError, Reason
+
+MAX_TERMS = 100
+MAX_COUNT = 200  # _count above it is lowered to it: a page is a wish (FHIR R4 3.1.1.5.3)
+
+# FHIR R4 3.1.1.5 and the common ones of known stores. Each is closed until a decision about it exists.
+CLOSED_PARAMETERS: dict[str, str] = {
+    "_has": "a reverse chain reads other types",
+    "_filter": "it holds a second query",
+    "_query": "it names a query whose meaning the store defines",
+    "_list": "membership of a list is not judged here",
+    "_text": "a search on the narrative is not judged here",
+    "_content": "a search on all text is not judged here",
+    "_contained": "contained resources have no owner of their own",
+    "_containedType": "contained resources have no owner of their own",
+    "_graph": "it returns further resources",
+    "_include": "it returns further resources",
+    "_revinclude": "it returns further resources",
+    "_elements": "a resource is judged whole",
+    "_summary": "a resource is judged whole",
+    "_total": "a total counts what may not be seen",
+    "_score": "it orders by what may not be seen",
+    "_security": "security labels are not for the caller to probe",
+    "_source": "the source of a resource is not for the caller to probe",
+    "_type": "it belongs to a search over several types",
+}
+_RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
+_HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
+_DROPPED = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
+_SINGLE = frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
+_JSON_FORMATS = frozenset({"json", "application/json", "application/fhir+json", "application/fhir json"})
+# The last one is how `application/fhir+json` arrives when its plus sign was not escaped.
+
+MODIFIERS: dict[str, frozenset[str]] = {
+    "number": frozenset({"missing"}),
+    "date": frozenset({"missing"}),
+    "string": frozenset({"missing", "exact", "contains"}),
+    "token": frozenset({"missing", "not"}),
+    "reference": frozenset({"missing", "identifier"}),  # and the name of a target type
+    "composite": frozenset({"missing"}),
+    "quantity": frozenset({"missing"}),
+    "uri": frozenset({"missing"}),
+    "special": frozenset(),
+}
+_CLOSED_MODIFIERS: dict[str, frozenset[str]] = {
+    "token": frozenset({"text", "in", "not-in", "above", "below", "of-type"}),
+    "reference": frozenset({"above", "below"}),
+    "uri": frozenset({"above", "below"}),
+}
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_COMMA = re.compile(r"((?:[^\\,]|\\.)*)(,|$)", re.DOTALL)
+_BAD_ESCAPE = re.compile(r"(?:[^\\]|\\[\\,|$])*+(\\)?", re.DOTALL)
+_PREFIX = r"(?:eq|ne|gt|lt|ge|le|sa|eb|ap)?"
+_NUMBER = r"[-+]?\d{1,40}(?:\.\d{1,40})?(?:[eE][-+]?\d{1,3})?"
+_DATE = (
+    r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])"
+    r"(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d{1,9})?)?(?:Z|[-+](?:0\d|1[0-4]):[0-5]\d)?)?)?)?"
+)
+_VALUE_GRAMMAR: dict[str, tuple[re.Pattern[str], str]] = {
+    "number": (re.compile(_PREFIX + _NUMBER), "a number, with a prefix such as ge before it or not"),
+    "date": (re.compile(_PREFIX + _DATE), "a date such as 2024, 2024-05 or ge2024-05-31T10:00:00Z"),
+    "quantity": (
+        re.compile(_PREFIX + _NUMBER + r"(?:\|(?:[^|\\]|\\.)*\|(?:[^|\\]|\\.)*)?", re.DOTALL),
+        "a quantity such as 5.4 or le5.4|http://unitsofmeasure.org|mg",
+    ),
+    "token": (
+        re.compile(r"(?:[^|\\]|\\.)*(?:\|(?:[^|\\]|\\.)*)?", re.DOTALL),
+        "code, system|code, |code or system|",
+    ),
+}
+_INSTANT = re.compile(_DATE)
+
+
+def parse_terms(pairs: Sequence[tuple[str, str]], type: str | None) -> tuple[SearchTerm, ...]:
+    """The terms of a search of one type, or of the whole system with type None; _format and _pretty are left out.
+
+    pairs are names and values, percent-decoded once, in the order sent. Terms of one name stay apart: each is one
+    more AND. Raises FhirError for whatever is not understood or not open.
+    """
+    return _parse(pairs, lambda name, value: _search_term(name, value, type))
+
+
+def parse_history_terms(pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, ...]:
+    """The terms of a history interaction: _since, _at, _count (FHIR R4 3.1.0.11). Raises FhirError."""
+    return _parse(pairs, _history_term)
+
+
+def parse_read_terms(pairs: Sequence[tuple[str, str]], allowed: Iterable[str] = ()) -> tuple[SearchTerm, ...]:
+    """The terms of an interaction that has _format, _pretty and the allowed names only. Raises FhirError."""
+    names = frozenset(allowed) | _DROPPED
+
+    def term(name: str, value: str) -> SearchTerm:
+        if name not in names:
+            _refuse_unlisted(name, names, "this interaction")
+        return _plain_term(name, value)
+
+    return _parse(pairs, term)
+
+
+def parse_operation_terms(pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, ...]:
+    """The parameters of an operation as they are: what they mean is the operation's own. Raises FhirError."""
+    return _parse(pairs, _plain_term)
+
+
+def check_together(terms: Sequence[SearchTerm]) -> None:
+    """Refuse what must not occur twice among the terms of query and form. Raises FhirError."""
+    if len(terms) > MAX_TERMS:
+        raise FhirError(
+            Reason.INVALID_PARAMETER, f"{len(terms)} parameters are sent, at most {MAX_TERMS} are accepted"
+        )
+    seen: set[str] = set()
+    for term in terms:
+        if term.code in _SINGLE:
+            if term.code in seen:
+                raise FhirError(Reason.AMBIGUOUS_QUERY, f"'{term.code}' is sent more than once")
+            seen.add(term.code)
+
+
+def query_pairs(text: str) -> list[tuple[str, str]]:
+    """Names and values of a query or form, percent-decoded once. Raises FhirError AMBIGUOUS_QUERY.
+
+    ';', '[' and ']' split parameters or make arrays for some stores; they must be escaped.
+    """
+    if (odd := next((mark for mark in ";[]#" if mark in text), None)) is not None:
+        raise FhirError(Reason.AMBIGUOUS_QUERY, f"'{odd}' in a query must be sent as %{ord(odd):02X}")
+    try:
+        return encoding.parse_query(text)
+    except ValueError as error:
+        raise FhirError(Reason.AMBIGUOUS_QUERY, f"the query {error}") from error
+
+
+def make_term(code: str, values: Sequence[str], *, modifier: str | None = None) -> SearchTerm:
+    """A term of the gateway's own. values are plain: what FHIR escapes is escaped here, so none can break out."""
+    if not values:
+        raise ValueError(f"a term on '{code}' needs at least one value: an empty list would restrict nothing")
+    name = code if modifier is None else f"{code}:{modifier}"
+    text = ",".join(re.sub(r"([\\,|$])", r"\\\1", value) for value in values)
+    return SearchTerm(name, code, modifier, None, tuple(values), text)
+
+
+def encode_terms(terms: Iterable[SearchTerm]) -> str:
+    """The terms as application/x-www-form-urlencoded text, the same for every spelling that means the same."""
+    return "&".join(f"{quote(term.name, safe=':')}={quote(term.text, safe='')}" for term in terms)
+
+
+def split_values(text: str) -> tuple[str, ...]:
+    """The comma-separated alternatives of a value, escapes kept. Raises FhirError when an escape has no meaning."""
+    if (match := _BAD_ESCAPE.match(text)) is None or match[1]:
+        raise FhirError(
+            Reason.INVALID_PARAMETER,
+            r"a backslash in a value escapes one of , | $ \ and nothing else; a backslash itself is sent as \\",
+        )
+    return tuple(part[1] for part in _parts(text))
+
+
+def unescape(text: str) -> str:
+    r"""The text with \, \| \$ and \\ resolved (FHIR R4 3.1.1.4.0.1)."""
+    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
+
+
+def _parts(text: str) -> list[re.Match[str]]:
+    found = []
+    position = 0
+    while (match := _COMMA.match(text, position)) is not None:
+        found.append(match)
+        position = match.end()
+        if not match[2]:
+            break
+    return found
+
+
+def _parse(
+    pairs: Sequence[tuple[str, str]], term: Callable[[str, str], SearchTerm]
+) -> tuple[SearchTerm, ...]:
+    terms = [term(name, value) for name, value in pairs]
+    check_together(terms)
+    return tuple(made for made in terms if made.code not in _DROPPED)
+
+
+def _search_term(name: str, value: str, type: str | None) -> SearchTerm:
+    code, modifier, chain = _take_apart(name)
+    if code in _RESULT_PARAMETERS or (type is None and code == "_type"):
+        if modifier is not None or chain is not None:
+            raise FhirError(Reason.UNKNOWN_PARAMETER, f"'{code}' takes no modifier and no chain")
+        return _result_term(code, value, type)
+    if code in CLOSED_PARAMETERS:
+        if code == "_elements" and modifier is not None:  # the store would leave out what the decision needs
+            raise FhirError(Reason.UNKNOWN_PARAMETER, "'_elements' takes no modifier")
+        raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed: {CLOSED_PARAMETERS[code]}")
+    parameter = _known_parameter(code, type)
+    if chain is not None:
+        raise FhirError(
+            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{chain}' is closed: a chain reads other types"
+        )
+    if modifier is not None:
+        _check_modifier(parameter, modifier)
+    alternatives = split_values(value)
+    _check_values(parameter, modifier, alternatives)
+    return SearchTerm(name, code, modifier, None, tuple(unescape(each) for each in alternatives), value)
+
+
+def _take_apart(name: str) -> tuple[str, str | None, str | None]:
+    """code, modifier and chain: 'subject:Patient.name' is subject, Patient, name. Of _has only the code is taken."""
+    if name.startswith(("_has:", "_include:", "_revinclude:")):
+        return name.partition(":")[0], None, None
+    head, dot, chain = name.partition(".")
+    code, colon, modifier = head.partition(":")
+    return code, modifier if colon else None, chain if dot else None
+
+
+def _known_parameter(code: str, type: str | None) -> SearchParameter:
+    parameter = search_parameter(type or "Resource", code)
+    if parameter is not None and (parameter.expression or code.startswith("_")):
+        return parameter
+    choices = [*search_parameters(type or "Resource"), *_RESULT_PARAMETERS]
+    raise FhirError(
+        Reason.UNKNOWN_PARAMETER,
+        f"{type or 'a search over all types'} has no search parameter '{_shown(code)}'{_did_you_mean(code, choices)}",
+    )
+
+
+def _check_modifier(parameter: SearchParameter, modifier: str) -> None:
+    allowed = MODIFIERS[parameter.type]
+    if modifier in allowed or (parameter.type == "reference" and modifier in _target_types(parameter)):
+        return
+    if modifier in _CLOSED_MODIFIERS.get(parameter.type, ()):
+        raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"':{modifier}' is closed on '{parameter.code}'")
+    known = sorted(allowed | (_target_types(parameter) if parameter.type == "reference" else set()))
+    raise FhirError(
+        Reason.UNKNOWN_PARAMETER,
+        f"'{parameter.code}' is a {parameter.type} parameter and has no modifier"
+        f" ':{_shown(modifier)}'{_did_you_mean(modifier, known)}",
+    )
+
+
+def _target_types(parameter: SearchParameter) -> frozenset[str]:
+    return parameter.targets or RESOURCE_TYPES
+
+
+def _check_values(parameter: SearchParameter, modifier: str | None, alternatives: tuple[str, ...]) -> None:
+    shown = parameter.code if modifier is None else f"{parameter.code}:{modifier}"
+    if modifier == "missing":
+        if alternatives not in (("true",), ("false",)):
+            raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' must be true or false")
+        return
+    if "" in alternatives:  # FHIR R4 3.1.1.4.0: a store may ignore an empty parameter, and answer wider
+        raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' has an empty value")
+    kind = "token" if modifier == "identifier" else parameter.type
+    if kind not in _VALUE_GRAMMAR:
+        return
+    grammar, expected = _VALUE_GRAMMAR[kind]
+    if not all(grammar.fullmatch(each) for each in alternatives):
+        raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' must be {expected}")
+
+
+def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
+    if code in _DROPPED:
+        _check_format(code, value)
+    elif code == "_count":
+        value = _count(value)
+    elif code == "_sort":
+        _check_sort(value, type)
+    elif code == "_type":
+        unknown = [name for name in value.split(",") if not is_resource_type(name)]
+        if unknown:
+            raise FhirError(
+                Reason.INVALID_PARAMETER,
+                f"'_type' names '{_shown(unknown[0])}'{_did_you_mean(unknown[0], RESOURCE_TYPES)}",
+            )
+    return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
+
+
+def _history_term(name: str, value: str) -> SearchTerm:
+    if name not in _HISTORY_PARAMETERS:
+        _refuse_unlisted(name, _HISTORY_PARAMETERS, "a history")
+    if name in ("_since", "_at") and not _INSTANT.fullmatch(value):
+        raise FhirError(Reason.INVALID_PARAMETER, f"'{name}' must be a date such as 2024-05-31T10:00:00Z")
+    return _plain_term(name, _count(value) if name == "_count" else value)
+
+
+def _plain_term(name: str, value: str) -> SearchTerm:
+    if name in _DROPPED:
+        _check_format(name, value)
+    return SearchTerm(name, name, None, None, (value,), value)
+
+
+def _count(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,10}", value):
+        raise FhirError(Reason.INVALID_PARAMETER, f"'_count' must be a number from 1 to {MAX_COUNT}")
+    if int(value) == 0:  # FHIR R4 3.1.1.5.3: the same as _summary=count
+        raise FhirError(Reason.INVALID_PARAMETER, "'_count' of 0 asks for a count, which is closed")
+    return str(min(int(value), MAX_COUNT))
+
+
+def _check_sort(value: str, type: str | None) -> None:
+    for key in value.split(","):
+        code = key.removeprefix("-")
+        parameter = search_parameter(type or "Resource", code)
+        if "." in code or ":" in code or code in CLOSED_PARAMETERS:
+            raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'_sort' by '{_shown(code)}' is closed")
+        if parameter is None or parameter.type in ("composite", "special"):
+            own = search_parameters(type or "Resource")
+            raise FhirError(
+                Reason.INVALID_PARAMETER,
+                f"'_sort' names '{_shown(code)}', by which {type or 'all types'} cannot be sorted"
+                f"{_did_you_mean(code, own)}",
+            )
+
+
+def _check_format(code: str, value: str) -> None:
+    if code == "_pretty":
+        if value not in ("true", "false"):
+            raise FhirError(Reason.INVALID_PARAMETER, "'_pretty' must be true or false")
+    elif value.partition(";")[0].strip() not in _JSON_FORMATS:
+        raise FhirError(Reason.NOT_ACCEPTABLE, "'_format' must be json or application/fhir+json")
+
+
+def _refuse_unlisted(name: str, allowed: Iterable[str], what: str) -> None:
+    code = name.partition(":")[0]
+    if code in CLOSED_PARAMETERS:
+        raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed on {what}")
+    raise FhirError(
+        Reason.UNKNOWN_PARAMETER,
+        f"'{_shown(name)}' is not a parameter of {what}{_did_you_mean(name, allowed)}",
+    )
+
+
+def _did_you_mean(name: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.7)
+    return f". Did you mean '{close[0]}'?" if close else ""
+
+
+def _shown(name: str) -> str:
+    """What the caller wrote, fit for one line of a message."""
+    return name[:40].encode("ascii", "replace").decode("ascii") if name.isprintable() else "?"
