@@ -1,0 +1,85 @@
+"""Which headers pass, in each direction: allow lists, ours set after them (attack group C).
+
+From the caller pass the few that FHIR gives a meaning and that cannot change what was decided. Identity,
+forwarding, method-override, cookie and hop-by-hop headers never do. From the store pass the type, the version and
+the places, rewritten to the public base.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from authz.protocol.request import HttpRequest
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.settings import Upstream
+
+FHIR_JSON = "application/fhir+json"
+_PASSED = ("accept-language", "traceparent", "tracestate")
+_RETURNED = ("etag", "last-modified")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_JSON_TYPES = frozenset(
+    {"application/fhir+json", "application/json", "text/json", "application/*", "*/*", "json"}
+)
+
+PRIVATE: tuple[tuple[str, str], ...] = (
+    ("Cache-Control", "no-store, private"),
+    ("Vary", "Authorization, DPoP, Accept"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+
+def interaction_id(request: HttpRequest) -> str:
+    """The caller's x-fapi-interaction-id when it is a UUID, else a new one."""
+    said = request.headers.get("x-fapi-interaction-id", "")
+    return said if _UUID.fullmatch(said) else str(uuid.uuid4())
+
+
+def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> dict[str, str]:
+    """The headers of the request to the store, without those of a body."""
+    headers = {name: request.headers[name] for name in _PASSED if name in request.headers}
+    headers["accept"] = FHIR_JSON
+    headers["accept-encoding"] = "identity"
+    # Unknown parameters must be refused by the store, never skipped: a skipped criterion widens the answer.
+    headers["prefer"] = "handling=strict"
+    public = urlsplit(upstream.identifier)
+    headers["x-forwarded-host"] = public.netloc
+    headers["x-forwarded-proto"] = public.scheme
+    headers["x-forwarded-for"] = request.peer
+    headers["x-request-id"] = interaction
+    if upstream.authorization is not None:
+        headers["authorization"] = upstream.authorization
+    return headers
+
+
+def returned(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Those of the store's headers that the caller gets."""
+    return tuple(
+        (name.title().replace("Etag", "ETag"), headers[name]) for name in _RETURNED if name in headers
+    )
+
+
+def check_accept(request: HttpRequest) -> None:
+    """The caller must take JSON (XML is not given by this version). Raises FhirError(NOT_ACCEPTABLE)."""
+    accept = request.headers.get("accept", "")
+    if not accept:
+        return
+    ranges = [part.partition(";") for part in accept.split(",")]
+    for media_range, _, parameters in ranges:
+        refused = re.search(r"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)", parameters)
+        if media_range.strip().lower() in _JSON_TYPES and not refused:
+            return
+    raise FhirError(Reason.NOT_ACCEPTABLE, f"answers are {FHIR_JSON}: Accept must allow it")
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a store's Content-Type is FHIR JSON in UTF-8."""
+    media_type, _, parameters = content_type.partition(";")
+    charset = re.search(r"charset=\"?([\w-]+)", parameters)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        return False
+    return media_type.strip().lower() in (
+        "application/fhir+json",
+        "application/json",
+        "application/json+fhir",
+    )

@@ -1,0 +1,125 @@
+"""The store behind a mount: a pool of connections with limits and timeouts, and streams in both directions.
+
+This file and gateway.listener are the only ones that know aiohttp's wire side, so that protocols of our own can take
+their place without touching the passage between them.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+
+import aiohttp
+from yarl import URL
+
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.settings import Upstream
+
+_CHUNK = 64 * 1024
+
+
+class UpstreamAnswer:
+    """The store's answer: status and headers are here, the body still comes. To be closed."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+
+    async def __aenter__(self) -> "UpstreamAnswer":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises FhirError: UPSTREAM_INVALID when it is longer than limit_bytes or breaks off."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.stream():
+            size += len(chunk)
+            if size > limit_bytes:
+                raise FhirError(Reason.UPSTREAM_INVALID, "the resource is larger than this gateway judges")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body in pieces, read from the socket only as fast as they are taken."""
+        try:
+            async for chunk in self._response.content.iter_chunked(_CHUNK):
+                yield chunk
+        except TimeoutError as error:
+            raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end, else break it off."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+class UpstreamClient:
+    """Sends requests to one store."""
+
+    def __init__(self, upstream: Upstream, observe: Callable[[float], None]) -> None:
+        self.upstream = upstream
+        self._observe = observe
+        self._base = upstream.base.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the pool; no connection yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self.upstream.connections, ttl_dns_cache=30, keepalive_timeout=30
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=self.upstream.connect_timeout,
+                sock_connect=self.upstream.connect_timeout,
+                sock_read=self.upstream.idle_timeout,
+            ),
+            max_line_size=16 * 1024,
+            max_field_size=16 * 1024,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None = None,
+    ) -> UpstreamAnswer:
+        """Send a request; target is relative to the store's base. Redirects are never followed.
+
+        Raises FhirError: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT.
+        """
+        if self._session is None:
+            raise FhirError(Reason.UPSTREAM_UNAVAILABLE)
+        url = URL(f"{self._base}/{target}" if target else self._base, encoded=True)
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.upstream.answer_timeout):
+                response = await self._session.request(
+                    method, url, headers=headers, data=body, allow_redirects=False
+                )
+        except TimeoutError as error:
+            raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
+        finally:
+            self._observe(time.perf_counter() - started)
+        return UpstreamAnswer(response)

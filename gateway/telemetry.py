@@ -1,0 +1,133 @@
+"""What the operators see: Prometheus metrics, JSON logs with one redaction point, readiness.
+
+No label and no log field takes a value from a caller: reasons, routes, rules and interactions come from closed
+lists of ours. redact() is the only way into a log line.
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from authz.events import Event, ProofChecked, SignIn, TokenIssued
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+_SECRETS = re.compile(
+    r"(?i)(eyJ[\w-]{8,}(?:\.[\w-]*){1,4}|(?:dpop|bearer|basic)\s+[^\s,]{8,}"
+    r"|(?:access_token|refresh_token|code|client_assertion|password|request_uri|dpop|authorization|cookie)[=:]\s*[^\s&,;]+"
+    r"|urn:ietf:params:oauth:request_uri:[\w-]+|(?<![\w-])[\w-]{43}(?![\w-]))"
+)
+_QUERY = re.compile(r"\?[^\s'\"]*")
+_REFERENCE = re.compile(r"\b([A-Z][A-Za-z]+)/[A-Za-z0-9.\-]{1,64}")
+_FIELDS = frozenset(
+    {
+        "cause", "code", "reason", "route", "interaction", "status", "interaction_id", "rule", "file", "listener",
+        "address", "port", "signal", "seconds", "count", "kid", "state", "grant_type", "client_id", "outcome", "policy",
+        "version", "endpoint", "detail",
+    }
+)  # fmt: skip
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+def redact(text: str) -> str:
+    """The text without tokens, codes, query strings and ids of resources."""
+    text = _SECRETS.sub("[secret]", text)
+    text = _QUERY.sub("?[query]", text)
+    return _REFERENCE.sub(r"\1/[id]", text)[:2000]
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; of the extra fields only those that are known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD and name in _FIELDS:
+                line[name] = value if isinstance(value, int | float) else redact(str(value))
+        if record.exc_info and record.exc_info[0] is not None:
+            # The type and the place, not the text: an exception may quote what a caller sent.
+            traceback = record.exc_info[2]
+            while traceback is not None and traceback.tb_next is not None:
+                traceback = traceback.tb_next
+            line["exception"] = record.exc_info[0].__name__
+            if traceback is not None:
+                line["at_line"] = (
+                    f"{traceback.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{traceback.tb_lineno}"
+                )
+        return json.dumps(line, ensure_ascii=False)
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send every log of the process, redacted, to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "securus_requests", "Requests answered", ["route", "interaction", "outcome"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "securus_request_seconds",
+            "Time to the answer's first byte",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.upstream_seconds = Histogram(
+            "securus_upstream_seconds",
+            "Time to the store's headers",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.refusals = Counter("securus_refusals", "Refused requests", ["reason"], registry=registry)
+        self.decisions = Counter(
+            "securus_policy_decisions", "Decisions by rule", ["policy", "rule", "effect"], registry=registry
+        )
+        self.tokens = Counter("securus_tokens_issued", "Access tokens issued", ["grant"], registry=registry)
+        self.proofs = Counter("securus_dpop_proofs", "DPoP proofs looked at", ["outcome"], registry=registry)
+        self.sign_ins = Counter("securus_sign_ins", "Attempts to sign in", ["outcome"], registry=registry)
+        self.replay_seconds = Histogram(
+            "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
+        )
+        self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
+        self.narrowing_ignored = Counter(
+            "securus_narrowing_ignored",
+            "Searches whose restriction the store did not echo",
+            registry=registry,
+        )
+        for outcome in ("accepted", "nonce", "replayed", "refused"):
+            self.proofs.labels(outcome)
+
+    def event(self, event: Event) -> None:
+        """Count what happened in the authorization server."""
+        match event:
+            case TokenIssued():
+                self.tokens.labels(event.grant_type).inc()
+            case ProofChecked():
+                self.proofs.labels(event.outcome).inc()
+            case SignIn():
+                self.sign_ins.labels(event.outcome).inc()
+            case _:
+                pass
+
+    def text(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        return generate_latest(self.registry)
