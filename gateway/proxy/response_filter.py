@@ -1,0 +1,156 @@
+"""The answer on its way out: each entry judged, links rewritten or sealed, totals only where they are exact.
+
+An entry that nothing changed leaves byte for byte. What the judge refuses, and what nobody asked for, is left out
+without a trace.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from authz.protocol.encoding import parse_query
+from gateway.fhir import links, resource, stream
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Judge
+
+_KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
+_PAGES = frozenset({"next", "previous", "prev", "first", "last"})
+_MAX_ENTRY_BYTES = 10 * 1024 * 1024
+
+Seal = Callable[[str], str]
+"""From a target relative to the store's base to the public URL of that page."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went out and what stayed back, for the audit record."""
+
+    shown: int = 0
+    dropped: int = 0
+    narrowing_seen: bool | None = None
+    rules: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFilter:
+    """Filters one Bundle.
+
+    kind      'searchset' or 'history'
+    added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
+    exact     the store's total may be passed on
+    self_url  the public URL that the caller asked
+    """
+
+    judge: Judge
+    upstream: str
+    public: str
+    kind: str
+    added: tuple[str, ...]
+    exact: bool
+    self_url: str
+    seal: Seal
+    tally: Tally
+
+    async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
+        reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
+        yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
+        state = _State()
+        async for chunk in chunks:
+            out = b"".join(self._pieces(reader.feed(chunk), state))
+            if out:
+                yield out
+        yield b"".join(self._pieces(reader.finish(), state)) + b"}"
+
+    def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
+        out: list[bytes] = []
+        for piece in pieces:
+            match piece:
+                case stream.Member(name=name, raw=raw):
+                    out.extend(self._member(name, raw))
+                case stream.EntriesBegin():
+                    out.append(b',"entry":[')
+                case stream.Entry(raw=raw, value=value):
+                    kept = self._entry(raw, value)
+                    if kept is not None:
+                        out.append(kept if state.first else b"," + kept)
+                        state.first = False
+                case stream.EntriesEnd():
+                    out.append(b"]")
+                case stream.End():
+                    pass
+        return out
+
+    def _member(self, name: str, raw: bytes) -> list[bytes]:
+        if name == "type":
+            if json.loads(raw) != self.kind:
+                raise FhirError(
+                    Reason.UPSTREAM_INVALID, f"the answer is not a Bundle of the type {self.kind}"
+                )
+            return []
+        if name == "link":
+            return [b',"link":' + self._links(raw)]
+        if name == "total":
+            # A total may count what the judge leaves out: it passes only when the store was asked all of it.
+            return [b',"total":' + raw] if self.exact and self.tally.narrowing_seen is not False else []
+        return [b"," + json.dumps(name).encode() + b":" + raw] if name in _KEPT_MEMBERS else []
+
+    def _links(self, raw: bytes) -> bytes:
+        out = [{"relation": "self", "url": self.self_url}]
+        value = json.loads(raw)
+        for link in value if isinstance(value, list) else []:
+            relation, url = link.get("relation"), link.get("url")
+            if not isinstance(relation, str) or not isinstance(url, str):
+                continue
+            if relation == "self":
+                self._check_narrowing(url)
+            elif relation in _PAGES:
+                target = links.relative_target(url, upstream=self.upstream)
+                if target is not None:
+                    out.append({"relation": relation, "url": self.seal(target)})
+        return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _check_narrowing(self, url: str) -> None:
+        if not self.added:
+            return
+        self.tally.narrowing_seen = echoes(url, self.added)
+        if not self.tally.narrowing_seen:
+            raise FhirError(Reason.NARROWING_IGNORED)
+
+    def _entry(self, raw: bytes, value: Mapping[str, object]) -> bytes | None:
+        """The entry as it goes out; None when it does not."""
+        search = value.get("search")
+        mode = search.get("mode") if isinstance(search, dict) else None
+        found = value.get("resource")
+        if mode in ("outcome", "include") or not isinstance(found, dict):
+            # Outcomes tell what was left out; nobody asked for includes; deleted versions show no owner.
+            self.tally.dropped += 1
+            return None
+        verdict = self.judge(found)
+        if not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        self.tally.shown += 1
+        self.tally.rules.update(verdict.rules)
+        entry = dict(value)
+        unknown = entry.keys() - {"fullUrl", "resource", "search", "link", "request", "response"}
+        for name in unknown | (entry.keys() & {"link"}):
+            del entry[name]
+        changed = len(entry) != len(value)
+        changed |= links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
+        return resource.write_resource(entry) if changed else raw
+
+
+@dataclass(slots=True)
+class _State:
+    first: bool = True
+
+
+def echoes(url: str, added: tuple[str, ...]) -> bool:
+    """Whether the self link of a search names every criterion that was added, however it is encoded."""
+    try:
+        said = {f"{name}={value}" for name, value in parse_query(urlsplit(url).query)}
+    except ValueError:
+        return False
+    return all(text in said for text in added)
