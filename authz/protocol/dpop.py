@@ -1,7 +1,8 @@
 """DPoP: the checks of a proof, server nonces derived from the clock, and the key of its replay claim (RFC 9449).
 
-A proof is accepted in this order: structure → algorithm and key → claims → target → key binding → freshness by
-nonce or iat → signature. The claim of its jti is not made here: the caller makes it last, by replay_key(), after
+A proof is checked in this order: structure → algorithm and key → claims → target → token and key binding → dates →
+signature → nonce. What costs nothing comes before the signature; the nonce comes last, so that use_dpop_nonce says
+that all the rest is right. The claim of the jti is not made here: the caller makes it by replay_key(), after
 everything else that the client may repeat has been found right.
 """
 
@@ -18,7 +19,10 @@ from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
 _MAX_PROOF_BYTES = 4096
-_MAX_JTI = 128
+_MAX_JTI_CHARACTERS = 128
+_MAX_HEADERS = 4096  # remembered headers of clients
+_MIN_SECRET_BYTES = 16
+_NODES_SECONDS = 30  # clocks of our own nodes differ by no more: a replay claim outlives the proof by this
 _AHEAD_SECONDS = 10  # clocks differ: an iat this far ahead is accepted without a nonce
 _NONCE_IAT_SECONDS = 300  # with a valid nonce the nonce decides freshness; iat may be this far off
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -29,7 +33,8 @@ _TARGET = re.compile(r"[!-~]+")
 class Proof:
     """A DPoP proof that passed RFC 9449 4.3. Only check() makes one.
 
-    accept_until is the last second at which this proof could be accepted again: a replay claim lives so long.
+    accept_until is the second from which no node, its clock behind ours or not, accepts this proof again: the claim
+    of its jti must live so long.
     """
 
     thumbprint: str
@@ -42,11 +47,17 @@ class Proof:
 class Nonces:
     """Nonces that any process with the same secret makes and checks, without a store (RFC 9449 8).
 
-    A nonce is the number of its time step and an HMAC over it. Steps are a tenth of the lifetime; a nonce is
-    good for the whole lifetime, and ageing once half of it has gone.
+    A nonce is the number of its time step and an HMAC over it, by a key derived from secret for one purpose. Steps
+    are a tenth of the lifetime, counted from the beginning of a step: the current step and the nine before it are
+    accepted, and the next one, because another node's clock may be a little ahead. Raises ValueError for a secret of
+    less than 16 bytes or a lifetime of less than a second.
     """
 
     def __init__(self, secret: bytes, purpose: str, lifetime_seconds: int) -> None:
+        if len(secret) < _MIN_SECRET_BYTES or lifetime_seconds < 1:
+            raise ValueError(
+                f"nonces need a secret of {_MIN_SECRET_BYTES} bytes and a lifetime of 1 s at least"
+            )
         self._key = hmac.digest(secret, b"dpop-nonce:" + purpose.encode(), "sha256")
         self._step_seconds = max(1, lifetime_seconds // 10)
         self.lifetime_seconds = lifetime_seconds
@@ -61,20 +72,21 @@ class Nonces:
 
     def check(self, nonce: str, now: int) -> bool:
         """Whether nonce is one of ours that has not expired."""
+        return self.expires_at(nonce, now) is not None
+
+    def expires_at(self, nonce: str, now: int) -> int | None:
+        """The second from which this nonce is refused; None when it is refused now."""
         step = self._step(nonce)
         if step is None or not 0 <= self._age(step, now) < self.lifetime_seconds:
-            return False
-        return hmac.compare_digest(nonce, self._nonce(step))
+            return None
+        if not hmac.compare_digest(nonce, self._nonce(step)):
+            return None
+        return step * self._step_seconds + self.lifetime_seconds
 
     def is_ageing(self, nonce: str, now: int) -> bool:
-        """Whether more than half of the nonce's life has gone, so that a fresh one should ride along."""
+        """Whether half of the nonce's life or more has gone, so that a fresh one should ride along."""
         step = self._step(nonce)
         return step is None or self._age(step, now) >= self.lifetime_seconds // 2
-
-    def expires_at(self, nonce: str, now: int) -> int:
-        """The second from which this nonce is refused."""
-        step = self._step(nonce)
-        return now if step is None else step * self._step_seconds + self.lifetime_seconds
 
     def _age(self, step: int, now: int) -> int:
         # A step just ahead of us was made by a node whose clock is a little faster.
@@ -96,23 +108,26 @@ class Nonces:
 
 
 class _Headers:
-    """Header bytes → algorithm and imported key. A client's header is the same in all its proofs."""
+    """Header bytes → algorithm and imported key. A client's header is the same in all its proofs.
+
+    Only headers of proofs whose signature was right are kept, the oldest goes first.
+    """
 
     def __init__(self, at_most: int) -> None:
         self._known: dict[str, tuple[str, PublicKey]] = {}
         self._at_most = at_most
 
     def read(self, encoded: str) -> tuple[str, PublicKey]:
-        found = self._known.get(encoded)
-        if found is None:
-            found = _read_header(encoded)
+        return self._known.get(encoded) or _read_header(encoded)
+
+    def keep(self, encoded: str, found: tuple[str, PublicKey]) -> None:
+        if encoded not in self._known:
             if len(self._known) >= self._at_most:
-                self._known.pop(next(iter(self._known)))
+                del self._known[next(iter(self._known))]
             self._known[encoded] = found
-        return found
 
 
-_HEADERS = _Headers(at_most=10_000)
+_HEADERS = _Headers(_MAX_HEADERS)
 
 
 def check(
@@ -132,6 +147,10 @@ def check(
     access_token asks for ath (check 10) and expected_thumbprint for the key that the token is bound to
     (check 11). Raises OAuthError(INVALID_DPOP_PROOF), or OAuthError(USE_DPOP_NONCE) when everything that can be
     said without a nonce is right and a valid nonce is missing. Does not spend the jti.
+
+    Freshness: with a valid nonce, or while one is still to be asked for, iat may be 5 minutes off. Where nonces are
+    not required and none, or one that is no longer valid, is sent: max_age_seconds back, 10 s ahead. Stricter than
+    FAPI 2.0 5.3.2.1, which leaves 10 to 60 s ahead to the server.
     """
     if proof is None:
         raise _refused("a DPoP proof is required: send one DPoP header")
@@ -141,14 +160,14 @@ def check(
     if len(parts) != 3:
         raise _refused("the proof must be one compact JWS of three parts")
     try:
-        algorithm, key = _HEADERS.read(parts[0])
-        claims = jose.json_object(_decode(parts[1]), "payload of the proof")
-        signature = _decode(parts[2])
+        found = algorithm, key = _HEADERS.read(parts[0])
+        claims = jose.json_object(jose.decode_part(parts[1], "payload of the proof"), "payload of the proof")
+        signature = jose.decode_part(parts[2], "signature of the proof")
     except JoseError as error:
         raise _refused(str(error)) from error
     jti = _text(claims, "jti")
-    if len(jti) > _MAX_JTI:
-        raise _refused(f"jti must have at most {_MAX_JTI} characters")
+    if len(jti) > _MAX_JTI_CHARACTERS:
+        raise _refused(f"jti must have at most {_MAX_JTI_CHARACTERS} characters")
     issued_at = _seconds(claims, "iat")
     if issued_at is None:
         raise _refused("iat is required")
@@ -165,20 +184,23 @@ def check(
     if expected_thumbprint is not None and not hmac.compare_digest(key.thumbprint, expected_thumbprint):
         raise _refused("the key of the proof is not the key that is expected here")
     _check_lifetime(claims, now)
-    has_nonce = nonce is not None and nonces.check(nonce, now)
-    _check_age(issued_at, now, max_age_seconds, by_nonce=has_nonce or nonce_required)
+    nonce_until = None if nonce is None else nonces.expires_at(nonce, now)
+    _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
     try:
         key.verify(signature, proof[: len(parts[0]) + 1 + len(parts[1])].encode("ascii"), algorithm)
     except JoseError as error:
         raise _refused("the signature of the proof is not right") from error
-    if nonce_required and not has_nonce:
+    _HEADERS.keep(parts[0], found)
+    refused_from = issued_at + max_age_seconds + 1
+    if nonce_until is not None:
+        # Where nonces are not required the proof may pass by its iat again when its nonce has expired.
+        refused_from = max(refused_from, nonce_until)
+    elif nonce_required:
         said = "a nonce is required" if nonce is None else "the nonce is not one of ours or has expired"
         raise OAuthError(ErrorCode.USE_DPOP_NONCE, f"{said}: use the one in the DPoP-Nonce header")
-    if has_nonce and nonce is not None:
-        accept_until = max(nonces.expires_at(nonce, now), issued_at + max_age_seconds) + 1
     else:
-        accept_until = issued_at + max_age_seconds + 1
-    return Proof(key.thumbprint, jti, issued_at, max(accept_until, now + 1), nonce if has_nonce else None)
+        nonce = None
+    return Proof(key.thumbprint, jti, issued_at, refused_from + _NODES_SECONDS, nonce)
 
 
 def replay_key(proof: Proof, purpose: str) -> bytes:
@@ -201,19 +223,12 @@ def _read_header(encoded: str) -> tuple[str, PublicKey]:
     return algorithm, key
 
 
-def _decode(part: str) -> bytes:
-    try:
-        return base64url_decode(part)
-    except ValueError as error:
-        raise JoseError("the proof is not base64url without padding") from error
-
-
 def _check_target(htu: str, url: str) -> None:
     """Check 9: equal without query and fragment, scheme and host without case, default port as none."""
     target = htu.partition("#")[0].partition("?")[0]
     if target == url or _target(target) == _target(url):
         return
-    raise _refused(f"htu is {speakable(htu)}, expected {speakable(url)}")
+    raise _refused(f"htu is {speakable(htu, at_most=250)}, expected {speakable(url, at_most=250)}")
 
 
 def _target(url: str) -> tuple[str, str, int | None, str]:
@@ -238,16 +253,11 @@ def _check_lifetime(claims: Mapping[str, object], now: int) -> None:
     if expires_at is not None and expires_at <= now:
         raise _refused(f"exp of the proof passed {now - expires_at} s ago")
     if not_before is not None and not_before > now + _AHEAD_SECONDS:
-        raise _refused(
-            f"nbf is {not_before - now} s in the future, at most {_AHEAD_SECONDS} s is accepted"
-        )
+        raise _refused(f"nbf is {not_before - now} s in the future, at most {_AHEAD_SECONDS} s is accepted")
 
 
 def _check_age(issued_at: int, now: int, max_age_seconds: int, *, by_nonce: bool) -> None:
-    """Check 11 of RFC 9449 4.3: fresh by iat, or, where a nonce decides, at least not absurd.
-
-    Without a nonce an iat 10 to 60 s ahead is refused as well: FAPI leaves that range to the server.
-    """
+    """Check 11 of RFC 9449 4.3: fresh by iat, or, where a nonce decides, at least not absurd."""
     behind, ahead = (
         (_NONCE_IAT_SECONDS, _NONCE_IAT_SECONDS) if by_nonce else (max_age_seconds, _AHEAD_SECONDS)
     )

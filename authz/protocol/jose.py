@@ -255,11 +255,6 @@ def json_object(content: bytes, what: str) -> Mapping[str, object]:
     return value
 
 
-def parse_claims(payload: bytes) -> Mapping[str, object]:
-    """The claims in the payload of a JWT (RFC 7519 7.2). Raises JoseError."""
-    return json_object(payload, "payload")
-
-
 def algorithm_of(header: Mapping[str, object], algorithms: frozenset[str]) -> str:
     """alg of the header when it is one of algorithms. Raises JoseError, naming them."""
     algorithm = str(header.get("alg"))
@@ -291,7 +286,7 @@ def verify(
         except JoseError:
             if number == len(candidates):
                 raise
-    return jws.header, parse_claims(jws.payload)
+    return jws.header, json_object(jws.payload, "payload")
 
 
 def _candidates(kid: object, keys: Sequence[PublicKey], algorithm: str) -> list[PublicKey]:
