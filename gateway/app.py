@@ -1,0 +1,361 @@
+"""The composition root: the only place that names concrete classes. Builds the process, listens, reloads, drains."""
+
+import asyncio
+import gc
+import logging
+import secrets
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aiohttp import web
+
+from authz.clock import Clock, system_clock
+from authz.events import Event, Refused
+from authz.http import error_answer, json_answer
+from authz.keys import KeyRing, load_or_create_encryption_key
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.request import Answer, HttpRequest
+from authz.server import AuthorizationServer
+from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.store import StoreUnavailable
+from gateway import tls
+from gateway.audit import AuditLog, AuditUnavailable
+from gateway.fhir.outcome import Reason, operation_outcome
+from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.policy import language, selftest
+from gateway.policy.engine import Engine
+from gateway.policy.scope_layer import grantable
+from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.upstream import UpstreamClient
+from gateway.settings import GatewaySettings, Upstream
+from gateway.telemetry import Metrics
+from gateway.yaml_source import Problem
+
+_REFRESH_SECONDS = 0.5
+_HOUSEKEEPING_SECONDS = 5.0
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/assets/")
+_log = logging.getLogger("securus.app")
+
+
+class PoliciesRefused(Exception):
+    """A policy set that cannot be put in force. problems says why."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def policy_files(folder: Path) -> dict[str, str]:
+    """The policy files of a folder, by the path to be shown in problems. Raises OSError."""
+    return {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_policies(files: dict[str, str]) -> language.PolicySet:
+    """The policy set of these files, whose own tests all hold. Raises PoliciesRefused."""
+    try:
+        policies = language.load(files)
+    except language.PolicyErrors as error:
+        raise PoliciesRefused(tuple(error.problems)) from error
+    report = selftest.run(policies)
+    if report.failures:
+        raise PoliciesRefused(tuple(report.failures))
+    return policies
+
+
+@dataclass(slots=True)
+class _Mount:
+    upstream: Upstream
+    client: UpstreamClient
+    passage: Passage
+
+
+class Gateway:
+    """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
+
+    def __init__(self, settings: GatewaySettings, store: SqliteStore, clock: Clock) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.metrics = Metrics()
+        self.engines = EngineHolder(None)
+        self.draining = False
+        self._inflight = 0
+        self._mounts: list[_Mount] = []
+        self._runners: list[web.ServerRunner] = []
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.audit: AuditLog
+        self.keys: KeyRing
+        self.authorization: AuthorizationServer
+
+    @classmethod
+    async def open(cls, settings: GatewaySettings, *, clock: Clock = system_clock) -> "Gateway":
+        """Build everything and listen. Raises before a socket opens when anything is wrong."""
+        require_c_parser()
+        policies = await asyncio.to_thread(policy_files, settings.policies)
+        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        gateway = cls(settings, store, clock)
+        try:
+            await gateway._build(policies)
+            await gateway._listen()
+        except BaseException:
+            await gateway.close()
+            raise
+        return gateway
+
+    async def _build(self, policies: dict[str, str]) -> None:
+        settings = self.settings
+        self.engines.engine = self._engine(load_policies(policies)) if policies else None
+        if self.engines.engine is None:
+            _log.error(
+                "no policy is in force: every request is refused", extra={"file": str(settings.policies)}
+            )
+        self.audit = await AuditLog.open(self.store, self.clock)
+        authorization = settings.authorization
+        mtls = next((listener for listener in settings.listeners if listener.client_certificates), None)
+        if mtls is not None and not authorization.certificate_anchors:
+            anchors = await asyncio.to_thread(tls.anchors_der, mtls)
+            authorization = replace(authorization, certificate_anchors=anchors)
+        self.keys = await KeyRing.open(
+            self.store,
+            encryption_key=await asyncio.to_thread(_encryption_key, settings),
+            algorithm=authorization.signing_algorithm,
+            announced_seconds=authorization.key_announced_seconds,
+            active_seconds=authorization.key_active_seconds,
+            clock=self.clock,
+            emit=self._emit,
+        )
+        self.authorization = await AuthorizationServer.open(
+            settings=authorization,
+            store=self.store,
+            keys=self.keys,
+            clients={client.client_id: client for client in settings.clients},
+            accounts={account.username: account for account in settings.accounts},
+            emit=self._emit,
+            clock=self.clock,
+            grantable=grantable,
+        )
+        link_key = await self.store.secret("page-links", secrets.token_bytes(32))
+        issuer = authorization.issuer
+        for upstream in settings.upstreams:
+            client = UpstreamClient(upstream, self.metrics.upstream_seconds.labels(upstream.name).observe)
+            await client.open()
+            passage = Passage(
+                upstream=upstream,
+                client=client,
+                resource_server=self.authorization.resource_server,
+                engines=self.engines,
+                links_=SealedLinks(link_key, upstream.name),
+                audit=self.audit,
+                metrics=self.metrics,
+                clock=self.clock,
+                oauth_uris={
+                    "authorize": f"{issuer}/authorize",
+                    "token": f"{issuer}/token",
+                    "revoke": f"{issuer}/revoke",
+                },
+            )
+            self._mounts.append(_Mount(upstream, client, passage))
+        self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
+        await self.audit.settled()
+
+    def _engine(self, policies: language.PolicySet) -> Engine:
+        bases = frozenset(
+            base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
+        )
+        return Engine(policies, bases=bases)
+
+    async def _listen(self) -> None:
+        for listener in self.settings.listeners:
+            context = tls.server_context(listener, self.settings.clients)
+            if context is not None:
+                self._contexts[listener.name] = context
+            face = Face(listener, self.settings.limits, self.handle)
+            await self._start(face.server, listener.address, listener.port, context)
+            _log.info("listening", extra={"listener": listener.name, "port": listener.port})
+        operations = self.settings.operations
+        await self._start(
+            web.Server(self._operate, access_log=None), operations.address, operations.port, None
+        )
+        self._tasks = [
+            asyncio.create_task(self._repeat(self.authorization.refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
+        ]
+
+    async def _start(
+        self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
+    ) -> None:  # type: ignore[type-arg]
+        runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+
+    # What every request passes
+
+    async def handle(self, request: HttpRequest) -> Answer:
+        """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
+        if self._inflight >= self.settings.limits.concurrent_requests:
+            self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
+            body = operation_outcome(Reason.OVERLOADED)
+            return Answer(503, (("Content-Type", "application/fhir+json"), ("Retry-After", "1")), body)
+        self._inflight += 1
+        self.metrics.inflight.inc()
+        try:
+            answer = await self._dispatch(request)
+        finally:
+            self._inflight -= 1
+            self.metrics.inflight.dec()
+        if "origin" in request.headers and not request.path.startswith(_PAGES):
+            answer = with_cors(answer)
+        return answer
+
+    async def _dispatch(self, request: HttpRequest) -> Answer:
+        if request.path not in self.authorization.routes:
+            for mount in self._mounts:
+                at = mount.upstream.at
+                if request.path == at or request.path.startswith(at + "/"):
+                    if request.method == "OPTIONS":
+                        return preflight_answer(_METHODS)
+                    return await mount.passage.handle(request)
+            return json_answer(404, {"error": "not_found", "error_description": "nothing is at this path"})
+        if request.method == "OPTIONS" and not request.path.startswith(_PAGES):
+            return preflight_answer("GET, POST")
+        answer = await self.authorization.handle(request)
+        try:
+            await self.audit.settled()
+        except AuditUnavailable:
+            answer = error_answer(
+                OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, "the event could not be recorded")
+            )
+        return answer or json_answer(
+            404, {"error": "not_found", "error_description": "nothing is at this path"}
+        )
+
+    def _emit(self, event: Event) -> None:
+        self.metrics.event(event)
+        if isinstance(event, Refused):
+            self.metrics.refusals.labels(event.code).inc()
+        self.audit.note(event)
+
+    # Operations
+
+    async def _operate(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/metrics":
+            return web.Response(
+                body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"}
+            )
+        if request.path == "/healthz":
+            return web.json_response({"status": "ok"})
+        if request.path == "/readyz":
+            problems = await self._problems()
+            return web.json_response(
+                {"status": "not ready" if problems else "ready", "problems": problems},
+                status=503 if problems else 200,
+            )
+        return web.Response(status=404, text="/metrics, /healthz and /readyz are here\n")
+
+    async def _problems(self) -> list[str]:
+        found = []
+        if self.draining:
+            found.append("draining")
+        if self.engines.engine is None:
+            found.append("no policy is in force")
+        try:
+            await self.store.check()
+        except StoreUnavailable:
+            found.append("the store does not answer")
+        return found
+
+    async def reload(self) -> None:
+        """Read certificates and policies again; what is wrong keeps the old ones in force and says so."""
+        for listener in self.settings.listeners:
+            context = self._contexts.get(listener.name)
+            if context is None:
+                continue
+            try:
+                tls.load_certificate(context, listener)
+                _log.info("certificate reloaded", extra={"listener": listener.name})
+            except (OSError, ssl.SSLError) as error:
+                _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})
+        try:
+            files = await asyncio.to_thread(policy_files, self.settings.policies)
+            engine = self._engine(await asyncio.to_thread(load_policies, files))
+        except (OSError, PoliciesRefused) as error:
+            _log.error("policies not reloaded, the old ones stay in force", extra={"cause": str(error)})
+            return
+        self.engines.engine = engine
+        _log.info("policies reloaded", extra={"version": engine.policy_hash})
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+                await self.audit.settled()
+            except (StoreUnavailable, AuditUnavailable) as error:
+                _log.error("background work failed", extra={"cause": str(error)})
+
+    async def close(self) -> None:
+        """Stop listening, let requests in flight finish within the drain time, close everything."""
+        self.draining = True
+        for runner in self._runners:
+            for site in list(runner.sites):
+                await site.stop()
+        deadline = asyncio.get_running_loop().time() + self.settings.limits.drain
+        while self._inflight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for runner in self._runners:
+            await runner.cleanup()
+        for mount in self._mounts:
+            await mount.client.close()
+        if hasattr(self, "audit"):
+            await self.audit.close()
+        await self.store.close()
+
+
+def _encryption_key(settings: GatewaySettings) -> bytes:
+    if settings.keys.encryption_key is not None:
+        return settings.keys.encryption_key
+    if settings.keys.encryption_key_file is None:
+        raise ValueError("keys.encryption_key names neither a file nor a value")
+    return load_or_create_encryption_key(settings.keys.encryption_key_file)
+
+
+async def serve(
+    settings: GatewaySettings, *, ready: Callable[[], None] | None = None, stop: asyncio.Event | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT (or stop is set), then drain. SIGHUP reloads certificates and policies."""
+    stopping = stop or asyncio.Event()
+    gateway = await Gateway.open(settings)
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(gateway.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    gc.freeze()  # what start-up made stays: the collector need not walk it again
+    _log.info("ready")
+    if ready is not None:
+        ready()
+    try:
+        await stopping.wait()
+        _log.info("draining")
+    finally:
+        await gateway.close()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
