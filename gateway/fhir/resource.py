@@ -1,0 +1,148 @@
+"""A resource as JSON: read strictly with its numbers as they were written, and written back (FHIR R4 2.6.2).
+
+FHIR decimals carry their precision: 1.50 is not 1.5. A float would lose that, so a decimal is a Number, which keeps
+its text. Whatever has two readings is refused: members that occur twice, NaN, text behind the value.
+"""
+
+import json
+from decimal import Decimal
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any
+
+from gateway.fhir.links import relative_references, rewrite_urls
+from gateway.fhir.outcome import FhirError, Reason
+
+__all__ = [
+    "DECODER",
+    "MAX_DEPTH",
+    "Number",
+    "is_too_deep",
+    "parse_resource",
+    "relative_references",
+    "rewrite_urls",
+    "write_resource",
+]
+
+MAX_DEPTH = 64
+_TOO_DEEP = f"The JSON is nested deeper than {MAX_DEPTH} objects and arrays"
+
+
+class Number:
+    """A JSON number with a fraction or an exponent, as written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Number({self.text})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == other.text if isinstance(other, Number) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def decimal(self) -> Decimal:
+        """The value, exact."""
+        return Decimal(self.text)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member name occurs twice in one object")
+    return members
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"JSON has no {text}")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse_constant=_no_constant)
+
+
+def parse_resource(content: bytes) -> dict[str, Any]:
+    """The resource of a body in UTF-8. Raises FhirError INVALID_BODY.
+
+    Refused beside what RFC 8259 refuses: a byte order mark, members that occur twice, NaN and infinities, more than
+    MAX_DEPTH nested objects and arrays, a value that is not an object with a resourceType.
+    """
+    try:
+        text = content.decode("utf-8")
+        value = DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise FhirError(Reason.INVALID_BODY, "The body is not UTF-8") from error
+    except RecursionError as error:
+        raise FhirError(Reason.INVALID_BODY, _TOO_DEEP) from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise FhirError(Reason.INVALID_BODY, f"The body is not JSON, from {where} on") from error
+    except ValueError as error:
+        raise FhirError(Reason.INVALID_BODY, f"The body is not strict JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
+        raise FhirError(Reason.INVALID_BODY, "The body must be a JSON object with a resourceType")
+    if is_too_deep(value):
+        raise FhirError(Reason.INVALID_BODY, _TOO_DEEP)
+    return value
+
+
+def write_resource(value: Any) -> bytes:
+    """The value as JSON in UTF-8 without white space, every number with the text that it was read from."""
+    parts: list[str] = []
+    _write(value, parts.append)
+    text = "".join(parts)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can only say as an escape
+        parts.clear()
+        _write(value, parts.append, quote=encode_basestring_ascii)
+        return "".join(parts).encode("ascii")
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a JSON value is nested deeper than MAX_DEPTH objects and arrays."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _write(value: Any, put: Any, quote: Any = encode_basestring) -> None:
+    match value:
+        case str():
+            put(quote(value))
+        case dict():
+            mark = "{"
+            for key, member in value.items():
+                put(f"{mark}{quote(key)}:")
+                _write(member, put, quote)
+                mark = ","
+            put("}" if value else "{}")
+        case list():
+            mark = "["
+            for item in value:
+                put(mark)
+                _write(item, put, quote)
+                mark = ","
+            put("]" if value else "[]")
+        case True:
+            put("true")
+        case False:
+            put("false")
+        case None:
+            put("null")
+        case Number():
+            put(value.text)
+        case int():
+            put(int.__repr__(value))
+        case _:
+            raise TypeError(f"{type(value).__name__} is not a JSON value")
