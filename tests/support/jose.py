@@ -23,6 +23,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519Pri
 DEFAULT_NOW = 1_800_000_000
 ABSENT = object()
 """As an override: leave this member out."""
+FRESH = object()
+"""As a jti: one that no other proof has."""
 
 _numbers = itertools.count(1)
 
@@ -116,14 +118,16 @@ def make_proof(
     url: str = "https://as.example/token",
     now: int = DEFAULT_NOW,
     *,
-    jti: str | None = None,
+    jti: object = FRESH,
     nonce: str | None = None,
     access_token: str | None = None,
     header: Mapping[str, object] | None = None,
     **overrides: object,
 ) -> str:
     """A DPoP proof of the key. overrides replace claims, header replaces header members; ABSENT leaves one out."""
-    claims: dict[str, object] = {"jti": jti or f"jti-{next(_numbers)}", "htm": method, "htu": url, "iat": now}
+    claims: dict[str, object] = {"jti": jti, "htm": method, "htu": url, "iat": now}
+    if jti is FRESH:
+        claims["jti"] = f"jti-{next(_numbers)}"
     if nonce is not None:
         claims["nonce"] = nonce
     if access_token is not None:
