@@ -12,11 +12,11 @@ from authz.protocol.clients import PROFILES, Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _MAX_ASSERTION_BYTES = 8192
 _MAX_JTI_CHARACTERS = 256
 _MAX_LIFETIME_SECONDS = 300
 _AHEAD_SECONDS = 10  # clocks differ: so far into the future iat and nbf may lie, and exp beyond its bound
+_NODES_SECONDS = 30  # clocks of our own nodes differ by no more
 # An assertion needs no typ (RFC 7523 3). One that says it is something else, such as a request object or a DPoP
 # proof of the same client, is not an assertion (RFC 8725 3.11).
 _TYPES = frozenset({"jwt", "client-authentication+jwt"})
@@ -26,7 +26,8 @@ _TYPES = frozenset({"jwt", "client-authentication+jwt"})
 class Assertion:
     """A client assertion that passed check_assertion(). Its jti is still to be claimed, last of all.
 
-    expires_at  the first second at which it is refused
+    expires_at  the second from which no node accepts it, its clock up to 30 s behind ours or not: a claim of the jti
+                must live so long
     """
 
     jti: str
@@ -94,7 +95,7 @@ def check_assertion(
         raise _refused(
             f"jti of the client_assertion must be a string of 1 to {_MAX_JTI_CHARACTERS} characters"
         )
-    return Assertion(jti, expires_at)
+    return Assertion(jti, expires_at + _NODES_SECONDS)
 
 
 def _check_times(claims: Mapping[str, object], now: int) -> int:
