@@ -1,0 +1,187 @@
+"""Conditions, compiled for one caller: what a rule's or scope's words mean on a resource, and how a search says them.
+
+Three-valued in effect: a condition that cannot be said (a missing claim, a claim of another type) makes a permit
+false and a deny true, so it is compiled to Never or Always by the side it stands on.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from authz.protocol.tokens import Caller
+from gateway.fhir.compartment import compartment_term, in_compartment
+from gateway.fhir.definitions import patient_compartment
+from gateway.fhir.interaction import SearchTerm
+from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
+from gateway.fhir.search import parse_terms, query_pairs
+from gateway.policy.decision import Resource
+from gateway.policy.rules import Claim, Network, Value, Where
+
+_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
+_PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_ESCAPED = re.compile(r"([\\,|$])")
+
+
+class Unsayable(Exception):
+    """A condition that has no value for this caller: the claim is missing or of another type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on resources of one type, for one caller.
+
+    holds    whether a resource fulfils it
+    patients the patients that it limits to; None when it does not limit by patient
+    terms    search criteria that say the rest of it (all of it, when exact); never the patients
+    exact    patients and terms together say all that holds() asks
+    """
+
+    holds: Callable[[Resource], bool]
+    patients: frozenset[str] | None = None
+    terms: tuple[SearchTerm, ...] = ()
+    exact: bool = True
+
+
+ALWAYS = Condition(lambda resource: True)
+
+
+def claim_value(claims: Mapping[str, object], claim: Claim) -> object:
+    """The value of a claim, None when it is absent or not of its declared type (attack case 284)."""
+    value: object = claims
+    for step in claim.path:
+        if not isinstance(value, dict | Mapping):
+            return None
+        value = value.get(step)
+    match claim.type:
+        case "id":
+            return value if isinstance(value, str) and _ID.fullmatch(value) else None
+        case "codes":
+            return value if isinstance(value, list) and all(isinstance(v, str) and v for v in value) else None
+        case "reference":
+            return value if isinstance(value, str) and _is_reference(value, claim.of) else None
+        case _:
+            return value if isinstance(value, str) and value else None
+
+
+def _is_reference(text: str, of: tuple[str, ...]) -> bool:
+    type_, slash, id_ = text.partition("/")
+    return bool(slash) and bool(_ID.fullmatch(id_)) and (not of or type_ in of)
+
+
+def claim_values(claims: Mapping[str, object], claim: Claim) -> frozenset[str]:
+    """The values of a claim as a set; empty when it is absent."""
+    value = claim_value(claims, claim)
+    if isinstance(value, list):
+        return frozenset(value)
+    return frozenset({value}) if isinstance(value, str) else frozenset()
+
+
+def in_networks(peer: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks; IPv4 inside IPv6 is IPv4 (attack case 305)."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks if network.version == address.version)
+
+
+def compile_where(
+    where: Where, type_: str, caller: Caller, claims: Mapping[str, Claim], bases: frozenset[str]
+) -> Condition:
+    """The condition of a rule on resources of this type. Raises Unsayable."""
+    parts: list[Condition] = []
+    if where.compartment is not None:
+        patients = _patients(where.compartment.patient, caller, claims)
+        parts.append(compartment_condition(type_, patients, where.compartment.membership, bases))
+    if type_ in where.match:
+        if where.match[type_]:
+            parts.append(criteria_condition(type_, _filled(where.match[type_], caller, claims)))
+    elif where.match:
+        raise Unsayable(f"match says nothing about {type_}")
+    if where.ids is not None:
+        ids = where.ids
+        parts.append(Condition(lambda resource: resource.get("id") in ids, exact=False))
+    return both(parts)
+
+
+def both(parts: list[Condition]) -> Condition:
+    """The condition that holds when every part does."""
+    if not parts:
+        return ALWAYS
+    if len(parts) == 1:
+        return parts[0]
+    limits = [part.patients for part in parts if part.patients is not None]
+    patients = frozenset.intersection(*limits) if limits else None
+    holders = [part.holds for part in parts]
+    return Condition(
+        lambda resource: all(holds(resource) for holds in holders),
+        patients,
+        tuple(term for part in parts for term in part.terms),
+        all(part.exact for part in parts),
+    )
+
+
+def compartment_condition(
+    type_: str, patients: frozenset[str], membership: str, bases: frozenset[str]
+) -> Condition:
+    """Belongs to one of these patients. An empty set of patients is an empty set: nothing belongs to nobody."""
+    exact = type_ == "Patient" or membership == "subject" or len(patient_compartment(type_)) == 1
+    return Condition(
+        lambda resource: in_compartment(resource, patients, membership=membership, bases=bases),
+        patients,
+        exact=exact and compartment_term(type_, patients or frozenset({"x"}), membership) is not None,
+    )
+
+
+def criteria_condition(type_: str, query: str) -> Condition:
+    """Matches search criteria. Raises Unsayable when they cannot be evaluated."""
+    try:
+        compiled = _compiled(type_, query)
+        terms = parse_terms(query_pairs(query), type_)
+    except (CriteriaError, ValueError) as error:
+        raise Unsayable(str(error)) from error
+    return Condition(compiled.matches, None, terms)
+
+
+_criteria: dict[tuple[str, str], Criteria] = {}
+
+
+def _compiled(type_: str, query: str) -> Criteria:
+    found = _criteria.get((type_, query))
+    if found is None:
+        found = compile_criteria(type_, query)
+        if len(_criteria) > 10_000:
+            _criteria.clear()
+        _criteria[(type_, query)] = found
+    return found
+
+
+def _patients(value: Value, caller: Caller, claims: Mapping[str, Claim]) -> frozenset[str]:
+    if value.claim is None:
+        return frozenset(value.words)
+    claim = claims.get(value.claim)
+    if claim is None:
+        raise Unsayable(f"no claim {value.claim}")
+    found = claim_value(caller.claims, claim)
+    if isinstance(found, str):
+        return frozenset({found.removeprefix("Patient/")})
+    if isinstance(found, list):
+        ids = [text.removeprefix("Patient/") for text in found]
+        if all(_ID.fullmatch(id_) for id_ in ids):
+            return frozenset(ids)
+    raise Unsayable(f"the token has no {value.claim} of the declared type")
+
+
+def _filled(query: str, caller: Caller, claims: Mapping[str, Claim]) -> str:
+    """Criteria with their claims filled in, each as one literal value: what would split it is escaped."""
+
+    def value(match: re.Match[str]) -> str:
+        found = claim_value(caller.claims, claims[match[1]]) if match[1] in claims else None
+        if not isinstance(found, str) or any(c in found for c in "&=%+;#"):
+            raise Unsayable(f"the token has no {match[1]} that can stand in criteria")
+        return _ESCAPED.sub(r"\\\1", found)
+
+    return _PLACEHOLDER.sub(value, query)

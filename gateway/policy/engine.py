@@ -1,0 +1,291 @@
+"""The engine: request, caller and environment in; Permit, Deny or Nothing out.
+
+Result = scopes ∧ policies. Scopes and permits deny by default, a deny wins over every permit, a require must hold.
+What depends on the stored resource becomes the judge of the Permit, which decides on each resource before a byte of
+it goes out; what a search can say of it is added to the search, where it can only narrow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from authz.protocol.tokens import Caller
+from gateway.fhir.compartment import compartment_term, subject_parameter
+from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.outcome import Reason
+from gateway.policy import scope_layer
+from gateway.policy.conditions import Condition, Unsayable, claim_values, compile_where, in_networks
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
+from gateway.policy.index import RuleIndex
+from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.scope_layer import ScopeRefusal, Standing
+
+_JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_LEVELS = ("basic", "standard", "full")
+Named = tuple[str, Condition]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """Everything that speaks about one request: scopes and permits (one of each must hold), denies, requires."""
+
+    scopes: tuple[Named, ...]
+    permits: tuple[Named, ...]
+    denies: tuple[Named, ...]
+    requires: tuple[Named, ...]
+    conceal: bool
+    audit: str
+
+
+class Engine:
+    """Decides by one policy set. bases are the URLs, public and upstream, by which resources are our own."""
+
+    def __init__(self, policies: PolicySet, *, bases: frozenset[str]) -> None:
+        self.policy_hash = policies.hash
+        self._claims = policies.claims
+        self._bases = bases
+        self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+
+    def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
+        """The decision on a request. Never raises for what a caller can send."""
+        if asked.type is None:
+            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
+        try:
+            who = scope_layer.standing(caller, self._bases)
+        except ScopeRefusal as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
+        if not scopes and asked.interaction in scope_layer.LETTERS:
+            letter = scope_layer.LETTERS[asked.interaction]
+            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
+        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment)
+        if isinstance(layers, Deny):
+            return layers
+        if asked.interaction not in _JUDGED:
+            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
+        if asked.interaction is Interaction.SEARCH:
+            return self._search(asked, asked.type, layers)
+        return self._instance(asked, asked.type, layers)
+
+    # What speaks about a request
+
+    def _layers(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        who: Standing,
+        scopes: tuple[Named, ...],
+        caller: Caller,
+        environment: Environment,
+    ) -> _Layers | Deny:
+        values = self._values(who, caller)
+        permits: list[tuple[Rule, Condition]] = []
+        denies: list[Named] = []
+        requires: list[Named] = []
+        for rule in self._index.candidates(type_, asked.interaction, values):
+            in_time_and_place = rule.networks is None or in_networks(environment.peer, rule.networks)
+            match rule.effect:
+                case Effect.PERMIT:
+                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                        continue
+                    condition = self._condition(rule, type_, caller)
+                    if condition is not None:
+                        permits.append((rule, condition))
+                case Effect.DENY:
+                    if not in_time_and_place:
+                        continue
+                    # A deny whose condition cannot be said for this caller is a deny.
+                    condition = self._condition(rule, type_, caller)
+                    if condition is None or rule.where.is_empty:
+                        return Deny(
+                            Reason.POLICY_DENIED, (rule.id,), f"{rule.id}: {rule.because}", rule.conceal
+                        )
+                    denies.append((rule.id, condition))
+                case Effect.REQUIRE:
+                    condition = self._condition(rule, type_, caller)
+                    if not in_time_and_place or condition is None:
+                        return Deny(
+                            Reason.POLICY_DENIED, (rule.id,), f"{rule.id}: {rule.because}", rule.conceal
+                        )
+                    if not rule.where.is_empty:
+                        requires.append((rule.id, condition))
+        if not permits:
+            return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
+        return _Layers(
+            scopes=scopes,
+            permits=tuple((rule.id, condition) for rule, condition in permits),
+            denies=tuple(denies),
+            requires=tuple(requires),
+            conceal=any(rule.conceal for rule, _ in permits) or who.patient is not None,
+            audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
+        )
+
+    def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+        try:
+            return compile_where(rule.where, type_, caller, self._claims, self._bases)
+        except Unsayable:
+            return None
+
+    def _values(self, who: Standing, caller: Caller) -> Mapping[str, frozenset[str]]:
+        values = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+        values["context"] = frozenset({who.context})
+        values["client"] = frozenset({caller.client_id})
+        values["bound"] = frozenset({str(caller.binding.kind)})
+        values["issuer"] = frozenset({caller.issuer})
+        values["scope"] = frozenset(caller.scope)
+        return values
+
+    # Instances
+
+    def _instance(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
+        permits = _ids(layers.permits)
+        if type_ == "Patient" and asked.id is not None:
+            # A patient is known by id alone: a stranger's is refused before the store hears of it.
+            limits = _limit(layers)
+            if limits is not None and asked.id not in limits:
+                return Deny(Reason.NOT_FOUND, permits, "the patient is not one that the caller may see", True)
+        return Permit(
+            request=asked,
+            judge=_judge(layers, type_, asked.id),
+            added=(),
+            conceal=layers.conceal,
+            rules=permits,
+            exact=False,
+            audit=layers.audit,
+        )
+
+    # Searches
+
+    def _search(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
+        permits = _ids(layers.permits)
+        limits = _limit(layers)
+        if asked.compartment is not None:
+            owner_type, owner = asked.compartment
+            if owner_type != "Patient" or (type_ != "Patient" and not patient_compartment(type_)):
+                return Deny(
+                    Reason.INTERACTION_CLOSED, permits, f"the {owner_type} compartment is closed here"
+                )
+            if limits is not None and owner not in limits:
+                return Deny(
+                    Reason.NOT_FOUND, permits, "the compartment is not one that the caller may see", True
+                )
+            limits = frozenset({owner})
+            asked = replace(asked, compartment=None)
+        if limits is not None:
+            if not limits:
+                return Nothing(permits, "the caller may see nobody's records")
+            if _asks_only_for_strangers(asked, type_, limits):
+                return Nothing(permits, "only patients that the caller may not see were asked for")
+        added = self._added(type_, layers, limits)
+        if added is None:
+            return Deny(
+                Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
+            )
+        pushes_all = limits is None or added != ()
+        return Permit(
+            request=asked.with_terms(added),
+            judge=_judge(layers, type_, None),
+            added=tuple(f"{term.name}={term.text}" for term in added),
+            conceal=layers.conceal,
+            rules=permits,
+            exact=pushes_all and _is_exact(layers),
+            audit=layers.audit,
+        )
+
+    def _added(
+        self, type_: str, layers: _Layers, limits: frozenset[str] | None
+    ) -> tuple[SearchTerm, ...] | None:
+        """Our own criteria, each one more AND: they narrow, whatever the caller wrote. None when they cannot be said."""
+        added: list[SearchTerm] = []
+        if limits is not None:
+            term = compartment_term(type_, limits, "subject")
+            if term is None:
+                return None
+            added.append(term)
+        for layer in (layers.permits, layers.scopes):
+            # A filter is pushed down when it is the only way in; of several the judge alone decides.
+            if len(layer) == 1:
+                added.extend(layer[0][1].terms)
+        for _, condition in layers.requires:
+            added.extend(condition.terms)
+        return tuple(dict.fromkeys(added))
+
+
+def _ids(named: tuple[Named, ...]) -> tuple[str, ...]:
+    return tuple(name for name, _ in named)
+
+
+def _limit(layers: _Layers) -> frozenset[str] | None:
+    """The patients that scopes, permits and requires together limit to; None when some way in has no such limit."""
+    found: frozenset[str] | None = None
+    for layer in (layers.scopes, layers.permits):
+        allowed: frozenset[str] | None = frozenset()
+        for _, condition in layer:
+            allowed = None if allowed is None or condition.patients is None else allowed | condition.patients
+        found = allowed if found is None else (found if allowed is None else found & allowed)
+    for _, condition in layers.requires:
+        if condition.patients is not None:
+            found = condition.patients if found is None else found & condition.patients
+    return found
+
+
+def _is_exact(layers: _Layers) -> bool:
+    """Whether the added criteria say all that the judge will check, so that the store's total is right."""
+    if layers.denies:
+        return False
+    for layer in (layers.permits, layers.scopes):
+        plain = all(condition.exact and not condition.terms for _, condition in layer)
+        if not plain and not (len(layer) == 1 and layer[0][1].exact):
+            # Scopes place by any parameter of the compartment, permits by the subject: the narrower one decides.
+            if layer is layers.scopes and all(not c.terms for _, c in layer) and _limited_by_subject(layers):
+                continue
+            return False
+    return all(condition.exact for _, condition in layers.requires)
+
+
+def _limited_by_subject(layers: _Layers) -> bool:
+    return all(condition.exact and condition.patients is not None for _, condition in layers.permits)
+
+
+def _asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[str]) -> bool:
+    """Whether a criterion names patients, by reference or id, of whom the caller may see none."""
+    codes = {"_id"} if type_ == "Patient" else {subject_parameter(type_), "patient", "subject"}
+    for term in asked.terms:
+        if term.code not in codes or term.modifier not in (None, "Patient") or term.chain is not None:
+            continue
+        prefix = "" if type_ == "Patient" else "Patient/"
+        named = {value.removeprefix(prefix) for value in term.values}
+        if not named & limits and all(
+            "/" not in name and ":" not in name and "|" not in name for name in named
+        ):
+            return True
+    return False
+
+
+def _judge(layers: _Layers, type_: str, id_: str | None) -> Judge:
+    """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
+    scopes, permits, denies, requires = layers.scopes, layers.permits, layers.denies, layers.requires
+
+    def judge(resource: Resource) -> Verdict:
+        if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
+            return Verdict(False, (), Reason.NOT_FOUND)
+        for name, condition in denies:
+            if _holds(condition, resource, on_error=True):
+                return Verdict(False, (name,), Reason.POLICY_DENIED)
+        for name, condition in requires:
+            if not _holds(condition, resource, on_error=False):
+                return Verdict(False, (name,), Reason.POLICY_DENIED)
+        if not any(_holds(condition, resource, on_error=False) for _, condition in scopes):
+            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        holding = tuple(name for name, condition in permits if _holds(condition, resource, on_error=False))
+        return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
+
+    return judge
+
+
+def _holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
+    """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
+    try:
+        return condition.holds(resource)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+        return on_error

@@ -1,0 +1,116 @@
+"""Rules as they stand after loading: every name resolved, nothing left to parse at a request."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.fhir.interaction import Interaction
+from gateway.yaml_source import Place
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Effect(StrEnum):
+    """What a rule does when it matches."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+    REQUIRE = "require"
+
+
+class Status(StrEnum):
+    """Whether a policy is in force."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that policies may speak of: where it stands in the token, and its type."""
+
+    name: str
+    path: tuple[str, ...]
+    type: str  # id | reference | string | codes
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One condition of `who`: the caller's values of this dimension must meet `values`, or must not."""
+
+    name: str  # context | client | bound | issuer | scope, or the name of a claim
+    values: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a condition: words of the file, or a claim of the token, whole and typed, never pasted into text."""
+
+    words: tuple[str, ...] = ()
+    claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompartmentCondition:
+    """The resource belongs to one of these patients. membership: subject | spec | all."""
+
+    patient: Value
+    membership: str
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Conditions on the resource; all that are given must hold. An empty Where always holds."""
+
+    compartment: CompartmentCondition | None = None
+    match: Mapping[str, str] = field(default_factory=dict)  # type → search criteria, '' for any
+    ids: frozenset[str] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look at on the resource."""
+        return self.compartment is None and not self.match and self.ids is None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
+
+    id: str
+    effect: Effect
+    who: tuple[Dimension, ...]
+    networks: tuple[Network, ...] | None
+    may: frozenset[Interaction]
+    resources: frozenset[str] | None
+    where: Where
+    shared: bool
+    conceal: bool
+    audit: str
+    because: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTest:
+    """A test inside a policy file, as read; gateway.policy.selftest runs it."""
+
+    name: str
+    policy: str
+    body: Mapping[str, object]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that was loaded together. hash names exactly these files."""
+
+    hash: str
+    claims: Mapping[str, Claim]
+    rules: tuple[Rule, ...]
+    tests: tuple[PolicyTest, ...]
+    warnings: tuple[object, ...] = ()
+    networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
