@@ -138,6 +138,21 @@ def check_together(terms: Sequence[SearchTerm]) -> None:
             seen.add(term.code)
 
 
+def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
+    """One search criterion, by R4's own definitions alone: nothing is closed but chains. Raises FhirError."""
+    code, modifier, chain = _take_apart(name)
+    parameter = _known_parameter(code, type)
+    if chain is not None:
+        raise FhirError(
+            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{chain}' is closed: a chain reads other types"
+        )
+    if modifier is not None:
+        _check_modifier(parameter, modifier)
+    alternatives = split_values(value)
+    _check_values(parameter, modifier, alternatives)
+    return SearchTerm(name, code, modifier, None, tuple(unescape(each) for each in alternatives), value)
+
+
 def query_pairs(text: str) -> list[tuple[str, str]]:
     """Names and values of a query or form, percent-decoded once. Raises FhirError AMBIGUOUS_QUERY.
 
@@ -209,16 +224,7 @@ def _search_term(name: str, value: str, type: str | None) -> SearchTerm:
         if code == "_elements" and modifier is not None:  # the store would leave out what the decision needs
             raise FhirError(Reason.UNKNOWN_PARAMETER, "'_elements' takes no modifier")
         raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed: {CLOSED_PARAMETERS[code]}")
-    parameter = _known_parameter(code, type)
-    if chain is not None:
-        raise FhirError(
-            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{chain}' is closed: a chain reads other types"
-        )
-    if modifier is not None:
-        _check_modifier(parameter, modifier)
-    alternatives = split_values(value)
-    _check_values(parameter, modifier, alternatives)
-    return SearchTerm(name, code, modifier, None, tuple(unescape(each) for each in alternatives), value)
+    return parse_criterion(name, value, type)
 
 
 def _take_apart(name: str) -> tuple[str, str | None, str | None]:
@@ -234,7 +240,7 @@ def _known_parameter(code: str, type: str | None) -> SearchParameter:
     parameter = search_parameter(type or "Resource", code)
     if parameter is not None and (parameter.expression or code.startswith("_")):
         return parameter
-    choices = [*search_parameters(type or "Resource"), *_RESULT_PARAMETERS]
+    choices = [*search_parameters(type or "Resource"), *(_RESULT_PARAMETERS - {code})]
     raise FhirError(
         Reason.UNKNOWN_PARAMETER,
         f"{type or 'a search over all types'} has no search parameter '{_shown(code)}'{_did_you_mean(code, choices)}",

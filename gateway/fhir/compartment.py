@@ -1,0 +1,182 @@
+"""Whose resource it is: the Patient compartment of FHIR R4 3.1.3, judged on the resource itself.
+
+A reference counts when it is literal and of the store: 'Patient/A' or that below one of the store's base URLs, with or
+without a version. Display, logical identifier, other hosts and contained resources never make a resource one's own.
+A Patient is in the compartment of its id alone; Patient.link does not open another record.
+
+Three readings of membership, since a resource may name several people:
+    subject  the patient whom it is about: the one subject-like parameter of the type
+    spec     the specification's: any parameter of the CompartmentDefinition, the author's and performer's included
+    all      every patient whom any of these parameters names is one of the caller's, and there is one
+For subject and all, a reference that may be somebody else's counts against: a fragment whose resource is a Patient,
+an absolute or logical reference to a Patient, a urn.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+from typing import Any
+
+from gateway.fhir.definitions import (
+    RESOURCE_TYPES,
+    is_resource_type,
+    members,
+    patient_compartment,
+    search_parameter,
+)
+from gateway.fhir.fhirpath import Expression, compile_expression
+from gateway.fhir.interaction import SearchTerm
+from gateway.fhir.links import local_reference
+from gateway.fhir.request import is_id
+from gateway.fhir.search import make_term
+
+MEMBERSHIPS = ("subject", "spec", "all")
+# In order of preference: the parameters that say whom a resource is about, not who took part in it.
+_SUBJECT_LIKE = ("subject", "patient", "beneficiary", "individual")
+_RESOLVES = re.compile(r"\.where\(resolve\(\) is Patient\)")
+_NAMED_TYPE = re.compile(
+    r"(?:.*/)?([A-Za-z]+)/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?", re.DOTALL
+)
+
+
+class _Whose(Enum):
+    OWN = auto()
+    FOREIGN = auto()  # a patient of others, or it cannot be told
+    NOBODY = auto()  # certainly not a patient
+
+
+@dataclass(frozen=True, slots=True)
+class _Compartment:
+    subject: tuple[Expression, ...]
+    every: tuple[Expression, ...]
+
+
+def subject_parameter(type: str) -> str | None:
+    """The search parameter that says whom a resource of the type is about; None where R4 has none in the compartment.
+
+    'subject' of an Observation, 'patient' of a Condition, 'beneficiary' of a Coverage; '_id' of a Patient.
+    """
+    if type == "Patient":
+        return "_id"
+    codes = patient_compartment(type)
+    return next((code for code in _SUBJECT_LIKE if code in codes), None)
+
+
+def in_compartment(
+    resource: Mapping[str, Any], patients: frozenset[str], *, membership: str, bases: frozenset[str]
+) -> bool:
+    """Whether the resource is in the compartment of one of the patients (ids), in the given reading of membership.
+
+    False for every type outside the Patient compartment, and for 'subject' where the type has no subject.
+    """
+    if membership not in MEMBERSHIPS:
+        raise ValueError(f"membership is one of {', '.join(MEMBERSHIPS)}, not '{membership}'")
+    type = resource.get("resourceType")
+    if not isinstance(type, str) or not is_resource_type(type):
+        return False
+    if type == "Patient":
+        return resource.get("id") in patients
+    compartment = _compartment(type)
+    expressions = compartment.subject if membership == "subject" else compartment.every
+    found = {
+        _whose(reference, patients, bases, resource)
+        for expression in expressions
+        for reference in expression.values(resource)
+    }
+    return _Whose.OWN in found and (membership == "spec" or _Whose.FOREIGN not in found)
+
+
+def compartment_term(type: str, patients: Iterable[str], membership: str) -> SearchTerm | None:
+    """The search term that narrows a search of the type to the patients, e.g. subject=Patient/A.
+
+    None where one parameter cannot say it: then the answer alone is judged. Raises ValueError without patients (the
+    search then finds nothing, and must not be sent) and for an id that is not one.
+    """
+    ids = sorted(set(patients))
+    if not ids or not all(is_id(each) for each in ids):
+        raise ValueError("a compartment needs at least one patient, each by a FHIR id")
+    if type == "Patient":
+        return make_term("_id", ids)
+    code = subject_parameter(type)
+    if membership != "subject":
+        codes = patient_compartment(type)
+        code = codes[0] if len(codes) == 1 else None
+    return None if code is None else make_term(code, [f"Patient/{each}" for each in ids])
+
+
+def narrows_exactly(type: str, membership: str) -> bool:
+    """Whether compartment_term() finds exactly what in_compartment() accepts, so that counts may be shown.
+
+    Not where the parameter may name several patients: the term finds a resource that names a stranger as well.
+    """
+    if type == "Patient":
+        return True
+    if compartment_term(type, ("A",), membership) is None:
+        return False
+    if membership == "spec":
+        return True
+    expressions = _compartment(type).subject or _compartment(type).every
+    return all(_is_single(route.steps, type) for each in expressions for route in each.routes)
+
+
+@cache
+def _compartment(type: str) -> _Compartment:
+    subject = subject_parameter(type)
+    every = {code: _references(type, code) for code in patient_compartment(type)}
+    return _Compartment(
+        () if subject is None or subject not in every else (every[subject],), tuple(every.values())
+    )
+
+
+@cache
+def _references(type: str, code: str) -> Expression:
+    """What the parameter selects, without its own test for patients: whose a reference is, is judged here."""
+    parameter = search_parameter(type, code)
+    if parameter is None:
+        raise ValueError(f"{type} has no search parameter '{code}'")
+    return compile_expression(_RESOLVES.sub("", parameter.expression))
+
+
+def _is_single(steps: tuple[Any, ...], type: str) -> bool:
+    path = type
+    for step in steps:
+        if isinstance(step, str):
+            element = members(path)[step]
+            if element.repeats:
+                return False
+            path = element.path
+    return True
+
+
+def _whose(
+    reference: Any, patients: frozenset[str], bases: frozenset[str], resource: Mapping[str, Any]
+) -> _Whose:
+    if not isinstance(reference, dict):
+        return _Whose.FOREIGN
+    text = reference.get("reference")
+    if text is None:
+        return _Whose.FOREIGN if reference.get("type") == "Patient" else _Whose.NOBODY
+    if not isinstance(text, str):
+        return _Whose.FOREIGN
+    local = local_reference(text, bases)
+    if local is not None:
+        if local.type != "Patient":
+            return _Whose.NOBODY
+        return _Whose.OWN if local.id in patients else _Whose.FOREIGN
+    if text.startswith("#"):
+        return _Whose.FOREIGN if _contained_type(resource, text[1:]) in (None, "Patient") else _Whose.NOBODY
+    match = _NAMED_TYPE.fullmatch(text)
+    if match is not None and match[1] in RESOURCE_TYPES and match[1] != "Patient":
+        return _Whose.NOBODY
+    return _Whose.FOREIGN
+
+
+def _contained_type(resource: Mapping[str, Any], id: str) -> str | None:
+    contained = resource.get("contained")
+    for inner in contained if isinstance(contained, list) else ():
+        if isinstance(inner, dict) and inner.get("id") == id:
+            type = inner.get("resourceType")
+            return type if isinstance(type, str) else None
+    return None
