@@ -169,24 +169,16 @@ def _mailbox(address: str) -> tuple[str, str]:
 
 
 def _check_leaf(leaf: x509.Certificate, now: int) -> None:
-    """The faults that a client's developer can mend, each by its name; the path check would find them too."""
+    """What a client's developer can mend, each by its name: dates and extended key usage."""
     begins, ends = int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp())
     if now > ends:
         raise _refused(f"the client certificate expired {now - ends} s ago")
     if now < begins:
         raise _refused(f"the client certificate is not valid for another {begins - now} s")
     for extension in leaf.extensions:
-        if isinstance(extension.value, x509.ExtendedKeyUsage) and not _is_for_clients(extension.value):
+        usage = extension.value
+        if isinstance(usage, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
             raise _refused("the extended key usage of the client certificate must have clientAuth")
-
-
-def _is_for_clients(usage: x509.ExtendedKeyUsage) -> bool:
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usage
-
-
-def _check_usage(_policy: Policy, _leaf: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
-    if usage is not None and not _is_for_clients(usage):
-        raise ValueError("extended key usage without clientAuth")
 
 
 def _check_is_no_issuer(
@@ -196,11 +188,6 @@ def _check_is_no_issuer(
         raise ValueError("the leaf is a certificate authority")
 
 
-def _check_is_issuer(_policy: Policy, _issuer: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("the issuer is not a certificate authority")
-
-
 def _check_may_sign(_policy: Policy, _issuer: x509.Certificate, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("the issuer may not sign certificates")
@@ -208,14 +195,12 @@ def _check_may_sign(_policy: Policy, _issuer: x509.Certificate, usage: x509.KeyU
 
 # The defaults of `cryptography` are those of the public web: they ask for extensions that hospital CAs leave out,
 # such as a subject alternative name. What RFC 5280 6.1 asks of a path is asked here.
-_LEAF_POLICY = (
-    ExtensionPolicy.permit_all()
-    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_usage)
-    .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_is_no_issuer)
+_LEAF_POLICY = ExtensionPolicy.permit_all().may_be_present(
+    x509.BasicConstraints, Criticality.AGNOSTIC, _check_is_no_issuer
 )
 _ISSUER_POLICY = (
     ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_is_issuer)
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)  # its cA is checked in any policy
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_may_sign)
 )
 

@@ -200,6 +200,12 @@ def test_C10_subject_dn_is_compared_as_names_not_as_text(text: str, matches: boo
     assert subject_matches(of(HOSPITAL), CertificateSubject("subject_dn", text)) is matches
 
 
+def test_C10_a_value_that_is_no_text_is_kept_apart() -> None:
+    bits = x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, b"lab", x509.name._ASN1Type.BitString)
+    assert relative_names(x509.Name([bits])) == [frozenset({("2.5.4.45", b"lab")})]
+    assert not subject_matches(of(x509.Name([bits])), CertificateSubject("subject_dn", "2.5.4.45=lab"))
+
+
 def test_C10_an_empty_subject_matches_nothing() -> None:
     assert not subject_matches(of(x509.Name([])), CertificateSubject("subject_dn", ""))
 

@@ -107,7 +107,14 @@ def test_thumbprints_are_those_of_another_library(key: PrivateKey) -> None:
 
 
 @pytest.mark.parametrize(
-    "jwk", [{}, {"kty": "oct"}, {"kty": "EC", "crv": "P-256", "x": "a"}, {"kty": ["EC"]}]
+    "jwk",
+    [
+        {},
+        {"kty": "oct"},
+        {"kty": "EC", "crv": "P-256", "x": "a"},
+        {"kty": ["EC"]},
+        {"kty": "OKP", "crv": "Ed25519", "x": "\ud800"},
+    ],
 )
 def test_a_thumbprint_needs_the_required_members(jwk: dict[str, Any]) -> None:
     with pytest.raises(JoseError):
