@@ -195,7 +195,7 @@ class Engine:
     def _added(
         self, type_: str, layers: _Layers, limits: frozenset[str] | None
     ) -> tuple[SearchTerm, ...] | None:
-        """Our own criteria, each one more AND: they narrow, whatever the caller wrote. None when they cannot be said."""
+        """Our own criteria, each one more AND: they can only narrow. None when they cannot be said."""
         added: list[SearchTerm] = []
         if limits is not None:
             term = compartment_term(type_, limits, "subject")

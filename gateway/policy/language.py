@@ -27,7 +27,7 @@ from gateway.policy.rules import (
     Value,
     Where,
 )
-from gateway.yaml_source import Mapping, Node, Problem, Scalar, YamlError, did_you_mean, parse
+from gateway.yaml_source import Mapping, Node, Problem, YamlError, did_you_mean, parse
 
 __all__ = ["PolicyErrors", "PolicySet", "load"]
 
@@ -240,8 +240,7 @@ def _read_rule(
     if name_node is None:
         reader.problem(body, "a rule must have a name: 'rule: …'")
     elif name in seen:
-        entry = body.entry("rule")
-        reader.problem(entry or name_node, f"rule name '{name}' is used twice (first in line {seen[name]})")
+        reader.problem(name_node, f"rule name '{name}' is used twice (first in line {seen[name]})")
     else:
         seen[name] = name_node.place.line
     effect_text = reader.word(body.node("effect"), "effect", [e.value for e in Effect])
@@ -430,10 +429,8 @@ def _where(
         compartment = _compartment(reader, node, definitions)
         outside = sorted(t for t in resources or () if t != "Patient" and not patient_compartment(t))
         if outside:
-            reader.problem(
-                node,
-                f"{outside[0]} is not in the Patient compartment: give 'match:' or, in a rule of its own, 'shared: true'",
-            )
+            said = "give 'match:' or, in a rule of its own, 'shared: true'"
+            reader.problem(node, f"{outside[0]} is not in the Patient compartment: {said}")
     ids = None
     if "ids" in where:
         ids = frozenset(reader.text(item, "id") for item in reader.items(where.node("ids"), "ids"))
@@ -508,21 +505,12 @@ def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: _D
     if text in ("any", ""):
         return ""
     query = text.removeprefix(f"{type_}?")
-    offset = len(text) - len(query) + (1 if isinstance(node, Scalar) and node.quoted else 0)
     for part in query.split("&"):
         code = re.split(r"[:.=]", part, maxsplit=1)[0]
         if search_parameter(type_, code) is None:
-            place = node.place
-            reader.problems.append(
-                Problem(
-                    place.file,
-                    place.line,
-                    place.column + offset,
-                    f"{type_} has no search parameter '{code}'.{did_you_mean(code, search_parameters(type_))}",
-                )
-            )
+            said = f"{type_} has no search parameter '{code}'.{did_you_mean(code, search_parameters(type_))}"
+            reader.problem(node, said)
             return query
-        offset += len(part) + 1
     for claim in _PLACEHOLDER.findall(query):
         if claim not in definitions.claims:
             reader.problem(node, f"no claim named '{claim}'.{did_you_mean(claim, definitions.claims)}")
