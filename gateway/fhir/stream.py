@@ -1,0 +1,355 @@
+"""A Bundle read as it arrives: bytes in, top-level members and entries out, never the whole (FHIR R4 2.36).
+
+Chunks may cut anywhere; the pieces are the same. The top level is read by a small state machine, in whatever order its
+members come; each value is decoded in one go, which gives the object to judge and its exact bytes to forward. Only a
+value that a chunk cuts is scanned for its end, once and with the state kept, so that the work stays linear in the
+bytes. Held in memory are the chunk and one entry.
+
+Refused, since a filter must not read it otherwise than the client: a byte order mark, what is not UTF-8, members that
+occur twice, NaN, text behind the Bundle, an entry that is no object, a resourceType that is not Bundle, an entry larger
+or nested deeper than allowed, an end before the end.
+"""
+
+import codecs
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, NoReturn
+
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep
+
+MAX_VALUE_BYTES = 10 * 1024 * 1024
+_MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SCAN = re.compile(r'["\[\]{}]')
+_STRING_END = re.compile(r'["\\]')
+_SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A top-level member of the Bundle other than entry: its name, its value, the value's exact bytes."""
+
+    name: str
+    raw: bytes
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesBegin:
+    """The array of entries begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: its value, and its exact bytes."""
+
+    raw: bytes
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesEnd:
+    """The array of entries ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The Bundle was whole: one object, of type Bundle, and nothing behind it."""
+
+
+Piece = Member | EntriesBegin | Entry | EntriesEnd | End
+
+
+class _State(Enum):
+    BEFORE = auto()  # the opening brace
+    FIRST_NAME = auto()  # a member's name, or the closing brace
+    NAME = auto()  # a member's name, behind a comma
+    COLON = auto()
+    VALUE = auto()
+    AFTER_VALUE = auto()  # comma or closing brace
+    FIRST_ENTRY = auto()  # an entry, or the closing bracket
+    ENTRY = auto()  # an entry, behind a comma
+    AFTER_ENTRY = auto()  # comma or closing bracket
+    AFTER = auto()  # nothing but white space
+
+
+class BundleReader:
+    """Reads one Bundle. feed() takes the next bytes, finish() says that they ended; both return what became whole.
+
+    Both raise FhirError UPSTREAM_INVALID, after which the reader is of no more use. No entry and no other value may
+    have more than max_value_bytes.
+    """
+
+    def __init__(self, *, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
+        self._max_value_bytes = max_value_bytes
+        self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
+        self._state = _State.BEFORE
+        self._name = ""
+        self._names: set[str] = set()
+        self._is_bundle = False
+        self._rest = ""  # not yet read: less than one value, unless _cut
+        self._cut: _CutValue | None = None
+
+    def feed(self, content: bytes) -> list[Piece]:
+        """The pieces that are whole with these bytes, in the order of the Bundle."""
+        try:
+            text = self._decode(content)
+        except UnicodeDecodeError:
+            _refuse("is not UTF-8")
+        return self._read(text)
+
+    def finish(self) -> list[Piece]:
+        """The End of a whole Bundle."""
+        try:
+            self._decode(b"", True)
+        except UnicodeDecodeError:
+            _refuse("ends within a character")
+        if self._state is not _State.AFTER:
+            _refuse("ends before its end")
+        if not self._is_bundle:
+            _refuse("has no resourceType Bundle")
+        return [End()]
+
+    def _read(self, text: str) -> list[Piece]:
+        pieces: list[Piece] = []
+        if self._cut is not None:
+            end = self._cut.find_end(text)
+            if end is None:
+                if self._cut.length > self._max_value_bytes:
+                    self._refuse_large()
+                return pieces
+            whole = self._cut.whole(text[:end])
+            self._cut = None
+            value, stop = self._decode_value(whole, 0)
+            if stop != len(whole):
+                _refuse("is not JSON")
+            self._accept(whole.encode(), value, pieces)
+            text = text[end:]
+        elif self._rest:
+            text = self._rest + text
+        self._rest = text[self._read_on(text, pieces) :] if self._cut is None else ""
+        return pieces
+
+    def _read_on(self, text: str, pieces: list[Piece]) -> int:
+        """Read as far as text goes; the position up to which it was read."""
+        length = len(text)
+        position = _space_end(text, 0)
+        while position < length:
+            mark = text[position]
+            match self._state:
+                case _State.ENTRY | _State.FIRST_ENTRY:
+                    if mark == "]" and self._state is _State.FIRST_ENTRY:
+                        pieces.append(EntriesEnd())
+                        self._state = _State.AFTER_VALUE
+                        position += 1
+                    elif mark == "{":
+                        end = self._take(text, position, pieces)
+                        if end is None:
+                            return length
+                        position = end
+                    else:
+                        _refuse("has an entry that is not an object")
+                case _State.AFTER_ENTRY:
+                    if mark == ",":
+                        self._state = _State.ENTRY
+                    elif mark == "]":
+                        pieces.append(EntriesEnd())
+                        self._state = _State.AFTER_VALUE
+                    else:
+                        _refuse("is not JSON")
+                    position += 1
+                case _State.VALUE:
+                    if self._name == "entry":
+                        if mark != "[":
+                            _refuse("has an entry that is not an array")
+                        pieces.append(EntriesBegin())
+                        self._state = _State.FIRST_ENTRY
+                        position += 1
+                    elif mark in '"{[':
+                        end = self._take(text, position, pieces)
+                        if end is None:
+                            return length
+                        position = end
+                    else:
+                        end = self._take_scalar(text, position, pieces)
+                        if end is None:
+                            return position
+                        position = end
+                case _State.FIRST_NAME | _State.NAME:
+                    if mark == '"':
+                        end = self._take_name(text, position)
+                        if end is None:
+                            return position
+                        position = end
+                    elif mark == "}" and self._state is _State.FIRST_NAME:
+                        self._state = _State.AFTER
+                        position += 1
+                    else:
+                        _refuse("is not JSON")
+                case _:
+                    self._take_mark(mark)
+                    position += 1
+            position = _space_end(text, position)
+        return length
+
+    def _take_mark(self, mark: str) -> None:
+        match self._state, mark:
+            case _State.BEFORE, "{":
+                self._state = _State.FIRST_NAME
+            case _State.COLON, ":":
+                self._state = _State.VALUE
+            case _State.AFTER_VALUE, ",":
+                self._state = _State.NAME
+            case _State.AFTER_VALUE, "}":
+                self._state = _State.AFTER
+            case _State.BEFORE, _:
+                _refuse("is not a JSON object")
+            case _State.AFTER, _:
+                _refuse("has text behind its end")
+            case _:
+                _refuse("is not JSON")
+
+    def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
+        """Take the string, array or object that begins at start; its end, or None when the text cuts it."""
+        try:
+            value, end = DECODER.raw_decode(text, start)
+        except RecursionError:
+            self._refuse_deep()
+        except ValueError:
+            cut = _CutValue()
+            stop = cut.find_end(text[start:] if start else text)
+            if stop is not None:  # it is all there, so it is wrong
+                _refuse("is not strict JSON: a value is malformed or has a member twice")
+            if cut.length > self._max_value_bytes:
+                self._refuse_large()
+            self._cut = cut
+            return None
+        self._accept(text[start:end].encode(), value, pieces)
+        return end
+
+    def _take_scalar(self, text: str, start: int, pieces: list[Piece]) -> int | None:
+        """Take a number, true, false or null; None while what follows it is not there."""
+        match = _SCALAR_END.search(text, start)
+        if match is None:
+            if len(text) - start > 1000:
+                _refuse("is not JSON")
+            return None
+        whole = text[start : match.start()]
+        value, stop = self._decode_value(whole, 0)
+        if stop != len(whole):
+            _refuse("is not JSON")
+        self._accept(whole.encode(), value, pieces)
+        return match.start()
+
+    def _take_name(self, text: str, start: int) -> int | None:
+        """Take a member's name; None while its closing quote is not there."""
+        end = _string_end(text, start + 1)
+        if end is None:
+            if len(text) - start > 1000:
+                _refuse("has a member name of more than 1000 characters")
+            return None
+        self._name, _ = self._decode_value(text[start:end], 0)
+        if self._name in self._names:
+            _refuse("has a member twice")
+        self._names.add(self._name)
+        if len(self._names) > _MAX_MEMBERS:
+            _refuse(f"has more than {_MAX_MEMBERS} members")
+        self._state = _State.COLON
+        return end
+
+    def _decode_value(self, text: str, start: int) -> tuple[Any, int]:
+        try:
+            return DECODER.raw_decode(text, start)
+        except RecursionError:
+            self._refuse_deep()
+        except ValueError:
+            _refuse("is not strict JSON: a value is malformed or has a member twice")
+
+    def _accept(self, raw: bytes, value: Any, pieces: list[Piece]) -> None:
+        if len(raw) > self._max_value_bytes:
+            self._refuse_large()
+        if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_too_deep(value):
+            self._refuse_deep()
+        if self._state is _State.VALUE:
+            if self._name == "resourceType":
+                if value != "Bundle":
+                    _refuse("is not a Bundle")
+                self._is_bundle = True
+            pieces.append(Member(self._name, raw, value))
+            self._state = _State.AFTER_VALUE
+        else:
+            pieces.append(Entry(raw, value))
+            self._state = _State.AFTER_ENTRY
+
+    def _refuse_large(self) -> NoReturn:
+        _refuse(f"has a value of more than {self._max_value_bytes} bytes")
+
+    def _refuse_deep(self) -> NoReturn:
+        _refuse(f"is nested deeper than {MAX_DEPTH} objects and arrays")
+
+
+class _CutValue:
+    """A string, array or object of which the end has not arrived: its parts, and where in it the text stops."""
+
+    __slots__ = ("_depth", "_escaped", "_in_string", "_parts", "length")
+
+    def __init__(self) -> None:
+        self.length = 0  # characters so far: at most its bytes
+        self._parts: list[str] = []
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def find_end(self, text: str) -> int | None:
+        """Where in the further text the value ends; without an end the text is kept."""
+        position = 0
+        if self._escaped:  # the character behind a backslash
+            self._escaped = not text
+            position = 1
+        while position < len(text):
+            match = (_STRING_END if self._in_string else _SCAN).search(text, position)
+            if match is None:
+                break
+            position = match.end()
+            mark = match[0]
+            if mark == "\\":
+                self._escaped = position == len(text)
+                position += 1
+                continue
+            if mark == '"':
+                self._in_string = not self._in_string
+            elif mark in "[{":
+                self._depth += 1
+            else:
+                self._depth -= 1
+            if not self._in_string and self._depth <= 0:
+                return position
+        self.length += len(text)
+        self._parts.append(text)
+        return None
+
+    def whole(self, last: str) -> str:
+        """The text of the whole value, of which last is the last part."""
+        return "".join((*self._parts, last))
+
+
+def _string_end(text: str, position: int) -> int | None:
+    """Behind the closing quote of the string whose content begins at position; None when it is not there."""
+    while (match := _STRING_END.search(text, position)) is not None:
+        if match[0] == '"':
+            return match.end()
+        position = match.end() + 1
+    return None
+
+
+def _space_end(text: str, position: int) -> int:
+    if position < len(text) and text[position] > " ":
+        return position
+    match = _SPACE.match(text, position)
+    return position if match is None else match.end()
+
+
+def _refuse(what: str) -> NoReturn:
+    raise FhirError(Reason.UPSTREAM_INVALID, f"The Bundle {what}")
