@@ -1,0 +1,152 @@
+"""The CapabilityStatement of the gateway: what the store can do, cut down to what may pass (FHIR R4 4.1, SMART 2.1).
+
+It is built anew from the parts that are known, never by deleting from the store's: the store's product name, address
+and authorization server do not belong to the caller, and what a later version of the store adds is closed until it is
+decided. It is public, so it does not depend on who asks; what a caller may do, scopes and policies say.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.fhir.definitions import is_resource_type, search_parameter
+from gateway.fhir.interaction import Interaction
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.search import CLOSED_PARAMETERS
+
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+_FHIR_VERSION = "4.0.1"
+_CODES = {  # interactions of a resource type, in the words of CapabilityStatement.rest.resource.interaction
+    Interaction.READ: "read",
+    Interaction.VREAD: "vread",
+    Interaction.UPDATE: "update",
+    Interaction.PATCH: "patch",
+    Interaction.DELETE: "delete",
+    Interaction.HISTORY_INSTANCE: "history-instance",
+    Interaction.HISTORY_TYPE: "history-type",
+    Interaction.CREATE: "create",
+    Interaction.SEARCH: "search-type",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the authorization server's doors are, as absolute URLs; None for a door that is not open."""
+
+    authorize: str
+    token: str
+    introspect: str | None = None
+    revoke: str | None = None
+    register: str | None = None
+    manage: str | None = None
+
+
+def capability_statement(
+    upstream: Mapping[str, Any],
+    *,
+    public_base: str,
+    endpoints: Endpoints,
+    interactions: Iterable[Interaction],
+    version: str,
+    date: str,
+) -> dict[str, Any]:
+    """The statement of the gateway in front of the store whose statement is upstream.
+
+    interactions are those that may pass at all, version is the gateway's own, date the FHIR dateTime since when the
+    statement is so. Raises FhirError UPSTREAM_INVALID when upstream is not the statement of an R4 server.
+    """
+    if upstream.get("resourceType") != "CapabilityStatement":
+        raise FhirError(Reason.UPSTREAM_INVALID, "The store's capabilities are not a CapabilityStatement")
+    if not str(upstream.get("fhirVersion", "")).startswith("4.0"):
+        raise FhirError(Reason.UPSTREAM_INVALID, "The store does not speak FHIR R4")
+    open_codes = frozenset(_CODES[each] for each in interactions if each in _CODES)
+    resources = {
+        resource["type"]: _resource(resource, open_codes)
+        for rest in _objects(upstream.get("rest"))
+        if rest.get("mode") == "server"
+        for resource in _objects(rest.get("resource"))
+        if isinstance(resource.get("type"), str) and is_resource_type(resource["type"])
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": date,
+        "kind": "instance",
+        "software": {"name": "Securus", "version": version},
+        "implementation": {"description": "FHIR R4 through an access gateway", "url": public_base},
+        "fhirVersion": _FHIR_VERSION,
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": _security(endpoints),
+                "resource": [
+                    resources[name] for name in sorted(resources) if resources[name].get("interaction")
+                ],
+            }
+        ],
+    }
+
+
+def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[str, Any]:
+    type: str = upstream["type"]
+    offered = {each.get("code") for each in _objects(upstream.get("interaction"))}
+    codes = [code for code in _CODES.values() if code in offered and code in open_codes]
+    resource: dict[str, Any] = {"type": type}
+    for name in ("profile", "supportedProfile"):
+        if name in upstream:
+            resource[name] = upstream[name]
+    resource["interaction"] = [{"code": code} for code in codes]
+    if upstream.get("versioning") in ("no-version", "versioned", "versioned-update"):
+        resource["versioning"] = upstream["versioning"]
+    resource |= {
+        "conditionalCreate": False,
+        "conditionalRead": "not-supported",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+    }
+    if "search-type" in codes:
+        resource["searchParam"] = [
+            {"name": parameter.code, "type": parameter.type}
+            for each in _objects(upstream.get("searchParam"))
+            if isinstance(code := each.get("name"), str)
+            and code not in CLOSED_PARAMETERS
+            and (parameter := search_parameter(type, code)) is not None
+        ]
+        if not resource["searchParam"]:
+            del resource["searchParam"]  # FHIR has no empty arrays
+    return resource
+
+
+def _security(endpoints: Endpoints) -> dict[str, Any]:
+    """SMART App Launch 2.2 2.1.0.3: the same addresses as in .well-known/smart-configuration."""
+    doors = {
+        "authorize": endpoints.authorize,
+        "token": endpoints.token,
+        "introspect": endpoints.introspect,
+        "revoke": endpoints.revoke,
+        "register": endpoints.register,
+        "manage": endpoints.manage,
+    }
+    return {
+        "extension": [
+            {
+                "url": _OAUTH_URIS,
+                "extension": [
+                    {"url": name, "valueUri": url} for name, url in doors.items() if url is not None
+                ],
+            }
+        ],
+        "cors": False,
+        "service": [
+            {
+                "coding": [{"system": _SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}],
+                "text": "OAuth 2.0 with FAPI 2.0 and SMART App Launch; tokens are bound to a key (DPoP or mutual TLS)",
+            }
+        ],
+    }
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
