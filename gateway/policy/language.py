@@ -496,7 +496,7 @@ def _match(
     if resources is not None and found:
         for type_ in sorted(resources - found.keys()):
             reader.problem(
-                body, f"match says nothing about {type_}: add it, with 'any' for no further condition"
+                body, f"match says nothing about {type_}: the rule opens nothing of it", warning=True
             )
     return found
 
