@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from authz.storage.store import StoreUnavailable
 
@@ -25,58 +26,76 @@ class Migration:
 
 def migrations(dialect: str) -> Sequence[Migration]:
     """The migrations that this version of the program knows, in order."""
-    folder = resources.files("authz.storage.migrations").joinpath(dialect)
+    return read_migrations(resources.files("authz.storage.migrations").joinpath(dialect))
+
+
+def read_migrations(folder: Traversable) -> Sequence[Migration]:
+    """The migrations NNNN_name.sql of a folder. Raises StoreUnavailable unless they are numbered 1, 2, 3 …"""
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return [Migration(int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files]
+    for expected, file in enumerate(files, start=1):
+        if not file.name.startswith(f"{expected:04}_"):
+            raise StoreUnavailable(f"the migration {file.name} is not numbered {expected:04}")
+    return [
+        Migration(number, file.name, file.read_text(encoding="utf-8"))
+        for number, file in enumerate(files, start=1)
+    ]
 
 
 def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
     """Bring a SQLite database to the newest schema; the number of migrations applied.
 
-    Safe when several processes start at once: the first holds the write lock, the others find nothing to do.
-    Raises StoreUnavailable when the database is newer than the program or an applied migration was edited.
+    All or nothing, and safe when several processes start at once: the first holds the write lock, the others find
+    nothing to do. Raises StoreUnavailable when the database is newer than the program, or was made by migrations
+    other than these.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
-            " digest TEXT NOT NULL, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
-        )
-        applied = dict(connection.execute("SELECT number, digest FROM migration ORDER BY number"))
-        newest = max((m.number for m in known), default=0)
-        if applied and max(applied) > newest:
-            raise StoreUnavailable(
-                f"the database has schema {max(applied)}, this program knows up to {newest}"
-            )
-        done = 0
-        for migration in known:
-            if migration.number in applied:
-                if applied[migration.number] != migration.digest:
-                    raise StoreUnavailable(f"migration {migration.name} is not the one that was applied")
-                continue
-            for statement in _statements(migration.sql):
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO migration (number, name, digest) VALUES (?, ?, ?)",
-                (migration.number, migration.name, migration.digest),
-            )
-            done += 1
+        done = _apply(connection, known)
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
     return done
 
 
-def _statements(sql: str) -> list[str]:
-    """The single statements of a file: executescript() would commit in between."""
+def _apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+        " digest TEXT NOT NULL, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+    )
+    applied = connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
+    if len(applied) > len(known):
+        raise StoreUnavailable(
+            f"the database has schema {len(applied)} and this program knows up to {len(known)}: use a newer program"
+        )
+    for migration, (number, name, digest) in zip(known, applied, strict=False):
+        if (number, digest) != (migration.number, migration.digest):
+            raise StoreUnavailable(
+                f"migration {number} of the database ({name}) is not {migration.name} of this program"
+            )
+    for migration in known[len(applied) :]:
+        for statement in statements(migration):
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO migration (number, name, digest) VALUES (?, ?, ?)",
+            (migration.number, migration.name, migration.digest),
+        )
+    return len(known) - len(applied)
+
+
+def statements(migration: Migration) -> list[str]:
+    """The single statements of a migration, triggers whole: executescript() would commit in between.
+
+    Raises StoreUnavailable when the last one is not complete.
+    """
     found: list[str] = []
     pending = ""
-    for line in sql.splitlines(keepends=True):
+    for line in migration.sql.splitlines(keepends=True):
         pending += line
         if line.rstrip().endswith(";") and sqlite3.complete_statement(pending):
             found.append(pending)
             pending = ""
     if any(line.strip() and not line.lstrip().startswith("--") for line in pending.splitlines()):
-        raise StoreUnavailable("a migration ends in the middle of a statement")
+        raise StoreUnavailable(f"the migration {migration.name} ends in the middle of a statement")
     return found

@@ -19,6 +19,10 @@ class StoreUnavailable(Exception):
     """The store did not answer. Nothing was decided; the caller fails closed."""
 
 
+class AuditConflict(StoreUnavailable):
+    """Another process appended to the audit chain first: read last_audit(), link anew and append again."""
+
+
 class Namespace(StrEnum):
     """Namespaces of single-use claims; a key in one never meets the same key in another."""
 
@@ -108,7 +112,7 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A signing key of the server, encrypted at rest. state: announced | active | retired."""
+    """A signing key of the server, encrypted at rest. state: announced | active | retired | removed."""
 
     kid: str
     algorithm: str
@@ -210,7 +214,11 @@ class Store(Protocol):
 
     async def keys(self) -> Sequence[StoredKey]: ...
     async def move_key(self, kid: str, *, from_state: str, to_state: str, now: int) -> bool:
-        """Change a key's state in one statement; False when it was not in from_state."""
+        """Change a key's state in one statement; False when it was not in from_state.
+
+        A key that retires does so now, early or late: its removal keeps its distance from that (RFC 7517 leaves
+        this to us: what it signed a second ago must still be verified).
+        """
         ...
 
     async def delete_key(self, kid: str) -> None: ...
@@ -220,10 +228,17 @@ class Store(Protocol):
 
     # audit
     async def append_audit(self, lines: Sequence[AuditLine]) -> None:
-        """Append to the chain in one transaction, durable when this returns."""
+        """Append to the chain in one transaction, durable when this returns.
+
+        Raises AuditConflict, and writes nothing, when the first line does not follow the newest one of the store.
+        """
         ...
 
     async def last_audit(self) -> AuditLine | None: ...
+    async def audit_head(self) -> tuple[int, bytes] | None:
+        """Sequence and digest of the newest line, as recorded beside the log in the same transaction."""
+        ...
+
     async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]: ...
 
     # housekeeping

@@ -9,11 +9,12 @@ CREATE TABLE claim (
 CREATE INDEX claim_expires ON claim (expires_at);
 
 CREATE TABLE counter (
-    key        TEXT    NOT NULL,
-    period     INTEGER NOT NULL,
-    value      INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
-    PRIMARY KEY (key, period)
+    key            TEXT    NOT NULL,
+    window_seconds INTEGER NOT NULL,
+    period         INTEGER NOT NULL,
+    value          INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    PRIMARY KEY (key, window_seconds, period)
 ) WITHOUT ROWID;
 CREATE INDEX counter_expires ON counter (expires_at);
 
@@ -50,19 +51,20 @@ CREATE INDEX grant_record_expires ON grant_record (expires_at);
 CREATE INDEX grant_record_client ON grant_record (client_id);
 CREATE INDEX grant_record_subject ON grant_record (subject);
 
--- used_at tells a replayed code from an unknown one; the row stays until remembered_until, when no token of it lives.
+-- A code that was used stays as long as its grant, to tell a replay from a code that never was.
 CREATE TABLE authorization_code (
-    id               TEXT    PRIMARY KEY,
-    record           BLOB    NOT NULL,
-    valid_until      INTEGER NOT NULL,
-    used_at          INTEGER,
-    expires_at       INTEGER NOT NULL
+    id         TEXT    PRIMARY KEY,
+    grant_id   TEXT    NOT NULL REFERENCES grant_record (id) ON DELETE CASCADE,
+    record     BLOB    NOT NULL,
+    uses       INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX authorization_code_expires ON authorization_code (expires_at);
+CREATE INDEX authorization_code_expires ON authorization_code (expires_at) WHERE uses = 0;
+CREATE INDEX authorization_code_grant ON authorization_code (grant_id);
 
 CREATE TABLE refresh_token (
     id         TEXT    PRIMARY KEY,
-    grant_id   TEXT    NOT NULL,
+    grant_id   TEXT    NOT NULL REFERENCES grant_record (id) ON DELETE CASCADE,
     record     BLOB    NOT NULL,
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -79,7 +81,7 @@ CREATE INDEX revocation_expires ON revocation (expires_at);
 CREATE TABLE signing_key (
     kid          TEXT    PRIMARY KEY,
     algorithm    TEXT    NOT NULL,
-    state        TEXT    NOT NULL CHECK (state IN ('announced', 'active', 'retired')),
+    state        TEXT    NOT NULL CHECK (state IN ('announced', 'active', 'retired', 'removed')),
     encrypted    BLOB    NOT NULL,
     public_jwk   BLOB    NOT NULL,
     created_at   INTEGER NOT NULL,
@@ -110,3 +112,10 @@ CREATE TABLE audit_head (
     sequence INTEGER NOT NULL,
     digest   BLOB    NOT NULL
 );
+
+-- Written by every readiness check: a disk that is full or read-only is found before a request finds it.
+CREATE TABLE pulse (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    beats INTEGER NOT NULL
+);
+INSERT INTO pulse VALUES (1, 0);

@@ -1,0 +1,490 @@
+"""What every Store must do, as one suite: a test class for a store inherits StoreContract and gives a fixture `store`.
+
+Time is an argument everywhere; NOW is any moment.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from authz.protocol.tokens import Grant
+from authz.storage.store import (
+    AuditConflict,
+    AuditLine,
+    AuthorizationCode,
+    BrowserSession,
+    Interaction,
+    Namespace,
+    PushedRequest,
+    Redemption,
+    RefreshToken,
+    Store,
+    StoredKey,
+    StoreUnavailable,
+)
+
+NOW = 1_800_000_000
+PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
+INTERACTION = Interaction("interaction", "request", "portal", {"state": "s"}, "jkt", None, NOW + 900)
+SESSION = BrowserSession("session", "csrf", "person", NOW - 5, ("pwd", "otp"), NOW + 3600)
+GRANT = Grant(
+    grant_id="grant",
+    client_id="portal",
+    subject="person",
+    scope=("openid", "patient/Observation.rs?category=http://hl7.org|laboratory"),
+    audience=("https://fhir.example/fhir/r4",),
+    context={"patient": "A"},
+    claims={
+        "fhirUser": "Patient/A",
+        "roles": ["patient"],
+        "weight": 1.5,
+        "nothing": None,
+        "deep": {"a": [True]},
+    },
+    authenticated_at=NOW - 5,
+    acr="urn:example:acr",
+    amr=("pwd",),
+    created_at=NOW,
+)
+CODE = AuthorizationCode(
+    "code", "grant", "portal", "https://portal.example/callback?a=b", "C" * 43, "jkt", "nonce", NOW + 60
+)
+REFRESH = RefreshToken("refresh", "grant", "portal", GRANT.scope, None, NOW + 90 * 86400)
+KEY = StoredKey(
+    kid="key",
+    algorithm="ES256",
+    state="announced",
+    encrypted=b"\x00\xff secret",
+    public_jwk={"kty": "EC", "kid": "key"},
+    created_at=NOW,
+    activates_at=NOW + 100,
+    retires_at=NOW + 1000,
+    removes_at=NOW + 1300,
+)
+
+
+def audit_lines(first: int, last: int, previous: bytes = b"start") -> list[AuditLine]:
+    """A chain of lines first … last behind previous."""
+    made = []
+    for sequence in range(first, last + 1):
+        line = b'{"seq":%d}' % sequence
+        digest = sha256(previous + line).digest()
+        made.append(AuditLine(sequence, previous, digest, line))
+        previous = digest
+    return made
+
+
+async def complete(
+    store: Store, *, code: AuthorizationCode = CODE, grant: Grant = GRANT, now: int = NOW
+) -> bool:
+    """complete_authorization of the records above."""
+    return await store.complete_authorization(
+        request_id="request", interaction_id="interaction", grant=grant, code=code, now=now
+    )
+
+
+async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -> int:
+    """How many of so many attempts at once succeeded."""
+    return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
+
+
+class StoreContract:
+    """The contract of authz.storage.store.Store."""
+
+    # Single-use claims
+
+    async def test_only_the_first_claim_of_a_key_wins(self, store: Store) -> None:
+        assert await winners(lambda: store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)) == 1
+        assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 600, now=NOW + 59)
+
+    async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
+        assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
+        assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 59)
+        assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 60)
+        assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 180, now=NOW + 61)
+
+    async def test_a_refused_claim_does_not_prolong_the_first(self, store: Store) -> None:
+        assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
+        assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 6000, now=NOW)
+        assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 60)
+
+    async def test_a_claim_that_is_over_before_it_begins_is_won_by_nobody(self, store: Store) -> None:
+        assert await winners(lambda: store.claim(Namespace.DPOP_PROOF, b"k", until=NOW, now=NOW)) == 0
+
+    async def test_a_key_in_one_namespace_never_meets_the_same_key_in_another(self, store: Store) -> None:
+        for namespace in Namespace:
+            assert await store.claim(namespace, b"\x00\xff", until=NOW + 60, now=NOW)
+
+    async def test_keys_are_compared_byte_for_byte(self, store: Store) -> None:
+        for key in (b"", b"\x00", b"\x00\x00", b"a", b"A", b"a ", b"\xc3\xa4", b"a\xcc\x88"):
+            assert await store.claim(Namespace.REQUEST_OBJECT, key, until=NOW + 60, now=NOW)
+
+    async def test_counters_count_in_their_window_and_apart(self, store: Store) -> None:
+        start = NOW // 60 * 60
+        assert [await store.count("a", window_seconds=60, now=start) for _ in range(3)] == [1, 2, 3]
+        assert await store.count("a", window_seconds=60, now=start + 59) == 4
+        assert await store.count("a", window_seconds=60, now=start + 60) == 1
+        assert await store.count("b", window_seconds=60, now=start) == 1
+        assert await store.count("a", window_seconds=3600, now=start) == 1
+
+    # Pushed requests, interactions, sessions
+
+    async def test_records_come_back_as_they_were_put(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+        await store.put_session(SESSION)
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        await store.put_refresh_token(REFRESH)
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+        assert await store.interaction("interaction", now=NOW) == INTERACTION
+        assert await store.session("session", now=NOW) == SESSION
+        assert await store.grant("grant", now=NOW) == GRANT
+        assert await store.refresh_token("refresh", now=NOW) == REFRESH
+
+    async def test_a_record_is_gone_in_the_second_it_expires(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+        await store.put_session(SESSION)
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        for read, id, expires_at in (
+            (store.pushed_request, "request", PUSHED.expires_at),
+            (store.interaction, "interaction", INTERACTION.expires_at),
+            (store.session, "session", SESSION.expires_at),
+            (store.grant, "grant", NOW + 300),
+        ):
+            assert await read(id, now=expires_at - 1) is not None
+            assert await read(id, now=expires_at) is None
+
+    @pytest.mark.parametrize("id", ["", "REQUEST", "request ", "' OR 1=1 --", "request\x00", "%", "_______"])
+    async def test_ids_match_byte_for_byte(self, store: Store, id: str) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_session(replace(SESSION, id="request"))
+        assert await store.pushed_request(id, now=NOW) is None
+        assert await store.session(id, now=NOW) is None
+        await store.delete_session(id)
+        assert await store.session("request", now=NOW) is not None
+
+    async def test_a_pushed_request_is_put_once(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        with pytest.raises(StoreUnavailable):
+            await store.put_pushed_request(replace(PUSHED, client_id="other"))
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+
+    async def test_a_kept_pushed_request_lives_on_with_its_own_time_unchanged(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await store.keep_pushed_request("request", until=NOW + 900, now=NOW + 59)
+        assert await store.pushed_request("request", now=NOW + 899) == PUSHED
+        assert await store.remove_expired(now=NOW + 899, at_most=1000) == 0
+        assert await complete(store, now=NOW + 899, code=replace(CODE, expires_at=NOW + 959))
+
+    async def test_keeping_never_shortens_and_never_revives(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await store.keep_pushed_request("request", until=NOW + 1, now=NOW)
+        assert await store.pushed_request("request", now=NOW + 59) == PUSHED
+        assert not await store.keep_pushed_request("request", until=NOW + 900, now=NOW + 60)
+        assert await store.pushed_request("request", now=NOW + 60) is None
+        assert await store.refuse_authorization(request_id="request", interaction_id="", now=NOW)
+        assert not await store.keep_pushed_request("request", until=NOW + 900, now=NOW)
+
+    async def test_interactions_and_sessions_take_their_next_state(self, store: Store) -> None:
+        await store.put_interaction(INTERACTION)
+        await store.put_session(SESSION)
+        later = replace(INTERACTION, session_id="session", signed_in=True, patient="A", expires_at=NOW + 1)
+        await store.put_interaction(later)
+        await store.put_session(replace(SESSION, subject=None, expires_at=NOW + 1))
+        assert await store.interaction("interaction", now=NOW) == later
+        assert (await store.session("session", now=NOW)) == replace(SESSION, subject=None, expires_at=NOW + 1)
+        assert await store.session("session", now=NOW + 1) is None
+        await store.delete_interaction("interaction")
+        await store.delete_session("session")
+        assert await store.interaction("interaction", now=NOW) is None
+        assert await store.session("session", now=NOW) is None
+
+    # Completing and refusing an authorization
+
+    async def test_P8_a_pushed_request_is_completed_once(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+        attempts = iter(range(20))
+
+        async def attempt() -> bool:
+            number = next(attempts)
+            grant = replace(GRANT, grant_id=f"grant{number}")
+            return await complete(
+                store, grant=grant, code=replace(CODE, id=f"code{number}", grant_id=grant.grant_id)
+            )
+
+        assert await winners(attempt) == 1
+        codes = [await store.redeem_code(f"code{number}", now=NOW) for number in range(20)]
+        grants = [await store.grant(f"grant{number}", now=NOW) for number in range(20)]
+        assert sum(code is not None for code in codes) == 1
+        assert sum(grant is not None for grant in grants) == 1
+        assert await store.interaction("interaction", now=NOW) is None
+        assert await store.pushed_request("request", now=NOW) is None
+
+    async def test_an_expired_pushed_request_is_not_completed_and_nothing_is_written(
+        self, store: Store
+    ) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+        assert not await complete(store, now=PUSHED.expires_at)
+        assert await store.redeem_code("code", now=NOW) is None
+        assert await store.grant("grant", now=NOW) is None
+        assert await store.interaction("interaction", now=NOW) == INTERACTION
+
+    async def test_completing_is_all_or_nothing(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+        assert await complete(store)
+        again = replace(PUSHED, id="second")
+        await store.put_pushed_request(again)
+        with pytest.raises(StoreUnavailable):  # the code's id is taken: the whole transaction fails
+            await store.complete_authorization(
+                request_id="second",
+                interaction_id="none",
+                grant=replace(GRANT, grant_id="other"),
+                code=replace(CODE, grant_id="other"),
+                now=NOW,
+            )
+        assert await store.pushed_request("second", now=NOW) == again
+        assert await store.grant("other", now=NOW) is None
+        assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)  # the store goes on
+
+    async def test_A5_a_refusal_consumes_the_pushed_request(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        await store.put_interaction(INTERACTION)
+
+        async def refuse() -> bool:
+            return await store.refuse_authorization(
+                request_id="request", interaction_id="interaction", now=NOW
+            )
+
+        assert await winners(refuse) == 1
+        assert not await complete(store)
+        assert await store.grant("grant", now=NOW) is None
+        assert await store.interaction("interaction", now=NOW) is None
+
+    # Codes
+
+    async def test_A2_a_code_is_first_once_and_then_again(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        redeemed = await asyncio.gather(*(store.redeem_code("code", now=NOW) for _ in range(20)))
+        assert {r.code for r in redeemed if r is not None} == {CODE}
+        assert sorted(str(r.redemption) for r in redeemed if r is not None) == ["again"] * 19 + ["first"]
+
+    async def test_a_code_that_expired_unused_or_never_was_is_none(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        assert await store.redeem_code("other", now=NOW) is None
+        assert await store.redeem_code("code", now=CODE.expires_at) is None
+        assert await store.redeem_code("code", now=CODE.expires_at + 1) is None
+
+    async def test_A3_a_used_code_is_remembered_until_its_grant_ends(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        first = await store.redeem_code("code", now=NOW + 59)
+        await store.put_refresh_token(REFRESH)
+        last = REFRESH.expires_at - 1
+        assert await store.remove_expired(now=last, at_most=1000) == 0
+        again = await store.redeem_code("code", now=last)
+        assert first is not None
+        assert first.redemption is Redemption.FIRST
+        assert again is not None
+        assert again.redemption is Redemption.AGAIN
+        assert await store.redeem_code("code", now=REFRESH.expires_at) is None
+
+    async def test_A3_a_used_code_is_remembered_when_its_grant_was_revoked(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        await store.redeem_code("code", now=NOW)
+        await store.revoke_grant("grant", now=NOW, keep_until=NOW + 300)
+        again = await store.redeem_code("code", now=NOW + 59)
+        assert again is not None
+        assert again.redemption is Redemption.AGAIN
+
+    # Grants and refresh tokens
+
+    async def test_a_grant_may_live_longer_but_never_shorter(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        await store.put_grant(GRANT, expires_at=NOW + 60)
+        assert await store.grant("grant", now=NOW + 299) == GRANT
+        await store.put_grant(replace(GRANT, acr=None), expires_at=NOW + 600)
+        assert await store.grant("grant", now=NOW + 599) == replace(GRANT, acr=None)
+
+    async def test_a_revoked_grant_stays_revoked(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        await store.put_refresh_token(REFRESH)
+        assert await winners(lambda: store.revoke_grant("grant", now=NOW, keep_until=NOW + 300)) == 1
+        # A token request that was under way writes what it has to write.
+        await store.put_grant(GRANT, expires_at=NOW + 900)
+        await store.put_refresh_token(replace(REFRESH, id="late"))
+        assert await store.grant("grant", now=NOW) is None
+        assert await store.refresh_token("refresh", now=NOW) is None
+        assert await store.refresh_token("late", now=NOW) is None
+
+    async def test_revoking_an_unknown_or_expired_grant_is_recorded_all_the_same(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW)
+        assert not await store.revoke_grant("grant", now=NOW, keep_until=NOW + 300)
+        assert not await store.revoke_grant("unknown", now=NOW, keep_until=NOW + 300)
+        assert set((await store.revocations_since(0))[1]) == {"grant", "unknown"}
+
+    async def test_a_grant_lives_as_long_as_its_refresh_token(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 60)
+        await store.put_refresh_token(REFRESH)
+        assert await store.grant("grant", now=REFRESH.expires_at - 1) == GRANT
+        assert await store.refresh_token("refresh", now=REFRESH.expires_at - 1) == REFRESH
+        assert await store.refresh_token("refresh", now=REFRESH.expires_at) is None
+
+    async def test_a_refresh_token_needs_its_grant(self, store: Store) -> None:
+        with pytest.raises(StoreUnavailable):
+            await store.put_refresh_token(REFRESH)
+        assert await store.refresh_token("refresh", now=NOW) is None
+
+    async def test_I2_revocations_are_read_in_order_each_once(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        assert await store.revocations_since(0) == (0, [])
+        await store.revoke_token("token1", now=NOW, keep_until=NOW + 300)
+        await store.revoke_grant("grant", now=NOW, keep_until=NOW + 300)
+        sequence, ids = await store.revocations_since(0)
+        assert list(ids) == ["token1", "grant"]
+        assert await store.revocations_since(sequence) == (sequence, [])
+        await store.revoke_token("token2", now=NOW, keep_until=NOW + 300)
+        assert list((await store.revocations_since(sequence))[1]) == ["token2"]
+
+    async def test_a_revocation_said_again_is_seen_again_and_never_kept_shorter(self, store: Store) -> None:
+        await store.revoke_token("token", now=NOW, keep_until=NOW + 300)
+        sequence, _ = await store.revocations_since(0)
+        await store.revoke_token("token", now=NOW, keep_until=NOW + 10)
+        newest, ids = await store.revocations_since(sequence)
+        assert newest > sequence
+        assert list(ids) == ["token"]
+        assert await store.remove_expired(now=NOW + 299, at_most=1000) == 0
+        assert await store.remove_expired(now=NOW + 300, at_most=1000) == 1
+
+    async def test_sequences_of_revocations_are_not_used_again(self, store: Store) -> None:
+        await store.revoke_token("token1", now=NOW, keep_until=NOW + 1)
+        sequence, _ = await store.revocations_since(0)
+        await store.remove_expired(now=NOW + 1, at_most=1000)
+        await store.revoke_token("token2", now=NOW + 1, keep_until=NOW + 300)
+        assert list((await store.revocations_since(sequence))[1]) == ["token2"]
+
+    # Server keys and secrets
+
+    async def test_a_kid_is_given_once(self, store: Store) -> None:
+        assert await winners(lambda: store.put_key(KEY)) == 1
+        assert not await store.put_key(replace(KEY, encrypted=b"other"))
+        assert list(await store.keys()) == [KEY]
+        await store.delete_key("key")
+        assert list(await store.keys()) == []
+
+    async def test_a_key_changes_state_only_from_the_state_that_was_seen(self, store: Store) -> None:
+        await store.put_key(KEY)
+        activate = {"from_state": "announced", "to_state": "active", "now": NOW}
+        assert await winners(lambda: store.move_key("key", **activate)) == 1
+        assert not await store.move_key("other", **activate)
+        assert list(await store.keys()) == [replace(KEY, state="active")]
+
+    async def test_a_key_that_retires_late_is_removed_as_much_later(self, store: Store) -> None:
+        await store.put_key(replace(KEY, state="active"))
+        late = KEY.retires_at + 10 * 86400
+        assert await store.move_key("key", from_state="active", to_state="retired", now=late)
+        assert list(await store.keys()) == [
+            replace(KEY, state="retired", retires_at=late, removes_at=late + KEY.removes_at - KEY.retires_at)
+        ]
+
+    async def test_everybody_gets_the_first_proposed_secret(self, store: Store) -> None:
+        proposals = [bytes([number]) * 32 for number in range(20)]
+        got = await asyncio.gather(*(store.secret("nonce", proposal) for proposal in proposals))
+        assert len(set(got)) == 1
+        assert got[0] in proposals
+        assert await store.secret("other", b"\x00") == b"\x00"
+
+    # Audit
+
+    async def test_audit_lines_come_back_in_order_and_in_pages(self, store: Store) -> None:
+        lines = audit_lines(1, 7)
+        assert await store.last_audit() is None
+        assert await store.audit_head() is None
+        await store.append_audit(lines[:3])
+        await store.append_audit([])
+        await store.append_audit(lines[3:])
+        assert await store.last_audit() == lines[6]
+        assert await store.audit_head() == (7, lines[6].digest)
+        assert list(await store.audit(after=0, limit=4)) == lines[:4]
+        assert list(await store.audit(after=4, limit=100)) == lines[4:]
+        assert list(await store.audit(after=7, limit=100)) == []
+
+    async def test_lines_that_do_not_follow_the_newest_are_refused_whole(self, store: Store) -> None:
+        lines = audit_lines(1, 4)
+        with pytest.raises(AuditConflict):
+            await store.append_audit(lines[1:])  # would leave a gap at the beginning
+        await store.append_audit(lines[:2])
+        forked = audit_lines(3, 4, previous=b"elsewhere")
+        for wrong in (lines[:2], lines[1:], lines[3:], forked):
+            with pytest.raises(AuditConflict):
+                await store.append_audit(wrong)
+        assert await store.audit_head() == (2, lines[1].digest)
+        await store.append_audit(lines[2:])
+        assert list(await store.audit(after=0, limit=100)) == lines
+
+    # Housekeeping
+
+    async def test_expired_rows_go_in_batches_from_every_table_and_live_ones_stay(self, store: Store) -> None:
+        for number in range(3):
+            await store.claim(Namespace.DPOP_PROOF, bytes([number]), until=NOW + 60, now=NOW)
+        await store.count("a", window_seconds=1, now=NOW)
+        await store.put_pushed_request(PUSHED)
+        await store.put_pushed_request(replace(PUSHED, id="alive", expires_at=NOW + 7200))
+        await store.put_interaction(INTERACTION)
+        await store.put_session(SESSION)
+        await store.put_grant(replace(GRANT, grant_id="alive"), expires_at=NOW + 7200)
+        await store.put_refresh_token(replace(REFRESH, id="brief", grant_id="alive", expires_at=NOW + 60))
+        await store.revoke_token("token", now=NOW, keep_until=NOW + 60)
+        await store.put_pushed_request(replace(PUSHED, id="third"))
+        await store.complete_authorization(
+            request_id="third", interaction_id="", grant=GRANT, code=CODE, now=NOW
+        )
+        await store.append_audit(audit_lines(1, 3))
+        await store.put_key(KEY)
+        removed = []
+        while batch := await store.remove_expired(now=NOW + 3600, at_most=4):
+            removed.append(batch)
+        # 3 claims, counter, pushed request, interaction, session, refresh token, revocation, code, grant
+        assert max(removed) <= 4
+        assert sum(removed) == 11
+        assert await store.pushed_request("alive", now=NOW + 3600) is not None
+        assert await store.grant("alive", now=NOW + 3600) is not None
+        assert len(await store.audit(after=0, limit=100)) == 3
+        assert len(await store.keys()) == 1
+
+    async def test_a_grant_takes_its_used_code_with_it(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        await store.redeem_code("code", now=NOW)
+        assert await store.remove_expired(now=NOW + 60, at_most=1000) == 1
+        assert await store.redeem_code("code", now=NOW) is None
+
+    async def test_a_store_that_answers_passes_its_check(self, store: Store) -> None:
+        await store.check()
+
+    async def test_a_closed_store_says_that_it_is_unavailable(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        await store.close()
+        calls: list[Awaitable[object]] = [
+            store.check(),
+            store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW),
+            store.grant("grant", now=NOW),
+            store.put_grant(GRANT, expires_at=NOW),
+            complete(store),
+            store.revoke_grant("grant", now=NOW, keep_until=NOW + 60),
+            store.append_audit(audit_lines(1, 1)),
+            store.keys(),
+            store.remove_expired(now=NOW, at_most=10),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailable):
+                await call
