@@ -190,7 +190,7 @@ class Gateway:
 
     async def _start(
         self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
-    ) -> None:  # type: ignore[type-arg]
+    ) -> None:
         runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
         await runner.setup()
         self._runners.append(runner)

@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -144,12 +144,11 @@ def _body(record: Mapping[str, object]) -> bytes:
     )
 
 
-async def verify(
-    page: Callable[[int, int], Awaitable[list[AuditLine]]], head: tuple[int, bytes] | None
-) -> Verification:
-    """Walk the whole chain; page(after, limit) gives its lines, head what the store says is the newest."""
+async def verify(store: Store) -> Verification:
+    """Walk the whole chain and compare its end with what the store says is the newest record."""
+    head = await store.audit_head()
     sequence, digest = 0, _GENESIS
-    while lines := await page(sequence, _PAGE):
+    while lines := await store.audit(after=sequence, limit=_PAGE):
         for line in lines:
             expected = sequence + 1
             if line.sequence != expected:

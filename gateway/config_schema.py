@@ -99,9 +99,9 @@ class Section:
         node = self.node.node(key)
         if node is None:
             return default
-        if isinstance(node, Scalar) and isinstance(node.value, int) and not isinstance(node.value, bool):
-            if low <= node.value <= high:
-                return node.value
+        value = node.value if isinstance(node, Scalar) else None
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
         self._wrong(key, node, f"a whole number from {low} to {high}")
         return default
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
-from gateway.yaml_source import Place
+from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,5 +112,5 @@ class PolicySet:
     claims: Mapping[str, Claim]
     rules: tuple[Rule, ...]
     tests: tuple[PolicyTest, ...]
-    warnings: tuple[object, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
