@@ -61,7 +61,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class GrantRevoked:
-    """A grant ended before its time. reason is 'code-replayed', 'revoked' or 'client'."""
+    """A grant ended before its time. reason is 'code-replayed', 'revoked', 'client' or 'token-revoked'.
+
+    For 'token-revoked' only one access token of the grant ended.
+    """
 
     grant_id: str
     client_id: str

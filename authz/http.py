@@ -2,29 +2,37 @@
 
 read() is the only place that looks at a raw request line and raw headers. What two programs could read in two
 ways is refused here, before any door sees it: repeated headers that have one value, targets that are not a plain
-path, both framings at once, bytes outside ASCII.
+path, both framings at once, bytes outside ASCII in anything but free text.
 """
 
 import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from authz.protocol.certificates import from_header
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
 
-_TARGET = re.compile(r"/[!-~]*")
-_NAME = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
+_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+")  # RFC 3986 3.3
+# Wider than RFC 3986 3.4: FHIR searches come with a bare '|', and whoever reads a query decodes it strictly anyway.
+_QUERY = re.compile(r"[!\"$-~]*+")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # RFC 9110 5.1
+_VALUE = re.compile(rb"[\t -~]*+")
+_FREE_TEXT = re.compile(rb"[\t -~\x80-\xff]*+")
 _LISTS = frozenset(
     {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "connection", "cookie",
-        "forwarded", "if-match", "if-none-match", "pragma", "prefer", "te", "trailer", "upgrade", "via", "warning",
-        "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "client-cert-chain",
+        "connection", "forwarded", "if-match", "if-none-match", "pragma", "prefer", "te", "trailer", "upgrade", "via",
+        "warning", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     }
 )  # fmt: skip
+"""Headers that may come in several lines (RFC 9110 5.3). Cookie is another: its lines are joined by '; '."""
+_TEXTS = frozenset({"user-agent", "referer", "cookie", "from"})
+"""Headers that nothing is decided by, in which old software writes bytes outside ASCII."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,19}")
 _MAX_FIELDS = 100
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
@@ -34,14 +42,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class ListenerFace:
-    """What a listener is to the outside. origin is configuration; nothing a caller sends changes it."""
+    """What a listener is to the outside. origin is configuration; nothing a caller sends changes it.
+
+    trusted            addresses of the proxies in front, which alone may speak for a client
+    certificate_header in lower case, with its form, one of certificates.HEADER_FORMS
+    """
 
     origin: str
     trusted: tuple[Network, ...] = ()
     certificate_header: str | None = None
     certificate_form: str | None = None
-    chain_header: str = "client-cert-chain"
-    names: frozenset[str] = field(default=frozenset())
 
 
 def read(
@@ -60,23 +70,23 @@ def read(
     """The request that these bytes are, or RequestError (400, 414, 431) when they have no single reading."""
     if len(target) > max_url:
         raise RequestError(414, f"the request target is longer than {max_url} bytes")
-    path, separator, query = target.partition("?")
-    if not _TARGET.fullmatch(target) or "#" in target:
+    if not _METHOD.fullmatch(method):
+        raise RequestError(400, "the method must be in capital letters")
+    path, _, query = target.partition("?")
+    if not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
         raise RequestError(400, "the request target must be a path in ASCII, with percent-encoding")
     headers = _headers(raw_headers, max_header)
     if "transfer-encoding" in headers and "content-length" in headers:
         raise RequestError(400, "a request has either Content-Length or Transfer-Encoding")
     peer = peer_address
-    address = _address(peer_address)
-    is_proxy = address is not None and any(address in network for network in face.trusted)
-    if is_proxy:
+    if face.trusted and _is_trusted(_address(peer_address), face):
         peer = _client_behind(headers.get("x-forwarded-for", ""), face, peer_address)
-        if face.certificate_header is not None and face.certificate_form is not None:
-            certificate, chain = _forwarded_certificate(headers, face)
+        # The certificate of this connection is the proxy's own: it never stands for a client.
+        certificate, chain = _forwarded_certificate(headers, face)
     return HttpRequest(
         method=method,
         path=path,
-        query=query if separator else "",
+        query=query,
         url=face.origin + path,
         origin=face.origin,
         headers=headers,
@@ -94,18 +104,22 @@ def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, s
         raise RequestError(431, f"the header fields are longer than {max_header} bytes together")
     found: dict[str, str] = {}
     for raw_name, raw_value in raw:
+        if not _NAME.fullmatch(raw_name):
+            raise RequestError(400, "the name of a header field holds characters that are not allowed")
         if b"_" in raw_name:
             continue  # servers behind us read X_Y and X-Y as one name (attack case 46)
-        if not _NAME.fullmatch(raw_name) or _BAD_VALUE.search(raw_value):
-            raise RequestError(400, "a header field holds characters that are not allowed")
         name = raw_name.decode("ascii").lower()
+        if not _VALUE.fullmatch(raw_value) and not (name in _TEXTS and _FREE_TEXT.fullmatch(raw_value)):
+            raise RequestError(400, f"the header {name[:60]} holds characters that are not allowed")
         value = raw_value.decode("latin-1").strip(" \t")
         if name not in found:
             found[name] = value
         elif name in _LISTS:
             found[name] = f"{found[name]}, {value}"
+        elif name == "cookie":
+            found[name] = f"{found[name]}; {value}"
         else:
-            raise RequestError(400, f"the header {name} is sent more than once")
+            raise RequestError(400, f"the header {name[:60]} is sent more than once")
     return found
 
 
@@ -118,27 +132,37 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or address
 
 
+def _is_trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, face: ListenerFace) -> bool:
+    return address is not None and any(address in network for network in face.trusted)
+
+
 def _client_behind(forwarded_for: str, face: ListenerFace, peer: str) -> str:
-    """The right-most address that is not one of our own proxies."""
+    """The right-most address that is not one of our own proxies; peer when there is none or it cannot be read."""
     for text in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
-        address = _address(text)
+        address = _address(_without_port(text))
         if address is None:
             return peer
-        if not any(address in network for network in face.trusted):
+        if not _is_trusted(address, face):
             return str(address)
     return peer
+
+
+def _without_port(text: str) -> str:
+    """'192.0.2.1:4711' and '[2001:db8::1]:4711', as some proxies write, without the port."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 def _forwarded_certificate(
     headers: Mapping[str, str], face: ListenerFace
 ) -> tuple[bytes | None, tuple[bytes, ...]]:
-    value = headers.get(face.certificate_header or "")
-    if not value or face.certificate_form is None:
+    if face.certificate_header is None or face.certificate_form is None:
         return None, ()
+    value = headers.get(face.certificate_header, "")
+    chain = headers.get("client-cert-chain") if face.certificate_form == "rfc9440" else None
     try:
-        if face.certificate_form == "rfc9440" and face.chain_header in headers:
-            return from_header(face.certificate_form, value, headers[face.chain_header])
-        return from_header(face.certificate_form, value)
+        return from_header(face.certificate_form, value, chain)
     except OAuthError as error:
         raise RequestError(400, "the certificate header of the proxy cannot be read") from error
 
@@ -149,14 +173,22 @@ def json_answer(status: int, value: object, headers: tuple[tuple[str, str], ...]
     return Answer(status, (_JSON, *NO_STORE, *headers), content)
 
 
-def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """The error as JSON (RFC 6749 5.2), with headers such as DPoP-Nonce."""
-    value = {"error": str(error.code), "error_description": error.description, **error.fields}
-    if error.status == 401:
-        headers = (*headers, ("WWW-Authenticate", f'DPoP error="{error.code}"'))
-    if error.status == 503:
+def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *, scheme: str = "") -> Answer:
+    """The error as JSON (RFC 6749 5.2), with headers such as DPoP-Nonce.
+
+    scheme is that of the request's Authorization header. invalid_client is 401 with a challenge where one was used
+    and 400 elsewhere: no HTTP scheme belongs to assertions and certificates, and 401 must name one (RFC 9110 15.5.2).
+    """
+    status = error.status
+    if error.code is ErrorCode.INVALID_CLIENT:
+        status = 401 if scheme else 400
+    if status == 401:
+        said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
+        headers = (*headers, ("WWW-Authenticate", f'{said} error="{error.code}"'))
+    if status == 503:
         headers = (*headers, ("Retry-After", "2"))
-    return json_answer(error.status, value, headers)
+    value = {"error": str(error.code), "error_description": error.description, **error.fields}
+    return json_answer(status, value, headers)
 
 
 def method_not_allowed(allowed: Sequence[str]) -> Answer:
@@ -172,7 +204,5 @@ async def read_form(request: HttpRequest, *, limit_bytes: int = 64 * 1024) -> by
     """The body of a form. Raises OAuthError(INVALID_REQUEST) for another media type (T5), RequestError(413)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
-        raise OAuthError(
-            ErrorCode.INVALID_REQUEST, "the body must be application/x-www-form-urlencoded", status=400
-        )
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/x-www-form-urlencoded")
     return await request.body.read(limit_bytes)

@@ -2,22 +2,45 @@
 
 from authz.storage.store import Store
 
+_STALE_SECONDS = 5
+_RELOAD_SECONDS = 3600
+
 
 class Revocations:
-    """Ids of revoked grants and access tokens. Bounded by their number within the life of an access token."""
+    """Ids of revoked grants and access tokens.
+
+    Read from the store twice a second, what is new only; once an hour the whole anew, so that an id leaves memory
+    after the store has dropped it.
+    """
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
+        self._added: set[str] = set()
         self._sequence = 0
+        self._read_at = -_STALE_SECONDS - 1
+        self._reload_at = 0
 
-    async def refresh(self, store: Store) -> None:
-        """Take in what any node revoked since the last call."""
-        self._sequence, revoked = await store.revocations_since(self._sequence)
-        self._ids.update(revoked)
+    async def refresh(self, store: Store, *, now: int) -> None:
+        """Take in what any node revoked since the last call. Raises StoreUnavailable."""
+        if now >= self._reload_at:
+            self._sequence, revoked = await store.revocations_since(0)
+            # What this node revoked while the store answered is perhaps not in the answer.
+            self._ids = {*revoked, *self._added}
+            self._added = set()
+            self._reload_at = now + _RELOAD_SECONDS
+        else:
+            self._sequence, revoked = await store.revocations_since(self._sequence)
+            self._ids.update(revoked)
+        self._read_at = now
+
+    def is_stale(self, now: int) -> bool:
+        """Whether the last refresh is so long ago that nobody should rely on is_revoked() any more."""
+        return now - self._read_at > _STALE_SECONDS
 
     def add(self, id: str) -> None:
         """Revoke on this node at once; the store has it already."""
         self._ids.add(id)
+        self._added.add(id)
 
     def is_revoked(self, token_id: str, grant_id: str | None) -> bool:
         """Whether the token or its grant was revoked."""

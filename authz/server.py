@@ -1,5 +1,6 @@
 """AuthorizationServer: every path of the authorization server with its door, and what it does in the background."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,9 +28,11 @@ from authz.storage.store import Store, StoreUnavailable
 
 Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
-_UNGRANTED = frozenset({"openid", "profile"})
-"""Scopes of OpenID Connect: accepted from clients that ask for them, not granted while there are no ID tokens."""
-_REMOVE_AT_ONCE = 1000
+_UNGRANTED = frozenset({"openid", "profile", "launch", "launch/encounter"})
+"""Accepted from clients that are registered for them, and left out of what is granted: there are no ID tokens and no
+launch from a record system here, and a token must not say that there were."""
+_REMOVE_AT_ONCE = 500
+_MAX_BATCHES = 100
 _log = logging.getLogger("securus.authorization")
 
 
@@ -89,6 +92,7 @@ class AuthorizationServer:
             store=store,
             proofs=self._proofs,
             server=server,
+            accounts={account.subject: account for account in accounts.values()},
             lifetimes=lifetimes,
             revocations=self._revocations,
             read_token=self.resource_server.read,
@@ -110,7 +114,7 @@ class AuthorizationServer:
             keys=keys,
             clock=clock,
         )
-        discovery = Discovery(settings, keys)
+        discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
         self.routes: Mapping[str, Mapping[str, Door]] = {
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
@@ -162,27 +166,41 @@ class AuthorizationServer:
             return None
         door = doors.get("GET" if request.method == "HEAD" else request.method)
         if door is None:
-            return method_not_allowed(sorted(doors))
+            return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors else doors))
         try:
             return self._proofs.with_nonce(await door(request), request)
         except OAuthError as error:
-            self._emit(Refused(request.path, str(error.code), None, error.detail or error.description))
-            return self._proofs.with_nonce(error_answer(error), request)
+            self._emit(
+                Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
+            )
+            scheme = request.headers.get("authorization", "").partition(" ")[0]
+            return self._proofs.with_nonce(error_answer(error, scheme=scheme), request)
         except RequestError as error:
             value = {"error": str(ErrorCode.INVALID_REQUEST), "error_description": error.description}
             return json_answer(error.status, value)
         except StoreUnavailable as error:
             _log.error("the store does not answer", extra={"cause": str(error)})
             return error_answer(OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, "try again in a moment"))
+        except Exception:
+            _log.exception("a door of the authorization server failed", extra={"endpoint": request.path})
+            return error_answer(
+                OAuthError(ErrorCode.SERVER_ERROR, "the server failed to answer this request")
+            )
 
     async def refresh(self) -> None:
         """Take in what other nodes revoked; to be called about twice a second."""
-        await self._revocations.refresh(self._store)
+        await self._revocations.refresh(self._store, now=self._clock())
 
     async def housekeeping(self) -> None:
-        """Rotate keys where due and remove a batch of expired rows; to be called every few seconds."""
+        """Rotate keys where due and remove expired rows; to be called every few seconds.
+
+        Rows go in small batches, and requests are answered between them: every checked proof leaves a row.
+        """
         await self._keys.tick()
-        await self._store.remove_expired(now=self._clock(), at_most=_REMOVE_AT_ONCE)
+        for _ in range(_MAX_BATCHES):
+            if await self._store.remove_expired(now=self._clock(), at_most=_REMOVE_AT_ONCE) < _REMOVE_AT_ONCE:
+                return
+            await asyncio.sleep(0)
 
 
 def _at_once(answer: Callable[[HttpRequest], Answer]) -> Door:

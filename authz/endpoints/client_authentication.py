@@ -4,16 +4,21 @@ Authentication has two halves, because a client may send the same assertion agai
 checks everything and spends nothing; Proven.spend() claims the assertion's jti and is called when all else is right.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
 from authz.clock import Clock
-from authz.protocol import certificates, jose
-from authz.protocol.client_authentication import Assertion, check_assertion, unverified_client_id
+from authz.protocol import certificates
+from authz.protocol.client_authentication import (
+    Assertion,
+    check_assertion,
+    unverified_client_id,
+)
 from authz.protocol.clients import PROFILES, AuthenticatedClient, AuthenticationMethod, Client
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.jose import PublicKey
+from authz.protocol.jwk import PublicKey, import_jwks
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
 from authz.storage.store import Namespace, Store
@@ -35,9 +40,18 @@ class Proven:
         if self.assertion is None:
             return
         key = sha256(f"{self.authenticated.client.client_id}\n{self.assertion.jti}".encode()).digest()[:16]
-        until = self.assertion.expires_at + 1
+        until = self.assertion.expires_at
         if not await self.store.claim(Namespace.CLIENT_ASSERTION, key, until=until, now=self.now):
-            raise OAuthError(ErrorCode.INVALID_CLIENT, "jti of the client_assertion was used before")
+            raise _refused("jti of the client_assertion was used before")
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Whatever is refused within is recorded with the client's id."""
+        try:
+            yield
+        except OAuthError as error:
+            error.client_id = self.authenticated.client.client_id
+            raise
 
 
 class ClientAuthentication:
@@ -51,7 +65,7 @@ class ClientAuthentication:
         self._clients = clients
         self._clock = clock
         self._token_url = settings.issuer + "/token"
-        self._keys: dict[str, tuple[PublicKey, ...]] = {}
+        self._keys: dict[str, tuple[Client, tuple[PublicKey, ...]]] = {}
 
     def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
@@ -93,7 +107,12 @@ class ClientAuthentication:
         client = self._registered(client_id)
         if request.certificate is None:
             raise _refused("the client did not authenticate: no client_assertion and no certificate was sent")
-        if client.authentication_method is AuthenticationMethod.TLS_CLIENT_AUTH:
+        if client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
+            self._require_method(client, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
+            if not certificates.jwk_holds(request.certificate, client.jwks):
+                raise _refused("the certificate is not one of those registered for this client")
+        else:
+            self._require_method(client, AuthenticationMethod.TLS_CLIENT_AUTH)
             if client.certificate_subject is None:
                 raise _refused("no certificate subject is registered for this client")
             certificates.verify_chain(
@@ -101,10 +120,6 @@ class ClientAuthentication:
             )
             if not certificates.subject_matches(request.certificate, client.certificate_subject):
                 raise _refused("the certificate is not that of the registered subject")
-        else:
-            self._require_method(client, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
-            if not certificates.jwk_holds(request.certificate, client.jwks):
-                raise _refused("the certificate is not one of those registered for this client")
         return self._proven(request, client, None, now)
 
     def _proven(self, request: HttpRequest, client: Client, assertion: Assertion | None, now: int) -> Proven:
@@ -125,10 +140,10 @@ class ClientAuthentication:
             raise _refused(f"{method} is not allowed in the profile {client.profile}")
 
     def _keys_of(self, client: Client) -> tuple[PublicKey, ...]:
-        keys = self._keys.get(client.client_id)
-        if keys is None:
-            keys = self._keys[client.client_id] = tuple(jose.import_public_jwk(jwk) for jwk in client.jwks)
-        return keys
+        known = self._keys.get(client.client_id)
+        if known is None or known[0] is not client:  # its registration changed
+            known = self._keys[client.client_id] = (client, import_jwks(client.jwks))
+        return known[1]
 
 
 def _refused(description: str) -> OAuthError:

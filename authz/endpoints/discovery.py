@@ -5,9 +5,10 @@ All come from one source, the settings and the table of what exists, so that no 
 
 from collections.abc import Callable, Mapping
 
+from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.keys import KeyRing
-from authz.protocol.clients import PROFILES, GrantType, ProfileName
+from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
@@ -19,6 +20,7 @@ _ENDPOINTS = {
     "jwks_uri": "/jwks",
 }
 _ALIASED = ("token_endpoint", "pushed_authorization_request_endpoint", "revocation_endpoint")
+_CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
     ("Content-Type", "application/json"),
@@ -29,25 +31,30 @@ _SHORT_CACHE: tuple[tuple[str, str], ...] = (
 class Discovery:
     """GET on every well-known address."""
 
-    def __init__(self, settings: AuthorizationSettings, keys: KeyRing) -> None:
+    def __init__(
+        self, settings: AuthorizationSettings, keys: KeyRing, *, ungranted: frozenset[str] = frozenset()
+    ) -> None:
         self._settings = settings
         self._keys = keys
+        self._scopes = [text for text in settings.scopes_supported if text not in ungranted]
 
     def server_metadata(self) -> dict[str, object]:
-        """RFC 8414 2, with the members of RFC 9126, 9207, 9449, 8705 and OpenID Discovery (M1 to M5)."""
+        """RFC 8414 2, with the members of RFC 9126, 9207, 9449, 8705, 9728 and OpenID Discovery (M1 to M5)."""
         settings = self._settings
-        profiles = [PROFILES[name] for name in sorted(settings.profiles)]
-        algorithms = sorted(set().union(*(profile.signing_algorithms for profile in profiles)))
+        profiles = [PROFILES[name] for name in settings.profiles if name in PROFILES]
+        algorithms = sorted({name for profile in profiles for name in profile.signing_algorithms})
         methods = sorted(
-            str(m) for m in set().union(*(profile.authentication_methods for profile in profiles))
+            method
+            for method in {method for profile in profiles for method in profile.authentication_methods}
+            if settings.mtls_origin is not None or method not in _CERTIFICATES
         )
         document: dict[str, object] = {
             "issuer": settings.issuer,
             **{name: settings.issuer + path for name, path in _ENDPOINTS.items()},
-            "scopes_supported": list(settings.scopes_supported),
+            "scopes_supported": self._scopes,
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": [str(grant) for grant in GrantType],
+            "grant_types_supported": list(GRANTS),
             "token_endpoint_auth_methods_supported": methods,
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": methods,
@@ -56,7 +63,7 @@ class Discovery:
             "require_pushed_authorization_requests": settings.profiles == {ProfileName.FAPI2},
             "authorization_response_iss_parameter_supported": True,
             "dpop_signing_alg_values_supported": algorithms,
-            "tls_client_certificate_bound_access_tokens": True,
+            "tls_client_certificate_bound_access_tokens": settings.mtls_origin is not None,
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
         if settings.mtls_origin is not None:
@@ -68,7 +75,11 @@ class Discovery:
         return document
 
     def smart_configuration(self) -> dict[str, object]:
-        """SMART App Launch 2.2 discovery; capabilities are those that exist."""
+        """SMART App Launch 2.2 discovery; capabilities are those that exist.
+
+        client-confidential-asymmetric is not among them while only fapi2 is on: SMART clients name the token
+        endpoint as the audience of their assertions, which FAPI 2.0 5.3.2.1 refuses.
+        """
         metadata = self.server_metadata()
         wanted = (
             "issuer", "jwks_uri", "authorization_endpoint", "token_endpoint", "revocation_endpoint",
@@ -78,9 +89,10 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        asymmetric = ProfileName.SMART_ASYMMETRIC in self._settings.profiles
         document["capabilities"] = [
+            *(["client-confidential-asymmetric"] if asymmetric else []),
             "launch-standalone",
-            "client-confidential-asymmetric",
             "context-standalone-patient",
             "permission-offline",
             "permission-patient",
@@ -96,10 +108,10 @@ class Discovery:
         return {
             "resource": identifier,
             "authorization_servers": [self._settings.issuer],
-            "scopes_supported": list(self._settings.scopes_supported),
+            "scopes_supported": self._scopes,
             "bearer_methods_supported": ["header"],
             "dpop_signing_alg_values_supported": sorted(PROFILES[ProfileName.FAPI2].signing_algorithms),
-            "tls_client_certificate_bound_access_tokens": True,
+            "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
         }
 
@@ -113,9 +125,10 @@ class Discovery:
         }
         for resource in self._settings.resources:
             document = self._resource_door(resource)
-            found[resource.path + "/.well-known/smart-configuration"] = found[
-                "/.well-known/smart-configuration"
-            ]
+            if resource.kind.startswith("fhir"):
+                found[resource.path + "/.well-known/smart-configuration"] = found[
+                    "/.well-known/smart-configuration"
+                ]
             found["/.well-known/oauth-protected-resource" + resource.path] = document
             found.setdefault("/.well-known/oauth-protected-resource", document)
         return found

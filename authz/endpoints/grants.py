@@ -6,7 +6,7 @@ client may send again stands before spend(); what must burn a code stands after 
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from authz.endpoints.client_authentication import Proven
@@ -17,14 +17,14 @@ from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
 from authz.protocol.dpop import Proof
 from authz.protocol.encoding import base64url
-from authz.protocol.errors import ErrorCode, OAuthError, speakable
-from authz.protocol.scopes import covered, split_scope
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Caller, Grant
 from authz.revocations import Revocations
-from authz.settings import Lifetimes
+from authz.settings import Account, Lifetimes
 from authz.storage.store import AuthorizationCode, Redemption, RefreshToken, Store
 
-_REVOKED_KEPT_SECONDS = 86400  # longer than any access token lives
+_NODES_SECONDS = 60  # clocks of our own nodes differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,12 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the grants work with."""
+    """What the grants work with. accounts are by subject."""
 
     store: Store
     proofs: Proofs
     server: ServerBits
+    accounts: Mapping[str, Account]
     lifetimes: Lifetimes
     revocations: Revocations
     read_token: Callable[[str], Caller | None]
@@ -70,6 +71,7 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     handle = _required(turn, "code")
     binding = _binding(turn)
     await _spend(turn, desk)
+    # From here on the code is burnt, whatever else is wrong: who guesses a verifier has one try.
     redeemed = await desk.store.redeem_code(digest(handle), now=turn.now)
     if redeemed is None:
         raise _invalid("the code is not known here or has expired")
@@ -81,11 +83,12 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     grant = await desk.store.grant(code.grant_id, now=turn.now)
     if grant is None:
         raise _invalid("the grant of this code is gone")
+    aimed = _aimed(turn, desk, grant)
     refresh_token = None
     if _stays_connected(turn.client, grant):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
-    return Issue(grant, grant.scope, binding, refresh_token)
+    return Issue(aimed, grant.scope, binding, refresh_token)
 
 
 def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
@@ -109,37 +112,48 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
         raise _invalid("the refresh token is not known here, has expired or was revoked")
     if record.jkt is not None and record.jkt != binding.thumbprint:
         raise _invalid("the refresh token is bound to another DPoP key")
-    scope = _narrowed(turn, record.scope)
-    await _spend(turn, desk)
     grant = await desk.store.grant(record.grant_id, now=turn.now)
     if grant is None:
         raise _invalid("the grant of this refresh token was revoked")
+    # What was taken from the client's registration since then is not given any more.
+    left = tuple(text for text in record.scope if covered(text, turn.client.scope))
+    scope = authorization.narrowed_scope(turn.form, left, desk.server)
+    aimed = _aimed(turn, desk, _of_today(grant, desk))
+    if not scope:
+        raise _invalid("the client is not registered any more for anything that was granted")
+    await _spend(turn, desk)
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
-    return Issue(grant, scope, binding, None)
+    return Issue(aimed, scope, binding, None)
+
+
+def _of_today(grant: Grant, desk: Desk) -> Grant:
+    """The grant with what the person's account says now: a role or record taken away ends with the access token."""
+    account = desk.accounts.get(grant.subject)
+    if account is None:
+        raise _invalid("the account of this grant has ended")
+    patient = grant.context.get("patient")
+    if patient is not None and patient not in {account.patient, *(id for id, _ in account.patients)}:
+        raise _invalid("the account may not see the record of this grant any more")
+    return replace(grant, claims=dict(account.claims))
 
 
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.4: a client for itself; system scopes only, no refresh token (K6)."""
     binding = _binding(turn)
-    asked = authorization.granted_scope(turn.form, turn.client, desk.server)
-    for text in asked:
-        if not text.startswith("system/"):
-            raise OAuthError(
-                ErrorCode.INVALID_SCOPE, f"client_credentials is for system scopes, not {speakable(text)}"
-            )
+    scope = authorization.own_scope(turn.form, turn.client, desk.server)
     audience = authorization.audience(turn.form, desk.server)
     await _spend(turn, desk)
     grant = Grant(
         grant_id=base64url(secrets.token_bytes(16)),
         client_id=turn.client.client_id,
         subject=turn.client.client_id,
-        scope=asked,
+        scope=scope,
         audience=audience,
         claims=dict(turn.client.claims),
         created_at=turn.now,
     )
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
-    return Issue(grant, asked, binding, None)
+    return Issue(grant, scope, binding, None)
 
 
 GrantDoor = Callable[[Turn, Desk], Awaitable[Issue]]
@@ -176,17 +190,14 @@ def _binding(turn: Turn) -> Binding:
     return Binding(BindingKind.MTLS, thumbprint)
 
 
-def _narrowed(turn: Turn, granted: tuple[str, ...]) -> tuple[str, ...]:
-    if "scope" not in turn.form:
-        return granted
-    try:
-        asked = split_scope(turn.form["scope"])
-    except ValueError as error:
-        raise OAuthError(ErrorCode.INVALID_SCOPE, str(error)) from error
-    for text in asked:
-        if not covered(text, granted):
-            raise OAuthError(ErrorCode.INVALID_SCOPE, f"the scope {speakable(text)} was not granted")
-    return asked
+def _aimed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
+    """The grant for the one resource that this request names, else for all that were granted (RFC 8707 2.2)."""
+    if "resource" not in turn.form:
+        return grant
+    (wanted,) = authorization.audience({"resource": turn.form["resource"]}, desk.server)
+    if wanted not in grant.audience:
+        raise OAuthError(ErrorCode.INVALID_TARGET, "the resource is not one of those that were granted")
+    return replace(grant, audience=(wanted,))
 
 
 def _stays_connected(client: Client, grant: Grant) -> bool:
@@ -214,7 +225,8 @@ async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Bin
 
 
 async def _revoke(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:
-    await desk.store.revoke_grant(grant_id, now=now, keep_until=now + _REVOKED_KEPT_SECONDS)
+    keep_until = now + desk.lifetimes.access_token + _NODES_SECONDS
+    await desk.store.revoke_grant(grant_id, now=now, keep_until=keep_until)
     desk.revocations.add(grant_id)
     desk.emit(GrantRevoked(grant_id, client_id, reason))
 
@@ -231,7 +243,9 @@ async def revoke(turn: Turn, desk: Desk) -> None:
     if record is not None and record.client_id == turn.client.client_id:
         await _revoke(desk, record.grant_id, record.client_id, turn.now, "revoked")
     elif caller is not None and caller.client_id == turn.client.client_id:
-        await desk.store.revoke_token(caller.token_id, now=turn.now, keep_until=caller.expires_at + 60)
+        await desk.store.revoke_token(
+            caller.token_id, now=turn.now, keep_until=caller.expires_at + _NODES_SECONDS
+        )
         desk.revocations.add(caller.token_id)
         desk.emit(GrantRevoked(caller.grant_id or "", caller.client_id, "token-revoked"))
 

@@ -41,14 +41,15 @@ class PushedAuthorization:
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request))
         proven = self._clients.prove(request, form)
-        asked = authorization.check(
-            form,
-            proven.authenticated.client,
-            self._server,
-            proof_thumbprint=None if proof is None else proof.thumbprint,
-        )
-        await proven.spend()
-        await self._proofs.spend(proof)
+        with proven.named():
+            asked = authorization.check(
+                form,
+                proven.authenticated.client,
+                self._server,
+                proof_thumbprint=None if proof is None else proof.thumbprint,
+            )
+            await proven.spend()
+            await self._proofs.spend(proof)
         handle = base64url(secrets.token_bytes(32))
         await self._store.put_pushed_request(
             PushedRequest(

@@ -39,26 +39,16 @@ class TokenEndpoint:
     async def token(self, request: HttpRequest) -> Answer:
         """200 with an access token bound to the key of this request."""
         turn = await self._turn(request)
-        grant_type = turn.form.get("grant_type")
-        if grant_type is None:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, "grant_type is required")
-        try:
-            kind = GrantType(grant_type)
-            door = GRANTS[kind]
-        except (ValueError, KeyError) as error:
-            offered = ", ".join(GRANTS)
-            raise OAuthError(
-                ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {offered}"
-            ) from error
-        if kind not in turn.client.grant_types:
-            raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}")
-        issue = await door(turn, self._desk)
+        with turn.proven.named():
+            kind = _kind(turn)
+            issue = await GRANTS[kind](turn, self._desk)
         return await self._issue(issue, kind, turn.now)
 
     async def revocation(self, request: HttpRequest) -> Answer:
         """200 and nothing more, whether there was something to revoke or not (RFC 7009 2.2)."""
         turn = await self._turn(request)
-        await revoke(turn, self._desk)
+        with turn.proven.named():
+            await revoke(turn, self._desk)
         return json_answer(200, {})
 
     async def _turn(self, request: HttpRequest) -> Turn:
@@ -80,11 +70,11 @@ class TokenEndpoint:
             scope=issue.scope,
         )
         value: dict[str, object] = {
+            **issue.grant.context,  # SMART App Launch 2.2: patient and the like stand beside the token
             "access_token": await self._keys.sign(claims, typ="at+jwt"),
             "token_type": "DPoP" if issue.binding.kind is BindingKind.DPOP else "Bearer",
             "expires_in": lifetime,
             "scope": " ".join(issue.scope),
-            **issue.grant.context,
         }
         if issue.refresh_token is not None:
             value["refresh_token"] = issue.refresh_token
@@ -95,3 +85,16 @@ class TokenEndpoint:
             )
         )
         return json_answer(200, value)
+
+
+def _kind(turn: Turn) -> GrantType:
+    """The grant that is asked for, when it exists and the client may use it."""
+    grant_type = turn.form.get("grant_type")
+    if grant_type is None:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "grant_type is required")
+    kind = next((kind for kind in GRANTS if kind == grant_type), None)
+    if kind is None:
+        raise OAuthError(ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {', '.join(GRANTS)}")
+    if kind not in turn.client.grant_types:
+        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}")
+    return kind

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from authz.protocol import pkce
-from authz.protocol.clients import Client, GrantType
+from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
-from authz.protocol.scopes import covered, parse_scope, split_scope
+from authz.protocol.scopes import covered, is_known, parse_scope, split_scope
 
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
-_AUTHENTICATION_PARAMETERS = frozenset({"client_assertion", "client_assertion_type", "client_secret"})
 _MAX_STATE = 4096
+_MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
+_KEPT = frozenset(
+    {
+        "acr_values", "aud", "claims", "client_id", "code_challenge", "code_challenge_method", "display", "dpop_jkt",
+        "launch", "login_hint", "max_age", "nonce", "prompt", "redirect_uri", "resource", "response_mode",
+        "response_type", "scope", "state", "ui_locales",
+    }
+)  # fmt: skip
+"""Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class ServerBits:
 
     resources maps every accepted spelling of a resource identifier to the identifier that tokens carry.
     grantable says whether the gateway can enforce a clinical scope.
-    ungranted are scopes that are accepted and left out of what is granted.
+    ungranted are scopes that a registered client may ask for and that are left out of what is granted.
     """
 
     issuer: str
@@ -51,13 +59,24 @@ class AuthorizationRequest:
 def check(
     parameters: Mapping[str, str], client: Client, server: ServerBits, *, proof_thumbprint: str | None = None
 ) -> AuthorizationRequest:
-    """Run every rule of RULES over a pushed request. Raises OAuthError; nothing here redirects."""
-    kept = {name: value for name, value in parameters.items() if name not in _AUTHENTICATION_PARAMETERS}
-    for rule in RULES:
-        rule(kept, client, server)
+    """Run every rule of RULES that the client's profile has over a pushed request.
+
+    proof_thumbprint is the key of the DPoP proof that came with it, None without one. Raises OAuthError; nothing
+    here redirects.
+    """
+    for rule, profiles in RULES:
+        if client.profile in profiles:
+            rule(parameters, client, server)
+    kept = {name: value for name, value in parameters.items() if name in _KEPT}
     asked_jkt = kept.get("dpop_jkt")
     if proof_thumbprint is not None and asked_jkt is not None and asked_jkt != proof_thumbprint:
         raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "dpop_jkt is not the thumbprint of the proof's key")
+    if client.binding is not BindingKind.DPOP and (proof_thumbprint or asked_jkt) is not None:
+        # Such a code could never be redeemed: better said now than after the person has signed in.
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST,
+            "the tokens of this client are bound to its certificate, not to a DPoP key",
+        )
     return AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri=kept["redirect_uri"],
@@ -88,10 +107,12 @@ def _no_request_uri(parameters: Mapping[str, str], client: Client, server: Serve
         raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
 
 
-def _no_request_object(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """RFC 9101: signed requests are not offered by this server."""
+def _nothing_that_is_not_offered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """RFC 9101, RFC 9396: who sends one of these means something by it that would not be done."""
     if "request" in parameters:
         raise OAuthError(ErrorCode.REQUEST_NOT_SUPPORTED, "request objects are not supported here")
+    if "authorization_details" in parameters:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "authorization_details are not supported here: use scope")
 
 
 def _client_may_use_codes(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -156,63 +177,115 @@ def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: Ser
 
 
 def _scope_may_be_asked(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    for text in granted_scope(parameters, client, server):
-        if text.startswith("system/"):
-            raise OAuthError(ErrorCode.INVALID_SCOPE, f"{speakable(text)} is for client_credentials, not for people")
+    granted_scope(parameters, client, server)
 
 
-RULES: tuple[Rule, ...] = (
-    _client_is_the_one_authenticated,
-    _no_request_uri,
-    _no_request_object,
-    _client_may_use_codes,
-    _response_type_is_code,
-    _response_mode_is_query,
-    _redirect_uri_is_registered,
-    _pkce_is_s256,
-    _dpop_jkt_is_a_thumbprint,
-    _state_and_nonce_are_bounded,
-    _prompt_is_honoured,
-    _resource_is_ours,
-    _scope_may_be_asked,
+EVERY = frozenset(ProfileName)
+
+RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
+    (_client_is_the_one_authenticated, EVERY),
+    (_no_request_uri, EVERY),
+    (_nothing_that_is_not_offered, EVERY),
+    (_client_may_use_codes, EVERY),
+    (_response_type_is_code, EVERY),
+    (_response_mode_is_query, EVERY),
+    (_redirect_uri_is_registered, EVERY),
+    (_pkce_is_s256, EVERY),
+    (_dpop_jkt_is_a_thumbprint, EVERY),
+    (_state_and_nonce_are_bounded, EVERY),
+    (_prompt_is_honoured, EVERY),
+    (_resource_is_ours, EVERY),
+    (_scope_may_be_asked, EVERY),
 )
-"""What a pushed request must pass, in this order; the first that fails answers."""
+"""What a pushed request must pass, and in which profiles, in this order; the first rule that fails answers."""
 
 
 def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
-    """The scopes that may be granted, in the order asked. Raises OAuthError(INVALID_SCOPE) naming the one that may not.
+    """The scopes that a person may grant, in the order asked. Raises OAuthError(INVALID_SCOPE) naming the one not.
 
-    Without a scope parameter the client's registered scope is meant (RFC 6749 3.3).
+    Without a scope parameter all that the client is registered for is meant (RFC 6749 3.3).
     """
-    try:
-        asked = split_scope(parameters["scope"]) if "scope" in parameters else client.scope
-    except ValueError as error:
-        raise OAuthError(ErrorCode.INVALID_SCOPE, str(error)) from error
+    asked = _asked(parameters)
+    if asked is None:
+        asked = tuple(text for text in client.scope if not text.startswith("system/"))
     for text in asked:
-        if text in server.ungranted and text in client.scope:
-            continue
-        if not covered(text, client.scope):
-            raise OAuthError(
-                ErrorCode.INVALID_SCOPE, f"the client is not registered for the scope {speakable(text)}"
-            )
+        if text.startswith("system/"):
+            raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
+    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+
+
+def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
+    """The scopes that a client has for itself (client_credentials): system scopes. Raises OAuthError(INVALID_SCOPE)."""
+    asked = _asked(parameters)
+    if asked is None:
+        asked = tuple(text for text in client.scope if text.startswith("system/"))
+    for text in asked:
+        if not text.startswith("system/") and text not in server.ungranted:
+            raise _no_scope(f"client_credentials is for system scopes, not {speakable(text)}")
+    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+
+
+def narrowed_scope(
+    parameters: Mapping[str, str], granted: tuple[str, ...], server: ServerBits
+) -> tuple[str, ...]:
+    """The scopes of a refreshed token: granted, or what of it is asked for (RFC 6749 6).
+
+    A client may repeat what it asked for at first, so scopes that are never granted are left out again. Raises
+    OAuthError(INVALID_SCOPE).
+    """
+    asked = _asked(parameters)
+    if asked is None:
+        return granted
+    asked = tuple(text for text in asked if text not in server.ungranted)
+    return _checked(asked, granted, server, "not granted before was the scope")
+
+
+def _asked(parameters: Mapping[str, str]) -> tuple[str, ...] | None:
+    scope = parameters.get("scope")
+    if scope is None:
+        return None
+    if len(scope) > _MAX_SCOPE:
+        raise _no_scope(f"scope has {len(scope)} characters, at most {_MAX_SCOPE} are accepted")
+    try:
+        return split_scope(scope)
+    except ValueError as error:
+        raise _no_scope(str(error)) from error
+
+
+def _checked(
+    asked: tuple[str, ...], allowed: tuple[str, ...], server: ServerBits, refusal: str
+) -> tuple[str, ...]:
+    for text in asked:
+        if not is_known(text):
+            raise _no_scope(f"the scope {speakable(text)} is not known here")
+        if not covered(text, allowed):
+            raise _no_scope(f"{refusal} {speakable(text)}")
         if parse_scope(text) is not None and not server.grantable(text):
-            raise OAuthError(ErrorCode.INVALID_SCOPE, f"the scope {speakable(text)} cannot be enforced here")
-    return tuple(text for text in asked if text not in server.ungranted)
+            raise _no_scope(f"the scope {speakable(text)} cannot be enforced here")
+    found = tuple(text for text in asked if text not in server.ungranted)
+    if not found:
+        raise _no_scope("none of the scopes asked for can be granted here")
+    return found
+
+
+def _no_scope(description: str) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_SCOPE, description)
 
 
 def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:
     """The resource identifiers that tokens are for: `resource` (RFC 8707 2) or SMART's `aud`, else all.
 
-    Raises OAuthError(INVALID_TARGET) for a resource that is not ours.
+    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, or two.
     """
-    asked = [parameters[name] for name in ("resource", "aud") if name in parameters]
-    found = []
-    for text in asked:
-        identifier = server.resources.get(text.rstrip("/"))
+    found = set()
+    for text in (parameters[name] for name in ("resource", "aud") if name in parameters):
+        identifier = server.resources.get(text.removesuffix("/"))
         if identifier is None:
             raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
-        found.append(identifier)
-    return tuple(dict.fromkeys(found or server.resources.values()))
+        found.add(identifier)
+    if len(found) > 1:
+        raise OAuthError(ErrorCode.INVALID_TARGET, "resource and aud name two resources: ask for one")
+    return tuple(found) or tuple(dict.fromkeys(server.resources.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class OAuthError(Exception):
     detail      for our log only: never leaves the process
     status      HTTP status at the authorization server; 400 unless the code has one of its own
     fields      further members that a specification gives this code, e.g. scope (RFC 6750 3)
+    client_id   the client that had authenticated when it was raised, for our log only; set on its way out
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class OAuthError(Exception):
         self.detail = detail
         self.status = status if status is not None else _STATUS.get(code, 400)
         self.fields: Mapping[str, str] = MappingProxyType(dict(fields or {}))
+        self.client_id: str | None = None
 
 
 def speakable(text: str, *, at_most: int = 120) -> str:

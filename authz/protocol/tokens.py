@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from authz.protocol.clients import BindingKind
 
+_NOT_THE_PERSONS = frozenset(
+    {"nbf", "act", "may_act", "auth_time", "acr", "amr", "patient", "encounter", "authorization_details"}
+)
+"""Claims that only a grant gives. Configured for an account or a client by mistake they would widen every token."""
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -76,7 +81,9 @@ def access_token_claims(
     that the gateway can see a revoked grant without asking anybody.
     """
     member = "jkt" if binding.kind is BindingKind.DPOP else "x5t#S256"
-    claims: dict[str, object] = dict(grant.claims)
+    claims: dict[str, object] = {
+        name: value for name, value in grant.claims.items() if name not in _NOT_THE_PERSONS
+    }
     claims.update(grant.context)
     claims.update(
         {
