@@ -1,0 +1,1 @@
+"""Synthetic patients for the demonstration; see README.md here for origin and licence."""
