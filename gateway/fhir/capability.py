@@ -5,10 +5,10 @@ and authorization server do not belong to the caller, and what a later version o
 decided. It is public, so it does not depend on who asks; what a caller may do, scopes and policies say.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from gateway.fhir.dates import interval
 from gateway.fhir.definitions import is_resource_type, search_parameter
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
@@ -17,6 +17,7 @@ from gateway.fhir.search import CLOSED_PARAMETERS
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _FHIR_VERSION = "4.0.1"
+_FHIR_DATE = "2019-10-30"  # of FHIR 4.0.1
 _CODES = {  # interactions of a resource type, in the words of CapabilityStatement.rest.resource.interaction
     Interaction.READ: "read",
     Interaction.VREAD: "vread",
@@ -28,33 +29,25 @@ _CODES = {  # interactions of a resource type, in the words of CapabilityStateme
     Interaction.CREATE: "create",
     Interaction.SEARCH: "search-type",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where the authorization server's doors are, as absolute URLs; None for a door that is not open."""
-
-    authorize: str
-    token: str
-    introspect: str | None = None
-    revoke: str | None = None
-    register: str | None = None
-    manage: str | None = None
+# What may pass at all in this version; all else is refused before the store is asked.
+OPEN_INTERACTIONS = frozenset(
+    {Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH}
+)
+_DOORS = ("authorize", "token", "introspect", "revoke", "register", "manage")  # of the oauth-uris extension
 
 
 def capability_statement(
     upstream: Mapping[str, Any],
     *,
     public_base: str,
-    endpoints: Endpoints,
-    interactions: Iterable[Interaction],
-    version: str,
-    date: str,
+    oauth_uris: Mapping[str, str],
+    interactions: frozenset[Interaction] = OPEN_INTERACTIONS,
 ) -> dict[str, Any]:
     """The statement of the gateway in front of the store whose statement is upstream.
 
-    interactions are those that may pass at all, version is the gateway's own, date the FHIR dateTime since when the
-    statement is so. Raises FhirError UPSTREAM_INVALID when upstream is not the statement of an R4 server.
+    oauth_uris are the addresses of the authorization server's doors by the names of the SMART extension: authorize,
+    token, and what there is of introspect, revoke, register, manage. interactions are those that may pass at all.
+    Raises FhirError UPSTREAM_INVALID when upstream is not the statement of an R4 server.
     """
     if upstream.get("resourceType") != "CapabilityStatement":
         raise FhirError(Reason.UPSTREAM_INVALID, "The store's capabilities are not a CapabilityStatement")
@@ -71,16 +64,16 @@ def capability_statement(
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
-        "date": date,
+        "date": _date(upstream.get("date")),
         "kind": "instance",
-        "software": {"name": "Securus", "version": version},
+        "software": {"name": "Securus"},
         "implementation": {"description": "FHIR R4 through an access gateway", "url": public_base},
         "fhirVersion": _FHIR_VERSION,
         "format": ["application/fhir+json", "json"],
         "rest": [
             {
                 "mode": "server",
-                "security": _security(endpoints),
+                "security": _security(oauth_uris),
                 "resource": [
                     resources[name] for name in sorted(resources) if resources[name].get("interaction")
                 ],
@@ -119,22 +112,16 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
     return resource
 
 
-def _security(endpoints: Endpoints) -> dict[str, Any]:
+def _security(oauth_uris: Mapping[str, str]) -> dict[str, Any]:
     """SMART App Launch 2.2 2.1.0.3: the same addresses as in .well-known/smart-configuration."""
-    doors = {
-        "authorize": endpoints.authorize,
-        "token": endpoints.token,
-        "introspect": endpoints.introspect,
-        "revoke": endpoints.revoke,
-        "register": endpoints.register,
-        "manage": endpoints.manage,
-    }
+    if unknown := sorted(set(oauth_uris) - set(_DOORS)):
+        raise ValueError(f"the oauth-uris extension has no '{unknown[0]}'")
     return {
         "extension": [
             {
                 "url": _OAUTH_URIS,
                 "extension": [
-                    {"url": name, "valueUri": url} for name, url in doors.items() if url is not None
+                    {"url": name, "valueUri": oauth_uris[name]} for name in _DOORS if name in oauth_uris
                 ],
             }
         ],
@@ -146,6 +133,11 @@ def _security(endpoints: Endpoints) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _date(said: Any) -> str:
+    """Since when the statement is so: the store's own date, as far as it is one."""
+    return said if isinstance(said, str) and interval(said) is not None else _FHIR_DATE
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:

@@ -74,6 +74,11 @@ def below(url: str, bases: Iterable[str]) -> str | None:
     return None
 
 
+def relative_target(url: str, *, upstream: str) -> str | None:
+    """Path and query of the store's URL below its base, as a request target; None for a URL that is not below it."""
+    return below(url, (upstream,))
+
+
 def to_public(url: str, *, upstream: str, public: str) -> str | None:
     """The store's URL as the caller may use it: the public base instead of the store's. None when it is not below."""
     relative = below(url, (upstream,))
@@ -87,8 +92,12 @@ def may_mention(raw: bytes, base: str) -> bool:
 
     A host can hide from a comparison of bytes behind a \u escape only: '\/' does not occur in it.
     """
-    host = urlsplit(base).hostname or ""
-    return host.encode("idna" if host and not host.isascii() else "ascii") in raw.lower() or b"\\u" in raw
+    return b"\\u" in raw or mentions(raw, base) > 0
+
+
+def mentions(raw: bytes, base: str) -> int:
+    """How often the host of base occurs in the bytes, in either case."""
+    return raw.lower().count(_host(base))
 
 
 def rewrite_urls(value: Any, *, upstream: str, public: str) -> bool:
@@ -166,6 +175,11 @@ def _plan(path: str) -> Mapping[str, _Member]:
         if element.type[:1].islower():  # a primitive: its extensions stand beside it, under '_name'
             plan["_" + name] = _Member("element", "Element")
     return plan
+
+
+@cache
+def _host(base: str) -> bytes:
+    return _base(base)[0][1].encode("ascii")
 
 
 @cache

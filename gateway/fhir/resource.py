@@ -9,7 +9,7 @@ from decimal import Decimal
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from gateway.fhir.links import relative_references, rewrite_urls
+from gateway.fhir.links import may_mention, mentions, relative_references, rewrite_urls, to_public
 from gateway.fhir.outcome import FhirError, Reason
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "is_too_deep",
     "parse_resource",
     "relative_references",
+    "rewrite_entry",
     "rewrite_urls",
     "write_resource",
 ]
@@ -63,8 +64,8 @@ def _no_constant(text: str) -> Any:
 DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse_constant=_no_constant)
 
 
-def parse_resource(content: bytes) -> dict[str, Any]:
-    """The resource of a body in UTF-8. Raises FhirError INVALID_BODY.
+def parse_resource(content: bytes, *, reason: Reason = Reason.INVALID_BODY) -> dict[str, Any]:
+    """The resource of a body in UTF-8. Raises FhirError with the reason: UPSTREAM_INVALID fits a store's answer.
 
     Refused beside what RFC 8259 refuses: a byte order mark, members that occur twice, NaN and infinities, more than
     MAX_DEPTH nested objects and arrays, a value that is not an object with a resourceType.
@@ -73,19 +74,37 @@ def parse_resource(content: bytes) -> dict[str, Any]:
         text = content.decode("utf-8")
         value = DECODER.decode(text)
     except UnicodeDecodeError as error:
-        raise FhirError(Reason.INVALID_BODY, "The body is not UTF-8") from error
+        raise FhirError(reason, "The body is not UTF-8") from error
     except RecursionError as error:
-        raise FhirError(Reason.INVALID_BODY, _TOO_DEEP) from error
+        raise FhirError(reason, _TOO_DEEP) from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        raise FhirError(Reason.INVALID_BODY, f"The body is not JSON, from {where} on") from error
+        raise FhirError(reason, f"The body is not JSON, from {where} on") from error
     except ValueError as error:
-        raise FhirError(Reason.INVALID_BODY, f"The body is not strict JSON: {error}") from error
+        raise FhirError(reason, f"The body is not strict JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
-        raise FhirError(Reason.INVALID_BODY, "The body must be a JSON object with a resourceType")
+        raise FhirError(reason, "The body must be a JSON object with a resourceType")
     if is_too_deep(value):
-        raise FhirError(Reason.INVALID_BODY, _TOO_DEEP)
+        raise FhirError(reason, _TOO_DEEP)
     return value
+
+
+def rewrite_entry(raw: bytes, value: dict[str, Any], *, upstream: str, public: str) -> bytes:
+    """The bytes of a Bundle's entry with the store's base replaced; value is the entry parsed, and is changed too.
+
+    Where only fullUrl names the store, which is nearly always, its text alone is exchanged and every other byte stays.
+    """
+    if not may_mention(raw, upstream):
+        return raw
+    url = value.get("fullUrl")
+    if isinstance(url, str) and b"\\u" not in raw and mentions(raw, upstream) == 1:
+        old = encode_basestring(url).encode()
+        new = to_public(url, upstream=upstream, public=public)
+        if new is not None and raw.count(old) == 1:
+            value["fullUrl"] = new
+            return raw.replace(old, encode_basestring(new).encode())
+    changed = rewrite_urls(value, upstream=upstream, public=public)
+    return write_resource(value) if changed else raw
 
 
 def write_resource(value: Any) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep
 
-MAX_VALUE_BYTES = 10 * 1024 * 1024
+MAX_ENTRY_BYTES = 10 * 1024 * 1024
 _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SCAN = re.compile(r'["\[\]{}]')
@@ -79,11 +79,11 @@ class BundleReader:
     """Reads one Bundle. feed() takes the next bytes, finish() says that they ended; both return what became whole.
 
     Both raise FhirError UPSTREAM_INVALID, after which the reader is of no more use. No entry and no other value may
-    have more than max_value_bytes.
+    have more than max_entry_bytes.
     """
 
-    def __init__(self, *, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
-        self._max_value_bytes = max_value_bytes
+    def __init__(self, *, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
+        self._max_entry_bytes = max_entry_bytes
         self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
         self._state = _State.BEFORE
         self._name = ""
@@ -117,7 +117,7 @@ class BundleReader:
         if self._cut is not None:
             end = self._cut.find_end(text)
             if end is None:
-                if self._cut.length > self._max_value_bytes:
+                if self._cut.length > self._max_entry_bytes:
                     self._refuse_large()
                 return pieces
             whole = self._cut.whole(text[:end])
@@ -222,7 +222,7 @@ class BundleReader:
             stop = cut.find_end(text[start:] if start else text)
             if stop is not None:  # it is all there, so it is wrong
                 _refuse("is not strict JSON: a value is malformed or has a member twice")
-            if cut.length > self._max_value_bytes:
+            if cut.length > self._max_entry_bytes:
                 self._refuse_large()
             self._cut = cut
             return None
@@ -268,7 +268,7 @@ class BundleReader:
             _refuse("is not strict JSON: a value is malformed or has a member twice")
 
     def _accept(self, raw: bytes, value: Any, pieces: list[Piece]) -> None:
-        if len(raw) > self._max_value_bytes:
+        if len(raw) > self._max_entry_bytes:
             self._refuse_large()
         if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_too_deep(value):
             self._refuse_deep()
@@ -284,7 +284,7 @@ class BundleReader:
             self._state = _State.AFTER_ENTRY
 
     def _refuse_large(self) -> NoReturn:
-        _refuse(f"has a value of more than {self._max_value_bytes} bytes")
+        _refuse(f"has a value of more than {self._max_entry_bytes} bytes")
 
     def _refuse_deep(self) -> NoReturn:
         _refuse(f"is nested deeper than {MAX_DEPTH} objects and arrays")
