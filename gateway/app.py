@@ -86,6 +86,8 @@ class Gateway:
         self.engines = EngineHolder(None)
         self.draining = False
         self._inflight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._mounts: list[_Mount] = []
         self._runners: list[web.ServerRunner] = []
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -205,11 +207,14 @@ class Gateway:
             body = operation_outcome(Reason.OVERLOADED)
             return Answer(503, (("Content-Type", "application/fhir+json"), ("Retry-After", "1")), body)
         self._inflight += 1
+        self._idle.clear()
         self.metrics.inflight.inc()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
+            if not self._inflight:
+                self._idle.set()
             self.metrics.inflight.dec()
         if "origin" in request.headers and not request.path.startswith(_PAGES):
             answer = with_cors(answer)
@@ -307,9 +312,9 @@ class Gateway:
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
-        deadline = asyncio.get_running_loop().time() + self.settings.limits.drain
-        while self._inflight and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.limits.drain):
+                await self._idle.wait()
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

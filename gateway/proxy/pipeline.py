@@ -293,11 +293,11 @@ class Passage:
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
         if http.query.startswith(_PAGE_PREFIX) or asked.posted:
             return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
-        return (
-            self._upstream.identifier
-            + http.path[len(self._upstream.at) :]
-            + (f"?{http.query}" if http.query else "")
-        )
+        return self._asked_url(http)
+
+    def _asked_url(self, http: HttpRequest) -> str:
+        query = f"?{http.query}" if http.query else ""
+        return self._upstream.identifier + http.path[len(self._upstream.at) :] + query
 
     def _empty(self, http: HttpRequest) -> Answer:
         """An allowed search that can find nothing: nobody is asked."""
