@@ -2,11 +2,18 @@
 
 A new key is published (announced) for a while before it signs, so that everybody who caches our JWKS knows it by
 then; a retired key stays published until the last token that it signed has expired. Every step is a conditional
-change in the store, so any number of nodes may run tick() and one of them makes each step.
+change in the store, and the kid of the next key follows from the keys that are there: any number of nodes may run
+tick(), one of them makes each step, and all have the same keys afterwards.
+
+The private part of a key is sealed with AES-256-GCM, its kid as associated data, under a key that is not in the
+store. What is published is computed from the opened private part: a row that somebody else wrote into the store
+never becomes a key of ours.
 """
 
+import asyncio
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +27,12 @@ from authz.clock import Clock
 from authz.events import Emit, KeyChanged
 from authz.protocol import jose
 from authz.protocol.encoding import base64url, base64url_decode
-from authz.protocol.jose import LocalSigner, PrivateKey, PublicKey
+from authz.protocol.jose import JoseError, LocalSigner, PrivateKey, PublicKey
 from authz.storage.store import Store, StoredKey, StoreUnavailable
 
-_PUBLISHED_AFTER_RETIREMENT = 86400  # longer than any token that a key signed
+_PUBLISHED_AFTER_RETIREMENT = 86400  # longer than any token that a key signed, and the clocks of all nodes
+_SERIES = "signing-key-series"  # name of the secret that every kid of this store begins with
+_NONCE_BYTES = 12
 
 
 class KeyRingError(Exception):
@@ -31,7 +40,10 @@ class KeyRingError(Exception):
 
 
 class KeyRing:
-    """Signs with the active key and knows every published one. Made by open()."""
+    """Signs with the active key and knows every published one. Made by open().
+
+    generation grows whenever the set of published keys changes: what was verified with them is to be forgotten.
+    """
 
     def __init__(
         self,
@@ -53,10 +65,11 @@ class KeyRing:
         self._active_seconds = active_seconds
         self._clock = clock
         self._emit = emit
+        self._turn = asyncio.Lock()  # one tick or rotation at a time on this node
+        self._opened: dict[tuple[str, bytes], PrivateKey] = {}
         self._signer: LocalSigner | None = None
         self._public: dict[str, PublicKey] = {}
-        self._jwks: dict[str, object] = {"keys": []}
-        self._seen: tuple[tuple[str, str], ...] = ()
+        self._jwks: Mapping[str, object] = {"keys": []}
         self.generation = 0
 
     @classmethod
@@ -73,7 +86,7 @@ class KeyRing:
     ) -> "KeyRing":
         """The ring over this store, with its first key made when there is none.
 
-        Raises KeyRingError when a stored key cannot be decrypted with encryption_key.
+        Raises KeyRingError when a stored key cannot be opened with encryption_key.
         """
         ring = cls(
             store,
@@ -84,43 +97,30 @@ class KeyRing:
             clock=clock,
             emit=emit,
         )
-        await ring.tick()
+        async with ring._turn:
+            await ring._advance()
         return ring
 
     async def tick(self) -> None:
-        """Make every step that is due: announce a successor, activate it, retire the old one, remove the dead."""
-        now = self._clock()
-        keys = await self._store.keys()
-        changed = False
-        active = [k for k in keys if k.state == "active"]
-        announced = [k for k in keys if k.state == "announced"]
-        if not active and not announced:
-            # Nobody has cached our JWKS yet: the very first key signs at once.
-            changed |= await self._make(now, activates_at=now)
-        elif active and not announced and max(k.retires_at for k in active) - self._announced_seconds <= now:
-            changed |= await self._make(now, activates_at=now + self._announced_seconds)
-        for key in announced:
-            if key.activates_at <= now:
-                changed |= await self._move(key, "announced", "active", now)
-        keys = await self._store.keys() if changed else keys
-        newest = max(
-            (k for k in keys if k.state == "active"), key=lambda k: (k.activates_at, k.kid), default=None
-        )
-        for key in keys:
-            if key.state == "active" and newest is not None and key.kid != newest.kid:
-                changed |= await self._move(key, "active", "retired", now)
-            elif key.state == "retired" and key.removes_at <= now:
-                await self._store.delete_key(key.kid)
-                self._emit(KeyChanged(key.kid, "removed"))
-                changed = True
-        self._load(await self._store.keys() if changed else keys)
+        """Make every step that is due, and take in what other nodes did. To be called every few seconds.
+
+        Raises StoreUnavailable; the keys known so far then stay in use.
+        """
+        async with self._turn:
+            try:
+                await self._advance()
+            except KeyRingError as error:
+                raise StoreUnavailable(str(error)) from error
 
     async def rotate(self) -> str:
         """Announce a successor now, whatever the calendar says; its kid. It signs after the announced period."""
-        now = self._clock()
-        kid = await self._create(now, activates_at=now + self._announced_seconds)
-        self._load(await self._store.keys())
-        return kid
+        async with self._turn:
+            now = self._clock()
+            kid = await self._create(
+                await self._store.keys(), now, activates_at=now + self._announced_seconds
+            )
+            await self._advance()
+            return kid
 
     def jwks(self) -> Mapping[str, object]:
         """The JWK Set of every published key (RFC 7517 5)."""
@@ -131,26 +131,70 @@ class KeyRing:
         return self._public.get(kid)
 
     async def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
-        """A JWT of claims by the active key."""
+        """A JWT of claims by the active key. Raises StoreUnavailable while there is none."""
         if self._signer is None:
             raise StoreUnavailable("there is no active signing key")
         return await jose.sign_jwt(claims, typ=typ, signer=self._signer)
 
-    async def _make(self, now: int, *, activates_at: int) -> bool:
-        await self._create(now, activates_at=activates_at)
-        return True
+    async def _advance(self) -> None:
+        now = self._clock()
+        keys = await self._store.keys()
+        if await self._bring_up(keys, now):
+            keys = await self._store.keys()
+        if await self._take_down(keys, now):
+            keys = await self._store.keys()
+        self._load(keys)
 
-    async def _create(self, now: int, *, activates_at: int) -> str:
-        private = generate_private_key(self._algorithm)
-        kid = base64url(secrets.token_bytes(12))
+    async def _bring_up(self, keys: Sequence[StoredKey], now: int) -> bool:
+        """Announce and activate. True when something was tried: by us or by a faster node, the keys are others now."""
+        active = [key for key in keys if key.state == "active"]
+        announced = [key for key in keys if key.state == "announced"]
+        if not active and not announced:
+            # Nobody has cached our JWKS yet: the very first key signs at once.
+            await self._create(keys, now, activates_at=now)
+            return True
+        if not active:
+            # Somebody took the active key away: its successor cannot wait.
+            await self._move(_newest(announced), "announced", "active", now)
+            return True
+        due = [key for key in announced if key.activates_at <= now]
+        for key in due:
+            await self._move(key, "announced", "active", now)
+        newest = _newest(active)
+        is_ending = newest.retires_at - self._announced_seconds <= now
+        if not announced and (is_ending or newest.algorithm != self._algorithm):
+            await self._create(keys, now, activates_at=now + self._announced_seconds)
+            return True
+        return bool(due)
+
+    async def _take_down(self, keys: Sequence[StoredKey], now: int) -> bool:
+        """Retire what has a successor, remove what nobody needs. True when something was tried."""
+        active = [key for key in keys if key.state == "active"]
+        ended = [key for key in active if key.kid != _newest(active).kid]
+        for key in ended:
+            await self._move(key, "active", "retired", now)
+        dead = [key for key in keys if key.state == "retired" and key.removes_at <= now]
+        for key in dead:
+            await self._move(key, "retired", "removed", now)
+        left = [key for key in keys if key.state == "removed"]
+        for key in (*dead, *left):
+            await self._store.delete_key(key.kid)
+        return bool(ended or dead or left)
+
+    async def _create(self, keys: Sequence[StoredKey], now: int, *, activates_at: int) -> str:
+        """Make the key that comes after keys, unless another node was faster; its kid."""
+        series = base64url(await self._store.secret(_SERIES, secrets.token_bytes(9)))
+        kid = f"{series}.{1 + max((_ordinal(key.kid) for key in keys), default=0)}"
+        # An RSA key takes up to a second to make.
+        private = await asyncio.to_thread(generate_private_key, self._algorithm)
         retires_at = activates_at + self._active_seconds
         state = "active" if activates_at <= now else "announced"
-        await self._store.put_key(
+        made = await self._store.put_key(
             StoredKey(
                 kid=kid,
                 algorithm=self._algorithm,
                 state=state,
-                encrypted=self._encrypt(private, kid),
+                encrypted=self._seal(private, kid),
                 public_jwk=jose.public_jwk(private, kid=kid),
                 created_at=now,
                 activates_at=activates_at,
@@ -158,49 +202,68 @@ class KeyRing:
                 removes_at=retires_at + _PUBLISHED_AFTER_RETIREMENT,
             )
         )
-        self._emit(KeyChanged(kid, state))
+        if made:
+            self._emit(KeyChanged(kid, state))
         return kid
 
-    async def _move(self, key: StoredKey, from_state: str, to_state: str, now: int) -> bool:
-        moved = await self._store.move_key(key.kid, from_state=from_state, to_state=to_state, now=now)
-        if moved:
+    async def _move(self, key: StoredKey, from_state: str, to_state: str, now: int) -> None:
+        if await self._store.move_key(key.kid, from_state=from_state, to_state=to_state, now=now):
             self._emit(KeyChanged(key.kid, to_state))
-        return moved
 
-    def _load(self, stored: Sequence[StoredKey]) -> None:
-        seen = tuple((key.kid, key.state) for key in stored)
-        if seen == self._seen:
-            return
-        active = [key for key in stored if key.state == "active"]
+    def _load(self, keys: Sequence[StoredKey]) -> None:
+        """Put the keys into use, all or none. Raises KeyRingError, StoreUnavailable."""
+        published = [key for key in keys if key.state != "removed"]
+        active = [key for key in published if key.state == "active"]
         if not active:
             raise StoreUnavailable("no signing key is active")
-        newest = max(active, key=lambda key: (key.activates_at, key.kid))
-        self._signer = LocalSigner(newest.kid, newest.algorithm, self._decrypt(newest))
-        self._public = {key.kid: jose.import_public_jwk(key.public_jwk) for key in stored}
-        self._jwks = {"keys": [dict(key.public_jwk) for key in stored]}
-        self._seen = seen
-        self.generation += 1
+        opened = {(key.kid, key.encrypted): self._open(key) for key in published}
+        signing = _newest(active)
+        jwks = [jose.public_jwk(private, kid=kid) for (kid, _), private in opened.items()]
+        try:
+            signer = LocalSigner(signing.kid, signing.algorithm, opened[signing.kid, signing.encrypted])
+            public = {str(jwk["kid"]): jose.import_public_jwk(jwk) for jwk in jwks}
+        except JoseError as error:
+            raise KeyRingError(f"a signing key cannot be used: {error}") from error
+        if opened.keys() != self._opened.keys():
+            self._jwks = {"keys": jwks}
+            self._public = public
+            self.generation += 1
+        self._signer, self._opened = signer, opened
 
-    def _encrypt(self, private: PrivateKey, kid: str) -> bytes:
+    def _seal(self, private: PrivateKey, kid: str) -> bytes:
         content = private.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        nonce = secrets.token_bytes(12)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, content, kid.encode())
 
-    def _decrypt(self, key: StoredKey) -> PrivateKey:
+    def _open(self, key: StoredKey) -> PrivateKey:
+        known = self._opened.get((key.kid, key.encrypted))
+        if known is not None:
+            return known
+        nonce, sealed = key.encrypted[:_NONCE_BYTES], key.encrypted[_NONCE_BYTES:]
         try:
-            content = self._cipher.decrypt(key.encrypted[:12], key.encrypted[12:], key.kid.encode())
-        except InvalidTag as error:
+            content = self._cipher.decrypt(nonce, sealed, key.kid.encode())
+            private = serialization.load_der_private_key(content, password=None)
+        except (InvalidTag, ValueError) as error:
             raise KeyRingError(
-                f"the signing key {key.kid} was encrypted with another key encryption key"
+                f"the signing key '{key.kid}' cannot be opened with this key encryption key: it was sealed with"
+                " another one, or changed in the store"
             ) from error
-        private = serialization.load_der_private_key(content, password=None)
         if not isinstance(
             private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
         ):
-            raise KeyRingError(f"the signing key {key.kid} is of a kind that is not supported")
+            raise KeyRingError(f"the signing key '{key.kid}' is of a kind that is not supported")
         return private
+
+
+def _newest(keys: Sequence[StoredKey]) -> StoredKey:
+    return max(keys, key=lambda key: (key.activates_at, _ordinal(key.kid)))
+
+
+def _ordinal(kid: str) -> int:
+    number = kid.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def generate_private_key(algorithm: str) -> PrivateKey:
@@ -215,23 +278,38 @@ def generate_private_key(algorithm: str) -> PrivateKey:
 
 
 def load_or_create_encryption_key(path: Path) -> bytes:
-    """The 32 bytes in base64url at path; made, readable by the owner only, when the file is missing.
+    """The 32 bytes in base64 at path; made, readable by the owner only, when the file is missing.
 
-    Raises KeyRingError when the file does not hold such a key.
+    Raises KeyRingError when the file does not hold such a key, or cannot be read or made.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        proposal = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(proposal, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, base64url(secrets.token_bytes(32)).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    try:
+        if not path.exists():
+            _create_encryption_key(path)
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyRingError(f"the key encryption key cannot be read from {path}: {error}") from error
+    return read_encryption_key(text, str(path))
+
+
+def _create_encryption_key(path: Path) -> None:
+    """A new key at path, whole and on the disk when it is seen there; the first of several processes wins."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, proposal = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(base64url(secrets.token_bytes(32)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(proposal, path)  # the first of several processes wins; a half-written key is never seen
-        proposal.unlink()
-    return read_encryption_key(path.read_text(encoding="ascii", errors="replace"), str(path))
+            os.link(proposal, path)
+    finally:
+        os.unlink(proposal)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Keys sealed with it are written next: after a power cut this name must not be missing beside them.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_encryption_key(text: str, where: str) -> bytes:
