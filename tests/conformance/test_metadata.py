@@ -1,0 +1,190 @@
+"""Metadata documents: rows M1 to M5 of the FAPI 2.0 checklist, RFC 8414, RFC 9728, SMART discovery."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.authorization_server import (
+    CDA,
+    FHIR,
+    FHIR_MTLS,
+    ISSUER,
+    MTLS_ORIGIN,
+    World,
+    http_request,
+    open_world,
+)
+
+OAUTH = "/.well-known/oauth-authorization-server"
+OPENID = "/.well-known/openid-configuration"
+SMART = "/.well-known/smart-configuration"
+RESOURCE = "/.well-known/oauth-protected-resource"
+# The IANA registry "OAuth Authorization Server Metadata", as far as this server could use it.
+REGISTERED = {
+    "issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "registration_endpoint", "scopes_supported",
+    "response_types_supported", "response_modes_supported", "grant_types_supported",
+    "token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported", "op_policy_uri",
+    "op_tos_uri", "revocation_endpoint", "revocation_endpoint_auth_methods_supported",
+    "revocation_endpoint_auth_signing_alg_values_supported", "introspection_endpoint",
+    "code_challenge_methods_supported", "mtls_endpoint_aliases", "tls_client_certificate_bound_access_tokens",
+    "require_pushed_authorization_requests", "pushed_authorization_request_endpoint",
+    "authorization_response_iss_parameter_supported", "dpop_signing_alg_values_supported", "protected_resources",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+async def document(world: World, path: str, **more: Any) -> dict[str, Any]:
+    reply = await world.get(path, **more)
+    assert reply.status == 200
+    return reply.json
+
+
+async def test_M1_issuer_is_the_same_in_every_document(world: World) -> None:
+    found = {(await document(world, path))["issuer"] for path in (OAUTH, OPENID, SMART, f"/fhir/r4{SMART}")}
+    assert found == {ISSUER}
+
+
+async def test_M1_the_mutual_tls_listener_names_the_same_issuer(world: World) -> None:
+    assert await document(world, OAUTH, origin=MTLS_ORIGIN) == await document(world, OAUTH)
+
+
+async def test_M1_host_and_forwarded_headers_do_not_change_the_issuer(world: World) -> None:
+    said = [
+        ("host", "evil.example"),
+        ("x-forwarded-host", "evil.example"),
+        ("forwarded", "host=evil.example"),
+    ]
+    assert "evil" not in json.dumps(await document(world, OAUTH, headers=said))
+
+
+async def test_M2_no_member_that_no_registry_lists(world: World) -> None:
+    assert set(await document(world, OAUTH)) <= REGISTERED
+
+
+async def test_M3_what_FAPI_wants_is_announced(world: World) -> None:
+    found = await document(world, OAUTH)
+    assert found["require_pushed_authorization_requests"] is True
+    assert found["authorization_response_iss_parameter_supported"] is True
+    assert found["tls_client_certificate_bound_access_tokens"] is True
+    assert found["code_challenge_methods_supported"] == ["S256"]
+    assert found["response_types_supported"] == ["code"]
+    assert found["response_modes_supported"] == ["query"]
+    assert set(found["grant_types_supported"]) == {
+        "authorization_code",
+        "refresh_token",
+        "client_credentials",
+    }
+    methods = {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"}
+    assert set(found["token_endpoint_auth_methods_supported"]) == methods
+    assert set(found["revocation_endpoint_auth_methods_supported"]) == methods
+    for name in (
+        "dpop_signing_alg_values_supported",
+        "token_endpoint_auth_signing_alg_values_supported",
+        "revocation_endpoint_auth_signing_alg_values_supported",
+    ):
+        assert set(found[name]) == {"PS256", "ES256", "EdDSA", "Ed25519"}
+
+
+async def test_M3_aliases_are_at_the_mutual_tls_origin_and_never_the_authorization_endpoint(
+    world: World,
+) -> None:
+    found = await document(world, OAUTH)
+    aliases = found["mtls_endpoint_aliases"]
+    assert "authorization_endpoint" not in aliases
+    assert {"token_endpoint", "pushed_authorization_request_endpoint", "revocation_endpoint"} == set(aliases)
+    for name, url in aliases.items():
+        assert url == MTLS_ORIGIN + urlsplit(found[name]).path
+
+
+async def test_M3_every_endpoint_that_is_announced_answers_and_no_other_is_announced(world: World) -> None:
+    found = await document(world, OAUTH)
+    for name, url in found.items():
+        if name.endswith("_endpoint") or name == "jwks_uri":
+            parts = urlsplit(url)
+            assert f"{parts.scheme}://{parts.netloc}" == ISSUER
+            assert parts.path in world.server.routes, name
+
+
+async def test_M3_without_a_mutual_TLS_listener_nothing_is_said_of_certificates(tmp_path: Path) -> None:
+    async with open_world(tmp_path, mtls_origin=None) as world:
+        found = await document(world, OAUTH)
+        assert "mtls_endpoint_aliases" not in found
+        assert found["tls_client_certificate_bound_access_tokens"] is False
+        assert found["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+
+
+async def test_M4_every_key_has_kid_use_and_alg_and_no_private_member(world: World) -> None:
+    keys = (await document(world, "/jwks"))["keys"]
+    assert keys
+    for jwk in keys:
+        assert set(jwk) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+        assert (jwk["crv"], jwk["use"], jwk["alg"]) == ("P-256", "sig", "ES256")
+
+
+async def test_M4_a_successor_is_published_before_it_signs(world: World) -> None:
+    kid = await world.keys.rotate()
+    published = {jwk["kid"] for jwk in (await document(world, "/jwks"))["keys"]}
+    assert kid in published
+    assert len(published) == 2
+
+
+async def test_M5_scopes_that_are_never_granted_are_not_announced(world: World) -> None:
+    scopes = (await document(world, OAUTH))["scopes_supported"]
+    assert "openid" not in scopes
+    assert {"fhirUser", "offline_access", "patient/*.rs"} <= set(scopes)
+
+
+async def test_M5_nothing_is_announced_that_does_not_exist(world: World) -> None:
+    absent = {
+        "introspection_endpoint",
+        "registration_endpoint",
+        "userinfo_endpoint",
+        "request_parameter_supported",
+    }
+    assert not absent & set(await document(world, OAUTH))
+
+
+async def test_the_smart_configuration_says_what_the_server_metadata_say(world: World) -> None:
+    smart, oauth = await document(world, SMART), await document(world, OAUTH)
+    for name, value in smart.items():
+        assert name == "capabilities" or oauth[name] == value
+    assert {"permission-v2", "permission-patient", "launch-standalone"} <= set(smart["capabilities"])
+    assert "client-confidential-asymmetric" not in smart["capabilities"]
+
+
+async def test_the_smart_configuration_is_under_the_FHIR_base_and_under_no_other_mount(world: World) -> None:
+    assert await document(world, f"/fhir/r4{SMART}") == await document(world, SMART)
+    assert f"/cda{SMART}" not in world.server.routes
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "resource"),
+    [
+        (RESOURCE, ISSUER, FHIR),
+        (f"{RESOURCE}/fhir/r4", ISSUER, FHIR),
+        (f"{RESOURCE}/fhir/r4", MTLS_ORIGIN, FHIR_MTLS),
+        (f"{RESOURCE}/cda", ISSUER, CDA),
+    ],
+)
+async def test_RFC_9728_3_3_resource_is_the_identifier_that_the_address_was_made_of(
+    world: World, path: str, origin: str, resource: str
+) -> None:
+    found = await document(world, path, origin=origin)
+    assert found["resource"] == resource
+    assert found["authorization_servers"] == [ISSUER]
+    assert found["bearer_methods_supported"] == ["header"]
+
+
+async def test_documents_may_be_read_by_apps_in_browsers_and_asked_for_by_HEAD(world: World) -> None:
+    reply = await world.get(OAUTH)
+    assert reply.header("access-control-allow-origin") == "*"
+    assert (await world.send(http_request("HEAD", OAUTH))).status == 200
