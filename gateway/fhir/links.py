@@ -7,7 +7,7 @@ Addresses are compared as parsed URLs, so case, a default port or a trailing dot
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -42,7 +42,7 @@ class _Member:
     path: str = ""
 
 
-def local_reference(text: str, bases: Iterable[str]) -> LocalReference | None:
+def local_reference(text: str, bases: Collection[str]) -> LocalReference | None:
     """The resource of the store that a literal reference names: 'Type/id' or that below one of the bases.
 
     With or without '/_history/version'. None for everything else: other hosts, fragments, urn:uuid, conditional
@@ -59,10 +59,13 @@ def local_reference(text: str, bases: Iterable[str]) -> LocalReference | None:
     return LocalReference(match[1], match[2], match[3])
 
 
-def below(url: str, bases: Iterable[str]) -> str | None:
+def below(url: str, bases: Collection[str]) -> str | None:
     """What follows a base in an absolute URL, without the slash between them; None below none of the bases."""
     if _UNREADABLE.search(url):
         return None
+    for base in bases:  # the usual case: written just as in the settings
+        if url.startswith(base) and url[len(base) : len(base) + 1] == "/":
+            return url[len(base) + 1 :]
     place = _place(url)
     if place is None:
         return None
@@ -108,7 +111,7 @@ def rewrite_urls(value: Any, *, upstream: str, public: str) -> bool:
     return _change(value, lambda url: to_public(url, upstream=upstream, public=public), references_only=False)
 
 
-def relative_references(value: Any, bases: Iterable[str]) -> bool:
+def relative_references(value: Any, bases: Collection[str]) -> bool:
     """Make every Reference.reference below one of the bases relative, in place; whether anything changed.
 
     A store takes an absolute reference for a foreign one, and the resource drops out of its patient's compartment.

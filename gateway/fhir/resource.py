@@ -9,7 +9,7 @@ from decimal import Decimal
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from gateway.fhir.links import may_mention, mentions, relative_references, rewrite_urls, to_public
+from gateway.fhir.links import mentions, relative_references, rewrite_urls, to_public
 from gateway.fhir.outcome import FhirError, Reason
 
 __all__ = [
@@ -94,10 +94,12 @@ def rewrite_entry(raw: bytes, value: dict[str, Any], *, upstream: str, public: s
 
     Where only fullUrl names the store, which is nearly always, its text alone is exchanged and every other byte stays.
     """
-    if not may_mention(raw, upstream):
+    is_escaped = b"\\u" in raw
+    count = mentions(raw, upstream)
+    if not count and not is_escaped:
         return raw
     url = value.get("fullUrl")
-    if isinstance(url, str) and b"\\u" not in raw and mentions(raw, upstream) == 1:
+    if isinstance(url, str) and count == 1 and not is_escaped:
         old = encode_basestring(url).encode()
         new = to_public(url, upstream=upstream, public=public)
         if new is not None and raw.count(old) == 1:
