@@ -20,6 +20,7 @@ from gateway.settings import Limits, Listener
 
 Handler = Callable[[HttpRequest], Awaitable[Answer]]
 _CHUNK = 64 * 1024
+_DER = 2  # _ssl.ENCODING_DER
 _CORS_EXPOSED = (
     "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id"
 )
@@ -143,7 +144,7 @@ def _certificate(raw: web.BaseRequest) -> tuple[bytes | None, tuple[bytes, ...]]
     chain: Sequence[object] = ()
     with suppress(AttributeError, ssl.SSLError):
         chain = inner.get_unverified_chain() if inner is not None else ()
-    encoded = tuple(bytes(c.public_bytes(1)) for c in chain[1:] if hasattr(c, "public_bytes"))  # 1: DER
+    encoded = tuple(c.public_bytes(_DER) for c in chain[1:] if hasattr(c, "public_bytes"))
     return leaf, encoded
 
 

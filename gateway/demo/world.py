@@ -1,0 +1,304 @@
+"""The demonstration's world: certificates, people, apps, gateway.yaml and demo.json, made afresh in one folder."""
+
+import datetime
+import ipaddress
+import json
+import secrets
+import shutil
+import socket
+import uuid
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from authz.login.accounts import hash_password
+from gateway.demo.client import Key
+
+REDIRECT_URI = "https://localhost.example/callback"
+PATIENT = "d9427379-943a-42c1-b3d0-6b5056a12696"
+OTHER_PATIENT = "cc74fae7-b8e8-4e77-af46-fb7c3177bf1c"
+_PHYSICIAN = "Practitioner/a1b28730-eedd-4efa-870e-a70af74fec46"
+_NURSE = "Practitioner/ec06fc71-7541-44d0-80cf-6b0eec00ab3b"
+_PRIVACY = "Practitioner/99111a26-5d57-480b-9af9-9bd645aa5e64"
+_ADMINISTRATOR = "Practitioner/22d56828-df1d-4739-82b9-45a3757b3a5f"
+_PORTAL_SCOPE = "openid fhirUser offline_access launch/patient patient/*.rs user/*.rs"
+_NAMESPACE = uuid.UUID("6f1c1c1e-5d7c-4a0b-9d43-8f4f6a2f7c11")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where everything listens."""
+
+    public: int
+    mtls: int
+    operations: int
+    upstream: int
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def build(folder: Path, ports: Ports) -> dict[str, Any]:
+    """Write everything into folder; what stands in demo.json."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for stale in (folder / "securus.db", folder / "securus.db-wal", folder / "securus.db-shm"):
+        stale.unlink(missing_ok=True)
+    authority = Authority.new("Securus demonstration CA")
+    (folder / "ca.pem").write_bytes(authority.pem)
+    authority.issue(folder / "server.pem", folder / "server.key", "localhost", server=True)
+    people = [_person(folder, *row) for row in _PEOPLE]
+    apps = [_app(folder, authority, row) for row in _APPS]
+    _copy_policies(folder / "policies")
+    config = folder / "gateway.yaml"
+    config.write_text(_config(ports, people, apps), encoding="utf-8")
+    issuer = f"https://localhost:{ports.public}"
+    demo = {
+        "issuer": issuer,
+        "ca_certificate": str(folder / "ca.pem"),
+        "fhir_base": f"{issuer}/fhir/r4",
+        "fhir_base_mtls": f"https://localhost:{ports.mtls}/fhir/r4",
+        "cda_base": f"{issuer}/cda",
+        "ops_base": f"http://127.0.0.1:{ports.operations}",
+        "upstream_fhir_base": f"http://127.0.0.1:{ports.upstream}/fhir",
+        "config": str(config),
+        "users": [
+            {name: person[name] for name in ("username", "password", "roles", "fhirUser", "patient")}
+            for person in people
+        ],
+        "clients": [app["public"] for app in apps],
+        "documents": [],
+    }
+    (folder / "demo.json").write_text(json.dumps(demo, indent=2) + "\n", encoding="utf-8")
+    (folder / "demo.json").chmod(0o600)
+    return demo
+
+
+# username, name, roles, fhirUser, own patient, patients to choose from
+_PEOPLE: tuple[tuple[str, str, str, str, str | None], ...] = (
+    ("stephen", "Stephen McLaughlin", "patient", f"Patient/{PATIENT}", PATIENT),
+    ("antony", "Antony Anderson", "patient", f"Patient/{OTHER_PATIENT}", OTHER_PATIENT),
+    ("dr.allen", "Dr. Allen, physician", "physician", _PHYSICIAN, None),
+    ("nurse.kim", "Nurse Kim", "nurse", _NURSE, None),
+    ("officer.lane", "Privacy officer Lane", "privacy-officer", _PRIVACY, None),
+    ("admin.reed", "Administrator Reed", "administrator", _ADMINISTRATOR, None),
+)
+_WARD = [
+    {"id": PATIENT, "label": "Stephen McLaughlin, born 1979"},
+    {"id": OTHER_PATIENT, "label": "Antony Anderson, born 1986"},
+]
+
+
+def _person(
+    folder: Path, username: str, name: str, role: str, fhir_user: str, patient: str | None
+) -> dict[str, Any]:
+    password = secrets.token_urlsafe(12)
+    path = folder / f"{username}.argon2"
+    path.write_text(hash_password(password) + "\n", encoding="ascii")
+    entry: dict[str, Any] = {
+        "username": username,
+        "subject": str(uuid.uuid5(_NAMESPACE, username)),
+        "name": name,
+        "password": {"file": path.name},
+        "claims": {"fhirUser": fhir_user, "roles": [role]},
+    }
+    if patient is not None:
+        entry["patient"] = patient
+    elif role in ("physician", "nurse"):
+        entry["patients"] = _WARD
+    return {
+        "entry": entry,
+        "username": username,
+        "password": password,
+        "roles": [role],
+        "fhirUser": fhir_user,
+        "patient": patient,
+    }
+
+
+# name, title, by certificate, grants, scope, claims
+_CODE = ["authorization_code", "refresh_token"]
+_APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
+    ("portal-dpop", "Patient portal", False, _CODE, _PORTAL_SCOPE, {}),
+    ("portal-dpop-2", "Second opinion app", False, _CODE, _PORTAL_SCOPE, {}),
+    ("portal-mtls", "Hospital kiosk", True, _CODE, _PORTAL_SCOPE, {}),
+    ("portal-mtls-2", "Ward terminal", True, _CODE, _PORTAL_SCOPE, {}),
+    (
+        "lab-backend",
+        "Laboratory information system",
+        False,
+        ["client_credentials"],
+        "system/Observation.rs",
+        {"organization": "laboratory", "purpose_of_use": ["TREAT"]},
+    ),
+    (
+        "exchange-mtls",
+        "Regional exchange",
+        True,
+        ["client_credentials"],
+        "system/Organization.rs system/Location.rs",
+        {"organization": "exchange", "purpose_of_use": ["TREAT"]},
+    ),
+)
+
+
+def _app(
+    folder: Path, authority: "Authority", row: tuple[str, str, bool, list[str], str, dict[str, object]]
+) -> dict[str, Any]:
+    name, title, by_certificate, grants, scope, claims = row
+    redirect_uris = [REDIRECT_URI] if "authorization_code" in grants else []
+    entry: dict[str, Any] = {
+        "client_id": name,
+        "name": title,
+        "contact": f"support@{name}.example",
+        "authentication": "tls_client_auth" if by_certificate else "private_key_jwt",
+        "binding": "mtls" if by_certificate else "dpop",
+        "grants": grants,
+        "redirect_uris": redirect_uris,
+        "scope": scope,
+        "claims": claims,
+    }
+    public: dict[str, Any] = {
+        "name": name,
+        "client_id": name,
+        "token_endpoint_auth_method": entry["authentication"],
+        "jwks": None,
+        "redirect_uris": redirect_uris,
+        "scope": scope,
+        "certificate": None,
+        "certificate_key": None,
+    }
+    if by_certificate:
+        dns = f"{name}.example"
+        certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+        authority.issue(certificate, key, dns, server=False)
+        entry["certificate_subject"] = {"san_dns": dns}
+        public |= {"certificate": str(certificate), "certificate_key": str(key)}
+    else:
+        own = Key.new(f"{name}-1")
+        path = folder / f"{name}.jwks.json"
+        public_jwk = {**own.public, "kid": own.kid, "use": "sig", "alg": "ES256"}
+        path.write_text(json.dumps({"keys": [public_jwk]}), encoding="ascii")
+        entry["jwks"] = {"file": path.name}
+        public["jwks"] = {"keys": [own.private_jwk()]}
+    return {"entry": entry, "public": public}
+
+
+def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any]]) -> str:
+    files = {"certificate": {"file": "server.pem"}, "key": {"file": "server.key"}}
+    document = {
+        "version": 1,
+        "public_url": f"https://localhost:{ports.public}",
+        "mtls_url": f"https://localhost:{ports.mtls}",
+        "organisation": "Example Hospital",
+        "listen": {
+            "public": {"address": "127.0.0.1", "port": ports.public, "tls": files},
+            "mtls": {
+                "address": "127.0.0.1",
+                "port": ports.mtls,
+                "tls": files,
+                "client_certificate_anchors": {"file": "ca.pem"},
+            },
+            "operations": {"address": "127.0.0.1", "port": ports.operations},
+        },
+        "storage": {"kind": "sqlite", "path": "securus.db"},
+        "keys": {"encryption_key": {"file": "key-encryption.key"}},
+        "upstreams": {
+            "fhir": {"kind": "fhir-r4", "at": "/fhir/r4", "base": f"http://127.0.0.1:{ports.upstream}/fhir"}
+        },
+        "policies": "policies",
+        "users": [person["entry"] for person in people],
+        "clients": [app["entry"] for app in apps],
+    }
+    text: str = yaml.dump(document, Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=110)
+    return "# Written by `securus demo`. Edit and restart `securus serve -c` on it as you like.\n" + text
+
+
+class _NoAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _copy_policies(folder: Path) -> None:
+    """The shipped policies: beside the package in a checkout, else those that were installed with it."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    checkout = Path(str(resources.files("gateway"))).parent / "policies"
+    for path in sorted(checkout.glob("*.yaml")):
+        shutil.copy(path, folder / path.name)
+
+
+class Authority:
+    """A certificate authority for one demonstration."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        self._key = key
+        self._certificate = certificate
+        self.pem = certificate.public_bytes(serialization.Encoding.PEM)
+
+    @classmethod
+    def new(cls, name: str) -> "Authority":
+        """An authority with a fresh key, good for a year."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = _builder(subject, subject, key.public_key()).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        usage = x509.KeyUsage(
+            digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(usage, critical=True).add_extension(own, critical=False)
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    def issue(self, certificate: Path, key_file: Path, dns: str, *, server: bool) -> None:
+        """A certificate and key for a name, as PEM files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns)])
+        names: list[x509.GeneralName] = [x509.DNSName(dns)]
+        if server:
+            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        built = (
+            _builder(subject, self._certificate.subject, key.public_key())
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(authority, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        key_file.chmod(0o600)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=365))
+    )
