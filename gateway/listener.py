@@ -143,7 +143,9 @@ def _certificate(raw: web.BaseRequest) -> tuple[bytes | None, tuple[bytes, ...]]
     inner = getattr(tls, "_sslobj", None)  # public from Python 3.13 on
     chain: Sequence[object] = ()
     with suppress(AttributeError, ssl.SSLError):
-        chain = inner.get_unverified_chain() if inner is not None else ()
+        chain = (
+            inner.get_unverified_chain() if inner is not None else None
+        ) or ()  # None on a resumed session
     encoded = tuple(c.public_bytes(_DER) for c in chain[1:] if hasattr(c, "public_bytes"))
     return leaf, encoded
 

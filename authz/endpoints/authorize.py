@@ -193,7 +193,7 @@ class SignInDesk:
         """GET /patient: whose record, where a scope needs one and there is a choice."""
         visit = await self._visit(request, _query(request).get("interaction"))
         account = self._signed_in(visit)
-        if not _needs_patient(self._asked_scope(visit)) or visit.interaction.patient is not None:
+        if not _needs_patient(self._asked_scope(visit, account)) or visit.interaction.patient is not None:
             return _to("/consent", visit.handle, visit.browser)
         choices = _records(account)
         if not choices:
@@ -221,7 +221,7 @@ class SignInDesk:
         """GET /consent: who asks for what."""
         visit = await self._visit(request, _query(request).get("interaction"))
         account = self._signed_in(visit)
-        scope = self._asked_scope(visit)
+        scope = self._asked_scope(visit, account)
         if _needs_patient(scope) and visit.interaction.patient is None:
             return _to("/patient", visit.handle, visit.browser)
         labels = dict(_records(account))
@@ -248,7 +248,7 @@ class SignInDesk:
         if form.get("action") == "other":
             return await self._sign_in_again(visit)
         ticked = {value for name, value in pairs if name == "scope"}
-        scope = tuple(text for text in self._asked_scope(visit) if text in ticked)
+        scope = tuple(text for text in self._asked_scope(visit, account) if text in ticked)
         if form.get("action") != "allow" or not scope:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._refuse(visit, "the person did not allow the access")
@@ -383,8 +383,9 @@ class SignInDesk:
         if not visit.browser.owns_form(form.get("form_token"), visit.interaction.id):
             raise PageError("The form has expired. Go back and try again.", status=403)
 
-    def _asked_scope(self, visit: Visit) -> tuple[str, ...]:
-        return authorization.granted_scope(visit.interaction.parameters, visit.client, self._server)
+    def _asked_scope(self, visit: Visit, account: Account) -> tuple[str, ...]:
+        asked = authorization.granted_scope(visit.interaction.parameters, visit.client, self._server)
+        return _in_one_context(asked, account)
 
     def _sign_in_form(
         self, visit: Visit, *, status: int = 200, problem: str = "", username: str = ""
@@ -415,6 +416,19 @@ class SignInDesk:
 def _to(path: str, handle: str, browser: Browser) -> Answer:
     url = f"{path}?interaction={quote(handle)}"
     return pages.redirect(url) if browser.cookie is None else pages.redirect(url, browser.cookie)
+
+
+def _in_one_context(scope: tuple[str, ...], account: Account) -> tuple[str, ...]:
+    """The scopes that fit the person, where both a patient's and a user's were asked for.
+
+    A token speaks in one context, or the gateway refuses it: patients as the patient, staff as the user.
+    """
+    contexts = {found.context for text in scope if (found := parse_scope(text)) is not None}
+    if len(contexts) < 2:
+        return scope
+    if account.patient is not None:
+        return tuple(text for text in scope if not text.startswith("user/"))
+    return tuple(text for text in scope if not text.startswith("patient/") and text != "launch/patient")
 
 
 def _needs_patient(scope: tuple[str, ...]) -> bool:
