@@ -29,6 +29,7 @@ from authz.protocol.clients import (
     Client,
     GrantType,
 )
+from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, BytesBody, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.resource_server import Authenticated
@@ -189,6 +190,11 @@ class World:
         answer = await self.server.handle(request)
         assert answer is not None, f"no door at {request.path}"
         return Reply(answer)
+
+    async def authenticate(self, request: HttpRequest) -> Authenticated:
+        """Whom the resource server sees, for the FHIR mount. Raises OAuthError."""
+        audience = frozenset({FHIR, FHIR_MTLS})
+        return await self.server.resource_server.authenticate(request, audience=audience)
 
     async def get(
         self, path: str, *, query: str = "", headers: Iterable[tuple[str, str]] = (), **more: Any
@@ -381,22 +387,26 @@ class App:
         more = {name: changes.pop(name) for name in ("proof", "origin", "certificate") if name in changes}
         return await self.post("/token", {"grant_type": "client_credentials"} | changes, **more)
 
-    async def read(
+    def reading(
         self, token: str, path: str = "/fhir/r4/Patient/A", *, scheme: str | None = None, **overrides: Any
-    ) -> Authenticated:
-        """GET a protected resource, as far as the resource server's authentication. Raises OAuthError."""
+    ) -> HttpRequest:
+        """GET of a protected resource with the token and, for a DPoP client, a fresh proof that overrides change."""
         dpop = self.registered.binding is BindingKind.DPOP
         origin = overrides.pop("origin", self.origin)
         certificate = overrides.pop("certificate", self.certificate)
         headers = [("authorization", f"{scheme or ('DPoP' if dpop else 'Bearer')} {token}")]
         if dpop:
-            overrides.setdefault("nonce", getattr(self, "resource_nonce", None))
+            nonces = self.world.server.resource_server
+            refusal = OAuthError(ErrorCode.USE_DPOP_NONCE, "as if refused")
+            challenged = dict(nonces.challenge(refusal, http_request("GET", path)))
+            overrides.setdefault("nonce", challenged["DPoP-Nonce"])
             overrides.setdefault("access_token", token)
             headers.append(("dpop", self.proof(path, origin=origin, method="GET", **overrides)))
-        request = http_request("GET", path, headers=headers, origin=origin, certificate=certificate)
-        return await self.world.server.resource_server.authenticate(
-            request, audience=frozenset({FHIR, FHIR_MTLS})
-        )
+        return http_request("GET", path, headers=headers, origin=origin, certificate=certificate)
+
+    async def read(self, token: str, path: str = "/fhir/r4/Patient/A", **overrides: Any) -> Authenticated:
+        """What the resource server makes of reading(). Raises OAuthError."""
+        return await self.world.authenticate(self.reading(token, path, **overrides))
 
 
 class Person:
@@ -432,7 +442,7 @@ class Person:
 
     async def consent(self, page: Reply, action: str = "allow") -> Reply:
         """Answer the consent page, every scope ticked; the redirect to the client."""
-        scopes = re.findall(r'name="scope" value="([^"]*)"', page.text)
+        scopes = re.findall(r'<input[^>]* name="scope"[^>]* value="([^"]*)"', page.text)
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
         body = urlencode([*hidden.items(), *(("scope", unescape(s)) for s in scopes), ("action", action)])
         return await self._follow(await self.world.post("/consent", body.encode(), headers=self._headers()))

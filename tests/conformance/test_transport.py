@@ -1,0 +1,123 @@
+"""Transport: rows T2 to T5 of the FAPI 2.0 checklist, as far as the authorization server decides them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from authz.storage.store import StoreUnavailable
+from tests.support.authorization_server import ISSUER, Person, World, http_request, open_world
+
+FORM = "application/x-www-form-urlencoded"
+DOORS = ("/par", "/token", "/revoke")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+async def test_T2_every_redirect_is_303(world: World) -> None:
+    seen = []
+    handle = world.server.handle
+
+    async def watched(request):  # type: ignore[no-untyped-def]
+        answer = await handle(request)
+        seen.append(answer.status)
+        return answer
+
+    world.server.handle = watched  # type: ignore[method-assign]
+    person = Person(world)
+    await person.consent(await person.sign_in(await world.app().push()))
+    redirects = [status for status in seen if 300 <= status < 400]
+    assert redirects
+    assert set(redirects) == {303}
+
+
+async def test_T3_answers_with_tokens_and_codes_are_kept_nowhere(world: World) -> None:
+    app, person = world.app(), Person(world)
+    pushed = await app.push()
+    redirect = await person.consent(await person.sign_in(pushed))
+    tokens = await app.redeem(await app.code())
+    refreshed = await app.refresh(tokens.json["refresh_token"])
+    for reply in (pushed, redirect, tokens, refreshed):
+        assert reply.status in (200, 201, 303)
+        assert reply.header("cache-control") == "no-store"
+
+
+@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_T5_other_methods_are_405_with_allow(world: World, path: str, method: str) -> None:
+    reply = await world.send(http_request(method, path))
+    assert (reply.status, reply.header("allow")) == (405, "POST")
+    assert reply.json["error"] == "invalid_request"
+
+
+async def test_T5_well_known_documents_are_for_GET_and_HEAD(world: World) -> None:
+    reply = await world.send(http_request("POST", "/jwks"))
+    assert (reply.status, reply.header("allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", None]
+)
+async def test_T5_forms_only(world: World, path: str, media_type: str | None) -> None:
+    headers = [] if media_type is None else [("content-type", media_type)]
+    reply = await world.send(http_request("POST", path, headers=headers, body=b"{}"))
+    assert reply.refusal == (400, "invalid_request")
+
+
+async def test_T5_a_charset_beside_the_media_type_is_no_matter(world: World) -> None:
+    app = world.app()
+    request = http_request("POST", "/par", headers=[("content-type", f"{FORM}; charset=UTF-8")], body=b"a=b")
+    assert (await world.send(request)).refusal == (400, "invalid_client")
+    assert (await app.push()).status == 201
+
+
+async def test_T5_the_authorization_endpoint_knows_no_CORS(world: World) -> None:
+    reply = await world.get("/authorize", headers=[("origin", "https://evil.example")])
+    assert not [name for name, _ in reply.answer.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", DOORS)
+async def test_a_body_that_is_too_long_is_413(world: World, path: str) -> None:
+    reply = await world.post(path, b"a=" + b"x" * 70_000)
+    assert (reply.status, reply.json["error"]) == (413, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body", [b"a=%", b"a=%zz", b"a=%ff", b"a=b&&c=d", b"=b", b"a=b;c=d", b"\xff", b"a=%00"]
+)
+async def test_a_form_with_two_readings_is_refused(world: World, body: bytes) -> None:
+    assert (await world.post("/token", body)).refusal == (400, "invalid_request")
+
+
+async def test_a_store_that_does_not_answer_is_503_and_nothing_more_is_said(world: World) -> None:
+    async def broken(*_: object, **__: object) -> bool:
+        raise StoreUnavailable("disk I/O error on /secret/place")
+
+    world.store.claim = broken  # type: ignore[method-assign]
+    reply = await world.app().push()
+    assert reply.refusal == (503, "temporarily_unavailable")
+    assert reply.header("retry-after") == "2"
+    assert "secret" not in reply.text
+
+
+async def test_a_mistake_of_ours_is_500_without_detail(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object, **__: object) -> bool:
+        raise KeyError("a secret")
+
+    world.store.claim = broken  # type: ignore[method-assign]
+    reply = await world.app().push()
+    assert reply.refusal == (500, "server_error")
+    assert "secret" not in reply.text
+    assert caplog.records
+
+
+async def test_a_path_that_is_not_ours_has_no_answer(world: World) -> None:
+    for path in ("/par/", "/PAR", "/token%2f", "//token", "/fhir/r4/Patient/A"):
+        assert await world.server.handle(http_request("POST", path, origin=ISSUER)) is None
