@@ -132,7 +132,10 @@ class AuditLog:
 
     async def settled(self) -> None:
         """Wait until everything noted so far is durable. Raises AuditUnavailable when it is not."""
-        if self._notes or self._lost:
+        if self._lost:
+            self._write_soon()
+            raise AuditUnavailable(f"{self._lost} events found {_MAX_WAITING} others waiting and are lost")
+        if self._notes:
             await self._queue(None)
 
     async def close(self) -> None:
@@ -283,11 +286,19 @@ def _members(record: Mapping[str, object]) -> bytes:
     try:
         text = _encoder.encode(record)
     except UnicodeEncodeError:
-        # Text that is not Unicode can still be told, as escapes.
-        text = json.dumps(record, sort_keys=True, separators=(",", ":")).encode("ascii")
+        text = _repaired(record)
     except TypeError as error:
         raise AuditUnavailable(f"the record is not JSON: {error}") from error
     return text[1:-1] + b"," if len(text) > 2 else b""
+
+
+def _repaired(record: Mapping[str, object]) -> bytes:
+    """The record as JSON when some text in it is not Unicode: '?' stands for what cannot be told."""
+    try:
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AuditUnavailable(f"the record is not JSON: {error}") from error
+    return text.encode("utf-8", "replace")
 
 
 def _fields(event: Event) -> dict[str, object]:
