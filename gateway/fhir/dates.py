@@ -113,11 +113,17 @@ _COMPARISONS: dict[
 
 def _period(value: dict[str, Any]) -> Interval | None:
     start, end = value.get("start"), value.get("end")
-    first = interval(start) if isinstance(start, str) else (-math.inf, -math.inf)
-    last = interval(end) if isinstance(end, str) else (math.inf, math.inf)
-    if first is None or last is None or (start is None and end is None):
+    if start is None and end is None:
         return None
-    return first[0], last[1]
+    first = _moment(start, (-math.inf, -math.inf))
+    last = _moment(end, (math.inf, math.inf))
+    return None if first is None or last is None else (first[0], last[1])
+
+
+def _moment(value: Any, missing: Interval) -> Interval | None:
+    if value is None:
+        return missing
+    return interval(value) if isinstance(value, str) else None
 
 
 def _offset(text: str | None) -> int | None:

@@ -241,15 +241,17 @@ def _reference_test(
             local.add((reference.type, reference.id))
         elif term.modifier is None and "/" not in value and ":" not in value and parameter.targets:
             local |= {(target, value) for target in parameter.targets}
-        elif ":" not in value or expression.types == {"Reference"}:
+        elif ":" not in value:
             raise CriteriaError(f"'{term.name}' must be 'Type/id' or an id, not '{value}'")
-    literal = frozenset(term.values)
+    absolute = frozenset(value for value in term.values if ":" in value)
 
     def test(value: Any) -> bool:
-        if isinstance(value, str):
-            return value in literal
-        text = value.get("reference") if isinstance(value, dict) else None
-        found = local_reference(text, bases) if isinstance(text, str) else None
+        text = value.get("reference") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            return False
+        if text in absolute:
+            return True
+        found = local_reference(text, bases)
         return found is not None and (found.type, found.id) in local
 
     return test

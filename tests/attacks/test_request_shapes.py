@@ -1,0 +1,145 @@
+"""Attack groups A, B and the names of group D against the reading of requests alone, without a server.
+
+What is refused is refused with the status and reason of the case; what is a request stays the one that was meant: its
+only form towards the store is compared as text.
+"""
+
+import pytest
+
+from gateway.fhir.outcome import FhirError
+from gateway.fhir.request import parse, upstream_target
+from tests.attacks.cases import GROUP_A, GROUP_B, Case
+
+# Cases whose shape is sound: whether they may pass is for scopes and policies to say. What the store would be asked.
+SOUND = {
+    "A8": "Patient/B",
+    "A14": "Patient/B/Observation",
+    "A19d": "Patient/A",
+    "A19e": "Patient/B",
+    "B20b": "Patient/A",
+    "B24a": "_search",
+    "B24b": "?_type=Patient%2CObservation",
+    "B24c": "?_type=Patient%2CObservation",
+    "B25": "Patient/B",
+    "B33a": "Patient/A",
+    "B33b": "Patient/A",
+}
+AT_THE_LISTENER = {"B26e"}  # OPTIONS never comes as far as a FHIR request
+CASES = [
+    case
+    for case in (*GROUP_A, *GROUP_B)
+    if case.target.startswith("{base}") and case.id not in AT_THE_LISTENER
+]
+
+
+def _parse(method: str, target: str) -> str:
+    path, _, query = target.removeprefix("{base}").partition("?")
+    return upstream_target(parse(method, path, query))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.id not in SOUND], ids=lambda case: case.id)
+def test_a_shape_with_two_readings_is_refused(case: Case) -> None:
+    with pytest.raises(FhirError) as refusal:
+        _parse(case.method, case.target)
+    assert refusal.value.status in case.status
+    assert case.reason in (None, str(refusal.value.reason))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.id in SOUND], ids=lambda case: case.id)
+def test_a_sound_shape_has_one_form_towards_the_store(case: Case) -> None:
+    assert _parse(case.method, case.target) == SOUND[case.id]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_permitted_twin_is_read(case: Case) -> None:
+    assert case.twin is not None
+    method, _, target = case.twin.partition(" ")
+    assert _parse(method, target) in ("Patient/A", "Patient/A/Observation")
+
+
+OBSERVATION = "{base}/Observation?"
+GROUP_D = {
+    "D58": (r"subject=Patient/A\,Patient/B", "Observation?subject=Patient%2FA%5C%2CPatient%2FB"),
+    "D56": ("subject=Patient/A,Patient/B", "Observation?subject=Patient%2FA%2CPatient%2FB"),
+    "D60a": ("subject=A", "Observation?subject=A"),
+    "D60b": ("subject:Patient=A", "Observation?subject:Patient=A"),
+    "D60c": ("subject._id=A", "403 unsupported-parameter"),
+    "D60d": ("subject:identifier=mrn|B", "Observation?subject:identifier=mrn%7CB"),
+    "D61a": ("subject:not=Patient/A", "400 unknown-parameter"),
+    "D61b": ("subject:missing=true", "Observation?subject:missing=true"),
+    "D62": ("subject:mdm=Patient/A", "400 unknown-parameter"),
+    "D64": ("subject=Patient/A&_filter=subject%20eq%20Patient/B", "403 unsupported-parameter"),
+    "D65": ("_query=everything-for&patient=B", "403 unsupported-parameter"),
+    "D66": ("_list=mix", "403 unsupported-parameter"),
+    "D68a": ("_text=HIV", "403 unsupported-parameter"),
+    "D68b": ("_content=HIV", "403 unsupported-parameter"),
+    "D70a": ("_security=R", "403 unsupported-parameter"),
+    "D70b": ("_security:not=R", "403 unsupported-parameter"),
+    "D72a": ("code:in=http://evil/ValueSet/x", "403 unsupported-parameter"),
+    "D72b": ("code:below=x", "403 unsupported-parameter"),
+    "D72c": ("code:text=x", "403 unsupported-parameter"),
+    "D72d": ("code:contains=x", "400 unknown-parameter"),
+    "D73": (
+        "patient=Patient/A%26subject=Patient/B",
+        "Observation?patient=Patient%2FA%26subject%3DPatient%2FB",
+    ),
+    "D74a": ("patient=A;subject=B", "400 ambiguous-query"),
+    "D74b": ("patient=A%00", "400 ambiguous-query"),
+    "D74c": ("patient[]=A", "400 ambiguous-query"),
+    "D74d": ("patient%5B%5D=A", "400 unknown-parameter"),
+    "D74e": ("patient+=A", "400 unknown-parameter"),
+    "D74f": ("patient=%zz", "400 ambiguous-query"),
+    "D74g": ("patient=%c0%af", "400 ambiguous-query"),
+    "D74h": ("=A", "400 ambiguous-query"),
+    "D74i": ("Category=x", "400 unknown-parameter"),
+    "D74j": ("patient%3Amissing=true", "Observation?patient:missing=true"),
+    "D74k": ("patient=&category=x", "400 invalid-parameter"),
+    "D74l": ("patient", "400 invalid-parameter"),
+    "D76": ("unknown-param=1", "400 unknown-parameter"),
+    "D81": ("patient=A&_include=Observation:performer", "403 unsupported-parameter"),
+    "D82a": ("_include=*", "403 unsupported-parameter"),
+    "D82b": ("_revinclude=*", "403 unsupported-parameter"),
+    "D82c": ("_include:iterate=Observation:performer", "403 unsupported-parameter"),
+    "D85": ("_has:Observation:performer:patient=B", "403 unsupported-parameter"),
+    "D89": ("subject:Patient.identifier=x", "403 unsupported-parameter"),
+    "D90": ("patient=A&focus:Patient.name=B", "403 unsupported-parameter"),
+    "D97a": ("_graph=x", "403 unsupported-parameter"),
+    "D97b": ("_contains=x", "400 unknown-parameter"),
+    "D98": ("_summary=count", "403 unsupported-parameter"),
+    "D102a": ("_count=0", "400 invalid-parameter"),
+    "D102b": ("_count=-1", "400 invalid-parameter"),
+    "D102c": ("_count=999999", "Observation?_count=200"),
+    "D102d": ("_count=abc", "400 invalid-parameter"),
+    "D102e": ("_count=1&_count=2", "400 ambiguous-query"),
+    "D104": ("_summary=text", "403 unsupported-parameter"),
+    "D105": ("_elements=Patient.name", "403 unsupported-parameter"),
+    "D106": ("_elements:exclude=subject", "400 unknown-parameter"),
+    "D112": ("_total=estimate", "403 unsupported-parameter"),
+    "D66x": ("_sort=subject.name", "403 unsupported-parameter"),
+    "D68c": ("_contained=true", "403 unsupported-parameter"),
+    "D93": ("includesCt=x", "400 unknown-parameter"),
+    "D61c": ("_getpages=x", "400 unknown-parameter"),
+    "P265a": ("_format=xml", "406 not-acceptable"),
+    "P265b": ("_format=json&_format=xml", "406 not-acceptable"),
+    "P265c": ("_format=json&_format=json", "400 ambiguous-query"),
+    "P265d": ("_format=application/fhir%2Bjson&category=x", "Observation?category=x"),
+}
+
+
+@pytest.mark.parametrize(("query", "expected"), GROUP_D.values(), ids=GROUP_D)
+def test_a_query_is_read_whole_or_refused(query: str, expected: str) -> None:
+    try:
+        found = _parse("GET", OBSERVATION + query)
+    except FhirError as refusal:
+        found = f"{refusal.status} {refusal.reason}"
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "query", ["_elements=id", "_summary=true", "_method=DELETE", "__debug=policy", "subject=Patient/A", "x"]
+)
+def test_D126_a_read_takes_a_fixed_list_of_parameters(query: str) -> None:
+    with pytest.raises(FhirError) as refusal:
+        _parse("GET", "{base}/Patient/A?" + query)
+    assert refusal.value.status in (400, 403)
+    assert _parse("GET", "{base}/Patient/A?_format=json&_pretty=true") == "Patient/A"
