@@ -61,6 +61,8 @@ def capability_statement(
         for resource in _objects(rest.get("resource"))
         if isinstance(resource.get("type"), str) and is_resource_type(resource["type"])
     }
+    # FHIR has no empty arrays.
+    listed = [resources[name] for name in sorted(resources) if resources[name]["interaction"]]
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -71,13 +73,7 @@ def capability_statement(
         "fhirVersion": _FHIR_VERSION,
         "format": ["application/fhir+json", "json"],
         "rest": [
-            {
-                "mode": "server",
-                "security": _security(oauth_uris),
-                "resource": [
-                    resources[name] for name in sorted(resources) if resources[name].get("interaction")
-                ],
-            }
+            {"mode": "server", "security": _security(oauth_uris)} | ({"resource": listed} if listed else {})
         ],
     }
 
@@ -108,7 +104,7 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
             and (parameter := search_parameter(type, code)) is not None
         ]
         if not resource["searchParam"]:
-            del resource["searchParam"]  # FHIR has no empty arrays
+            del resource["searchParam"]
     return resource
 
 
