@@ -1,0 +1,120 @@
+"""A recording store on loopback: plays the fixture world, writes down every request, and can be told to misbehave.
+
+Hostile where it matters: it honours no search criterion at all unless told to, so that every entry of the world
+comes back from every search and only the gateway stands between it and the caller.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from gateway.demo.world import free_port
+from tests.support.world import world
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One request as the store saw it."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass
+class HostileUpstream:
+    """The store. `answer` takes over when it is set; `echoes` says whether the self link names what was asked."""
+
+    port: int = field(default_factory=free_port)
+    requests: list[Recorded] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=world)
+    answer: Handler | None = None
+    echoes: bool = True
+    _runner: web.ServerRunner | None = None
+
+    @property
+    def base(self) -> str:
+        """The store's base URL."""
+        return f"http://127.0.0.1:{self.port}/fhir"
+
+    async def start(self) -> None:
+        """Listen on loopback."""
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def reset(self) -> None:
+        """Forget what was recorded and behave as at first."""
+        self.requests.clear()
+        self.resources = world()
+        self.answer = None
+        self.echoes = True
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        streamed = self.answer is not None and request.content_length is not None
+        body = b"" if streamed else await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append(Recorded(request.method, request.path_qs, headers, body))
+        if self.answer is not None:
+            return await self.answer(request)
+        path = request.path.removeprefix("/fhir").strip("/")
+        if path == "metadata":
+            return _json({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": []})
+        parts = path.split("/")
+        if parts[-1] == "_history" and len(parts) == 3:
+            return self._bundle(
+                "history", [self.resources[k] for k in self.resources if k == "/".join(parts[:2])]
+            )
+        if len(parts) == 4 and parts[2] == "_history":
+            path = "/".join(parts[:2])
+        if len(parts) == 1 or parts[1] == "_search":
+            found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
+            query = request.query_string if parts[-1] != "_search" else body.decode()
+            return self._bundle("searchset", found, f"{self.base}/{parts[0]}?{query if self.echoes else ''}")
+        if path in self.resources:
+            return _json(self.resources[path], {"ETag": 'W/"1"', "Set-Cookie": "JSESSIONID=upstream; Path=/"})
+        outcome = {
+            "resourceType": "OperationOutcome",
+            "issue": [{"severity": "error", "diagnostics": "SECRET-B"}],
+        }
+        return _json(outcome, status=404)
+
+    def _bundle(self, kind: str, found: list[Any], self_url: str | None = None) -> web.Response:
+        bundle: dict[str, Any] = {"resourceType": "Bundle", "type": kind, "total": len(found)}
+        if self_url is not None:
+            bundle["link"] = [{"relation": "self", "url": self_url}]
+        bundle["entry"] = [
+            {
+                "fullUrl": f"{self.base}/{r['resourceType']}/{r['id']}",
+                "resource": r,
+                **({"search": {"mode": "match"}} if kind == "searchset" else {}),
+            }
+            for r in found
+        ]
+        return _json(bundle)
+
+
+def _json(value: Any, headers: dict[str, str] | None = None, status: int = 200) -> web.Response:
+    content = json.dumps(value).encode()
+    fhir = {"Content-Type": "application/fhir+json; charset=utf-8", "Server": "upstream-product/1.0"}
+    return web.Response(status=status, body=content, headers={**fhir, **(headers or {})})
+
+
+def asked_for(recorded: Recorded) -> list[tuple[str, str]]:
+    """The search criteria that the store saw, decoded."""
+    return parse_qsl(recorded.target.partition("?")[2], keep_blank_values=True)
