@@ -5,6 +5,7 @@ the clients' side uses the code under test: keys, proofs, assertions and certifi
 """
 
 import base64
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -63,6 +64,7 @@ VERIFIER = "v" * 43
 PASSWORD = "correct horse battery staple"
 _PASSWORD_HASH = hash_password(PASSWORD)
 _FORM = "application/x-www-form-urlencoded"
+_numbers = itertools.count(1)
 _PREFIX = "urn:ietf:params:oauth:request_uri:"
 
 ANNA = Account(
@@ -313,11 +315,11 @@ class App:
         handle = pushed.json["request_uri"].removeprefix(_PREFIX)
         record = await world.store.pushed_request(b64(sha256(handle.encode()).digest()), now=now)
         assert record is not None
-        self._codes = getattr(self, "_codes", 0) + 1
-        secret = f"code-{self.client_id}-{self._codes}"
+        number = next(_numbers)
+        secret = f"code-{number}"
         scope = tuple(text for text in record.parameters["scope"].split() if text != "openid")
         grant = Grant(
-            grant_id=f"grant-{self.client_id}-{self._codes}",
+            grant_id=f"grant-{number}",
             client_id=self.client_id,
             subject=subject,
             scope=scope,
