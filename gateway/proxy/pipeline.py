@@ -9,7 +9,8 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -174,6 +175,9 @@ class Passage:
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
             if asked.interaction in (Interaction.READ, Interaction.VREAD):
                 return await self._one(trail, permit, answer)
+            if page is not None:
+                # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
+                permit = replace(permit, added=())
             return await self._many(http, trail, permit, caller, answer)
         except BaseException:
             answer.close()
@@ -198,7 +202,7 @@ class Passage:
         raw = await answer.read(self._upstream.max_resource)
         passed = headers.returned(answer.headers)
         answer.close()
-        value = resource.parse_resource(raw)
+        value = _stored(raw)
         if permit.judge is not None:
             verdict = permit.judge(value)
             if not verdict.shown:
@@ -315,7 +319,7 @@ class Passage:
             answer = await self._client.send("GET", "metadata", sent)
             try:
                 self._check_status(answer)
-                value = resource.parse_resource(await answer.read(self._upstream.max_resource))
+                value = _stored(await answer.read(self._upstream.max_resource))
             finally:
                 answer.close()
             statement = capability_statement(
@@ -424,6 +428,14 @@ class Passage:
         if trail.tally.shown or trail.tally.dropped:
             record["entries"] = {"shown": trail.tally.shown, "dropped": trail.tally.dropped}
         return record
+
+
+def _stored(raw: bytes) -> dict[str, Any]:
+    """A resource that the store answered with. Raises FhirError(UPSTREAM_INVALID): the caller sent nothing wrong."""
+    try:
+        return resource.parse_resource(raw)
+    except FhirError as error:
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a resource with one reading") from error
 
 
 async def _discard(body: AsyncIterator[bytes]) -> None:
