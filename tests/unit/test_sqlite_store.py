@@ -16,7 +16,7 @@ import pytest
 from authz.storage import schema, sqlite_connection
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import Namespace, Redemption, Store, StoreUnavailable
+from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
 from tests.support.store_contract import (
     CODE,
     GRANT,
@@ -136,9 +136,9 @@ async def test_a_full_disk_is_said_by_every_write_and_by_the_check(path: Path, s
 
 
 async def test_a_writer_that_holds_the_lock_too_long_makes_the_store_unavailable(
-    path: Path, store: SqliteStore
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store._database.rows("PRAGMA busy_timeout = 1")
+    monkeypatch.setattr(sqlite_connection, "_BUSY_SECONDS", 0.002)
     outside = sqlite3.connect(path, isolation_level=None)
     outside.execute("BEGIN IMMEDIATE")
     for attempt in (
@@ -290,7 +290,18 @@ async def _contend(store: Store, worker: int) -> dict[str, int]:
         )
         won["key"] += await store.put_key(replace(KEY, kid=f"key{number}"))
         await store.count("all", window_seconds=3600, now=NOW)
+        await _append_behind_whoever_was_last(store)
     return won
+
+
+async def _append_behind_whoever_was_last(store: Store) -> None:
+    while True:
+        sequence, digest = await store.audit_head() or (0, b"start")
+        try:
+            await store.append_audit(audit_lines(sequence + 1, sequence + 2, previous=digest))
+            return
+        except AuditConflict:
+            continue
 
 
 async def _prepare(path: Path) -> None:
@@ -315,6 +326,8 @@ async def _check_one_winner_each(path: Path, won: list[dict[str, int]]) -> None:
     assert await store.count("all", window_seconds=3600, now=NOW) == ROUNDS * len(won) + 1
     grants = [await store.grant(f"grant{n}/{w}", now=NOW) for n in range(ROUNDS) for w in range(len(won))]
     assert sum(grant is not None for grant in grants) == ROUNDS
+    appended = ROUNDS * len(won) * 2
+    assert list(await store.audit(after=0, limit=10_000)) == audit_lines(1, appended)
     await store.close()
 
 
@@ -373,7 +386,8 @@ async def test_several_workers_may_open_a_new_file_at_once(path: Path) -> None:
         async def run() -> None:
             together.wait(30)
             store = await open_store(path)
-            await store.check()
+            for number in range(50):  # who came first is already writing when the last ones open
+                await store.claim(Namespace.DPOP_PROOF, os.urandom(16), until=NOW + number + 1, now=NOW)
             await store.close()
 
         asyncio.run(run())
