@@ -42,7 +42,7 @@ class Account:
     name: str
     claims: dict[str, object] = field(default_factory=dict)
     patient: str | None = None  # FHIR id of the person's own record
-    patients: tuple[tuple[str, str], ...] = ()  # FHIR id and label of the records that the person may choose from
+    patients: tuple[tuple[str, str], ...] = ()  # FHIR id and label of the records to choose from
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Client:
     certificate_subject: CertificateSubject | None = None
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
-    claims: Mapping[str, object] = field(default_factory=dict)  # fixed claims of its own tokens, e.g. organisation
+    claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
     policy_url: str | None = None
     contact: str | None = None
 

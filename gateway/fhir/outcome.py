@@ -84,7 +84,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.UPSTREAM_REFUSED: (400, "processing", "The FHIR store refused the request."),
     Reason.NARROWING_IGNORED: (502, "processing", "The FHIR store ignored a restriction of the search."),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
-    Reason.INTERNAL: (500, "exception", "The gateway failed; the operator finds the cause by the interaction id."),
+    Reason.INTERNAL: (
+        500,
+        "exception",
+        "The gateway failed; the operator finds the cause by the interaction id.",
+    ),
 }
 
 

@@ -17,26 +17,44 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from gateway.fhir import search
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
 
-READ_PARAMETERS = frozenset({"_format", "_pretty"})
 _CAPABILITIES_PARAMETERS = frozenset({"mode"})
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")  # FHIR R4 2.24.0.1, id
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9_-]{0,63}")  # the usual one: no dot, no escape
 _SEGMENT = re.compile(r"[A-Za-z0-9._$-]{1,128}")
-_OPERATION = re.compile(r"\$[A-Za-z][A-Za-z0-9-]{0,63}")
+_OPERATION_NAME = re.compile(r"\$[A-Za-z][A-Za-z0-9-]{0,63}")
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _FORM_CONTENT_TYPE = re.compile(
     r"application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*\"?utf-8\"?[ \t]*)?", re.IGNORECASE
 )
 _OTHER_COMPARTMENTS = frozenset({"Device", "Encounter", "Practitioner", "RelatedPerson"})  # FHIR R4 3.1.3
 
-_Route = Mapping[str, FhirRequest]  # by method; HEAD is not listed, it goes with GET
+_BASE = {"GET": Interaction.SEARCH, "POST": Interaction.BATCH}
+_CAPABILITIES = {"GET": Interaction.CAPABILITIES}
+_POSTED_SEARCH = {"POST": Interaction.SEARCH}
+_OPERATION = {"GET": Interaction.OPERATION, "POST": Interaction.OPERATION}
+_WRITES = {"PUT": Interaction.UPDATE, "PATCH": Interaction.PATCH, "DELETE": Interaction.DELETE}
+_TYPE = {"GET": Interaction.SEARCH, "POST": Interaction.CREATE, **_WRITES}
+_INSTANCE = {"GET": Interaction.READ, **_WRITES}
+
+
+class _Place(NamedTuple):
+    """What a path names, and what each method means there. HEAD is not listed: it goes with GET."""
+
+    methods: Mapping[str, Interaction]
+    type: str | None = None
+    id: str | None = None
+    version: str | None = None
+    compartment: tuple[str, str] | None = None
+    operation: str | None = None
 
 
 def parse(method: str, path: str, query: str) -> FhirRequest:
@@ -46,18 +64,25 @@ def parse(method: str, path: str, query: str) -> FhirRequest:
     the GET that it asks about, with head set. The terms of a form come with with_form(). POST to the base is read
     as a batch; whether it is a transaction stands in its body.
     """
-    segments = _segments(path)
-    routes = _routes(segments)
-    asked = routes.get("GET" if method == "HEAD" else method)
-    if asked is None or (method == "HEAD" and asked.interaction is Interaction.OPERATION):
-        allow = [*routes, *(["HEAD"] if "GET" in routes else []), "OPTIONS"]
-        raise FhirError(
-            Reason.METHOD_NOT_ALLOWED,
-            f"This path takes {', '.join(sorted(allow))}",
-            headers=(("Allow", ", ".join(sorted(allow))),),
-        )
-    asked = replace(asked, terms=_terms(asked, search.query_pairs(query)), head=method == "HEAD")
-    if asked.method in ("PUT", "PATCH", "DELETE") and asked.id is None:
+    place = _place(_segments(path))
+    head = method == "HEAD"
+    interaction = place.methods.get("GET" if head else method)
+    if interaction is None or (head and interaction is Interaction.OPERATION):
+        allow = ", ".join(sorted([*place.methods, *(["HEAD"] if "GET" in place.methods else []), "OPTIONS"]))
+        raise FhirError(Reason.METHOD_NOT_ALLOWED, f"This path takes {allow}", headers=(("Allow", allow),))
+    asked = FhirRequest(
+        method="GET" if head else method,
+        interaction=interaction,
+        type=place.type,
+        id=place.id,
+        version=place.version,
+        compartment=place.compartment,
+        operation=place.operation,
+        terms=_terms(interaction, place, search.query_pairs(query)),
+        posted=interaction is Interaction.SEARCH and method == "POST",
+        head=head,
+    )
+    if asked.id is None and asked.method in _WRITES:
         _check_has_criteria(asked)
     return asked
 
@@ -79,7 +104,7 @@ def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> Fhir
         raise FhirError(
             Reason.AMBIGUOUS_QUERY, "the form must be ASCII, with all other characters escaped"
         ) from error
-    terms = (*asked.terms, *_terms(asked, search.query_pairs(text)))
+    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type))
     search.check_together(terms)
     return replace(asked, terms=terms)
 
@@ -131,7 +156,7 @@ def _segments(path: str) -> list[str]:
     if not path.startswith("/"):
         raise FhirError(Reason.UNKNOWN_ROUTE)
     raw = path[1:].removesuffix("/").split("/")
-    return [_segment(text) for text in raw]
+    return [text if _PLAIN_SEGMENT.fullmatch(text) else _segment(text) for text in raw]
 
 
 def _segment(text: str) -> str:
@@ -149,8 +174,8 @@ def _segment(text: str) -> str:
     return decoded
 
 
-def _routes(segments: Sequence[str]) -> _Route:
-    """What each method means at the path. Raises FhirError for a path that is not one of the REST API."""
+def _place(segments: Sequence[str]) -> _Place:
+    """What the path names. Raises FhirError for a path that is not one of the REST API."""
     if "*" in segments:
         if len(segments) == 3 and segments[2] == "*" and segments[0] == "Patient" and is_id(segments[1]):
             raise FhirError(
@@ -159,64 +184,49 @@ def _routes(segments: Sequence[str]) -> _Route:
         raise FhirError(Reason.AMBIGUOUS_PATH, "'*' is not an id and not a type")
     match segments:
         case []:
-            return {
-                "GET": FhirRequest("GET", Interaction.SEARCH),
-                "POST": FhirRequest("POST", Interaction.BATCH),
-            }
+            return _Place(_BASE)
         case ["metadata"]:
-            return {"GET": FhirRequest("GET", Interaction.CAPABILITIES)}
+            return _Place(_CAPABILITIES)
         case ["_history"]:
-            return {"GET": FhirRequest("GET", Interaction.HISTORY_SYSTEM)}
+            return _Place({"GET": Interaction.HISTORY_SYSTEM})
         case ["_search"]:
-            return {"POST": FhirRequest("POST", Interaction.SEARCH, posted=True)}
+            return _Place(_POSTED_SEARCH)
         case [operation] if operation.startswith("$"):
-            return _operation_routes(FhirRequest("GET", Interaction.OPERATION), operation)
+            return _Place(_OPERATION, operation=_operation(operation))
     type, *rest = segments
     _check_type(type)
-    return _type_routes(type, rest)
+    return _place_of_type(type, rest)
 
 
-def _type_routes(type: str, rest: Sequence[str]) -> _Route:
+def _place_of_type(type: str, rest: Sequence[str]) -> _Place:
     match rest:
         case []:
-            return {
-                "GET": FhirRequest("GET", Interaction.SEARCH, type),
-                "POST": FhirRequest("POST", Interaction.CREATE, type),
-                "PUT": FhirRequest("PUT", Interaction.UPDATE, type),
-                "PATCH": FhirRequest("PATCH", Interaction.PATCH, type),
-                "DELETE": FhirRequest("DELETE", Interaction.DELETE, type),
-            }
+            return _Place(_TYPE, type)
         case ["_history"]:
-            return {"GET": FhirRequest("GET", Interaction.HISTORY_TYPE, type)}
+            return _Place({"GET": Interaction.HISTORY_TYPE}, type)
         case ["_search"]:
-            return {"POST": FhirRequest("POST", Interaction.SEARCH, type, posted=True)}
+            return _Place(_POSTED_SEARCH, type)
         case [operation] if operation.startswith("$"):
-            return _operation_routes(FhirRequest("GET", Interaction.OPERATION, type), operation)
+            return _Place(_OPERATION, type, operation=_operation(operation))
         case [id, *more] if not id.startswith(("_", "$")):
             _check_id(id, "id")
-            return _instance_routes(type, id, more)
+            return _place_of_instance(type, id, more)
     raise FhirError(Reason.UNKNOWN_ROUTE)
 
 
-def _instance_routes(type: str, id: str, rest: Sequence[str]) -> _Route:
+def _place_of_instance(type: str, id: str, rest: Sequence[str]) -> _Place:
     match rest:
         case []:
-            return {
-                "GET": FhirRequest("GET", Interaction.READ, type, id),
-                "PUT": FhirRequest("PUT", Interaction.UPDATE, type, id),
-                "PATCH": FhirRequest("PATCH", Interaction.PATCH, type, id),
-                "DELETE": FhirRequest("DELETE", Interaction.DELETE, type, id),
-            }
+            return _Place(_INSTANCE, type, id)
         case ["_history"]:
-            return {"GET": FhirRequest("GET", Interaction.HISTORY_INSTANCE, type, id)}
+            return _Place({"GET": Interaction.HISTORY_INSTANCE}, type, id)
         case ["_history", version]:
             _check_id(version, "version id")
-            return {"GET": FhirRequest("GET", Interaction.VREAD, type, id, version)}
+            return _Place({"GET": Interaction.VREAD}, type, id, version)
         case [operation] if operation.startswith("$"):
-            return _operation_routes(FhirRequest("GET", Interaction.OPERATION, type, id), operation)
+            return _Place(_OPERATION, type, id, operation=_operation(operation))
         case [searched] if type == "Patient" and patient_compartment(searched):
-            found = FhirRequest("GET", Interaction.SEARCH, searched, compartment=(type, id))
-            return {"GET": found}
+            return _Place({"GET": Interaction.SEARCH}, searched, compartment=(type, id))
         case [searched] if type in _OTHER_COMPARTMENTS and is_resource_type(searched):
             raise FhirError(
                 Reason.INTERACTION_CLOSED, "Of the compartments only Patient can be searched here"
@@ -224,27 +234,30 @@ def _instance_routes(type: str, id: str, rest: Sequence[str]) -> _Route:
     raise FhirError(Reason.UNKNOWN_ROUTE)
 
 
-def _operation_routes(asked: FhirRequest, operation: str) -> _Route:
-    if not _OPERATION.fullmatch(operation):
+def _operation(text: str) -> str:
+    if not _OPERATION_NAME.fullmatch(text):
         raise FhirError(
             Reason.UNKNOWN_ROUTE, "An operation is named by '$', a letter, letters, digits and '-'"
         )
-    named = replace(asked, operation=operation[1:])
-    return {"GET": named, "POST": replace(named, method="POST")}
+    return text[1:]
 
 
-def _terms(asked: FhirRequest, pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, ...]:
-    match asked.interaction:
+def _terms(
+    interaction: Interaction, place: _Place, pairs: Sequence[tuple[str, str]]
+) -> tuple[SearchTerm, ...]:
+    if not pairs:
+        return ()
+    match interaction:
         case Interaction.SEARCH:
-            return search.parse_terms(pairs, asked.type)
+            return search.parse_terms(pairs, place.type)
         case Interaction.HISTORY_INSTANCE | Interaction.HISTORY_TYPE | Interaction.HISTORY_SYSTEM:
             return search.parse_history_terms(pairs)
         case Interaction.OPERATION:
             return search.parse_operation_terms(pairs)
         case Interaction.CAPABILITIES:
             return search.parse_read_terms(pairs, _CAPABILITIES_PARAMETERS)
-        case Interaction.UPDATE | Interaction.PATCH | Interaction.DELETE if asked.id is None:
-            return search.parse_terms(pairs, asked.type)
+        case Interaction.UPDATE | Interaction.PATCH | Interaction.DELETE if place.id is None:
+            return search.parse_terms(pairs, place.type)
         case _:
             return search.parse_read_terms(pairs)
 

@@ -47,7 +47,7 @@ CLOSED_PARAMETERS: dict[str, str] = {
 }
 _RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
 _HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
-_DROPPED = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
+READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
 _SINGLE = frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
 _JSON_FORMATS = frozenset({"json", "application/json", "application/fhir+json", "application/fhir json"})
 # The last one is how `application/fhir+json` arrives when its plus sign was not escaped.
@@ -109,7 +109,7 @@ def parse_history_terms(pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, .
 
 def parse_read_terms(pairs: Sequence[tuple[str, str]], allowed: Iterable[str] = ()) -> tuple[SearchTerm, ...]:
     """The terms of an interaction that has _format, _pretty and the allowed names only. Raises FhirError."""
-    names = frozenset(allowed) | _DROPPED
+    names = frozenset(allowed) | READ_PARAMETERS
 
     def term(name: str, value: str) -> SearchTerm:
         if name not in names:
@@ -211,7 +211,7 @@ def _parse(
 ) -> tuple[SearchTerm, ...]:
     terms = [term(name, value) for name, value in pairs]
     check_together(terms)
-    return tuple(made for made in terms if made.code not in _DROPPED)
+    return tuple(made for made in terms if made.code not in READ_PARAMETERS)
 
 
 def _search_term(name: str, value: str, type: str | None) -> SearchTerm:
@@ -282,7 +282,7 @@ def _check_values(parameter: SearchParameter, modifier: str | None, alternatives
 
 
 def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
-    if code in _DROPPED:
+    if code in READ_PARAMETERS:
         _check_format(code, value)
     elif code == "_count":
         value = _count(value)
@@ -307,7 +307,7 @@ def _history_term(name: str, value: str) -> SearchTerm:
 
 
 def _plain_term(name: str, value: str) -> SearchTerm:
-    if name in _DROPPED:
+    if name in READ_PARAMETERS:
         _check_format(name, value)
     return SearchTerm(name, name, None, None, (value,), value)
 

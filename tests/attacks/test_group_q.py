@@ -36,7 +36,7 @@ def certificate_thumbprint(path: Path) -> str:
     return thumbprint(x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER))
 
 
-@pytest.mark.parametrize("claim", PATIENT_CLAIMS, ids=repr)
+@pytest.mark.parametrize("claim", PATIENT_CLAIMS)
 @pytest.mark.parametrize("path", ["/Observation", "/Patient/A", "/Patient/B", "/Observation/b1"])
 async def test_Q276_a_patient_claim_that_is_not_one_id_opens_nothing(
     gateway: RunningGateway, claim: object, path: str
@@ -140,7 +140,6 @@ async def test_Q284_the_twin_with_a_role_succeeds(gateway: RunningGateway) -> No
         {"aud": ...},
         {"aud": []},
     ],
-    ids=str,
 )
 async def test_Q285_Q292_another_issuer_or_audience_is_401(
     gateway: RunningGateway, claims: dict[str, Any]

@@ -236,7 +236,6 @@ async def test_D5_a_replay_is_401_on_every_node_over_the_whole_window(world: Wor
         {"access_token": "another"},
         {"header": {"typ": "jwt"}},
     ],
-    ids=str,
 )
 async def test_D7_a_proof_of_something_else_is_401(world: World, overrides: dict[str, object]) -> None:
     app, token = await signed_in(world)

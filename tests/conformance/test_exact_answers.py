@@ -97,7 +97,6 @@ async def test_PAR_success_is_exactly_201_in_JSON(world: World) -> None:
         ({"dpop_jkt": "short"}, "invalid_request"),
         ({"request_uri": "urn:x"}, "invalid_request"),
     ],
-    ids=str,
 )
 async def test_what_PAR_refuses_is_400(world: World, changes: dict[str, Any], code: str) -> None:
     assert (await world.app().push(**changes)).refusal == (400, code)
@@ -111,7 +110,6 @@ async def test_what_PAR_refuses_is_400(world: World, changes: dict[str, Any], co
         ({"code": "never-made"}, 0),
         ({}, 62),
     ],
-    ids=str,
 )
 async def test_a_code_that_does_not_fit_is_400_invalid_grant(
     world: World, changes: dict[str, Any], later: int

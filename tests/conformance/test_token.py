@@ -107,7 +107,6 @@ async def test_A3_of_many_uses_at_once_one_at_most_gives_a_token_that_works(worl
         {"redirect_uri": "https://portal.example/callback?tenant=a%20b"},
         {"redirect_uri": "https://evil.example"},
     ],
-    ids=str,
 )
 async def test_A4_what_does_not_belong_to_the_code_is_invalid_grant_and_burns_it(
     world: World, changes: dict[str, Any]

@@ -21,7 +21,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 DEFAULT_NOW = 1_800_000_000
-ABSENT = object()
+
+
+class _Absent:
+    """One claim left out; its name is the same in every process, for the names of tests."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
 """As an override: leave this member out."""
 FRESH = object()
 """As a jti: one that no other proof has."""

@@ -236,7 +236,6 @@ SMALL = [
         *[private_jwk(key) for key in KEYS],
         EC | {"d": None},
     ],
-    ids=repr,
 )
 def test_a_jwk_that_is_not_acceptable_is_refused(jwk: dict[str, Any]) -> None:
     with pytest.raises(JoseError):

@@ -88,7 +88,6 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         {"iat": 1_800_000_061},
         {"exp": 1_800_000_000},
     ],
-    ids=str,
 )
 async def test_a_token_that_our_key_signed_and_that_is_none_of_ours_is_401(
     world: World, changes: dict[str, Any]

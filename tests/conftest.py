@@ -1,0 +1,17 @@
+"""What all tests share: names of tests that are the same in every worker process."""
+
+import re
+
+import pytest
+
+_FRESH = re.compile(r" object at 0x[0-9a-f]+|[\w+/=%-]{40,}")  # an address, a key, a certificate
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A dict, list or text is named by what it holds, unless that may differ between processes."""
+    if not isinstance(val, dict | list | tuple | str):
+        return None
+    text = val if isinstance(val, str) else repr(val)
+    if _FRESH.search(text) or not text.isprintable() or len(text) > 100:
+        return argname
+    return text
