@@ -138,7 +138,7 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
         "Laboratory information system",
         False,
         ["client_credentials"],
-        "system/Observation.rs",
+        "system/Observation.crs",
         {"organization": "laboratory", "purpose_of_use": ["TREAT"]},
     ),
     (

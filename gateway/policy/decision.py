@@ -35,12 +35,14 @@ class Permit:
     """The request may go upstream, as `request`. Only the engine makes one.
 
     request   narrowed: own criteria added as further AND parameters
-    judge     decides on each returned resource before a byte of it goes out; None where nothing is shown
+    judge     decides on each returned resource before a byte of it goes out, and on a new one before the store
+              hears of it; None where nothing is shown
     added     the terms that the gateway added, to be found again in the self link (proof of narrowing)
     conceal   a resource that the judge refuses is answered 404, as if it did not exist
     rules     names of the rules that may permit it, for audit
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
+    unconditional  no condition looks at the resource: what nobody can read may pass too
     """
 
     request: FhirRequest
@@ -50,6 +52,7 @@ class Permit:
     rules: tuple[str, ...]
     exact: bool
     audit: str = "standard"
+    unconditional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import scope_layer
-from gateway.policy.conditions import Condition, Unsayable, claim_values, compile_where, in_networks
+from gateway.policy.conditions import ALWAYS, Condition, Unsayable, claim_values, compile_where, in_networks
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
 from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Effect, PolicySet, Rule
@@ -61,6 +61,8 @@ class Engine:
         layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment)
         if isinstance(layers, Deny):
             return layers
+        if asked.interaction is Interaction.CREATE:
+            return self._create(asked, asked.type, layers)
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is Interaction.SEARCH:
@@ -152,6 +154,24 @@ class Engine:
             rules=permits,
             exact=False,
             audit=layers.audit,
+        )
+
+    # Creates
+
+    def _create(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
+        """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
+        plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
+            condition is ALWAYS for _, condition in layers.permits
+        )
+        return Permit(
+            request=asked,
+            judge=_judge(layers, type_, None),
+            added=(),
+            conceal=False,
+            rules=_ids(layers.permits),
+            exact=False,
+            audit=layers.audit,
+            unconditional=plain and not layers.denies and not layers.requires,
         )
 
     # Searches

@@ -220,7 +220,7 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "given", "expect"), ("headers", "body", "facts")
+                body, "a test", ("test", "as", "request", "body", "given", "expect"), ("headers", "facts")
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

@@ -8,7 +8,7 @@ from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
@@ -99,10 +99,27 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
             outcome.status = 404 if decision.conceal else REASONS[decision.reason][0]
         case Nothing():
             pass
+        case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
+            pass
         case Permit():
             outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome)
     return outcome
+
+
+def _may_store(test: PolicyTest, permit: Permit, outcome: _Outcome) -> bool:
+    """Whether the body of a create may be stored; a test without one asks about content that nobody can read."""
+    body = test.body.get("body")
+    if body is None:
+        verdict = Verdict(permit.unconditional, permit.rules, Reason.POLICY_DENIED)
+    elif isinstance(body, Mapping) and permit.judge is not None:
+        verdict = permit.judge(_typed(body))
+    else:
+        raise _Unplayable("'body' must be a resource")
+    outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
+    if not verdict.shown:
+        outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, 403
+    return verdict.shown
 
 
 def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcome) -> None:

@@ -9,7 +9,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from authz.clock import Clock
@@ -25,9 +25,10 @@ from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import headers
-from gateway.proxy.response_filter import BundleFilter, Tally
+from gateway.proxy import creation, headers
+from gateway.proxy.response_filter import BundleFilter
 from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
@@ -36,6 +37,7 @@ _PAGE_PREFIX = "_page="
 _MAX_FORM_BYTES = 64 * 1024
 _HELD_BYTES = 256 * 1024  # an answer this short is held until it is whole: one audit record says all of it
 _CAPABILITIES_SECONDS = 60
+_PASSED_ON = frozenset({400, 406, 409, 412, 422})  # of the store's refusals
 _JSON_BODY = ("Content-Type", f"{headers.FHIR_JSON}; charset=utf-8")
 _log = logging.getLogger("securus.gateway")
 
@@ -45,25 +47,6 @@ class EngineHolder:
     """The policies in force. A reload swaps the engine in one assignment; a request keeps the one it began with."""
 
     engine: Engine | None
-
-
-@dataclass(slots=True)
-class Trail:
-    """What one request did, for the audit record and the metrics."""
-
-    request: HttpRequest
-    interaction_id: str
-    started: float
-    asked: FhirRequest | None = None
-    caller: Caller | None = None
-    decision: str = "refused"
-    rules: tuple[str, ...] = ()
-    explanation: str = ""
-    reason: str | None = None
-    upstream: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    answer_headers: tuple[tuple[str, str], ...] = ()
-    policy_hash: str | None = None
 
 
 class Passage:
@@ -91,6 +74,7 @@ class Passage:
         self._metrics = metrics
         self._clock = clock
         self._oauth_uris = oauth_uris
+        self._bases = (*upstream.bases, upstream.base)
         self._capabilities: tuple[int, bytes] = (0, b"")
 
     async def handle(self, http: HttpRequest) -> Answer:
@@ -110,6 +94,13 @@ class Passage:
             answer = self._refusal(
                 trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),))
             )
+        except AuditUnavailable:
+            answer = self._refusal(
+                trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
+            )
+        except Exception:
+            _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
+            answer = self._refusal(trail, FhirError(Reason.INTERNAL))
         return await self._recorded(trail, answer)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
@@ -136,11 +127,13 @@ class Passage:
         match decision:
             case Deny():
                 trail.explanation = decision.explanation
-                raise FhirError(decision.reason)
+                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
             case Nothing():
                 trail.decision = "permit"
                 trail.explanation = decision.explanation
                 return self._empty(http)
+            case Permit() if asked.interaction is Interaction.CREATE:
+                return await self._create(http, trail, decision, caller, engine)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
@@ -191,11 +184,9 @@ class Passage:
             raise FhirError(Reason.NOT_FOUND)
         if answer.status in (401, 403, 407) or answer.status >= 500 or answer.status < 400:
             raise FhirError(Reason.UPSTREAM_INVALID, "the FHIR store answered with an error of its own")
-        if answer.status in (429,):
+        if answer.status == 429:
             raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
-        raise FhirError(
-            Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in (400, 406, 412) else 400
-        )
+        raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
 
     async def _one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
@@ -203,18 +194,80 @@ class Passage:
         passed = headers.returned(answer.headers)
         answer.close()
         value = _stored(raw)
-        if permit.judge is not None:
-            verdict = permit.judge(value)
-            if not verdict.shown:
-                trail.decision, trail.rules = "deny", verdict.rules or trail.rules
-                trail.tally.dropped += 1
-                raise FhirError(
-                    Reason.NOT_FOUND if permit.conceal else verdict.reason or Reason.POLICY_DENIED
-                )
-            trail.rules = verdict.rules or trail.rules
-        trail.tally.shown += 1
+        trail.tally.dropped = 1
+        self._judge(trail, permit, value)
+        trail.tally.dropped, trail.tally.shown = 0, 1
         changed = links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return self._fhir(resource.write_resource(value) if changed else raw, passed)
+
+    async def _create(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
+    ) -> Answer:
+        """A new resource: judged, and on record, before the store hears of it."""
+        kind = creation.body_kind(http, permit)
+        body: bytes | AsyncIterator[bytes]
+        if kind is creation.BodyKind.RESOURCE:
+            raw = await http.body.read(self._upstream.max_resource)
+            value, body = creation.new_version(raw, permit.request.type, self._bases)
+            self._judge(trail, permit, value)
+        else:
+            body = creation.bounded(http.body.stream(), self._upstream.max_body)
+        trail.decision = "permit"
+        sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
+        sent |= creation.upstream_headers(http, kind)
+        target = request.upstream_target(permit.request)
+        trail.upstream.append(f"POST {target}")
+        # A write happens once the store has it, whatever becomes of the answer: it is on record before.
+        await self._audit.record(trail.begun(self._upstream.name))
+        answer = await self._client.send("POST", target, sent, body)
+        try:
+            if answer.status not in (200, 201):
+                self._check_status(answer)
+                raise FhirError(Reason.UPSTREAM_INVALID)
+            made = creation.made(answer.headers, self._upstream, permit.request.type)
+            shown = b""
+            if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
+                shown = self._representation(
+                    await answer.read(self._upstream.max_resource),
+                    made.id,
+                    permit.request,
+                    caller,
+                    engine,
+                    http,
+                )
+        finally:
+            answer.close()
+        content = (_JSON_BODY,) if shown else ()
+        passed = (*made.headers, *headers.returned(answer.headers))
+        return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+
+    def _representation(
+        self, raw: bytes, id_: str, created: FhirRequest, caller: Caller, engine: Engine, http: HttpRequest
+    ) -> bytes:
+        """What was stored, when the caller may read it; nothing otherwise. Never a refusal: it is stored."""
+        asked = replace(created, method="GET", interaction=Interaction.READ, id=id_, terms=())
+        decision = engine.decide(asked, caller, Environment(self._clock(), http.peer))
+        if not isinstance(decision, Permit) or decision.judge is None:
+            return b""
+        try:
+            value = _stored(raw)
+        except FhirError:
+            return b""
+        if not decision.judge(value).shown:
+            return b""
+        links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        return resource.write_resource(value)
+
+    def _judge(self, trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
+        """Raise FhirError unless the judge shows, or takes, this resource."""
+        if permit.judge is None:
+            raise FhirError(Reason.INTERNAL)
+        verdict = permit.judge(value)
+        trail.rules = verdict.rules or trail.rules
+        if not verdict.shown:
+            trail.decision = "deny"
+            conceals = permit.conceal and permit.request.interaction is not Interaction.CREATE
+            raise FhirError(Reason.NOT_FOUND if conceals else verdict.reason or Reason.POLICY_DENIED)
 
     async def _many(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
@@ -364,7 +417,7 @@ class Passage:
         asked = trail.asked
         interaction = str(asked.interaction) if asked is not None else "none"
         try:
-            await self._audit.record(self._record(trail, answer, interaction))
+            await self._audit.record(trail.record(self._upstream.name, answer.status))
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
@@ -384,50 +437,6 @@ class Passage:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-    def _record(self, trail: Trail, answer: Answer, interaction: str) -> dict[str, object]:
-        asked, caller = trail.asked, trail.caller
-        record: dict[str, object] = {
-            "event": "access",
-            "interaction_id": trail.interaction_id,
-            "route": self._upstream.name,
-            "method": trail.request.method,
-            "interaction": interaction,
-            "decision": trail.decision,
-            "status": answer.status,
-            "peer": trail.request.peer,
-        }
-        if asked is not None:
-            record["request"] = {
-                "type": asked.type,
-                "id": asked.id,
-                "version": asked.version,
-                "parameters": [term.name for term in asked.terms],
-            }
-        if caller is not None:
-            record["caller"] = {
-                "issuer": caller.issuer,
-                "subject": caller.subject,
-                "client": caller.client_id,
-                "grant": caller.grant_id,
-                "token": caller.token_id,
-                "patient": caller.claims.get("patient"),
-                "binding": str(caller.binding.kind),
-                "key": caller.binding.thumbprint,
-            }
-        if trail.rules:
-            record["rules"] = list(trail.rules)
-        if trail.reason is not None:
-            record["reason"] = trail.reason
-        if trail.explanation:
-            record["explanation"] = trail.explanation
-        if trail.policy_hash is not None:
-            record["policies"] = trail.policy_hash
-        if trail.upstream:
-            record["upstream"] = trail.upstream
-        if trail.tally.shown or trail.tally.dropped:
-            record["entries"] = {"shown": trail.tally.shown, "dropped": trail.tally.dropped}
-        return record
 
 
 def _stored(raw: bytes) -> dict[str, Any]:

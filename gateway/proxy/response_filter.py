@@ -15,6 +15,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Judge
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
+_KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
@@ -133,13 +134,11 @@ class BundleFilter:
             return None
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
-        entry = dict(value)
-        unknown = entry.keys() - {"fullUrl", "resource", "search", "link", "request", "response"}
-        for name in unknown | (entry.keys() & {"link"}):
-            del entry[name]
-        changed = len(entry) != len(value)
-        changed |= links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
-        return resource.write_resource(entry) if changed else raw
+        entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
+        if len(entry) == len(value):
+            return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
+        links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
+        return resource.write_resource(entry)
 
 
 @dataclass(slots=True)

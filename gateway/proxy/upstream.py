@@ -105,21 +105,49 @@ class UpstreamClient:
     ) -> UpstreamAnswer:
         """Send a request; target is relative to the store's base. Redirects are never followed.
 
+        A body that is an iterator is taken only as fast as the store takes it; what it raises is raised here.
         Raises FhirError: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT.
         """
         if self._session is None:
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE)
         url = URL(f"{self._base}/{target}" if target else self._base, encoded=True)
         started = time.perf_counter()
+        sending: _Sending | None = None
+        data: bytes | _Sending | None = body if body is None or isinstance(body, bytes) else None
         try:
-            async with asyncio.timeout(self.upstream.answer_timeout):
+            async with asyncio.timeout(self.upstream.answer_timeout) as limit:
+                if body is not None and not isinstance(body, bytes):
+                    data = sending = _Sending(body, limit, self.upstream.answer_timeout)
                 response = await self._session.request(
-                    method, url, headers=headers, data=body, allow_redirects=False
+                    method, url, headers=headers, data=data, allow_redirects=False
                 )
         except TimeoutError as error:
             raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
         except (aiohttp.ClientError, OSError) as error:
+            if sending is not None and sending.error is not None:
+                raise sending.error from error
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
         finally:
             self._observe(time.perf_counter() - started)
         return UpstreamAnswer(response)
+
+
+class _Sending:
+    """A body on its way to the store: each piece that is taken puts off the end of the wait for the answer."""
+
+    def __init__(self, body: AsyncIterator[bytes], limit: asyncio.Timeout, seconds: float) -> None:
+        self._body = body
+        self._limit = limit
+        self._seconds = seconds
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in self._body:
+                if not self._limit.expired():
+                    self._limit.reschedule(loop.time() + self._seconds)
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise

@@ -1,0 +1,122 @@
+"""A create, on its way in and back: what is to be stored is read once, by strict rules, before the store hears of it.
+
+FHIR R4 3.1.0.8. A resource is judged whole and goes on as it was judged. The native bytes of a Binary cannot be
+judged: they pass, as a stream, only where no condition looks at what is stored.
+"""
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from authz.protocol.request import HttpRequest
+from gateway.fhir import links, request, resource
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Permit
+from gateway.proxy import headers
+from gateway.settings import Upstream
+
+_REFUSED_HEADERS = {
+    "if-none-exist": "conditional create is closed here: create without If-None-Exist",
+    "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
+    "content-encoding": "bodies are taken as they are: send without Content-Encoding",
+}
+_MEDIA_TYPE = re.compile(
+    r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}(?:[ \t]*;[\x20-\x7e]{1,128})?", re.I
+)
+_FHIR_TYPES = re.compile(
+    r"(?:application|text)/(?:[a-z.+-]*\+)?(?:json|xml)(?![a-z])|[^;]*fhir|[^;]*turtle", re.I
+)
+
+
+class BodyKind(Enum):
+    """How the body of a create is treated."""
+
+    RESOURCE = auto()  # read whole, judged
+    NATIVE = auto()  # streamed unseen
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the store says it made: the new id (None when it does not tell), and Location for the caller."""
+
+    id: str | None
+    headers: tuple[tuple[str, str], ...]
+
+
+def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
+    """How to treat the body. Raises FhirError: UNSUPPORTED_MEDIA_TYPE, INTERACTION_CLOSED."""
+    for name, why in _REFUSED_HEADERS.items():
+        if name in http.headers:
+            raise FhirError(Reason.INTERACTION_CLOSED, why)
+    content_type = http.headers.get("content-type", "")
+    if headers.is_json(content_type):
+        return BodyKind.RESOURCE
+    if (
+        permit.request.type != "Binary"
+        or not _MEDIA_TYPE.fullmatch(content_type)
+        or _FHIR_TYPES.match(content_type)
+    ):
+        raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+    if not permit.unconditional:
+        raise FhirError(
+            Reason.POLICY_DENIED, "native content cannot be judged by what you may store: send FHIR JSON"
+        )
+    return BodyKind.NATIVE
+
+
+def new_version(raw: bytes, type_: str | None, bases: Collection[str]) -> tuple[dict[str, Any], bytes]:
+    """The resource as it will be stored, and its bytes. Raises FhirError(INVALID_BODY).
+
+    A store gives a new resource an id of its own (FHIR R4 3.1.0.8), so one that was sent is nothing to judge by.
+    """
+    value = resource.parse_resource(raw)
+    if value["resourceType"] != type_:
+        raise FhirError(Reason.INVALID_BODY, f"the body of this create must be a {type_}")
+    changed = value.pop("id", None) is not None
+    changed |= links.relative_references(value, bases)
+    return value, resource.write_resource(value) if changed else raw
+
+
+async def bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The pieces of body. Raises FhirError(TOO_LARGE) as soon as there are more bytes than that."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise FhirError(Reason.TOO_LARGE, f"the body is longer than {limit_bytes} bytes")
+        yield chunk
+
+
+def upstream_headers(http: HttpRequest, kind: BodyKind) -> dict[str, str]:
+    """Further headers of the request to the store."""
+    if kind is BodyKind.NATIVE:
+        length = (
+            {"content-length": http.headers["content-length"]} if "content-length" in http.headers else {}
+        )
+        return {
+            "content-type": http.headers["content-type"],
+            "prefer": "return=minimal, handling=strict",
+            **length,
+        }
+    wants = (
+        "minimal"
+        if re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
+        else "representation"
+    )
+    return {
+        "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
+        "prefer": f"return={wants}, handling=strict",
+    }
+
+
+def made(answered: Mapping[str, str], upstream: Upstream, type_: str | None) -> Made:
+    """What a 201 says. A Location that is not one of the store's own resources is not passed on."""
+    location = answered.get("location", "")
+    target = links.relative_target(location, upstream=upstream.base) if "://" in location else location
+    parts = (target or "").lstrip("/").split("/")
+    right = len(parts) in (2, 4) and parts[0] == type_ and request.is_id(parts[1])
+    if not right or (len(parts) == 4 and (parts[2] != "_history" or not request.is_id(parts[3]))):
+        return Made(None, ())
+    return Made(parts[1], (("Location", f"{upstream.identifier}/{'/'.join(parts)}"),))

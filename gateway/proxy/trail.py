@@ -1,0 +1,83 @@
+"""The trail of one request: what it was, who asked, what was decided and what went out, for the audit log."""
+
+from dataclasses import dataclass, field
+
+from authz.protocol.request import HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.fhir.interaction import FhirRequest
+from gateway.proxy.response_filter import Tally
+
+
+@dataclass(slots=True)
+class Trail:
+    """What one request did so far. started is a reading of time.perf_counter()."""
+
+    request: HttpRequest
+    interaction_id: str
+    started: float
+    asked: FhirRequest | None = None
+    caller: Caller | None = None
+    decision: str = "refused"
+    rules: tuple[str, ...] = ()
+    explanation: str = ""
+    reason: str | None = None
+    upstream: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    answer_headers: tuple[tuple[str, str], ...] = ()
+    policy_hash: str | None = None
+
+    @property
+    def interaction(self) -> str:
+        """The interaction in the words of policies; 'none' when the request could not be read."""
+        return str(self.asked.interaction) if self.asked is not None else "none"
+
+    def begun(self, route: str) -> dict[str, object]:
+        """The record of a write that the store is about to get."""
+        return {**self._what(route), "event": "write-begins", "decision": self.decision}
+
+    def record(self, route: str, status: int) -> dict[str, object]:
+        """The record of the request and its answer."""
+        record = self._what(route)
+        record |= {"event": "access", "decision": self.decision, "status": status}
+        if self.reason is not None:
+            record["reason"] = self.reason
+        if self.explanation:
+            record["explanation"] = self.explanation
+        if self.tally.shown or self.tally.dropped:
+            record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
+        return record
+
+    def _what(self, route: str) -> dict[str, object]:
+        asked, caller = self.asked, self.caller
+        said: dict[str, object] = {
+            "interaction_id": self.interaction_id,
+            "route": route,
+            "method": self.request.method,
+            "interaction": self.interaction,
+            "peer": self.request.peer,
+        }
+        if asked is not None:
+            said["request"] = {
+                "type": asked.type,
+                "id": asked.id,
+                "version": asked.version,
+                "parameters": [term.name for term in asked.terms],
+            }
+        if caller is not None:
+            said["caller"] = {
+                "issuer": caller.issuer,
+                "subject": caller.subject,
+                "client": caller.client_id,
+                "grant": caller.grant_id,
+                "token": caller.token_id,
+                "patient": caller.claims.get("patient"),
+                "binding": str(caller.binding.kind),
+                "key": caller.binding.thumbprint,
+            }
+        if self.rules:
+            said["rules"] = list(self.rules)
+        if self.policy_hash is not None:
+            said["policies"] = self.policy_hash
+        if self.upstream:
+            said["upstream"] = list(self.upstream)
+        return said
