@@ -21,11 +21,15 @@ class TokenIssued:
 
 @dataclass(frozen=True, slots=True)
 class ProofChecked:
-    """A DPoP proof was looked at. outcome is 'accepted', 'nonce', 'replayed' or 'refused'."""
+    """A DPoP proof was looked at. outcome is 'accepted', 'nonce', 'replayed' or 'refused'.
+
+    claim_seconds is how long the replay store took to answer; None where it was not asked.
+    """
 
     outcome: str
     client_id: str | None
     reason: str = ""
+    claim_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ their SHA-256; their times and revocation are looked at again on every request. 
 
 import hmac
 import re
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -182,12 +183,14 @@ class ResourceServer:
             self._emit(ProofChecked(outcome, caller.client_id, error.description))
             raise OAuthError(error.code, error.description, detail=error.detail, status=401) from error
         key = dpop.replay_key(proof, "resource")
-        if not await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now):
-            self._emit(ProofChecked("replayed", caller.client_id))
+        started = time.perf_counter()
+        fresh = await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now)
+        taken = time.perf_counter() - started
+        self._emit(ProofChecked("accepted" if fresh else "replayed", caller.client_id, claim_seconds=taken))
+        if not fresh:
             raise OAuthError(
                 ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof", status=401
             )
-        self._emit(ProofChecked("accepted", caller.client_id))
         if proof.nonce is None or self._nonces.is_ageing(proof.nonce, now):
             return (("DPoP-Nonce", self._nonces.current(now)),)
         return ()

@@ -6,6 +6,7 @@ import logging
 import secrets
 import signal
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -82,6 +83,7 @@ class Gateway:
         self.settings = settings
         self.store = store
         self.clock = clock
+        self._precise_clock = time.time if clock is system_clock else clock
         self.metrics = Metrics()
         self.engines = EngineHolder(None)
         self.draining = False
@@ -118,7 +120,9 @@ class Gateway:
             _log.error(
                 "no policy is in force: every request is refused", extra={"file": str(settings.policies)}
             )
-        self.audit = await AuditLog.open(self.store, self.clock)
+        self.audit = await AuditLog.open(
+            self.store, self._precise_clock, written=self.metrics.audit_events.inc
+        )
         authorization = settings.authorization
         mtls = next((listener for listener in settings.listeners if listener.client_certificates), None)
         if mtls is not None and not authorization.certificate_anchors:
@@ -323,9 +327,11 @@ class Gateway:
             await runner.cleanup()
         for mount in self._mounts:
             await mount.client.close()
-        if hasattr(self, "audit"):
-            await self.audit.close()
-        await self.store.close()
+        try:
+            if hasattr(self, "audit"):
+                await self.audit.close()
+        finally:
+            await self.store.close()
 
 
 def _encryption_key(settings: GatewaySettings) -> bytes:

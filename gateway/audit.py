@@ -76,8 +76,16 @@ class _Waiting:
 class AuditLog:
     """Appends records to the chain in the store. Made by open()."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], sequence: int, digest: bytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        sequence: int,
+        digest: bytes,
+        written: Callable[[float], None] | None = None,
+    ) -> None:
         self._store = store
+        self._written = written
         self._clock = clock
         self._sequence = sequence
         self._digest = digest
@@ -88,8 +96,16 @@ class AuditLog:
         self._second, self._second_text = -1, ""
 
     @classmethod
-    async def open(cls, store: Store, clock: Callable[[], float]) -> "AuditLog":
+    async def open(
+        cls,
+        store: Store,
+        clock: Callable[[], float],
+        *,
+        written: Callable[[float], None] | None = None,
+    ) -> "AuditLog":
         """Continue the chain that the store holds; clock gives seconds, with fractions where it has them.
+
+        written is told how many records became durable.
 
         A log that was cut off is continued behind its recorded head, so that verify() finds the gap for ever. Raises
         StoreUnavailable when there are lines beyond the head: no program of ours wrote them.
@@ -101,7 +117,8 @@ class AuditLog:
                 f"the audit log ends at record {last.sequence}, its head says {head[0] if head else 0}: the log was"
                 " changed from outside; keep the file and look at it with 'securus audit verify'"
             )
-        return cls(store, clock, *(head or (0, _GENESIS)))
+        sequence, digest = head or (0, _GENESIS)
+        return cls(store, clock, sequence, digest, written)
 
     async def record(self, record: Mapping[str, object]) -> None:
         """Append a record; durable when this returns. Raises AuditUnavailable.
@@ -192,6 +209,8 @@ class AuditLog:
                 continue
             if lines:
                 self._sequence, self._digest = lines[-1].sequence, lines[-1].digest
+                if self._written is not None:
+                    self._written(len(lines))
             return
         raise StoreUnavailable(f"other processes were faster {_MAX_CONFLICTS} times")
 

@@ -123,6 +123,8 @@ class Metrics:
                 self.tokens.labels(event.grant_type).inc()
             case ProofChecked():
                 self.proofs.labels(event.outcome).inc()
+                if event.claim_seconds is not None:
+                    self.replay_seconds.observe(event.claim_seconds)
             case SignIn():
                 self.sign_ins.labels(event.outcome).inc()
             case _:

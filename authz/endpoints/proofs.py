@@ -1,5 +1,6 @@
 """DPoP proofs at the authorization server: checked early, spent last (RFC 9449 5, 8, 10)."""
 
+import time
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -47,10 +48,12 @@ class Proofs:
         if proof is None:
             return
         key = dpop.replay_key(proof, "authorization-server")
-        if not await self.store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=self.clock()):
-            self.emit(ProofChecked("replayed", None))
+        started = time.perf_counter()
+        fresh = await self.store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=self.clock())
+        outcome = "accepted" if fresh else "replayed"
+        self.emit(ProofChecked(outcome, None, claim_seconds=time.perf_counter() - started))
+        if not fresh:
             raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof")
-        self.emit(ProofChecked("accepted", None))
 
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
         """The answer to a request that used DPoP, with a nonce for the next one."""

@@ -427,7 +427,6 @@ class Passage:
                 error.status, (_JSON_BODY, *headers.PRIVATE, *error.headers), operation_outcome(error.reason)
             )
         metrics = self._metrics
-        metrics.audit_events.inc()
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
