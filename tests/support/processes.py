@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import ssl
 import sys
@@ -152,3 +153,53 @@ async def start_process(
         await asyncio.sleep(0.05)
     await running.stop(signal.SIGKILL)
     raise RuntimeError((folder / "gateway.log").read_text())
+
+
+@dataclass
+class Demonstration:
+    """A running `securus demo`. facts is its demo.json."""
+
+    process: asyncio.subprocess.Process
+    facts: dict[str, Any]
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """Its demo.json."""
+        return self.folder / "demo.json"
+
+    async def stop(self) -> int:
+        """Interrupt it, as a person does with Ctrl-C; the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(self.process.wait(), 60)
+
+
+async def start_demonstration(folder: Path) -> Demonstration:
+    """`securus demo` that has played its flow and serves on, on free ports."""
+    port = _three_free_ports()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "demo", "--state", str(folder), "--port", str(port),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    async with asyncio.timeout(_START_SECONDS * 2):
+        while "Serving on" not in said:
+            line = await process.stdout.readline()
+            if not line:
+                raise RuntimeError(said)
+            said += line.decode()
+    facts = json.loads((folder / "demo.json").read_text())
+    return Demonstration(process, facts, folder)
+
+
+def _three_free_ports() -> int:
+    """A port with the two behind it free, as the demonstration takes them."""
+    while True:
+        port = world.free_port()
+        with contextlib.suppress(OSError):
+            for number in (port, port + 1, port + 2):
+                with socket.socket() as listening:
+                    listening.bind(("127.0.0.1", number))
+            return port
