@@ -1,6 +1,7 @@
 """Local accounts: argon2id, the same work for every answer, and limits that slow a guesser and lock nobody out."""
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from authz.storage.store import Store
 
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's minimum for argon2id
 _NOBODY = _HASHER.hash("the password of nobody")
-_MAX_PASSWORD = 1024
 _MAX_WAITING = 64
 _WINDOW_SECONDS = 60
 
@@ -47,6 +47,8 @@ class Accounts:
     def __init__(self, accounts: Mapping[str, Account], store: Store, attempts_per_minute: int) -> None:
         self._accounts = accounts
         self._by_subject = {account.subject: account for account in accounts.values()}
+        # Somebody's hash, for names that nobody has: hashes that came from elsewhere may cost more than our own.
+        self._decoy = next((account.password_hash for account in accounts.values()), _NOBODY)
         self._store = store
         self._attempts = attempts_per_minute
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
@@ -58,30 +60,56 @@ class Accounts:
 
     async def sign_in(self, username: str, password: str, *, peer: str, now: int) -> SignInResult:
         """Check a password. Unknown names cost the same work and get the same answer as wrong passwords."""
-        if self._waiting >= _MAX_WAITING or await self._is_limited(username, peer, now):
+        limits = self._limits(username, peer)
+        if self._waiting >= _MAX_WAITING or not await self._may_try(limits, now):
             return SignInResult(SignInOutcome.LIMITED)
         account = self._accounts.get(username)
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            stored = _NOBODY if account is None else account.password_hash
-            right = await loop.run_in_executor(self._pool, _verify, stored, password[:_MAX_PASSWORD])
+            stored = self._decoy if account is None else account.password_hash
+            right = await loop.run_in_executor(self._pool, _verify, stored, password)
         finally:
             self._waiting -= 1
         if account is None or not right:
             return SignInResult(SignInOutcome.REFUSED)
+        # A right password was no guess: a whole ward may sign in from one address when the shift begins.
+        for key, _ in limits:
+            await self._store.count(key, window_seconds=_WINDOW_SECONDS, now=now, by=-1)
         return SignInResult(SignInOutcome.ACCEPTED, account)
 
-    async def _is_limited(self, username: str, peer: str, now: int) -> bool:
-        """Tight for one name from one address, wider for an address, widest for a name: nobody is locked out for long."""
+    def _limits(self, username: str, peer: str) -> tuple[tuple[str, int], ...]:
+        """Tight for one name from one address, wider for an address, widest for a name from wherever."""
         name = sha256(username.encode("utf-8", "replace")).hexdigest()[:32]
-        limits = (
-            (f"sign-in:{name}:{peer}", self._attempts),
-            (f"sign-in-address:{peer}", self._attempts * 5),
+        address = _network(peer)
+        return (
+            (f"sign-in:{name}:{address}", self._attempts),
+            (f"sign-in-address:{address}", self._attempts * 5),
             (f"sign-in-name:{name}", self._attempts * 20),
         )
-        counts = [await self._store.count(key, window_seconds=_WINDOW_SECONDS, now=now) for key, _ in limits]
-        return any(count > limit for count, (_, limit) in zip(counts, limits, strict=True))
+
+    async def _may_try(self, limits: tuple[tuple[str, int], ...], now: int) -> bool:
+        """Count this attempt, before the password is looked at, as far as the first limit that it exceeds.
+
+        What a narrow limit stops does not reach the wider ones: one address alone can lock nobody out elsewhere.
+        """
+        for key, limit in limits:
+            if await self._store.count(key, window_seconds=_WINDOW_SECONDS, now=now) > limit:
+                return False
+        return True
+
+
+def _network(peer: str) -> str:
+    """The address that attempts are counted by: of IPv6 the /64, all of which one household or attacker has."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:  # a caller over IPv4, as a listener for both families sees it
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def _verify(stored: str, password: str) -> bool:

@@ -83,15 +83,16 @@ class SqliteStore:
             == 1
         )
 
-    async def count(self, key: str, *, window_seconds: int, now: int) -> int:
-        """Add one to the counter of key in the current window and return the new value."""
+    async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
+        """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds
         row = self._database.row(
-            "INSERT INTO counter (key, window_seconds, period, value, expires_at) VALUES (?, ?, ?, 1, ?)"
-            " ON CONFLICT (key, window_seconds, period) DO UPDATE SET value = value + 1 RETURNING value",
+            "INSERT INTO counter (key, window_seconds, period, value, expires_at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (key, window_seconds, period) DO UPDATE SET value = value + excluded.value RETURNING value",
             key,
             window_seconds,
             period,
+            by,
             (period + 1) * window_seconds,
         )
         if row is None:

@@ -143,8 +143,11 @@ class Store(Protocol):
         """True for the first caller that names this key before `until`, False for every other."""
         ...
 
-    async def count(self, key: str, *, window_seconds: int, now: int) -> int:
-        """Add one to the counter of key in the current window and return the new value (for rate limits)."""
+    async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
+        """Add to the counter of key in the window that now is in and return the new value (for rate limits).
+
+        by is -1 to take back what was counted before it was known whether it should count.
+        """
         ...
 
     # pushed requests, interactions, sessions

@@ -130,6 +130,11 @@ class StoreContract:
         assert await store.count("b", window_seconds=60, now=start) == 1
         assert await store.count("a", window_seconds=3600, now=start) == 1
 
+    async def test_what_was_counted_can_be_taken_back(self, store: Store) -> None:
+        start = NOW // 60 * 60
+        counted = [await store.count("a", window_seconds=60, now=start, by=by) for by in (1, 1, -1, -1, 1)]
+        assert counted == [1, 2, 1, 0, 1]
+
     # Pushed requests, interactions, sessions
 
     async def test_records_come_back_as_they_were_put(self, store: Store) -> None:
