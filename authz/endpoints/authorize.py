@@ -5,6 +5,7 @@ person needs and is consumed once, in the transaction that writes the code. Noth
 authorization.locate() proved the address.
 """
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -116,15 +117,17 @@ class SignInDesk:
             try:
                 return await handler(request)
             except (PageError, RequestError) as error:
-                status = error.status
-                return pages.error_page(
-                    error.description, organisation=self._settings.organisation, status=status
-                )
+                return self._error_page(error.description, error.status)
             except OAuthError as error:
-                said = f"The app sent a request that is not valid: {error.description}."
-                return pages.error_page(said, organisation=self._settings.organisation)
+                return self._error_page(f"The app sent a request that is not valid: {error.description}.")
 
         return shown
+
+    def _error_page(self, description: str, status: int = 400) -> Answer:
+        settings = self._settings
+        return pages.error_page(
+            description, organisation=settings.organisation, privacy_url=settings.privacy_url, status=status
+        )
 
     async def authorize(self, request: HttpRequest) -> Answer:
         """GET /authorize: only client_id and request_uri are read (P9); everything else was pushed (P10)."""
@@ -170,7 +173,7 @@ class SignInDesk:
         self._check_form(request, form, visit)
         if form.get("action") == "cancel":
             return await self._refuse(visit, "the person did not sign in")
-        username = form.get("username", "")
+        username = form.get("username", "").strip()
         result = await self._accounts.sign_in(
             username, form.get("password", ""), peer=request.peer, now=self._clock()
         )
@@ -182,7 +185,7 @@ class SignInDesk:
             return answer.with_headers((("Retry-After", "60"),))
         if result.account is None:
             said = "User name or password is not right."
-            return self._sign_in_form(visit, status=401, problem=said, username=username)
+            return self._sign_in_form(visit, status=403, problem=said, username=username)
         browser = await self._browsers.signed_in(visit.browser, result.account.subject, ("pwd",))
         await self._store.put_interaction(
             replace(visit.interaction, session_id=browser.session.id, signed_in=True, patient=None)
@@ -372,8 +375,17 @@ class SignInDesk:
         return visit.account
 
     def _must_sign_in(self, visit: Visit) -> bool:
-        prompt = visit.interaction.parameters.get("prompt", "").split()
-        return not visit.interaction.signed_in and ("login" in prompt or "select_account" in prompt)
+        """Whether the app wants a sign-in newer than the one that the browser has: prompt, max_age (RFC 9470 4)."""
+        if visit.interaction.signed_in:
+            return False
+        parameters = visit.interaction.parameters
+        prompt = parameters.get("prompt", "").split()
+        if "login" in prompt or "select_account" in prompt:
+            return True
+        max_age, at = parameters.get("max_age"), visit.browser.session.authenticated_at
+        if max_age is None or at is None:
+            return False
+        return not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
 
     def _check_form(self, request: HttpRequest, form: Mapping[str, str], visit: Visit) -> None:
         """Forged forms (RFC 9700 4.7): the token of this session and interaction, and the browser's own word."""
@@ -398,6 +410,7 @@ class SignInDesk:
             template,
             form_goes_to=visit.target.redirect_uri,
             organisation=self._settings.organisation,
+            privacy_url=self._settings.privacy_url,
             client_name=visit.client.name,
             interaction=visit.handle,
             form_token=visit.browser.form_token(visit.interaction.id),

@@ -50,9 +50,10 @@ _PAGE_HEADERS: tuple[tuple[str, str], ...] = (
 def page(status: int, template: str, *, form_goes_to: str | None = None, **values: object) -> Answer:
     """A page under a policy of its own: no script, our style only, forms to us and, after them, to form_goes_to.
 
-    Browsers hold the redirect that follows a form against form-action, so the client's origin is named there.
+    Chromium holds every redirect that follows a form against form-action, those of the app behind its redirect URI
+    too, and an app may well lead on to another origin. So what follows a form is bounded by its scheme only.
     """
-    target = "" if form_goes_to is None else " " + _source(form_goes_to)
+    target = "" if form_goes_to is None else " " + _sources(form_goes_to)
     policy = (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
         f"form-action 'self'{target}"
@@ -61,9 +62,11 @@ def page(status: int, template: str, *, form_goes_to: str | None = None, **value
     return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body)
 
 
-def error_page(description: str, *, organisation: str, status: int = 400) -> Answer:
+def error_page(description: str, *, organisation: str, privacy_url: str | None, status: int = 400) -> Answer:
     """The page for an error that cannot be sent to the client."""
-    return page(status, "error.html", description=description, organisation=organisation)
+    return page(
+        status, "error.html", description=description, organisation=organisation, privacy_url=privacy_url
+    )
 
 
 def style_sheet() -> Answer:
@@ -78,11 +81,11 @@ def redirect(url: str, *cookies: str) -> Answer:
     return Answer(303, (*headers, *(("Set-Cookie", cookie) for cookie in cookies)))
 
 
-def _source(url: str) -> str:
-    """The content policy source of a redirect URI: its origin, or its scheme for an app's own."""
+def _sources(url: str) -> str:
+    """The content policy sources for a redirect URI and what the app may lead on to."""
     parts = urlsplit(url)
-    if parts.scheme in ("https", "http"):
-        return f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme == "http":  # of a native app on the loopback address; the policy has no way to write IPv6
+        return "http: https:" if "[" in parts.netloc else f"http://{parts.netloc} https:"
     return f"{parts.scheme}:"
 
 
