@@ -9,7 +9,8 @@ Three readings of membership, since a resource may name several people:
     spec     the specification's: any parameter of the CompartmentDefinition, the author's and performer's included
     all      every patient whom any of these parameters names is one of the caller's, and there is one
 For subject and all, a reference that may be somebody else's counts against: a fragment whose resource is a Patient,
-an absolute or logical reference to a Patient, a urn.
+an absolute or logical reference to a Patient, a urn. What closes asks the other way round, with
+may_be_in_compartment(): there the same reference counts for.
 """
 
 import re
@@ -43,7 +44,8 @@ _NAMED_TYPE = re.compile(
 
 class _Whose(Enum):
     OWN = auto()
-    FOREIGN = auto()  # a patient of others, or it cannot be told
+    FOREIGN = auto()  # another patient of the store
+    UNCLEAR = auto()  # a patient, or perhaps one, and it cannot be told which
     NOBODY = auto()  # certainly not a patient
 
 
@@ -71,21 +73,19 @@ def in_compartment(
 
     False for every type outside the Patient compartment, and for 'subject' where the type has no subject.
     """
-    if membership not in MEMBERSHIPS:
-        raise ValueError(f"membership is one of {', '.join(MEMBERSHIPS)}, not '{membership}'")
-    type = resource.get("resourceType")
-    if not isinstance(type, str) or not is_resource_type(type):
-        return False
-    if type == "Patient":
-        return resource.get("id") in patients
-    compartment = _compartment(type)
-    expressions = compartment.subject if membership == "subject" else compartment.every
-    found = {
-        _whose(reference, patients, bases, resource)
-        for expression in expressions
-        for reference in expression.values(resource)
-    }
-    return _Whose.OWN in found and (membership == "spec" or _Whose.FOREIGN not in found)
+    found = _named(resource, patients, membership, bases)
+    return _Whose.OWN in found and (membership == "spec" or not found & {_Whose.FOREIGN, _Whose.UNCLEAR})
+
+
+def may_be_in_compartment(
+    resource: Mapping[str, Any], patients: frozenset[str], *, membership: str, bases: frozenset[str]
+) -> bool:
+    """Whether a denial about these patients (ids) must hold on the resource.
+
+    It does when any of the references of that membership is one of them, whoever else is named beside, and when one
+    cannot be told.
+    """
+    return not _named(resource, patients, membership, bases).isdisjoint({_Whose.OWN, _Whose.UNCLEAR})
 
 
 def compartment_term(type: str, patients: Iterable[str], membership: str) -> SearchTerm | None:
@@ -121,6 +121,26 @@ def narrows_exactly(type: str, membership: str) -> bool:
     return all(_is_single(route.steps, type) for each in expressions for route in each.routes)
 
 
+def _named(
+    resource: Mapping[str, Any], patients: frozenset[str], membership: str, bases: frozenset[str]
+) -> set[_Whose]:
+    """Whose the resource is, by every reference that the membership looks at."""
+    if membership not in MEMBERSHIPS:
+        raise ValueError(f"membership is one of {', '.join(MEMBERSHIPS)}, not '{membership}'")
+    type = resource.get("resourceType")
+    if not isinstance(type, str) or not is_resource_type(type):
+        return set()
+    if type == "Patient":
+        return {_Whose.OWN if resource.get("id") in patients else _Whose.FOREIGN}
+    compartment = _compartment(type)
+    expressions = compartment.subject if membership == "subject" else compartment.every
+    return {
+        _whose(reference, patients, bases, resource)
+        for expression in expressions
+        for reference in expression.values(resource)
+    }
+
+
 @cache
 def _compartment(type: str) -> _Compartment:
     subject = subject_parameter(type)
@@ -154,23 +174,23 @@ def _whose(
     reference: Any, patients: frozenset[str], bases: frozenset[str], resource: Mapping[str, Any]
 ) -> _Whose:
     if not isinstance(reference, dict):
-        return _Whose.FOREIGN
+        return _Whose.UNCLEAR
     text = reference.get("reference")
     if text is None:
-        return _Whose.FOREIGN if reference.get("type") == "Patient" else _Whose.NOBODY
+        return _Whose.UNCLEAR if reference.get("type") == "Patient" else _Whose.NOBODY
     if not isinstance(text, str):
-        return _Whose.FOREIGN
+        return _Whose.UNCLEAR
     local = local_reference(text, bases)
     if local is not None:
         if local.type != "Patient":
             return _Whose.NOBODY
         return _Whose.OWN if local.id in patients else _Whose.FOREIGN
     if text.startswith("#"):
-        return _Whose.FOREIGN if _contained_type(resource, text[1:]) in (None, "Patient") else _Whose.NOBODY
+        return _Whose.UNCLEAR if _contained_type(resource, text[1:]) in (None, "Patient") else _Whose.NOBODY
     match = _NAMED_TYPE.fullmatch(text)
     if match is not None and match[1] in RESOURCE_TYPES and match[1] != "Patient":
         return _Whose.NOBODY
-    return _Whose.FOREIGN
+    return _Whose.UNCLEAR
 
 
 def _contained_type(resource: Mapping[str, Any], id: str) -> str | None:

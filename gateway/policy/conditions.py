@@ -8,17 +8,17 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from authz.protocol.tokens import Caller
-from gateway.fhir.compartment import compartment_term, in_compartment
-from gateway.fhir.definitions import patient_compartment
+from gateway.fhir.compartment import in_compartment, may_be_in_compartment, narrows_exactly
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
-from gateway.fhir.search import parse_terms, query_pairs
+from gateway.fhir.request import is_id
 from gateway.policy.decision import Resource
 from gateway.policy.rules import Claim, Network, Value, Where
 
-_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
+_IN_THE_WAY = object()  # a value where the path goes on: it is not the claim, and it is not nothing
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 _ESCAPED = re.compile(r"([\\,|$])")
 
@@ -46,16 +46,12 @@ class Condition:
 ALWAYS = Condition(lambda resource: True)
 
 
-def claim_value(claims: Mapping[str, object], claim: Claim) -> object:
+def claim_value(claims: Mapping[str, object], claim: Claim) -> str | list[str] | None:
     """The value of a claim, None when it is absent or not of its declared type (attack case 284)."""
-    value: object = claims
-    for step in claim.path:
-        if not isinstance(value, dict | Mapping):
-            return None
-        value = value.get(step)
+    value = _said(claims, claim)
     match claim.type:
         case "id":
-            return value if isinstance(value, str) and _ID.fullmatch(value) else None
+            return value if isinstance(value, str) and is_id(value) else None
         case "codes":
             return value if isinstance(value, list) and all(isinstance(v, str) and v for v in value) else None
         case "reference":
@@ -64,41 +60,68 @@ def claim_value(claims: Mapping[str, object], claim: Claim) -> object:
             return value if isinstance(value, str) and value else None
 
 
+def is_said(claims: Mapping[str, object], claim: Claim) -> bool:
+    """Whether the token says anything at all in the place of the claim, of its type or not."""
+    return _said(claims, claim) is not None
+
+
+def _said(claims: Mapping[str, object], claim: Claim) -> object:
+    value: object = claims
+    for step in claim.path:
+        if not isinstance(value, Mapping):
+            return None if value is None else _IN_THE_WAY
+        value = value.get(step)
+    return value
+
+
 def _is_reference(text: str, of: tuple[str, ...]) -> bool:
     type_, slash, id_ = text.partition("/")
-    return bool(slash) and bool(_ID.fullmatch(id_)) and (not of or type_ in of)
+    return bool(slash) and is_id(id_) and (not of or type_ in of)
 
 
-def claim_values(claims: Mapping[str, object], claim: Claim) -> frozenset[str]:
-    """The values of a claim as a set; empty when it is absent."""
+def claim_values(claims: Mapping[str, object], claim: Claim) -> frozenset[str] | None:
+    """The values of a claim as a set; None when it is absent or not of its declared type."""
     value = claim_value(claims, claim)
-    if isinstance(value, list):
-        return frozenset(value)
-    return frozenset({value}) if isinstance(value, str) else frozenset()
+    if value is None:
+        return None
+    return frozenset(value) if isinstance(value, list) else frozenset({value})
 
 
-def in_networks(peer: str, networks: tuple[Network, ...]) -> bool:
-    """Whether an address lies in one of the networks; IPv4 inside IPv6 is IPv4 (attack case 305)."""
+def in_networks(peer: str, networks: tuple[Network, ...], *, unknown: bool) -> bool:
+    """Whether an address lies in one of the networks; IPv4 inside IPv6 is IPv4 (attack case 305).
+
+    unknown is the answer about a peer that has no IP address.
+    """
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
-        return False
+        return unknown
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address in network for network in networks if network.version == address.version)
 
 
 def compile_where(
-    where: Where, type_: str, caller: Caller, claims: Mapping[str, Claim], bases: frozenset[str]
+    where: Where,
+    type_: str,
+    caller: Caller,
+    claims: Mapping[str, Claim],
+    bases: frozenset[str],
+    *,
+    in_doubt: bool,
 ) -> Condition:
-    """The condition of a rule on resources of this type. Raises Unsayable."""
+    """The condition of a rule on resources of this type. Raises Unsayable.
+
+    in_doubt is what it says of a resource on which it cannot be told: False for what opens, True for what closes.
+    """
     parts: list[Condition] = []
     if where.compartment is not None:
         patients = _patients(where.compartment.patient, caller, claims)
-        parts.append(compartment_condition(type_, patients, where.compartment.membership, bases))
+        membership = where.compartment.membership
+        parts.append(compartment_condition(type_, patients, membership, bases, in_doubt=in_doubt))
     if type_ in where.match:
         if where.match[type_]:
-            parts.append(criteria_condition(type_, _filled(where.match[type_], caller, claims)))
+            parts.append(criteria_condition(type_, _filled(where.match[type_], caller, claims), bases))
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -125,37 +148,39 @@ def both(parts: list[Condition]) -> Condition:
 
 
 def compartment_condition(
-    type_: str, patients: frozenset[str], membership: str, bases: frozenset[str]
+    type_: str, patients: frozenset[str], membership: str, bases: frozenset[str], *, in_doubt: bool = False
 ) -> Condition:
     """Belongs to one of these patients. An empty set of patients is an empty set: nothing belongs to nobody."""
-    exact = type_ == "Patient" or membership == "subject" or len(patient_compartment(type_)) == 1
+    belongs = may_be_in_compartment if in_doubt else in_compartment
     return Condition(
-        lambda resource: in_compartment(resource, patients, membership=membership, bases=bases),
+        lambda resource: belongs(resource, patients, membership=membership, bases=bases),
         patients,
-        exact=exact and compartment_term(type_, patients or frozenset({"x"}), membership) is not None,
+        exact=_narrows_exactly(type_, membership),
     )
 
 
-def criteria_condition(type_: str, query: str) -> Condition:
+_narrows_exactly = cache(narrows_exactly)
+
+
+def criteria_condition(type_: str, query: str, bases: frozenset[str]) -> Condition:
     """Matches search criteria. Raises Unsayable when they cannot be evaluated."""
     try:
-        compiled = _compiled(type_, query)
-        terms = parse_terms(query_pairs(query), type_)
-    except (CriteriaError, ValueError) as error:
+        compiled = _compiled(type_, query, bases)
+    except CriteriaError as error:
         raise Unsayable(str(error)) from error
-    return Condition(compiled.matches, None, terms)
+    return Condition(compiled.matches, None, compiled.terms)
 
 
-_criteria: dict[tuple[str, str], Criteria] = {}
+_criteria: dict[tuple[str, str, frozenset[str]], Criteria] = {}
 
 
-def _compiled(type_: str, query: str) -> Criteria:
-    found = _criteria.get((type_, query))
+def _compiled(type_: str, query: str, bases: frozenset[str]) -> Criteria:
+    found = _criteria.get((type_, query, bases))
     if found is None:
-        found = compile_criteria(type_, query)
+        found = compile_criteria(type_, query, bases=bases)
         if len(_criteria) > 10_000:
             _criteria.clear()
-        _criteria[(type_, query)] = found
+        _criteria[(type_, query, bases)] = found
     return found
 
 
@@ -166,11 +191,9 @@ def _patients(value: Value, caller: Caller, claims: Mapping[str, Claim]) -> froz
     if claim is None:
         raise Unsayable(f"no claim {value.claim}")
     found = claim_value(caller.claims, claim)
-    if isinstance(found, str):
-        return frozenset({found.removeprefix("Patient/")})
-    if isinstance(found, list):
-        ids = [text.removeprefix("Patient/") for text in found]
-        if all(_ID.fullmatch(id_) for id_ in ids):
+    if found is not None:
+        ids = [text.removeprefix("Patient/") for text in (found if isinstance(found, list) else [found])]
+        if all(map(is_id, ids)):
             return frozenset(ids)
     raise Unsayable(f"the token has no {value.claim} of the declared type")
 

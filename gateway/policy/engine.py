@@ -14,7 +14,15 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import scope_layer
-from gateway.policy.conditions import ALWAYS, Condition, Unsayable, claim_values, compile_where, in_networks
+from gateway.policy.conditions import (
+    ALWAYS,
+    Condition,
+    Unsayable,
+    claim_values,
+    compile_where,
+    in_networks,
+    is_said,
+)
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
 from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Effect, PolicySet, Rule
@@ -80,12 +88,15 @@ class Engine:
         caller: Caller,
         environment: Environment,
     ) -> _Layers | Deny:
-        values = self._values(who, caller)
+        values, doubtful = self._values(who, caller)
         permits: list[tuple[Rule, Condition]] = []
         denies: list[Named] = []
         requires: list[Named] = []
-        for rule in self._index.candidates(type_, asked.interaction, values):
-            in_time_and_place = rule.networks is None or in_networks(environment.peer, rule.networks)
+        conceal = who.patient is not None
+        for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            in_time_and_place = rule.networks is None or in_networks(
+                environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
+            )
             match rule.effect:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
@@ -103,6 +114,7 @@ class Engine:
                             Reason.POLICY_DENIED, (rule.id,), f"{rule.id}: {rule.because}", rule.conceal
                         )
                     denies.append((rule.id, condition))
+                    conceal = conceal or rule.conceal
                 case Effect.REQUIRE:
                     condition = self._condition(rule, type_, caller)
                     if not in_time_and_place or condition is None:
@@ -111,6 +123,7 @@ class Engine:
                         )
                     if not rule.where.is_empty:
                         requires.append((rule.id, condition))
+                        conceal = conceal or rule.conceal
         if not permits:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         return _Layers(
@@ -118,24 +131,33 @@ class Engine:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=any(rule.conceal for rule, _ in permits) or who.patient is not None,
+            conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
         )
 
     def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
         try:
-            return compile_where(rule.where, type_, caller, self._claims, self._bases)
+            closes = rule.effect is Effect.DENY
+            return compile_where(rule.where, type_, caller, self._claims, self._bases, in_doubt=closes)
         except Unsayable:
             return None
 
-    def _values(self, who: Standing, caller: Caller) -> Mapping[str, frozenset[str]]:
-        values = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+    def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+        """What is known of the caller by dimension, and the dimensions of which something else is said."""
+        values: dict[str, frozenset[str]] = {}
+        doubtful: set[str] = set()
+        for name, claim in self._claims.items():
+            found = claim_values(caller.claims, claim)
+            if found is not None:
+                values[name] = found
+            elif is_said(caller.claims, claim):
+                doubtful.add(name)
         values["context"] = frozenset({who.context})
         values["client"] = frozenset({caller.client_id})
         values["bound"] = frozenset({str(caller.binding.kind)})
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
-        return values
+        return values, frozenset(doubtful)
 
     # Instances
 
@@ -218,7 +240,8 @@ class Engine:
         """Our own criteria, each one more AND: they can only narrow. None when they cannot be said."""
         added: list[SearchTerm] = []
         if limits is not None:
-            term = compartment_term(type_, limits, "subject")
+            # A type that names nobody as its subject is narrowed by the one parameter of its compartment.
+            term = compartment_term(type_, limits, "subject") or compartment_term(type_, limits, "spec")
             if term is None:
                 return None
             added.append(term)

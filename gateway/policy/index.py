@@ -2,13 +2,16 @@
 
 Each dimension maps a value to the rules that accept it; a rule without that dimension accepts every value. The AND
 of the bitmaps gives the candidates, so the cost does not grow with the number of rules (measured in docs).
+
+What is not known of a caller never opens: a claim that is absent meets no `not:` of a permit, and one that is not of
+its declared type meets no permit and every rule that closes.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.fhir.interaction import Interaction
-from gateway.policy.rules import Rule
+from gateway.policy.rules import Effect, Rule
 
 
 @dataclass(slots=True)
@@ -22,6 +25,7 @@ class _Dimension:
 @dataclass(slots=True)
 class _Bucket:
     rules: list[Rule] = field(default_factory=list)
+    closing: int = 0  # rules that deny or require
     dimensions: dict[str, _Dimension] = field(default_factory=dict)
 
 
@@ -39,20 +43,34 @@ class RuleIndex:
             _fill(bucket)
 
     def candidates(
-        self, type_: str, interaction: Interaction, values: Mapping[str, frozenset[str]]
+        self,
+        type_: str,
+        interaction: Interaction,
+        values: Mapping[str, frozenset[str]],
+        doubtful: frozenset[str],
     ) -> list[Rule]:
-        """The rules about this type and interaction whose `who` the caller's values meet, in file order."""
+        """The rules about this type and interaction whose `who` the caller's values meet, in file order.
+
+        values holds what is known, doubtful names the dimensions that have a value which is not of their type.
+        """
         bucket = self._buckets.get((type_, interaction))
         if bucket is None:
             return []
         mask = (1 << len(bucket.rules)) - 1
         for name, dimension in bucket.dimensions.items():
             accepted = dimension.every
-            excluded = 0
-            for value in values.get(name, frozenset()):
-                accepted |= dimension.listed.get(value, 0)
-                excluded |= dimension.negated.get(value, 0)
-            mask &= accepted | (dimension.negating & ~excluded)
+            known = values.get(name)
+            if known is not None:
+                excluded = 0
+                for value in known:
+                    accepted |= dimension.listed.get(value, 0)
+                    excluded |= dimension.negated.get(value, 0)
+                accepted |= dimension.negating & ~excluded
+            elif name in doubtful:
+                accepted |= bucket.closing
+            else:
+                accepted |= dimension.negating & bucket.closing
+            mask &= accepted
             if not mask:
                 return []
         found = []
@@ -68,6 +86,8 @@ def _fill(bucket: _Bucket) -> None:
     bucket.dimensions = {name: _Dimension() for name in names}
     for number, rule in enumerate(bucket.rules):
         bit = 1 << number
+        if rule.effect is not Effect.PERMIT:
+            bucket.closing |= bit
         spoken = {dimension.name for dimension in rule.who}
         for name in names - spoken:
             bucket.dimensions[name].every |= bit

@@ -10,9 +10,11 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search_parameter, search_parameters
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
+from gateway.fhir.request import is_id
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     Claim,
@@ -27,7 +29,7 @@ from gateway.policy.rules import (
     Value,
     Where,
 )
-from gateway.yaml_source import Mapping, Node, Problem, YamlError, did_you_mean, parse
+from gateway.yaml_source import Entry, Mapping, Node, Place, Problem, Sequence, YamlError, did_you_mean, parse
 
 __all__ = ["PolicyErrors", "PolicySet", "load"]
 
@@ -58,7 +60,6 @@ _CONTEXTS = ("patient", "user", "system")
 _MEMBERSHIPS = ("subject", "spec", "all")
 _CLAIM_TYPES = ("id", "reference", "string", "codes")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
-_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 _STANDING_CLAIMS = {
     "acr": Claim("acr", ("acr",), "string"),
     "patient": Claim("patient", ("patient",), "id"),
@@ -77,6 +78,9 @@ class PolicyErrors(Exception):
 
 @dataclass(slots=True)
 class _Definitions:
+    """What the definitions files define. places says where each claim and set was first defined."""
+
+    places: dict[str, Place] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=lambda: dict(_STANDING_CLAIMS))
     types: dict[str, frozenset[str]] = field(default_factory=dict)
     clients: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -130,6 +134,9 @@ def _read_definitions(reader: Reader, document: Mapping, found: _Definitions) ->
         reader.word(fhir, "FHIR version", ("R4",))
     claims = reader.mapping(document.node("claims"), "claims")
     for entry in claims or ():
+        _check_new(reader, "claim", entry, found)
+        if entry.key in _WHO:
+            reader.problem(entry, f"'{entry.key}' is not a claim: policies know it by that name already")
         body = reader.mapping(entry.value, f"claim '{entry.key}'")
         if body is None:
             continue
@@ -143,7 +150,17 @@ def _read_definitions(reader: Reader, document: Mapping, found: _Definitions) ->
         found.claims[entry.key] = Claim(entry.key, tuple(path.split(".")), kind, of)
     sets = reader.mapping(document.node("sets"), "sets")
     for entry in sets or ():
+        _check_new(reader, "set", entry, found)
         _read_set(reader, entry.key, entry.value, found)
+
+
+def _check_new(reader: Reader, what: str, entry: Entry, found: _Definitions) -> None:
+    """Note a second definition: which of the two holds would hang on the order of files."""
+    first = found.places.setdefault(f"{what} {entry.key}", entry.place)
+    if first is not entry.place:
+        reader.problem(
+            entry, f"{what} '{entry.key}' is defined twice (first in {first.file}, line {first.line})"
+        )
 
 
 def _read_set(reader: Reader, name: str, node: Node, found: _Definitions) -> None:
@@ -176,10 +193,17 @@ def _networks(reader: Reader, node: Node) -> tuple[Network, ...]:
     found: list[Network] = []
     for item in reader.items(node, "networks"):
         text = reader.text(item, "network")
+        if not text:
+            continue
         try:
-            found.append(ipaddress.ip_network(text))
+            network = ipaddress.ip_network(text)
         except ValueError:
             reader.problem(item, f"'{text}' is not a network: write it as 10.20.0.0/16 or 2001:db8::/48")
+            continue
+        if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+            reader.problem(item, f"'{text}' is IPv4 inside IPv6: write the IPv4 network")
+            continue
+        found.append(network)
     return tuple(found)
 
 
@@ -251,8 +275,8 @@ def _read_rule(
     effect = Effect(effect_text) if effect_text else Effect.DENY
     resources = _resources(reader, body, definitions, effect)
     shared = reader.flag(body.node("shared"), "shared")
-    where = _where(reader, body, resources, definitions)
     may = _may(reader, body, effect)
+    where = _where(reader, body, resources, may, definitions)
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -281,6 +305,14 @@ def _read_rule(
     )
 
 
+def _named(reader: Reader, node: Node, what: str) -> list[Node]:
+    """The items of a list that must name something: a rule about nothing is a mistake, and a denial disarmed."""
+    items = reader.items(node, what)
+    if not items and isinstance(node, Sequence):
+        reader.problem(node, f"'{what}' names nothing: the rule could never match")
+    return items
+
+
 def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction]:
     node = body.node("may")
     if node is None:
@@ -289,7 +321,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         return _ANY_INTERACTION
     words = [i.value for i in Interaction if i is not Interaction.CAPABILITIES]
     found: set[Interaction] = set()
-    for item in reader.items(node, "may"):
+    for item in _named(reader, node, "may"):
         text = reader.text(item, "interaction")
         if text == "any":
             found |= _ANY_INTERACTION
@@ -311,7 +343,7 @@ def _resources(
             reader.problem(body, "a rule must say which resources it is about: 'resources: [Patient]'")
         return None
     found: set[str] = set()
-    for item in reader.items(node, "resources"):
+    for item in _named(reader, node, "resources"):
         text = reader.text(item, "resource type")
         if text == "any":
             return None
@@ -350,6 +382,7 @@ def _who(reader: Reader, body: Mapping, definitions: _Definitions) -> tuple[Dime
         return ()
     known = [*_WHO, *_WHO_CLAIMS, *definitions.claims]
     found = []
+    spoken: dict[str, Entry] = {}
     for entry in who:
         if entry.key not in known:
             reader.problem(entry, f"who has no key '{entry.key}'.{did_you_mean(entry.key, known)}")
@@ -360,12 +393,16 @@ def _who(reader: Reader, body: Mapping, definitions: _Definitions) -> tuple[Dime
                 entry, f"no claim named '{name}' is defined: add it under claims in the definitions file"
             )
             continue
+        if name in spoken:
+            reader.problem(entry, f"'{entry.key}' is the same as '{spoken[name].key}': give one of them")
+            continue
+        spoken[name] = entry
         node, negated = entry.value, False
         if isinstance(node, Mapping):
             reader.keys(node, entry.key, ("not",))
             node, negated = node.node("not") or node, True
         values: set[str] = set()
-        for item in reader.items(node, entry.key):
+        for item in _named(reader, node, entry.key):
             text = reader.text(item, entry.key)
             if text.startswith("$"):
                 values |= _client_set(reader, item, text, definitions)
@@ -400,7 +437,7 @@ def _when(reader: Reader, body: Mapping, definitions: _Definitions) -> tuple[Net
     if node is None:
         return None
     found: list[Network] = []
-    for item in reader.items(node, "network"):
+    for item in _named(reader, node, "network"):
         text = reader.text(item, "network")
         if text.startswith("$"):
             networks = definitions.networks.get(text[1:])
@@ -417,7 +454,11 @@ def _when(reader: Reader, body: Mapping, definitions: _Definitions) -> tuple[Net
 
 
 def _where(
-    reader: Reader, body: Mapping, resources: frozenset[str] | None, definitions: _Definitions
+    reader: Reader,
+    body: Mapping,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+    definitions: _Definitions,
 ) -> Where:
     where = reader.mapping(body.node("where"), "where")
     if where is None:
@@ -427,14 +468,42 @@ def _where(
     node = where.node("compartment")
     if node is not None:
         compartment = _compartment(reader, node, definitions)
+        _check_membership(reader, node, compartment.membership, resources, may)
         outside = sorted(t for t in resources or () if t != "Patient" and not patient_compartment(t))
         if outside:
             said = "give 'match:' or, in a rule of its own, 'shared: true'"
             reader.problem(node, f"{outside[0]} is not in the Patient compartment: {said}")
     ids = None
-    if "ids" in where:
-        ids = frozenset(reader.text(item, "id") for item in reader.items(where.node("ids"), "ids"))
+    ids_node = where.node("ids")
+    if ids_node is not None:
+        ids = frozenset(_id(reader, item) for item in _named(reader, ids_node, "ids"))
     return Where(compartment, _match(reader, where, resources, definitions), ids)
+
+
+def _id(reader: Reader, node: Node) -> str:
+    text = reader.text(node, "id")
+    if text and not is_id(text):
+        reader.problem(node, f"'{text}' is not an id: write 'a1', without the type")
+    return text
+
+
+def _check_membership(
+    reader: Reader, node: Node, membership: str, resources: frozenset[str] | None, may: frozenset[Interaction]
+) -> None:
+    """Note what a membership cannot say of these types, and where a search says less than it."""
+    if membership == "subject":
+        without = sorted(
+            t for t in resources or () if patient_compartment(t) and subject_parameter(t) is None
+        )
+        if without:
+            reader.problem(node, f"{without[0]} has no subject: say 'membership: spec' or 'membership: all'")
+    elif Interaction.SEARCH in may:
+        wider = sorted(
+            t for t in resources or () if len(patient_compartment(t)) > 1 and subject_parameter(t) is not None
+        )
+        if wider:
+            said = f"a search finds only what is about the patient, of {', '.join(wider)}"
+            reader.problem(node, f"membership '{membership}' is for reading: {said}", warning=True)
 
 
 def _compartment(reader: Reader, node: Node, definitions: _Definitions) -> CompartmentCondition:
@@ -451,9 +520,13 @@ def _compartment(reader: Reader, node: Node, definitions: _Definitions) -> Compa
         return CompartmentCondition(Value(), membership)
     if isinstance(patient, Mapping):
         reader.keys(patient, "patient", ("in",))
-        items = reader.items(patient.node("in"), "in")
+        within = patient.node("in")
+        if within is None:
+            reader.problem(patient, "patient must say whose: '{in: [...]}'")
+            return CompartmentCondition(Value(), membership)
+        items = _named(reader, within, "in")
     else:
-        items = reader.items(patient, "patient")
+        items = _named(reader, patient, "patient")
     words: list[str] = []
     for item in items:
         text = reader.text(item, "patient")
@@ -471,7 +544,7 @@ def _compartment(reader: Reader, node: Node, definitions: _Definitions) -> Compa
             return CompartmentCondition(Value(claim=match[1]), membership)
         if text.startswith("$facts."):
             reader.problem(item, "facts are not supported by this version")
-        elif text and not _ID.fullmatch(text.removeprefix("Patient/")):
+        elif text and not is_id(text.removeprefix("Patient/")):
             reader.problem(item, f"'{text}' is neither an id nor a claim such as '{{token.patient}}'")
         elif text:
             words.append(text.removeprefix("Patient/"))
@@ -496,7 +569,9 @@ def _match(
     if resources is not None and found:
         for type_ in sorted(resources - found.keys()):
             reader.problem(
-                body, f"match says nothing about {type_}: the rule opens nothing of it", warning=True
+                body,
+                f"match says nothing about {type_}: a permit opens nothing of it, any other rule closes all of it",
+                warning=True,
             )
     return found
 

@@ -101,7 +101,7 @@ def conditions(
             parts.append(compartment_condition(type_, frozenset({who.patient}), "spec", bases))
         if scope.query:
             try:
-                parts.append(criteria_condition(type_, scope.query))
+                parts.append(criteria_condition(type_, scope.query, bases))
             except Unsayable:
                 continue
         found.append((f"scope/{scope.text}", both(parts)))
@@ -129,7 +129,7 @@ def grantable(text: str) -> bool:
         return False
     try:
         for type_ in defined:
-            criteria_condition(type_, scope.query)
+            criteria_condition(type_, scope.query, frozenset())
     except Unsayable:
         return False
     return True

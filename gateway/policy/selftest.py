@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from authz.protocol.tokens import Caller, caller_of
+from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
+from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
@@ -62,7 +63,7 @@ def run(policies: PolicySet) -> SelfTestReport:
         try:
             outcome = _play(engine, policies, test)
             differences = _compare(test, outcome)
-        except (_Unplayable, FhirError) as error:
+        except (_Unplayable, TokenError, FhirError) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
             continue
         if differences:
@@ -89,7 +90,10 @@ class _Unplayable(Exception):
 
 
 def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
-    asked = _asked(test)
+    try:
+        asked = _asked(test)
+    except FhirError as error:
+        return _closed(test, error)
     caller, environment = _who(policies, test, asked)
     decision = engine.decide(asked, caller, environment)
     outcome = _Outcome("permit", 200, None, _rules(decision), [], [], [])
@@ -105,6 +109,18 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
             outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome)
     return outcome
+
+
+def _closed(test: PolicyTest, error: FhirError) -> _Outcome:
+    """What is closed to everybody is refused before any policy. A request that is written wrong raises FhirError.
+
+    Unless the test expects just that: it names the reason.
+    """
+    expect = test.body.get("expect")
+    expected = expect.get("reason") if isinstance(expect, Mapping) else None
+    if error.status != 403 and expected != str(error.reason):
+        raise error
+    return _Outcome("deny", error.status, error.reason, (), [], [], [])
 
 
 def _may_store(test: PolicyTest, permit: Permit, outcome: _Outcome) -> bool:
@@ -129,10 +145,14 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcom
         raise _Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
     if asked.interaction is Interaction.SEARCH:
         found = given.get("search", [])
-        resources = [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+        if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+            raise _Unplayable("'search' of given must be a list of resources")
+        resources = found
     else:
         one: object = given.get(f"{asked.type}/{asked.id}")
         if not isinstance(one, Mapping):
+            if given:
+                raise _Unplayable(f"given holds no '{asked.type}/{asked.id}', which the request asks for")
             return
         resources = [one]
     for resource in resources:
@@ -166,7 +186,11 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
     said = test.body.get("as")
     if not isinstance(said, Mapping):
         raise _Unplayable("'as' must say who calls: {context: patient, patient: A, client: portal}")
-    context = said.get("context", "user")
+    context = _word(said, "context", ("user", "patient", "system"))
+    bound = _word(said, "bound", ("dpop", "mtls"))
+    peer = said.get("network", "192.0.2.1")
+    if in_networks(str(peer), (), unknown=True):  # it lies in no network, unless it has no address
+        raise _Unplayable(f"network is '{peer}', expected an address such as 10.20.1.4")
     claims: dict[str, object] = {}
     for key, value in said.items():
         if key in _AS_KEYS:
@@ -179,7 +203,7 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
     scope = said.get("scope", default)
-    member = "x5t#S256" if said.get("bound") == "mtls" else "jkt"
+    member = "x5t#S256" if bound == "mtls" else "jkt"
     claims.update(
         {
             "iss": _ISSUER,
@@ -193,8 +217,15 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
             "cnf": {member: "x" * 43},
         }
     )
-    peer = said.get("network", "192.0.2.1")
     return caller_of(claims, issuer=_ISSUER), Environment(_NOW, str(peer))
+
+
+def _word(said: Mapping[str, object], key: str, words: tuple[str, ...]) -> str:
+    """The word of a key of 'as', the first of words without one."""
+    found = str(said.get(key, words[0]))
+    if found not in words:
+        raise _Unplayable(f"{key} is '{found}', expected {' or '.join(words)}.{did_you_mean(found, words)}")
+    return found
 
 
 def _place(claims: dict[str, object], path: tuple[str, ...], value: object) -> None:
@@ -208,7 +239,7 @@ def _place(claims: dict[str, object], path: tuple[str, ...], value: object) -> N
 
 def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
     expect = test.body.get("expect")
-    if not isinstance(expect, Mapping):
+    if not isinstance(expect, Mapping) or not expect:
         raise _Unplayable("'expect' must say what comes of it: {decision: permit}")
     differences = []
     for key, wanted in expect.items():
@@ -230,6 +261,8 @@ def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
                 continue
             case "shows" | "hides":
                 seen = outcome.shown if key == "shows" else outcome.hidden
+                if not isinstance(wanted, list) or not wanted:
+                    raise _Unplayable(f"{key} must be a list of 'Type/id'")
                 missing = [name for name in wanted if name not in seen]
                 if missing:
                     differences.append(f"{', '.join(missing)} expected among what it {key}, found {seen}")
