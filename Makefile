@@ -42,8 +42,9 @@ test: $(VENV)/.development services ## lint, then every test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q -n 2 --dist loadgroup
 
-bench: $(VENV)/.development services ## measure, beside nginx, in one run; writes bench.json
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.development ## measure, beside nginx, in one run; writes bench.json
+	@BENCH=1 sh tests/support/machine.sh services
+	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 lock: ## resolve the dependencies again and write the lock files
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q pip-tools

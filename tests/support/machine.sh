@@ -24,7 +24,7 @@ services)
     need openssl openssl
     need node nodejs
     need npm npm
-    if [ "${BENCH:-}" ]; then need wrk wrk; fi
+    if [ "${BENCH:-}" ]; then need wrk wrk; need curl curl; need taskset util-linux; fi
     ;;
 *)
     echo "usage: machine.sh python | node | services" >&2
