@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from authz.protocol.request import HttpRequest
+from gateway.fhir import links
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.settings import Upstream
 
 FHIR_JSON = "application/fhir+json"
 _PASSED = ("accept-language", "traceparent", "tracestate")
-_RETURNED = ("etag", "last-modified")
+_RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _JSON_TYPES = frozenset(
     {"application/fhir+json", "application/json", "text/json", "application/*", "*/*", "json"}
@@ -52,11 +53,13 @@ def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> d
     return headers
 
 
-def returned(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Those of the store's headers that the caller gets."""
-    return tuple(
-        (name.title().replace("Etag", "ETag"), headers[name]) for name in _RETURNED if name in headers
+def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str, str], ...]:
+    """Those of the store's headers that the caller gets; Content-Location at the public base, or not at all."""
+    passed = [(said, headers[name]) for name, said in _RETURNED if name in headers]
+    place = links.to_public(
+        headers.get("content-location", ""), upstream=upstream.base, public=upstream.identifier
     )
+    return tuple(passed) if place is None else (*passed, ("Content-Location", place))
 
 
 def check_accept(request: HttpRequest) -> None:

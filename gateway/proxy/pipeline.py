@@ -191,7 +191,7 @@ class Passage:
     async def _one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
         raw = await answer.read(self._upstream.max_resource)
-        passed = headers.returned(answer.headers)
+        passed = headers.returned(answer.headers, self._upstream)
         answer.close()
         value = _stored(raw)
         trail.tally.dropped = 1
@@ -238,7 +238,7 @@ class Passage:
         finally:
             answer.close()
         content = (_JSON_BODY,) if shown else ()
-        passed = (*made.headers, *headers.returned(answer.headers))
+        passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
 
     def _representation(

@@ -252,3 +252,26 @@ async def test_what_is_not_decided_yet_is_refused_with_its_reason(
     assert reply.status == 403
     assert reply.reason in ("interaction-closed", "no-permit")
     assert gateway.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [
+        ("{store}/Patient/A/_history/1", "{public}/Patient/A/_history/1"),
+        ("http://inner.example/fhir/Patient/A", None),
+        ("/fhir/Patient/A", None),
+    ],
+)
+async def test_a_content_location_names_the_public_base_or_nothing(
+    gateway: RunningGateway, said: str, passed: str | None
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        body = json.dumps(world()["Patient/A"]).encode()
+        place = said.format(store=gateway.upstream.base)
+        headers = {"Content-Type": "application/fhir+json", "Content-Location": place}
+        return web.Response(body=body, headers=headers)
+
+    gateway.upstream.answer = answer
+    reply = await gateway.fhir("GET", "/Patient/A")
+    expected = None if passed is None else passed.format(public=gateway.origin + MOUNT)
+    assert (reply.status, reply.header("Content-Location")) == (200, expected)
