@@ -38,7 +38,9 @@ class Reader:
         """The node as text that is not empty; '' when it is not."""
         if isinstance(node, Scalar) and node.value is not None and node.text.strip():
             return node.text
-        if node is not None:
+        if isinstance(node, Scalar) and node.value is not None:
+            self.problem(node, f"{what} must not be empty")
+        elif node is not None:
             self.problem(node, f"{what} must be text, found {node.kind}")
         return ""
 
