@@ -124,10 +124,14 @@ class Gateway:
             self.store, self._precise_clock, written=self.metrics.audit_events.inc
         )
         authorization = settings.authorization
-        mtls = next((listener for listener in settings.listeners if listener.client_certificates), None)
-        if mtls is not None and not authorization.certificate_anchors:
-            anchors = await asyncio.to_thread(tls.anchors_der, mtls)
-            authorization = replace(authorization, certificate_anchors=anchors)
+        if not authorization.certificate_anchors:
+            # Also of listeners behind a proxy: it asks for certificates, the chain is judged here.
+            anchors = [
+                anchor
+                for listener in settings.listeners
+                for anchor in await asyncio.to_thread(tls.anchors_der, listener)
+            ]
+            authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
         self.keys = await KeyRing.open(
             self.store,
             encryption_key=await asyncio.to_thread(_encryption_key, settings),

@@ -144,8 +144,7 @@ def _listeners(top: Section, public: str, mtls: str | None) -> tuple[tuple[Liste
 
 def _listener(section: Section, name: str, origin: str) -> Listener:
     mtls = name == "mtls"
-    keys = ["address", "port", "tls", "trusted_proxies", *(["client_certificate_anchors"] if mtls else [])]
-    section.known(*keys)
+    section.known("address", "port", "tls", "trusted_proxies", "client_certificate_anchors")
     tls = None
     inner = section.section("tls")
     if inner is not None:
@@ -171,9 +170,7 @@ def _listener(section: Section, name: str, origin: str) -> Listener:
         tls=tls,
         proxies=proxies,
         client_certificates=mtls and tls is not None,
-        client_certificate_anchors=section.file("client_certificate_anchors", required=False)
-        if mtls
-        else None,
+        client_certificate_anchors=section.file("client_certificate_anchors", required=False),
     )
 
 

@@ -137,7 +137,8 @@ async def start_process(
     if change is not None:
         document = yaml.safe_load(Path(facts["config"]).read_text())
         change(document)
-        Path(facts["config"]).write_text(yaml.safe_dump(document))
+        # JSON is YAML without aliases, which a configuration may not have.
+        Path(facts["config"]).write_text(json.dumps(document, indent=1))
     with (folder / "gateway.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
