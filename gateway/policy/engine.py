@@ -92,6 +92,7 @@ class Engine:
         permits: list[tuple[Rule, Condition]] = []
         denies: list[Named] = []
         requires: list[Named] = []
+        closing: list[Rule] = []  # what refuses the request, whatever is stored
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             in_time_and_place = rule.networks is None or in_networks(
@@ -110,20 +111,26 @@ class Engine:
                     # A deny whose condition cannot be said for this caller is a deny.
                     condition = self._condition(rule, type_, caller)
                     if condition is None or rule.where.is_empty:
-                        return Deny(
-                            Reason.POLICY_DENIED, (rule.id,), f"{rule.id}: {rule.because}", rule.conceal
-                        )
+                        closing.append(rule)
+                        continue
                     denies.append((rule.id, condition))
                     conceal = conceal or rule.conceal
                 case Effect.REQUIRE:
                     condition = self._condition(rule, type_, caller)
                     if not in_time_and_place or condition is None:
-                        return Deny(
-                            Reason.POLICY_DENIED, (rule.id,), f"{rule.id}: {rule.because}", rule.conceal
-                        )
+                        closing.append(rule)
+                        continue
                     if not rule.where.is_empty:
                         requires.append((rule.id, condition))
                         conceal = conceal or rule.conceal
+        if closing:
+            # All of them, so that neither answer nor record hangs on the order of rules.
+            return Deny(
+                Reason.POLICY_DENIED,
+                tuple(rule.id for rule in closing),
+                "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
+                any(rule.conceal for rule in closing),
+            )
         if not permits:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         return _Layers(

@@ -303,6 +303,15 @@ def test_a_denial_of_everything_conceals_when_it_says_so() -> None:
     assert denied(decide([OPEN, f"{rule}, conceal: true"], caller(), "GET /Observation/x"))[2] is True
 
 
+def test_of_several_denials_of_everything_all_are_named_and_one_that_conceals_conceals() -> None:
+    rules = [OPEN, f"rule: d, effect: deny, {READ}, resources: [any]",
+             f"rule: e, effect: deny, {READ}, resources: [any], conceal: true",
+             "rule: q, effect: require, when: {network: 10.0.0.1}"]  # fmt: skip
+    for order in permutations(rules):
+        reason, names, conceal = denied(decide(list(order), caller(), "GET /Observation/x"))
+        assert (reason, sorted(names), conceal) == (Reason.POLICY_DENIED, ["p/d", "p/e", "p/q"], True)
+
+
 # The judge
 
 

@@ -1,0 +1,173 @@
+"""The engine against the naive model, and the laws of the language (properties P4, P5 and P7)."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.policy import language
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
+from gateway.policy.engine import Engine
+from tests.model import policy_model as model
+from tests.model.worlds import DEFINITIONS, World
+from tests.support.policies import BASES, NOW, ask, caller
+
+WORLDS = settings(max_examples=150, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**48)
+Files = list[dict[str, Any]]
+
+
+def engine(files: Files) -> Engine:
+    """The engine of these files; JSON is YAML."""
+    texts = {f"{number}.yaml": json.dumps(body) for number, body in enumerate([DEFINITIONS, *files])}
+    return Engine(language.load(texts), bases=BASES)
+
+
+def questions(world: World) -> Iterator[tuple[model.Asker, list[dict[str, Any]]]]:
+    """Twenty questions, each with resources that it is about."""
+    for _ in range(20):
+        asker = world.asker()
+        found = [world.resource(asker) for _ in range(4)]
+        yield asker, found
+
+
+def answer_of(judge: Engine, asker: model.Asker) -> Decision:
+    """The engine's answer to the question."""
+    scope = " ".join(f"{asker.context}/{t}.{letters}{'?' + q if q else ''}" for t, letters, q in asker.scopes)
+    path = {
+        "read": f"GET /{asker.type}/{asker.id}",
+        "vread": f"GET /{asker.type}/{asker.id}/_history/1",
+        "search": f"GET /{asker.type}",
+        "create": f"POST /{asker.type}",
+    }[asker.interaction]
+    who_asks = caller(scope=scope, client=asker.client, bound=asker.bound, **asker.claims)
+    return judge.decide(ask(path), who_asks, Environment(NOW, asker.peer))
+
+
+def judged(answer: Decision, resource: dict[str, Any]) -> bool:
+    """Whether the judge shows the resource."""
+    return isinstance(answer, Permit) and answer.judge is not None and answer.judge(resource).shown
+
+
+def reaches(answer: Decision, resource: dict[str, Any]) -> bool:
+    """Whether the resource reaches the caller: the store finds it by our terms, the judge shows it."""
+    return isinstance(answer, Permit) and model.finds(resource, answer.added) and judged(answer, resource)
+
+
+@WORLDS
+@given(seeds)
+def test_P7_the_engine_decides_as_the_naive_model(seed: int) -> None:
+    world = World(seed)
+    files = world.policies()
+    judge = engine(files)
+    for asker, found in questions(world):
+        answer = answer_of(judge, asker)
+        for resource in found:
+            assert judged(answer, resource) is model.shows(files, asker, resource)
+
+
+@WORLDS
+@given(seeds, st.sampled_from(["deny", "require"]))
+def test_P4_adding_a_rule_that_closes_never_shows_more(seed: int, effect: str) -> None:
+    world = World(seed)
+    files = world.policies()
+    before, after = engine(files), engine([*files, world.policy([world.rule(effect)])])
+    for asker, found in questions(world):
+        one, other = answer_of(before, asker), answer_of(after, asker)
+        assert isinstance(other, Deny) or not isinstance(one, Deny)
+        for resource in found:
+            assert judged(one, resource) or not judged(other, resource)
+            assert reaches(one, resource) or not reaches(other, resource)
+
+
+@WORLDS
+@given(seeds)
+def test_P5_adding_a_permit_never_shows_less(seed: int) -> None:
+    world = World(seed)
+    files = world.policies()
+    before, after = engine(files), engine([*files, world.policy([world.rule("permit")])])
+    for asker, found in questions(world):
+        one, other = answer_of(before, asker), answer_of(after, asker)
+        for resource in found:
+            assert judged(other, resource) or not judged(one, resource)
+            assert reaches(other, resource) or not reaches(one, resource)
+
+
+@WORLDS
+@given(seeds)
+def test_a_narrowed_search_loses_nothing_that_the_judge_would_show(seed: int) -> None:
+    """Where nobody but the subject is named; who else had a part is found by reading, not by searching."""
+    world = World(seed)
+    files = world.policies()
+    judge = engine(files)
+    for asked, found in questions(world):
+        asker = replace(asked, interaction="search", id=None)
+        answer = answer_of(judge, asker)
+        for resource in found:
+            alone = {name: value for name, value in resource.items() if name not in ("performer", "asserter")}
+            assert reaches(answer, alone) is model.shows(files, asker, alone)
+            if judged(answer, resource) and not reaches(answer, resource):
+                assert isinstance(answer, Permit)
+                of_patients = tuple(
+                    t for t in answer.added if t.startswith(("subject=Patient", "patient=Patient"))
+                )
+                assert not model.finds(resource, of_patients)
+
+
+@WORLDS
+@given(seeds)
+def test_an_exact_narrowing_finds_nothing_that_the_judge_hides(seed: int) -> None:
+    world = World(seed)
+    judge = engine(world.policies())
+    for asked, found in questions(world):
+        answer = answer_of(judge, replace(asked, interaction="search", id=None))
+        if isinstance(answer, Permit) and answer.exact:
+            for resource in found:
+                if resource["resourceType"] == asked.type:
+                    assert judged(answer, resource) or not model.finds(resource, answer.added)
+
+
+@WORLDS
+@given(seeds)
+def test_the_order_of_rules_and_files_has_no_meaning(seed: int) -> None:
+    world = World(seed)
+    files = world.policies()
+    mixed = [{**body, "rules": world.random.sample(body["rules"], len(body["rules"]))} for body in files]
+    world.random.shuffle(mixed)
+    straight, shuffled = engine(files), engine(mixed)
+    for asker, found in questions(world):
+        one, other = answer_of(straight, asker), answer_of(shuffled, asker)
+        match one, other:
+            case Permit(), Permit():
+                assert set(one.added) == set(other.added)
+                assert (one.conceal, one.exact, one.audit) == (other.conceal, other.exact, other.audit)
+            case Deny(), Deny():
+                assert (one.reason, one.conceal) == (other.reason, other.conceal)
+            case _:
+                assert isinstance(one, Nothing)
+                assert isinstance(other, Nothing)
+        assert set(one.rules) == set(other.rules)
+        for resource in found:
+            assert judged(one, resource) is judged(other, resource)
+
+
+def test_the_questions_reach_every_kind_of_answer() -> None:
+    """The laws above would say nothing if everything were refused."""
+    seen: Counter[str] = Counter()
+    for seed in range(100):
+        world = World(seed)
+        judge = engine(world.policies())
+        for asker, found in questions(world):
+            answer = answer_of(judge, asker)
+            shown = [judged(answer, resource) for resource in found]
+            seen[type(answer).__name__] += 1
+            seen["shown"] += any(shown)
+            if isinstance(answer, Permit):
+                seen.update({"narrowed": bool(answer.added), "hidden": not all(shown), "exact": answer.exact})
+    kinds = ("Permit", "Deny", "shown", "hidden", "narrowed", "exact")
+    assert all(seen[kind] >= 100 for kind in kinds), seen
+    assert seen["Nothing"] >= 1, seen

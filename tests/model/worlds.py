@@ -1,0 +1,187 @@
+"""Random small worlds: policy sets, callers with their questions, and resources, in which nearly everything touches.
+
+Four patients, five types, claims that are missing or of a wrong type, references that cannot be told. A world is
+drawn from a seed, so that a failure names the world that it happened in.
+"""
+
+import random
+from typing import Any
+
+from tests.model import policy_model as model
+
+PATIENTS = ("A", "B", "C", "VIP")
+CODES = ("lab", "psy")
+NETWORKS = (["10.0.0.0/8"], ["192.0.2.0/24", "10.1.0.0/16"])
+FILTERS: dict[str, list[str]] = {
+    "Patient": ["any", "identifier=o1"],
+    "Observation": [
+        "category=lab", "category=lab,psy", "category=psy&status=final", "status=final", "subject=Patient/A",
+    ],
+    "Condition": ["category=lab", "subject=Patient/B,Patient/A", "any"],
+    "Account": ["status=final", "any"],
+    "Organization": ["identifier={token.org}", "any", "identifier=o1"],
+}  # fmt: skip
+SCOPE_FILTERS = ("category=lab", "category=psy&status=final")
+WORDS = {
+    "context": ("patient", "user", "system"),
+    "client": ("portal", "ehr"),
+    "bound": ("dpop", "mtls"),
+    "role": ("nurse", "guest"),
+    "org": ("o1", "o2"),
+    "team": ("A", "B"),
+}
+CLAIMS: dict[str, list[Any]] = {
+    "groups": [["nurse"], ["nurse"], ["guest", "nurse"], [], "nurse", ["guest", 1], None],
+    "organization": ["o1", "o1", "o2", "", 5, ["o1"]],
+    "team": [["A"], ["A"], ["A", "B"], [], "A", {"A": 1}],
+}
+REFERENCES = [
+    *(f"Patient/{id_}" for id_ in (*PATIENTS, "A", "B")),
+    f"{model.OWN_BASE}Patient/A",
+    f"{model.OWN_BASE}Patient/VIP",
+    "http://elsewhere/fhir/Patient/A",
+    "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a",
+    "Group/A",
+    "Practitioner/A",
+]
+DEFINITIONS: dict[str, Any] = {
+    "definitions": "model",
+    "version": 1,
+    "claims": {
+        name: {"path": path[0], "type": model.CLAIM_TYPES[name]} for name, path in model.CLAIM_PATHS.items()
+    },
+}
+
+
+class World:
+    """Draws from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self._rules = 0
+
+    def policies(self) -> list[dict[str, Any]]:
+        """One or two policies, now and then one that is off."""
+        return [
+            self.policy([self.rule() for _ in range(self.random.randint(1, 4))], off=self.one_in(5))
+            for _ in range(self.random.randint(1, 2))
+        ]
+
+    def policy(self, rules: list[dict[str, Any]], *, off: bool = False) -> dict[str, Any]:
+        """A policy of these rules."""
+        status = "off" if off else "enforce"
+        self._rules += 1
+        return {
+            "policy": f"p{self._rules}", "version": 1, "owner": "o", "status": status, "text": "t", "rules": rules,
+        }  # fmt: skip
+
+    def rule(self, effect: str = "") -> dict[str, Any]:
+        """A rule; of those that close, most look at the resource."""
+        self._rules += 1
+        rule: dict[str, Any] = {"rule": f"r{self._rules}", "because": "x"}
+        rule["effect"] = effect or self.pick(["permit", "permit", "permit", "deny", "require"])
+        if self.one_in(2):
+            rule["who"] = self._who()
+        if self.one_in(6):
+            rule["when"] = {"network": self.pick(NETWORKS)}
+        rule["may"] = self.pick([["any"], ["any"], self.some(("read", "search", "create", "vread"), 3)])
+        rule["resources"] = self.some(model.TYPES, 4)
+        where = self._where(rule["resources"])
+        if where or (rule["effect"] != "permit" and self.one_in(6)):
+            rule["where"] = where
+        elif rule["effect"] != "permit":
+            rule["where"] = {"ids": self.some(PATIENTS, 2)}
+        if rule["effect"] == "permit" and (not where or self.one_in(2)):
+            rule["shared"] = True
+        if self.one_in(4):
+            rule["conceal"] = True
+        return rule
+
+    def asker(self) -> model.Asker:
+        """Somebody with a question."""
+        context = self.pick(["patient", "user", "user", "system"])
+        claims = {name: self.pick(values) for name, values in CLAIMS.items() if not self.one_in(4)}
+        if context == "patient":
+            claims["patient"] = self.pick(PATIENTS)
+        interaction = self.pick(["read", "search", "search", "vread", "create"])
+        return model.Asker(
+            context=context,
+            scopes=tuple(self._scope() for _ in range(self.random.randint(1, 2))),
+            claims=claims,
+            client=self.pick(WORDS["client"]),
+            bound=self.pick(WORDS["bound"]),
+            peer=self.pick(["10.1.2.3", "10.2.0.1", "192.0.2.7"]),
+            interaction=interaction,
+            type=self.pick([*model.TYPES, "Observation", "Observation"]),
+            id=self.pick(PATIENTS) if interaction in ("read", "vread") else None,
+        )
+
+    def resource(self, asker: model.Asker) -> dict[str, Any]:
+        """A resource that may be an answer to the question, or nearly."""
+        type_ = self.pick(model.TYPES) if self.one_in(10) else asker.type
+        id_ = self.pick(PATIENTS) if asker.id is None or self.one_in(10) else asker.id
+        found: dict[str, Any] = {"resourceType": type_, "id": id_}
+        if type_ in model.SUBJECT and not self.one_in(6):
+            found["subject"] = self._references(2) if type_ == "Account" else self._reference()
+        if type_ == "Observation" and self.one_in(2):
+            found["performer"] = self._references(2)
+        if type_ == "Condition" and self.one_in(4):
+            found["asserter"] = self._reference()
+        if type_ in ("Observation", "Condition") and not self.one_in(4):
+            found["category"] = [{"coding": [{"code": code}]} for code in self.some(CODES, 2)]
+        if type_ in ("Observation", "Account") and not self.one_in(3):
+            found["status"] = self.pick(["final", "other"])
+        if type_ in ("Organization", "Patient") and not self.one_in(3):
+            found["identifier"] = [{"value": self.pick(["o1", "o2"])}]
+        return found
+
+    def pick(self, values: Any) -> Any:
+        """One of values."""
+        return self.random.choice(values)
+
+    def some(self, values: Any, most: int) -> list[Any]:
+        """One to most of values."""
+        return self.random.sample(list(values), self.random.randint(1, min(most, len(values))))
+
+    def one_in(self, number: int) -> bool:
+        """True once in so many."""
+        return self.random.randrange(number) == 0
+
+    def _who(self) -> dict[str, Any]:
+        who: dict[str, Any] = {}
+        for key in self.some(WORDS, 2):
+            words = self.some(WORDS[key], 2)
+            who[key] = {"not": words} if self.one_in(3) else words
+        return who
+
+    def _where(self, types: list[str]) -> dict[str, Any]:
+        where: dict[str, Any] = {}
+        if "Organization" not in types and self.one_in(2):
+            patient = self.pick(
+                [self.some(PATIENTS, 3), "{token.patient}", "{token.patient}", "{token.team}"]
+            )
+            where["compartment"] = {
+                "patient": patient,
+                "membership": self.pick(["subject", "subject", "spec", "all"]),
+            }
+        if self.one_in(3):
+            named = types if self.one_in(2) else self.some(types, 4)
+            where["match"] = {type_: self.pick(FILTERS[type_]) for type_ in named}
+        if self.one_in(6):
+            where["ids"] = self.some(PATIENTS, 3)
+        return where
+
+    def _scope(self) -> tuple[str, str, str]:
+        if self.one_in(5):
+            return "Observation", "rs", self.pick(SCOPE_FILTERS)
+        return (
+            self.pick(["*", "*", "*", *model.TYPES]),
+            self.pick(["cruds", "cruds", "cruds", "rs", "r", "s", "c"]),
+            "",
+        )
+
+    def _reference(self) -> dict[str, str]:
+        return {"reference": self.pick(REFERENCES)}
+
+    def _references(self, most: int) -> list[dict[str, str]]:
+        return [self._reference() for _ in range(self.random.randint(1, most))]
