@@ -178,7 +178,7 @@ class Demonstration:
 
 async def start_demonstration(folder: Path) -> Demonstration:
     """`securus demo` that has played its flow and serves on, on free ports."""
-    port = _three_free_ports()
+    port = three_free_ports()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "demo", "--state", str(folder), "--port", str(port),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -195,7 +195,7 @@ async def start_demonstration(folder: Path) -> Demonstration:
     return Demonstration(process, facts, folder)
 
 
-def _three_free_ports() -> int:
+def three_free_ports() -> int:
     """A port with the two behind it free, as the demonstration takes them."""
     while True:
         port = world.free_port()

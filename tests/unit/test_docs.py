@@ -1,0 +1,55 @@
+"""What docs/ says is what the program does."""
+
+import re
+from pathlib import Path
+
+from gateway.fhir.outcome import REASON_SYSTEM, REASONS
+from gateway.policy import language, selftest
+from gateway.policy.language import _RULE_KEYS
+from gateway.telemetry import Metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+
+
+def test_every_reason_code_is_in_the_table_as_it_is_sent() -> None:
+    text = (DOCS / "reasons.md").read_text()
+    said = [row for row in rows(text) if row[0].startswith("`")]
+    sent = [[f"`{reason}`", str(s), f"`{code}`", sentence] for reason, (s, code, sentence) in REASONS.items()]
+    assert said == sent
+    assert f"`{REASON_SYSTEM}`" in text
+
+
+def test_every_metric_is_in_the_table_with_its_labels() -> None:
+    text = (DOCS / "operations.md").read_text()
+    said = {row[0].strip("`"): row[2] for row in rows(text) if row[0].startswith("`securus_")}
+    registry = Metrics().registry
+    known = {}
+    for name, metric in registry._names_to_collectors.items():
+        if name.startswith("securus_") and not re.search(r"_(created|bucket|sum|count)$", name):
+            labels = ", ".join(getattr(metric, "_labelnames", ()))
+            known[name] = labels
+    total = {name for name in known if name.endswith("_total")}
+    known = {n: labels for n, labels in known.items() if n in total or f"{n}_total" not in total}
+    assert said == known
+
+
+def test_the_examples_of_the_policy_guide_load_and_their_tests_hold() -> None:
+    text = (DOCS / "policies.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    assert len(blocks) == 2
+    policies = language.load({f"guide-{number}.yaml": block for number, block in enumerate(blocks)})
+    report = selftest.run(policies)
+    assert (report.passed, report.failures) == (3, ())
+
+
+def test_the_policy_guide_names_every_key_of_a_rule() -> None:
+    text = (DOCS / "policies.md").read_text()
+    said = {row[0].strip("`") for row in rows(text) if row[0].startswith("`")}
+    assert said == set(_RULE_KEYS) - {"rule"}
