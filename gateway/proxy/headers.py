@@ -8,7 +8,6 @@ the places, rewritten to the public base.
 import re
 import uuid
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
@@ -43,9 +42,8 @@ def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> d
     headers["accept-encoding"] = "identity"
     # Unknown parameters must be refused by the store, never skipped: a skipped criterion widens the answer.
     headers["prefer"] = "handling=strict"
-    public = urlsplit(upstream.identifier)
-    headers["x-forwarded-host"] = public.netloc
-    headers["x-forwarded-proto"] = public.scheme
+    # No X-Forwarded-Host or -Proto: a store that believes them writes our host before its own path into every link,
+    # which is nobody's address. It names itself as we call it, and leaving addresses are rewritten.
     headers["x-forwarded-for"] = request.peer
     headers["x-request-id"] = interaction
     if upstream.authorization is not None:
