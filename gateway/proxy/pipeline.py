@@ -170,7 +170,7 @@ class Passage:
                 return await self._one(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
-                permit = replace(permit, added=())
+                permit = replace(permit, added=(), exact=permit.exact and not permit.added)
             return await self._many(http, trail, permit, caller, answer)
         except BaseException:
             answer.close()
@@ -330,8 +330,9 @@ class Passage:
             )
 
     def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
-        if permit.added and trail.tally.narrowing_seen is None:
-            # No self link before the entries: the judge alone decided. The operator should know.
+        if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:
+            # A self link that does not speak: the judge alone decided. The operator should know. (Of a form that
+            # was posted, stores do not speak at all.)
             self._metrics.narrowing_ignored.inc()
 
     def _open_page(

@@ -39,7 +39,7 @@ class BundleFilter:
 
     kind      'searchset' or 'history'
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
-    exact     the store's total may be passed on
+    exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
     """
 
@@ -69,7 +69,7 @@ class BundleFilter:
         for piece in pieces:
             match piece:
                 case stream.Member(name=name, raw=raw):
-                    out.extend(self._member(name, raw))
+                    out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
                 case stream.Entry(raw=raw, value=value):
@@ -83,7 +83,7 @@ class BundleFilter:
                     pass
         return out
 
-    def _member(self, name: str, raw: bytes) -> list[bytes]:
+    def _member(self, name: str, raw: bytes, state: "_State") -> list[bytes]:
         if name == "type":
             if json.loads(raw) != self.kind:
                 raise FhirError(
@@ -91,11 +91,22 @@ class BundleFilter:
                 )
             return []
         if name == "link":
-            return [b',"link":' + self._links(raw)]
+            return [b',"link":' + self._links(raw), *self._total(state)]
         if name == "total":
-            # A total may count what the judge leaves out: it passes only when the store was asked all of it.
-            return [b',"total":' + raw] if self.exact and self.tally.narrowing_seen is not False else []
+            state.total = raw
+            return self._total(state)
         return [b"," + json.dumps(name).encode() + b":" + raw] if name in _KEPT_MEMBERS else []
+
+    def _total(self, state: "_State") -> list[bytes]:
+        """The store's total, when it is known by now and known to count nothing that the judge leaves out.
+
+        A store that has not said that it took our criteria may have counted everybody's.
+        """
+        total = state.total
+        if total is None or not self.exact or (self.added and self.tally.narrowing_seen is not True):
+            return []
+        state.total = None
+        return [b',"total":' + total]
 
     def _links(self, raw: bytes) -> bytes:
         out = [{"relation": "self", "url": self.self_url}]
@@ -107,13 +118,14 @@ class BundleFilter:
             if relation == "self":
                 self._check_narrowing(url)
             elif relation in _PAGES:
-                target = links.relative_target(url, upstream=self.upstream)
+                # A store that was told its public address writes its links with that one.
+                target = links.below(url, (self.upstream, self.public))
                 if target is not None:
                     out.append({"relation": relation, "url": self.seal(target)})
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added:
+        if not self.added or is_silent(url):
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:
@@ -144,6 +156,16 @@ class BundleFilter:
 @dataclass(slots=True)
 class _State:
     first: bool = True
+    total: bytes | None = None
+
+
+def is_silent(url: str) -> bool:
+    """Whether a self link is only the place a form was posted to, as HAPI FHIR writes it: it names no criterion."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.path.endswith("/_search") and not parts.query
 
 
 def echoes(url: str, added: tuple[str, ...]) -> bool:
