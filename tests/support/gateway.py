@@ -221,7 +221,7 @@ async def start_gateway(
     clock: Clock = system_clock,
     **upstream_options: Any,
 ) -> RunningGateway:
-    """A gateway in front of a recording upstream, on free ports, with certificates of its own."""
+    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=…."""
     store = HostileUpstream()
     await store.start()
     authority = Authority.new("Test CA")
@@ -259,10 +259,9 @@ async def start_gateway(
                 name="fhir",
                 kind="fhir-r4",
                 at=MOUNT,
-                base=store.base,
                 identifier=origin + MOUNT,
                 bases=frozenset({origin + MOUNT, mtls + MOUNT}),
-                **upstream_options,
+                **{"base": store.base, **upstream_options},
             ),
         ),
         policies=policies,

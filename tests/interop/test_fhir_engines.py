@@ -1,0 +1,371 @@
+"""Two FHIR engines that we did not write stand behind the gateway, and its promises hold in front of each of them."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+
+from gateway.fhir.matching import compile_criteria
+from tests.support.engines import (
+    ANNA,
+    BERT,
+    SECRET,
+    Engine,
+    EngineMissing,
+    owner,
+    resources,
+    start_engine,
+)
+from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process]
+
+ENGINES = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in ("medplum", "hapi")]
+FORM = [("Content-Type", "application/x-www-form-urlencoded")]
+CHART = (
+    "Observation",
+    "Condition",
+    "Encounter",
+    "Immunization",
+    "DiagnosticReport",
+    "Procedure",
+    "MedicationRequest",
+)
+CLAIMS: dict[str, Any] = {"patient": ANNA, "fhirUser": f"Patient/{ANNA}"}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    try:
+        running = start_engine(request.param, tmp_path_factory.mktemp("engine") / "log")
+    except EngineMissing as missing:
+        pytest.skip(str(missing))
+    yield running
+    running.stop()
+
+
+@dataclass
+class Setting:
+    """A gateway before an engine, and what the engine holds."""
+
+    engine: Engine
+    gateway: RunningGateway
+    held: list[dict[str, Any]]
+
+    def ids(self, patient: str, type_: str) -> set[str]:
+        """The ids of what a patient has of a type now."""
+        current = {f"{r['resourceType']}/{r['id']}": r for r in self.held}
+        return {r["id"] for r in current.values() if r["resourceType"] == type_ and owner(r) == patient}
+
+    async def direct(self, path: str) -> Any:
+        """What the engine itself says, past the gateway."""
+        return await asyncio.to_thread(self._direct, path)
+
+    def _direct(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.engine.port, timeout=30)
+        try:
+            connection.request("GET", "/fhir" + path, headers={"Accept": "application/fhir+json"})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    async def anna(self, path: str, *, form: str | None = None) -> Reply:
+        """A request with Anna's token; nothing in the answer is the store's address or product."""
+        token = await self.gateway.token("pA-r", **CLAIMS)
+        return await self._ask(path, token, form)
+
+    async def physician(self, path: str, *, form: str | None = None) -> Reply:
+        """A request with a physician's token."""
+        return await self._ask(path, await self.gateway.token("dr1"), form)
+
+    async def _ask(self, path: str, token: str, form: str | None) -> Reply:
+        if form is None:
+            reply = await self.gateway.fhir("GET", path, token=token)
+        else:
+            reply = await self.gateway.fhir("POST", path, token=token, headers=FORM, body=form.encode())
+        for word in (f"127.0.0.1:{self.engine.port}", f":{self.engine.port}", "HAPI", "Jetty", "edplum"):
+            assert word.encode() not in reply.raw, word
+        for name in ("Location", "Set-Cookie", "X-Powered-By"):
+            assert reply.header(name) is None
+        place = reply.header("Content-Location")
+        assert place is None or place.startswith(self.gateway.origin + MOUNT + "/")
+        return reply
+
+    async def pages(self, reply: Reply, ask: Any) -> list[dict[str, Any]]:
+        """All pages from this one on, by their next links."""
+        found = [reply.json]
+        while (target := link(found[-1], "next")) is not None:
+            assert target.startswith(self.gateway.origin + MOUNT + "/")
+            assert "?_page=" in target
+            page = await ask(target.removeprefix(self.gateway.origin + MOUNT))
+            assert page.status == 200, page.raw[:500]
+            found.append(page.json)
+            assert len(found) < 60
+        return found
+
+
+def link(bundle: dict[str, Any], relation: str) -> str | None:
+    return next((str(each["url"]) for each in bundle.get("link", []) if each["relation"] == relation), None)
+
+
+def entries(*bundles: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for bundle in bundles for entry in bundle.get("entry", [])]
+
+
+def ids(*bundles: dict[str, Any]) -> list[str]:
+    return [entry["resource"]["id"] for entry in entries(*bundles)]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
+    running = await start_gateway(tmp_path_factory.mktemp("gateway"), base=engine.base)
+    yield Setting(engine, running, resources(engine.base))
+    await stop_gateway(running)
+
+
+def assert_nothing_of_bert(setting: Setting, reply: Reply, *, asked: str = "") -> None:
+    """No id, name or text of Bert's; what the caller wrote into the request may come back in the self link."""
+    seen = reply.raw
+    for each in setting.held:
+        if owner(each) == BERT and each["id"] not in ("moved", BERT):
+            assert each["id"] in asked or each["id"].encode() not in seen
+    if BERT not in asked:
+        assert BERT.encode() not in seen
+    bert = next(each for each in setting.held if each["id"] == BERT)
+    assert str(bert["name"][0]["family"]).encode() not in seen
+    assert SECRET.encode() not in seen
+
+
+async def test_the_capability_statement_is_the_gateways(setting: Setting) -> None:
+    reply = await setting.gateway.send("GET", f"{MOUNT}/metadata")
+    assert reply.status == 200
+    assert str(setting.engine.port).encode() not in reply.raw
+    said = reply.json
+    assert said["fhirVersion"] == "4.0.1"
+    assert said["implementation"]["url"] == setting.gateway.origin + MOUNT
+    rest = said["rest"][0]
+    assert rest["security"]["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    offered = {each["type"]: {i["code"] for i in each["interaction"]} for each in rest["resource"]}
+    assert {"read", "search-type"} <= offered["Patient"]
+    assert {"read", "search-type"} <= offered["Observation"]
+    assert not {"create", "update", "delete"} & offered["Observation"]
+
+
+async def test_the_own_record_is_read_as_the_engine_holds_it(setting: Setting) -> None:
+    for type_ in ("Patient", *CHART):
+        for id_ in sorted(setting.ids(ANNA, type_) - {"addresses"})[:3]:
+            reply = await setting.anna(f"/{type_}/{id_}")
+            assert reply.status == 200, (type_, id_, reply.raw[:300])
+            assert reply.json == await setting.direct(f"/{type_}/{id_}")
+            assert_nothing_of_bert(setting, reply)
+
+
+async def test_every_version_that_is_read_is_judged_by_itself(setting: Setting) -> None:
+    history = await setting.direct("/Observation/moved/_history")
+    versions = {owner(e["resource"]): e["resource"]["meta"]["versionId"] for e in history["entry"]}
+    own = await setting.anna(f"/Observation/moved/_history/{versions[ANNA]}")
+    assert (own.status, own.json["code"]) == (200, {"text": "moved to Anna"})
+    foreign = await setting.anna(f"/Observation/moved/_history/{versions[BERT]}")
+    assert foreign.status == 404
+    assert_nothing_of_bert(setting, foreign)
+
+
+async def test_the_history_of_an_instance_shows_the_own_versions_only(setting: Setting) -> None:
+    reply = await setting.anna("/Observation/moved/_history")
+    assert reply.status == 200
+    shown = entries(reply.json)
+    assert [owner(entry["resource"]) for entry in shown] == [ANNA]
+    assert "total" not in reply.json
+    assert_nothing_of_bert(setting, reply)
+    all_versions = await setting.physician("/Observation/moved/_history")
+    assert {owner(e["resource"]) for e in entries(all_versions.json)} == {ANNA, BERT}
+
+
+async def test_pages_of_a_history_are_sealed_and_judged(setting: Setting) -> None:
+    first = await setting.anna("/Observation/moved/_history?_count=1")
+    bundles = await setting.pages(first, setting.anna)
+    assert [owner(entry["resource"]) for entry in entries(*bundles)] == [ANNA]
+
+
+@pytest.mark.parametrize("post", [False, True], ids=["GET", "POST"])
+async def test_all_pages_together_are_the_whole_own_record(setting: Setting, post: bool) -> None:
+    for type_, count in (("Observation", 4), ("Immunization", 5), ("Encounter", 50)):
+        if post:
+            first = await setting.anna(f"/{type_}/_search", form=f"_count={count}")
+        else:
+            first = await setting.anna(f"/{type_}?_count={count}")
+        assert first.status == 200, first.raw[:500]
+        assert_nothing_of_bert(setting, first)
+        bundles = await setting.pages(first, setting.anna)
+        expected = setting.ids(ANNA, type_)
+        assert len(bundles) == -(-len(expected) // count)
+        found = ids(*bundles)
+        assert set(found) == expected
+        assert len(found) == len(expected)
+
+
+async def test_a_page_is_for_whom_it_was_made(setting: Setting) -> None:
+    mine = link((await setting.anna("/Observation?_count=2")).json, "next")
+    theirs = link((await setting.physician("/Observation?_count=2")).json, "next")
+    assert mine is not None
+    assert theirs is not None
+    base = setting.gateway.origin + MOUNT
+    for reply in (
+        await setting.anna(theirs.removeprefix(base)),
+        await setting.physician(mine.removeprefix(base)),
+    ):
+        assert (reply.status, reply.reason) == (410, "stale-link") or reply.status in (400, 404, 410)
+        assert b'"entry"' not in reply.body
+        assert_nothing_of_bert(setting, reply)
+
+
+@pytest.mark.parametrize("form", ["/{}", "/{}/_history", "/{}/_history/1"])
+async def test_a_foreign_id_is_not_found_just_as_one_that_does_not_exist(setting: Setting, form: str) -> None:
+    for type_ in ("Patient", *CHART):
+        unknown = await setting.anna(form.format(f"{type_}/0b5e4f4e-0000-4000-8000-000000000000"))
+        for id_ in sorted(setting.ids(BERT, type_))[:2]:
+            path = form.format(f"{type_}/{id_}")
+            foreign = await setting.anna(path)
+            if "_history" in form and foreign.status == 200:
+                assert entries(foreign.json) == []  # a history without a version of hers
+            else:
+                assert foreign.status == 404
+                assert (foreign.status, foreign.body) == (unknown.status, unknown.body)
+            assert_nothing_of_bert(setting, foreign, asked=path)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"subject=Patient/{BERT}",
+        f"patient={BERT}",
+        f"subject:Patient={BERT}",
+        f"subject=Patient/{ANNA},Patient/{BERT}",
+        f"subject=Patient/{ANNA}&subject=Patient/{BERT}",
+        f"performer=Patient/{ANNA}",
+        "_id=about-bert",
+        "_id=about-bert,moved",
+        "status=final",
+        "code=http://loinc.org|8302-2",
+        "_count=200",
+        "_sort=-date",
+        "subject:missing=false",
+    ],
+)
+async def test_no_search_finds_what_is_anothers(setting: Setting, query: str) -> None:
+    for reply in (
+        await setting.anna(f"/Observation?{query}"),
+        await setting.anna("/Observation/_search", form=query),
+    ):
+        assert reply.status in (200, 400, 403), reply.raw[:300]
+        assert_nothing_of_bert(setting, reply, asked=query)
+        if reply.status == 200:
+            assert {owner(entry["resource"]) for entry in entries(reply.json)} <= {ANNA}
+    elsewhere = await setting.anna(f"/Patient/{BERT}/Observation?{query}")
+    assert elsewhere.status == 404
+    assert_nothing_of_bert(setting, elsewhere, asked=query + BERT)
+
+
+@pytest.mark.parametrize(
+    ("type_", "query"),
+    [
+        ("Observation", "category=laboratory"),
+        ("Observation", "code=http://loinc.org|8302-2"),
+        ("Observation", "code=http://loinc.org|8302-2,http://loinc.org|29463-7&date=ge2021-01-01"),
+        ("Observation", "date=ge2020-11-01&date=lt2021-03-01"),
+        ("Observation", f"subject=Patient/{ANNA}&status=final"),
+        ("Immunization", f"patient=Patient/{ANNA}&status=completed"),
+        ("Encounter", "class=AMB"),
+        ("Procedure", "status=completed"),
+    ],
+)
+async def test_a_search_finds_all_that_matches_of_the_own(setting: Setting, type_: str, query: str) -> None:
+    matches = compile_criteria(type_, quote(query, safe="=&/:,")).matches
+    current = {r["id"]: r for r in setting.held if r["resourceType"] == type_}
+    expected = {id_ for id_, r in current.items() if owner(r) == ANNA and matches(r)}
+    assert expected
+    encoded = quote(query, safe="=&/:,")
+    got = await setting.pages(await setting.anna(f"/{type_}?{encoded}"), setting.anna)
+    posted = await setting.pages(await setting.anna(f"/{type_}/_search", form=encoded), setting.anna)
+    assert set(ids(*got)) == set(ids(*posted)) == expected
+
+
+async def test_the_own_compartment_is_searched(setting: Setting) -> None:
+    first = await setting.anna(f"/Patient/{ANNA}/Immunization?_count=5")
+    assert first.status == 200, first.raw[:300]
+    bundles = await setting.pages(first, setting.anna)
+    assert set(ids(*bundles)) == setting.ids(ANNA, "Immunization")
+
+
+async def test_a_physician_reads_and_searches_the_charts_of_both(setting: Setting) -> None:
+    for patient in (ANNA, BERT):
+        reply = await setting.physician(f"/Patient/{patient}")
+        assert (reply.status, reply.json["id"]) == (200, patient)
+        found = await setting.physician(f"/Observation?subject=Patient/{patient}&_count=20")
+        assert found.status == 200, found.raw[:300]
+        bundles = await setting.pages(found, setting.physician)
+        assert set(ids(*bundles)) == setting.ids(patient, "Observation")
+    everything = await setting.physician("/Observation?_count=50")
+    bundles = await setting.pages(everything, setting.physician)
+    assert set(ids(*bundles)) == setting.ids(ANNA, "Observation") | setting.ids(BERT, "Observation")
+
+
+async def test_addresses_of_the_store_leave_as_addresses_of_the_gateway(setting: Setting) -> None:
+    public = setting.gateway.origin + MOUNT
+    found = await setting.anna("/Observation?_id=addresses")
+    (entry,) = entries(found.json)
+    assert entry["fullUrl"] == f"{public}/Observation/addresses"
+    reference = entry["resource"]["performer"][0]["reference"]
+    assert reference.removeprefix(f"{public}/").startswith("Practitioner/")
+    read = await setting.anna("/Observation/addresses")
+    assert read.json["performer"][0]["reference"] == reference
+    care_giver = await setting.anna("/" + reference.removeprefix(f"{public}/"))
+    assert care_giver.status == 200
+    report = await setting.anna("/DiagnosticReport/addresses")
+    assert report.json["presentedForm"][0]["url"] == f"{public}/Binary/1"
+
+
+async def test_what_the_engine_says_of_an_error_stays_behind(setting: Setting) -> None:
+    theirs = await setting.direct("/Observation/not-there")
+    assert theirs["resourceType"] == "OperationOutcome"
+    for path in (
+        "/Observation/not-there",
+        "/Observation/moved/_history/77",
+        "/Observation/not-there/_history",
+    ):
+        reply = await setting.physician(path)
+        assert reply.status == 404
+        assert reply.json["issue"][0]["details"]["coding"][0]["code"] == "not-found"
+        assert theirs["issue"][0].get("diagnostics", "not-there").encode() not in reply.raw
+        assert b"not-there" not in reply.body
+        assert b"known" not in reply.body
+
+
+async def test_the_versions_of_the_engine_are_named_by_its_etag(setting: Setting) -> None:
+    reply = await setting.anna(f"/Patient/{ANNA}")
+    assert reply.header("ETag") == f'W/"{reply.json["meta"]["versionId"]}"'
+    assert reply.header("Last-Modified") is not None
+
+
+@pytest.mark.parametrize("engine", ENGINES[:1], indirect=True)
+@pytest.mark.parametrize("form", ["_count=200", "status=final", "code=http://loinc.org|8302-2"])
+async def test_a_store_that_does_not_read_the_form_of_a_search_gives_nothing_away(
+    setting: Setting, tmp_path: Path, form: str
+) -> None:
+    bare = await start_gateway(tmp_path, base=f"{setting.engine.origin}/bare")
+    try:
+        token = await bare.token("pA-r", **CLAIMS)
+        reply = await bare.fhir("POST", "/Observation/_search", token=token, headers=FORM, body=form.encode())
+    finally:
+        await stop_gateway(bare)
+    assert reply.status == 200
+    assert_nothing_of_bert(setting, reply)
+    assert set(ids(reply.json)) == setting.ids(ANNA, "Observation")
+    assert "total" not in reply.json  # the engine counted both patients: how much Bert has is Bert's
