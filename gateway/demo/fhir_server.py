@@ -180,11 +180,13 @@ class SampleServer:
                 id_ = entry["fullUrl"].removeprefix("urn:uuid:")
                 names[entry["fullUrl"]] = f"{entry['request']['url']}/{id_}"
         answers = []
+        before = self.store.mark()
         for entry in bundle.get("entry", []):
             try:
                 answers.append(self._bundle_entry(entry, names))
             except StoreError as error:
                 if transaction:
+                    self.store.back_to(before)  # all of it or nothing
                     raise
                 answers.append({"response": {"status": str(error.status), "outcome": error.outcome()}})
         return {"resourceType": "Bundle", "type": f"{bundle['type']}-response", "entry": answers}

@@ -76,6 +76,19 @@ class SampleStore:
         instance.times.append(time)
         return resource, created
 
+    def mark(self) -> dict[tuple[str, str], int]:
+        """Where every instance stands, for back_to()."""
+        return {key: len(instance.versions) for key, instance in self.instances.items()}
+
+    def back_to(self, mark: dict[tuple[str, str], int]) -> None:
+        """Undo every write since the mark."""
+        for key in list(self.instances):
+            if key not in mark:
+                del self.instances[key]
+                continue
+            del self.instances[key].versions[mark[key] :]
+            del self.instances[key].times[mark[key] :]
+
     def read(self, type_: str, id_: str) -> Resource:
         """The current version. Raises StoreError 404 or 410."""
         instance = self.instances.get((type_, id_))
