@@ -64,7 +64,7 @@ class World:
         """One or two policies, now and then one that is off."""
         return [
             self.policy([self.rule() for _ in range(self.random.randint(1, 4))], off=self.one_in(5))
-            for _ in range(self.random.randint(1, 2))
+            for _ in range(self.random.randint(1, 3))
         ]
 
     def policy(self, rules: list[dict[str, Any]], *, off: bool = False) -> dict[str, Any]:
@@ -79,13 +79,13 @@ class World:
         """A rule; of those that close, most look at the resource."""
         self._rules += 1
         rule: dict[str, Any] = {"rule": f"r{self._rules}", "because": "x"}
-        rule["effect"] = effect or self.pick(["permit", "permit", "permit", "deny", "require"])
-        if self.one_in(2):
+        rule["effect"] = effect or self.pick(["permit"] * 5 + ["deny", "require"])
+        if self.one_in(3):
             rule["who"] = self._who()
         if self.one_in(6):
             rule["when"] = {"network": self.pick(NETWORKS)}
         rule["may"] = self.pick([["any"], ["any"], self.some(("read", "search", "create", "vread"), 3)])
-        rule["resources"] = self.some(model.TYPES, 4)
+        rule["resources"] = self.pick([list(model.PATIENT_TYPES), self.some(model.TYPES, 4)])
         where = self._where(rule["resources"])
         if where or (rule["effect"] != "permit" and self.one_in(6)):
             rule["where"] = where
@@ -100,7 +100,7 @@ class World:
     def asker(self) -> model.Asker:
         """Somebody with a question."""
         context = self.pick(["patient", "user", "user", "system"])
-        claims = {name: self.pick(values) for name, values in CLAIMS.items() if not self.one_in(4)}
+        claims = {name: self.pick(values) for name, values in CLAIMS.items() if not self.one_in(5)}
         if context == "patient":
             claims["patient"] = self.pick(PATIENTS)
         interaction = self.pick(["read", "search", "search", "vread", "create"])
@@ -174,11 +174,8 @@ class World:
     def _scope(self) -> tuple[str, str, str]:
         if self.one_in(5):
             return "Observation", "rs", self.pick(SCOPE_FILTERS)
-        return (
-            self.pick(["*", "*", "*", *model.TYPES]),
-            self.pick(["cruds", "cruds", "cruds", "rs", "r", "s", "c"]),
-            "",
-        )
+        type_ = "*" if self.one_in(2) else self.pick(["Observation", *model.TYPES])
+        return type_, "cruds" if self.one_in(2) else self.pick(["cruds", "rs", "r", "s", "c"]), ""
 
     def _reference(self) -> dict[str, str]:
         return {"reference": self.pick(REFERENCES)}
