@@ -249,7 +249,7 @@ async def test_the_back_button_after_consent_does_not_grant_twice(site: Site, br
     await consent_page(site, browser)
     browser.press("allow")
     assert site.callback.answer()["code"]
-    browser.driver.back()
+    browser.back()
     if browser.has("allow"):
         browser.press("allow")
     assert browser.has("error")
@@ -262,7 +262,7 @@ async def test_the_back_button_before_consent_leads_to_no_dead_end(site: Site, b
     browser.sign_in("dr.allen", site.password("dr.allen"))
     browser.press("select")
     assert browser.heading() == "Allow access?"
-    browser.driver.back()
+    browser.back()
     assert browser.heading() in ("Whose record?", "Allow access?")
     if browser.has("select"):
         browser.driver.find_element(By.CSS_SELECTOR, "label[for=patient-2]").click()

@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 AXE = Path(__file__).parents[1] / "interop/node_modules/axe-core/axe.min.js"
@@ -38,6 +38,7 @@ class Chromium:
     def __init__(self, driver: Chrome, *, scripts: bool) -> None:
         self.driver = driver
         self.scripts = scripts
+        self._left = 0
 
     def forget(self) -> None:
         """A browser that was never here: no cookie, no cache, the desktop's width."""
@@ -71,10 +72,18 @@ class Chromium:
 
     def press(self, id: str) -> None:
         """Click the button of this id, and wait for the page that it leads to."""
-        before = self.driver.find_element(By.TAG_NAME, "html")
-        self.element(id).click()
-        WebDriverWait(self.driver, 10, poll_frequency=0.02).until(staleness_of(before))
-        self.wait_for(lambda: self.evaluate("document.readyState") == "complete")
+        self._leave(self.element(id).click)
+
+    def back(self) -> None:
+        """The browser's back button."""
+        self._leave(self.driver.back)
+
+    def _leave(self, act: Callable[[], None]) -> None:
+        self._left += 1  # a page that comes back from the browser's memory has the number of an earlier leave
+        self.evaluate(f"window.left = {self._left}")
+        act()
+        ready = f"window.left !== {self._left} && document.readyState === 'complete'"
+        self.wait_for(lambda: self.evaluate(ready) is True)
 
     def text(self) -> str:
         """The words on the page."""
@@ -101,8 +110,9 @@ class Chromium:
         return self.driver.switch_to.active_element.get_attribute("id") or ""
 
     def wait_for(self, claim: Callable[[], bool]) -> None:
-        """Wait until it is so."""
-        WebDriverWait(self.driver, 10, poll_frequency=0.05).until(lambda _: claim())
+        """Wait until it is so; between two pages nothing can be asked at all."""
+        waiting = WebDriverWait(self.driver, 20, 0.05, ignored_exceptions=(WebDriverException,))
+        waiting.until(lambda _: claim())
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, asked by the debugger: works where pages may run no script."""
