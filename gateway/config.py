@@ -2,9 +2,12 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from authz.keys import KeyRingError, read_encryption_key
 from authz.protocol import jose
@@ -41,6 +44,12 @@ _TOP = (
     "upstreams", "policies", "limits", "users", "clients",
 )  # fmt: skip
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
+_MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_OWN_PATHS = frozenset(
+    {".well-known", "authorize", "token", "par", "jwks", "revoke", "sign-in", "patient", "consent", "assets"}
+)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_REDIRECT_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+")
 _MAX_FILE = 4 * 1024 * 1024
 
 
@@ -76,12 +85,16 @@ def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
 
 def _settings(top: Section, path: Path) -> GatewaySettings:
     top.known(*_TOP)
-    if not top.has("version"):
+    if top.has("version"):
+        top.integer("version", 1, low=1, high=1)
+    else:
         top.report(top.node.place, "version is missing, expected 1")
-    elif top.integer("version", 1, low=1, high=1) != 1:
-        pass
     public = top.origin("public_url")
     mtls = top.origin("mtls_url") if top.has("mtls_url") else None
+    if mtls and mtls == public:
+        top.report(
+            top.place("mtls_url"), "mtls_url is the same as public_url: each listener has its own origin"
+        )
     listeners, operations = _listeners(top, public, mtls)
     upstreams = _upstreams(top, public, mtls)
     authorization = _authorization(top, public, mtls, upstreams)
@@ -217,10 +230,11 @@ def _upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstream, .
         inner = section.section(entry.key) if section is not None else None
         if inner is not None:
             found.append(_upstream(inner, entry.key, public, mtls))
-    for upstream in found:
-        for other in found:
-            if other is not upstream and (other.at + "/").startswith(upstream.at + "/"):
-                top.report(top.place("upstreams"), f"the mounts '{upstream.at}' and '{other.at}' overlap")
+    for one, other in combinations([upstream for upstream in found if upstream.at], 2):
+        if (other.at + "/").startswith(one.at + "/") or (one.at + "/").startswith(other.at + "/"):
+            top.report(top.place("upstreams"), f"the mounts '{one.at}' and '{other.at}' overlap")
+    if section is not None and not found:
+        section.report(section.node.place, "upstreams names no store")
     return tuple(found)
 
 
@@ -230,8 +244,12 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         "max_resource", "max_body", "mtls_only",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
-    if at and (not at.startswith("/") or at.endswith("/") or "//" in at or any(c in at for c in "%?#; ")):
+    if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
         section.report(section.place("at"), f"{section.path}.at is '{at}', expected a path such as /fhir/r4")
+    elif at and at.split("/")[1] in _OWN_PATHS:
+        section.report(
+            section.place("at"), f"{section.path}.at is '{at}', which is a path of the server's own"
+        )
     return Upstream(
         name=name,
         kind=section.word("kind", ("fhir-r4",)),
@@ -271,7 +289,7 @@ def _authorization(
         settings = replace(
             settings,
             signing_algorithm=keys.word("algorithm", ("ES256", "PS256", "EdDSA"), "ES256"),
-            key_announced_seconds=int(keys.seconds("announced_for", 86400)),
+            key_announced_seconds=int(keys.seconds("announced_for", 86400, low=1)),
             key_active_seconds=int(keys.seconds("active_for", 90 * 86400, low=60)),
         )
         if settings.key_active_seconds <= settings.key_announced_seconds:
@@ -540,15 +558,25 @@ def _scope(section: Section) -> tuple[str, ...]:
 
 def _check_redirect_uri(section: Section, uri: str) -> None:
     place = section.place("redirect_uris")
-    if "#" in uri or not uri.isascii() or " " in uri:
-        section.report(place, f"redirect_uris: '{uri}' holds a fragment, a space or characters outside ASCII")
-    elif uri.startswith("http://"):
+    if not _REDIRECT_URI.fullmatch(uri):
+        said = "a fragment, a space or a character that a URI does not have"
+        section.report(place, f"redirect_uris: '{uri}' is not an absolute URI, or holds {said}")
+        return
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        section.report(place, f"redirect_uris: '{uri}' has a host or port that is none")
+        return
+    if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
+        section.report(place, f"redirect_uris: '{uri}' must name one host, without a user and without '*'")
+    elif parts.scheme == "http" and host not in ("127.0.0.1", "::1"):
         # RFC 8252 7.3: plain http for native apps on the loopback address only.
-        if not uri.startswith(("http://127.0.0.1", "http://[::1]")):
-            section.report(
-                place, f"redirect_uris: '{uri}' is http; expected https, or http://127.0.0.1 for native apps"
-            )
-    elif not uri.startswith("https://") and "." not in uri.partition(":")[0]:
+        section.report(
+            place, f"redirect_uris: '{uri}' is http; expected https, or http://127.0.0.1 for native apps"
+        )
+    elif parts.scheme not in ("http", "https") and "." not in parts.scheme:
         section.report(
             place, f"redirect_uris: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
         )

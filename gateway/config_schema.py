@@ -115,9 +115,8 @@ class Section:
             found = int(match[1]) * _SECONDS[match[2]]
             if low <= found <= high:
                 return found
-            self.report(
-                node.place, f"{self._name(key)} is {node_text(node)}, expected {low:g} s to {high:g} s"
-            )
+            expected = f"{_duration(low)} to {_duration(high)}"
+            self.report(node.place, f"{self._name(key)} is {node_text(node)}, expected {expected}")
             return default
         self._wrong(key, node, "a duration with its unit, such as 60s, 5m, 1h or 90d")
         return default
@@ -220,8 +219,9 @@ class Section:
         if section is None:
             return None
         section.known("file")
-        path = section.path_of("file")
-        if must_exist and not path.is_file():
+        name = section.text("file", expected="a path")
+        path = self.folder / name
+        if name and must_exist and not path.is_file():
             self.report(section.place("file"), f"{self._name(key)}: there is no file '{path}'")
         return path
 
@@ -243,22 +243,40 @@ class Section:
             self.report(node.place, f"{self._name(key)} must have one of 'file' and 'env'")
             return None
         if section.has("env"):
-            name = section.text("env")
-            value = self.environ.get(name)
-            if not value:
-                self.report(section.place("env"), f"{self._name(key)}: the variable '{name}' is not set")
-            return value
-        path = section.path_of("file")
-        try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            self.report(section.place("file"), f"{self._name(key)}: the file '{path}' cannot be read as text")
+            name = section.text("env", expected="the name of a variable")
+            value = self.environ.get(name, "").strip()
+            where = f"the variable '{name}'"
+            if name and not value:
+                self.report(section.place("env"), f"{self._name(key)}: {where} is not set")
+        else:
+            name = section.text("file", expected="a path")
+            path = self.folder / name
+            where = f"the file '{path}'"
+            try:
+                value = path.read_text(encoding="utf-8").strip() if name else ""
+            except (OSError, UnicodeDecodeError):
+                self.report(section.place("file"), f"{self._name(key)}: {where} cannot be read as text")
+                return None
+            if name and not value:
+                self.report(section.place("file"), f"{self._name(key)}: {where} is empty")
+        if not value.isprintable():
+            # It may go into a header or a command: a line break would end it there.
+            self.report(node.place, f"{self._name(key)}: {where} holds more than one line of text")
             return None
+        return value or None
 
 
 def node_text(node: Node) -> str:
     """A scalar as written, for an error text."""
     return f"'{node.text}'" if isinstance(node, Scalar) else node.kind
+
+
+def _duration(seconds: float) -> str:
+    """A number of seconds with the largest unit that keeps it whole, as it is written in the file."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms"
 
 
 class _Parts:

@@ -1,0 +1,450 @@
+"""gateway.yaml: every mistake at its place, all in one run, and never the value of a secret."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.protocol.clients import AuthenticationMethod, BindingKind
+from gateway.config import ConfigErrors, load
+from gateway.demo.client import Key
+from gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).parents[2]
+SECRET = "SECRET-VALUE-7f3a"
+HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaA"
+
+CONFIGURATION = """\
+version: 1
+public_url: https://fhir.example
+mtls_url: https://mtls.fhir.example
+listen:
+  public: {port: 8443, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}
+  mtls: {port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}
+keys:
+  encryption_key: {file: encryption.key}
+upstreams:
+  fhir: {kind: fhir-r4, at: /fhir/r4, base: "http://127.0.0.1:8080/fhir"}
+policies: policies
+users:
+  - {username: ann, subject: s1, name: Ann, password: {file: ann.argon2}}
+clients:
+  - client_id: portal
+    name: Portal
+    authentication: private_key_jwt
+    grants: [authorization_code]
+    redirect_uris: [https://portal.example/callback]
+    scope: openid patient/*.rs
+    jwks: {file: portal.jwks}
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a configuration beside everything that it names."""
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "ann.argon2").write_text(HASH + "\n")
+    (tmp_path / "portal.jwks").write_text(json.dumps({"keys": [Key.new().public]}))
+    (tmp_path / "policies").mkdir()
+
+    def written(text: str) -> Path:
+        path = tmp_path / "gateway.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return written
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    """The configuration with each first text replaced by its second; what is not found is a mistake of the test."""
+    text = CONFIGURATION
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def problems(path: Path, **environ: str) -> list[str]:
+    """The problems of a file, without its name."""
+    with pytest.raises(ConfigErrors) as error:
+        load(path, environ)
+    assert SECRET not in str(error.value)
+    return [str(problem).removeprefix(f"{path}:") for problem in error.value.problems]
+
+
+def test_the_smallest_configuration_has_the_defaults(write: Write) -> None:
+    settings = load(write(CONFIGURATION), {})
+    assert isinstance(settings, GatewaySettings)
+    assert [
+        (listener.name, listener.port, listener.client_certificates) for listener in settings.listeners
+    ] == [
+        ("public", 8443, False),
+        ("mtls", 8444, True),
+    ]
+    assert (settings.operations.address, settings.operations.port) == ("127.0.0.1", 9090)
+    upstream = settings.upstreams[0]
+    assert upstream.identifier == "https://fhir.example/fhir/r4"
+    assert upstream.bases == {"https://fhir.example/fhir/r4", "https://mtls.fhir.example/fhir/r4"}
+    assert settings.authorization.key_announced_seconds == 86400
+    assert settings.authorization.lifetimes.code == 60
+    assert settings.authorization.scopes_supported == ("patient/*.rs",)
+    client = settings.clients[0]
+    assert client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
+    assert client.binding is BindingKind.DPOP
+    assert settings.accounts[0].password_hash == HASH
+
+
+def test_the_annotated_configuration_of_the_repository_is_right(tmp_path: Path) -> None:
+    """Only the files that an operator makes are missing from it."""
+    text = (ROOT / "gateway.yaml").read_text(encoding="utf-8")
+    (tmp_path / "gateway.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "policies").mkdir()
+    state = tmp_path / "state"
+    state.mkdir()
+    for name in ("tls.crt", "tls.key", "client-ca.pem"):
+        (state / name).write_text("x")
+    (state / "example.argon2").write_text(HASH)
+    (state / "portal.jwks.json").write_text(json.dumps({"keys": [Key.new().public]}))
+    settings = load(tmp_path / "gateway.yaml", {})
+    assert settings.authorization.issuer == "https://fhir.hospital.example"
+    assert settings.limits.max_header == 16 * 1024
+    assert settings.authorization.lifetimes.refresh_token == 90 * 86400
+
+
+def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write) -> None:
+    path = write(changed(
+        ("version: 1", "version: 2"),
+        ("policies: policies", "polices: policies"),
+        ("port: 8444", "port: '8444'"),
+        ("kind: fhir-r4", "kind: fhir-r5"),
+        ("grants: [authorization_code]", "grants: [implicit]"),
+        ("jwks: {file: portal.jwks}", "jwks: {file: nowhere.jwks}"),
+    ))  # fmt: skip
+    assert problems(path) == [
+        "1:10: error: version is '2', expected a whole number from 1 to 1",
+        "6:16: error: listen.mtls.port is '8444', expected a whole number from 1 to 65535",
+        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4. Did you mean 'fhir-r4'?",
+        "11:1: error: the configuration has no key 'polices'. Did you mean 'policies'?",
+        "15:5: error: clients[0].grants is missing, expected for example [client_credentials]",
+        "18:13: error: 'implicit' is not a grant of this version: authorization_code, refresh_token, client_credentials",
+        f"21:18: error: clients[0].jwks: there is no file '{path.parent / 'nowhere.jwks'}'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # Keys
+        ("version: 1\n", "", "1:1: error: version is missing, expected 1"),
+        ("version: 1", "version: 1\nversion: 1", "2:1: error: key 'version' is used twice (first in line 1)"),
+        ("    name: Portal\n", "    name: Portal\n    name: Other\n",
+         "17:5: error: key 'name' is used twice (first in line 16)"),
+        ("    name: Portal\n", "", "15:5: error: clients[0].name is missing, expected text"),
+        ("    name: Portal", "    nmae: Portal", "16:5: error: 'clients[0]' has no key 'nmae'. Did you mean 'name'?"),
+        ("name: Ann", "name: 5", "13:40: error: users[0].name is '5', expected text"),
+        ("name: Portal", "name: ''", "16:11: error: clients[0].name is '', expected text"),
+        ("name: Portal", "name: [Portal]", "16:11: error: clients[0].name is a list, expected text"),
+        ("upstreams:\n", "upstreams: {}\nx:\n", "upstreams names no store"),
+        # Origins and URLs
+        ("https://fhir.example\nm", "http://fhir.example\nm",
+         "2:13: error: public_url is 'http://fhir.example', expected an https origin without a path"),
+        ("https://fhir.example\nm", "https://fhir.example/x\nm", "expected an https origin without a path"),
+        ("https://fhir.example\nm", "https://u@fhir.example\nm", "expected an https origin without a path"),
+        ("https://fhir.example\nm", "https://fhir.example:99999\nm", "expected an https origin without a path"),
+        ("mtls_url: https://mtls.fhir.example", "mtls_url: https://fhir.example",
+         "3:11: error: mtls_url is the same as public_url: each listener has its own origin"),
+        ("http://127.0.0.1:8080/fhir", "ftp://x", "expected a URL of http or https without query"),
+        ("http://127.0.0.1:8080/fhir", "http://x/fhir?a=b", "expected a URL of http or https without query"),
+        # Listeners
+        ("mtls_url: https://mtls.fhir.example\n", "", "listen.mtls needs mtls_url, the public origin of this listener"),
+        ("port: 8444", "port: 8443", "two listeners have the same address and port"),
+        ("port: 8443", "port: 0", "listen.public.port is '0', expected a whole number from 1 to 65535"),
+        ("port: 8443", "port: true", "listen.public.port is 'true', expected a whole number from 1 to 65535"),
+        ("public: {port: 8443, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}", "public: {port: 8443}",
+         "listen.public has neither 'tls' nor 'trusted_proxies': plain HTTP is never public"),
+        ("mtls: {port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}",
+         "mtls: {port: 8444, trusted_proxies: {addresses: [10.0.0.5]}}",
+         "listen.mtls has no 'tls': client certificates could not be seen"),
+        ("public: {port: 8443,", "public: {trusted_proxies: {addresses: [10.0.0.5/33]}, port: 8443,",
+         "'10.0.0.5/33' is not an address or network, such as 10.0.0.0/29"),
+        ("public: {port: 8443,", "public: {trusted_proxies: {}, port: 8443,", "trusted_proxies needs 'addresses'"),
+        ("public: {port: 8443,",
+         "public: {trusted_proxies: {client_certificate: {header: C, form: nginx}}, port: 8443,",
+         "client_certificate needs the proxies' addresses: who may send it?"),
+        ("public: {port: 8443,",
+         "public: {trusted_proxies: {addresses: [10.0.0.5], client_certificate: {header: C, form: ngnix}}, port: 8443,",
+         "Did you mean 'nginx'?"),
+        # Mounts
+        ("at: /fhir/r4", "at: fhir", "10:29: error: upstreams.fhir.at is 'fhir', expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /fhir/", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /fhir//r4", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /fhir/../r4", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /fhir%2Fr4", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: '/fhir\\r4'", "expected a path such as /fhir/r4"),
+        ("at: /fhir/r4", "at: /token", "upstreams.fhir.at is '/token', which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /.well-known/x", "which is a path of the server's own"),
+        # Durations, sizes, words
+        ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1s to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1s to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 60\n",
+         "keys.announced_for is '60', expected a duration with its unit, such as 60s, 5m, 1h or 90d"),
+        ("keys:\n", "keys:\n  active_for: 1h\n", "keys.active_for must be longer than keys.announced_for"),
+        ("keys:\n", "keys:\n  algorithm: RS256\n", "expected ES256 or PS256 or EdDSA."),
+        ("policies:", "limits: {max_url: 8}\npolicies:",
+         "limits.max_url is '8', expected a size with its unit, such as 16KiB, 10MiB or 2GiB"),
+        ("policies:", "limits: {max_url: 0KiB}\npolicies:", "limits.max_url is '0KiB'"),
+        ("policies:", "limits: {concurrent_requests: 1.5}\npolicies:", "expected a whole number from 1 to 1000000"),
+        ("policies:", "authorization: {lifetimes: {code: 61s}}\npolicies:",
+         "authorization.lifetimes.code is '61s', expected 1s to 1m"),
+        ("policies:", "authorization: {lifetimes: {pushed_request: 10m}}\npolicies:",
+         "authorization.lifetimes.pushed_request is '10m', expected 1s to 599s"),
+        ("policies:", "authorization: {lifetimes: {access_token: 61m}}\npolicies:",
+         "authorization.lifetimes.access_token is '61m', expected 10s to 1h"),
+        ("policies:", "authorization: {lifetimes: {acess_token: 60s}}\npolicies:", "Did you mean 'access_token'?"),
+        ("policies:", "authorization: {profiles: [smart]}\npolicies:", "'smart' is not a profile of this version"),
+        ("policies:", "authorization: {dpop_nonce: no}\npolicies:",
+         "authorization.dpop_nonce is 'no', expected required or offered."),
+        ("policies:", "authorization: {sign_in_attempts: 10/s}\npolicies:",
+         "expected a number per minute such as 10/min"),
+        ("policies: policies", "policies: nowhere", "policies: there is no folder"),
+        # People
+        ("users:\n", "users:\n  - {username: ann, subject: s2, name: B, password: {file: ann.argon2}}\n",
+         "the username 'ann' is used twice (first in line 13)"),
+        ("users:\n", "users:\n  - {username: bob, subject: s1, name: B, password: {file: ann.argon2}}\n",
+         "two users have the same subject"),
+        ("name: Ann,", "name: Ann, claims: {aud: x},", "the claim 'aud' is the server's own"),
+        ("users:\n", "users:\n  - ann\n", "users is 'ann', expected a mapping"),
+        # Clients
+        ("client_id: portal\n", "client_id: portal\n    binding: tls\n",
+         "clients[0].binding is 'tls', expected dpop or mtls."),
+        ("scope: openid patient/*.rs", "scope: openid patient/*.sr",
+         "20:12: error: 'patient/*.sr' is not a scope: SMART v1 or v2, or openid, launch …"),
+        ("    redirect_uris: [https://portal.example/callback]\n", "",
+         "15:5: error: clients[0] uses authorization_code and has no redirect_uris"),
+        ("authentication: private_key_jwt", "authentication: client_secret_basic",
+         "expected private_key_jwt or self_signed_tls_client_auth or tls_client_auth."),
+        ("authentication: private_key_jwt", "authentication: tls_client_auth",
+         "clients[0].certificate_subject is missing, expected a mapping"),
+        ("    jwks: {file: portal.jwks}\n", "", "15:5: error: clients[0].jwks is missing, expected {file: …}"),
+        ("jwks: {file: portal.jwks}", "jwks: {file: tls.crt}", "does not hold a JWK Set: {\"keys\": [...]}"),
+        ("jwks: {file: portal.jwks}", "jwks: {url: https://x}", "'clients[0].jwks' has no key 'url'."),
+        ("jwks: {file: portal.jwks}", "jwks: portal.jwks", "clients[0].jwks is 'portal.jwks', expected a mapping"),
+    ],
+)  # fmt: skip
+def test_what_is_not_right_is_refused_at_its_place(write: Write, old: str, new: str, message: str) -> None:
+    assert [text for text in problems(write(changed((old, new)))) if message in text]
+
+
+def test_overlapping_mounts_are_named_once(write: Write) -> None:
+    fhir = '  fhir: {kind: fhir-r4, at: /fhir/r4, base: "http://127.0.0.1:8080/fhir"}\n'
+    for at, overlaps in (
+        ("/fhir/r4", True),
+        ("/fhir", True),
+        ("/fhir/r4/x", True),
+        ("/fhir/r4b", False),
+        ("/f", False),
+    ):
+        path = write(changed((fhir, f"{fhir}  other: {{kind: fhir-r4, at: {at}, base: 'http://x/y'}}\n")))
+        if overlaps:
+            assert problems(path) == [f"10:3: error: the mounts '/fhir/r4' and '{at}' overlap"]
+        else:
+            assert len(load(path, {}).upstreams) == 2
+
+
+@pytest.mark.parametrize(
+    ("uri", "right"),
+    [
+        ("https://portal.example/callback", True),
+        ("https://portal.example:8443/a?b=c", True),
+        ("http://127.0.0.1/callback", True),
+        ("http://127.0.0.1:0/callback", True),
+        ("http://[::1]:8080/callback", True),
+        ("com.example.app:/callback", True),
+        ("http://portal.example/callback", False),
+        ("http://localhost/callback", False),
+        ("http://127.0.0.1.evil.example/callback", False),
+        ("http://127.0.0.1@evil.example/callback", False),
+        ("http://[::1].evil.example/callback", False),
+        ("https://", False),
+        ("https:///callback", False),
+        ("https://user@portal.example/", False),
+        ("https://*.portal.example/", False),
+        ("https://portal.example/#x", False),
+        ("https://portal.example/a b", False),
+        ("https://portal.example/\\", False),
+        ("https://portal.example/\u00e9", False),
+        ("https://portal.example:x/", False),
+        ("https://[portal/", False),
+        ("javascript:alert(1)", False),
+        ("/callback", False),
+        ("portal.example/callback", False),
+    ],
+)
+def test_a_redirect_uri_leads_to_one_place_that_is_the_clients(write: Write, uri: str, right: bool) -> None:
+    path = write(changed(("[https://portal.example/callback]", json.dumps([uri], ensure_ascii=False))))
+    if right:
+        assert load(path, {}).clients[0].redirect_uris == (uri,)
+    else:
+        found = problems(path)
+        assert len(found) == 1
+        assert found[0].startswith("19:20: error: redirect_uris: '")
+
+
+NO_MTLS = (
+    ("mtls_url: https://mtls.fhir.example\n", ""),
+    ("  mtls: {port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}\n", ""),
+)
+
+
+@pytest.mark.parametrize("method", ["tls_client_auth", "self_signed_tls_client_auth"])
+def test_certificates_of_clients_need_a_listener_that_sees_them(write: Write, method: str) -> None:
+    client = (
+        "authentication: private_key_jwt",
+        f"authentication: {method}\n    certificate_subject: {{san_dns: p.example}}",
+    )
+    assert problems(write(changed(*NO_MTLS, client))) == [
+        f"15:21: error: {method} needs a listener that sees client certificates"
+    ]
+    assert load(write(changed(client)), {}).clients[0].authentication_method == method
+    bound = ("    name: Portal", "    binding: mtls\n    name: Portal")
+    assert problems(write(changed(*NO_MTLS, bound))) == [
+        "14:14: error: binding mtls needs a listener that sees client certificates"
+    ]
+
+
+def test_a_trusted_proxy_that_hands_certificates_on_is_such_a_listener(write: Write) -> None:
+    proxy = (
+        "trusted_proxies: {addresses: [10.0.0.5], client_certificate: {header: Client-Cert, form: rfc9440}}"
+    )
+    path = write(changed(NO_MTLS[1], ("public: {port: 8443,", f"public: {{{proxy}, port: 8443,"),
+                         ("    name: Portal", "    binding: mtls\n    name: Portal")))  # fmt: skip
+    settings = load(path, {})
+    assert settings.clients[0].binding is BindingKind.MTLS
+    proxies = settings.listeners[0].proxies
+    assert proxies is not None
+    assert (proxies.certificate_header, proxies.certificate_form) == ("client-cert", "rfc9440")
+
+
+def test_an_mtls_origin_that_nothing_listens_for_is_refused(write: Write) -> None:
+    assert problems(write(changed(NO_MTLS[1]))) == [
+        "3:11: error: mtls_url is given, but nothing listens for it: add listen.mtls"
+    ]
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (SECRET, "upstreams.fhir.authorization is text, expected a reference, {file: …} or {env: …}"),
+        (f"[{SECRET}]", "upstreams.fhir.authorization is a list, expected a reference"),
+        ("{}", "upstreams.fhir.authorization must have one of 'file' and 'env'"),
+        ("{file: token, env: TOKEN}", "upstreams.fhir.authorization must have one of 'file' and 'env'"),
+        (f"{{value: {SECRET}}}", "'upstreams.fhir.authorization' has no key 'value'."),
+        ("{env: NOWHERE}", "upstreams.fhir.authorization: the variable 'NOWHERE' is not set"),
+        ("{env: EMPTY}", "upstreams.fhir.authorization: the variable 'EMPTY' is not set"),
+        (
+            "{env: LINES}",
+            "upstreams.fhir.authorization: the variable 'LINES' holds more than one line of text",
+        ),
+        ("{env: 5}", "upstreams.fhir.authorization.env is '5', expected the name of a variable"),
+        ("{file: nowhere}", "cannot be read as text"),
+        ("{file: binary}", "cannot be read as text"),
+        ("{file: empty}", "is empty"),
+        ("{file: lines}", "holds more than one line of text"),
+        ("{file: policies}", "cannot be read as text"),
+    ],
+)
+def test_a_secret_is_a_reference_and_its_value_is_in_no_message(
+    write: Write, reference: str, message: str
+) -> None:
+    path = write(changed(("at: /fhir/r4,", f"at: /fhir/r4, authorization: {reference},")))
+    (path.parent / "binary").write_bytes(SECRET.encode() + b"\xff")
+    (path.parent / "empty").write_text(" \n")
+    (path.parent / "lines").write_text(f"{SECRET}\r\nX-Evil: 1\n")
+    found = problems(path, EMPTY="", LINES=f"{SECRET}\nX-Evil: 1", TOKEN=SECRET)
+    assert [text for text in found if message in text and text.startswith("10:")], found
+
+
+def test_a_secret_comes_from_a_file_or_the_environment_without_its_line_end(write: Write) -> None:
+    path = write(changed(("at: /fhir/r4,", "at: /fhir/r4, authorization: {env: TOKEN},")))
+    assert load(path, {"TOKEN": f"Bearer {SECRET}\n"}).upstreams[0].authorization == f"Bearer {SECRET}"
+    path = write(changed(("at: /fhir/r4,", "at: /fhir/r4, authorization: {file: token},")))
+    (path.parent / "token").write_text(f"Bearer {SECRET}\n")
+    assert load(path, {}).upstreams[0].authorization == f"Bearer {SECRET}"
+
+
+def test_a_password_in_clear_text_is_refused_and_not_repeated(write: Write) -> None:
+    path = write(changed())
+    (path.parent / "ann.argon2").write_text(SECRET)
+    assert problems(path) == ["13:55: error: password must be an argon2id hash, from `securus user hash`"]
+    path = write(changed(("{file: ann.argon2}", SECRET)))
+    assert problems(path) == [
+        "13:55: error: users[0].password is text, expected a reference, {file: …} or {env: …}"
+    ]
+
+
+@pytest.mark.parametrize("value", [SECRET, "AAAA", "A" * 43 + "!"])
+def test_an_encryption_key_of_another_form_is_refused_and_not_repeated(write: Write, value: str) -> None:
+    path = write(changed(("{file: encryption.key}", "{env: KEY}")))
+    found = problems(path, KEY=value)
+    assert len(found) == 1
+    assert found[0].startswith("8:19: error: ")
+    assert value not in found[0]
+
+
+def test_a_private_key_among_a_clients_public_keys_is_refused_and_not_repeated(write: Write) -> None:
+    path = write(changed())
+    key = Key.new()
+    numbers: dict[str, Any] = {**key.public, "d": SECRET}
+    (path.parent / "portal.jwks").write_text(json.dumps({"keys": [key.public, numbers]}))
+    found = problems(path)
+    assert len(found) == 1
+    assert f"key 1 of '{path.parent / 'portal.jwks'}'" in found[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"keys": {}}',
+        '{"keys": 5}',
+        '{"keys": []}',
+        '{"keys": ["a"]}',
+        '{"keys": [{}]}',
+        "\xff",
+    ],
+)
+def test_a_key_set_that_is_none_is_refused(write: Write, content: str) -> None:
+    path = write(changed())
+    (path.parent / "portal.jwks").write_bytes(content.encode("latin-1"))
+    found = problems(path)
+    assert len(found) == 1
+    assert found[0].startswith("21:11: error: ")
+
+
+# The file itself
+
+
+def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    assert problems(path) == ["1:1: error: cannot be read: No such file or directory"]
+    path.write_bytes(b"version: \xff")
+    assert problems(path) == ["1:1: error: cannot be read: it is not UTF-8"]
+    path.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
+    assert problems(path) == ["1:1: error: the file is longer than 4194304 bytes"]
+    path.write_text("- a\n")
+    assert problems(path) == ["1:1: error: the configuration is a list, expected a mapping"]
+    path.write_text("")
+    assert problems(path) == ["1:1: error: the configuration is nothing, expected a mapping"]
+    path.write_text("a: [1\n")
+    assert problems(path)[0].startswith("2:1: error: ")
