@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _problems(options, list(error.problems))
     except (StoreUnavailable, KeyRingError, ParserMissing, OSError) as error:
         return _failed(options, str(error))
+    except UnicodeDecodeError:
+        return _failed(options, "a policy file is not UTF-8")
     except KeyboardInterrupt:
         return OK
 
@@ -174,24 +177,36 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _policy_test(options: argparse.Namespace) -> int:
     path: Path = options.path
-    files = {str(path): path.read_text(encoding="utf-8")} if path.is_file() else policy_files(path)
+    # A file is tested as it would be in force: with the definitions and the other policies of its folder.
+    files = policy_files(path.parent if path.is_file() else path)
+    if path.is_file():
+        files[str(path)] = path.read_text(encoding="utf-8")
     if not files:
         return _failed(options, f"{path} holds no policy files (*.yaml)")
     try:
         policies = language.load(files)
     except language.PolicyErrors as error:
         return _problems(options, error.problems)
+    if path.is_file():
+        own = tuple(test for test in policies.tests if test.place.file == str(path))
+        policies = replace(policies, tests=own)
     report = selftest.run(policies)
+    untested = [rule for rule in report.untested if rule in _rules_of(policies, path)]
     value = {
         "passed": report.passed,
         "failed": [str(problem) for problem in report.failures],
-        "untested_rules": list(report.untested),
+        "untested_rules": untested,
     }
     lines = [str(problem) for problem in report.failures]
-    lines += [f"warning: no test shows the rule {name}" for name in report.untested]
+    lines += [f"warning: no test shows the rule {name}" for name in untested]
     lines.append(f"{report.passed} passed, {len(report.failures)} failed")
     _say(options, value, lines)
     return REFUSED if report.failures else OK
+
+
+def _rules_of(policies: language.PolicySet, path: Path) -> frozenset[str]:
+    """The rules that a test of this path should show: of the one file, or of all."""
+    return frozenset(rule.id for rule in policies.rules if not path.is_file() or rule.place.file == str(path))
 
 
 def _audit_verify(options: argparse.Namespace) -> int:
@@ -208,7 +223,7 @@ def _audit_verify(options: argparse.Namespace) -> int:
 
 
 def _user_hash(options: argparse.Namespace) -> int:
-    password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if len(password) < 8:
         return _failed(options, "a password has at least 8 characters")
     hashed = hash_password(password)
@@ -294,7 +309,12 @@ def _key_rotate(options: argparse.Namespace) -> int:
 
 
 def _with_store(settings: GatewaySettings, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
-    """The result of work on the store, opened and closed around it."""
+    """The result of work on the store, opened and closed around it. Raises StoreUnavailable.
+
+    A store that is not there is not made: an audit log that has vanished must not count as whole.
+    """
+    if not Path(settings.storage.path).is_file():
+        raise StoreUnavailable(f"there is no store at '{settings.storage.path}': has the gateway run yet?")
 
     async def run() -> T:
         store = await open_store(Path(settings.storage.path), settings.storage.options)
