@@ -1,5 +1,6 @@
 """The pages for people in a real browser: without scripts, by keyboard, on a telephone, and what axe-core says of them."""
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -26,6 +27,7 @@ SCOPE = "openid fhirUser offline_access launch/patient patient/*.rs"
 MANY = f"fhirUser offline_access launch/patient patient/Observation.cruds patient/MedicationRequest.rs {LONG_SCOPE}"
 LONG_NAME = "Donaudampfschifffahrtsgesellschaftskrankenversicherungsportal"
 REFUSED = "User name or password is not right."
+_numbers = itertools.count(1)
 LIMITED = "Too many attempts. Wait a minute and try again."
 
 
@@ -60,7 +62,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 
     def change(document: dict[str, Any]) -> None:
         document["privacy_url"] = "https://hospital.example/privacy"
-        document["authorization"] = {"sign_in_attempts": "12/min"}
+        document["authorization"] = {"sign_in_attempts": "6/min"}
         for client in document["clients"]:
             if client["redirect_uris"]:
                 client["redirect_uris"] = [callback.uri, f"{callback.uri}?on=1"]
@@ -320,20 +322,24 @@ async def test_scripts_that_got_into_a_page_do_not_run(site: Site, judge: Chromi
     assert judge.evaluate("window.ran === undefined") is True
 
 
-@pytest.mark.parametrize("page", ["sign-in", "consent"])
-async def test_no_page_can_be_framed(site: Site, judge: Chromium, page: str) -> None:
+@pytest.mark.parametrize("page", ["sign-in", "consent", "error"])
+async def test_no_page_can_be_framed_even_by_this_very_site(site: Site, judge: Chromium, page: str) -> None:
     judge.open(await site.url())
     if page == "consent":
         judge.sign_in("stephen", site.password("stephen"))
-    framed = judge.driver.current_url
-    # A page of the same site frames it: nobody at all may.
-    judge.open(f"{site.callback.uri}?frame={framed}")
+    shown = {"sign-in": "username", "consent": "allow", "error": "error"}[page]
+    framed = f"{site.issuer}/authorize" if page == "error" else judge.driver.current_url
+    judge.open(f"{site.issuer}/jwks")
+    judge.evaluate(
+        "new Promise(loaded => {const f = document.createElement('iframe'); f.onload = () => loaded(1);"
+        f"f.src = '{framed}'; document.body.append(f);}})"
+    )
     judge.driver.switch_to.frame(judge.driver.find_element(By.TAG_NAME, "iframe"))
-    try:
-        assert not judge.has("username")
-        assert not judge.has("allow")
-    finally:
-        judge.driver.switch_to.default_content()
+    is_shown = judge.has(shown)
+    judge.driver.switch_to.default_content()
+    assert not is_shown
+    judge.open(framed)
+    assert judge.has(shown)
 
 
 async def test_the_cookie_is_kept_from_scripts_and_other_hosts(site: Site, judge: Chromium) -> None:
@@ -353,7 +359,7 @@ async def pages(site: Site, browser: Chromium) -> AsyncIterator[str]:
     """Every page there is, the longest texts among them; named once the browser shows it."""
     browser.open(await site.url())
     yield "sign-in"
-    browser.sign_in("antony", "wrong")
+    browser.sign_in(f"visitor-{next(_numbers)}", "wrong")
     yield "wrong password"
     browser.sign_in("dr.allen", site.password("dr.allen"))
     yield "patient"

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -167,7 +166,7 @@ def _pin(certificate: Path) -> str:
 class Callback:
     """An app at the loopback address: what the browser brings to its redirect URI.
 
-    With `on` in its query it leads on to leads_on_to; with `frame` it tries to frame that page.
+    With `on` in its query it leads on to leads_on_to.
     """
 
     def __init__(self) -> None:
@@ -185,13 +184,7 @@ class Callback:
                     self.send_error(404)
                     return
                 leads_on = asked.pop("on", None) is not None
-                frame = asked.pop("frame", None)
-                content = (
-                    "<h1>Back in the app</h1>"
-                    if frame is None
-                    else f'<iframe src="{escape(frame)}"></iframe>'
-                )
-                body = f'<!doctype html><html lang="en"><title>App</title>{content}</html>'.encode()
+                body = b'<!doctype html><html lang="en"><title>App</title><h1>Back in the app</h1></html>'
                 self.send_response(302 if leads_on else 200)
                 if leads_on:
                     self.send_header("Location", app.leads_on_to)

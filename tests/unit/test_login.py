@@ -166,6 +166,10 @@ async def test_the_password_of_a_decoy_opens_no_account(world: World) -> None:
     assert await attempt(world, "nobody", "the password of nobody") == 403
     there = await world.reopen(accounts={})
     assert await attempt(there, "nobody", "the password of nobody") == 403
+    desk = Accounts(ACCOUNTS, world.store, 1000)
+    for password in (PASSWORD, "the password of nobody"):
+        result = await desk.sign_in("nobody", password, peer="192.0.2.7", now=NOW)
+        assert (result.outcome, result.account) == (SignInOutcome.REFUSED, None)
 
 
 @pytest.mark.parametrize(
