@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
 from authz.clock import Clock
+from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grants import Desk
+from authz.endpoints.introspection import Introspection
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.token import TokenEndpoint
@@ -114,11 +116,21 @@ class AuthorizationServer:
             keys=keys,
             clock=clock,
         )
+        introspection = Introspection(
+            issuer=settings.issuer,
+            store=store,
+            clients=authentication,
+            proofs=self._proofs,
+            resource_server=self.resource_server,
+            keys=keys,
+            clock=clock,
+        )
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
         self.routes: Mapping[str, Mapping[str, Door]] = {
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
+            "/introspect": {"POST": introspection.introspect},
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
                 settings=settings,
@@ -126,6 +138,7 @@ class AuthorizationServer:
                 clients=clients,
                 accounts=accounts,
                 server=server,
+                responses=AuthorizationResponses(settings.issuer, keys, clock),
                 emit=emit,
                 clock=clock,
             ),

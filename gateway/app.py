@@ -299,7 +299,7 @@ class Gateway:
         try:
             files = await asyncio.to_thread(policy_files, self.settings.policies)
             engine = self._engine(await asyncio.to_thread(load_policies, files))
-        except (OSError, PoliciesRefused) as error:
+        except (OSError, UnicodeDecodeError, PoliciesRefused) as error:
             _log.error("policies not reloaded, the old ones stay in force", extra={"cause": str(error)})
             return
         self.engines.engine = engine

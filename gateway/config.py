@@ -43,10 +43,23 @@ _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "upstreams", "policies", "limits", "users", "clients",
 )  # fmt: skip
+_MUST_OR_MAY = ("required", "optional")
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _OWN_PATHS = frozenset(
-    {".well-known", "authorize", "token", "par", "jwks", "revoke", "sign-in", "patient", "consent", "assets"}
+    {
+        ".well-known",
+        "authorize",
+        "token",
+        "par",
+        "jwks",
+        "revoke",
+        "introspect",
+        "sign-in",
+        "patient",
+        "consent",
+        "assets",
+    }
 )
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _REDIRECT_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+")
@@ -486,7 +499,7 @@ def _clients(top: Section, authorization: AuthorizationSettings, *, has_mtls: bo
 def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls: bool) -> Client:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
-        "jwks", "certificate_subject", "claims", "profile",
+        "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -510,6 +523,12 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         section.report(section.node.place, f"{section.path} uses authorization_code and has no redirect_uris")
     for uri in redirect_uris:
         _check_redirect_uri(section, uri)
+    jwks = _jwks(section, method)
+    signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
+    if signed_requests and not jwks:
+        section.report(
+            section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
+        )
     return Client(
         client_id=section.text("client_id"),
         name=section.text("name"),
@@ -517,11 +536,14 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         scope=_scope(section),
         grant_types=grants,
         redirect_uris=redirect_uris,
-        jwks=_jwks(section, method),
+        jwks=jwks,
         certificate_subject=_certificate_subject(section, method),
         binding=binding,
         profile=profile,
         claims=_claims(section),
+        signed_requests_required=signed_requests,
+        signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
+        may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from authz.clock import Clock
+from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
 from authz.events import ConsentGiven, Emit, SignIn
@@ -65,6 +66,7 @@ def sign_in_doors(
     clients: Mapping[str, Client],
     accounts: Mapping[str, Account],
     server: ServerBits,
+    responses: AuthorizationResponses,
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -75,6 +77,7 @@ def sign_in_doors(
         clients=clients,
         accounts=Accounts(accounts, store, settings.sign_in_attempts_per_minute),
         server=server,
+        responses=responses,
         emit=emit,
         clock=clock,
     )
@@ -98,6 +101,7 @@ class SignInDesk:
         clients: Mapping[str, Client],
         accounts: Accounts,
         server: ServerBits,
+        responses: AuthorizationResponses,
         emit: Emit,
         clock: Clock,
     ) -> None:
@@ -106,6 +110,7 @@ class SignInDesk:
         self._clients = clients
         self._accounts = accounts
         self._server = server
+        self._responses = responses
         self._emit = emit
         self._clock = clock
         self._browsers = Browsers(store, settings.lifetimes.browser_session, clock)
@@ -310,8 +315,7 @@ class SignInDesk:
         if not written:
             raise PageError(_GONE)
         self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
-        url = authorization.success_url(visit.target, code=handle, issuer=self._settings.issuer)
-        return pages.redirect(url)
+        return await self._responses.success(visit.target, handle)
 
     async def _refuse(self, visit: Visit, description: str) -> Answer:
         """access_denied at the redirect URI (A5); the pushed request is consumed."""
@@ -321,7 +325,7 @@ class SignInDesk:
         if not consumed:
             raise PageError(_GONE)
         error = OAuthError(ErrorCode.ACCESS_DENIED, description)
-        return pages.redirect(authorization.error_url(visit.target, error, issuer=self._settings.issuer))
+        return await self._responses.failure(visit.target, error)
 
     def _asked(self, request: HttpRequest) -> tuple[str, str]:
         try:

@@ -91,7 +91,7 @@ class ClientAuthentication:
         checked = check_assertion(
             assertion,
             client=client,
-            keys=self._keys_of(client),
+            keys=self.keys_of(client),
             issuer=self._settings.issuer,
             token_url=self._token_url,
             now=now,
@@ -139,7 +139,8 @@ class ClientAuthentication:
         if method not in PROFILES[client.profile].authentication_methods:
             raise _refused(f"{method} is not allowed in the profile {client.profile}")
 
-    def _keys_of(self, client: Client) -> tuple[PublicKey, ...]:
+    def keys_of(self, client: Client) -> tuple[PublicKey, ...]:
+        """The client's registered public keys. Raises JoseError for keys that cannot be used."""
         known = self._keys.get(client.client_id)
         if known is None or known[0] is not client:  # its registration changed
             known = self._keys[client.client_id] = (client, import_jwks(client.jwks))

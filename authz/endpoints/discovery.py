@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.keys import KeyRing
+from authz.protocol.authorization import RESPONSE_MODES
 from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
@@ -17,9 +18,15 @@ _ENDPOINTS = {
     "token_endpoint": "/token",
     "pushed_authorization_request_endpoint": "/par",
     "revocation_endpoint": "/revoke",
+    "introspection_endpoint": "/introspect",
     "jwks_uri": "/jwks",
 }
-_ALIASED = ("token_endpoint", "pushed_authorization_request_endpoint", "revocation_endpoint")
+_ALIASED = (
+    "token_endpoint",
+    "pushed_authorization_request_endpoint",
+    "revocation_endpoint",
+    "introspection_endpoint",
+)
 _CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
@@ -53,12 +60,19 @@ class Discovery:
             **{name: settings.issuer + path for name, path in _ENDPOINTS.items()},
             "scopes_supported": self._scopes,
             "response_types_supported": ["code"],
-            "response_modes_supported": ["query"],
+            "response_modes_supported": list(RESPONSE_MODES),
             "grant_types_supported": list(GRANTS),
             "token_endpoint_auth_methods_supported": methods,
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_signing_alg_values_supported": [settings.signing_algorithm],
+            "authorization_signing_alg_values_supported": [settings.signing_algorithm],
+            "request_parameter_supported": True,
+            "request_uri_parameter_supported": False,
+            "request_object_signing_alg_values_supported": algorithms,
             "code_challenge_methods_supported": ["S256"],
             "require_pushed_authorization_requests": settings.profiles == {ProfileName.FAPI2},
             "authorization_response_iss_parameter_supported": True,

@@ -1,6 +1,7 @@
 """The pushed authorization request endpoint (RFC 9126, FAPI 2.0 Security Profile 5.3.2.2)."""
 
 import secrets
+from collections.abc import Mapping
 from hashlib import sha256
 
 from authz.clock import Clock
@@ -9,8 +10,11 @@ from authz.endpoints.proofs import Proofs
 from authz.http import json_answer, read_form
 from authz.protocol import authorization
 from authz.protocol.authorization import ServerBits
+from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_form
+from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.request_objects import check_request_object
 from authz.storage.store import PushedRequest, Store
 
 REQUEST_URI_PREFIX = "urn:ietf:params:oauth:request_uri:"
@@ -42,9 +46,10 @@ class PushedAuthorization:
         form = parse_form(await read_form(request))
         proven = self._clients.prove(request, form)
         with proven.named():
+            client = proven.authenticated.client
             asked = authorization.check(
-                form,
-                proven.authenticated.client,
+                self._parameters(form, client),
+                client,
                 self._server,
                 proof_thumbprint=None if proof is None else proof.thumbprint,
             )
@@ -62,6 +67,24 @@ class PushedAuthorization:
         )
         value = {"request_uri": REQUEST_URI_PREFIX + handle, "expires_in": self._lifetime_seconds}
         return json_answer(201, value)
+
+    def _parameters(self, form: Mapping[str, str], client: Client) -> Mapping[str, str]:
+        """The request that counts: that of the form, or of the signed request object in it and nothing else (S2)."""
+        if "request" not in form:
+            if client.signed_requests_required:
+                raise OAuthError(
+                    ErrorCode.INVALID_REQUEST, "this client must sign its requests: send a request object"
+                )
+            return form
+        if "request_uri" in form:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
+        return check_request_object(
+            form["request"],
+            client=client,
+            keys=self._clients.keys_of(client),
+            issuer=self._server.issuer,
+            now=self._clock(),
+        )
 
 
 def request_id(handle: str) -> str:

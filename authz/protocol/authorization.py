@@ -13,7 +13,9 @@ from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.scopes import covered, is_known, parse_scope, split_scope
 
+RESPONSE_MODES = ("query", "jwt", "query.jwt")  # the last two are one: JARM 2.3.4
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_SIGNED_RESPONSE_SECONDS = 300  # at most 10 minutes (FAPI 2.0 Message Signing 5.4.1)
 _MAX_STATE = 4096
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
 _KEPT = frozenset(
@@ -108,9 +110,7 @@ def _no_request_uri(parameters: Mapping[str, str], client: Client, server: Serve
 
 
 def _nothing_that_is_not_offered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """RFC 9101, RFC 9396: who sends one of these means something by it that would not be done."""
-    if "request" in parameters:
-        raise OAuthError(ErrorCode.REQUEST_NOT_SUPPORTED, "request objects are not supported here")
+    """RFC 9396: who sends one of these means something by it that would not be done."""
     if "authorization_details" in parameters:
         raise OAuthError(ErrorCode.INVALID_REQUEST, "authorization_details are not supported here: use scope")
 
@@ -129,9 +129,17 @@ def _response_type_is_code(parameters: Mapping[str, str], client: Client, server
         raise OAuthError(ErrorCode.UNSUPPORTED_RESPONSE_TYPE, "response_type must be code")
 
 
-def _response_mode_is_query(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    if parameters.get("response_mode", "query") != "query":
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "response_mode must be query")
+def _response_mode_is_offered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """A6: plain or signed in the query; a client that must use JARM gets no plain answer."""
+    asked = parameters.get("response_mode")
+    if asked is not None and asked not in RESPONSE_MODES:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, f"response_mode must be one of {', '.join(RESPONSE_MODES)}"
+        )
+    if asked == "query" and client.signed_responses_required:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "the answers to this client are signed: response_mode=jwt"
+        )
 
 
 def _redirect_uri_is_registered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -188,7 +196,7 @@ RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_nothing_that_is_not_offered, EVERY),
     (_client_may_use_codes, EVERY),
     (_response_type_is_code, EVERY),
-    (_response_mode_is_query, EVERY),
+    (_response_mode_is_offered, EVERY),
     (_redirect_uri_is_registered, EVERY),
     (_pkce_is_s256, EVERY),
     (_dpop_jkt_is_a_thumbprint, EVERY),
@@ -294,6 +302,8 @@ class RedirectTarget:
 
     redirect_uri: str
     state: str | None
+    client_id: str
+    signed: bool  # the answer goes as one signed response (JARM)
 
 
 def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
@@ -303,23 +313,35 @@ def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
         raise OAuthError(
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
         )
-    return RedirectTarget(redirect_uri, parameters.get("state"))
+    signed = client.signed_responses_required or parameters.get("response_mode", "query") != "query"
+    return RedirectTarget(redirect_uri, parameters.get("state"), client.client_id, signed)
 
 
-def success_url(target: RedirectTarget, *, code: str, issuer: str) -> str:
-    """The redirect with code, state and iss (RFC 6749 4.1.2, RFC 9207 2)."""
-    return _url(target, {"code": code}, issuer)
+def success(target: RedirectTarget, code: str, *, issuer: str) -> dict[str, str]:
+    """The members of an answer with a code: code, state, iss (RFC 6749 4.1.2, RFC 9207 2)."""
+    return _answer(target, {"code": code}, issuer)
 
 
-def error_url(target: RedirectTarget, error: OAuthError, *, issuer: str) -> str:
-    """The redirect with error, error_description, state and iss (RFC 6749 4.1.2.1, RFC 9207 2)."""
-    return _url(target, {"error": str(error.code), "error_description": error.description}, issuer)
+def failure(target: RedirectTarget, error: OAuthError, *, issuer: str) -> dict[str, str]:
+    """The members of a refusal: error, error_description, state, iss (RFC 6749 4.1.2.1, RFC 9207 2)."""
+    return _answer(target, {"error": str(error.code), "error_description": error.description}, issuer)
 
 
-def _url(target: RedirectTarget, answer: dict[str, str], issuer: str) -> str:
+def signed_response_claims(
+    target: RedirectTarget, answer: Mapping[str, str], *, now: int
+) -> dict[str, object]:
+    """The claims of a signed response that says the answer (JARM 2.1); iss stands among its members."""
+    return {**answer, "aud": target.client_id, "exp": now + _SIGNED_RESPONSE_SECONDS}
+
+
+def _answer(target: RedirectTarget, answer: dict[str, str], issuer: str) -> dict[str, str]:
     if target.state is not None:
         answer["state"] = target.state
-    answer["iss"] = issuer
+    return answer | {"iss": issuer}
+
+
+def answer_url(target: RedirectTarget, answer: Mapping[str, str]) -> str:
+    """The redirect that carries these members."""
     # A registered query is kept as it is: the answer is appended to it (RFC 6749 3.1.2).
     separator = "&" if "?" in target.redirect_uri else "?"
     return target.redirect_uri + separator + urlencode(answer)

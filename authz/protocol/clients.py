@@ -95,6 +95,9 @@ class Client:
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
+    signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
+    signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
+    may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None
     contact: str | None = None
 

@@ -184,6 +184,32 @@ async def test_P8_sending_the_consent_twice_gives_one_code(world: World) -> None
     assert sorted((first.status, second.status)) == [303, 400]
 
 
+@pytest.mark.parametrize("actions", [("allow", "allow"), ("allow", "deny"), ("deny", "deny")], ids="-".join)
+async def test_P8_of_two_answers_that_reach_the_store_at_the_same_moment_one_counts(
+    world: World, actions: tuple[str, str]
+) -> None:
+    pushed = await world.app().push()
+    people = [Person(world), Person(world, BERT)]
+    pages = [await person.sign_in(pushed) for person in people]
+    both = asyncio.Barrier(2)
+    complete, refuse = world.store.complete_authorization, world.store.refuse_authorization
+
+    async def complete_together(**asked: Any) -> bool:
+        await both.wait()
+        return await complete(**asked)
+
+    async def refuse_together(**asked: Any) -> bool:
+        await both.wait()
+        return await refuse(**asked)
+
+    world.store.complete_authorization = complete_together  # type: ignore[method-assign]
+    world.store.refuse_authorization = refuse_together  # type: ignore[method-assign]
+    answers = zip(people, pages, actions, strict=True)
+    replies = await asyncio.gather(*(person.consent(page, action) for person, page, action in answers))
+    assert sorted(reply.status for reply in replies) == [303, 400]
+    assert sum(is_error_page(reply) for reply in replies) == 1
+
+
 @refusals
 async def test_P8_a_refusal_uses_the_request_up_in_every_browser(world: World, way: Way) -> None:
     pushed = await world.app().push()

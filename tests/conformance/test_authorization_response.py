@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from authz.protocol.authorization import RedirectTarget, error_url, locate, success_url
+from authz.protocol.authorization import RedirectTarget, answer_url, failure, locate, success
 from authz.protocol.errors import ErrorCode, OAuthError
 from tests.support.authorization_server import (
     ISSUER,
@@ -148,19 +148,20 @@ async def test_P13_state_comes_back_intact_or_not_at_all(world: World) -> None:
 
 def test_A1_only_a_registered_address_is_a_target(world: World) -> None:
     client = world.clients["portal"]
-    assert locate({"redirect_uri": REDIRECT_URI, "state": "x"}, client) == RedirectTarget(REDIRECT_URI, "x")
+    target = RedirectTarget(REDIRECT_URI, "x", client.client_id, signed=False)
+    assert locate({"redirect_uri": REDIRECT_URI, "state": "x"}, client) == target
     for parameters in ({}, {"redirect_uri": "https://evil.example"}):
         with pytest.raises(OAuthError):
             locate(parameters, client)
 
 
 def test_A1_the_urls_of_success_and_error() -> None:
-    target = RedirectTarget("https://app.example/cb?x=1", None)
+    target = RedirectTarget("https://app.example/cb?x=1", None, "app", signed=False)
     assert (
-        success_url(target, code="c", issuer="https://i")
+        answer_url(target, success(target, "c", issuer="https://i"))
         == "https://app.example/cb?x=1&code=c&iss=https%3A%2F%2Fi"
     )
     error = OAuthError(ErrorCode.ACCESS_DENIED, "no & never")
-    assert error_url(target, error, issuer="https://i") == (
+    assert answer_url(target, failure(target, error, issuer="https://i")) == (
         "https://app.example/cb?x=1&error=access_denied&error_description=no+%26+never&iss=https%3A%2F%2Fi"
     )

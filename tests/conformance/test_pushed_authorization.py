@@ -112,10 +112,14 @@ async def test_P6_no_other_response_type_than_code(world: World, wanted: str) ->
     assert (status, code) in {(400, "unsupported_response_type"), (400, "invalid_request")}
 
 
-@pytest.mark.parametrize("mode", ["fragment", "form_post", "jwt", "query.jwt"])
+@pytest.mark.parametrize("mode", ["fragment", "form_post", "fragment.jwt", "form_post.jwt", "QUERY"])
 async def test_P6_no_response_mode_that_is_not_announced(world: World, mode: str) -> None:
     assert (await world.app().push(response_mode=mode)).refusal == (400, "invalid_request")
-    assert (await world.app().push(response_mode="query")).status == 201
+
+
+@pytest.mark.parametrize("mode", ["query", "jwt", "query.jwt"])
+async def test_P6_every_response_mode_that_is_announced(world: World, mode: str) -> None:
+    assert (await world.app().push(response_mode=mode)).status == 201
 
 
 async def test_P7_the_record_is_bound_to_the_client(world: World) -> None:
@@ -257,8 +261,8 @@ async def test_P15_another_resource_is_refused(world: World, changes: dict[str, 
     assert (await world.app().push(**changes)).refusal == (400, "invalid_target")
 
 
-async def test_P15_signed_requests_and_authorization_details_are_not_silently_ignored(world: World) -> None:
-    assert (await world.app().push(request="a.b.c")).refusal == (400, "request_not_supported")
+async def test_P15_what_would_not_be_done_is_not_silently_ignored(world: World) -> None:
+    assert (await world.app().push(request="a.b.c")).refusal == (400, "invalid_request_object")
     assert (await world.app().push(authorization_details="[]")).refusal == (400, "invalid_request")
     assert (await world.app().push(prompt="none")).refusal == (400, "invalid_request")
 

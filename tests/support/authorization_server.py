@@ -42,11 +42,13 @@ from tests.support.jose import (
     ABSENT,
     Authority,
     PrivateKey,
+    algorithm,
     b64,
     certificate_authority,
     ec_key,
     issue_certificate,
     make_assertion,
+    make_jws,
     make_proof,
     public_jwk,
     self_signed_certificate,
@@ -295,6 +297,23 @@ class App:
         }
         return {name: value for name, value in (parameters | changes).items() if value is not ABSENT}
 
+    def request_object(self, **overrides: Any) -> str:
+        """A signed authorization request. key signs; header replaces header members; the rest replaces claims."""
+        now = self.world.clock.now
+        key = overrides.pop("key", self.world.private[self.client_id])
+        header = {"alg": algorithm(key), "typ": "oauth-authz-req+jwt"} | overrides.pop("header", {})
+        claims = self.asking() | {"iss": self.client_id, "aud": ISSUER, "nbf": now, "exp": now + 300}
+        return make_jws(
+            key,
+            {name: value for name, value in header.items() if value is not ABSENT},
+            {name: value for name, value in (claims | overrides).items() if value is not ABSENT},
+        )
+
+    async def push_signed(self, **overrides: Any) -> Reply:
+        """Push a signed request and nothing beside it."""
+        form = {"request": self.request_object(**overrides)} | self.credentials()
+        return await self.world.post("/par", form)
+
     async def push(self, *, proof: str | None = None, **changes: Any) -> Reply:
         """Push an authorization request."""
         headers = [] if proof is None else [("dpop", proof)]
@@ -489,6 +508,8 @@ def _clients(authority: Authority) -> tuple[dict[str, Client], dict[str, Private
         "lab",
         "exchange",
         "key-and-certificate",
+        "portal-signed",
+        "resource-server",
     )
     private: dict[str, PrivateKey] = {name: ec_key() for name in names}
     portal = Client(
@@ -531,6 +552,10 @@ def _clients(authority: Authority) -> tuple[dict[str, Client], dict[str, Private
         replace(portal, client_id="key-and-certificate", binding=BindingKind.MTLS,
                 jwks=(public_jwk(private["key-and-certificate"]),)),
         lab,
+        replace(portal, client_id="portal-signed", jwks=(public_jwk(private["portal-signed"]),),
+                signed_requests_required=True, signed_responses_required=True),
+        replace(lab, client_id="resource-server", jwks=(public_jwk(private["resource-server"]),),
+                may_introspect=True),
         replace(
             by_certificate,
             client_id="exchange",

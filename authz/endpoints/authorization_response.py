@@ -1,0 +1,32 @@
+"""The way back to the client: code or refusal in the query, or all of it in one signed response (JARM)."""
+
+from authz.clock import Clock
+from authz.keys import KeyRing
+from authz.login.browser import redirect
+from authz.protocol import authorization
+from authz.protocol.authorization import RedirectTarget
+from authz.protocol.errors import OAuthError
+from authz.protocol.request import Answer
+
+
+class AuthorizationResponses:
+    """Answers authorization requests at their redirect URIs."""
+
+    def __init__(self, issuer: str, keys: KeyRing, clock: Clock) -> None:
+        self._issuer = issuer
+        self._keys = keys
+        self._clock = clock
+
+    async def success(self, target: RedirectTarget, code: str) -> Answer:
+        """The redirect with a code."""
+        return await self._redirect(target, authorization.success(target, code, issuer=self._issuer))
+
+    async def failure(self, target: RedirectTarget, error: OAuthError) -> Answer:
+        """The redirect with an error."""
+        return await self._redirect(target, authorization.failure(target, error, issuer=self._issuer))
+
+    async def _redirect(self, target: RedirectTarget, answer: dict[str, str]) -> Answer:
+        if target.signed:
+            claims = authorization.signed_response_claims(target, answer, now=self._clock())
+            answer = {"response": await self._keys.sign(claims, typ="JWT")}
+        return redirect(authorization.answer_url(target, answer))

@@ -1,0 +1,108 @@
+"""Token introspection, plain and signed (RFC 7662, RFC 9701, FAPI 2.0 Message Signing 5.5)."""
+
+from collections.abc import Mapping
+
+from authz.clock import Clock
+from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.grants import digest
+from authz.endpoints.proofs import Proofs
+from authz.http import NO_STORE, json_answer, read_form
+from authz.keys import KeyRing
+from authz.protocol.clients import BindingKind, Client
+from authz.protocol.encoding import parse_form
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.tokens import Caller
+from authz.resource_server import ResourceServer
+from authz.storage.store import Store
+
+SIGNED_TYPE = "application/token-introspection+jwt"
+_TOLD = ("auth_time", "acr", "amr", "patient", "encounter", "fhirUser", "authorization_details")
+_INACTIVE: Mapping[str, object] = {"active": False}
+
+
+class Introspection:
+    """POST /introspect."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        store: Store,
+        clients: ClientAuthentication,
+        proofs: Proofs,
+        resource_server: ResourceServer,
+        keys: KeyRing,
+        clock: Clock,
+    ) -> None:
+        self._issuer = issuer
+        self._store = store
+        self._clients = clients
+        self._proofs = proofs
+        self._resource_server = resource_server
+        self._keys = keys
+        self._clock = clock
+
+    async def introspect(self, request: HttpRequest) -> Answer:
+        """What a token says, to those who may know; {"active": false} and nothing else for every other token (I1)."""
+        proof = self._proofs.check(request)
+        form = parse_form(await read_form(request))
+        proven = self._clients.prove(request, form)
+        with proven.named():
+            token = form.get("token")
+            if not token:
+                raise OAuthError(ErrorCode.INVALID_REQUEST, "token is required")
+            client = proven.authenticated.client
+            said = await self._said(token, client)
+            await proven.spend()
+            await self._proofs.spend(proof)
+        if SIGNED_TYPE not in request.headers.get("accept", "").lower():
+            return json_answer(200, dict(said))
+        claims = {
+            "iss": self._issuer,
+            "aud": client.client_id,
+            "iat": self._clock(),
+            "token_introspection": dict(said),
+        }
+        signed = await self._keys.sign(claims, typ="token-introspection+jwt")
+        return Answer(200, (("Content-Type", SIGNED_TYPE), *NO_STORE), signed.encode("ascii"))
+
+    async def _said(self, token: str, client: Client) -> Mapping[str, object]:
+        caller = await self._resource_server.introspect(token)
+        if caller is not None:
+            return self._of_access_token(caller) if _may_know(client, caller.client_id) else _INACTIVE
+        record = await self._store.refresh_token(digest(token), now=self._clock())
+        if record is None or not _may_know(client, record.client_id):
+            return _INACTIVE
+        grant = await self._store.grant(record.grant_id, now=self._clock())
+        if grant is None:
+            return _INACTIVE
+        return {
+            "active": True,
+            "iss": self._issuer,
+            "client_id": record.client_id,
+            "sub": grant.subject,
+            "scope": " ".join(record.scope),
+            "exp": record.expires_at,
+        }
+
+    def _of_access_token(self, caller: Caller) -> Mapping[str, object]:
+        by_key = caller.binding.kind is BindingKind.DPOP
+        return {
+            "active": True,
+            "iss": caller.issuer,
+            "client_id": caller.client_id,
+            "sub": caller.subject,
+            "aud": list(caller.audience) if len(caller.audience) != 1 else caller.audience[0],
+            "scope": " ".join(caller.scope),
+            "token_type": "DPoP" if by_key else "Bearer",
+            "cnf": {"jkt" if by_key else "x5t#S256": caller.binding.thumbprint},
+            "jti": caller.token_id,
+            "iat": caller.issued_at,
+            "exp": caller.expires_at,
+            **{name: caller.claims[name] for name in _TOLD if name in caller.claims},
+        }
+
+
+def _may_know(client: Client, owner: str) -> bool:
+    return client.may_introspect or client.client_id == owner
