@@ -133,6 +133,8 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
     ("portal-dpop-2", "Second opinion app", False, _CODE, _PORTAL_SCOPE, {}),
     ("portal-mtls", "Hospital kiosk", True, _CODE, _PORTAL_SCOPE, {}),
     ("portal-mtls-2", "Ward terminal", True, _CODE, _PORTAL_SCOPE, {}),
+    ("portal-signed", "Signed portal", False, _CODE, _PORTAL_SCOPE, {}),
+    ("resource-server", "Document archive", False, ["client_credentials"], "system/Organization.rs", {}),
     (
         "lab-backend",
         "Laboratory information system",
@@ -152,6 +154,12 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
 )
 
 
+_MORE: dict[str, dict[str, str]] = {
+    "portal-signed": {"signed_requests": "required", "signed_responses": "required"},
+    "resource-server": {"introspection": "all"},
+}
+
+
 def _app(
     folder: Path, authority: "Authority", row: tuple[str, str, bool, list[str], str, dict[str, object]]
 ) -> dict[str, Any]:
@@ -167,6 +175,7 @@ def _app(
         "redirect_uris": redirect_uris,
         "scope": scope,
         "claims": claims,
+        **_MORE.get(name, {}),
     }
     public: dict[str, Any] = {
         "name": name,

@@ -24,6 +24,8 @@ CLIENTS = {
     "portal-dpop-2": "private_key_jwt",
     "portal-mtls": "tls_client_auth",
     "portal-mtls-2": "tls_client_auth",
+    "portal-signed": "private_key_jwt",
+    "resource-server": "private_key_jwt",
     "lab-backend": "private_key_jwt",
     "exchange-mtls": "tls_client_auth",
 }

@@ -18,12 +18,14 @@ const plainFetch = (url, init) => undiciFetch(url, { ...init, dispatcher: new Ag
 const customFetch = (url, init) => undiciFetch(url, { ...init, dispatcher })
 
 let authentication = client.TlsClientAuth()
+let signingKey
 if (!mtls) {
   const jwk = registered.jwks.keys[0]
   const algorithm = jwk.kty === 'EC' ? { name: 'ECDSA', namedCurve: jwk.crv } : jwk.kty === 'RSA' ? { name: 'RSA-PSS', hash: 'SHA-256' } : { name: 'Ed25519' }
   const { use, key_ops, alg, ...bare } = jwk
   const key = await crypto.subtle.importKey('jwk', bare, algorithm, false, ['sign'])
-  authentication = client.PrivateKeyJwt({ key, kid: jwk.kid })
+  signingKey = { key, kid: jwk.kid }
+  authentication = client.PrivateKeyJwt(signingKey)
 }
 const config = await client.discovery(
   new URL(demo.issuer),
@@ -33,6 +35,8 @@ const config = await client.discovery(
   { algorithm: 'oauth2', [client.customFetch]: customFetch },
 )
 config[client.customFetch] = customFetch
+const signed = registered.name === 'portal-signed'
+if (signed) client.useJwtResponseMode(config)
 const seen = { issuer: config.serverMetadata().issuer }
 const DPoP = mtls ? undefined : client.getDPoPHandle(config, await client.randomDPoPKeyPair('ES256'))
 
@@ -40,17 +44,18 @@ let tokens
 if (registered.redirect_uris?.length) {
   const code_verifier = client.randomPKCECodeVerifier()
   const state = client.randomState()
-  const url = await client.buildAuthorizationUrlWithPAR(
-    config,
-    {
-      redirect_uri: registered.redirect_uris[0],
-      scope: registered.scope,
-      code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
-      code_challenge_method: 'S256',
-      state,
-    },
-    { DPoP },
-  )
+  let parameters = new URLSearchParams({
+    redirect_uri: registered.redirect_uris[0],
+    scope: registered.scope,
+    code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
+    code_challenge_method: 'S256',
+    state,
+  })
+  if (signed) {
+    const asObject = await client.buildAuthorizationUrlWithJAR(config, parameters, signingKey)
+    parameters = new URLSearchParams({ request: asObject.searchParams.get('request') })
+  }
+  const url = await client.buildAuthorizationUrlWithPAR(config, parameters, { DPoP })
   seen.authorization_parameters = [...url.searchParams.keys()].sort()
   const answer = await new Person(plainFetch).authorize(url.href, user)
   seen.answer_parameters = [...answer.searchParams.keys()].sort()
@@ -86,6 +91,16 @@ seen.other = await get(`/Patient/${other}`).then((r) => ({ status: r.status }))
 if (tokens.refresh_token) {
   const refreshed = await client.refreshTokenGrant(config, tokens.refresh_token, undefined, { DPoP })
   seen.refreshed = await get(`/Patient/${own}`, refreshed.access_token).then((r) => ({ status: r.status, id: r.body?.id }))
+}
+const archive = demo.clients.find((c) => c.name === 'resource-server')
+if (!mtls) {
+  const { use, key_ops, alg, ...bare } = archive.jwks.keys[0]
+  const key = await crypto.subtle.importKey('jwk', bare, { name: 'ECDSA', namedCurve: bare.crv }, false, ['sign'])
+  const asker = await client.discovery(new URL(demo.issuer), archive.client_id, undefined, client.PrivateKeyJwt({ key, kid: archive.jwks.keys[0].kid }), { algorithm: 'oauth2', [client.customFetch]: customFetch })
+  asker[client.customFetch] = customFetch
+  const known = await client.tokenIntrospection(asker, tokens.access_token)
+  await client.tokenRevocation(config, tokens.access_token)
+  seen.introspected = { active: known.active, client_id: known.client_id, after: (await client.tokenIntrospection(asker, tokens.access_token)).active }
 }
 console.log(JSON.stringify(seen))
 await dispatcher.close()

@@ -63,6 +63,19 @@ async def test_openid_client_signs_a_patient_in_and_reads_the_own_record_only(
     assert seen["refreshed"] == {"status": 200, "id": PATIENT}
 
 
+async def test_openid_client_signs_its_requests_and_checks_our_signed_answers(demo: Demonstration) -> None:
+    seen = await play(demo, "openid_client.mjs", "portal-signed", "stephen")
+    assert seen["authorization_parameters"] == ["client_id", "request_uri"]
+    assert seen["answer_parameters"] == ["response"]
+    assert (seen["patient"], seen["own"]) == (PATIENT, {"status": 200, "id": PATIENT})
+    assert seen["refreshed"] == {"status": 200, "id": PATIENT}
+
+
+async def test_openid_client_introspects_and_revokes(demo: Demonstration) -> None:
+    seen = await play(demo, "openid_client.mjs", "portal-dpop", "stephen")
+    assert seen["introspected"] == {"active": True, "client_id": "portal-dpop", "after": False}
+
+
 @pytest.mark.parametrize("client", ["portal-dpop", "portal-mtls"])
 async def test_openid_client_signs_a_physician_in_and_reads_every_record(
     demo: Demonstration, client: str
