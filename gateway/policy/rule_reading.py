@@ -1,0 +1,223 @@
+"""One rule of a policy file: effect, who, when, may, resources, with every mistake at its place."""
+
+from gateway.fhir.interaction import Interaction
+from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.reading import Reader
+from gateway.policy.rules import (
+    Dimension,
+    Effect,
+    Network,
+    Rule,
+    Where,
+)
+from gateway.policy.where import where_of
+from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
+
+RULE_KEYS = (
+    "rule",
+    "effect",
+    "who",
+    "when",
+    "may",
+    "resources",
+    "where",
+    "shared",
+    "conceal",
+    "then",
+    "because",
+)
+_RULE_LATER = (
+    "query", "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
+    "transaction", "name",
+)  # fmt: skip
+_THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
+_WHO_CLAIMS = {"org": "org", "role": "roles", "user": "user", "purpose": "purpose", "acr": "acr"}
+_CONTEXTS = ("patient", "user", "system")
+_ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
+
+
+def read_rule(
+    reader: Reader, body: Mapping, policy: str, definitions: Definitions, seen: dict[str, int]
+) -> Rule | None:
+    reader.keys(body, "a rule", RULE_KEYS, _RULE_LATER)
+    name_node = body.node("rule")
+    name = reader.text(name_node, "rule")
+    if name_node is None:
+        reader.problem(body, "a rule must have a name: 'rule: …'")
+    elif name in seen:
+        reader.problem(name_node, f"rule name '{name}' is used twice (first in line {seen[name]})")
+    else:
+        seen[name] = name_node.place.line
+    effect_text = reader.word(body.node("effect"), "effect", [e.value for e in Effect])
+    if "effect" not in body:
+        reader.problem(body, f"rule '{name}' has no 'effect': permit, deny or require")
+    if "because" not in body:
+        reader.problem(body, f"rule '{name}' does not say because of what ('because: …')", warning=True)
+    effect = Effect(effect_text) if effect_text else Effect.DENY
+    resources = _resources(reader, body, definitions, effect)
+    shared = reader.flag(body.node("shared"), "shared")
+    may = _may(reader, body, effect)
+    where = where_of(reader, body, resources, may, definitions)
+    if effect is Effect.PERMIT:
+        _check_permit(reader, body, where, shared, resources)
+    then = reader.mapping(body.node("then"), "then")
+    audit = "standard"
+    if then is not None:
+        reader.keys(
+            then,
+            "then",
+            ("audit",),
+            _THEN_LATER,
+        )
+        audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
+    return Rule(
+        id=f"{policy}/{name}",
+        effect=effect,
+        who=_who(reader, body, definitions),
+        networks=_when(reader, body, definitions),
+        may=may,
+        resources=resources,
+        where=where,
+        shared=shared,
+        conceal=reader.flag(body.node("conceal"), "conceal"),
+        audit=audit,
+        because=reader.text(body.node("because"), "because"),
+        place=body.place,
+    )
+
+
+def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction]:
+    node = body.node("may")
+    if node is None:
+        if effect is not Effect.REQUIRE:
+            reader.problem(body, "a rule must say what it is about: 'may: [read, search]'")
+        return _ANY_INTERACTION
+    words = [i.value for i in Interaction if i is not Interaction.CAPABILITIES]
+    found: set[Interaction] = set()
+    for item in named(reader, node, "may"):
+        text = reader.text(item, "interaction")
+        if text == "any":
+            found |= _ANY_INTERACTION
+        elif text.startswith("operation:"):
+            reader.problem(item, "operations are not supported by this version")
+        elif text in words:
+            found.add(Interaction(text))
+        elif text:
+            reader.problem(item, f"unknown interaction '{text}'.{did_you_mean(text, words)}")
+    return frozenset(found)
+
+
+def _resources(
+    reader: Reader, body: Mapping, definitions: Definitions, effect: Effect
+) -> frozenset[str] | None:
+    node = body.node("resources")
+    if node is None:
+        if effect is not Effect.REQUIRE:
+            reader.problem(body, "a rule must say which resources it is about: 'resources: [Patient]'")
+        return None
+    found: set[str] = set()
+    for item in named(reader, node, "resources"):
+        text = reader.text(item, "resource type")
+        if text == "any":
+            return None
+        if text.startswith("cda:"):
+            reader.problem(item, f"'{text}' is not supported by this version")
+        elif text.startswith("$"):
+            types = definitions.types.get(text[1:])
+            if types is None:
+                reader.problem(
+                    item, f"no set of types named '{text}'.{did_you_mean(text[1:], definitions.types)}"
+                )
+            else:
+                found |= types
+        elif text:
+            found.add(resource_type(reader, item))
+    return frozenset(found - {""})
+
+
+def _check_permit(
+    reader: Reader, body: Mapping, where: Where, shared: bool, resources: frozenset[str] | None
+) -> None:
+    entry = body.entry("where") or body.entry("rule")
+    place: Node | Mapping = body if entry is None else entry.value
+    if where.is_empty and not shared:
+        reader.problem(
+            place,
+            "a permit must say whose data it opens: give 'where:', or 'shared: true' for data of no one patient",
+        )
+    if resources is None and where.compartment is not None:
+        reader.problem(place, "'resources: any' goes beyond the Patient compartment: name the types")
+
+
+def _who(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Dimension, ...]:
+    who = reader.mapping(body.node("who"), "who")
+    if who is None:
+        return ()
+    known = [*CALLER_WORDS, *_WHO_CLAIMS, *definitions.claims]
+    found = []
+    spoken: dict[str, Entry] = {}
+    for entry in who:
+        if entry.key not in known:
+            reader.problem(entry, f"who has no key '{entry.key}'.{did_you_mean(entry.key, known)}")
+            continue
+        name = _WHO_CLAIMS.get(entry.key, entry.key)
+        if name not in CALLER_WORDS and name not in definitions.claims:
+            reader.problem(
+                entry, f"no claim named '{name}' is defined: add it under claims in the definitions file"
+            )
+            continue
+        if name in spoken:
+            reader.problem(entry, f"'{entry.key}' is the same as '{spoken[name].key}': give one of them")
+            continue
+        spoken[name] = entry
+        node, negated = entry.value, False
+        if isinstance(node, Mapping):
+            reader.keys(node, entry.key, ("not",))
+            node, negated = node.node("not") or node, True
+        values: set[str] = set()
+        for item in named(reader, node, entry.key):
+            text = reader.text(item, entry.key)
+            if text.startswith("$"):
+                values |= _client_set(reader, item, text, definitions)
+            elif entry.key == "context" and text not in _CONTEXTS:
+                reader.problem(item, f"unknown context '{text}'.{did_you_mean(text, _CONTEXTS)}")
+            elif entry.key == "bound" and text not in ("dpop", "mtls"):
+                reader.problem(item, f"unknown binding '{text}'.{did_you_mean(text, ('dpop', 'mtls'))}")
+            elif entry.key == "acr" and text.startswith("at-least-"):
+                reader.problem(item, "'at-least-' is not supported by this version: list the values")
+            elif text:
+                values.add(text)
+        found.append(Dimension(name, frozenset(values), negated))
+    return tuple(found)
+
+
+def _client_set(reader: Reader, node: Node, text: str, definitions: Definitions) -> frozenset[str]:
+    clients = definitions.clients.get(text[1:])
+    if clients is None:
+        reader.problem(
+            node, f"no set of clients named '{text}'.{did_you_mean(text[1:], definitions.clients)}"
+        )
+        return frozenset()
+    return clients
+
+
+def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:
+    when = reader.mapping(body.node("when"), "when")
+    if when is None:
+        return None
+    reader.keys(when, "when", ("network",), ("hours", "zone", "signed_in_within", "days"))
+    node = when.node("network")
+    if node is None:
+        return None
+    found: list[Network] = []
+    for item in named(reader, node, "network"):
+        text = reader.text(item, "network")
+        if text.startswith("$"):
+            networks = definitions.networks.get(text[1:])
+            if networks is None:
+                suggestion = did_you_mean(text[1:], definitions.networks)
+                reader.problem(item, f"no set of networks named '{text}'.{suggestion}")
+            found.extend(networks or ())
+        else:
+            found.extend(read_networks(reader, item))
+    return tuple(found)

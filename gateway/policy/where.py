@@ -1,0 +1,166 @@
+"""The conditions of a rule on resources, `where`: compartment, search criteria, ids."""
+
+import re
+
+from gateway.fhir.compartment import subject_parameter
+from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search_parameter, search_parameters
+from gateway.fhir.interaction import Interaction
+from gateway.fhir.matching import CriteriaError, compile_criteria
+from gateway.fhir.request import is_id
+from gateway.policy.definitions import Definitions, named
+from gateway.policy.reading import Reader
+from gateway.policy.rules import (
+    CompartmentCondition,
+    Value,
+    Where,
+)
+from gateway.yaml_source import Mapping, Node, did_you_mean
+
+_WHERE_KEYS = ("compartment", "match", "ids")
+_WHERE_LATER = ("fhirpath", "labels", "consent", "binary", "cda", "any_of")
+_MEMBERSHIPS = ("subject", "spec", "all")
+_PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def where_of(
+    reader: Reader,
+    body: Mapping,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+    definitions: Definitions,
+) -> Where:
+    where = reader.mapping(body.node("where"), "where")
+    if where is None:
+        return Where()
+    reader.keys(where, "where", _WHERE_KEYS, _WHERE_LATER)
+    compartment = None
+    node = where.node("compartment")
+    if node is not None:
+        compartment = _compartment(reader, node, definitions)
+        _check_membership(reader, node, compartment.membership, resources, may)
+        outside = sorted(t for t in resources or () if t != "Patient" and not patient_compartment(t))
+        if outside:
+            said = "give 'match:' or, in a rule of its own, 'shared: true'"
+            reader.problem(node, f"{outside[0]} is not in the Patient compartment: {said}")
+    ids = None
+    ids_node = where.node("ids")
+    if ids_node is not None:
+        ids = frozenset(_id(reader, item) for item in named(reader, ids_node, "ids"))
+    return Where(compartment, _match(reader, where, resources, definitions), ids)
+
+
+def _id(reader: Reader, node: Node) -> str:
+    text = reader.text(node, "id")
+    if text and not is_id(text):
+        reader.problem(node, f"'{text}' is not an id: write 'a1', without the type")
+    return text
+
+
+def _check_membership(
+    reader: Reader, node: Node, membership: str, resources: frozenset[str] | None, may: frozenset[Interaction]
+) -> None:
+    """Note what a membership cannot say of these types, and where a search says less than it."""
+    if membership == "subject":
+        without = sorted(
+            t for t in resources or () if patient_compartment(t) and subject_parameter(t) is None
+        )
+        if without:
+            reader.problem(node, f"{without[0]} has no subject: say 'membership: spec' or 'membership: all'")
+    elif Interaction.SEARCH in may:
+        wider = sorted(
+            t for t in resources or () if len(patient_compartment(t)) > 1 and subject_parameter(t) is not None
+        )
+        if wider:
+            said = f"a search finds only what is about the patient, of {', '.join(wider)}"
+            reader.problem(node, f"membership '{membership}' is for reading: {said}", warning=True)
+
+
+def _compartment(reader: Reader, node: Node, definitions: Definitions) -> CompartmentCondition:
+    body = reader.mapping(node, "compartment")
+    if body is None:
+        return CompartmentCondition(Value(), "all")
+    reader.keys(body, "compartment", ("patient", "membership"), ("link",))
+    membership = "subject"
+    if "membership" in body:
+        membership = reader.word(body.node("membership"), "membership", _MEMBERSHIPS) or "all"
+    patient = body.node("patient")
+    if patient is None:
+        reader.problem(body, "compartment must say whose: 'patient: \"{token.patient}\"'")
+        return CompartmentCondition(Value(), membership)
+    if isinstance(patient, Mapping):
+        reader.keys(patient, "patient", ("in",))
+        within = patient.node("in")
+        if within is None:
+            reader.problem(patient, "patient must say whose: '{in: [...]}'")
+            return CompartmentCondition(Value(), membership)
+        items = named(reader, within, "in")
+    else:
+        items = named(reader, patient, "patient")
+    words: list[str] = []
+    for item in items:
+        text = reader.text(item, "patient")
+        match = _PLACEHOLDER.fullmatch(text)
+        if match is not None:
+            claim = definitions.claims.get(match[1])
+            if claim is None:
+                reader.problem(
+                    item, f"no claim named '{match[1]}'.{did_you_mean(match[1], definitions.claims)}"
+                )
+            elif claim.type not in ("id", "codes", "reference"):
+                reader.problem(item, f"claim '{match[1]}' is {claim.type}: an id or a reference is expected")
+            elif len(items) > 1:
+                reader.problem(item, "a claim stands alone: it is not mixed with other values")
+            return CompartmentCondition(Value(claim=match[1]), membership)
+        if text.startswith("$facts."):
+            reader.problem(item, "facts are not supported by this version")
+        elif text and not is_id(text.removeprefix("Patient/")):
+            reader.problem(item, f"'{text}' is neither an id nor a claim such as '{{token.patient}}'")
+        elif text:
+            words.append(text.removeprefix("Patient/"))
+    return CompartmentCondition(Value(words=tuple(words)), membership)
+
+
+def _match(
+    reader: Reader, where: Mapping, resources: frozenset[str] | None, definitions: Definitions
+) -> dict[str, str]:
+    body = reader.mapping(where.node("match"), "match")
+    found: dict[str, str] = {}
+    if body is None:
+        return found
+    for entry in body:
+        if entry.key not in RESOURCE_TYPES:
+            reader.problem(
+                entry, f"unknown resource type '{entry.key}'.{did_you_mean(entry.key, RESOURCE_TYPES)}"
+            )
+            continue
+        text = reader.text(entry.value, "criteria")
+        found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions)
+    if resources is not None and found:
+        for type_ in sorted(resources - found.keys()):
+            reader.problem(
+                body,
+                f"match says nothing about {type_}: a permit opens nothing of it, any other rule closes all of it",
+                warning=True,
+            )
+    return found
+
+
+def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: Definitions) -> str:
+    if text in ("any", ""):
+        return ""
+    query = text.removeprefix(f"{type_}?")
+    for part in query.split("&"):
+        code = re.split(r"[:.=]", part, maxsplit=1)[0]
+        if search_parameter(type_, code) is None:
+            said = f"{type_} has no search parameter '{code}'.{did_you_mean(code, search_parameters(type_))}"
+            reader.problem(node, said)
+            return query
+    for claim in _PLACEHOLDER.findall(query):
+        if claim not in definitions.claims:
+            reader.problem(node, f"no claim named '{claim}'.{did_you_mean(claim, definitions.claims)}")
+            return query
+    try:
+        compile_criteria(type_, _PLACEHOLDER.sub("x", query))
+    except CriteriaError as error:
+        reader.problem(node, f"criteria cannot be evaluated: {error}")
+    return query
