@@ -23,7 +23,7 @@ from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway import audit
 from gateway.app import PoliciesRefused, load_policies, policy_files, serve
-from gateway.config import ConfigErrors, load
+from gateway.config.document import ConfigErrors, load
 from gateway.demo.show import demo
 from gateway.listener import ParserMissing
 from gateway.policy import language, selftest

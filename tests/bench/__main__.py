@@ -28,7 +28,7 @@ from authz.clock import system_clock
 from authz.keys import KeyRing, load_or_create_encryption_key
 from authz.protocol.encoding import base64url
 from authz.storage.sqlite import open_store
-from gateway import config
+from gateway.config import document as config
 from gateway.demo import world
 from gateway.demo.client import Key
 from gateway.settings import GatewaySettings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from authz.protocol.clients import AuthenticationMethod, BindingKind
-from gateway.config import ConfigErrors, load
+from gateway.config.document import ConfigErrors, load
 from gateway.demo.client import Key
 from gateway.settings import GatewaySettings
 

@@ -16,7 +16,7 @@ FLOORS = [
     "gateway.app",
     "gateway.listener gateway.tls",
     "gateway.proxy",
-    "gateway.audit gateway.telemetry gateway.config gateway.config_schema",
+    "gateway.audit gateway.telemetry gateway.config",
     "gateway.settings",
     "gateway.policy",
     "gateway.fhir gateway.yaml_source",

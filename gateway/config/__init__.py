@@ -1,0 +1,1 @@
+"""gateway.yaml: read strictly, every mistake at its place."""

@@ -1,0 +1,224 @@
+"""gateway.yaml → GatewaySettings: typed, complete, every mistake of a file reported in one run, with its place."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from authz.keys import KeyRingError, read_encryption_key
+from authz.protocol.clients import (
+    PROFILES,
+    ProfileName,
+)
+from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from authz.storage.store import StoreSettings
+from gateway.config.network import read_listeners, read_upstreams, takes_certificates
+from gateway.config.registrations import read_accounts, read_clients, scopes_of
+from gateway.config.schema import Section
+from gateway.settings import (
+    GatewaySettings,
+    KeySettings,
+    Limits,
+    Upstream,
+)
+from gateway.yaml_source import Mapping as YamlMapping
+from gateway.yaml_source import Problem, YamlError, parse
+
+_TOP = (
+    "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
+    "upstreams", "policies", "limits", "users", "clients",
+)  # fmt: skip
+_MAX_FILE = 4 * 1024 * 1024
+
+
+class ConfigErrors(Exception):
+    """The configuration cannot be used. problems names every mistake."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
+    """The settings in this file, secrets resolved. Raises ConfigErrors with every problem."""
+    name = str(path)
+    try:
+        raw = path.read_bytes()
+        if len(raw) > _MAX_FILE:
+            raise ConfigErrors([Problem(name, 1, 1, f"the file is longer than {_MAX_FILE} bytes")])
+        root = parse(raw.decode("utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigErrors([Problem(name, 1, 1, f"cannot be read: {reason}")]) from error
+    except YamlError as error:
+        raise ConfigErrors(list(error.problems)) from error
+    if not isinstance(root, YamlMapping):
+        raise ConfigErrors([root.place.problem(f"the configuration is {root.kind}, expected a mapping")])
+    problems: list[Problem] = []
+    settings = _settings(Section(root, "", problems, path.parent, environ), path)
+    if problems:
+        raise ConfigErrors(problems)
+    return settings
+
+
+def _settings(top: Section, path: Path) -> GatewaySettings:
+    top.known(*_TOP)
+    if top.has("version"):
+        top.integer("version", 1, low=1, high=1)
+    else:
+        top.report(top.node.place, "version is missing, expected 1")
+    public = top.origin("public_url")
+    mtls = top.origin("mtls_url") if top.has("mtls_url") else None
+    if mtls and mtls == public:
+        top.report(
+            top.place("mtls_url"), "mtls_url is the same as public_url: each listener has its own origin"
+        )
+    listeners, operations = read_listeners(top, public, mtls)
+    upstreams = read_upstreams(top, public, mtls)
+    authorization = _authorization(top, public, mtls, upstreams)
+    clients = read_clients(
+        top, authorization, has_mtls=any(takes_certificates(listener) for listener in listeners)
+    )
+    settings = GatewaySettings(
+        file=path,
+        listeners=listeners,
+        operations=operations,
+        authorization=replace(authorization, scopes_supported=scopes_of(clients)),
+        storage=_storage(top),
+        keys=_keys(top),
+        upstreams=upstreams,
+        policies=top.path_of("policies", "policies"),
+        clients=clients,
+        accounts=read_accounts(top),
+        limits=_limits(top),
+    )
+    if not settings.policies.is_dir():
+        top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")
+    return settings
+
+
+def _authorization(
+    top: Section, public: str, mtls: str | None, upstreams: tuple[Upstream, ...]
+) -> AuthorizationSettings:
+    section = top.section("authorization")
+    keys = top.section("keys")
+    settings = AuthorizationSettings(
+        issuer=public,
+        mtls_origin=mtls,
+        resources=tuple(
+            Protected(u.identifier, u.at, u.kind, tuple(sorted(u.bases - {u.identifier}))) for u in upstreams
+        ),
+        organisation=top.text("organisation", "this hospital"),
+        privacy_url=top.optional_text("privacy_url"),
+    )
+    if keys is not None:
+        settings = replace(
+            settings,
+            signing_algorithm=keys.word("algorithm", ("ES256", "PS256", "EdDSA"), "ES256"),
+            key_announced_seconds=int(keys.seconds("announced_for", 86400, low=1)),
+            key_active_seconds=int(keys.seconds("active_for", 90 * 86400, low=60)),
+        )
+        if settings.key_active_seconds <= settings.key_announced_seconds:
+            keys.report(keys.node.place, "keys.active_for must be longer than keys.announced_for")
+    if section is None:
+        return settings
+    section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts")
+    return replace(
+        settings,
+        profiles=_profiles(section),
+        lifetimes=_lifetimes(section),
+        dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
+        sign_in_attempts_per_minute=_attempts(section),
+    )
+
+
+def _profiles(section: Section) -> frozenset[ProfileName]:
+    if not section.has("profiles"):
+        return frozenset({ProfileName.FAPI2})
+    found = set()
+    for text in section.texts("profiles"):
+        if text in PROFILES:
+            found.add(ProfileName(text))
+        else:
+            section.report(
+                section.place("profiles"), f"'{text}' is not a profile of this version: {', '.join(PROFILES)}"
+            )
+    return frozenset(found)
+
+
+def _lifetimes(section: Section) -> Lifetimes:
+    inner = section.section("lifetimes")
+    default = Lifetimes()
+    if inner is None:
+        return default
+    # FAPI 2.0 Security Profile 5.3.2.2: request_uri under 600 s, codes at most 60 s.
+    bounds = {
+        "pushed_request": (1, 599),
+        "code": (1, 60),
+        "access_token": (10, 3600),
+        "refresh_token": (60, 400 * 86400),
+        "browser_session": (60, 86400),
+        "sign_in": (60, 3600),
+        "dpop_proof": (5, 300),
+        "dpop_nonce": (30, 3600),
+    }
+    inner.known(*bounds)
+    return Lifetimes(
+        **{
+            name: int(inner.seconds(name, getattr(default, name), low=low, high=high))
+            for name, (low, high) in bounds.items()
+        }
+    )
+
+
+def _attempts(section: Section) -> int:
+    text = section.text("sign_in_attempts", "10/min")
+    number, slash, unit = text.partition("/")
+    if not number.isdigit() or not slash or unit != "min" or not 1 <= int(number) <= 1000:
+        said = f"authorization.sign_in_attempts is '{text}', expected a number per minute such as 10/min"
+        section.report(section.place("sign_in_attempts"), said)
+        return 10
+    return int(number)
+
+
+def _storage(top: Section) -> StoreSettings:
+    section = top.section("storage")
+    if section is None:
+        return StoreSettings(path=str(top.folder / "state/securus.db"))
+    section.known("kind", "path", "synchronous")
+    return StoreSettings(
+        kind=section.word("kind", ("sqlite",), "sqlite"),
+        path=str(section.path_of("path", "state/securus.db")),
+        options={"synchronous": section.word("synchronous", ("normal", "full"), "normal")},
+    )
+
+
+def _keys(top: Section) -> KeySettings:
+    section = top.section("keys")
+    if section is None:
+        return KeySettings(top.folder / "state/key-encryption.key")
+    section.known("encryption_key", "algorithm", "announced_for", "active_for")
+    inner = section.section("encryption_key", required=True)
+    if inner is None:
+        return KeySettings(None)
+    if inner.has("file") and not inner.has("env"):
+        # Made at first start: the file need not exist.
+        return KeySettings(section.file("encryption_key", must_exist=False))
+    text = section.secret("encryption_key")
+    try:
+        return KeySettings(None, None if text is None else read_encryption_key(text, "keys.encryption_key"))
+    except KeyRingError as error:
+        section.report(inner.node.place, str(error))
+        return KeySettings(None)
+
+
+def _limits(top: Section) -> Limits:
+    section = top.section("limits")
+    if section is None:
+        return Limits()
+    section.known("max_header", "max_url", "concurrent_requests", "drain")
+    return Limits(
+        max_header=section.size("max_header", 16 * 1024),
+        max_url=section.size("max_url", 8 * 1024),
+        concurrent_requests=section.integer("concurrent_requests", 1000, low=1, high=1_000_000),
+        drain=section.seconds("drain", 30.0, low=0, high=3600),
+    )

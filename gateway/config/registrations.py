@@ -1,0 +1,254 @@
+"""The people and apps of gateway.yaml: accounts and clients, as they are registered."""
+
+import json
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from authz.protocol import jose
+from authz.protocol.clients import (
+    PROFILES,
+    AuthenticationMethod,
+    BindingKind,
+    CertificateSubject,
+    Client,
+    GrantType,
+    ProfileName,
+)
+from authz.protocol.jose import JoseError
+from authz.protocol.scopes import is_known, split_scope
+from authz.settings import Account, AuthorizationSettings
+from gateway.config.schema import Section
+from gateway.yaml_source import Place
+
+_MUST_OR_MAY = ("required", "optional")
+_SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_REDIRECT_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+")
+_RESERVED = frozenset(
+    {
+        "iss",
+        "sub",
+        "aud",
+        "client_id",
+        "iat",
+        "exp",
+        "nbf",
+        "jti",
+        "scope",
+        "cnf",
+        "grant_id",
+        "auth_time",
+        "acr",
+        "amr",
+    }
+)
+
+
+def read_accounts(top: Section) -> tuple[Account, ...]:
+    found: list[Account] = []
+    names: dict[str, Place] = {}
+    for section in top.sections("users"):
+        section.known("username", "subject", "name", "password", "patient", "patients", "claims")
+        username = section.text("username")
+        if username in names:
+            section.report(
+                section.place("username"),
+                f"the username '{username}' is used twice (first in line {names[username].line})",
+            )
+        names.setdefault(username, section.place("username"))
+        hashed = section.secret("password") or ""
+        if hashed and not hashed.startswith("$argon2id$"):
+            section.report(
+                section.place("password"), "password must be an argon2id hash, from `securus user hash`"
+            )
+        found.append(
+            Account(
+                username=username,
+                subject=section.text("subject"),
+                password_hash=hashed,
+                name=section.text("name"),
+                claims=_claims(section),
+                patient=section.optional_text("patient"),
+                patients=tuple((p.text("id"), p.text("label")) for p in section.sections("patients")),
+            )
+        )
+    subjects = [account.subject for account in found]
+    if len(set(subjects)) != len(subjects):
+        top.report(top.place("users"), "two users have the same subject")
+    return tuple(found)
+
+
+def _claims(section: Section) -> dict[str, object]:
+    inner = section.section("claims")
+    if inner is None:
+        return {}
+    for entry in inner.node:
+        if entry.key in _RESERVED:
+            inner.report(entry.place, f"the claim '{entry.key}' is the server's own")
+    return inner.node.plain()
+
+
+def read_clients(top: Section, authorization: AuthorizationSettings, *, has_mtls: bool) -> tuple[Client, ...]:
+    found: list[Client] = []
+    places: dict[str, Place] = {}
+    for section in top.sections("clients"):
+        client = _client(section, authorization, has_mtls=has_mtls)
+        if client.client_id in places:
+            line = places[client.client_id].line
+            said = f"the client_id '{client.client_id}' is used twice (first in line {line})"
+            section.report(section.place("client_id"), said)
+        places.setdefault(client.client_id, section.place("client_id"))
+        found.append(client)
+    return tuple(found)
+
+
+def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls: bool) -> Client:
+    section.known(
+        "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
+        "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
+    )  # fmt: skip
+    profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
+    if profile not in authorization.profiles:
+        section.report(
+            section.place("profile"), f"the profile '{profile}' is not switched on in authorization.profiles"
+        )
+    methods = sorted(m.value for m in PROFILES[profile].authentication_methods)
+    method = AuthenticationMethod(section.word("authentication", methods))
+    binding = BindingKind(section.word("binding", [b.value for b in BindingKind], "dpop"))
+    if binding is BindingKind.MTLS and not has_mtls:
+        section.report(
+            section.place("binding"), "binding mtls needs a listener that sees client certificates"
+        )
+    if method is not AuthenticationMethod.PRIVATE_KEY_JWT and not has_mtls:
+        section.report(
+            section.place("authentication"), f"{method} needs a listener that sees client certificates"
+        )
+    grants = _grants(section)
+    redirect_uris = section.texts("redirect_uris")
+    if GrantType.AUTHORIZATION_CODE in grants and not redirect_uris:
+        section.report(section.node.place, f"{section.path} uses authorization_code and has no redirect_uris")
+    for uri in redirect_uris:
+        _check_redirect_uri(section, uri)
+    jwks = _jwks(section, method)
+    signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
+    if signed_requests and not jwks:
+        section.report(
+            section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
+        )
+    return Client(
+        client_id=section.text("client_id"),
+        name=section.text("name"),
+        authentication_method=method,
+        scope=_scope(section),
+        grant_types=grants,
+        redirect_uris=redirect_uris,
+        jwks=jwks,
+        certificate_subject=_certificate_subject(section, method),
+        binding=binding,
+        profile=profile,
+        claims=_claims(section),
+        signed_requests_required=signed_requests,
+        signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
+        may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
+        policy_url=section.optional_text("policy_url"),
+        contact=section.optional_text("contact"),
+    )
+
+
+def _grants(section: Section) -> frozenset[GrantType]:
+    found = set()
+    for text in section.texts("grants"):
+        try:
+            found.add(GrantType(text))
+        except ValueError:
+            choices = ", ".join(GrantType)
+            section.report(section.place("grants"), f"'{text}' is not a grant of this version: {choices}")
+    if not found:
+        section.report(
+            section.node.place, f"{section.path}.grants is missing, expected for example [client_credentials]"
+        )
+    return frozenset(found)
+
+
+def _scope(section: Section) -> tuple[str, ...]:
+    try:
+        found = split_scope(section.text("scope"))
+    except ValueError as error:
+        section.report(section.place("scope"), str(error))
+        return ()
+    for text in found:
+        if not is_known(text):
+            section.report(
+                section.place("scope"), f"'{text}' is not a scope: SMART v1 or v2, or openid, launch …"
+            )
+    return found
+
+
+def _check_redirect_uri(section: Section, uri: str) -> None:
+    place = section.place("redirect_uris")
+    if not _REDIRECT_URI.fullmatch(uri):
+        said = "a fragment, a space or a character that a URI does not have"
+        section.report(place, f"redirect_uris: '{uri}' is not an absolute URI, or holds {said}")
+        return
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        section.report(place, f"redirect_uris: '{uri}' has a host or port that is none")
+        return
+    if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
+        section.report(place, f"redirect_uris: '{uri}' must name one host, without a user and without '*'")
+    elif parts.scheme == "http" and host not in ("127.0.0.1", "::1"):
+        # RFC 8252 7.3: plain http for native apps on the loopback address only.
+        section.report(
+            place, f"redirect_uris: '{uri}' is http; expected https, or http://127.0.0.1 for native apps"
+        )
+    elif parts.scheme not in ("http", "https") and "." not in parts.scheme:
+        section.report(
+            place, f"redirect_uris: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
+        )
+
+
+def _jwks(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+    needed = method in (
+        AuthenticationMethod.PRIVATE_KEY_JWT,
+        AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
+    )
+    path = section.file("jwks", required=needed)
+    if path is None or not path.is_file():
+        return ()
+    place = section.place("jwks")
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
+        found = tuple(dict(key) for key in keys)
+    except (OSError, ValueError, KeyError, TypeError):
+        section.report(place, f"'{path}' does not hold a JWK Set: {{\"keys\": [...]}}")
+        return ()
+    if not found:
+        section.report(place, f"'{path}' holds no key")
+    for number, key in enumerate(found):
+        try:
+            jose.import_public_jwk(key)
+        except JoseError as error:
+            section.report(place, f"key {number} of '{path}': {error}")
+    return found
+
+
+def _certificate_subject(section: Section, method: AuthenticationMethod) -> CertificateSubject | None:
+    inner = section.section("certificate_subject", required=method is AuthenticationMethod.TLS_CLIENT_AUTH)
+    if inner is None:
+        return None
+    inner.known(*_SUBJECTS)
+    given = [entry.key for entry in inner.node if entry.key in _SUBJECTS]
+    if len(given) != 1:
+        inner.report(inner.node.place, f"certificate_subject must have exactly one of {', '.join(_SUBJECTS)}")
+        return None
+    return CertificateSubject(given[0], inner.text(given[0]))
+
+
+def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
+    """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
+    found = {text for client in clients for text in client.scope} - {"openid", "profile"}
+    return tuple(sorted(found))
