@@ -65,7 +65,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class GrantRevoked:
-    """A grant ended before its time. reason is 'code-replayed', 'revoked', 'client' or 'token-revoked'.
+    """A grant ended before its time.
+
+    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person' or 'token-revoked'.
 
     For 'token-revoked' only one access token of the grant ended.
     """

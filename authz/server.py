@@ -99,6 +99,7 @@ class AuthorizationServer:
             revocations=self._revocations,
             read_token=self.resource_server.read,
             emit=emit,
+            rotates=settings.rotate_refresh_tokens,
         )
         pushed = PushedAuthorization(
             store=store,
@@ -123,6 +124,7 @@ class AuthorizationServer:
             proofs=self._proofs,
             resource_server=self.resource_server,
             keys=keys,
+            lifetimes=lifetimes,
             clock=clock,
         )
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)

@@ -13,6 +13,7 @@ class Lifetimes:
     code: int = 60
     access_token: int = 300
     refresh_token: int = 90 * 86400
+    refresh_grace: int = 60  # how long a replaced refresh token stays good, where they are replaced
     browser_session: int = 3600
     sign_in: int = 900  # how long a person may take at the pages
     dpop_proof: int = 60  # oldest iat that is accepted without a nonce
@@ -56,6 +57,7 @@ class AuthorizationSettings:
     profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     dpop_nonce_required: bool = True
+    rotate_refresh_tokens: bool = False  # FAPI 2.0 5.3.2.1: no rotation for confidential clients by default
     signing_algorithm: str = "ES256"
     key_announced_seconds: int = 86400  # a new key is published this long before it signs
     key_active_seconds: int = 90 * 86400

@@ -64,6 +64,7 @@ class Desk:
     revocations: Revocations
     read_token: Callable[[str], Caller | None]
     emit: Emit
+    rotates: bool = False
 
 
 async def authorization_code(turn: Turn, desk: Desk) -> Issue:
@@ -110,6 +111,10 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     record = await desk.store.refresh_token(digest(handle), now=turn.now)
     if record is None or record.client_id != turn.client.client_id:
         raise _invalid("the refresh token is not known here, has expired or was revoked")
+    if is_spent(record, desk.lifetimes, turn.now):
+        # The client has its successor: whoever comes with this one now stole it, or from whom it was stolen.
+        await _revoke(desk, record.grant_id, record.client_id, turn.now, "refresh-token-replayed")
+        raise _invalid("the refresh token was replaced before; the grant is revoked")
     if record.jkt is not None and record.jkt != binding.thumbprint:
         raise _invalid("the refresh token is bound to another DPoP key")
     grant = await desk.store.grant(record.grant_id, now=turn.now)
@@ -122,8 +127,24 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     if not scope:
         raise _invalid("the client is not registered any more for anything that was granted")
     await _spend(turn, desk)
+    successor = await _replace(turn, desk, record) if desk.rotates else None
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
-    return Issue(aimed, scope, binding, None)
+    return Issue(aimed, scope, binding, successor)
+
+
+def is_spent(record: RefreshToken, lifetimes: Lifetimes, now: int) -> bool:
+    """Whether a refresh token was replaced so long ago that its successor must have arrived."""
+    return record.replaced_at is not None and record.replaced_at + lifetimes.refresh_grace <= now
+
+
+async def _replace(turn: Turn, desk: Desk, record: RefreshToken) -> str:
+    """The successor of a refresh token (K3, RFC 9700 4.14.2); it lives as long as the first one would have."""
+    handle = base64url(secrets.token_bytes(32))
+    successor = replace(record, id=digest(handle), replaced_at=None)
+    grace = desk.lifetimes.refresh_grace
+    if not await desk.store.replace_refresh_token(record.id, by=successor, now=turn.now, grace_seconds=grace):
+        raise _invalid("the refresh token was replaced before")
+    return handle
 
 
 def _of_today(grant: Grant, desk: Desk) -> Grant:

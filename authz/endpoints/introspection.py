@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
-from authz.endpoints.grants import digest
+from authz.endpoints.grants import digest, is_spent
 from authz.endpoints.proofs import Proofs
 from authz.http import NO_STORE, json_answer, read_form
 from authz.keys import KeyRing
@@ -14,6 +14,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
+from authz.settings import Lifetimes
 from authz.storage.store import Store
 
 SIGNED_TYPE = "application/token-introspection+jwt"
@@ -33,9 +34,11 @@ class Introspection:
         proofs: Proofs,
         resource_server: ResourceServer,
         keys: KeyRing,
+        lifetimes: Lifetimes,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
+        self._lifetimes = lifetimes
         self._store = store
         self._clients = clients
         self._proofs = proofs
@@ -73,6 +76,8 @@ class Introspection:
             return self._of_access_token(caller) if _may_know(client, caller.client_id) else _INACTIVE
         record = await self._store.refresh_token(digest(token), now=self._clock())
         if record is None or not _may_know(client, record.client_id):
+            return _INACTIVE
+        if is_spent(record, self._lifetimes, self._clock()):
             return _INACTIVE
         grant = await self._store.grant(record.grant_id, now=self._clock())
         if grant is None:

@@ -100,7 +100,7 @@ class RedeemedCode:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token; jkt is set for public clients only (RFC 9449 5)."""
+    """A refresh token; jkt is set for public clients only (RFC 9449 5). replaced_at says since when it has a successor."""
 
     id: str
     grant_id: str
@@ -108,6 +108,7 @@ class RefreshToken:
     scope: tuple[str, ...]
     jkt: str | None
     expires_at: int
+    replaced_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,14 @@ class Store(Protocol):
     async def put_refresh_token(self, record: RefreshToken) -> None: ...
     async def refresh_token(self, id: str, *, now: int) -> RefreshToken | None:
         """The live refresh token; None when unknown, expired, or when its grant was revoked."""
+        ...
+
+    async def replace_refresh_token(self, id: str, *, by: RefreshToken, now: int, grace_seconds: int) -> bool:
+        """Give a refresh token its successor, in one transaction.
+
+        The token itself stays good for grace_seconds after its first replacement: a client that lost the answer asks
+        again and gets another successor. False, and nothing written, when the token is unknown or that time is over.
+        """
         ...
 
     async def revoke_grant(self, grant_id: str, *, now: int, keep_until: int) -> bool:

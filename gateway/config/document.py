@@ -121,12 +121,13 @@ def _authorization(
             keys.report(keys.node.place, "keys.active_for must be longer than keys.announced_for")
     if section is None:
         return settings
-    section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts")
+    section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
     return replace(
         settings,
         profiles=_profiles(section),
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
+        rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
         sign_in_attempts_per_minute=_attempts(section),
     )
 
@@ -156,6 +157,7 @@ def _lifetimes(section: Section) -> Lifetimes:
         "code": (1, 60),
         "access_token": (10, 3600),
         "refresh_token": (60, 400 * 86400),
+        "refresh_grace": (30, 3600),
         "browser_session": (60, 86400),
         "sign_in": (60, 3600),
         "dpop_proof": (5, 300),

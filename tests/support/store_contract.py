@@ -344,6 +344,26 @@ class StoreContract:
         assert await store.refresh_token("refresh", now=REFRESH.expires_at - 1) == REFRESH
         assert await store.refresh_token("refresh", now=REFRESH.expires_at) is None
 
+    async def test_a_replaced_refresh_token_is_good_until_its_grace_ends_and_known_after(
+        self, store: Store
+    ) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        await store.put_refresh_token(REFRESH)
+        for second, name in ((0, "next"), (29, "again")):
+            by = replace(REFRESH, id=name, expires_at=REFRESH.expires_at + 1)
+            assert await store.replace_refresh_token("refresh", by=by, now=NOW + second, grace_seconds=30)
+            assert await store.refresh_token(name, now=NOW + second) == by
+        late = replace(REFRESH, id="late")
+        assert not await store.replace_refresh_token("refresh", by=late, now=NOW + 30, grace_seconds=30)
+        assert await store.refresh_token("late", now=NOW + 30) is None
+        assert await store.refresh_token("refresh", now=NOW + 30) == replace(REFRESH, replaced_at=NOW)
+        assert await store.grant("grant", now=REFRESH.expires_at) == GRANT
+
+    async def test_an_unknown_refresh_token_has_no_successor(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300)
+        assert not await store.replace_refresh_token("none", by=REFRESH, now=NOW, grace_seconds=30)
+        assert await store.refresh_token("refresh", now=NOW) is None
+
     async def test_a_refresh_token_needs_its_grant(self, store: Store) -> None:
         with pytest.raises(StoreUnavailable):
             await store.put_refresh_token(REFRESH)
