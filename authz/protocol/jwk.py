@@ -100,9 +100,7 @@ def import_public_jwk(jwk: Mapping[str, object]) -> PublicKey:
     private = sorted(_PRIVATE_MEMBERS & jwk.keys())
     if private:
         raise JoseError(f"the jwk must be public, but holds {', '.join(private)}")
-    kid = jwk.get("kid")
-    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= _MAX_KEY_ID_CHARACTERS):
-        raise JoseError(f"kid of the jwk must be a string of 1 to {_MAX_KEY_ID_CHARACTERS} characters")
+    kid = _key_id(jwk)
     kty = jwk.get("kty")
     if kty == "EC":
         key = _import_ec(jwk)
@@ -167,14 +165,23 @@ def algorithms_of(key: object) -> frozenset[str]:
     return _EDDSA_NAMES if isinstance(key, ed25519.Ed25519PublicKey) else frozenset()
 
 
+def _key_id(jwk: Mapping[str, object]) -> str | None:
+    if "kid" not in jwk:
+        return None
+    kid = jwk["kid"]
+    if not (isinstance(kid, str) and 0 < len(kid) <= _MAX_KEY_ID_CHARACTERS):
+        raise JoseError(f"kid of the jwk must be a string of 1 to {_MAX_KEY_ID_CHARACTERS} characters")
+    return kid
+
+
 def _algorithms_named(jwk: Mapping[str, object]) -> frozenset[str]:
     """The algorithms that use, key_ops and alg leave (RFC 7517 4.2 to 4.4)."""
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return frozenset()
-    algorithm = jwk.get("alg")
-    if algorithm is None:
+    if "alg" not in jwk:
         return ALGORITHMS
+    algorithm = jwk["alg"]
     if not isinstance(algorithm, str):
         return frozenset()
     return _EDDSA_NAMES if algorithm in _EDDSA_NAMES else frozenset({algorithm})
