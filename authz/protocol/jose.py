@@ -113,7 +113,7 @@ def parse_compact(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Jws:
 
 
 def parse_header(encoded: str) -> Mapping[str, object]:
-    """The JOSE header in the first part of a JWS; alg is there and is a string. Raises JoseError.
+    """The JOSE header in the first part of a JWS; alg is there, and alg, typ, cty and kid are text. Raises JoseError.
 
     No extension is understood here, so crit is refused (RFC 7515 4.1.11), and b64, which needs it (RFC 7797 6).
     """
@@ -122,6 +122,9 @@ def parse_header(encoded: str) -> Mapping[str, object]:
         raise JoseError("the header members crit and b64 are not supported")
     if not isinstance(header.get("alg"), str):
         raise JoseError("the header must have alg, as a string")
+    for name in ("typ", "cty", "kid"):  # RFC 7515 4.1.4, 4.1.9, 4.1.10
+        if name in header and not isinstance(header[name], str):
+            raise JoseError(f"{name} in the header must be a string")
     return header
 
 
