@@ -6,22 +6,28 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
 from authz.clock import Clock
+from authz.endpoints import grant_management
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.discovery import Discovery
+from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
 from authz.endpoints.introspection import Introspection
+from authz.endpoints.logout import Logout
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.token import TokenEndpoint
+from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
+from authz.login.browser import Browsers
 from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.openid import ACR_PASSWORD, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
@@ -30,9 +36,10 @@ from authz.storage.store import Store, StoreUnavailable
 
 Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
-_UNGRANTED = frozenset({"openid", "profile", "launch", "launch/encounter"})
-"""Accepted from clients that are registered for them, and left out of what is granted: there are no ID tokens and no
-launch from a record system here, and a token must not say that there were."""
+_SUBJECT_SECRET = "pairwise-subjects"
+_UNGRANTED = frozenset({"launch", "launch/encounter"})
+"""Accepted from clients that are registered for them, and left out of what is granted: there is no launch from a record
+system here, and a token must not say that there was."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
 _log = logging.getLogger("securus.authorization")
@@ -50,6 +57,7 @@ class AuthorizationServer:
         clients: Mapping[str, Client],
         accounts: Mapping[str, Account],
         nonce_secret: bytes,
+        subjects: Subjects,
         emit: Emit,
         clock: Clock,
         grantable: Callable[[str], bool],
@@ -88,13 +96,19 @@ class AuthorizationServer:
             },
             grantable=grantable,
             ungranted=_UNGRANTED,
+            acr_values=(ACR_PASSWORD,),
+            detail_types={kind.name: kind for kind in settings.detail_types},
         )
+        # Userinfo and grant management take tokens for every resource of ours: they name nothing of their own.
+        anywhere = frozenset({settings.issuer, *server.resources})
+        by_subject = {account.subject: account for account in accounts.values()}
+        browsers = Browsers(store, lifetimes.browser_session, clock)
         authentication = ClientAuthentication(settings, store, clients, clock)
         desk = Desk(
             store=store,
             proofs=self._proofs,
             server=server,
-            accounts={account.subject: account for account in accounts.values()},
+            accounts=by_subject,
             lifetimes=lifetimes,
             revocations=self._revocations,
             read_token=self.resource_server.read,
@@ -106,6 +120,7 @@ class AuthorizationServer:
             clients=authentication,
             proofs=self._proofs,
             server=server,
+            keys=keys,
             lifetime_seconds=lifetimes.pushed_request,
             clock=clock,
         )
@@ -114,9 +129,24 @@ class AuthorizationServer:
             desk=desk,
             clients=authentication,
             proofs=self._proofs,
+            subjects=subjects,
             keys=keys,
+            algorithm=settings.signing_algorithm,
             clock=clock,
         )
+        userinfo = Userinfo(
+            issuer=settings.issuer,
+            store=store,
+            clients=clients,
+            accounts=by_subject,
+            resource_server=self.resource_server,
+            subjects=subjects,
+            keys=keys,
+            audience=anywhere,
+            clock=clock,
+        )
+        managed = GrantManagement(desk, self.resource_server, anywhere, clock)
+        logout = Logout(settings, clients, browsers, subjects, keys)
         introspection = Introspection(
             issuer=settings.issuer,
             store=store,
@@ -128,11 +158,16 @@ class AuthorizationServer:
             clock=clock,
         )
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
+        self.below: Mapping[str, Mapping[str, Door]] = {
+            grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
+        }
         self.routes: Mapping[str, Mapping[str, Door]] = {
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
             "/introspect": {"POST": introspection.introspect},
+            "/userinfo": {"GET": userinfo.tell, "POST": userinfo.tell},
+            "/logout": {"GET": logout.end_session, "POST": logout.end_session},
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
                 settings=settings,
@@ -141,6 +176,9 @@ class AuthorizationServer:
                 accounts=accounts,
                 server=server,
                 responses=AuthorizationResponses(settings.issuer, keys, clock),
+                browsers=browsers,
+                subjects=subjects,
+                keys=keys,
                 emit=emit,
                 clock=clock,
             ),
@@ -167,6 +205,7 @@ class AuthorizationServer:
             clients=clients,
             accounts=accounts,
             nonce_secret=await store.secret(_NONCE_SECRET, secrets.token_bytes(32)),
+            subjects=Subjects(await store.secret(_SUBJECT_SECRET, secrets.token_bytes(32))),
             emit=emit,
             clock=clock,
             grantable=grantable,
@@ -176,7 +215,7 @@ class AuthorizationServer:
 
     async def handle(self, request: HttpRequest) -> Answer | None:
         """The answer of the door at this path; None when no door is there."""
-        doors = self.routes.get(request.path)
+        doors = self._doors(request.path)
         if doors is None:
             return None
         door = doors.get("GET" if request.method == "HEAD" else request.method)
@@ -201,6 +240,15 @@ class AuthorizationServer:
             return error_answer(
                 OAuthError(ErrorCode.SERVER_ERROR, "the server failed to answer this request")
             )
+
+    def serves(self, path: str) -> bool:
+        """Whether a door is at this path."""
+        return self._doors(path) is not None
+
+    def _doors(self, path: str) -> Mapping[str, Door] | None:
+        """The doors at a path, or at the one level below a prefix that it lies on."""
+        found = self.routes.get(path)
+        return self.below.get(path[: path.rindex("/") + 1]) if found is None else found
 
     async def refresh(self) -> None:
         """Take in what other nodes revoked; to be called about twice a second."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import ProfileName
 
 
@@ -57,6 +58,7 @@ class AuthorizationSettings:
     profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     dpop_nonce_required: bool = True
+    detail_types: tuple[DetailType, ...] = ()  # authorization_details (RFC 9396)
     rotate_refresh_tokens: bool = False  # FAPI 2.0 5.3.2.1: no rotation for confidential clients by default
     signing_algorithm: str = "ES256"
     key_announced_seconds: int = 86400  # a new key is published this long before it signs

@@ -229,7 +229,7 @@ class Gateway:
         return answer
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
-        if request.path not in self.authorization.routes:
+        if not self.authorization.serves(request.path):
             for mount in self._mounts:
                 at = mount.upstream.at
                 if request.path == at or request.path.startswith(at + "/"):

@@ -14,24 +14,27 @@ from urllib.parse import quote
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
+from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
 from authz.events import ConsentGiven, Emit, SignIn
 from authz.http import read_form
+from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
 from authz.login.browser import Browser, Browsers
 from authz.protocol import authorization
 from authz.protocol.authorization import RedirectTarget, ServerBits
+from authz.protocol.authorization_details import in_words
 from authz.protocol.clients import Client, GrantType
 from authz.protocol.encoding import base64url, parse_query
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.openid import ACR_PASSWORD, Subjects, read_claims_request
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.scopes import parse_scope, plain_words
 from authz.protocol.tokens import Grant
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import AuthorizationCode, Interaction, Store
 
-ACR_PASSWORD = "urn:securus:acr:password"
 _GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
 _MAX_FORM_BYTES = 64 * 1024
 
@@ -67,6 +70,9 @@ def sign_in_doors(
     accounts: Mapping[str, Account],
     server: ServerBits,
     responses: AuthorizationResponses,
+    browsers: Browsers,
+    subjects: Subjects,
+    keys: KeyRing,
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -78,6 +84,9 @@ def sign_in_doors(
         accounts=Accounts(accounts, store, settings.sign_in_attempts_per_minute),
         server=server,
         responses=responses,
+        browsers=browsers,
+        subjects=subjects,
+        keys=keys,
         emit=emit,
         clock=clock,
     )
@@ -102,6 +111,9 @@ class SignInDesk:
         accounts: Accounts,
         server: ServerBits,
         responses: AuthorizationResponses,
+        browsers: Browsers,
+        subjects: Subjects,
+        keys: KeyRing,
         emit: Emit,
         clock: Clock,
     ) -> None:
@@ -111,9 +123,11 @@ class SignInDesk:
         self._accounts = accounts
         self._server = server
         self._responses = responses
+        self._browsers = browsers
+        self._subjects = subjects
+        self._keys = keys
         self._emit = emit
         self._clock = clock
-        self._browsers = Browsers(store, settings.lifetimes.browser_session, clock)
 
     def door(self, handler: Door) -> Door:
         """The handler with its errors shown as a page."""
@@ -158,18 +172,38 @@ class SignInDesk:
                 expires_at=now + self._settings.lifetimes.sign_in,
             )
         )
+        if "none" in pushed.parameters.get("prompt", "").split():
+            return await self._without_pages(await self._visit_of(new, browser))
         # The pushed request must outlive the pages: the person may take as long as a sign-in may take.
         await self._store.keep_pushed_request(
             pushed.id, until=now + self._settings.lifetimes.sign_in, now=now
         )
         return _to("/sign-in", new, browser)
 
+    async def _without_pages(self, visit: Visit) -> Answer:
+        """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
+        account = visit.account
+        if account is None or self._must_sign_in(visit):
+            return await self._refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
+        scope = self._asked_scope(visit, account)
+        asked = authorization.details(visit.interaction.parameters, self._server)
+        records = {id for id, _ in _records(account)}
+        for grant in await self._store.grants(
+            subject=account.subject, client_id=visit.client.client_id, now=self._clock()
+        ):
+            patient = grant.context.get("patient")
+            told = not asked or asked == grant.authorization_details
+            if told and set(scope) <= set(grant.scope) and (not _needs_patient(scope) or patient in records):
+                chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
+                return await self._complete(chosen, account, scope)
+        return await self._refuse(visit, "the person was not asked before", ErrorCode.CONSENT_REQUIRED)
+
     async def sign_in_page(self, request: HttpRequest) -> Answer:
         """GET /sign-in: the form, or straight on for a person who is signed in already."""
         visit = await self._visit(request, _query(request).get("interaction"))
         if visit.account is not None and not self._must_sign_in(visit):
             return _to("/patient", visit.handle, visit.browser)
-        return self._sign_in_form(visit)
+        return self._sign_in_form(visit, username=visit.interaction.parameters.get("login_hint", ""))
 
     async def sign_in(self, request: HttpRequest) -> Answer:
         """POST /sign-in."""
@@ -192,9 +226,13 @@ class SignInDesk:
             said = "User name or password is not right."
             return self._sign_in_form(visit, status=403, problem=said, username=username)
         browser = await self._browsers.signed_in(visit.browser, result.account.subject, ("pwd",))
-        await self._store.put_interaction(
-            replace(visit.interaction, session_id=browser.session.id, signed_in=True, patient=None)
-        )
+        interaction = replace(visit.interaction, session_id=browser.session.id, signed_in=True, patient=None)
+        await self._store.put_interaction(interaction)
+        visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
+        if self._hints_at_another(visit):
+            said = "another person signed in than the one of id_token_hint"
+            refused = await self._refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+            return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return _to("/patient", visit.handle, browser)
 
     async def patient_page(self, request: HttpRequest) -> Answer:
@@ -240,6 +278,10 @@ class SignInDesk:
             person=account.name,
             patient_label=labels.get(visit.interaction.patient or ""),
             scopes=[(text, plain_words(text)) for text in scope],
+            details=[
+                in_words(detail, self._server.detail_types)
+                for detail in authorization.details(visit.interaction.parameters, self._server)
+            ],
             duration=self._duration(visit.client, scope),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
@@ -293,6 +335,9 @@ class SignInDesk:
             acr=ACR_PASSWORD,
             amr=session.amr,
             created_at=now,
+            claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+            authorization_details=authorization.details(parameters, self._server),
+            managed="grant_management_action" in parameters,
         )
         handle = base64url(secrets.token_bytes(32))
         code = AuthorizationCode(
@@ -317,14 +362,16 @@ class SignInDesk:
         self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
         return await self._responses.success(visit.target, handle)
 
-    async def _refuse(self, visit: Visit, description: str) -> Answer:
-        """access_denied at the redirect URI (A5); the pushed request is consumed."""
+    async def _refuse(
+        self, visit: Visit, description: str, code: ErrorCode = ErrorCode.ACCESS_DENIED
+    ) -> Answer:
+        """An error at the redirect URI (A5); the pushed request is consumed."""
         consumed = await self._store.refuse_authorization(
             request_id=visit.interaction.request_id, interaction_id=visit.interaction.id, now=self._clock()
         )
         if not consumed:
             raise PageError(_GONE)
-        error = OAuthError(ErrorCode.ACCESS_DENIED, description)
+        error = OAuthError(code, description)
         return await self._responses.failure(visit.target, error)
 
     def _asked(self, request: HttpRequest) -> tuple[str, str]:
@@ -351,6 +398,9 @@ class SignInDesk:
     async def _visit(self, request: HttpRequest, handle: str | None) -> Visit:
         """The visit that handle names, in the very browser that began it; the pushed request still waiting."""
         browser = await self._browsers.known(request)
+        return await self._visit_of(handle, browser)
+
+    async def _visit_of(self, handle: str | None, browser: Browser | None) -> Visit:
         interaction = None
         if handle:
             interaction = await self._store.interaction(digest(handle), now=self._clock())
@@ -383,6 +433,8 @@ class SignInDesk:
         if visit.interaction.signed_in:
             return False
         parameters = visit.interaction.parameters
+        if self._hints_at_another(visit):
+            return True
         prompt = parameters.get("prompt", "").split()
         if "login" in prompt or "select_account" in prompt:
             return True
@@ -390,6 +442,14 @@ class SignInDesk:
         if max_age is None or at is None:
             return False
         return not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
+
+    def _hints_at_another(self, visit: Visit) -> bool:
+        """Whether the app means somebody else than the person who is signed in (id_token_hint)."""
+        hint, subject = visit.interaction.parameters.get("id_token_hint"), visit.browser.session.subject
+        if hint is None or subject is None:
+            return False
+        found = read_hint(hint, self._keys, self._settings.issuer)
+        return found is None or found.subject != self._subjects.of(visit.client, subject)
 
     def _check_form(self, request: HttpRequest, form: Mapping[str, str], visit: Visit) -> None:
         """Forged forms (RFC 9700 4.7): the token of this session and interaction, and the browser's own word."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.keys import KeyRing
-from authz.protocol.authorization import RESPONSE_MODES
-from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName
+from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
+from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
+from authz.protocol.openid import ACR_PASSWORD, PERSONAL_CLAIMS, PROTOCOL_CLAIMS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
@@ -19,6 +20,8 @@ _ENDPOINTS = {
     "pushed_authorization_request_endpoint": "/par",
     "revocation_endpoint": "/revoke",
     "introspection_endpoint": "/introspect",
+    "userinfo_endpoint": "/userinfo",
+    "end_session_endpoint": "/logout",
     "jwks_uri": "/jwks",
 }
 _ALIASED = (
@@ -26,6 +29,7 @@ _ALIASED = (
     "pushed_authorization_request_endpoint",
     "revocation_endpoint",
     "introspection_endpoint",
+    "userinfo_endpoint",
 )
 _CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
@@ -70,6 +74,13 @@ class Discovery:
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_signing_alg_values_supported": [settings.signing_algorithm],
             "authorization_signing_alg_values_supported": [settings.signing_algorithm],
+            "subject_types_supported": [kind.value for kind in SubjectType],
+            "id_token_signing_alg_values_supported": [settings.signing_algorithm],
+            "userinfo_signing_alg_values_supported": [settings.signing_algorithm],
+            "claims_parameter_supported": True,
+            "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
+            "acr_values_supported": [ACR_PASSWORD],
+            "prompt_values_supported": list(PROMPTS),
             "request_parameter_supported": True,
             "request_uri_parameter_supported": False,
             "request_object_signing_alg_values_supported": algorithms,
@@ -80,6 +91,8 @@ class Discovery:
             "tls_client_certificate_bound_access_tokens": settings.mtls_origin is not None,
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
+        if settings.detail_types:
+            document["authorization_details_types_supported"] = sorted(k.name for k in settings.detail_types)
         if settings.mtls_origin is not None:
             document["mtls_endpoint_aliases"] = {
                 name: settings.mtls_origin + _ENDPOINTS[name] for name in _ALIASED

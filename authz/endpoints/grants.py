@@ -50,6 +50,7 @@ class Issue:
     scope: tuple[str, ...]
     binding: Binding
     refresh_token: str | None
+    nonce: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
         raise _invalid("the code is not known here or has expired")
     code = redeemed.code
     if redeemed.redemption is Redemption.AGAIN:
-        await _revoke(desk, code.grant_id, code.client_id, turn.now, "code-replayed")
+        await end_grant(desk, code.grant_id, code.client_id, turn.now, "code-replayed")
         raise _invalid("the code was used before; the tokens that came of it are revoked")
     _check_code(turn, code, binding)
     grant = await desk.store.grant(code.grant_id, now=turn.now)
@@ -89,7 +90,7 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     if _stays_connected(turn.client, grant):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
-    return Issue(aimed, grant.scope, binding, refresh_token)
+    return Issue(aimed, grant.scope, binding, refresh_token, code.nonce)
 
 
 def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
@@ -113,7 +114,7 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
         raise _invalid("the refresh token is not known here, has expired or was revoked")
     if is_spent(record, desk.lifetimes, turn.now):
         # The client has its successor: whoever comes with this one now stole it, or from whom it was stolen.
-        await _revoke(desk, record.grant_id, record.client_id, turn.now, "refresh-token-replayed")
+        await end_grant(desk, record.grant_id, record.client_id, turn.now, "refresh-token-replayed")
         raise _invalid("the refresh token was replaced before; the grant is revoked")
     if record.jkt is not None and record.jkt != binding.thumbprint:
         raise _invalid("the refresh token is bound to another DPoP key")
@@ -245,7 +246,8 @@ async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Bin
     return handle
 
 
-async def _revoke(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:
+async def end_grant(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:
+    """Revoke a grant with all its tokens, here at once and on every node within a second (I2)."""
     keep_until = now + desk.lifetimes.access_token + _NODES_SECONDS
     await desk.store.revoke_grant(grant_id, now=now, keep_until=keep_until)
     desk.revocations.add(grant_id)
@@ -262,7 +264,7 @@ async def revoke(turn: Turn, desk: Desk) -> None:
     caller = desk.read_token(token)
     await _spend(turn, desk)
     if record is not None and record.client_id == turn.client.client_id:
-        await _revoke(desk, record.grant_id, record.client_id, turn.now, "revoked")
+        await end_grant(desk, record.grant_id, record.client_id, turn.now, "revoked")
     elif caller is not None and caller.client_id == turn.client.client_id:
         await desk.store.revoke_token(
             caller.token_id, now=turn.now, keep_until=caller.expires_at + _NODES_SECONDS

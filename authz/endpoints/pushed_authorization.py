@@ -6,8 +6,10 @@ from hashlib import sha256
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
 from authz.http import json_answer, read_form
+from authz.keys import KeyRing
 from authz.protocol import authorization
 from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
@@ -30,6 +32,7 @@ class PushedAuthorization:
         clients: ClientAuthentication,
         proofs: Proofs,
         server: ServerBits,
+        keys: KeyRing,
         lifetime_seconds: int,
         clock: Clock,
     ) -> None:
@@ -37,6 +40,7 @@ class PushedAuthorization:
         self._clients = clients
         self._proofs = proofs
         self._server = server
+        self._keys = keys
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
 
@@ -53,6 +57,9 @@ class PushedAuthorization:
                 self._server,
                 proof_thumbprint=None if proof is None else proof.thumbprint,
             )
+            hint = asked.parameters.get("id_token_hint")
+            if hint is not None and read_hint(hint, self._keys, self._server.issuer) is None:
+                raise OAuthError(ErrorCode.INVALID_REQUEST, "id_token_hint is not an ID token of this server")
             await proven.spend()
             await self._proofs.spend(proof)
         handle = base64url(secrets.token_bytes(32))

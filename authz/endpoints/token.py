@@ -9,9 +9,11 @@ from authz.endpoints.proofs import Proofs
 from authz.events import TokenIssued
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
+from authz.login.accounts import person_of
 from authz.protocol.clients import BindingKind, GrantType
 from authz.protocol.encoding import base64url, parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.openid import Subjects, id_token_claims
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import access_token_claims
 
@@ -26,10 +28,14 @@ class TokenEndpoint:
         desk: Desk,
         clients: ClientAuthentication,
         proofs: Proofs,
+        subjects: Subjects,
         keys: KeyRing,
+        algorithm: str,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
+        self._subjects = subjects
+        self._algorithm = algorithm
         self._desk = desk
         self._clients = clients
         self._proofs = proofs
@@ -42,7 +48,7 @@ class TokenEndpoint:
         with turn.proven.named():
             kind = _kind(turn)
             issue = await GRANTS[kind](turn, self._desk)
-        return await self._issue(issue, kind, turn.now)
+        return await self._issue(issue, kind, turn)
 
     async def revocation(self, request: HttpRequest) -> Answer:
         """200 and nothing more, whether there was something to revoke or not (RFC 7009 2.2)."""
@@ -57,7 +63,11 @@ class TokenEndpoint:
         form = parse_form(await read_form(request))
         return Turn(form, self._clients.prove(request, form), proof, self._clock())
 
-    async def _issue(self, issue: Issue, kind: GrantType, now: int) -> Answer:
+    async def _issue(self, issue: Issue, kind: GrantType, turn: Turn) -> Answer:
+        now, grant = turn.now, issue.grant
+        subject = grant.subject
+        if kind is not GrantType.CLIENT_CREDENTIALS:
+            subject = self._subjects.of(turn.client, subject)
         lifetime = self._desk.lifetimes.access_token
         token_id = base64url(secrets.token_bytes(32))
         claims = access_token_claims(
@@ -68,23 +78,46 @@ class TokenEndpoint:
             now=now,
             lifetime_seconds=lifetime,
             scope=issue.scope,
+            subject=subject,
         )
+        access_token = await self._keys.sign(claims, typ="at+jwt")
         value: dict[str, object] = {
             **issue.grant.context,  # SMART App Launch 2.2: patient and the like stand beside the token
-            "access_token": await self._keys.sign(claims, typ="at+jwt"),
+            "access_token": access_token,
             "token_type": "DPoP" if issue.binding.kind is BindingKind.DPOP else "Bearer",
             "expires_in": lifetime,
             "scope": " ".join(issue.scope),
         }
         if issue.refresh_token is not None:
             value["refresh_token"] = issue.refresh_token
-        grant = issue.grant
+        if "openid" in issue.scope and kind is not GrantType.CLIENT_CREDENTIALS:
+            value["id_token"] = await self._id_token(issue, subject, access_token, now)
+        if grant.authorization_details:
+            value["authorization_details"] = list(grant.authorization_details)
+        if grant.managed:
+            value["grant_id"] = grant.grant_id
         self._desk.emit(
             TokenIssued(
                 str(kind), grant.client_id, grant.subject, grant.grant_id, token_id, str(issue.binding.kind)
             )
         )
         return json_answer(200, value)
+
+    async def _id_token(self, issue: Issue, subject: str, access_token: str, now: int) -> str:
+        """An ID token (K5), after a refresh too: then without nonce (OpenID Connect Core 12.2)."""
+        account = self._desk.accounts.get(issue.grant.subject)
+        claims = id_token_claims(
+            issue.grant,
+            issuer=self._issuer,
+            subject=subject,
+            person={} if account is None else person_of(account),
+            scope=issue.scope,
+            nonce=issue.nonce,
+            access_token=access_token,
+            algorithm=self._algorithm,
+            now=now,
+        )
+        return await self._keys.sign(claims, typ="JWT")
 
 
 def _kind(turn: Turn) -> GrantType:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from authz.protocol.openid import PERSONAL_CLAIMS
 from authz.settings import Account
 from authz.storage.store import Store
 
@@ -39,6 +40,11 @@ class SignInResult:
 def hash_password(password: str) -> str:
     """The argon2id hash of a password, to be kept in the configuration."""
     return _HASHER.hash(password)
+
+
+def person_of(account: Account) -> dict[str, object]:
+    """What is known of a person by claim name (OpenID Connect Core 5.1, SMART App Launch 2.2)."""
+    return {"name": account.name} | {n: account.claims[n] for n in PERSONAL_CLAIMS if n in account.claims}
 
 
 class Accounts:

@@ -15,6 +15,8 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.storage.store import BrowserSession, Store
 
 COOKIE = "__Host-securus"
+GONE = f"{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
+"""The cookie that takes the session's cookie away."""
 STYLE_PATH = "/assets/securus.css"
 
 
@@ -30,7 +32,8 @@ _PAGES = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-for _name in ("sign_in.html", "patient.html", "consent.html", "error.html"):
+_PAGE_NAMES = ("sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html")
+for _name in _PAGE_NAMES:
     _PAGES.get_template(_name)
 _STYLE = _template("style.css").encode()
 
@@ -137,6 +140,10 @@ class Browsers:
         """A new session of nobody in place of the one before."""
         await self._store.delete_session(before.session.id)
         return await self._start(subject=None)
+
+    async def ended(self, before: Browser) -> None:
+        """The session is over; the browser is told by the cookie GONE."""
+        await self._store.delete_session(before.session.id)
 
     async def _start(self, *, subject: str | None, amr: tuple[str, ...] = ()) -> Browser:
         handle = base64url(secrets.token_bytes(32))

@@ -5,14 +5,18 @@ RFC 6749 4.1, RFC 7636, RFC 8707, RFC 9126, RFC 9207, FAPI 2.0 Security Profile 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from authz.protocol import pkce
+from authz.protocol.authorization_details import Detail, DetailType, read_details
 from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
-from authz.protocol.scopes import covered, is_known, parse_scope, split_scope
+from authz.protocol.openid import read_claims_request
+from authz.protocol.scopes import CLIENT_SCOPES, covered, is_known, parse_scope, split_scope
 
+PROMPTS = ("none", "login", "consent", "select_account")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 RESPONSE_MODES = ("query", "jwt", "query.jwt")  # the last two are one: JARM 2.3.4
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNED_RESPONSE_SECONDS = 300  # at most 10 minutes (FAPI 2.0 Message Signing 5.4.1)
@@ -20,9 +24,9 @@ _MAX_STATE = 4096
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
 _KEPT = frozenset(
     {
-        "acr_values", "aud", "claims", "client_id", "code_challenge", "code_challenge_method", "display", "dpop_jkt",
-        "launch", "login_hint", "max_age", "nonce", "prompt", "redirect_uri", "resource", "response_mode",
-        "response_type", "scope", "state", "ui_locales",
+        "acr_values", "aud", "authorization_details", "claims", "client_id", "code_challenge", "code_challenge_method",
+        "display", "dpop_jkt", "grant_management_action", "id_token_hint", "launch", "login_hint", "max_age",
+        "nonce", "prompt", "redirect_uri", "resource", "response_mode", "response_type", "scope", "state", "ui_locales",
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
@@ -35,12 +39,15 @@ class ServerBits:
     resources maps every accepted spelling of a resource identifier to the identifier that tokens carry.
     grantable says whether the gateway can enforce a clinical scope.
     ungranted are scopes that a registered client may ask for and that are left out of what is granted.
+    acr_values are the authentication contexts that a person can reach here.
     """
 
     issuer: str
     resources: Mapping[str, str]
     grantable: Callable[[str], bool]
     ungranted: frozenset[str] = frozenset()
+    acr_values: tuple[str, ...] = ()
+    detail_types: Mapping[str, DetailType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +116,29 @@ def _no_request_uri(parameters: Mapping[str, str], client: Client, server: Serve
         raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
 
 
-def _nothing_that_is_not_offered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """RFC 9396: who sends one of these means something by it that would not be done."""
-    if "authorization_details" in parameters:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "authorization_details are not supported here: use scope")
+def _details_are_of_known_types(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """RFC 9396 5."""
+    details(parameters, server)
+
+
+def _claims_can_be_read(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """OpenID Connect Core 5.5."""
+    if "claims" in parameters:
+        read_claims_request(parameters["claims"], server.acr_values)
+
+
+def _grant_management_creates(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """Grants are made here, and ended; none is merged into another, which no person would see through."""
+    action = parameters.get("grant_management_action")
+    if action not in (None, "create") or "grant_id" in parameters:
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST, "grant_management_action must be create, without grant_id"
+        )
+
+
+def _max_age_is_seconds(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    if not _SECONDS.fullmatch(parameters.get("max_age", "0")):
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "max_age must be a number of seconds")
 
 
 def _client_may_use_codes(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -175,9 +201,13 @@ def _state_and_nonce_are_bounded(parameters: Mapping[str, str], client: Client, 
 
 
 def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    for word in parameters.get("prompt", "").split():
-        if word not in ("login", "consent", "select_account"):
-            raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt must be login, consent or select_account")
+    """OpenID Connect Core 3.1.2.1: none stands alone."""
+    words = parameters.get("prompt", "").split()
+    for word in words:
+        if word not in PROMPTS:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, f"prompt must be one of {', '.join(PROMPTS)}")
+    if "none" in words and len(words) > 1:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt none stands alone")
 
 
 def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -193,7 +223,6 @@ EVERY = frozenset(ProfileName)
 RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_client_is_the_one_authenticated, EVERY),
     (_no_request_uri, EVERY),
-    (_nothing_that_is_not_offered, EVERY),
     (_client_may_use_codes, EVERY),
     (_response_type_is_code, EVERY),
     (_response_mode_is_offered, EVERY),
@@ -202,6 +231,10 @@ RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_dpop_jkt_is_a_thumbprint, EVERY),
     (_state_and_nonce_are_bounded, EVERY),
     (_prompt_is_honoured, EVERY),
+    (_grant_management_creates, EVERY),
+    (_max_age_is_seconds, EVERY),
+    (_claims_can_be_read, EVERY),
+    (_details_are_of_known_types, EVERY),
     (_resource_is_ours, EVERY),
     (_scope_may_be_asked, EVERY),
 )
@@ -215,9 +248,9 @@ def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerB
     """
     asked = _asked(parameters)
     if asked is None:
-        asked = tuple(text for text in client.scope if not text.startswith("system/"))
+        asked = tuple(t for t in client.scope if not t.startswith("system/") and t not in CLIENT_SCOPES)
     for text in asked:
-        if text.startswith("system/"):
+        if text.startswith("system/") or text in CLIENT_SCOPES:
             raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
     return _checked(asked, client.scope, server, "the client is not registered for the scope")
 
@@ -226,9 +259,9 @@ def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits)
     """The scopes that a client has for itself (client_credentials): system scopes. Raises OAuthError(INVALID_SCOPE)."""
     asked = _asked(parameters)
     if asked is None:
-        asked = tuple(text for text in client.scope if text.startswith("system/"))
+        asked = tuple(t for t in client.scope if t.startswith("system/") or t in CLIENT_SCOPES)
     for text in asked:
-        if not text.startswith("system/") and text not in server.ungranted:
+        if not text.startswith("system/") and text not in CLIENT_SCOPES and text not in server.ungranted:
             raise _no_scope(f"client_credentials is for system scopes, not {speakable(text)}")
     return _checked(asked, client.scope, server, "the client is not registered for the scope")
 
@@ -278,6 +311,12 @@ def _checked(
 
 def _no_scope(description: str) -> OAuthError:
     return OAuthError(ErrorCode.INVALID_SCOPE, description)
+
+
+def details(parameters: Mapping[str, str], server: ServerBits) -> tuple[Detail, ...]:
+    """The authorization details that are asked for. Raises OAuthError(INVALID_AUTHORIZATION_DETAILS)."""
+    text = parameters.get("authorization_details")
+    return () if text is None else read_details(text, server.detail_types, server.resources)
 
 
 def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:

@@ -30,6 +30,13 @@ class BindingKind(StrEnum):
     MTLS = "mtls"  # RFC 8705 3: cnf.x5t#S256
 
 
+class SubjectType(StrEnum):
+    """How people are named to a client (OpenID Connect Core 8)."""
+
+    PUBLIC = "public"
+    PAIRWISE = "pairwise"
+
+
 class ProfileName(StrEnum):
     """Security profiles; a deployment switches on what it needs, fapi2 alone by default."""
 
@@ -97,6 +104,8 @@ class Client:
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
+    subject_type: SubjectType = SubjectType.PUBLIC
+    post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None
     contact: str | None = None

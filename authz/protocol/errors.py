@@ -25,9 +25,16 @@ class ErrorCode(StrEnum):
     INVALID_REQUEST_URI = "invalid_request_uri"  # OpenID Connect Core 3.1.2.6, RFC 9101 6.2
     INVALID_REQUEST_OBJECT = "invalid_request_object"  # RFC 9101 6.2
     REQUEST_NOT_SUPPORTED = "request_not_supported"  # OpenID Connect Core 3.1.2.6
+    LOGIN_REQUIRED = "login_required"  # OpenID Connect Core 3.1.2.6
+    CONSENT_REQUIRED = "consent_required"  # OpenID Connect Core 3.1.2.6
+    UNMET_AUTHENTICATION_REQUIREMENTS = (
+        "unmet_authentication_requirements"  # OIDC Unmet Authentication Requirements 1.0
+    )
+    INVALID_AUTHORIZATION_DETAILS = "invalid_authorization_details"  # RFC 9396 5
     INVALID_TARGET = "invalid_target"  # RFC 8707 2
     INVALID_TOKEN = "invalid_token"  # RFC 6750 3.1
     INSUFFICIENT_SCOPE = "insufficient_scope"  # RFC 6750 3.1
+    INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"  # RFC 9470 3
     INVALID_DPOP_PROOF = "invalid_dpop_proof"  # RFC 9449 5, 7.1
     USE_DPOP_NONCE = "use_dpop_nonce"  # RFC 9449 8, 9
 
@@ -36,6 +43,7 @@ _STATUS = {
     ErrorCode.INVALID_CLIENT: 401,
     ErrorCode.INVALID_TOKEN: 401,
     ErrorCode.INSUFFICIENT_SCOPE: 403,
+    ErrorCode.INSUFFICIENT_USER_AUTHENTICATION: 401,
     ErrorCode.SERVER_ERROR: 500,
     ErrorCode.TEMPORARILY_UNAVAILABLE: 503,
 }

@@ -29,6 +29,9 @@ OTHER_SCOPES = {
 }
 """Scopes that are not clinical, with what each lets the client do."""
 
+CLIENT_SCOPES = frozenset({"grant_management_query", "grant_management_revoke"})
+"""Scopes that a client has for itself (client_credentials), as it has system scopes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -65,7 +68,7 @@ def clinical(scope: Iterable[str]) -> tuple[Scope, ...]:
 
 def is_known(text: str) -> bool:
     """Whether the text is a scope of ours at all."""
-    return text in OTHER_SCOPES or parse_scope(text) is not None
+    return text in OTHER_SCOPES or text in CLIENT_SCOPES or parse_scope(text) is not None
 
 
 def split_scope(scope: str) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ class Grant:
     audience  resource identifiers that its tokens are for (RFC 8707)
     context   launch context of the token response and the token: patient, encounter … (SMART App Launch 2.2)
     claims    claims of the person that tokens carry: fhirUser, roles, organisation …
+    claims_request         what the app asked for by name, for id_token and userinfo (OpenID Connect Core 5.5)
+    authorization_details  what was granted in detail (RFC 9396)
+    managed                the client asked to be told the grant's id (Grant Management for OAuth 2.0)
     """
 
     grant_id: str
@@ -43,6 +46,9 @@ class Grant:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     created_at: int = 0
+    claims_request: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    authorization_details: tuple[Mapping[str, object], ...] = ()
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,12 @@ def access_token_claims(
     now: int,
     lifetime_seconds: int,
     scope: tuple[str, ...] | None = None,
+    subject: str | None = None,
 ) -> dict[str, object]:
     """The claims of an access token (RFC 9068 2.2) for grant, bound to binding.
 
-    scope narrows the grant's own (RFC 6749 6); None keeps it. The grant's id is carried as 'grant_id', so
+    scope narrows the grant's own (RFC 6749 6); None keeps it. subject is how the client may know the
+    person. The grant's id is carried as 'grant_id', so
     that the gateway can see a revoked grant without asking anybody.
     """
     member = "jkt" if binding.kind is BindingKind.DPOP else "x5t#S256"
@@ -88,7 +96,7 @@ def access_token_claims(
     claims.update(
         {
             "iss": issuer,
-            "sub": grant.subject,
+            "sub": grant.subject if subject is None else subject,
             "aud": list(grant.audience) if len(grant.audience) != 1 else grant.audience[0],
             "client_id": grant.client_id,
             "iat": now,
@@ -105,6 +113,8 @@ def access_token_claims(
         claims["acr"] = grant.acr
     if grant.amr:
         claims["amr"] = list(grant.amr)
+    if grant.authorization_details:
+        claims["authorization_details"] = list(grant.authorization_details)
     return claims
 
 

@@ -69,6 +69,16 @@ class SqliteGrants:
         )
         return None if row is None else decode(row[0], Grant)
 
+    async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
+        """The live grants of a person, a client, or both."""
+        wanted = {"subject": subject, "client_id": client_id}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        conditions = "".join(f" AND {column} = ?" for column in given)
+        sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > ?{conditions}"  # noqa: S608
+        rows = self._database.rows(sql, now, *given.values())
+        found = [decode(row[0], Grant) for row in rows]
+        return sorted(found, key=lambda grant: (-grant.created_at, grant.grant_id))
+
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""
         with self._database.transaction() as connection:

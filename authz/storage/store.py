@@ -194,6 +194,10 @@ class Store(Protocol):
         """The live grant; None when unknown, expired or revoked."""
         ...
 
+    async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
+        """The live grants of a person, of a client, or of both together, the newest first; of all without either."""
+        ...
+
     async def put_refresh_token(self, record: RefreshToken) -> None: ...
     async def refresh_token(self, id: str, *, now: int) -> RefreshToken | None:
         """The live refresh token; None when unknown, expired, or when its grant was revoked."""

@@ -14,6 +14,7 @@ from authz.protocol.clients import (
     Client,
     GrantType,
     ProfileName,
+    SubjectType,
 )
 from authz.protocol.jose import JoseError
 from authz.protocol.scopes import is_known, split_scope
@@ -107,6 +108,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
+        "subject_type", "post_logout_redirect_uris",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -130,6 +132,16 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         section.report(section.node.place, f"{section.path} uses authorization_code and has no redirect_uris")
     for uri in redirect_uris:
         _check_redirect_uri(section, uri)
+    post_logout = section.texts("post_logout_redirect_uris")
+    for uri in post_logout:
+        _check_redirect_uri(section, uri, "post_logout_redirect_uris")
+    if section.word("subject_type", [s.value for s in SubjectType], "public") == "pairwise":
+        hosts = {urlsplit(uri).hostname for uri in redirect_uris}
+        if len(hosts) > 1:
+            section.report(
+                section.place("subject_type"),
+                "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
+            )
     jwks = _jwks(section, method)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
     if signed_requests and not jwks:
@@ -150,6 +162,8 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         claims=_claims(section),
         signed_requests_required=signed_requests,
         signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
+        subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
+        post_logout_redirect_uris=post_logout,
         may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
@@ -185,29 +199,27 @@ def _scope(section: Section) -> tuple[str, ...]:
     return found
 
 
-def _check_redirect_uri(section: Section, uri: str) -> None:
-    place = section.place("redirect_uris")
+def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") -> None:
+    place = section.place(key)
     if not _REDIRECT_URI.fullmatch(uri):
         said = "a fragment, a space or a character that a URI does not have"
-        section.report(place, f"redirect_uris: '{uri}' is not an absolute URI, or holds {said}")
+        section.report(place, f"{key}: '{uri}' is not an absolute URI, or holds {said}")
         return
     try:
         parts = urlsplit(uri)
         host = parts.hostname
         parts.port  # noqa: B018 - raises for a port that is none
     except ValueError:
-        section.report(place, f"redirect_uris: '{uri}' has a host or port that is none")
+        section.report(place, f"{key}: '{uri}' has a host or port that is none")
         return
     if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
-        section.report(place, f"redirect_uris: '{uri}' must name one host, without a user and without '*'")
+        section.report(place, f"{key}: '{uri}' must name one host, without a user and without '*'")
     elif parts.scheme == "http" and host not in ("127.0.0.1", "::1"):
         # RFC 8252 7.3: plain http for native apps on the loopback address only.
-        section.report(
-            place, f"redirect_uris: '{uri}' is http; expected https, or http://127.0.0.1 for native apps"
-        )
+        section.report(place, f"{key}: '{uri}' is http; expected https, or http://127.0.0.1 for native apps")
     elif parts.scheme not in ("http", "https") and "." not in parts.scheme:
         section.report(
-            place, f"redirect_uris: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
+            place, f"{key}: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
         )
 
 

@@ -32,6 +32,9 @@ REGISTERED = {
     "revocation_endpoint_auth_signing_alg_values_supported", "introspection_endpoint",
     "introspection_endpoint_auth_methods_supported", "introspection_endpoint_auth_signing_alg_values_supported",
     "introspection_signing_alg_values_supported", "authorization_signing_alg_values_supported",
+    "userinfo_endpoint", "end_session_endpoint", "subject_types_supported", "id_token_signing_alg_values_supported",
+    "userinfo_signing_alg_values_supported", "claims_parameter_supported", "claims_supported", "acr_values_supported",
+    "prompt_values_supported", "authorization_details_types_supported",
     "request_parameter_supported", "request_uri_parameter_supported", "request_object_signing_alg_values_supported",
     "code_challenge_methods_supported", "mtls_endpoint_aliases", "tls_client_certificate_bound_access_tokens",
     "require_pushed_authorization_requests", "pushed_authorization_request_endpoint",
@@ -112,6 +115,7 @@ async def test_M3_aliases_are_at_the_mutual_tls_origin_and_never_the_authorizati
         "pushed_authorization_request_endpoint",
         "revocation_endpoint",
         "introspection_endpoint",
+        "userinfo_endpoint",
     }
     for name, url in aliases.items():
         assert url == MTLS_ORIGIN + urlsplit(found[name]).path
@@ -149,14 +153,23 @@ async def test_M4_a_successor_is_published_before_it_signs(world: World) -> None
     assert len(published) == 2
 
 
-async def test_M5_scopes_that_are_never_granted_are_not_announced(world: World) -> None:
+async def test_M5_the_scopes_of_the_clients_are_announced(world: World) -> None:
     scopes = (await document(world, OAUTH))["scopes_supported"]
-    assert "openid" not in scopes
-    assert {"fhirUser", "offline_access", "patient/*.rs"} <= set(scopes)
+    assert {"openid", "fhirUser", "offline_access", "patient/*.rs"} <= set(scopes)
+
+
+async def test_M5_what_OpenID_Connect_wants_is_announced(world: World) -> None:
+    found = await document(world, OPENID)
+    assert found["subject_types_supported"] == ["public", "pairwise"]
+    assert found["id_token_signing_alg_values_supported"] == ["ES256"]
+    assert found["claims_parameter_supported"] is True
+    assert {"sub", "name", "fhirUser", "acr", "auth_time"} <= set(found["claims_supported"])
+    assert found["acr_values_supported"] == ["urn:securus:acr:password"]
+    assert found["prompt_values_supported"] == ["none", "login", "consent", "select_account"]
 
 
 async def test_M5_nothing_is_announced_that_does_not_exist(world: World) -> None:
-    absent = {"registration_endpoint", "userinfo_endpoint"}
+    absent = {"registration_endpoint", "authorization_details_types_supported"}
     assert not absent & set(await document(world, OAUTH))
 
 

@@ -205,7 +205,7 @@ async def test_P14_a_parameter_that_is_sent_twice_is_refused(world: World, name:
         ("patient/Observation.rs?nonsense=1", "cannot be enforced"),
         ("system/Observation.rs", "client_credentials"),
         ('patient/*.rs "', "forbids"),
-        ("openid", "none of the scopes"),
+        ("launch", "launch"),
         ("patient/*.rs " + "x" * 4096, "4096"),
     ],
 )
@@ -263,8 +263,12 @@ async def test_P15_another_resource_is_refused(world: World, changes: dict[str, 
 
 async def test_P15_what_would_not_be_done_is_not_silently_ignored(world: World) -> None:
     assert (await world.app().push(request="a.b.c")).refusal == (400, "invalid_request_object")
-    assert (await world.app().push(authorization_details="[]")).refusal == (400, "invalid_request")
-    assert (await world.app().push(prompt="none")).refusal == (400, "invalid_request")
+    details = (await world.app().push(authorization_details="[]")).refusal
+    assert details == (400, "invalid_authorization_details")
+    for prompt in ("create", "none login", "NONE"):
+        assert (await world.app().push(prompt=prompt)).refusal == (400, "invalid_request")
+    for max_age in ("-1", "soon", "1.5", "9999999999"):
+        assert (await world.app().push(max_age=max_age)).refusal == (400, "invalid_request")
 
 
 async def test_P15_a_client_without_the_code_grant_is_refused(world: World) -> None:

@@ -336,7 +336,7 @@ class App:
         assert record is not None
         number = next(_numbers)
         secret = f"code-{number}"
-        scope = tuple(text for text in record.parameters["scope"].split() if text != "openid")
+        scope = tuple(record.parameters["scope"].split())
         grant = Grant(
             grant_id=f"grant-{number}",
             client_id=self.client_id,
@@ -357,7 +357,7 @@ class App:
             redirect_uri=record.parameters["redirect_uri"],
             code_challenge=record.parameters["code_challenge"],
             dpop_jkt=record.dpop_jkt,
-            nonce=None,
+            nonce=record.parameters.get("nonce"),
             expires_at=now + 60,
         )
         assert await world.store.complete_authorization(

@@ -364,6 +364,24 @@ class StoreContract:
         assert not await store.replace_refresh_token("none", by=REFRESH, now=NOW, grace_seconds=30)
         assert await store.refresh_token("refresh", now=NOW) is None
 
+    async def test_live_grants_are_found_by_person_and_by_client(self, store: Store) -> None:
+        first = GRANT
+        second = replace(GRANT, grant_id="second", client_id="other", created_at=NOW + 1)
+        third = replace(GRANT, grant_id="third", subject="somebody", created_at=NOW + 2)
+        for grant in (first, second, third, replace(GRANT, grant_id="gone"), replace(GRANT, grant_id="old")):
+            await store.put_grant(grant, expires_at=NOW + (10 if grant.grant_id == "old" else 300))
+        await store.revoke_grant("gone", now=NOW, keep_until=NOW + 300)
+
+        async def found(subject: str | None, client_id: str | None) -> list[str]:
+            grants = await store.grants(subject=subject, client_id=client_id, now=NOW + 10)
+            return [grant.grant_id for grant in grants]
+
+        assert await found("person", None) == ["second", "grant"]
+        assert await found(None, "portal") == ["third", "grant"]
+        assert await found("person", "portal") == ["grant"]
+        assert await found(None, None) == ["third", "second", "grant"]
+        assert await found("nobody", None) == []
+
     async def test_a_refresh_token_needs_its_grant(self, store: Store) -> None:
         with pytest.raises(StoreUnavailable):
             await store.put_refresh_token(REFRESH)
