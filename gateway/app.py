@@ -94,6 +94,7 @@ class Gateway:
         self._runners: list[web.ServerRunner] = []
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -287,6 +288,10 @@ class Gateway:
 
     async def reload(self) -> None:
         """Read certificates and policies again; what is wrong keeps the old ones in force and says so."""
+        async with self._reloading:  # one that read older files must not be the last to put its own in force
+            await self._reload()
+
+    async def _reload(self) -> None:
         for listener in self.settings.listeners:
             context = self._contexts.get(listener.name)
             if context is None:
@@ -313,6 +318,9 @@ class Gateway:
                 await self.audit.settled()
             except (StoreUnavailable, AuditUnavailable) as error:
                 _log.error("background work failed", extra={"cause": str(error)})
+            except Exception:
+                # It comes again: a key that cannot be opened must not end the removal of old rows.
+                _log.exception("background work failed")
 
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""

@@ -43,9 +43,16 @@ def server_context(listener: Listener, clients: Iterable[Client]) -> ssl.SSLCont
 
 
 def load_certificate(context: ssl.SSLContext, listener: Listener) -> None:
-    """Read certificate and key (again); new connections are served with them."""
-    if listener.tls is not None:
-        context.load_cert_chain(str(listener.tls.certificate), str(listener.tls.key))
+    """Read certificate and key (again); new connections are served with them. Raises OSError, ssl.SSLError.
+
+    What cannot be used leaves the context as it was.
+    """
+    if listener.tls is None:
+        return
+    files = str(listener.tls.certificate), str(listener.tls.key)
+    # A context that was given a certificate whose key does not fit has lost its old key, and serves nobody.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    context.load_cert_chain(*files)
 
 
 def self_signed_certificates(clients: Iterable[Client]) -> list[str]:

@@ -17,6 +17,7 @@ from gateway.settings import Upstream
 FHIR_JSON = "application/fhir+json"
 _PASSED = ("accept-language", "traceparent", "tracestate")
 _RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
+_SENDABLE = re.compile(r"[\t -~]*")  # RFC 9110 5.5; of other bytes no text can be made again
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _JSON_TYPES = frozenset(
     {"application/fhir+json", "application/json", "text/json", "application/*", "*/*", "json"}
@@ -53,11 +54,15 @@ def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> d
 
 def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str, str], ...]:
     """Those of the store's headers that the caller gets; Content-Location at the public base, or not at all."""
-    passed = [(said, headers[name]) for name, said in _RETURNED if name in headers]
+    passed = [
+        (said, headers[name]) for name, said in _RETURNED if _SENDABLE.fullmatch(headers.get(name, "\n"))
+    ]
     place = links.to_public(
         headers.get("content-location", ""), upstream=upstream.base, public=upstream.identifier
     )
-    return tuple(passed) if place is None else (*passed, ("Content-Location", place))
+    if place is None or not _SENDABLE.fullmatch(place):
+        return tuple(passed)
+    return (*passed, ("Content-Location", place))
 
 
 def check_accept(request: HttpRequest) -> None:

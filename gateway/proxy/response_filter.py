@@ -112,6 +112,8 @@ class BundleFilter:
         out = [{"relation": "self", "url": self.self_url}]
         value = json.loads(raw)
         for link in value if isinstance(value, list) else []:
+            if not isinstance(link, dict):
+                raise FhirError(Reason.UPSTREAM_INVALID, "a link of the Bundle is not an object")
             relation, url = link.get("relation"), link.get("url")
             if not isinstance(relation, str) or not isinstance(url, str):
                 continue

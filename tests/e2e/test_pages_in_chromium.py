@@ -179,7 +179,7 @@ async def test_an_unticked_scope_is_not_granted(site: Site, browser: Chromium) -
         assert answer["state"] == state
         tokens = await session.redeem(answer["code"], verifier, site.callback.uri)
     assert tokens.status == 200, tokens.body
-    assert set(tokens.json["scope"].split()) == {"fhirUser", "launch/patient", "patient/*.rs"}
+    assert set(tokens.json["scope"].split()) == {"openid", "fhirUser", "launch/patient", "patient/*.rs"}
     assert "refresh_token" not in tokens.json
 
 
@@ -422,7 +422,7 @@ async def test_the_way_through_needs_nothing_but_a_keyboard(site: Site, browser:
         if seen[-1].startswith("scope-"):
             browser.keys(Keys.SPACE)
             browser.keys(Keys.SPACE)
-    assert [id for id in seen if id.startswith("scope-")] == [f"scope-{n}" for n in range(1, 5)]
+    assert [id for id in seen if id.startswith("scope-")] == [f"scope-{n}" for n in range(1, 6)]
     browser.keys(Keys.ENTER)
     assert site.callback.answer()["code"]
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     "gateway.__main__",
     "gateway.cli",
+    "gateway.commands",
     "gateway.demo",
     "gateway.app",
     "gateway.listener gateway.tls",
