@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -43,10 +44,16 @@ class Ports:
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """A loopback port that nobody uses now, below those that the kernel gives to outgoing connections.
+
+    One of those could be taken by any connection between the look here and the moment when somebody listens.
+    """
+    for _ in range(200):
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port found on 127.0.0.1")
 
 
 def build(folder: Path, ports: Ports) -> dict[str, Any]:
