@@ -17,7 +17,7 @@ from aiohttp import web
 from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
 from authz.http import error_answer, json_answer
-from authz.keys import KeyRing, load_or_create_encryption_key
+from authz.keys import KeyRing
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
@@ -34,6 +34,7 @@ from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import GatewaySettings, Upstream
+from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 from gateway.yaml_source import Problem
 
@@ -133,15 +134,7 @@ class Gateway:
                 for anchor in await asyncio.to_thread(tls.anchors_der, listener)
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
-        self.keys = await KeyRing.open(
-            self.store,
-            encryption_key=await asyncio.to_thread(_encryption_key, settings),
-            algorithm=authorization.signing_algorithm,
-            announced_seconds=authorization.key_announced_seconds,
-            active_seconds=authorization.key_active_seconds,
-            clock=self.clock,
-            emit=self._emit,
-        )
+        self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -284,6 +277,10 @@ class Gateway:
             await self.store.check()
         except StoreUnavailable:
             found.append("the store does not answer")
+        try:
+            await self.keys.check()
+        except StoreUnavailable:
+            found.append("the signing keys do not answer")
         return found
 
     async def reload(self) -> None:
@@ -340,18 +337,12 @@ class Gateway:
         for mount in self._mounts:
             await mount.client.close()
         try:
+            if hasattr(self, "keys"):
+                await self.keys.close()
             if hasattr(self, "audit"):
                 await self.audit.close()
         finally:
             await self.store.close()
-
-
-def _encryption_key(settings: GatewaySettings) -> bytes:
-    if settings.keys.encryption_key is not None:
-        return settings.keys.encryption_key
-    if settings.keys.encryption_key_file is None:
-        raise ValueError("keys.encryption_key names neither a file nor a value")
-    return load_or_create_encryption_key(settings.keys.encryption_key_file)
 
 
 async def serve(

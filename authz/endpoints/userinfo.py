@@ -68,7 +68,7 @@ class Userinfo:
         if _SIGNED_TYPE not in request.headers.get("accept", "").lower():
             return json_answer(200, said, found.headers)
         claims = {**said, "iss": self._issuer, "aud": client.client_id}
-        signed = await self._keys.sign(claims, typ="JWT")
+        signed = await self._keys.sign(claims, typ="JWT", algorithm=client.signed_response_algorithm)
         headers = (("Content-Type", _SIGNED_TYPE), *NO_STORE, *found.headers)
         return Answer(200, headers, signed.encode("ascii"))
 

@@ -104,6 +104,9 @@ class Client:
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
+    signed_response_algorithm: str | None = (
+        None  # of ID tokens and signed responses; the server's default without
+    )
     subject_type: SubjectType = SubjectType.PUBLIC
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own

@@ -147,7 +147,7 @@ async def test_M4_every_key_has_kid_use_and_alg_and_no_private_member(world: Wor
 
 
 async def test_M4_a_successor_is_published_before_it_signs(world: World) -> None:
-    kid = await world.keys.rotate()
+    kid = (await world.keys.change(by_hand.rotate)).kid
     published = {jwk["kid"] for jwk in (await document(world, "/jwks"))["keys"]}
     assert kid in published
     assert len(published) == 2

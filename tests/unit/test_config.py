@@ -190,8 +190,8 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4", "at: /token", "upstreams.fhir.at is '/token', which is a path of the server's own"),
         ("at: /fhir/r4", "at: /.well-known/x", "which is a path of the server's own"),
         # Durations, sizes, words
-        ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1s to 400d"),
-        ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1s to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1m to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1m to 400d"),
         ("keys:\n", "keys:\n  announced_for: 60\n",
          "keys.announced_for is '60', expected a duration with its unit, such as 60s, 5m, 1h or 90d"),
         ("keys:\n", "keys:\n  active_for: 1h\n", "keys.active_for must be longer than keys.announced_for"),

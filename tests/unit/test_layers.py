@@ -17,7 +17,7 @@ FLOORS = [
     "gateway.app",
     "gateway.listener gateway.tls",
     "gateway.proxy",
-    "gateway.audit gateway.telemetry gateway.config",
+    "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings",
     "gateway.policy",
     "gateway.fhir gateway.yaml_source",
