@@ -135,8 +135,5 @@ def _when(row: dict[str, str | int]) -> str:
     """The moment of the next change."""
     names = {"announced": ("signs from", "activates_at"), "active": ("signs until", "retires_at")}
     said, name = names.get(str(row["state"]), ("published until", "removes_at"))
-    moment = row[name]
-    assert isinstance(moment, int)
-    return (
-        f"{said} {datetime.fromtimestamp(moment, UTC).isoformat(timespec='seconds').replace('+00:00', 'Z')}"
-    )
+    moment = datetime.fromtimestamp(int(row[name]), UTC)
+    return f"{said} {moment.isoformat(timespec='seconds').replace('+00:00', 'Z')}"

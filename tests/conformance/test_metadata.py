@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from authz.keys import by_hand
 from tests.support.authorization_server import (
     CDA,
     FHIR,
