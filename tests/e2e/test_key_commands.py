@@ -12,7 +12,9 @@ from typing import Any
 import jwt
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
 
+from authz.keys import generate_private_key
 from tests.support.processes import GatewayProcess, start_process
 from tests.support.token import LABEL, MISSING, MODULE, PIN, make_token
 
@@ -85,7 +87,7 @@ async def test_a_compromised_key_is_replaced_and_what_it_signed_fails_while_the_
     assert kid_of(token) == compromised
     assert await accepted(running, token)
     refused = await securus(running, "retire", compromised, "--remove", code=1)
-    assert "would" in refused["error"] or "only key" in refused["error"]
+    assert refused["error"].startswith(f"'{compromised}' is the only key that signs ES256")
 
     successor = (await securus(running, "rotate", "--now"))["kid"]
     ended = await securus(running, "retire", compromised, "--remove")
@@ -104,10 +106,6 @@ async def test_a_compromised_key_is_replaced_and_what_it_signed_fails_while_the_
 async def test_a_running_gateway_signs_with_an_imported_key_and_still_accepts_the_former_one(
     running: GatewayProcess, tmp_path: Path
 ) -> None:
-    from cryptography.hazmat.primitives import serialization
-
-    from authz.keys import generate_private_key
-
     file = tmp_path / "own.pem"
     file.write_bytes(
         generate_private_key("ES256").private_bytes(
@@ -145,7 +143,7 @@ async def test_a_gateway_whose_keys_are_in_a_PKCS11_token(
         jwk = (await published(running))[kid_of(signed)]
         checks = {"verify_aud": False}
         claims = jwt.decode(signed, jwt.PyJWK(jwk).key, ["ES256"], checks)
-        assert claims["client_id"] == "lab-backend" or claims["sub"]
+        assert (claims["iss"], claims["scope"]) == (running.facts["issuer"], SCOPE)
         assert await accepted(running, signed)
 
         token.hide()
@@ -155,7 +153,7 @@ async def test_a_gateway_whose_keys_are_in_a_PKCS11_token(
             url = app.endpoint("token_endpoint")
             reply = await app.post(url, {"grant_type": "client_credentials", "scope": SCOPE})
             assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
-        assert PIN not in (running.folder / "gateway.log").read_text().replace('"at"', "")
+        assert PIN not in (running.folder / "gateway.log").read_text()
         token.show()
 
         async def is_ready() -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-PIN = "1234"
+PIN = "pin-of-the-tests"
 LABEL = "securus"
 MISSING = "CI" not in os.environ and (shutil.which("softhsm2-util") is None or not MODULE.is_file())
 """Whether tests that need it are skipped here."""
