@@ -1,7 +1,6 @@
 """Private keys from a file: which are taken, and which are not strong enough (RFC 5958, 7517, 7518; FAPI 2.0 5.4)."""
 
 import json
-import os
 from typing import Any
 
 import pytest
@@ -57,45 +56,47 @@ def test_a_key_of_each_algorithm_is_taken_as_PEM_and_as_JWK(algorithm: str) -> N
         assert jose.public_jwk(found, kid="k") == jose.public_jwk(key, kid="k")
 
 
+NOT_TAKEN = [
+    (b"", "neither one private JWK nor one PEM block"),
+    (bytes(range(128, 228)), "neither one private JWK nor one PEM block"),
+    (b"x" * 70_000, "longer than 65536 bytes"),
+    (pem(KEYS["ES256"], "TraditionalOpenSSL"), "openssl pkcs8 -topk8 -nocrypt"),
+    (pem(KEYS["ES256"]) * 2, "neither one private JWK nor one PEM block"),
+    (pem(KEYS["ES256"], password=b"secret words"), "is encrypted with a password"),
+    (pem(KEYS["ES256"]).replace(b"M", b"N", 1), "does not hold a private key that fits together"),
+    (pem(ec.generate_private_key(ec.SECP384R1())), "P-256, RSA or Ed25519 is expected"),
+    (pem(ec.generate_private_key(ec.SECP256K1())), "P-256, RSA or Ed25519 is expected"),
+    (pem(ed448.Ed448PrivateKey.generate()), "P-256, RSA or Ed25519 is expected"),
+    (pem(x25519.X25519PrivateKey.generate()), "P-256, RSA or Ed25519 is expected"),
+    (pem(rsa.generate_private_key(65537, 1024)), "RSA key of 1024 bits, expected 2048 to 4096"),
+    (pem(rsa.generate_private_key(3, 2048)), "with e 3, expected odd and from 65537 on"),
+    (
+        pem(ec.derive_private_key(1, ec.SECP256R1())),
+        "a private value of 1 bits: it was not drawn at random",
+    ),
+    (b"{", "is not JSON with one reading"),
+    (b'{"kty":"EC","kty":"RSA"}', "is not JSON with one reading"),
+    (json.dumps({"keys": [jwk(KEYS["ES256"])]}).encode(), "holds a JWK Set: one private JWK is expected"),
+    (json.dumps(jose.public_jwk(KEYS["ES256"], kid="k")).encode(), "holds no private key: d is missing"),
+    (json.dumps(jwk(KEYS["ES256"], use="enc")).encode(), "say another purpose than to sign"),
+    (json.dumps(jwk(KEYS["ES256"], key_ops=["verify"])).encode(), "say another purpose than to sign"),
+    (json.dumps(jwk(KEYS["ES256"], alg="PS256")).encode(), "say another purpose than to sign"),
+    (json.dumps(jwk(KEYS["ES256"], d="AA")).encode(), "do not fit together"),
+    (json.dumps(jwk(KEYS["ES256"], d="A=")).encode(), "d of the jwk is not base64url without padding"),
+    (json.dumps(jwk(KEYS["ES256"], d=5)).encode(), "d of the jwk is missing"),
+    (json.dumps(jwk(KEYS["EdDSA"], d=base64url(bytes(32)))).encode(), "do not fit together"),
+    (json.dumps(jwk(KEYS["EdDSA"], d="AAAA")).encode(), "do not fit together"),
+    (json.dumps(jwk(KEYS["PS256"], q="AQAB")).encode(), "do not fit together"),
+    (json.dumps(jwk(KEYS["PS256"], oth=[])).encode(), "more than two factors"),
+    (
+        json.dumps({"kty": "oct", "k": "AAAA", "d": "AA"}).encode(),
+        "kty of the jwk must be EC, OKP or RSA",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", "neither one private JWK nor one PEM block"),
-        (os.urandom(100), "neither one private JWK nor one PEM block"),
-        (b"x" * 70_000, "longer than 65536 bytes"),
-        (pem(KEYS["ES256"], "TraditionalOpenSSL"), "openssl pkcs8 -topk8 -nocrypt"),
-        (pem(KEYS["ES256"]) * 2, "neither one private JWK nor one PEM block"),
-        (pem(KEYS["ES256"], password=b"secret words"), "is encrypted with a password"),
-        (pem(KEYS["ES256"]).replace(b"M", b"N", 1), "does not hold a private key that fits together"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "P-256, RSA or Ed25519 is expected"),
-        (pem(ec.generate_private_key(ec.SECP256K1())), "P-256, RSA or Ed25519 is expected"),
-        (pem(ed448.Ed448PrivateKey.generate()), "P-256, RSA or Ed25519 is expected"),
-        (pem(x25519.X25519PrivateKey.generate()), "P-256, RSA or Ed25519 is expected"),
-        (pem(rsa.generate_private_key(65537, 1024)), "RSA key of 1024 bits, expected 2048 to 4096"),
-        (pem(rsa.generate_private_key(3, 2048)), "with e 3, expected odd and from 65537 on"),
-        (
-            pem(ec.derive_private_key(1, ec.SECP256R1())),
-            "a private value of 1 bits: it was not drawn at random",
-        ),
-        (b"{", "is not JSON with one reading"),
-        (b'{"kty":"EC","kty":"RSA"}', "is not JSON with one reading"),
-        (json.dumps({"keys": [jwk(KEYS["ES256"])]}).encode(), "holds a JWK Set: one private JWK is expected"),
-        (json.dumps(jose.public_jwk(KEYS["ES256"], kid="k")).encode(), "holds no private key: d is missing"),
-        (json.dumps(jwk(KEYS["ES256"], use="enc")).encode(), "say another purpose than to sign"),
-        (json.dumps(jwk(KEYS["ES256"], key_ops=["verify"])).encode(), "say another purpose than to sign"),
-        (json.dumps(jwk(KEYS["ES256"], alg="PS256")).encode(), "say another purpose than to sign"),
-        (json.dumps(jwk(KEYS["ES256"], d="AA")).encode(), "do not fit together"),
-        (json.dumps(jwk(KEYS["ES256"], d="A=")).encode(), "d of the jwk is not base64url without padding"),
-        (json.dumps(jwk(KEYS["ES256"], d=5)).encode(), "d of the jwk is missing"),
-        (json.dumps(jwk(KEYS["EdDSA"], d=base64url(bytes(32)))).encode(), "do not fit together"),
-        (json.dumps(jwk(KEYS["EdDSA"], d="AAAA")).encode(), "do not fit together"),
-        (json.dumps(jwk(KEYS["PS256"], q="AQAB")).encode(), "do not fit together"),
-        (json.dumps(jwk(KEYS["PS256"], oth=[])).encode(), "more than two factors"),
-        (
-            json.dumps({"kty": "oct", "k": "AAAA", "d": "AA"}).encode(),
-            "kty of the jwk must be EC, OKP or RSA",
-        ),
-    ],
+    ("content", "problem"), NOT_TAKEN, ids=[f"{n}: {text}" for n, (_, text) in enumerate(NOT_TAKEN)]
 )
 def test_what_is_no_strong_private_key_is_refused_by_reason(content: bytes, problem: str) -> None:
     with pytest.raises(KeyRingError, match=f"^key.pem.*{problem}") as refused:
