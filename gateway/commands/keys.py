@@ -117,7 +117,7 @@ def _tell(options: argparse.Namespace, settings: GatewaySettings, successor: Suc
         "algorithm": successor.algorithm,
         "signs_in_seconds": successor.signs_in_seconds,
     }
-    lines = [f"{successor.kid} ({successor.algorithm}) signs in {successor.signs_in_seconds} s"]
+    lines = [f"announced {successor.kid} ({successor.algorithm}); it signs in {successor.signs_in_seconds} s"]
     if successor.signs_in_seconds == 0:
         lines = [f"{successor.kid} ({successor.algorithm}) signs now"]
     if options.now and successor.is_unknown_to_caches:

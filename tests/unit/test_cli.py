@@ -348,7 +348,7 @@ def test_key_rotate_now_signs_within_seconds_and_warns_of_caches(run: Run, folde
     asyncio.run(_make_store(folder))
     code, out, _ = run("key", "rotate", "--now")
     assert code == 0
-    assert "(ES256) signs in 10 s" in out
+    assert "(ES256); it signs in 10 s" in out
     assert "warning: whoever caches /jwks does not know this key yet" in out
     again = json.loads(run("key", "rotate", "--now", "--json")[1])
     assert 0 < again["signs_in_seconds"] <= 10
