@@ -23,6 +23,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     HEADERS_TOO_LARGE = "headers-too-large"
     INVALID_BODY = "invalid-body"
+    PATCH_FAILED = "patch-failed"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -63,6 +64,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.TOO_LARGE: (413, "too-long", "The body is larger than allowed."),
     Reason.HEADERS_TOO_LARGE: (431, "too-long", "The headers are larger than allowed."),
     Reason.INVALID_BODY: (400, "structure", "The body is not a resource of the expected type."),
+    Reason.PATCH_FAILED: (422, "processing", "The patch does not fit the resource."),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),

@@ -31,7 +31,7 @@ FLOORS = [
 ]
 PURE = ("authz.protocol", "authz.events", "gateway.fhir", "gateway.policy", "gateway.yaml_source")
 PURE_MAY_USE = {
-    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "cryptography", "dataclasses",
+    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
