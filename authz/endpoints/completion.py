@@ -115,12 +115,13 @@ class Completion:
             return await self.refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
         scope = self.asked_scope(visit, account)
         asked = authorization.details(visit.interaction.parameters, self._server)
+        resources = set(authorization.audience(visit.interaction.parameters, self._server))
         choices = {id for id, _ in records(account)}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
         ):
             patient = grant.context.get("patient")
-            told = not asked or asked == grant.authorization_details
+            told = asked == grant.authorization_details and resources <= set(grant.audience)
             if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self.allow(chosen, account, scope)

@@ -213,13 +213,13 @@ def _binding(turn: Turn) -> Binding:
 
 
 def _aimed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
-    """The grant for the one resource that this request names, else for all that were granted (RFC 8707 2.2)."""
+    """The grant for the resources that this request names, else for all that were granted (RFC 8707 2.2)."""
     if "resource" not in turn.form:
         return grant
-    (wanted,) = authorization.audience({"resource": turn.form["resource"]}, desk.server)
-    if wanted not in grant.audience:
+    wanted = authorization.audience({"resource": turn.form["resource"]}, desk.server)
+    if not set(wanted) <= set(grant.audience):
         raise OAuthError(ErrorCode.INVALID_TARGET, "the resource is not one of those that were granted")
-    return replace(grant, audience=(wanted,))
+    return replace(grant, audience=wanted)
 
 
 def _stays_connected(client: Client, grant: Grant) -> bool:

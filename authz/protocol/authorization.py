@@ -32,6 +32,10 @@ _KEPT = frozenset(
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
 
 
+REPEATABLE = frozenset({"resource"})
+"""The one parameter that may be sent several times (RFC 8707 2). Its values stand in one text, parted by spaces."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerBits:
     """What the rules need to know of the server.
@@ -320,19 +324,24 @@ def details(parameters: Mapping[str, str], server: ServerBits) -> tuple[Detail, 
 
 
 def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:
-    """The resource identifiers that tokens are for: `resource` (RFC 8707 2) or SMART's `aud`, else all.
+    """The resource identifiers that tokens are for: each `resource` (RFC 8707 2), or SMART's `aud`, else all.
 
-    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, or two.
+    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, and for an aud that is none of the resources.
     """
-    found = set()
-    for text in (parameters[name] for name in ("resource", "aud") if name in parameters):
-        identifier = server.resources.get(text.removesuffix("/"))
-        if identifier is None:
-            raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
-        found.add(identifier)
-    if len(found) > 1:
-        raise OAuthError(ErrorCode.INVALID_TARGET, "resource and aud name two resources: ask for one")
-    return tuple(found) or tuple(dict.fromkeys(server.resources.values()))
+    found = [_identifier(text, server) for text in parameters.get("resource", "").split(" ") if text]
+    if "aud" in parameters:
+        said = _identifier(parameters["aud"], server)
+        if found and said not in found:
+            raise OAuthError(ErrorCode.INVALID_TARGET, "aud is none of the resources that are asked for")
+        found = found or [said]
+    return tuple(dict.fromkeys(found or server.resources.values()))
+
+
+def _identifier(text: str, server: ServerBits) -> str:
+    identifier = server.resources.get(text.removesuffix("/"))
+    if identifier is None:
+        raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
+    return identifier
 
 
 @dataclass(frozen=True, slots=True)
