@@ -235,7 +235,7 @@ class SignInDesk:
             scopes=[(text, plain_words(text)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
-                for detail in authorization.details(visit.interaction.parameters, self._server)
+                for detail in authorization.details(visit.interaction.parameters, visit.client, self._server)
             ],
             duration=self._duration(visit.client, scope),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),

@@ -15,6 +15,7 @@ from authz.events import ConsentGiven, Emit
 from authz.login.launch import in_one_context, needs_patient, records
 from authz.protocol import authorization
 from authz.protocol.authorization import ServerBits
+from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.openid import ACR_PASSWORD, read_claims_request
@@ -70,7 +71,7 @@ class Completion:
             amr=session.amr,
             created_at=now,
             claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
-            authorization_details=authorization.details(parameters, self._server),
+            authorization_details=authorization.details(parameters, visit.client, self._server),
             managed="grant_management_action" in parameters,
         )
         handle = base64url(secrets.token_bytes(32))
@@ -114,14 +115,17 @@ class Completion:
         if account is None or self._visits.must_sign_in(visit):
             return await self.refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
         scope = self.asked_scope(visit, account)
-        asked = authorization.details(visit.interaction.parameters, self._server)
+        asked = authorization.details(visit.interaction.parameters, visit.client, self._server)
         resources = set(authorization.audience(visit.interaction.parameters, self._server))
         choices = {id for id, _ in records(account)}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
         ):
             patient = grant.context.get("patient")
-            told = asked == grant.authorization_details and resources <= set(grant.audience)
+            # Nothing asked in detail is everything: a grant with details does not cover it.
+            told = bool(asked) == bool(grant.authorization_details)
+            told = told and is_covered(asked, grant.authorization_details, self._server.detail_types)
+            told = told and resources <= set(grant.audience)
             if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self.allow(chosen, account, scope)

@@ -92,7 +92,7 @@ class Discovery:
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
         if settings.detail_types:
-            document["authorization_details_types_supported"] = sorted(k.name for k in settings.detail_types)
+            document["authorization_details_types_supported"] = self._detail_types()
         if settings.mtls_origin is not None:
             document["mtls_endpoint_aliases"] = {
                 name: settings.mtls_origin + _ENDPOINTS[name] for name in _ALIASED
@@ -132,7 +132,7 @@ class Discovery:
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""
         identifier = resource.aliases[0] if mtls and resource.aliases else resource.identifier
-        return {
+        document: dict[str, object] = {
             "resource": identifier,
             "authorization_servers": [self._settings.issuer],
             "scopes_supported": self._scopes,
@@ -141,6 +141,12 @@ class Discovery:
             "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
         }
+        if self._settings.detail_types:
+            document["authorization_details_types_supported"] = self._detail_types()
+        return document
+
+    def _detail_types(self) -> list[str]:
+        return sorted(kind.name for kind in self._settings.detail_types)
 
     def routes(self) -> Mapping[str, Callable[[HttpRequest], Answer]]:
         """path → what GET answers."""

@@ -12,10 +12,14 @@ Resource = Mapping[str, Any]  # a parsed FHIR resource
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a decision may depend on beside request and caller. now is seconds since 1970."""
+    """What a decision may depend on beside request and caller.
+
+    now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
+    """
 
     now: int
     peer: str
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)

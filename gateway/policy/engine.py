@@ -8,12 +8,13 @@ it goes out; what a search can say of it is added to the search, where it can on
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_term, subject_parameter
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import scope_layer
+from gateway.policy import details_layer, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -24,6 +25,7 @@ from gateway.policy.conditions import (
     is_said,
 )
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
+from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
@@ -43,12 +45,24 @@ class _Layers:
     requires: tuple[Named, ...]
     conceal: bool
     audit: str
+    types: frozenset[str] | None  # those that authorization details open; None without details
 
 
 class Engine:
-    """Decides by one policy set. bases are the URLs, public and upstream, by which resources are our own."""
+    """Decides by one policy set.
 
-    def __init__(self, policies: PolicySet, *, bases: frozenset[str]) -> None:
+    bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization
+    details that are enforced.
+    """
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        *,
+        bases: frozenset[str],
+        detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
+    ) -> None:
+        self._detail_types = {kind.name: kind for kind in detail_types}
         self.policy_hash = policies.hash
         self._claims = policies.claims
         self._bases = bases
@@ -60,13 +74,19 @@ class Engine:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         try:
             who = scope_layer.standing(caller, self._bases)
-        except ScopeRefusal as refusal:
+            types = details_layer.open_types(
+                caller, self._detail_types, location=environment.location, interaction=asked.interaction
+            )
+        except (ScopeRefusal, DetailsRefusal) as refusal:
             return Deny(refusal.reason, (), refusal.explanation)
         scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
         if not scopes and asked.interaction in scope_layer.LETTERS:
             letter = scope_layer.LETTERS[asked.interaction]
             return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment)
+        if types is not None and asked.type not in types:
+            said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
+            return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types)
         if isinstance(layers, Deny):
             return layers
         if asked.interaction is Interaction.CREATE:
@@ -87,6 +107,7 @@ class Engine:
         scopes: tuple[Named, ...],
         caller: Caller,
         environment: Environment,
+        types: frozenset[str] | None,
     ) -> _Layers | Deny:
         values, doubtful = self._values(who, caller)
         permits: list[tuple[Rule, Condition]] = []
@@ -140,6 +161,7 @@ class Engine:
             requires=tuple(requires),
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
+            types=types,
         )
 
     def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
@@ -319,6 +341,8 @@ def _judge(layers: _Layers, type_: str, id_: str | None) -> Judge:
     def judge(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
             return Verdict(False, (), Reason.NOT_FOUND)
+        if layers.types is not None and resource.get("resourceType") not in layers.types:
+            return Verdict(False, (), Reason.DETAILS_INSUFFICIENT)
         for name, condition in denies:
             if _holds(condition, resource, on_error=True):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)

@@ -114,7 +114,7 @@ class Passage:
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
-        decision = engine.decide(asked, caller, Environment(self._clock(), http.peer))
+        decision = engine.decide(asked, caller, self._environment(http))
         trail.rules = decision.rules
         match decision:
             case Deny():
@@ -129,6 +129,9 @@ class Passage:
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _environment(self, http: HttpRequest) -> Environment:
+        return Environment(self._clock(), http.peer, self._upstream.identifier)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -214,7 +217,7 @@ class Passage:
     ) -> bytes:
         """What was stored, when the caller may read it; nothing otherwise. Never a refusal: it is stored."""
         asked = replace(created, method="GET", interaction=Interaction.READ, id=id_, terms=())
-        decision = engine.decide(asked, caller, Environment(self._clock(), http.peer))
+        decision = engine.decide(asked, caller, self._environment(http))
         if not isinstance(decision, Permit) or decision.judge is None:
             return b""
         try:

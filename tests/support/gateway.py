@@ -21,6 +21,7 @@ from authz.storage.store import StoreSettings
 from gateway.app import Gateway
 from gateway.demo.client import Key
 from gateway.demo.world import Authority, free_port
+from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import (
     GatewaySettings,
     KeySettings,
@@ -257,6 +258,7 @@ async def start_gateway(
             issuer=origin,
             mtls_origin=mtls,
             resources=tuple(Protected(origin + at, at, "fhir-r4", (mtls + at,)) for at in mounts),
+            detail_types=(FHIR_ACCESS,),
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),
