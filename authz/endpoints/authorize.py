@@ -59,6 +59,7 @@ def sign_in_doors(
     people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
     visits = Visits(
         issuer=settings.issuer,
+        acr_values=server.acr_values,
         sign_in_seconds=settings.lifetimes.sign_in,
         store=store,
         clients=clients,

@@ -18,7 +18,7 @@ from authz.protocol.authorization import ServerBits
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import ACR_PASSWORD, read_claims_request
+from authz.protocol.openid import acr_of, read_claims_request, wanted_acr
 from authz.protocol.request import Answer
 from authz.protocol.tokens import Grant
 from authz.settings import Account
@@ -57,6 +57,11 @@ class Completion:
         now = self._clock()
         parameters = visit.interaction.parameters
         session = visit.browser.session
+        acr = acr_of(session.amr)
+        wanted, essential = wanted_acr(parameters, self._server.acr_values)
+        if essential and acr not in wanted:
+            said = "the person signed in, but not in a way that the app must have"
+            return await self.refuse(visit, said, ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS)
         patient = visit.interaction.patient if needs_patient(scope) else None
         grant = Grant(
             grant_id=base64url(secrets.token_bytes(16)),
@@ -67,7 +72,7 @@ class Completion:
             context={} if patient is None else {"patient": patient},
             claims=dict(account.claims),
             authenticated_at=session.authenticated_at,
-            acr=ACR_PASSWORD,
+            acr=acr,
             amr=session.amr,
             created_at=now,
             claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),

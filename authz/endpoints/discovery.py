@@ -10,7 +10,7 @@ from authz.http import json_answer
 from authz.keys import KeyRing
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
-from authz.protocol.openid import ACR_PASSWORD, PERSONAL_CLAIMS, PROTOCOL_CLAIMS
+from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
@@ -79,7 +79,7 @@ class Discovery:
             "userinfo_signing_alg_values_supported": [settings.signing_algorithm],
             "claims_parameter_supported": True,
             "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
-            "acr_values_supported": [ACR_PASSWORD],
+            "acr_values_supported": list(SIGN_INS),
             "prompt_values_supported": list(PROMPTS),
             "request_parameter_supported": True,
             "request_uri_parameter_supported": False,

@@ -21,7 +21,7 @@ from authz.protocol import authorization
 from authz.protocol.authorization import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_query
-from authz.protocol.openid import Subjects
+from authz.protocol.openid import Subjects, acr_of, wanted_acr
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
 from authz.storage.store import Interaction, Store
@@ -58,6 +58,7 @@ class Visits:
         self,
         *,
         issuer: str,
+        acr_values: tuple[str, ...],
         sign_in_seconds: int,
         store: Store,
         clients: Mapping[str, Client],
@@ -68,6 +69,7 @@ class Visits:
         clock: Clock,
     ) -> None:
         self._issuer = issuer
+        self._acr_values = acr_values
         self._sign_in_seconds = sign_in_seconds
         self._store = store
         self._clients = clients
@@ -149,7 +151,11 @@ class Visits:
         return visit.account
 
     def must_sign_in(self, visit: Visit) -> bool:
-        """Whether the app wants a sign-in newer than the one that the browser has: prompt, max_age (RFC 9470 4)."""
+        """Whether the app wants another sign-in than the one that the browser has.
+
+        A newer one (prompt, max_age), of another kind (acr_values, claims), or somebody else's; RFC 9470 4. Who signed
+        in on the way through this very visit has done what was asked.
+        """
         if visit.interaction.signed_in:
             return False
         parameters = visit.interaction.parameters
@@ -158,10 +164,14 @@ class Visits:
         prompt = parameters.get("prompt", "").split()
         if "login" in prompt or "select_account" in prompt:
             return True
-        max_age, at = parameters.get("max_age"), visit.browser.session.authenticated_at
-        if max_age is None or at is None:
+        session = visit.browser.session
+        wanted, _ = wanted_acr(parameters, self._acr_values)
+        if wanted and acr_of(session.amr) not in wanted:
+            return True
+        max_age, at = parameters.get("max_age"), session.authenticated_at
+        if max_age is None:
             return False
-        return not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
+        return at is None or not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
 
     def hints_at_another(self, visit: Visit) -> bool:
         """Whether the app means somebody else than the person who is signed in (id_token_hint)."""

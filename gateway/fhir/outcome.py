@@ -27,6 +27,7 @@ class Reason(StrEnum):
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
     NONCE_REQUIRED = "nonce-required"
+    STEP_UP_REQUIRED = "step-up-required"
     SCOPE_INSUFFICIENT = "scope-insufficient"
     DETAILS_INSUFFICIENT = "details-insufficient"
     DETAILS_UNKNOWN = "details-unknown"
@@ -69,6 +70,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),
     Reason.NONCE_REQUIRED: (401, "login", "The proof must carry the nonce of the DPoP-Nonce header."),
+    Reason.STEP_UP_REQUIRED: (
+        401,
+        "login",
+        "The sign-in is too old, or not of a kind that this access needs.",
+    ),
     Reason.SCOPE_INSUFFICIENT: (403, "forbidden", "No scope of the token allows this interaction."),
     Reason.DETAILS_INSUFFICIENT: (
         403,

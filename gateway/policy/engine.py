@@ -30,6 +30,7 @@ from gateway.policy.index import RuleIndex
 from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.step_up import easiest, is_met
 
 _JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
 _LEVELS = ("basic", "standard", "full")
@@ -101,6 +102,9 @@ class Engine:
         denies: list[Named] = []
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
+        guards: list[Rule] = []  # requires that ask for a sign-in, met or not
+        unmet: list[Rule] = []  # those of them that this one does not meet
+        ways: list[Rule] = []  # permits that another sign-in would open
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             in_time_and_place = rule.networks is None or in_networks(
@@ -111,8 +115,12 @@ class Engine:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
                         continue
                     condition = self._condition(rule, type_, caller)
-                    if condition is not None:
+                    if condition is None:
+                        continue
+                    if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
+                    else:
+                        ways.append(rule)
                 case Effect.DENY:
                     if not in_time_and_place:
                         continue
@@ -128,6 +136,10 @@ class Engine:
                     if not in_time_and_place or condition is None:
                         closing.append(rule)
                         continue
+                    if not rule.sign_in.is_empty:
+                        guards.append(rule)
+                    if not is_met(rule.sign_in, caller, self._claims, environment.now):
+                        unmet.append(rule)
                     if not rule.where.is_empty:
                         requires.append((rule.id, condition))
                         conceal = conceal or rule.conceal
@@ -139,8 +151,10 @@ class Engine:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
-        if not permits:
+        if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
+        if unmet or not permits:
+            return _another_sign_in(who, guards, unmet, [] if permits else ways)
         return Layers(
             scopes=scopes,
             permits=tuple((rule.id, condition) for rule, condition in permits),
@@ -268,3 +282,19 @@ class Engine:
         for _, condition in layers.requires:
             added.extend(condition.terms)
         return tuple(dict.fromkeys(added))
+
+
+def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:
+    """The refusal of what another sign-in would open; a plain one where none would, and for a client by itself."""
+    found = None if who.context == "system" else easiest(guards, ways)
+    if found is None:
+        reason = Reason.POLICY_DENIED if unmet else Reason.NO_PERMIT
+        rules = tuple(rule.id for rule in unmet)
+        return Deny(reason, rules, "no sign-in would meet what the rules ask for")
+    step_up, asking = found
+    return Deny(
+        Reason.STEP_UP_REQUIRED,
+        tuple(rule.id for rule in asking),
+        "; ".join(f"{rule.id}: {rule.because}" for rule in asking),
+        step_up=step_up,
+    )

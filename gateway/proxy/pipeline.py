@@ -26,7 +26,7 @@ from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
-from gateway.proxy.refusals import challenge, refusal
+from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -119,6 +119,8 @@ class Passage:
         match decision:
             case Deny():
                 trail.explanation = decision.explanation
+                if decision.step_up is not None:
+                    raise step_up_error(decision.step_up, decision.explanation)
                 raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
             case Nothing():
                 trail.decision = "permit"

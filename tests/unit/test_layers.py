@@ -47,6 +47,7 @@ FROM_AUTHZ = {
         "protocol.clients",
         "protocol.encoding",
         "protocol.authorization_details",
+        "protocol.openid",
     },
 }
 # Nouns that prove a check took place: only their own room may construct them.
