@@ -27,7 +27,7 @@ from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import ACR_PASSWORD, Subjects
+from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
@@ -96,7 +96,7 @@ class AuthorizationServer:
             },
             grantable=grantable,
             ungranted=_UNGRANTED,
-            acr_values=(ACR_PASSWORD,),
+            acr_values=tuple(SIGN_INS),
             detail_types={kind.name: kind for kind in settings.detail_types},
         )
         # Userinfo and grant management take tokens for every resource of ours: they name nothing of their own.

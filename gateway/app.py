@@ -180,7 +180,7 @@ class Gateway:
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
-        return Engine(policies, bases=bases)
+        return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:

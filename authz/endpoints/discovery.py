@@ -10,7 +10,7 @@ from authz.http import json_answer
 from authz.keys import KeyRing
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
-from authz.protocol.openid import ACR_PASSWORD, PERSONAL_CLAIMS, PROTOCOL_CLAIMS
+from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
@@ -79,7 +79,7 @@ class Discovery:
             "userinfo_signing_alg_values_supported": [settings.signing_algorithm],
             "claims_parameter_supported": True,
             "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
-            "acr_values_supported": [ACR_PASSWORD],
+            "acr_values_supported": list(SIGN_INS),
             "prompt_values_supported": list(PROMPTS),
             "request_parameter_supported": True,
             "request_uri_parameter_supported": False,
@@ -92,7 +92,7 @@ class Discovery:
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
         if settings.detail_types:
-            document["authorization_details_types_supported"] = sorted(k.name for k in settings.detail_types)
+            document["authorization_details_types_supported"] = self._detail_types()
         if settings.mtls_origin is not None:
             document["mtls_endpoint_aliases"] = {
                 name: settings.mtls_origin + _ENDPOINTS[name] for name in _ALIASED
@@ -132,7 +132,7 @@ class Discovery:
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""
         identifier = resource.aliases[0] if mtls and resource.aliases else resource.identifier
-        return {
+        document: dict[str, object] = {
             "resource": identifier,
             "authorization_servers": [self._settings.issuer],
             "scopes_supported": self._scopes,
@@ -141,6 +141,12 @@ class Discovery:
             "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
         }
+        if self._settings.detail_types:
+            document["authorization_details_types_supported"] = self._detail_types()
+        return document
+
+    def _detail_types(self) -> list[str]:
+        return sorted(kind.name for kind in self._settings.detail_types)
 
     def routes(self) -> Mapping[str, Callable[[HttpRequest], Answer]]:
         """path → what GET answers."""

@@ -85,7 +85,7 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     grant = await desk.store.grant(code.grant_id, now=turn.now)
     if grant is None:
         raise _invalid("the grant of this code is gone")
-    aimed = _aimed(turn, desk, grant)
+    aimed = _narrowed(turn, desk, grant)
     refresh_token = None
     if _stays_connected(turn.client, grant):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
@@ -124,7 +124,7 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     # What was taken from the client's registration since then is not given any more.
     left = tuple(text for text in record.scope if covered(text, turn.client.scope))
     scope = authorization.narrowed_scope(turn.form, left, desk.server)
-    aimed = _aimed(turn, desk, _of_today(grant, desk))
+    aimed = _narrowed(turn, desk, _of_today(grant, desk))
     if not scope:
         raise _invalid("the client is not registered any more for anything that was granted")
     await _spend(turn, desk)
@@ -164,6 +164,7 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     binding = _binding(turn)
     scope = authorization.own_scope(turn.form, turn.client, desk.server)
     audience = authorization.audience(turn.form, desk.server)
+    details = authorization.details(turn.form, turn.client, desk.server)
     await _spend(turn, desk)
     grant = Grant(
         grant_id=base64url(secrets.token_bytes(16)),
@@ -173,6 +174,7 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
         audience=audience,
         claims=dict(turn.client.claims),
         created_at=turn.now,
+        authorization_details=details,
     )
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(grant, scope, binding, None)
@@ -212,14 +214,19 @@ def _binding(turn: Turn) -> Binding:
     return Binding(BindingKind.MTLS, thumbprint)
 
 
-def _aimed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
-    """The grant for the one resource that this request names, else for all that were granted (RFC 8707 2.2)."""
+def _narrowed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
+    """The grant as this request narrows it: to resources (RFC 8707 2.2) and details (RFC 9396 6); whole without them.
+
+    Details are never left out for the resources that are named: a token without details is a wider one.
+    """
+    details = authorization.narrowed_details(turn.form, grant.authorization_details, turn.client, desk.server)
+    grant = replace(grant, authorization_details=details)
     if "resource" not in turn.form:
         return grant
-    (wanted,) = authorization.audience({"resource": turn.form["resource"]}, desk.server)
-    if wanted not in grant.audience:
+    wanted = authorization.audience({"resource": turn.form["resource"]}, desk.server)
+    if not set(wanted) <= set(grant.audience):
         raise OAuthError(ErrorCode.INVALID_TARGET, "the resource is not one of those that were granted")
-    return replace(grant, audience=(wanted,))
+    return replace(grant, audience=wanted)
 
 
 def _stays_connected(client: Client, grant: Grant) -> bool:

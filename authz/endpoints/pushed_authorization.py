@@ -47,7 +47,7 @@ class PushedAuthorization:
     async def push(self, request: HttpRequest) -> Answer:
         """201 with a request_uri for an authorization request that passed every rule."""
         proof = self._proofs.check(request)
-        form = parse_form(await read_form(request))
+        form = parse_form(await read_form(request), repeatable=authorization.REPEATABLE)
         proven = self._clients.prove(request, form)
         with proven.named():
             client = proven.authenticated.client

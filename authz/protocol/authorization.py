@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from authz.protocol import pkce
-from authz.protocol.authorization_details import Detail, DetailType, read_details
+from authz.protocol.authorization_details import Detail, DetailType, is_covered, read_details, refused
 from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.openid import read_claims_request
@@ -30,6 +30,10 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
+
+
+REPEATABLE = frozenset({"resource"})
+"""The one parameter that may be sent several times (RFC 8707 2). Its values stand in one text, parted by spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,8 @@ def _no_request_uri(parameters: Mapping[str, str], client: Client, server: Serve
 
 
 def _details_are_of_known_types(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """RFC 9396 5."""
-    details(parameters, server)
+    """RFC 9396 5, 10."""
+    details(parameters, client, server)
 
 
 def _claims_can_be_read(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -313,26 +317,57 @@ def _no_scope(description: str) -> OAuthError:
     return OAuthError(ErrorCode.INVALID_SCOPE, description)
 
 
-def details(parameters: Mapping[str, str], server: ServerBits) -> tuple[Detail, ...]:
+def details(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[Detail, ...]:
     """The authorization details that are asked for. Raises OAuthError(INVALID_AUTHORIZATION_DETAILS)."""
     text = parameters.get("authorization_details")
-    return () if text is None else read_details(text, server.detail_types, server.resources)
+    if text is None:
+        return ()
+    registered = client.authorization_details_types
+    return read_details(text, server.detail_types, server.resources, registered=registered)
+
+
+def narrowed_details(
+    parameters: Mapping[str, str], granted: tuple[Detail, ...], client: Client, server: ServerBits
+) -> tuple[Detail, ...]:
+    """The details of a token: those granted, or what of them the token request asks for (RFC 9396 6).
+
+    A type that the client has lost since then is left out. A grant whose details are all lost gives nothing: without
+    details its tokens would say more than the person allowed. Raises OAuthError: INVALID_GRANT then,
+    INVALID_AUTHORIZATION_DETAILS for details that the grant does not cover.
+    """
+    known = {name for name in client.authorization_details_types if name in server.detail_types}
+    left = tuple(detail for detail in granted if detail.get("type") in known)
+    if granted and not left:
+        raise OAuthError(
+            ErrorCode.INVALID_GRANT, "the client is not registered any more for the details that were granted"
+        )
+    asked = details(parameters, client, server)
+    if not asked:
+        return left
+    if not is_covered(asked, left, server.detail_types):
+        raise refused("the authorization_details go beyond those that were granted")
+    return asked
 
 
 def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:
-    """The resource identifiers that tokens are for: `resource` (RFC 8707 2) or SMART's `aud`, else all.
+    """The resource identifiers that tokens are for: each `resource` (RFC 8707 2), or SMART's `aud`, else all.
 
-    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, or two.
+    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, and for an aud that is none of the resources.
     """
-    found = set()
-    for text in (parameters[name] for name in ("resource", "aud") if name in parameters):
-        identifier = server.resources.get(text.removesuffix("/"))
-        if identifier is None:
-            raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
-        found.add(identifier)
-    if len(found) > 1:
-        raise OAuthError(ErrorCode.INVALID_TARGET, "resource and aud name two resources: ask for one")
-    return tuple(found) or tuple(dict.fromkeys(server.resources.values()))
+    found = [_identifier(text, server) for text in parameters.get("resource", "").split(" ") if text]
+    if "aud" in parameters:
+        said = _identifier(parameters["aud"], server)
+        if found and said not in found:
+            raise OAuthError(ErrorCode.INVALID_TARGET, "aud is none of the resources that are asked for")
+        found = found or [said]
+    return tuple(dict.fromkeys(found or server.resources.values()))
+
+
+def _identifier(text: str, server: ServerBits) -> str:
+    identifier = server.resources.get(text.removesuffix("/"))
+    if identifier is None:
+        raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
+    return identifier
 
 
 @dataclass(frozen=True, slots=True)

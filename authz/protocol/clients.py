@@ -105,6 +105,7 @@ class Client:
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
     subject_type: SubjectType = SubjectType.PUBLIC
+    authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None

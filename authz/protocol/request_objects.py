@@ -84,9 +84,13 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
 def _text(name: str, value: object) -> str:
     """The value as the parameter that it is outside of a request object."""
     if isinstance(value, str):
-        return value
+        return _text(name, [value]) if name == "resource" else value
     if name in _STRUCTURED and isinstance(value, dict | list):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if name == "resource" and isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        if any(not uri or any(c.isspace() for c in uri) for uri in value):
+            raise _refused("resource in the request object must be one URI, or an array of URIs")
+        return " ".join(value)
     if name == "max_age" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise _refused(f"{speakable(name, at_most=60)} in the request object has a value of a wrong type")

@@ -11,6 +11,7 @@ from authz.protocol.clients import (
 )
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
+from gateway.config.details import read_detail_types
 from gateway.config.network import read_listeners, read_upstreams, takes_certificates
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
@@ -25,7 +26,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "upstreams", "policies", "limits", "users", "clients",
+    "authorization_details", "upstreams", "policies", "limits", "users", "clients",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -107,6 +108,7 @@ def _authorization(
         resources=tuple(
             Protected(u.identifier, u.at, u.kind, tuple(sorted(u.bases - {u.identifier}))) for u in upstreams
         ),
+        detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
     )

@@ -20,7 +20,7 @@ from authz.protocol.jose import JoseError
 from authz.protocol.scopes import is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
-from gateway.yaml_source import Place
+from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
@@ -42,6 +42,7 @@ _RESERVED = frozenset(
         "auth_time",
         "acr",
         "amr",
+        "authorization_details",
     }
 )
 
@@ -108,7 +109,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
-        "subject_type", "post_logout_redirect_uris",
+        "subject_type", "post_logout_redirect_uris", "authorization_details_types",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -163,6 +164,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         signed_requests_required=signed_requests,
         signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
+        authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
         may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
         policy_url=section.optional_text("policy_url"),
@@ -196,6 +198,18 @@ def _scope(section: Section) -> tuple[str, ...]:
             section.report(
                 section.place("scope"), f"'{text}' is not a scope: SMART v1 or v2, or openid, launch …"
             )
+    return found
+
+
+def _detail_types(section: Section, authorization: AuthorizationSettings) -> tuple[str, ...]:
+    """The authorization details that the client may ask for (RFC 9396 10), each of a type that is offered."""
+    key = "authorization_details_types"
+    offered = [kind.name for kind in authorization.detail_types]
+    found = section.texts(key)
+    for text in found:
+        if text not in offered:
+            hint = did_you_mean(text, offered)
+            section.report(section.place(key), f"authorization_details has no type '{text}'.{hint}")
     return found
 
 

@@ -21,6 +21,7 @@ from authz.storage.store import StoreSettings
 from gateway.app import Gateway
 from gateway.demo.client import Key
 from gateway.demo.world import Authority, free_port
+from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import (
     GatewaySettings,
     KeySettings,
@@ -169,10 +170,11 @@ class RunningGateway:
         headers: list[tuple[str, str]] | None = None,
         body: bytes = b"",
         proof_path: str | None = None,
+        mount: str = MOUNT,
     ) -> Reply:
         """A request below the mount, with token and proof."""
         token = await self.token(who) if token is None else token
-        target = MOUNT + path
+        target = mount + path
         htu = self.origin + (proof_path or target).partition("?")[0]
         sent = [
             ("Authorization", f"DPoP {token}"),
@@ -219,9 +221,13 @@ async def start_gateway(
     policies: Path = ROOT / "policies",
     limits: Limits | None = None,
     clock: Clock = system_clock,
+    second_mount: str | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
-    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=…."""
+    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
+
+    second_mount is the path of a second upstream, which is the same store.
+    """
     store = HostileUpstream()
     await store.start()
     authority = Authority.new("Test CA")
@@ -232,6 +238,7 @@ async def start_gateway(
     port, mtls_port, operations = free_port(), free_port(), free_port()
     origin, mtls = f"https://localhost:{port}", f"https://localhost:{mtls_port}"
     files = TlsFiles(folder / "server.pem", folder / "server.key")
+    mounts = (MOUNT,) if second_mount is None else (MOUNT, second_mount)
     settings = GatewaySettings(
         file=folder / "gateway.yaml",
         listeners=(
@@ -250,19 +257,21 @@ async def start_gateway(
         authorization=AuthorizationSettings(
             issuer=origin,
             mtls_origin=mtls,
-            resources=(Protected(origin + MOUNT, MOUNT, "fhir-r4", (mtls + MOUNT,)),),
+            resources=tuple(Protected(origin + at, at, "fhir-r4", (mtls + at,)) for at in mounts),
+            detail_types=(FHIR_ACCESS,),
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),
-        upstreams=(
+        upstreams=tuple(
             Upstream(
-                name="fhir",
+                name="fhir" if at == MOUNT else at.rpartition("/")[2],
                 kind="fhir-r4",
-                at=MOUNT,
-                identifier=origin + MOUNT,
-                bases=frozenset({origin + MOUNT, mtls + MOUNT}),
+                at=at,
+                identifier=origin + at,
+                bases=frozenset({origin + at, mtls + at}),
                 **{"base": store.base, **upstream_options},
-            ),
+            )
+            for at in mounts
         ),
         policies=policies,
         clients=(),

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
 from gateway.config.document import ConfigErrors, load
 from gateway.demo.client import Key
+from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +215,30 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("policies:", "authorization: {sign_in_attempts: 10/s}\npolicies:",
          "expected a number per minute such as 10/min"),
         ("policies: policies", "policies: nowhere", "policies: there is no folder"),
+        # Authorization details
+        ("policies:", "authorization_details: fhir-access\npolicies:",
+         "authorization_details must be a list, such as [fhir-access], or [] to offer none"),
+        ("policies:", "authorization_details: [fhir-acces]\npolicies:",
+         "no type named 'fhir-acces' is shipped. Did you mean 'fhir-access'?"),
+        ("policies:", "authorization_details: [7]\npolicies:",
+         "authorization_details[0] must be the name of the shipped type, or a mapping"),
+        ("policies:", "authorization_details: [fhir-access, fhir-access]\npolicies:", "is there twice"),
+        ("policies:", "authorization_details: [{name: lab, words: W, action: [read]}]\npolicies:",
+         "'authorization_details[0]' has no key 'action'. Did you mean 'actions'?"),
+        ("policies:", "authorization_details: [{name: lab}]\npolicies:", "authorization_details[0].words is missing"),
+        ("policies:", "authorization_details: [{name: fhir-access, words: W}]\npolicies:", "is the shipped type"),
+        ("policies:", "authorization_details: [{name: a b, words: W}]\npolicies:", "'a b' is not a name of"),
+        ("policies:", "authorization_details: [{name: lab, words: W, actions: [serach]}]\npolicies:",
+         "'serach' is not an action. Did you mean 'search'?"),
+        ("policies:", "authorization_details: [{name: lab, words: W, actions: ['*']}]\npolicies:",
+         "'*' is not an action."),
+        ("policies:", "authorization_details: [{name: lab, words: W, datatypes: [Observatoin]}]\npolicies:",
+         "'Observatoin' is not a resource type. Did you mean 'Observation'?"),
+        ("policies:", "authorization_details: [{name: lab, words: W, datatypes: []}]\npolicies:", "names nothing"),
+        ("client_id: portal\n", "client_id: portal\n    authorization_details_types: [fhir-acces]\n",
+         "authorization_details has no type 'fhir-acces'. Did you mean 'fhir-access'?"),
+        ("name: Ann,", "name: Ann, claims: {authorization_details: []},",
+         "the claim 'authorization_details' is the server's own"),
         # People
         ("users:\n", "users:\n  - {username: ann, subject: s2, name: B, password: {file: ann.argon2}}\n",
          "the username 'ann' is used twice (first in line 13)"),
@@ -239,6 +265,22 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
 )  # fmt: skip
 def test_what_is_not_right_is_refused_at_its_place(write: Write, old: str, new: str, message: str) -> None:
     assert [text for text in problems(write(changed((old, new)))) if message in text]
+
+
+def test_the_types_of_authorization_details_are_the_shipped_one_and_those_that_are_listed(
+    write: Write,
+) -> None:
+    assert load(write(CONFIGURATION), {}).authorization.detail_types == (FHIR_ACCESS,)
+    assert load(write(changed(("policies:", "authorization_details: []\npolicies:"))), {}).clients
+    own = "{name: lab, words: Results, actions: [read, search], datatypes: [Observation]}"
+    text = changed(
+        ("policies:", f"authorization_details: [fhir-access, {own}]\npolicies:"),
+        ("client_id: portal\n", "client_id: portal\n    authorization_details_types: [lab]\n"),
+    )
+    settings = load(write(text), {})
+    lab = DetailType("lab", frozenset({"read", "search"}), frozenset({"Observation"}), "Results")
+    assert settings.authorization.detail_types == (FHIR_ACCESS, lab)
+    assert settings.clients[0].authorization_details_types == ("lab",)
 
 
 def test_overlapping_mounts_are_named_once(write: Write) -> None:

@@ -41,7 +41,14 @@ BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_da
 # What a pure room may take from the other package.
 FROM_AUTHZ = {
     "gateway.fhir": {"protocol.encoding"},
-    "gateway.policy": {"protocol.scopes", "protocol.tokens", "protocol.clients", "protocol.encoding"},
+    "gateway.policy": {
+        "protocol.scopes",
+        "protocol.tokens",
+        "protocol.clients",
+        "protocol.encoding",
+        "protocol.authorization_details",
+        "protocol.openid",
+    },
 }
 # Nouns that prove a check took place: only their own room may construct them.
 MADE_BY = {
