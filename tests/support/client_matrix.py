@@ -214,7 +214,11 @@ def new_key(algorithm: str) -> PrivateKey:
     """A fresh key that signs with algorithm."""
     if algorithm == "PS256":
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return ed25519.Ed25519PrivateKey.generate() if algorithm == "EdDSA" else ec.generate_private_key(ec.SECP256R1())
+    return (
+        ed25519.Ed25519PrivateKey.generate()
+        if algorithm == "EdDSA"
+        else ec.generate_private_key(ec.SECP256R1())
+    )
 
 
 def private_jwk(key: PrivateKey, kid: str) -> dict[str, object]:
