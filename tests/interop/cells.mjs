@@ -15,7 +15,7 @@ const browser = (url, init) => undiciFetch(url, { ...init, dispatcher: publicAge
 export const person = { ...matrix.person, browser: () => new Person(browser) }
 
 // The connections of one client. places tells on which listener each endpoint was called, challenges where the server
-// asked for its nonce.
+// asked for its nonce, and reading is the last FHIR request, as another server would see it.
 export class Wire {
   constructor(cell) {
     const certificate = cell?.certificate
@@ -29,6 +29,7 @@ export class Wire {
     const response = await undiciFetch(url, { ...init, dispatcher: this.agent })
     const { origin, pathname } = new URL(url)
     const door = pathname.startsWith('/fhir/') ? 'fhir' : pathname.slice(1)
+    if (door === 'fhir') this.reading = new Request(url, { headers: init.headers })
     if (!door.startsWith('.well-known') && door !== 'jwks') this.places[door] = origin === matrix.issuer ? 'public' : 'mtls'
     const asked = response.status === 401 ? response.headers.get('www-authenticate') : response.status === 400 ? await response.clone().text() : ''
     if (asked?.includes('use_dpop_nonce')) this.challenges.push(door)

@@ -68,6 +68,11 @@ async function play(cell, wire) {
       ? [await status(path, token, { prover: null }), await status(path, token, { prover: await newProver(), through: other })]
       : [await status(path, token, { through: other })]
   }
+  // A resource server that is not ours checks token and proof by RFC 9068 and RFC 9449; the library knows no certificates.
+  const readByAnother = async () => {
+    const { client_id, scope } = await oauth.validateJwtAccessToken(as, wire.reading, matrix.fhir_base, { requireDPoP: true, ...options })
+    return { client_id, scope }
+  }
   const revoke = async (token) => oauth.processRevocationResponse(await oauth.revocationRequest(as, client, authentication, token, options))
 
   if (cell.own) {
@@ -75,6 +80,7 @@ async function play(cell, wire) {
     const tokens = await post(request, oauth.processClientCredentialsResponse)
     Object.assign(seen, { token_type: tokens.token_type, scope: tokens.scope, refresh_token: 'refresh_token' in tokens })
     seen.own = await status('/Observation?category=laboratory&_count=2', tokens.access_token)
+    if (DPoP) seen.read_by_another_server = await readByAnother()
     seen.other = await status(`/Patient/${person.patient}`, tokens.access_token)
     seen.stolen = await stolen(tokens.access_token, '/Observation')
     seen.introspected = await introspected(tokens.access_token)
@@ -133,6 +139,7 @@ async function play(cell, wire) {
   }
   const path = `/Patient/${person.patient}`
   seen.own = await status(path, tokens.access_token)
+  if (DPoP) seen.read_by_another_server = await readByAnother()
   seen.other = await status(`/Patient/${matrix.other_patient}`, tokens.access_token)
   seen.stolen = await stolen(tokens.access_token, path)
   const refresh = () => oauth.refreshTokenGrantRequest(as, client, authentication, tokens.refresh_token, { DPoP, ...options })

@@ -206,6 +206,8 @@ async def test_oauth4webapi(matrix: Matrix, played: Played, cell: Cell) -> None:
         "led_to": [issuer_of(matrix)],
         "stolen": [401, 401] if by_key else [401],  # without the key, and with another one
     }
+    if by_key:
+        should["read_by_another_server"] = {"client_id": cell.name, "scope": cell.scope}
     if by_key and not cell.own:
         refused = {"named_by_proof": "invalid_grant", "named_by_dpop_jkt": "invalid_grant"}
         should |= {"code_of_another_key": refused, "dpop_jkt_of_another_key": "invalid_dpop_proof"}
