@@ -37,6 +37,7 @@ from authz.storage.store import Store, StoreUnavailable
 Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
+_USERINFO = "/userinfo"
 _UNGRANTED = frozenset({"launch", "launch/encounter"})
 """Accepted from clients that are registered for them, and left out of what is granted: there is no launch from a record
 system here, and a token must not say that there was."""
@@ -166,7 +167,7 @@ class AuthorizationServer:
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
             "/introspect": {"POST": introspection.introspect},
-            "/userinfo": {"GET": userinfo.tell, "POST": userinfo.tell},
+            _USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
             "/logout": {"GET": logout.end_session, "POST": logout.end_session},
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
@@ -222,13 +223,13 @@ class AuthorizationServer:
         if door is None:
             return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors else doors))
         try:
-            return self._proofs.with_nonce(await door(request), request)
+            return self._with_nonce(await door(request), request)
         except OAuthError as error:
             self._emit(
                 Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
             )
             scheme = request.headers.get("authorization", "").partition(" ")[0]
-            return self._proofs.with_nonce(error_answer(error, scheme=scheme), request)
+            return self._with_nonce(error_answer(error, scheme=scheme), request)
         except RequestError as error:
             value = {"error": str(ErrorCode.INVALID_REQUEST), "error_description": error.description}
             return json_answer(error.status, value)
@@ -240,6 +241,15 @@ class AuthorizationServer:
             return error_answer(
                 OAuthError(ErrorCode.SERVER_ERROR, "the server failed to answer this request")
             )
+
+    def _with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
+        """The answer with a nonce for the next proof, never two (RFC 9449 8.2, 9).
+
+        Doors that take access tokens give the nonce of protected resources themselves.
+        """
+        if request.path == _USERINFO or request.path.startswith(grant_management.PATH):
+            return answer
+        return self._proofs.with_nonce(answer, request)
 
     def serves(self, path: str) -> bool:
         """Whether a door is at this path."""

@@ -65,7 +65,7 @@ class Userinfo:
             person=person_of(account),
             scope=caller.scope,
         )
-        if _SIGNED_TYPE not in request.headers.get("accept", "").lower():
+        if not _wants_signed(request.headers.get("accept", "")):
             return json_answer(200, said, found.headers)
         claims = {**said, "iss": self._issuer, "aud": client.client_id}
         signed = await self._keys.sign(claims, typ="JWT")
@@ -79,3 +79,9 @@ class Userinfo:
         status = 401 if error.status == 400 and error.code is not ErrorCode.INVALID_REQUEST else error.status
         value = {"error": str(error.code), "error_description": error.description}
         return json_answer(status, value, challenge)
+
+
+def _wants_signed(accept: str) -> bool:
+    """Plain JSON is the default (OpenID Connect Core 5.3.2): who takes both, in whatever order, gets that."""
+    types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return _SIGNED_TYPE in types and "application/json" not in types

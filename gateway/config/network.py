@@ -15,7 +15,7 @@ from gateway.settings import (
 )
 
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-_OWN_PATHS = frozenset(
+OWN_PATHS = frozenset(
     {
         ".well-known",
         "authorize",
@@ -24,12 +24,16 @@ _OWN_PATHS = frozenset(
         "jwks",
         "revoke",
         "introspect",
+        "userinfo",
+        "logout",
+        "grants",
         "sign-in",
         "patient",
         "consent",
         "assets",
     }
 )
+"""The first parts of paths that the authorization server answers at: no store is mounted there."""
 
 
 def read_listeners(top: Section, public: str, mtls: str | None) -> tuple[tuple[Listener, ...], Operations]:
@@ -153,7 +157,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
         section.report(section.place("at"), f"{section.path}.at is '{at}', expected a path such as /fhir/r4")
-    elif at and at.split("/")[1] in _OWN_PATHS:
+    elif at and at.split("/")[1] in OWN_PATHS:
         section.report(
             section.place("at"), f"{section.path}.at is '{at}', which is a path of the server's own"
         )

@@ -191,6 +191,9 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4", "at: '/fhir\\r4'", "expected a path such as /fhir/r4"),
         ("at: /fhir/r4", "at: /token", "upstreams.fhir.at is '/token', which is a path of the server's own"),
         ("at: /fhir/r4", "at: /.well-known/x", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /userinfo", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /logout/x", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /grants", "which is a path of the server's own"),
         # Durations, sizes, words
         ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1s to 400d"),
         ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1s to 400d"),
