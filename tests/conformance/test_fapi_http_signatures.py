@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from authz.protocol.jwk import JoseError, import_public_jwk
 from gateway.settings import ResponseSignatures
 from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
 from tests.support.http_signatures import Exchange, NotSigned, Verified, only, verify
@@ -248,6 +250,25 @@ async def test_S5_neither_token_nor_proof_is_covered(gateway: RunningGateway) ->
     text = only(reply.headers, "signature-input")
     assert "authorization" not in text
     assert "dpop" not in text
+
+
+async def test_S5_what_the_documentation_tells_clients_to_do_verifies(gateway: RunningGateway) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "response-signatures.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    told: dict[str, Any] = {}
+    exec(block, told)  # the page's own code
+    (key,) = (await published(gateway))["keys"]
+    gateway.upstream.answer = long_bundle(gateway, 6)
+    for path in ("/Patient/nobody", "/Observation?code=x"):
+        reply = await gateway.fhir("GET", path)
+        headers, trailers = ({n.lower(): v for n, v in fields} for fields in (reply.headers, reply.trailers))
+        url = gateway.origin + MOUNT + path
+        base, signature = told["signature_base"](reply.status, headers, trailers, "GET", url, {})
+        import_public_jwk(key).verify(signature, base, key["alg"])
+        with pytest.raises(JoseError):
+            import_public_jwk(key).verify(signature, base + b" ", key["alg"])
+        assert told["body_is_right"](reply.body, headers, trailers)
+        assert not told["body_is_right"](reply.body + b" ", headers, trailers)
 
 
 # Accept-Signature
