@@ -26,6 +26,7 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
+from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.response_filter import BundleFilter
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
@@ -304,30 +305,11 @@ class Passage:
                 self._metrics.narrowing_ignored.inc()
             raise
         self._note_narrowing(permit, trail)
-        return self._fhir(self._rest(trail, held, filtered, answer), ())
 
-    async def _rest(
-        self, trail: Trail, held: list[bytes], filtered: AsyncIterator[bytes], answer: UpstreamAnswer
-    ) -> AsyncIterator[bytes]:
-        """A long answer: what was held, then the rest as it comes, then a second record of what went out."""
-        ended = "broken-off"
-        try:
-            yield b"".join(held)
-            held.clear()
-            async for chunk in filtered:
-                yield chunk
-            ended = "complete"
-        finally:
-            answer.close()
-            await self._audit.record(
-                {
-                    "event": "delivered",
-                    "interaction_id": trail.interaction_id,
-                    "ended": ended,
-                    "shown": trail.tally.shown,
-                    "dropped": trail.tally.dropped,
-                }
-            )
+        async def record(ended: str) -> None:
+            await self._audit.record(trail.delivered(ended))
+
+        return self._fhir(LongAnswer(held, filtered, answer, record), ())
 
     def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
         if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:
@@ -422,11 +404,13 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            if not isinstance(answer.body, bytes):
-                await _discard(answer.body)
+            await _discard(answer)
             answer = Answer(
                 error.status, (_JSON_BODY, *headers.PRIVATE, *error.headers), operation_outcome(error.reason)
             )
+        except BaseException:
+            await _discard(answer)  # the caller went away while the record was written
+            raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
@@ -447,7 +431,7 @@ def _stored(raw: bytes) -> dict[str, Any]:
         raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a resource with one reading") from error
 
 
-async def _discard(body: AsyncIterator[bytes]) -> None:
-    close = getattr(body, "aclose", None)
+async def _discard(answer: Answer) -> None:
+    close = getattr(answer.body, "aclose", None)
     if close is not None:
         await close()
