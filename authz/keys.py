@@ -27,7 +27,7 @@ from authz.clock import Clock
 from authz.events import Emit, KeyChanged
 from authz.protocol import jose
 from authz.protocol.encoding import base64url, base64url_decode
-from authz.protocol.jose import JoseError, LocalSigner, PrivateKey, PublicKey
+from authz.protocol.jose import JoseError, LocalSigner, PrivateKey, PublicKey, Signer
 from authz.storage.store import Store, StoredKey, StoreUnavailable
 
 _PUBLISHED_AFTER_RETIREMENT = 86400  # longer than any token that a key signed, and the clocks of all nodes
@@ -130,11 +130,18 @@ class KeyRing:
         """The published key of that kid."""
         return self._public.get(kid)
 
-    async def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
-        """A JWT of claims by the active key. Raises StoreUnavailable while there is none."""
+    def signer(self) -> Signer:
+        """The active key, for a signature that is no JWT. Raises StoreUnavailable while there is none.
+
+        To be asked for each signature: the next one may be another key's.
+        """
         if self._signer is None:
             raise StoreUnavailable("there is no active signing key")
-        return await jose.sign_jwt(claims, typ=typ, signer=self._signer)
+        return self._signer
+
+    async def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
+        """A JWT of claims by the active key. Raises StoreUnavailable while there is none."""
+        return await jose.sign_jwt(claims, typ=typ, signer=self.signer())
 
     async def _advance(self) -> None:
         now = self._clock()

@@ -32,8 +32,9 @@ from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import GatewaySettings, Upstream
+from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
 from gateway.yaml_source import Problem
 
@@ -74,6 +75,7 @@ class _Mount:
     upstream: Upstream
     client: UpstreamClient
     passage: Passage
+    signed: SignedAnswers | None
 
 
 class Gateway:
@@ -172,7 +174,11 @@ class Gateway:
                     "revoke": f"{issuer}/revoke",
                 },
             )
-            self._mounts.append(_Mount(upstream, client, passage))
+            signed = None
+            if upstream.response_signatures is not ResponseSignatures.OFF:
+                when = upstream.response_signatures
+                signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
+            self._mounts.append(_Mount(upstream, client, passage, signed))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         await self.audit.settled()
 
@@ -236,6 +242,8 @@ class Gateway:
                 if request.path == at or request.path.startswith(at + "/"):
                     if request.method == "OPTIONS":
                         return preflight_answer(_METHODS)
+                    if mount.signed is not None:
+                        return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
             return json_answer(404, {"error": "not_found", "error_description": "nothing is at this path"})
         if request.method == "OPTIONS" and not request.path.startswith(_PAGES):

@@ -132,6 +132,10 @@ class Discovery:
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""
         identifier = resource.aliases[0] if mtls and resource.aliases else resource.identifier
+        signing: dict[str, object] = {
+            "jwks_uri": self._settings.issuer + "/jwks",
+            "resource_signing_alg_values_supported": [self._settings.signing_algorithm],
+        }
         document: dict[str, object] = {
             "resource": identifier,
             "authorization_servers": [self._settings.issuer],
@@ -140,6 +144,7 @@ class Discovery:
             "dpop_signing_alg_values_supported": sorted(PROFILES[ProfileName.FAPI2].signing_algorithms),
             "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
+            **(signing if resource.signs else {}),
         }
         if self._settings.detail_types:
             document["authorization_details_types_supported"] = self._detail_types()

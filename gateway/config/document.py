@@ -19,6 +19,7 @@ from gateway.settings import (
     GatewaySettings,
     KeySettings,
     Limits,
+    ResponseSignatures,
     Upstream,
 )
 from gateway.yaml_source import Mapping as YamlMapping
@@ -106,7 +107,14 @@ def _authorization(
         issuer=public,
         mtls_origin=mtls,
         resources=tuple(
-            Protected(u.identifier, u.at, u.kind, tuple(sorted(u.bases - {u.identifier}))) for u in upstreams
+            Protected(
+                u.identifier,
+                u.at,
+                u.kind,
+                tuple(sorted(u.bases - {u.identifier})),
+                signs=u.response_signatures is not ResponseSignatures.OFF,
+            )
+            for u in upstreams
         ),
         detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),

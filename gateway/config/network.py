@@ -9,6 +9,7 @@ from gateway.config.schema import Section
 from gateway.settings import (
     Listener,
     Operations,
+    ResponseSignatures,
     TlsFiles,
     TrustedProxies,
     Upstream,
@@ -152,7 +153,7 @@ def read_upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstrea
 def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Upstream:
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
-        "max_resource", "max_body", "mtls_only",
+        "max_resource", "max_body", "mtls_only", "response_signatures",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -176,4 +177,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_resource=section.size("max_resource", 10 * 1024**2),
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
+        response_signatures=ResponseSignatures(
+            section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
+        ),
     )

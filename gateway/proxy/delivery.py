@@ -16,6 +16,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
+from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.response_filter import BundleFilter
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
@@ -87,30 +88,11 @@ class Delivery:
                 self._metrics.narrowing_ignored.inc()
             raise
         self._note_narrowing(permit, trail)
-        return fhir_answer(self._rest(trail, held, filtered, answer), ())
 
-    async def _rest(
-        self, trail: Trail, held: list[bytes], filtered: AsyncIterator[bytes], answer: UpstreamAnswer
-    ) -> AsyncIterator[bytes]:
-        """A long answer: what was held, then the rest as it comes, then a second record of what went out."""
-        ended = "broken-off"
-        try:
-            yield b"".join(held)
-            held.clear()
-            async for chunk in filtered:
-                yield chunk
-            ended = "complete"
-        finally:
-            answer.close()
-            await self._audit.record(
-                {
-                    "event": "delivered",
-                    "interaction_id": trail.interaction_id,
-                    "ended": ended,
-                    "shown": trail.tally.shown,
-                    "dropped": trail.tally.dropped,
-                }
-            )
+        async def record(ended: str) -> None:
+            await self._audit.record(trail.delivered(ended))
+
+        return fhir_answer(LongAnswer(held, filtered, answer, record), ())
 
     def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
         if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:

@@ -259,13 +259,15 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            if not isinstance(answer.body, bytes):
-                await _discard(answer.body)
+            await _discard(answer)
             answer = Answer(
                 error.status,
                 (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
                 operation_outcome(error.reason),
             )
+        except BaseException:
+            await _discard(answer)  # the caller went away while the record was written
+            raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
@@ -278,7 +280,7 @@ class Passage:
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
 
 
-async def _discard(body: AsyncIterator[bytes]) -> None:
-    close = getattr(body, "aclose", None)
+async def _discard(answer: Answer) -> None:
+    close = getattr(answer.body, "aclose", None)
     if close is not None:
         await close()

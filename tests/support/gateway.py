@@ -54,6 +54,7 @@ class Reply:
     headers: list[tuple[str, str]]
     body: bytes
     raw: bytes
+    trailers: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         """The value of a header; None without it."""
@@ -196,19 +197,22 @@ def parse_reply(raw: bytes) -> Reply:
         return Reply(0, [], b"", raw)
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
     if any(n.lower() == "transfer-encoding" and v.lower() == "chunked" for n, v in headers):
-        body = _dechunked(body)
+        body, trailers = _dechunked(body)
+        return Reply(int(lines[0].split(" ")[1]), headers, body, raw, trailers)
     return Reply(int(lines[0].split(" ")[1]), headers, body, raw)
 
 
-def _dechunked(body: bytes) -> bytes:
+def _dechunked(body: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     found = b""
     while body:
         size, _, rest = body.partition(b"\r\n")
         length = int(size or b"0", 16)
         if length == 0:
-            break
+            lines = rest.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+            pairs = (line.partition(":") for line in lines if line)
+            return found, [(name, value.strip()) for name, _, value in pairs]
         found, body = found + rest[:length], rest[length + 2 :]
-    return found
+    return found, []
 
 
 def _canonical(jwk: dict[str, str]) -> bytes:
@@ -222,6 +226,7 @@ async def start_gateway(
     limits: Limits | None = None,
     clock: Clock = system_clock,
     second_mount: str | None = None,
+    signing_algorithm: str = "ES256",
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
@@ -257,8 +262,18 @@ async def start_gateway(
         authorization=AuthorizationSettings(
             issuer=origin,
             mtls_origin=mtls,
-            resources=tuple(Protected(origin + at, at, "fhir-r4", (mtls + at,)) for at in mounts),
+            resources=tuple(
+                Protected(
+                    origin + at,
+                    at,
+                    "fhir-r4",
+                    (mtls + at,),
+                    signs=upstream_options.get("response_signatures", "off") != "off",
+                )
+                for at in mounts
+            ),
             detail_types=(FHIR_ACCESS,),
+            signing_algorithm=signing_algorithm,
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),

@@ -12,7 +12,7 @@ from authz.protocol.clients import AuthenticationMethod, BindingKind
 from gateway.config.document import ConfigErrors, load
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, ResponseSignatures
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -118,6 +118,21 @@ def test_the_annotated_configuration_of_the_repository_is_right(tmp_path: Path) 
     assert settings.authorization.lifetimes.refresh_token == 90 * 86400
 
 
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("", ResponseSignatures.OFF),
+        ("response_signatures: off, ", ResponseSignatures.OFF),
+        ("response_signatures: asked, ", ResponseSignatures.ASKED),
+        ("response_signatures: on, ", ResponseSignatures.ON),
+    ],
+)
+def test_answers_are_signed_where_a_mount_says_so(write: Write, said: str, word: ResponseSignatures) -> None:
+    settings = load(write(changed(("at: /fhir/r4,", f"{said}at: /fhir/r4,"))), {})
+    assert settings.upstreams[0].response_signatures is word
+    assert settings.authorization.resources[0].signs is (word is not ResponseSignatures.OFF)
+
+
 def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write) -> None:
     path = write(changed(
         ("version: 1", "version: 2"),
@@ -194,6 +209,10 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4", "at: /userinfo", "which is a path of the server's own"),
         ("at: /fhir/r4", "at: /logout/x", "which is a path of the server's own"),
         ("at: /fhir/r4", "at: /grants", "which is a path of the server's own"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: true,",
+         "upstreams.fhir.response_signatures is 'true', expected off or asked or on"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: aksed,", "Did you mean 'asked'?"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signature: on,", "Did you mean 'response_signatures'?"),
         # Durations, sizes, words
         ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1s to 400d"),
         ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1s to 400d"),
