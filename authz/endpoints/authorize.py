@@ -184,7 +184,11 @@ class SignInDesk:
         """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
         account = visit.account
         if account is None or self._must_sign_in(visit):
-            return await self._refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
+            return await self._refuse(
+                visit,
+                "the person is not signed in here: ask again without prompt none",
+                ErrorCode.LOGIN_REQUIRED,
+            )
         scope = self._asked_scope(visit, account)
         asked = authorization.details(visit.interaction.parameters, self._server)
         records = {id for id, _ in _records(account)}
@@ -196,7 +200,11 @@ class SignInDesk:
             if told and set(scope) <= set(grant.scope) and (not _needs_patient(scope) or patient in records):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self._complete(chosen, account, scope)
-        return await self._refuse(visit, "the person was not asked before", ErrorCode.CONSENT_REQUIRED)
+        return await self._refuse(
+            visit,
+            "the person was not asked before: ask again without prompt none",
+            ErrorCode.CONSENT_REQUIRED,
+        )
 
     async def sign_in_page(self, request: HttpRequest) -> Answer:
         """GET /sign-in: the form, or straight on for a person who is signed in already."""
@@ -230,8 +238,8 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
         if self._hints_at_another(visit):
-            said = "another person signed in than the one of id_token_hint"
-            refused = await self._refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+            hinted = "another person signed in than the one of id_token_hint"
+            refused = await self._refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return _to("/patient", visit.handle, browser)
 

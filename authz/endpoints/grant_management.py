@@ -49,12 +49,18 @@ class GrantManagement:
         found = await self._resource_server.authenticate(request, audience=self._audience)
         if scope not in found.caller.scope:
             raise OAuthError(
-                ErrorCode.INSUFFICIENT_SCOPE, f"the token has no scope {scope}", fields={"scope": scope}
+                ErrorCode.INSUFFICIENT_SCOPE,
+                f"the token has no scope {scope}: ask for it by client_credentials",
+                fields={"scope": scope},
             )
         grant_id = request.path.removeprefix(PATH)
         grant = await self._desk.store.grant(grant_id, now=self._clock())
         if grant is None or grant.client_id != found.caller.client_id:
-            raise OAuthError(ErrorCode.INVALID_GRANT, "there is no such grant of this client", status=404)
+            raise OAuthError(
+                ErrorCode.INVALID_GRANT,
+                "there is no such grant of this client: use the grant_id of a token response",
+                status=404,
+            )
         return grant, found.headers
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:

@@ -59,7 +59,10 @@ class PushedAuthorization:
             )
             hint = asked.parameters.get("id_token_hint")
             if hint is not None and read_hint(hint, self._keys, self._server.issuer) is None:
-                raise OAuthError(ErrorCode.INVALID_REQUEST, "id_token_hint is not an ID token of this server")
+                raise OAuthError(
+                    ErrorCode.INVALID_REQUEST,
+                    "id_token_hint is not an ID token of this server: send one that it issued, or none",
+                )
             await proven.spend()
             await self._proofs.spend(proof)
         handle = base64url(secrets.token_bytes(32))
@@ -84,7 +87,10 @@ class PushedAuthorization:
                 )
             return form
         if "request_uri" in form:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
+            raise OAuthError(
+                ErrorCode.INVALID_REQUEST,
+                "request_uri is not a parameter of a pushed request: push the parameters themselves",
+            )
         return check_request_object(
             form["request"],
             client=client,

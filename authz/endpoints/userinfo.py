@@ -50,13 +50,18 @@ class Userinfo:
             caller = found.caller
             if "openid" not in caller.scope:
                 raise OAuthError(
-                    ErrorCode.INSUFFICIENT_SCOPE, "the token has no scope openid", fields={"scope": "openid"}
+                    ErrorCode.INSUFFICIENT_SCOPE,
+                    "the token has no scope openid: ask for it in the authorization request",
+                    fields={"scope": "openid"},
                 )
             grant = await self._store.grant(caller.grant_id or "", now=self._clock())
             client = self._clients.get(caller.client_id)
             account = None if grant is None else self._accounts.get(grant.subject)
             if grant is None or client is None or account is None:
-                raise OAuthError(ErrorCode.INVALID_TOKEN, "the grant of this token has ended")
+                raise OAuthError(
+                    ErrorCode.INVALID_TOKEN,
+                    "the grant of this token has ended: begin a new authorization request",
+                )
         except OAuthError as error:
             return self._refused(error, request)
         said = userinfo_claims(
