@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from authz.clock import Clock
-from authz.events import Emit, ProofChecked
+from authz.events import ClockCompared, Emit, ProofChecked
 from authz.keys import KeyRing
 from authz.protocol import certificates, dpop, jose
 from authz.protocol.clients import BindingKind
@@ -201,7 +201,10 @@ class ResourceServer:
         except OAuthError as error:
             outcome = "nonce" if error.code is ErrorCode.USE_DPOP_NONCE else "refused"
             self._emit(ProofChecked(outcome, caller.client_id, error.description))
+            if error.skew_seconds is not None:
+                self._emit(ClockCompared("dpop", error.skew_seconds))
             raise OAuthError(error.code, error.description, detail=error.detail, status=401) from error
+        self._emit(ClockCompared("dpop", proof.issued_at - now))
         key = dpop.replay_key(proof, "resource")
         started = time.perf_counter()
         fresh = await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now)

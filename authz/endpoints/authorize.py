@@ -16,7 +16,7 @@ from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
-from authz.events import ConsentGiven, Emit, SignIn
+from authz.events import ConsentGiven, Emit, Refused, SignIn
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login import browser as pages
@@ -380,6 +380,7 @@ class SignInDesk:
         if not consumed:
             raise PageError(_GONE)
         error = OAuthError(code, description)
+        self._emit(Refused("/authorize", str(code), visit.client.client_id, description))
         return await self._responses.failure(visit.target, error)
 
     def _asked(self, request: HttpRequest) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from authz.clock import Clock
+from authz.events import ClockCompared, Emit
 from authz.protocol import certificates
 from authz.protocol.client_authentication import (
     Assertion,
@@ -58,11 +59,17 @@ class ClientAuthentication:
     """Authenticates clients at the PAR, token and revocation endpoints."""
 
     def __init__(
-        self, settings: AuthorizationSettings, store: Store, clients: Mapping[str, Client], clock: Clock
+        self,
+        settings: AuthorizationSettings,
+        store: Store,
+        clients: Mapping[str, Client],
+        emit: Emit,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._clients = clients
+        self._emit = emit
         self._clock = clock
         self._token_url = settings.issuer + "/token"
         self._keys: dict[str, tuple[Client, tuple[PublicKey, ...]]] = {}
@@ -92,14 +99,21 @@ class ClientAuthentication:
                 "client_id is not the client of the assertion: leave it out, or send the sub of the assertion"
             )
         self._require_method(client, AuthenticationMethod.PRIVATE_KEY_JWT)
-        checked = check_assertion(
-            assertion,
-            client=client,
-            keys=self.keys_of(client),
-            issuer=self._settings.issuer,
-            token_url=self._token_url,
-            now=now,
-        )
+        try:
+            checked = check_assertion(
+                assertion,
+                client=client,
+                keys=self.keys_of(client),
+                issuer=self._settings.issuer,
+                token_url=self._token_url,
+                now=now,
+            )
+        except OAuthError as error:
+            if error.skew_seconds is not None:
+                self._emit(ClockCompared("assertion", error.skew_seconds))
+            raise
+        if checked.issued_at is not None:
+            self._emit(ClockCompared("assertion", checked.issued_at - now))
         return self._proven(request, client, checked, now)
 
     def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:

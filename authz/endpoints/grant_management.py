@@ -2,6 +2,7 @@
 
 from authz.clock import Clock
 from authz.endpoints.grants import Desk, end_grant
+from authz.events import Refused
 from authz.http import NO_STORE, json_answer
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
@@ -64,6 +65,8 @@ class GrantManagement:
         return grant, found.headers
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
+        # Without the id of the grant, which a stranger may have made up.
+        self._desk.emit(Refused(PATH, str(error.code), None, error.detail or error.description))
         value = {"error": str(error.code), "error_description": error.description}
         if error.status == 404:
             return json_answer(404, value)

@@ -261,10 +261,11 @@ def _check_age(issued_at: int, now: int, max_age_seconds: int, *, by_nonce: bool
     behind, ahead = (
         (_NONCE_IAT_SECONDS, _NONCE_IAT_SECONDS) if by_nonce else (max_age_seconds, _AHEAD_SECONDS)
     )
-    if now - issued_at > behind:
-        raise _refused(f"iat is {now - issued_at} s in the past, at most {behind} s is accepted")
-    if issued_at - now > ahead:
-        raise _refused(f"iat is {issued_at - now} s in the future, at most {ahead} s is accepted")
+    skew = issued_at - now
+    if -skew > behind:
+        raise _refused(f"iat is {-skew} s in the past, at most {behind} s is accepted", skew_seconds=skew)
+    if skew > ahead:
+        raise _refused(f"iat is {skew} s in the future, at most {ahead} s is accepted", skew_seconds=skew)
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:
@@ -283,5 +284,5 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
     return int(value)
 
 
-def _refused(description: str) -> OAuthError:
-    return OAuthError(ErrorCode.INVALID_DPOP_PROOF, description)
+def _refused(description: str, *, skew_seconds: int | None = None) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_DPOP_PROOF, description, skew_seconds=skew_seconds)

@@ -164,7 +164,7 @@ async def test_hostile_members_raise_nothing_but_OAuthError(world: World, member
         refused = error.code
     else:
         refused = None
-        assert all(isinstance(text, str) for text in found.values())
+        assert all(isinstance(text, str) for text in found.parameters.values())
     assert refused in (None, ErrorCode.INVALID_REQUEST_OBJECT)
 
 
