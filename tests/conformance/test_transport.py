@@ -52,6 +52,18 @@ async def test_T3_answers_with_tokens_and_codes_are_kept_nowhere(world: World) -
         assert reply.header("cache-control") == "no-store"
 
 
+async def test_T3_what_tells_of_tokens_is_kept_nowhere_either(world: World) -> None:
+    app = world.app()
+    code = await app.code(scope="openid offline_access launch/patient patient/*.rs")
+    tokens = (await app.redeem(code)).json
+    told = await app.post("/introspect", {"token": tokens["access_token"]})
+    request = app.reading(tokens["access_token"], path="/userinfo")
+    person = await world.send(request)
+    revoked = await app.post("/revoke", {"token": tokens["refresh_token"]})
+    for reply in (told, person, revoked):
+        assert (reply.status, reply.header("cache-control")) == (200, "no-store")
+
+
 @pytest.mark.parametrize("path", DOORS)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_T5_other_methods_are_405_with_allow(world: World, path: str, method: str) -> None:
