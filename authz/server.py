@@ -104,7 +104,7 @@ class AuthorizationServer:
         anywhere = frozenset({settings.issuer, *server.resources})
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
-        authentication = ClientAuthentication(settings, store, clients, clock)
+        authentication = ClientAuthentication(settings, store, clients, emit, clock)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -123,6 +123,7 @@ class AuthorizationServer:
             server=server,
             keys=keys,
             lifetime_seconds=lifetimes.pushed_request,
+            emit=emit,
             clock=clock,
         )
         token = TokenEndpoint(
@@ -144,6 +145,7 @@ class AuthorizationServer:
             subjects=subjects,
             keys=keys,
             audience=anywhere,
+            emit=emit,
             clock=clock,
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)

@@ -11,7 +11,7 @@ from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
-from authz.events import ConsentGiven, Emit
+from authz.events import ConsentGiven, Emit, Refused
 from authz.login.launch import in_one_context, needs_patient, records
 from authz.protocol import authorization
 from authz.protocol.authorization import ServerBits
@@ -112,13 +112,15 @@ class Completion:
         if not consumed:
             raise PageError(GONE)
         error = OAuthError(code, description)
+        self._emit(Refused("/authorize", str(code), visit.client.client_id, description))
         return await self._responses.failure(visit.target, error)
 
     async def without_pages(self, visit: Visit) -> Answer:
         """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
         account = visit.account
         if account is None or self._visits.must_sign_in(visit):
-            return await self.refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
+            said = "the person is not signed in here: ask again without prompt none"
+            return await self.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
         scope = self.asked_scope(visit, account)
         asked = authorization.details(visit.interaction.parameters, visit.client, self._server)
         resources = set(authorization.audience(visit.interaction.parameters, self._server))
@@ -134,4 +136,8 @@ class Completion:
             if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self.allow(chosen, account, scope)
-        return await self.refuse(visit, "the person was not asked before", ErrorCode.CONSENT_REQUIRED)
+        return await self.refuse(
+            visit,
+            "the person was not asked before: ask again without prompt none",
+            ErrorCode.CONSENT_REQUIRED,
+        )

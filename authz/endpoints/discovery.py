@@ -4,10 +4,10 @@ All come from one source, the settings and the table of what exists, so that no 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
-from authz.keys import KeyRing
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
 from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
@@ -39,11 +39,18 @@ _SHORT_CACHE: tuple[tuple[str, str], ...] = (
 )
 
 
+class PublishedKeys(Protocol):
+    """Whose public keys are published: authz.keys.KeyRing, or nobody's where only metadata are asked for."""
+
+    def jwks(self) -> Mapping[str, object]:
+        """The JWK Set."""
+
+
 class Discovery:
     """GET on every well-known address."""
 
     def __init__(
-        self, settings: AuthorizationSettings, keys: KeyRing, *, ungranted: frozenset[str] = frozenset()
+        self, settings: AuthorizationSettings, keys: PublishedKeys, *, ungranted: frozenset[str] = frozenset()
     ) -> None:
         self._settings = settings
         self._keys = keys

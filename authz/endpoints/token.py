@@ -125,10 +125,13 @@ def _kind(turn: Turn) -> GrantType:
     """The grant that is asked for, when it exists and the client may use it."""
     grant_type = turn.form.get("grant_type")
     if grant_type is None:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "grant_type is required")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, f"grant_type is required: one of {', '.join(GRANTS)}")
     kind = next((kind for kind in GRANTS if kind == grant_type), None)
     if kind is None:
         raise OAuthError(ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {', '.join(GRANTS)}")
     if kind not in turn.client.grant_types:
-        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}")
+        allowed = ", ".join(sorted(turn.client.grant_types))
+        raise OAuthError(
+            ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}: it has {allowed}"
+        )
     return kind

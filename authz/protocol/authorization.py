@@ -83,12 +83,15 @@ def check(
     kept = {name: value for name, value in parameters.items() if name in _KEPT}
     asked_jkt = kept.get("dpop_jkt")
     if proof_thumbprint is not None and asked_jkt is not None and asked_jkt != proof_thumbprint:
-        raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "dpop_jkt is not the thumbprint of the proof's key")
+        raise OAuthError(
+            ErrorCode.INVALID_DPOP_PROOF,
+            "dpop_jkt is not the thumbprint of the proof's key: send one of the two, or both of one key",
+        )
     if client.binding is not BindingKind.DPOP and (proof_thumbprint or asked_jkt) is not None:
         # Such a code could never be redeemed: better said now than after the person has signed in.
         raise OAuthError(
             ErrorCode.INVALID_REQUEST,
-            "the tokens of this client are bound to its certificate, not to a DPoP key",
+            "the tokens of this client are bound to its certificate, not to a DPoP key: send neither proof nor dpop_jkt",
         )
     return AuthorizationRequest(
         client_id=client.client_id,
@@ -111,13 +114,19 @@ def _client_is_the_one_authenticated(
 ) -> None:
     """C8: a client_id parameter names the authenticated client."""
     if parameters.get("client_id", client.client_id) != client.client_id:
-        raise OAuthError(ErrorCode.INVALID_CLIENT, "client_id is not the client that authenticated")
+        raise OAuthError(
+            ErrorCode.INVALID_CLIENT,
+            "client_id is not the client that authenticated: leave it out, or send its own",
+        )
 
 
 def _no_request_uri(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
     """P3, RFC 9126 2.1."""
     if "request_uri" in parameters:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST,
+            "request_uri is not a parameter of a pushed request: push the parameters themselves",
+        )
 
 
 def _details_are_of_known_types(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -147,7 +156,11 @@ def _max_age_is_seconds(parameters: Mapping[str, str], client: Client, server: S
 
 def _client_may_use_codes(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
     if GrantType.AUTHORIZATION_CODE not in client.grant_types:
-        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, "the client is not registered for authorization_code")
+        allowed = ", ".join(sorted(client.grant_types))
+        raise OAuthError(
+            ErrorCode.UNAUTHORIZED_CLIENT,
+            f"the client is not registered for authorization_code: it has {allowed}",
+        )
 
 
 def _response_type_is_code(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -176,7 +189,7 @@ def _redirect_uri_is_registered(parameters: Mapping[str, str], client: Client, s
     """P5: exactly one of those registered, compared as text (RFC 9700 2.1)."""
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri is None:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required: send one of those registered")
     if redirect_uri not in client.redirect_uris:
         raise OAuthError(
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
@@ -211,7 +224,7 @@ def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: S
         if word not in PROMPTS:
             raise OAuthError(ErrorCode.INVALID_REQUEST, f"prompt must be one of {', '.join(PROMPTS)}")
     if "none" in words and len(words) > 1:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt none stands alone")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt none stands alone: leave the other values out")
 
 
 def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -256,7 +269,7 @@ def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerB
     for text in asked:
         if text.startswith("system/") or text in CLIENT_SCOPES:
             raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
-    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+    return _checked(asked, client.scope, server, "is not registered for this client")
 
 
 def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
@@ -267,7 +280,7 @@ def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits)
     for text in asked:
         if not text.startswith("system/") and text not in CLIENT_SCOPES and text not in server.ungranted:
             raise _no_scope(f"client_credentials is for system scopes, not {speakable(text)}")
-    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+    return _checked(asked, client.scope, server, "is not registered for this client")
 
 
 def narrowed_scope(
@@ -282,7 +295,7 @@ def narrowed_scope(
     if asked is None:
         return granted
     asked = tuple(text for text in asked if text not in server.ungranted)
-    return _checked(asked, granted, server, "not granted before was the scope")
+    return _checked(asked, granted, server, "was not granted before")
 
 
 def _asked(parameters: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -302,14 +315,20 @@ def _checked(
 ) -> tuple[str, ...]:
     for text in asked:
         if not is_known(text):
-            raise _no_scope(f"the scope {speakable(text)} is not known here")
+            raise _no_scope(
+                f"the scope {speakable(text)} is not known here: SMART v1 or v2, or one of scopes_supported"
+            )
         if not covered(text, allowed):
-            raise _no_scope(f"{refusal} {speakable(text)}")
+            raise _no_scope(f"the scope {speakable(text)} {refusal}: leave it out")
         if parse_scope(text) is not None and not server.grantable(text):
-            raise _no_scope(f"the scope {speakable(text)} cannot be enforced here")
+            raise _no_scope(
+                f"the scope {speakable(text)} cannot be enforced here: ask for the type without this filter"
+            )
     found = tuple(text for text in asked if text not in server.ungranted)
     if not found:
-        raise _no_scope("none of the scopes asked for can be granted here")
+        raise _no_scope(
+            "none of the scopes asked for can be granted here: ask for openid, patient/, user/ or system/ scopes"
+        )
     return found
 
 

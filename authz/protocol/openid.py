@@ -68,7 +68,8 @@ def read_claims_request(text: str, acr_values: tuple[str, ...]) -> dict[str, dic
         wanted = acr.get("values", [acr["value"]] if "value" in acr else list(acr_values))
         if not isinstance(wanted, list) or not set(map(str, wanted)) & set(acr_values):
             raise OAuthError(
-                ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS, "none of the acr values can be reached here"
+                ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS,
+                f"none of the acr values can be reached here, only {', '.join(acr_values)}",
             )
     return found
 

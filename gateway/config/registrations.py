@@ -59,6 +59,9 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
                 f"the username '{username}' is used twice (first in line {names[username].line})",
             )
         names.setdefault(username, section.place("username"))
+        subject = section.text("subject")
+        if len(subject) > 255 or not subject.isascii():  # OpenID Connect Core 2: sub
+            section.report(section.place("subject"), "subject must have at most 255 characters, all ASCII")
         hashed = section.secret("password") or ""
         if hashed and not hashed.startswith("$argon2id$"):
             section.report(
@@ -67,7 +70,7 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
         found.append(
             Account(
                 username=username,
-                subject=section.text("subject"),
+                subject=subject,
                 password_hash=hashed,
                 name=section.text("name"),
                 claims=_claims(section),

@@ -15,7 +15,10 @@ from tests.support.authorization_server import (
     FHIR_MTLS,
     ISSUER,
     MTLS_ORIGIN,
+    Person,
     World,
+    answer_of,
+    claims_of,
     http_request,
     open_world,
 )
@@ -215,3 +218,15 @@ async def test_documents_may_be_read_by_apps_in_browsers_and_asked_for_by_HEAD(w
     reply = await world.get(OAUTH)
     assert reply.header("access-control-allow-origin") == "*"
     assert (await world.send(http_request("HEAD", OAUTH))).status == 200
+
+
+async def test_M1_every_iss_is_the_issuer(world: World) -> None:
+    app, person = world.app(), Person(world)
+    pushed = await app.push(scope="openid launch/patient patient/*.rs")
+    answer = answer_of(await person.consent(await person.sign_in(pushed)))
+    tokens = (await app.redeem(answer["code"])).json
+    told = (await app.post("/introspect", {"token": tokens["access_token"]})).json
+    said = [answer["iss"], told["iss"], *(claims_of(tokens[n])["iss"] for n in ("access_token", "id_token"))]
+    for name in ("oauth-authorization-server", "openid-configuration", "smart-configuration"):
+        said.append((await world.get(f"/.well-known/{name}")).json["issuer"])
+    assert set(said) == {ISSUER}

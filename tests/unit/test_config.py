@@ -305,6 +305,13 @@ def test_the_types_of_authorization_details_are_the_shipped_one_and_those_that_a
     assert settings.clients[0].authorization_details_types == ("lab",)
 
 
+@pytest.mark.parametrize("subject", ["s" * 256, "Jos\u00e9"])
+def test_K5_a_subject_is_at_most_255_ASCII_characters(write: Write, subject: str) -> None:
+    said = problems(write(changed(("subject: s1", f"subject: {subject}"))))
+    assert said == ["13:30: error: subject must have at most 255 characters, all ASCII"]
+    load(write(changed(("subject: s1", f"subject: {'s' * 255}"))), {})
+
+
 def test_overlapping_mounts_are_named_once(write: Write) -> None:
     fhir = '  fhir: {kind: fhir-r4, at: /fhir/r4, base: "http://127.0.0.1:8080/fhir"}\n'
     for at, overlaps in (

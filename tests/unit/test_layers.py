@@ -15,6 +15,7 @@ FLOORS = [
     "gateway.commands",
     "gateway.demo",
     "gateway.app",
+    "gateway.report",
     "gateway.listener gateway.tls",
     "gateway.proxy",
     "gateway.audit gateway.telemetry gateway.config",
@@ -29,7 +30,15 @@ FLOORS = [
     "authz.settings",
     "authz.protocol authz.events authz.clock",
 ]
-PURE = ("authz.protocol", "authz.events", "gateway.fhir", "gateway.policy", "gateway.yaml_source")
+PURE = (
+    "authz.protocol",
+    "authz.events",
+    "authz.settings",
+    "gateway.fhir",
+    "gateway.policy",
+    "gateway.report.rules",
+    "gateway.yaml_source",
+)
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
