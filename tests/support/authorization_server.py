@@ -250,7 +250,13 @@ class App:
     @property
     def origin(self) -> str:
         """Where it calls the token endpoint: the alias where a certificate is needed."""
-        return ISSUER if self.registered.binding is BindingKind.DPOP else MTLS_ORIGIN
+        return MTLS_ORIGIN if self.registered.binding is BindingKind.MTLS else self.pushing_origin
+
+    @property
+    def pushing_origin(self) -> str:
+        """Where it pushes requests: the alias where it authenticates by certificate."""
+        by_key = self.registered.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
+        return ISSUER if by_key else MTLS_ORIGIN
 
     def assertion(self, **overrides: Any) -> str:
         """A fresh client assertion. overrides replace claims; ABSENT leaves one out."""
@@ -311,19 +317,21 @@ class App:
 
     async def push_signed(self, **overrides: Any) -> Reply:
         """Push a signed request and nothing beside it."""
-        form = {"request": self.request_object(**overrides)} | self.credentials()
-        return await self.world.post("/par", form)
+        return await self.push_form({"request": self.request_object(**overrides)})
 
     async def push(self, *, proof: str | None = None, **changes: Any) -> Reply:
         """Push an authorization request."""
-        headers = [] if proof is None else [("dpop", proof)]
-        needs_certificate = self.registered.authentication_method is not AuthenticationMethod.PRIVATE_KEY_JWT
+        return await self.push_form(self.asking(**changes), proof=proof)
+
+    async def push_form(self, form: Mapping[str, str], *, proof: str | None = None) -> Reply:
+        """Push exactly this form, authenticated as this client."""
+        origin = self.pushing_origin
         return await self.world.post(
             "/par",
-            self.asking(**changes) | self.credentials(),
-            headers=headers,
-            origin=MTLS_ORIGIN if needs_certificate else ISSUER,
-            certificate=self.certificate if needs_certificate else None,
+            dict(form) | self.credentials(),
+            headers=[] if proof is None else [("dpop", proof)],
+            origin=origin,
+            certificate=self.certificate if origin == MTLS_ORIGIN else None,
         )
 
     async def code(self, *, subject: str = ANNA.subject, pushed: Reply | None = None, **changes: Any) -> str:
@@ -368,7 +376,8 @@ class App:
     async def learn_nonce(self) -> None:
         """Ask for a nonce as a client does: by being refused for want of one."""
         if self.registered.binding is BindingKind.DPOP:
-            refused = await self.world.post("/token", {}, headers=[("dpop", self.proof(nonce=None))])
+            headers = [("dpop", self.proof(nonce=None))]
+            refused = await self.world.post("/token", {}, headers=headers, origin=self.origin)
             assert refused.refusal == (400, "use_dpop_nonce")
             self.nonce = refused.header("dpop-nonce")
 
