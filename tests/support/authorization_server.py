@@ -173,7 +173,9 @@ class World:
         certificates: Mapping[str, bytes],
         clients: dict[str, Client],
         accounts: dict[str, Account],
+        folder: Path,
     ) -> None:
+        self.folder = folder
         self.server = server
         self.store = store
         self.keys = keys
@@ -228,7 +230,7 @@ class World:
         )
         return World(
             server, self.store, keys, self.clock, self.events, self.authority, self.private, self.certificates,
-            clients, accounts,
+            clients, accounts, self.folder,
         )  # fmt: skip
 
 
@@ -472,10 +474,15 @@ class Person:
 
     async def consent(self, page: Reply, action: str = "allow") -> Reply:
         """Answer the consent page, every scope ticked; the redirect to the client."""
+        return await self._follow(await self.world.send(self.consent_request(page, action)))
+
+    def consent_request(self, page: Reply, action: str = "allow") -> HttpRequest:
+        """What the browser sends for consent()."""
         scopes = re.findall(r'<input[^>]* name="scope"[^>]* value="([^"]*)"', page.text)
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
         body = urlencode([*hidden.items(), *(("scope", unescape(s)) for s in scopes), ("action", action)])
-        return await self._follow(await self.world.post("/consent", body.encode(), headers=self._headers()))
+        headers = [("content-type", _FORM), *self._headers()]
+        return http_request("POST", "/consent", headers=headers, body=body.encode())
 
     def _headers(self) -> list[tuple[str, str]]:
         return [] if self.cookie is None else [("cookie", self.cookie)]
@@ -628,7 +635,7 @@ async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         accounts = {ANNA.username: ANNA}
         server, keys = await _serve(store, clock, events, authority, clients, accounts, **settings)
         yield World(
-            server, store, keys, clock, events, authority, private, certificates, clients, accounts
+            server, store, keys, clock, events, authority, private, certificates, clients, accounts, folder
         )  # fmt: skip
     finally:
         await store.close()
