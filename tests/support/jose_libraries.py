@@ -60,3 +60,29 @@ def by_library(name: str, token: str, jwk: Claims) -> Claims | None:
             return LIBRARIES[name](token, jwk)
     except Exception:
         return None
+
+
+def is_signed(token: str, jwk: Claims) -> bool:
+    """Whether PyJWT and jwcrypto both find the signature of a compact JWS right, whatever its claims are.
+
+    PyJWT is not asked about the name Ed25519 of RFC 9864, which it does not know.
+    """
+    plain = public_members(jwk)
+    algorithm = jwt.get_unverified_header(token)["alg"]
+    if algorithm == "Ed25519":
+        return by_library("jwcrypto", token, plain) is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            jwt.api_jws.PyJWS(NAMES).decode(token, jwt.PyJWK(plain, algorithm).key, algorithms=NAMES)
+        except jwt.InvalidTokenError:
+            return False
+    return by_library("jwcrypto", token, plain) is not None
+
+
+_MEMBERS = {"EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "RSA": ("n", "e")}
+
+
+def public_members(jwk: Claims) -> dict[str, Any]:
+    """The members of a public JWK that its thumbprint is made of (RFC 7638 3.2)."""
+    return {name: jwk[name] for name in ("kty", *_MEMBERS[jwk["kty"]])}
