@@ -187,12 +187,14 @@ class SignInDesk:
             return await self._refuse(visit, "the person is not signed in here", ErrorCode.LOGIN_REQUIRED)
         scope = self._asked_scope(visit, account)
         asked = authorization.details(visit.interaction.parameters, self._server)
+        audience = set(authorization.audience(visit.interaction.parameters, self._server))
         records = {id for id, _ in _records(account)}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
         ):
             patient = grant.context.get("patient")
             told = not asked or asked == grant.authorization_details
+            told = told and audience <= set(grant.audience)
             if told and set(scope) <= set(grant.scope) and (not _needs_patient(scope) or patient in records):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self._complete(chosen, account, scope)
@@ -291,7 +293,7 @@ class SignInDesk:
     async def decide(self, request: HttpRequest) -> Answer:
         """POST /consent: allow, do not allow, or sign in as somebody else."""
         pairs = await _form_pairs(request)
-        form = {name: value for name, value in pairs if name != "scope"}
+        form = _once([pair for pair in pairs if pair[0] != "scope"])
         visit = await self._visit(request, form.get("interaction"))
         account = self._signed_in(visit)
         self._check_form(request, form, visit)
@@ -533,7 +535,10 @@ async def _form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 async def _form(request: HttpRequest) -> dict[str, str]:
-    pairs = await _form_pairs(request)
+    return _once(await _form_pairs(request))
+
+
+def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise PageError("The form names a field twice.")

@@ -4,15 +4,12 @@ A row is a clause, or an answer that certifiers ask for to the letter, of the FA
 Signing, RFC 9126, 9101, 9207, 9449, 8705, 7523, 7636, 9700, OpenID Connect Core or JARM. A test may carry several.
 """
 
-import ast
 import re
-from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from tests.support.ledger import names_of_tests
 
 ROWS = {
     "M1": "one issuer in all documents",
@@ -108,23 +105,14 @@ OPTIONAL = {
 _NUMBERED = re.compile(r"test_((?:[A-Z][0-9]{1,2}_)+)")
 
 
-def names() -> Iterator[str]:
-    """The name of every test function, without importing the files."""
-    for file in TESTS.rglob("test_*.py"):
-        if file.is_relative_to(TESTS / "attacks"):
-            continue  # their letters and numbers are those of another list
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield node.name
-
-
 def rows_of(name: str) -> set[str]:
     """The rows that the name of a test carries."""
     match = _NUMBERED.match(name)
     return set(match[1].strip("_").split("_")) if match else set()
 
 
-COVERED = {row for name in names() for row in rows_of(name)}
+# The letters and numbers of the attacks are those of another list.
+COVERED = {row for name in names_of_tests(without=frozenset({"attacks"})) for row in rows_of(name)}
 
 
 def is_due(row: str) -> bool:
