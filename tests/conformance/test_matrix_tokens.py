@@ -1,4 +1,4 @@
-"""Codes, tokens, refresh, introspection and revocation, for every variant: rows A1 to A6, K1 to K6, S4, I1 and I2."""
+"""Codes, tokens and refresh, for every variant: rows A1 to A6 and K1 to K6."""
 
 import re
 from collections.abc import AsyncIterator
@@ -15,9 +15,7 @@ from tests.support.authorization_server import (
     ISSUER,
     MTLS_ORIGIN,
     REDIRECT_URI,
-    Reply,
     World,
-    claims_of,
     http_request,
 )
 from tests.support.jose import ABSENT, ec_key
@@ -26,7 +24,6 @@ from tests.support.variants import (
     DPOP,
     MTLS,
     REDIRECT_URI_WITH_QUERY,
-    VARIANTS,
     VariantApp,
     at_hash,
     over,
@@ -37,7 +34,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INVALID_GRANT = (400, "invalid_grant")
 INACTIVE = {"active": False}
-SIGNED = "application/token-introspection+jwt"
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -45,19 +41,6 @@ SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 async def rotating(matrix: World) -> AsyncIterator[World]:
     """The same server where the site wants refresh tokens replaced."""
     yield await matrix.reopen(rotate_refresh_tokens=True)
-
-
-def neighbour(app: VariantApp) -> VariantApp:
-    """Another client that works in the same way."""
-    same = (app.variant.authentication, app.variant.binding)
-    found = [each for each in VARIANTS if (each.authentication, each.binding) == same and each != app.variant]
-    return VariantApp(app.world, found[0])
-
-
-async def is_refused_at_the_gateway(app: VariantApp, token: str, **overrides: Any) -> bool:
-    with pytest.raises(OAuthError) as refused:
-        await app.read(token, **overrides)
-    return refused.value.status in (400, 401)
 
 
 # The answer
@@ -142,7 +125,7 @@ async def test_A3_a_second_use_revokes_the_tokens_of_the_first(app: VariantApp) 
     tokens = (await app.redeem(code)).json
     await app.read(tokens["access_token"])
     assert (await app.redeem(code)).refusal == INVALID_GRANT
-    assert await is_refused_at_the_gateway(app, tokens["access_token"])
+    assert await app.is_refused_at_the_gateway(tokens["access_token"])
     assert (await app.refresh(tokens["refresh_token"])).refusal == INVALID_GRANT
     for token in (tokens["access_token"], tokens["refresh_token"]):
         assert (await app.post("/introspect", {"token": token})).json == INACTIVE
@@ -159,7 +142,7 @@ async def test_A4_E4_what_does_not_belong_to_the_code_is_invalid_grant(app: Vari
         code = await app.code()
         assert (await app.redeem(code, **changes)).refusal == INVALID_GRANT, changes
         assert (await app.redeem(code)).refusal == INVALID_GRANT, "who guesses has one try"
-    assert (await neighbour(app).redeem(await app.code())).refusal == INVALID_GRANT
+    assert (await app.neighbour().redeem(await app.code())).refusal == INVALID_GRANT
     assert (await app.redeem("c" * 43)).refusal == INVALID_GRANT
 
 
@@ -219,15 +202,14 @@ async def test_K3_E6_the_refresh_token_stays_and_takes_a_new_key(app: VariantApp
         token = reply.json["access_token"]
         await renewed.read(token)
         if renewed is not app:
-            assert await is_refused_at_the_gateway(
-                app, token, **({} if app.is_dpop else {"certificate": app.certificate})
-            )
+            before = {} if app.is_dpop else {"certificate": app.certificate}
+            assert await app.is_refused_at_the_gateway(token, **before)
 
 
 @over()
 async def test_K3_E4_another_clients_refresh_token_is_invalid_grant(app: VariantApp) -> None:
     tokens = await app.tokens()
-    assert (await neighbour(app).refresh(tokens["refresh_token"])).refusal == INVALID_GRANT
+    assert (await app.neighbour().refresh(tokens["refresh_token"])).refusal == INVALID_GRANT
     assert (await app.refresh(tokens["refresh_token"])).status == 200, "and does the owner no harm"
 
 
@@ -308,7 +290,7 @@ async def test_E9_D7_every_refusal_of_a_token_or_proof_is_400_or_401(app: Varian
         {"header": {"typ": "JWT"}},
         {"header": {"jwk": ABSENT}},
     ):
-        assert await is_refused_at_the_gateway(app, token, **overrides), overrides
+        assert await app.is_refused_at_the_gateway(token, **overrides), overrides
     for name in ("DPoP", "dpop", "DPOP"):
         await app.read(token, scheme=name)
 
@@ -324,7 +306,7 @@ async def test_D10_the_certificate_of_the_connection_on_every_request(app: Varia
         {"scheme": "DPoP"},
         {"scheme": "Basic"},
     ):
-        assert await is_refused_at_the_gateway(app, token, **overrides)
+        assert await app.is_refused_at_the_gateway(token, **overrides)
     await app.read(token, scheme="bearer")
 
 
@@ -343,102 +325,11 @@ async def test_E8_PAR_without_a_certificate_and_the_token_request_with_one(app: 
 async def test_E9_a_token_in_the_query_or_of_another_kind_opens_nothing(app: VariantApp) -> None:
     tokens = await app.tokens()
     for token in (tokens["refresh_token"], tokens.get("id_token", "a.b.c"), tokens["access_token"][:-1]):
-        assert await is_refused_at_the_gateway(app, token)
+        assert await app.is_refused_at_the_gateway(token)
     request = http_request("GET", "/fhir/r4/Patient/A", query=f"access_token={tokens['access_token']}")
     with pytest.raises(OAuthError) as refused:
         await app.world.authenticate(request)
     assert refused.value.status == 400
-
-
-# Introspection and revocation
-
-
-async def introspected(app: VariantApp, token: str, **more: Any) -> Reply:
-    return await app.post("/introspect", {"token": token}, **more)
-
-
-@over()
-async def test_I1_a_client_learns_of_its_own_tokens_and_only_of_these(app: VariantApp) -> None:
-    tokens = await app.tokens()
-    said = (await introspected(app, tokens["access_token"])).json
-    claims = claims_of(tokens["access_token"])
-    assert said["active"] is True
-    assert said["cnf"] == claims["cnf"]
-    assert {name: said[name] for name in ("iss", "client_id", "sub", "jti", "exp")} == {
-        name: claims[name] for name in ("iss", "client_id", "sub", "jti", "exp")
-    }
-    assert (await introspected(app, tokens["refresh_token"])).json["active"] is True
-    for token in (tokens["access_token"], tokens["refresh_token"]):
-        assert (await introspected(neighbour(app), token)).json == INACTIVE
-    for token in ("unknown", "a.b.c", tokens["access_token"] + "x", tokens.get("id_token", "x")):
-        assert (await introspected(app, token)).json == INACTIVE
-
-
-@over()
-async def test_I1_a_token_is_inactive_from_the_second_it_expires(matrix: World, app: VariantApp) -> None:
-    token = (await app.tokens())["access_token"]
-    matrix.clock.now += 299
-    app.nonce = None
-    assert (await introspected(app, token)).json["active"] is True
-    matrix.clock.now += 1
-    assert (await introspected(app, token)).json == INACTIVE
-
-
-@over()
-async def test_I1_nobody_learns_anything_without_authentication(matrix: World, app: VariantApp) -> None:
-    token = (await app.tokens())["access_token"]
-    reply = await matrix.post("/introspect", {"token": token, "client_id": app.client_id}, origin=app.origin)
-    assert reply.refusal == (400, "invalid_client")
-
-
-@over()
-async def test_S4_a_signed_introspection_is_for_the_one_who_asked(app: VariantApp) -> None:
-    tokens = await app.tokens()
-    headers = [("accept", SIGNED)]
-    if app.is_dpop:
-        headers.append(("dpop", app.proof("/introspect")))
-    for token in (tokens["access_token"], "unknown"):
-        reply = await app.world.post(
-            "/introspect",
-            app.credentials() | {"token": token},
-            headers=headers if token != "unknown" else headers[:1],
-            origin=app.origin,
-            certificate=app.certificate,
-        )
-        assert (reply.status, reply.header("content-type")) == (200, SIGNED)
-        assert jwt.get_unverified_header(reply.text)["typ"] == "token-introspection+jwt"
-        claims = app.claims(reply.text)
-        assert claims["aud"] == app.client_id
-        assert claims["token_introspection"]["active"] is (token != "unknown")
-        assert token != "unknown" or claims["token_introspection"] == INACTIVE
-
-
-@over()
-async def test_I2_revoking_a_refresh_token_ends_the_grant_everywhere(app: VariantApp) -> None:
-    tokens = await app.tokens()
-    again = (await app.refresh(tokens["refresh_token"])).json["access_token"]
-    elsewhere = await app.world.reopen()
-    reply = await app.post("/revoke", {"token": tokens["refresh_token"], "token_type_hint": "access_token"})
-    assert reply.status == 200
-    for token in (tokens["access_token"], again):
-        assert await is_refused_at_the_gateway(app, token)
-        assert (await introspected(app, token)).json == INACTIVE
-    assert (await app.refresh(tokens["refresh_token"])).refusal == INVALID_GRANT
-    await elsewhere.server.refresh()
-    app.world = elsewhere
-    assert await is_refused_at_the_gateway(app, again)
-
-
-@over()
-async def test_I2_others_revoke_nothing_and_learn_nothing(matrix: World, app: VariantApp) -> None:
-    tokens = await app.tokens()
-    other = neighbour(app)
-    for token in (tokens["refresh_token"], tokens["access_token"], "unknown"):
-        assert (await other.post("/revoke", {"token": token})).status == 200
-        nobody = await matrix.post("/revoke", {"token": token, "client_id": app.client_id}, origin=app.origin)
-        assert nobody.refusal == (400, "invalid_client")
-    await app.read(tokens["access_token"])
-    assert (await app.refresh(tokens["refresh_token"])).status == 200
 
 
 @over()

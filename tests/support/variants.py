@@ -20,6 +20,7 @@ from cryptography import x509
 
 from authz.login.browser import COOKIE
 from authz.protocol.clients import AuthenticationMethod, BindingKind, CertificateSubject, Client, GrantType
+from authz.protocol.errors import OAuthError
 from authz.settings import Account
 from authz.storage.store import BrowserSession
 from tests.support.authorization_server import (
@@ -195,6 +196,18 @@ class VariantApp(App):
         other = VariantApp(self.world, self.variant)
         other.certificate = certificate_of(self.world, self.variant)
         return other
+
+    def neighbour(self) -> "VariantApp":
+        """Another client that authenticates and binds in the same way."""
+        ways = (self.variant.authentication, self.variant.binding)
+        others = [each for each in VARIANTS if (each.authentication, each.binding) == ways]
+        return VariantApp(self.world, next(each for each in others if each != self.variant))
+
+    async def is_refused_at_the_gateway(self, token: str, **overrides: Any) -> bool:
+        """Whether a request with the token is refused with 400 or 401. Raises Failed when it is not refused."""
+        with pytest.raises(OAuthError) as refused:
+            await self.read(token, **overrides)
+        return refused.value.status in (400, 401)
 
 
 async def signed_in(world: World, account: Account = ANNA) -> Person:
