@@ -116,9 +116,9 @@ def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, s
         if name not in found:
             found[name] = value
         elif name in _LISTS:
-            found[name] = f"{found[name]}, {value}"
+            found[name] = ", ".join(filter(None, (found[name], value)))  # an empty line adds nothing
         elif name == "cookie":
-            found[name] = f"{found[name]}; {value}"
+            found[name] = "; ".join(filter(None, (found[name], value)))
         else:
             raise RequestError(400, f"the header {name[:60]} is sent more than once")
     return found

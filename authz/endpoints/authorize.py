@@ -17,6 +17,7 @@ from authz.endpoints.visits import (
     Visit,
     Visits,
     check_form,
+    each_once,
     page_form,
     page_form_pairs,
     page_query,
@@ -247,7 +248,7 @@ class SignInDesk:
     async def decide(self, request: HttpRequest) -> Answer:
         """POST /consent: allow, do not allow, or sign in as somebody else."""
         pairs = await page_form_pairs(request)
-        form = {name: value for name, value in pairs if name != "scope"}
+        form = each_once([pair for pair in pairs if pair[0] != "scope"])
         visit = await self._visits.of(request, form.get("interaction"))
         account = self._visits.signed_in(visit)
         check_form(request, form, visit)

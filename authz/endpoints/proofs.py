@@ -61,7 +61,11 @@ class Proofs:
             raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof")
 
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
-        """The answer to a request that used DPoP, with a nonce for the next one."""
-        if "dpop" not in request.headers:
+        """The answer to a request that used DPoP, with a nonce for the next one.
+
+        Authorization says that the request is for a protected resource, such as userinfo: its nonces are those of the
+        resource server and stand in the answer already (RFC 9449 9); ours would be refused there.
+        """
+        if "dpop" not in request.headers or "authorization" in request.headers:
             return answer
         return answer.with_headers((("DPoP-Nonce", self.nonces.current(self.clock())),))

@@ -210,7 +210,11 @@ async def page_form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
 
 async def page_form(request: HttpRequest) -> dict[str, str]:
     """The fields of a page's form, each once. Raises PageError, and what read_form() raises."""
-    pairs = await page_form_pairs(request)
+    return each_once(await page_form_pairs(request))
+
+
+def each_once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The fields by name. Raises PageError for a name that comes twice: which one was meant?"""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise PageError("The form names a field twice.")

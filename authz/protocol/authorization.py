@@ -20,7 +20,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 RESPONSE_MODES = ("query", "jwt", "query.jwt")  # the last two are one: JARM 2.3.4
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNED_RESPONSE_SECONDS = 300  # at most 10 minutes (FAPI 2.0 Message Signing 5.4.1)
-_MAX_STATE = 4096
+_MAX_VALUE = 4096
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
 _KEPT = frozenset(
     {
@@ -30,6 +30,7 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
+_WITH_OWN_BOUNDS = frozenset({"authorization_details", "claims", "id_token_hint", "scope"})
 
 
 REPEATABLE = frozenset({"resource"})
@@ -210,11 +211,11 @@ def _dpop_jkt_is_a_thumbprint(parameters: Mapping[str, str], client: Client, ser
         )
 
 
-def _state_and_nonce_are_bounded(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """P13: at least 512 characters come back intact."""
-    for name in ("state", "nonce"):
-        if len(parameters.get(name, "")) > _MAX_STATE:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} must have at most {_MAX_STATE} characters")
+def _values_are_bounded(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P13: state and nonce of at least 512 characters come back intact. Nothing longer than this is kept."""
+    for name in sorted(parameters.keys() & _KEPT - _WITH_OWN_BOUNDS):
+        if len(parameters[name]) > _MAX_VALUE:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} must have at most {_MAX_VALUE} characters")
 
 
 def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -246,7 +247,7 @@ RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_redirect_uri_is_registered, EVERY),
     (_pkce_is_s256, EVERY),
     (_dpop_jkt_is_a_thumbprint, EVERY),
-    (_state_and_nonce_are_bounded, EVERY),
+    (_values_are_bounded, EVERY),
     (_prompt_is_honoured, EVERY),
     (_grant_management_creates, EVERY),
     (_max_age_is_seconds, EVERY),
