@@ -156,7 +156,8 @@ def read_assertion(sample: Sample) -> bool:
 def read_request_object(sample: Sample) -> bool:
     token = sample.token()
     try:
-        parameters = check_request_object(token, client=PORTAL, keys=IMPORTED, issuer=ISSUER, now=NOW)
+        taken = check_request_object(token, client=PORTAL, keys=IMPORTED, issuer=ISSUER, now=NOW)
+        parameters = taken.parameters
     except OAuthError as error:
         return refused(error, ErrorCode.INVALID_REQUEST_OBJECT)
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))

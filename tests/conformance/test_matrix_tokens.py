@@ -68,7 +68,7 @@ async def test_A1_an_error_of_the_server_comes_in_the_same_way(matrix: World, ap
     )
     assert app.answer(visited) == {
         "error": "login_required",
-        "error_description": "the person is not signed in here",
+        "error_description": "the person is not signed in here: ask again without prompt none",
         "state": "s-1",
         "iss": ISSUER,
     }
