@@ -33,6 +33,18 @@ class ProofChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockCompared:
+    """A client said in a signed token what time it is. kind is 'dpop', 'assertion' or 'request_object'.
+
+    seconds is its iat, or nbf where a request object has no iat, less our own time: below 0 for a token from the past.
+    What was refused for its dates counts too, before its signature is looked at.
+    """
+
+    kind: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """A person tried to sign in. outcome is 'accepted', 'refused' or 'limited'."""
 
@@ -85,5 +97,7 @@ class KeyChanged:
     state: str
 
 
-Event = TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged
+Event = (
+    TokenIssued | ProofChecked | ClockCompared | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged
+)
 Emit = Callable[[Event], None]

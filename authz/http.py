@@ -24,9 +24,10 @@ _VALUE = re.compile(rb"[\t -~]*+")
 _FREE_TEXT = re.compile(rb"[\t -~\x80-\xff]*+")
 _LISTS = frozenset(
     {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "client-cert-chain",
-        "connection", "forwarded", "if-match", "if-none-match", "pragma", "prefer", "te", "trailer", "upgrade", "via",
-        "warning", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+        "accept", "accept-charset", "accept-encoding", "accept-language", "accept-signature", "cache-control",
+        "client-cert-chain", "connection", "content-digest", "forwarded", "if-match", "if-none-match", "pragma",
+        "prefer", "signature", "signature-input", "te", "trailer", "upgrade", "via", "warning", "x-forwarded-for",
+        "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     }
 )  # fmt: skip
 """Headers that may come in several lines (RFC 9110 5.3). Cookie is another: its lines are joined by '; '."""
@@ -115,9 +116,9 @@ def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, s
         if name not in found:
             found[name] = value
         elif name in _LISTS:
-            found[name] = f"{found[name]}, {value}"
+            found[name] = ", ".join(filter(None, (found[name], value)))  # an empty line adds nothing
         elif name == "cookie":
-            found[name] = f"{found[name]}; {value}"
+            found[name] = "; ".join(filter(None, (found[name], value)))
         else:
             raise RequestError(400, f"the header {name[:60]} is sent more than once")
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from authz.clock import Clock
-from authz.events import Emit, ProofChecked
+from authz.events import ClockCompared, Emit, ProofChecked
 from authz.keys import KeyRing
 from authz.protocol import certificates, dpop, jose
 from authz.protocol.clients import BindingKind
@@ -79,13 +79,14 @@ class ResourceServer:
         scheme, token = _credentials(request)
         caller = self._verified(token, now)
         if audience.isdisjoint(caller.audience):
-            raise _invalid("the access token is for another resource")
+            wanted = ", ".join(sorted(audience))
+            raise _invalid(f"the access token is for another resource: its aud must hold one of {wanted}")
         if self._revocations.is_stale(
             now
         ):  # whoever should refresh them is late: no answer from old knowledge
             await self._revocations.refresh(self._store, now=now)
         if self._revocations.is_revoked(caller.token_id, caller.grant_id):
-            raise _invalid("the access token was revoked")
+            raise _invalid("the access token was revoked: begin a new authorization request")
         if caller.binding.kind is BindingKind.MTLS:
             if scheme != "bearer":
                 raise _invalid("the access token is bound to a certificate: send it as Bearer")
@@ -167,13 +168,17 @@ class ResourceServer:
             return caller_of(jose.json_object(jws.payload, "payload"), issuer=self._issuer)
         except (JoseError, TokenError) as error:
             raise OAuthError(
-                ErrorCode.INVALID_TOKEN, "the access token is not one of this server", detail=str(error)
+                ErrorCode.INVALID_TOKEN,
+                "the access token is not one of this server: ask for one at its token endpoint",
+                detail=str(error),
             ) from error
 
     def _check_certificate(self, request: HttpRequest, caller: Caller) -> None:
         """RFC 8705 3: the certificate of this connection, on every request."""
         if request.certificate is None:
-            raise _invalid("the access token is bound to a certificate and none was presented")
+            raise _invalid(
+                "the access token is bound to a certificate and none was presented: call the mutual-TLS address"
+            )
         presented = certificates.thumbprint(request.certificate)
         if not hmac.compare_digest(presented, caller.binding.thumbprint):
             raise _invalid("the certificate is not the one that the access token is bound to")
@@ -196,7 +201,10 @@ class ResourceServer:
         except OAuthError as error:
             outcome = "nonce" if error.code is ErrorCode.USE_DPOP_NONCE else "refused"
             self._emit(ProofChecked(outcome, caller.client_id, error.description))
+            if error.skew_seconds is not None:
+                self._emit(ClockCompared("dpop", error.skew_seconds))
             raise OAuthError(error.code, error.description, detail=error.detail, status=401) from error
+        self._emit(ClockCompared("dpop", proof.issued_at - now))
         key = dpop.replay_key(proof, "resource")
         started = time.perf_counter()
         fresh = await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now)
@@ -221,7 +229,7 @@ def _credentials(request: HttpRequest) -> tuple[str, str]:
         raise OAuthError(ErrorCode.INVALID_REQUEST, "an access token in the query is refused: use the header")
     value = request.headers.get("authorization")
     if not value:
-        raise _invalid("an access token is required")
+        raise _invalid("an access token is required: send Authorization with DPoP or Bearer")
     scheme, _, token = value.partition(" ")
     scheme, token = scheme.lower(), token.lstrip(" ")  # RFC 9110 11.4: one space or more
     if scheme not in ("dpop", "bearer"):
@@ -233,7 +241,7 @@ def _credentials(request: HttpRequest) -> tuple[str, str]:
 
 def _check_times(caller: Caller, now: int) -> None:
     if caller.expires_at <= now:
-        raise _invalid(f"the access token expired {now - caller.expires_at} s ago")
+        raise _invalid(f"the access token expired {now - caller.expires_at} s ago: refresh it")
     if caller.issued_at > now + _AHEAD_SECONDS:
         raise _invalid(f"the access token is from {caller.issued_at - now} s in the future")
     not_before = caller.claims.get("nbf")

@@ -27,7 +27,7 @@ from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import ACR_PASSWORD, Subjects
+from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
@@ -37,6 +37,7 @@ from authz.storage.store import Store, StoreUnavailable
 Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
+_USERINFO = "/userinfo"
 _UNGRANTED = frozenset({"launch", "launch/encounter"})
 """Accepted from clients that are registered for them, and left out of what is granted: there is no launch from a record
 system here, and a token must not say that there was."""
@@ -96,14 +97,14 @@ class AuthorizationServer:
             },
             grantable=grantable,
             ungranted=_UNGRANTED,
-            acr_values=(ACR_PASSWORD,),
+            acr_values=tuple(SIGN_INS),
             detail_types={kind.name: kind for kind in settings.detail_types},
         )
         # Userinfo and grant management take tokens for every resource of ours: they name nothing of their own.
         anywhere = frozenset({settings.issuer, *server.resources})
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
-        authentication = ClientAuthentication(settings, store, clients, clock)
+        authentication = ClientAuthentication(settings, store, clients, emit, clock)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -122,6 +123,7 @@ class AuthorizationServer:
             server=server,
             keys=keys,
             lifetime_seconds=lifetimes.pushed_request,
+            emit=emit,
             clock=clock,
         )
         token = TokenEndpoint(
@@ -142,6 +144,7 @@ class AuthorizationServer:
             subjects=subjects,
             keys=keys,
             audience=anywhere,
+            emit=emit,
             clock=clock,
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)
@@ -165,7 +168,7 @@ class AuthorizationServer:
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
             "/introspect": {"POST": introspection.introspect},
-            "/userinfo": {"GET": userinfo.tell, "POST": userinfo.tell},
+            _USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
             "/logout": {"GET": logout.end_session, "POST": logout.end_session},
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
@@ -221,13 +224,13 @@ class AuthorizationServer:
         if door is None:
             return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors else doors))
         try:
-            return self._proofs.with_nonce(await door(request), request)
+            return self._with_nonce(await door(request), request)
         except OAuthError as error:
             self._emit(
                 Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
             )
             scheme = request.headers.get("authorization", "").partition(" ")[0]
-            return self._proofs.with_nonce(error_answer(error, scheme=scheme), request)
+            return self._with_nonce(error_answer(error, scheme=scheme), request)
         except RequestError as error:
             value = {"error": str(ErrorCode.INVALID_REQUEST), "error_description": error.description}
             return json_answer(error.status, value)
@@ -239,6 +242,15 @@ class AuthorizationServer:
             return error_answer(
                 OAuthError(ErrorCode.SERVER_ERROR, "the server failed to answer this request")
             )
+
+    def _with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
+        """The answer with a nonce for the next proof, never two (RFC 9449 8.2, 9).
+
+        Doors that take access tokens give the nonce of protected resources themselves.
+        """
+        if request.path == _USERINFO or request.path.startswith(grant_management.PATH):
+            return answer
+        return self._proofs.with_nonce(answer, request)
 
     def serves(self, path: str) -> bool:
         """Whether a door is at this path."""

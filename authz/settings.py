@@ -25,13 +25,14 @@ class Lifetimes:
 class Protected:
     """A protected resource: a mount of the gateway. identifier is its public URL (RFC 9728), the audience of tokens.
 
-    aliases are the same mount on the mutual-TLS listener.
+    aliases are the same mount on the mutual-TLS listener. signs says whether its answers may be signed with our keys.
     """
 
     identifier: str
     path: str  # e.g. '/fhir/r4'
     kind: str  # fhir-r4 | cda-rest
     aliases: tuple[str, ...] = ()
+    signs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,12 @@ from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import GatewaySettings, Upstream
+from gateway.report import page
+from gateway.report.evidence import gather
+from gateway.report.report import Report, make
+from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 from gateway.yaml_source import Problem
@@ -41,7 +45,7 @@ from gateway.yaml_source import Problem
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/assets/")
+_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/")
 _log = logging.getLogger("securus.app")
 
 
@@ -75,6 +79,7 @@ class _Mount:
     upstream: Upstream
     client: UpstreamClient
     passage: Passage
+    signed: SignedAnswers | None
 
 
 class Gateway:
@@ -96,6 +101,7 @@ class Gateway:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
+        self._unmet: list[str] = []
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -165,15 +171,20 @@ class Gateway:
                     "revoke": f"{issuer}/revoke",
                 },
             )
-            self._mounts.append(_Mount(upstream, client, passage))
+            signed = None
+            if upstream.response_signatures is not ResponseSignatures.OFF:
+                when = upstream.response_signatures
+                signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
+            self._mounts.append(_Mount(upstream, client, passage, signed))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
+        await self._hold_to_profiles()
         await self.audit.settled()
 
     def _engine(self, policies: language.PolicySet) -> Engine:
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
-        return Engine(policies, bases=bases)
+        return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
@@ -229,6 +240,8 @@ class Gateway:
                 if request.path == at or request.path.startswith(at + "/"):
                     if request.method == "OPTIONS":
                         return preflight_answer(_METHODS)
+                    if mount.signed is not None:
+                        return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
             return json_answer(404, {"error": "not_found", "error_description": "nothing is at this path"})
         if request.method == "OPTIONS" and not request.path.startswith(_PAGES):
@@ -259,13 +272,35 @@ class Gateway:
             )
         if request.path == "/healthz":
             return web.json_response({"status": "ok"})
+        if request.path == "/report":
+            return await self._show_report(request)
         if request.path == "/readyz":
             problems = await self._problems()
             return web.json_response(
                 {"status": "not ready" if problems else "ready", "problems": problems},
                 status=503 if problems else 200,
             )
-        return web.Response(status=404, text="/metrics, /healthz and /readyz are here\n")
+        return web.Response(status=404, text="/metrics, /healthz, /readyz and /report are here\n")
+
+    async def _report(self) -> Report:
+        """What the specifications ask of this server, held against what it has now; files are read again."""
+        jwks, now = self.keys.jwks(), self.clock()
+        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks))
+
+    async def _show_report(self, request: web.BaseRequest) -> web.Response:
+        report = await self._report()
+        if request.query.get("format") == "json":
+            return web.json_response(report.as_json(), headers=page.HEADERS)
+        return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
+
+    async def _hold_to_profiles(self) -> None:
+        """A server that does not meet a profile that it declares is not ready, and says which rule."""
+        self._unmet = [
+            f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
+            for row in (await self._report()).unmet
+        ]
+        for problem in self._unmet:
+            _log.error("a declared profile is not met", extra={"cause": problem})
 
     async def _problems(self) -> list[str]:
         found = []
@@ -273,6 +308,7 @@ class Gateway:
             found.append("draining")
         if self.engines.engine is None:
             found.append("no policy is in force")
+        found.extend(self._unmet)
         try:
             await self.store.check()
         except StoreUnavailable:
@@ -298,6 +334,7 @@ class Gateway:
                 _log.info("certificate reloaded", extra={"listener": listener.name})
             except (OSError, ssl.SSLError) as error:
                 _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})
+        await self._hold_to_profiles()
         try:
             files = await asyncio.to_thread(policy_files, self.settings.policies)
             engine = self._engine(await asyncio.to_thread(load_policies, files))

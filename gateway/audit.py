@@ -21,6 +21,7 @@ from itertools import islice
 import msgspec
 
 from authz.events import (
+    ClockCompared,
     ConsentGiven,
     Event,
     GrantRevoked,
@@ -134,10 +135,10 @@ class AuditLog:
     def note(self, event: Event) -> None:
         """Append what happened in the authorization server; settled() waits until it is durable.
 
-        A note stays in the queue until it is written. Proof checks are left out: each proxied request has a record
-        of its own, and each refused request to the authorization server a Refused event.
+        A note stays in the queue until it is written. Proof checks and clocks are left out: each proxied request has
+        a record of its own, and each refused request to the authorization server a Refused event.
         """
-        if isinstance(event, ProofChecked):
+        if isinstance(event, ProofChecked | ClockCompared):
             return
         if self._notes >= _MAX_WAITING:
             self._lost += 1

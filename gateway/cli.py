@@ -1,4 +1,4 @@
-"""The command line: securus serve | check | demo | policy … | audit … | user … | client … | key …
+"""The command line: securus serve | check | demo | report | policy … | audit … | user … | client … | key …
 
 Exit code 0 on success, 1 on a refused request or an error in a file, 2 on wrong usage. --json gives one JSON value.
 """
@@ -10,12 +10,12 @@ from authz.keys import KeyRingError
 from authz.storage.store import StoreUnavailable
 from gateway.app import PoliciesRefused
 from gateway.audit import AuditUnavailable
-from gateway.commands import audit_log, clients, keys, policies, process, users
+from gateway.commands import audit_log, clients, keys, policies, process, report, users
 from gateway.commands.answers import OK, failed, problems
 from gateway.config.document import ConfigErrors
 from gateway.listener import ParserMissing
 
-_ADD = (process.add, policies.add, audit_log.add, users.add, clients.add, keys.add)
+_ADD = (process.add, report.add, policies.add, audit_log.add, users.add, clients.add, keys.add)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,12 +7,15 @@ pure Python one reads some malformed framing leniently.
 import asyncio
 import ipaddress
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from aiohttp import http_parser, web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import StreamWriter
 
 from authz.http import ListenerFace, read
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
@@ -21,8 +24,10 @@ from gateway.settings import Limits, Listener
 Handler = Callable[[HttpRequest], Awaitable[Answer]]
 _CHUNK = 64 * 1024
 _DER = 2  # _ssl.ENCODING_DER
+_SENDABLE = re.compile(r"[ -~]*")
 _CORS_EXPOSED = (
-    "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id"
+    "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id,"
+    " Content-Digest, Signature-Input, Signature"
 )
 _log = logging.getLogger("securus.listener")
 
@@ -161,11 +166,17 @@ async def _respond(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status)
     _set_headers(response, answer)
     body = answer.body
+    # HTTP/1.0 has no chunks, and so no trailer section: its callers go without.
+    trailer = answer.trailer if raw.version >= HttpVersion11 and not head else None
+    if trailer is not None:
+        response.headers["Trailer"] = ", ".join(trailer.names)
     try:
         await response.prepare(raw)
         if not head:
             async for chunk in body:
                 await response.write(chunk)
+        if trailer is not None:
+            await _write_trailer(raw, await trailer.fields())
         await response.write_eof()
     except (ConnectionError, HttpProcessingError):
         pass  # the caller went away
@@ -179,6 +190,18 @@ async def _respond(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         if close is not None:
             await close()
     return response
+
+
+async def _write_trailer(raw: web.BaseRequest, fields: Sequence[tuple[str, str]]) -> None:
+    """End a chunked body with a trailer section (RFC 9112 7.1.2), which aiohttp cannot write."""
+    writer = raw.writer
+    if not isinstance(writer, StreamWriter):
+        raise TypeError("aiohttp writes answers in another way than this file knows")
+    if not all(_SENDABLE.fullmatch(name + value) for name, value in fields):
+        raise ValueError("a trailer field is printable ASCII in one line")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    writer.chunked = False  # the last chunk is written here: aiohttp has nothing left to end
+    await writer.write(f"0\r\n{lines}\r\n".encode("ascii"))
 
 
 def _set_headers(response: web.StreamResponse, answer: Answer) -> None:

@@ -4,6 +4,7 @@ Durations are seconds, sizes bytes.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from authz.protocol.clients import Client
@@ -50,6 +51,14 @@ class Operations:
     port: int = 9090
 
 
+class ResponseSignatures(StrEnum):
+    """Which answers of a mount are signed (RFC 9421, FAPI 2.0 HTTP Signatures)."""
+
+    OFF = "off"
+    ASKED = "asked"  # those to requests whose Accept-Signature asks for it
+    ON = "on"
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
@@ -68,6 +77,7 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
+    response_signatures: ResponseSignatures = ResponseSignatures.OFF
 
 
 @dataclass(frozen=True, slots=True)

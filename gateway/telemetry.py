@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from authz.events import Event, ProofChecked, SignIn, TokenIssued
+from authz.events import (
+    ClockCompared,
+    ConsentGiven,
+    Event,
+    GrantRevoked,
+    ProofChecked,
+    Refused,
+    SignIn,
+    TokenIssued,
+)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _SECRETS = re.compile(
@@ -28,6 +37,10 @@ _FIELDS = frozenset(
         "address", "port", "signal", "seconds", "count", "kid", "state", "grant_type", "client_id", "outcome", "policy",
         "version", "endpoint", "detail",
     }
+)  # fmt: skip
+_SKEWS = (-3600, -300, -120, -60, -30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30, 60, 120, 300, 3600)
+_ENDPOINTS = frozenset(
+    {"/authorize", "/par", "/token", "/revoke", "/introspect", "/userinfo", "/grants/", "/sign-in", "/patient", "/consent"}
 )  # fmt: skip
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -107,6 +120,20 @@ class Metrics:
         self.replay_seconds = Histogram(
             "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
         )
+        self.errors = Counter(
+            "securus_oauth_errors", "OAuth errors given", ["endpoint", "error"], registry=registry
+        )
+        self.consents = Counter("securus_consents", "Consent pages answered", ["outcome"], registry=registry)
+        self.grants_revoked = Counter(
+            "securus_grants_revoked", "Grants ended before their time", ["reason"], registry=registry
+        )
+        self.clock_skew = Histogram(
+            "securus_clock_skew_seconds",
+            "iat of clients less our own time",
+            ["kind"],
+            buckets=_SKEWS,
+            registry=registry,
+        )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.narrowing_ignored = Counter(
@@ -116,6 +143,9 @@ class Metrics:
         )
         for outcome in ("accepted", "nonce", "replayed", "refused"):
             self.proofs.labels(outcome)
+        self._clock_skews = {
+            kind: self.clock_skew.labels(kind) for kind in ("dpop", "assertion", "request_object")
+        }
 
     def event(self, event: Event) -> None:
         """Count what happened in the authorization server."""
@@ -126,8 +156,17 @@ class Metrics:
                 self.proofs.labels(event.outcome).inc()
                 if event.claim_seconds is not None:
                     self.replay_seconds.observe(event.claim_seconds)
+            case ClockCompared():
+                self._clock_skews[event.kind].observe(event.seconds)
             case SignIn():
                 self.sign_ins.labels(event.outcome).inc()
+            case ConsentGiven():
+                self.consents.labels(event.outcome).inc()
+            case GrantRevoked():
+                self.grants_revoked.labels(event.reason).inc()
+            case Refused():
+                endpoint = event.endpoint if event.endpoint in _ENDPOINTS else "other"
+                self.errors.labels(endpoint, event.code).inc()
             case _:
                 pass
 

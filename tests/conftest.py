@@ -1,8 +1,14 @@
 """What all tests share: names of tests that are the same in every worker process."""
 
+import os
 import re
 
+import hypothesis
 import pytest
+
+# No test asserts a time. In CI the same examples are tried each time; elsewhere each run looks further.
+hypothesis.settings.register_profile("securus", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("securus")
 
 _FRESH = re.compile(r" object at 0x[0-9a-f]+|[\w+/=%-]{40,}")  # an address, a key, a certificate
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from authz.clock import Clock
+from authz.events import ClockCompared, Emit
 from authz.protocol import certificates
 from authz.protocol.client_authentication import (
     Assertion,
@@ -42,7 +43,7 @@ class Proven:
         key = sha256(f"{self.authenticated.client.client_id}\n{self.assertion.jti}".encode()).digest()[:16]
         until = self.assertion.expires_at
         if not await self.store.claim(Namespace.CLIENT_ASSERTION, key, until=until, now=self.now):
-            raise _refused("jti of the client_assertion was used before")
+            raise _refused("jti of the client_assertion was used before: make a new assertion")
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -58,11 +59,17 @@ class ClientAuthentication:
     """Authenticates clients at the PAR, token and revocation endpoints."""
 
     def __init__(
-        self, settings: AuthorizationSettings, store: Store, clients: Mapping[str, Client], clock: Clock
+        self,
+        settings: AuthorizationSettings,
+        store: Store,
+        clients: Mapping[str, Client],
+        emit: Emit,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._clients = clients
+        self._emit = emit
         self._clock = clock
         self._token_url = settings.issuer + "/token"
         self._keys: dict[str, tuple[Client, tuple[PublicKey, ...]]] = {}
@@ -70,7 +77,9 @@ class ClientAuthentication:
     def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
         if "authorization" in request.headers:
-            raise _refused("client authentication by the Authorization header is not supported")
+            raise _refused(
+                "client authentication by the Authorization header is not supported: use private_key_jwt or mutual TLS"
+            )
         if "client_secret" in form:
             raise _refused("client secrets are not accepted: use private_key_jwt or mutual TLS")
         now = self._clock()
@@ -83,19 +92,28 @@ class ClientAuthentication:
             raise _refused(f"client_assertion_type must be {_ASSERTION_TYPE}")
         assertion = form.get("client_assertion")
         if assertion is None:
-            raise _refused("client_assertion is missing")
+            raise _refused("client_assertion is missing: send the signed JWT beside client_assertion_type")
         client = self._registered(unverified_client_id(assertion))
         if form.get("client_id", client.client_id) != client.client_id:
-            raise _refused("client_id is not the client of the assertion")
+            raise _refused(
+                "client_id is not the client of the assertion: leave it out, or send the sub of the assertion"
+            )
         self._require_method(client, AuthenticationMethod.PRIVATE_KEY_JWT)
-        checked = check_assertion(
-            assertion,
-            client=client,
-            keys=self.keys_of(client),
-            issuer=self._settings.issuer,
-            token_url=self._token_url,
-            now=now,
-        )
+        try:
+            checked = check_assertion(
+                assertion,
+                client=client,
+                keys=self.keys_of(client),
+                issuer=self._settings.issuer,
+                token_url=self._token_url,
+                now=now,
+            )
+        except OAuthError as error:
+            if error.skew_seconds is not None:
+                self._emit(ClockCompared("assertion", error.skew_seconds))
+            raise
+        if checked.issued_at is not None:
+            self._emit(ClockCompared("assertion", checked.issued_at - now))
         return self._proven(request, client, checked, now)
 
     def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
@@ -110,16 +128,21 @@ class ClientAuthentication:
         if client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
             self._require_method(client, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
             if not certificates.jwk_holds(request.certificate, client.jwks):
-                raise _refused("the certificate is not one of those registered for this client")
+                raise _refused(
+                    "the certificate is not one of those registered for this client: register it as x5c of a key"
+                )
         else:
             self._require_method(client, AuthenticationMethod.TLS_CLIENT_AUTH)
             if client.certificate_subject is None:
-                raise _refused("no certificate subject is registered for this client")
+                raise _refused("no certificate subject is registered for this client: have one registered")
             certificates.verify_chain(
                 request.certificate, request.chain, self._settings.certificate_anchors, now
             )
             if not certificates.subject_matches(request.certificate, client.certificate_subject):
-                raise _refused("the certificate is not that of the registered subject")
+                kind = client.certificate_subject.kind
+                raise _refused(
+                    f"the certificate is not that of the registered subject: its {kind} must be the same"
+                )
         return self._proven(request, client, None, now)
 
     def _proven(self, request: HttpRequest, client: Client, assertion: Assertion | None, now: int) -> Proven:
@@ -129,7 +152,7 @@ class ClientAuthentication:
     def _registered(self, client_id: str) -> Client:
         client = self._clients.get(client_id)
         if client is None or client.profile not in self._settings.profiles:
-            raise _refused("the client is not known here")
+            raise _refused("the client is not known here: check client_id, or have it registered")
         return client
 
     @staticmethod
@@ -137,7 +160,8 @@ class ClientAuthentication:
         if client.authentication_method is not method:
             raise _refused(f"the client is registered for {client.authentication_method}, not {method}")
         if method not in PROFILES[client.profile].authentication_methods:
-            raise _refused(f"{method} is not allowed in the profile {client.profile}")
+            allowed = ", ".join(sorted(PROFILES[client.profile].authentication_methods))
+            raise _refused(f"{method} is not allowed in the profile {client.profile}, which has {allowed}")
 
     def keys_of(self, client: Client) -> tuple[PublicKey, ...]:
         """The client's registered public keys. Raises JoseError for keys that cannot be used."""

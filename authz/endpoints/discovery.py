@@ -4,15 +4,15 @@ All come from one source, the settings and the table of what exists, so that no 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from typing import Protocol
 
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
-from authz.keys import KeyRing
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
-from authz.protocol.openid import ACR_PASSWORD, PERSONAL_CLAIMS, PROTOCOL_CLAIMS
+from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
@@ -42,11 +42,22 @@ _SHORT_CACHE: tuple[tuple[str, str], ...] = (
 )
 
 
+class PublishedKeys(Protocol):
+    """Whose public keys are published: authz.keys.KeyRing, or nobody's where only metadata are asked for."""
+
+    @property
+    def algorithms(self) -> Sequence[str]:
+        """The algorithms that can be signed with, the default first."""
+
+    def jwks(self) -> Mapping[str, object]:
+        """The JWK Set."""
+
+
 class Discovery:
     """GET on every well-known address."""
 
     def __init__(
-        self, settings: AuthorizationSettings, keys: KeyRing, *, ungranted: frozenset[str] = frozenset()
+        self, settings: AuthorizationSettings, keys: PublishedKeys, *, ungranted: frozenset[str] = frozenset()
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -83,7 +94,7 @@ class Discovery:
             "userinfo_signing_alg_values_supported": signing,
             "claims_parameter_supported": True,
             "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
-            "acr_values_supported": [ACR_PASSWORD],
+            "acr_values_supported": list(SIGN_INS),
             "prompt_values_supported": list(PROMPTS),
             "request_parameter_supported": True,
             "request_uri_parameter_supported": False,
@@ -96,7 +107,7 @@ class Discovery:
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
         if settings.detail_types:
-            document["authorization_details_types_supported"] = sorted(k.name for k in settings.detail_types)
+            document["authorization_details_types_supported"] = self._detail_types()
         if settings.mtls_origin is not None:
             document["mtls_endpoint_aliases"] = {
                 name: settings.mtls_origin + _ENDPOINTS[name] for name in _ALIASED
@@ -136,7 +147,11 @@ class Discovery:
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""
         identifier = resource.aliases[0] if mtls and resource.aliases else resource.identifier
-        return {
+        signing: dict[str, object] = {
+            "jwks_uri": self._settings.issuer + "/jwks",
+            "resource_signing_alg_values_supported": [self._keys.algorithms[0]],
+        }
+        document: dict[str, object] = {
             "resource": identifier,
             "authorization_servers": [self._settings.issuer],
             "scopes_supported": self._scopes,
@@ -144,7 +159,14 @@ class Discovery:
             "dpop_signing_alg_values_supported": sorted(PROFILES[ProfileName.FAPI2].signing_algorithms),
             "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
+            **(signing if resource.signs else {}),
         }
+        if self._settings.detail_types:
+            document["authorization_details_types_supported"] = self._detail_types()
+        return document
+
+    def _detail_types(self) -> list[str]:
+        return sorted(kind.name for kind in self._settings.detail_types)
 
     def routes(self) -> Mapping[str, Callable[[HttpRequest], Answer]]:
         """path → what GET answers."""

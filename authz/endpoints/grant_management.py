@@ -2,6 +2,7 @@
 
 from authz.clock import Clock
 from authz.endpoints.grants import Desk, end_grant
+from authz.events import Refused
 from authz.http import NO_STORE, json_answer
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
@@ -49,15 +50,23 @@ class GrantManagement:
         found = await self._resource_server.authenticate(request, audience=self._audience)
         if scope not in found.caller.scope:
             raise OAuthError(
-                ErrorCode.INSUFFICIENT_SCOPE, f"the token has no scope {scope}", fields={"scope": scope}
+                ErrorCode.INSUFFICIENT_SCOPE,
+                f"the token has no scope {scope}: ask for it by client_credentials",
+                fields={"scope": scope},
             )
         grant_id = request.path.removeprefix(PATH)
         grant = await self._desk.store.grant(grant_id, now=self._clock())
         if grant is None or grant.client_id != found.caller.client_id:
-            raise OAuthError(ErrorCode.INVALID_GRANT, "there is no such grant of this client", status=404)
+            raise OAuthError(
+                ErrorCode.INVALID_GRANT,
+                "there is no such grant of this client: use the grant_id of a token response",
+                status=404,
+            )
         return grant, found.headers
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
+        # Without the id of the grant, which a stranger may have made up.
+        self._desk.emit(Refused(PATH, str(error.code), None, error.detail or error.description))
         value = {"error": str(error.code), "error_description": error.description}
         if error.status == 404:
             return json_answer(404, value)

@@ -76,16 +76,16 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     # From here on the code is burnt, whatever else is wrong: who guesses a verifier has one try.
     redeemed = await desk.store.redeem_code(digest(handle), now=turn.now)
     if redeemed is None:
-        raise _invalid("the code is not known here or has expired")
+        raise _invalid("the code is not known here or has expired: begin a new authorization request")
     code = redeemed.code
     if redeemed.redemption is Redemption.AGAIN:
         await end_grant(desk, code.grant_id, code.client_id, turn.now, "code-replayed")
-        raise _invalid("the code was used before; the tokens that came of it are revoked")
+        raise _invalid("the code was used before; the tokens that came of it are revoked: use a code once")
     _check_code(turn, code, binding)
     grant = await desk.store.grant(code.grant_id, now=turn.now)
     if grant is None:
-        raise _invalid("the grant of this code is gone")
-    aimed = _aimed(turn, desk, grant)
+        raise _invalid("the grant of this code is gone: begin a new authorization request")
+    aimed = _narrowed(turn, desk, grant)
     refresh_token = None
     if _stays_connected(turn.client, grant):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
@@ -95,14 +95,14 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
 
 def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
     if code.client_id != turn.client.client_id:
-        raise _invalid("the code was issued to another client")
+        raise _invalid("the code was issued to another client: the one that asked for it redeems it")
     if "redirect_uri" in turn.form and turn.form["redirect_uri"] != code.redirect_uri:
         raise _invalid("redirect_uri is not the one of the authorization request")
     pkce.verify(turn.form.get("code_verifier"), code.code_challenge)
     if code.dpop_jkt is not None and (
         binding.kind is not BindingKind.DPOP or binding.thumbprint != code.dpop_jkt
     ):
-        raise _invalid("the code is bound to another DPoP key")
+        raise _invalid("the code is bound to another DPoP key: use the one that the pushed request named")
 
 
 async def refresh_token(turn: Turn, desk: Desk) -> Issue:
@@ -111,22 +111,27 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     binding = _binding(turn)
     record = await desk.store.refresh_token(digest(handle), now=turn.now)
     if record is None or record.client_id != turn.client.client_id:
-        raise _invalid("the refresh token is not known here, has expired or was revoked")
+        raise _invalid(
+            "the refresh token is not known here, has expired or was revoked: begin a new authorization request"
+        )
     if is_spent(record, desk.lifetimes, turn.now):
         # The client has its successor: whoever comes with this one now stole it, or from whom it was stolen.
         await end_grant(desk, record.grant_id, record.client_id, turn.now, "refresh-token-replayed")
-        raise _invalid("the refresh token was replaced before; the grant is revoked")
+        raise _invalid(
+            "the refresh token was replaced before; the grant is revoked: begin a new authorization request"
+        )
     if record.jkt is not None and record.jkt != binding.thumbprint:
-        raise _invalid("the refresh token is bound to another DPoP key")
+        raise _invalid("the refresh token is bound to another DPoP key: use the one that it was issued to")
     grant = await desk.store.grant(record.grant_id, now=turn.now)
     if grant is None:
-        raise _invalid("the grant of this refresh token was revoked")
+        raise _invalid("the grant of this refresh token was revoked: begin a new authorization request")
     # What was taken from the client's registration since then is not given any more.
     left = tuple(text for text in record.scope if covered(text, turn.client.scope))
     scope = authorization.narrowed_scope(turn.form, left, desk.server)
-    aimed = _aimed(turn, desk, _of_today(grant, desk))
+    aimed = _narrowed(turn, desk, _of_today(grant, desk))
     if not scope:
-        raise _invalid("the client is not registered any more for anything that was granted")
+        said = "the client is not registered any more for anything that was granted"
+        raise _invalid(f"{said}: ask for scopes that it has")
     await _spend(turn, desk)
     successor = await _replace(turn, desk, record) if desk.rotates else None
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
@@ -144,7 +149,7 @@ async def _replace(turn: Turn, desk: Desk, record: RefreshToken) -> str:
     successor = replace(record, id=digest(handle), replaced_at=None)
     grace = desk.lifetimes.refresh_grace
     if not await desk.store.replace_refresh_token(record.id, by=successor, now=turn.now, grace_seconds=grace):
-        raise _invalid("the refresh token was replaced before")
+        raise _invalid("the refresh token was replaced before: use its successor")
     return handle
 
 
@@ -152,10 +157,12 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
     """The grant with what the person's account says now: a role or record taken away ends with the access token."""
     account = desk.accounts.get(grant.subject)
     if account is None:
-        raise _invalid("the account of this grant has ended")
+        raise _invalid("the account of this grant has ended: somebody else must sign in")
     patient = grant.context.get("patient")
     if patient is not None and patient not in {account.patient, *(id for id, _ in account.patients)}:
-        raise _invalid("the account may not see the record of this grant any more")
+        raise _invalid(
+            "the account may not see the record of this grant any more: begin a new authorization request"
+        )
     return replace(grant, claims=dict(account.claims))
 
 
@@ -164,6 +171,7 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     binding = _binding(turn)
     scope = authorization.own_scope(turn.form, turn.client, desk.server)
     audience = authorization.audience(turn.form, desk.server)
+    details = authorization.details(turn.form, turn.client, desk.server)
     await _spend(turn, desk)
     grant = Grant(
         grant_id=base64url(secrets.token_bytes(16)),
@@ -173,6 +181,7 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
         audience=audience,
         claims=dict(turn.client.claims),
         created_at=turn.now,
+        authorization_details=details,
     )
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(grant, scope, binding, None)
@@ -212,14 +221,22 @@ def _binding(turn: Turn) -> Binding:
     return Binding(BindingKind.MTLS, thumbprint)
 
 
-def _aimed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
-    """The grant for the one resource that this request names, else for all that were granted (RFC 8707 2.2)."""
+def _narrowed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
+    """The grant as this request narrows it: to resources (RFC 8707 2.2) and details (RFC 9396 6); whole without them.
+
+    Details are never left out for the resources that are named: a token without details is a wider one.
+    """
+    details = authorization.narrowed_details(turn.form, grant.authorization_details, turn.client, desk.server)
+    grant = replace(grant, authorization_details=details)
     if "resource" not in turn.form:
         return grant
-    (wanted,) = authorization.audience({"resource": turn.form["resource"]}, desk.server)
-    if wanted not in grant.audience:
-        raise OAuthError(ErrorCode.INVALID_TARGET, "the resource is not one of those that were granted")
-    return replace(grant, audience=(wanted,))
+    wanted = authorization.audience({"resource": turn.form["resource"]}, desk.server)
+    if not set(wanted) <= set(grant.audience):
+        granted = ", ".join(grant.audience)
+        raise OAuthError(
+            ErrorCode.INVALID_TARGET, f"the resource is not one of those that were granted: {granted}"
+        )
+    return replace(grant, audience=wanted)
 
 
 def _stays_connected(client: Client, grant: Grant) -> bool:

@@ -12,7 +12,7 @@ from authz.protocol.clients import BindingKind, Client
 from authz.protocol.encoding import parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
-from authz.protocol.tokens import Caller
+from authz.protocol.tokens import Caller, Grant
 from authz.resource_server import ResourceServer
 from authz.settings import Lifetimes
 from authz.storage.store import Store
@@ -91,6 +91,7 @@ class Introspection:
             "sub": grant.subject,
             "scope": " ".join(record.scope),
             "exp": record.expires_at,
+            **_told_of_grant(grant),
         }
 
     def _of_access_token(self, caller: Caller) -> Mapping[str, object]:
@@ -109,6 +110,18 @@ class Introspection:
             "exp": caller.expires_at,
             **{name: caller.claims[name] for name in _TOLD if name in caller.claims},
         }
+
+
+def _told_of_grant(grant: Grant) -> Mapping[str, object]:
+    """When and how the person signed in, and what was granted in detail (RFC 9470 6.2, RFC 9396 9.2)."""
+    said: dict[str, object] = {}
+    if grant.authenticated_at is not None:
+        said["auth_time"] = grant.authenticated_at
+    if grant.acr is not None:
+        said["acr"] = grant.acr
+    if grant.authorization_details:
+        said["authorization_details"] = list(grant.authorization_details)
+    return said
 
 
 def _may_know(client: Client, owner: str) -> bool:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from authz.clock import Clock
-from authz.events import Emit, ProofChecked
+from authz.events import ClockCompared, Emit, ProofChecked
 from authz.protocol import dpop
 from authz.protocol.dpop import Nonces, Proof
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -28,12 +28,13 @@ class Proofs:
         header = request.headers.get("dpop")
         if header is None:
             return None
+        now = self.clock()
         try:
-            return dpop.check(
+            proof = dpop.check(
                 header,
                 method=request.method,
                 url=request.url,
-                now=self.clock(),
+                now=now,
                 nonces=self.nonces,
                 nonce_required=self.nonce_required,
                 max_age_seconds=self.max_age_seconds,
@@ -41,7 +42,11 @@ class Proofs:
         except OAuthError as error:
             outcome = "nonce" if error.code is ErrorCode.USE_DPOP_NONCE else "refused"
             self.emit(ProofChecked(outcome, None, error.description))
+            if error.skew_seconds is not None:
+                self.emit(ClockCompared("dpop", error.skew_seconds))
             raise
+        self.emit(ClockCompared("dpop", proof.issued_at - now))
+        return proof
 
     async def spend(self, proof: Proof | None) -> None:
         """Claim the proof's jti (D5, D9). Raises OAuthError(INVALID_DPOP_PROOF) when it was used before."""
@@ -56,7 +61,11 @@ class Proofs:
             raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof")
 
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
-        """The answer to a request that used DPoP, with a nonce for the next one."""
-        if "dpop" not in request.headers:
+        """The answer to a request that used DPoP, with a nonce for the next one.
+
+        Authorization says that the request is for a protected resource, such as userinfo: its nonces are those of the
+        resource server and stand in the answer already (RFC 9449 9); ours would be refused there.
+        """
+        if "dpop" not in request.headers or "authorization" in request.headers:
             return answer
         return answer.with_headers((("DPoP-Nonce", self.nonces.current(self.clock())),))

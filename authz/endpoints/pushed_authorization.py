@@ -8,6 +8,7 @@ from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
+from authz.events import ClockCompared, Emit
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol import authorization
@@ -34,6 +35,7 @@ class PushedAuthorization:
         server: ServerBits,
         keys: KeyRing,
         lifetime_seconds: int,
+        emit: Emit,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -42,12 +44,13 @@ class PushedAuthorization:
         self._server = server
         self._keys = keys
         self._lifetime_seconds = lifetime_seconds
+        self._emit = emit
         self._clock = clock
 
     async def push(self, request: HttpRequest) -> Answer:
         """201 with a request_uri for an authorization request that passed every rule."""
         proof = self._proofs.check(request)
-        form = parse_form(await read_form(request))
+        form = parse_form(await read_form(request), repeatable=authorization.REPEATABLE)
         proven = self._clients.prove(request, form)
         with proven.named():
             client = proven.authenticated.client
@@ -59,7 +62,10 @@ class PushedAuthorization:
             )
             hint = asked.parameters.get("id_token_hint")
             if hint is not None and read_hint(hint, self._keys, self._server.issuer) is None:
-                raise OAuthError(ErrorCode.INVALID_REQUEST, "id_token_hint is not an ID token of this server")
+                raise OAuthError(
+                    ErrorCode.INVALID_REQUEST,
+                    "id_token_hint is not an ID token of this server: send one that it issued, or none",
+                )
             await proven.spend()
             await self._proofs.spend(proof)
         handle = base64url(secrets.token_bytes(32))
@@ -84,14 +90,25 @@ class PushedAuthorization:
                 )
             return form
         if "request_uri" in form:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
-        return check_request_object(
-            form["request"],
-            client=client,
-            keys=self._clients.keys_of(client),
-            issuer=self._server.issuer,
-            now=self._clock(),
-        )
+            raise OAuthError(
+                ErrorCode.INVALID_REQUEST,
+                "request_uri is not a parameter of a pushed request: push the parameters themselves",
+            )
+        now = self._clock()
+        try:
+            found = check_request_object(
+                form["request"],
+                client=client,
+                keys=self._clients.keys_of(client),
+                issuer=self._server.issuer,
+                now=now,
+            )
+        except OAuthError as error:
+            if error.skew_seconds is not None:
+                self._emit(ClockCompared("request_object", error.skew_seconds))
+            raise
+        self._emit(ClockCompared("request_object", found.client_time - now))
+        return found.parameters
 
 
 def request_id(handle: str) -> str:

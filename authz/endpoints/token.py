@@ -10,6 +10,7 @@ from authz.events import TokenIssued
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.login.accounts import person_of
+from authz.protocol.authorization import REPEATABLE
 from authz.protocol.clients import BindingKind, GrantType
 from authz.protocol.encoding import base64url, parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -42,7 +43,7 @@ class TokenEndpoint:
 
     async def token(self, request: HttpRequest) -> Answer:
         """200 with an access token bound to the key of this request."""
-        turn = await self._turn(request)
+        turn = await self._turn(request, repeatable=REPEATABLE)
         with turn.proven.named():
             kind = _kind(turn)
             issue = await GRANTS[kind](turn, self._desk)
@@ -55,10 +56,10 @@ class TokenEndpoint:
             await revoke(turn, self._desk)
         return json_answer(200, {})
 
-    async def _turn(self, request: HttpRequest) -> Turn:
+    async def _turn(self, request: HttpRequest, *, repeatable: frozenset[str] = frozenset()) -> Turn:
         # The proof stands in a header: a missing nonce is said before the body is read (D6).
         proof = self._proofs.check(request)
-        form = parse_form(await read_form(request))
+        form = parse_form(await read_form(request), repeatable=repeatable)
         return Turn(form, self._clients.prove(request, form), proof, self._clock())
 
     async def _issue(self, issue: Issue, kind: GrantType, turn: Turn) -> Answer:
@@ -123,10 +124,13 @@ def _kind(turn: Turn) -> GrantType:
     """The grant that is asked for, when it exists and the client may use it."""
     grant_type = turn.form.get("grant_type")
     if grant_type is None:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "grant_type is required")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, f"grant_type is required: one of {', '.join(GRANTS)}")
     kind = next((kind for kind in GRANTS if kind == grant_type), None)
     if kind is None:
         raise OAuthError(ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {', '.join(GRANTS)}")
     if kind not in turn.client.grant_types:
-        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}")
+        allowed = ", ".join(sorted(turn.client.grant_types))
+        raise OAuthError(
+            ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}: it has {allowed}"
+        )
     return kind

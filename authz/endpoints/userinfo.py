@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from authz.clock import Clock
+from authz.events import Emit, Refused
 from authz.http import NO_STORE, json_answer
 from authz.keys import KeyRing
 from authz.login.accounts import person_of
@@ -31,6 +32,7 @@ class Userinfo:
         subjects: Subjects,
         keys: KeyRing,
         audience: frozenset[str],
+        emit: Emit,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
@@ -41,6 +43,7 @@ class Userinfo:
         self._subjects = subjects
         self._keys = keys
         self._audience = audience
+        self._emit = emit
         self._clock = clock
 
     async def tell(self, request: HttpRequest) -> Answer:
@@ -50,13 +53,18 @@ class Userinfo:
             caller = found.caller
             if "openid" not in caller.scope:
                 raise OAuthError(
-                    ErrorCode.INSUFFICIENT_SCOPE, "the token has no scope openid", fields={"scope": "openid"}
+                    ErrorCode.INSUFFICIENT_SCOPE,
+                    "the token has no scope openid: ask for it in the authorization request",
+                    fields={"scope": "openid"},
                 )
             grant = await self._store.grant(caller.grant_id or "", now=self._clock())
             client = self._clients.get(caller.client_id)
             account = None if grant is None else self._accounts.get(grant.subject)
             if grant is None or client is None or account is None:
-                raise OAuthError(ErrorCode.INVALID_TOKEN, "the grant of this token has ended")
+                raise OAuthError(
+                    ErrorCode.INVALID_TOKEN,
+                    "the grant of this token has ended: begin a new authorization request",
+                )
         except OAuthError as error:
             return self._refused(error, request)
         said = userinfo_claims(
@@ -65,7 +73,7 @@ class Userinfo:
             person=person_of(account),
             scope=caller.scope,
         )
-        if _SIGNED_TYPE not in request.headers.get("accept", "").lower():
+        if not _wants_signed(request.headers.get("accept", "")):
             return json_answer(200, said, found.headers)
         claims = {**said, "iss": self._issuer, "aud": client.client_id}
         signed = await self._keys.sign(claims, typ="JWT", algorithm=client.signed_response_algorithm)
@@ -74,8 +82,15 @@ class Userinfo:
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
         """A protected resource's refusal: 401 or 403 with WWW-Authenticate (RFC 6750 3, RFC 9449 7.1)."""
+        self._emit(Refused(request.path, str(error.code), None, error.detail or error.description))
         told = error if "authorization" in request.headers else None
         challenge = self._resource_server.challenge(told, request)
         status = 401 if error.status == 400 and error.code is not ErrorCode.INVALID_REQUEST else error.status
         value = {"error": str(error.code), "error_description": error.description}
         return json_answer(status, value, challenge)
+
+
+def _wants_signed(accept: str) -> bool:
+    """Plain JSON is the default (OpenID Connect Core 5.3.2): who takes both, in whatever order, gets that."""
+    types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return _SIGNED_TYPE in types and "application/json" not in types

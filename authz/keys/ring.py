@@ -106,6 +106,13 @@ class KeyRing:
             raise StoreUnavailable(f"no signing key is active{f' for {wanted}' if wanted else ''}")
         return algorithm
 
+    def signer(self) -> Signer:
+        """The active key of the default algorithm, for a signature that is no JWT. Raises StoreUnavailable.
+
+        To be asked for each signature: the next one may be another key's.
+        """
+        return self._signers[self.algorithm_for(None)]
+
     async def sign(self, claims: Mapping[str, object], *, typ: str, algorithm: str | None = None) -> str:
         """A JWT of claims by the active key of an algorithm, the default without one.
 

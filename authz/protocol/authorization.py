@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from authz.protocol import pkce
-from authz.protocol.authorization_details import Detail, DetailType, read_details
+from authz.protocol.authorization_details import Detail, DetailType, is_covered, read_details, refused
 from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.openid import read_claims_request
@@ -20,7 +20,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 RESPONSE_MODES = ("query", "jwt", "query.jwt")  # the last two are one: JARM 2.3.4
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNED_RESPONSE_SECONDS = 300  # at most 10 minutes (FAPI 2.0 Message Signing 5.4.1)
-_MAX_STATE = 4096
+_MAX_VALUE = 4096
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
 _KEPT = frozenset(
     {
@@ -30,6 +30,11 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
+_WITH_OWN_BOUNDS = frozenset({"authorization_details", "claims", "id_token_hint", "scope"})
+
+
+REPEATABLE = frozenset({"resource"})
+"""The one parameter that may be sent several times (RFC 8707 2). Its values stand in one text, parted by spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,15 @@ def check(
     kept = {name: value for name, value in parameters.items() if name in _KEPT}
     asked_jkt = kept.get("dpop_jkt")
     if proof_thumbprint is not None and asked_jkt is not None and asked_jkt != proof_thumbprint:
-        raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "dpop_jkt is not the thumbprint of the proof's key")
+        raise OAuthError(
+            ErrorCode.INVALID_DPOP_PROOF,
+            "dpop_jkt is not the thumbprint of the proof's key: send one of the two, or both of one key",
+        )
     if client.binding is not BindingKind.DPOP and (proof_thumbprint or asked_jkt) is not None:
         # Such a code could never be redeemed: better said now than after the person has signed in.
         raise OAuthError(
             ErrorCode.INVALID_REQUEST,
-            "the tokens of this client are bound to its certificate, not to a DPoP key",
+            "the tokens of this client are bound to its certificate, not to a DPoP key: send neither proof nor dpop_jkt",
         )
     return AuthorizationRequest(
         client_id=client.client_id,
@@ -107,18 +115,24 @@ def _client_is_the_one_authenticated(
 ) -> None:
     """C8: a client_id parameter names the authenticated client."""
     if parameters.get("client_id", client.client_id) != client.client_id:
-        raise OAuthError(ErrorCode.INVALID_CLIENT, "client_id is not the client that authenticated")
+        raise OAuthError(
+            ErrorCode.INVALID_CLIENT,
+            "client_id is not the client that authenticated: leave it out, or send its own",
+        )
 
 
 def _no_request_uri(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
     """P3, RFC 9126 2.1."""
     if "request_uri" in parameters:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "request_uri is not a parameter of a pushed request")
+        raise OAuthError(
+            ErrorCode.INVALID_REQUEST,
+            "request_uri is not a parameter of a pushed request: push the parameters themselves",
+        )
 
 
 def _details_are_of_known_types(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """RFC 9396 5."""
-    details(parameters, server)
+    """RFC 9396 5, 10."""
+    details(parameters, client, server)
 
 
 def _claims_can_be_read(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -143,7 +157,11 @@ def _max_age_is_seconds(parameters: Mapping[str, str], client: Client, server: S
 
 def _client_may_use_codes(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
     if GrantType.AUTHORIZATION_CODE not in client.grant_types:
-        raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, "the client is not registered for authorization_code")
+        allowed = ", ".join(sorted(client.grant_types))
+        raise OAuthError(
+            ErrorCode.UNAUTHORIZED_CLIENT,
+            f"the client is not registered for authorization_code: it has {allowed}",
+        )
 
 
 def _response_type_is_code(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -172,7 +190,7 @@ def _redirect_uri_is_registered(parameters: Mapping[str, str], client: Client, s
     """P5: exactly one of those registered, compared as text (RFC 9700 2.1)."""
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri is None:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required: send one of those registered")
     if redirect_uri not in client.redirect_uris:
         raise OAuthError(
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
@@ -193,11 +211,11 @@ def _dpop_jkt_is_a_thumbprint(parameters: Mapping[str, str], client: Client, ser
         )
 
 
-def _state_and_nonce_are_bounded(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """P13: at least 512 characters come back intact."""
-    for name in ("state", "nonce"):
-        if len(parameters.get(name, "")) > _MAX_STATE:
-            raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} must have at most {_MAX_STATE} characters")
+def _values_are_bounded(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """P13: state and nonce of at least 512 characters come back intact. Nothing longer than this is kept."""
+    for name in sorted(parameters.keys() & _KEPT - _WITH_OWN_BOUNDS):
+        if len(parameters[name]) > _MAX_VALUE:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, f"{name} must have at most {_MAX_VALUE} characters")
 
 
 def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -207,7 +225,7 @@ def _prompt_is_honoured(parameters: Mapping[str, str], client: Client, server: S
         if word not in PROMPTS:
             raise OAuthError(ErrorCode.INVALID_REQUEST, f"prompt must be one of {', '.join(PROMPTS)}")
     if "none" in words and len(words) > 1:
-        raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt none stands alone")
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "prompt none stands alone: leave the other values out")
 
 
 def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
@@ -229,7 +247,7 @@ RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_redirect_uri_is_registered, EVERY),
     (_pkce_is_s256, EVERY),
     (_dpop_jkt_is_a_thumbprint, EVERY),
-    (_state_and_nonce_are_bounded, EVERY),
+    (_values_are_bounded, EVERY),
     (_prompt_is_honoured, EVERY),
     (_grant_management_creates, EVERY),
     (_max_age_is_seconds, EVERY),
@@ -252,7 +270,7 @@ def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerB
     for text in asked:
         if text.startswith("system/") or text in CLIENT_SCOPES:
             raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
-    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+    return _checked(asked, client.scope, server, "is not registered for this client")
 
 
 def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
@@ -263,7 +281,7 @@ def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits)
     for text in asked:
         if not text.startswith("system/") and text not in CLIENT_SCOPES and text not in server.ungranted:
             raise _no_scope(f"client_credentials is for system scopes, not {speakable(text)}")
-    return _checked(asked, client.scope, server, "the client is not registered for the scope")
+    return _checked(asked, client.scope, server, "is not registered for this client")
 
 
 def narrowed_scope(
@@ -278,7 +296,7 @@ def narrowed_scope(
     if asked is None:
         return granted
     asked = tuple(text for text in asked if text not in server.ungranted)
-    return _checked(asked, granted, server, "not granted before was the scope")
+    return _checked(asked, granted, server, "was not granted before")
 
 
 def _asked(parameters: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -298,14 +316,20 @@ def _checked(
 ) -> tuple[str, ...]:
     for text in asked:
         if not is_known(text):
-            raise _no_scope(f"the scope {speakable(text)} is not known here")
+            raise _no_scope(
+                f"the scope {speakable(text)} is not known here: SMART v1 or v2, or one of scopes_supported"
+            )
         if not covered(text, allowed):
-            raise _no_scope(f"{refusal} {speakable(text)}")
+            raise _no_scope(f"the scope {speakable(text)} {refusal}: leave it out")
         if parse_scope(text) is not None and not server.grantable(text):
-            raise _no_scope(f"the scope {speakable(text)} cannot be enforced here")
+            raise _no_scope(
+                f"the scope {speakable(text)} cannot be enforced here: ask for the type without this filter"
+            )
     found = tuple(text for text in asked if text not in server.ungranted)
     if not found:
-        raise _no_scope("none of the scopes asked for can be granted here")
+        raise _no_scope(
+            "none of the scopes asked for can be granted here: ask for openid, patient/, user/ or system/ scopes"
+        )
     return found
 
 
@@ -313,26 +337,57 @@ def _no_scope(description: str) -> OAuthError:
     return OAuthError(ErrorCode.INVALID_SCOPE, description)
 
 
-def details(parameters: Mapping[str, str], server: ServerBits) -> tuple[Detail, ...]:
+def details(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[Detail, ...]:
     """The authorization details that are asked for. Raises OAuthError(INVALID_AUTHORIZATION_DETAILS)."""
     text = parameters.get("authorization_details")
-    return () if text is None else read_details(text, server.detail_types, server.resources)
+    if text is None:
+        return ()
+    registered = client.authorization_details_types
+    return read_details(text, server.detail_types, server.resources, registered=registered)
+
+
+def narrowed_details(
+    parameters: Mapping[str, str], granted: tuple[Detail, ...], client: Client, server: ServerBits
+) -> tuple[Detail, ...]:
+    """The details of a token: those granted, or what of them the token request asks for (RFC 9396 6).
+
+    A type that the client has lost since then is left out. A grant whose details are all lost gives nothing: without
+    details its tokens would say more than the person allowed. Raises OAuthError: INVALID_GRANT then,
+    INVALID_AUTHORIZATION_DETAILS for details that the grant does not cover.
+    """
+    known = {name for name in client.authorization_details_types if name in server.detail_types}
+    left = tuple(detail for detail in granted if detail.get("type") in known)
+    if granted and not left:
+        raise OAuthError(
+            ErrorCode.INVALID_GRANT, "the client is not registered any more for the details that were granted"
+        )
+    asked = details(parameters, client, server)
+    if not asked:
+        return left
+    if not is_covered(asked, left, server.detail_types):
+        raise refused("the authorization_details go beyond those that were granted")
+    return asked
 
 
 def audience(parameters: Mapping[str, str], server: ServerBits) -> tuple[str, ...]:
-    """The resource identifiers that tokens are for: `resource` (RFC 8707 2) or SMART's `aud`, else all.
+    """The resource identifiers that tokens are for: each `resource` (RFC 8707 2), or SMART's `aud`, else all.
 
-    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, or two.
+    Raises OAuthError(INVALID_TARGET) for a resource that is not ours, and for an aud that is none of the resources.
     """
-    found = set()
-    for text in (parameters[name] for name in ("resource", "aud") if name in parameters):
-        identifier = server.resources.get(text.removesuffix("/"))
-        if identifier is None:
-            raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
-        found.add(identifier)
-    if len(found) > 1:
-        raise OAuthError(ErrorCode.INVALID_TARGET, "resource and aud name two resources: ask for one")
-    return tuple(found) or tuple(dict.fromkeys(server.resources.values()))
+    found = [_identifier(text, server) for text in parameters.get("resource", "").split(" ") if text]
+    if "aud" in parameters:
+        said = _identifier(parameters["aud"], server)
+        if found and said not in found:
+            raise OAuthError(ErrorCode.INVALID_TARGET, "aud is none of the resources that are asked for")
+        found = found or [said]
+    return tuple(dict.fromkeys(found or server.resources.values()))
+
+
+def _identifier(text: str, server: ServerBits) -> str:
+    identifier = server.resources.get(text.removesuffix("/"))
+    if identifier is None:
+        raise OAuthError(ErrorCode.INVALID_TARGET, f"{speakable(text)} is not a resource of this server")
+    return identifier
 
 
 @dataclass(frozen=True, slots=True)

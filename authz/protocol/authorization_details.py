@@ -2,19 +2,34 @@
 
 A type says which members its details may have and which values these may take. What a type does not know is refused:
 a detail that nobody enforces would be a promise that nobody keeps.
+
+Details are alternatives: what one of them allows is allowed. Within one detail every member limits, and a member that
+is not there limits to what the type allows at most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
+from authz.protocol.scopes import type_words
 
-FHIR_ACCESS = "fhir-access"
 _MAX_BYTES = 4096
 _MAX_DETAILS = 8
 _MAX_VALUES = 64
 _LISTS = ("locations", "actions", "datatypes")
+_EVERYWHERE = ""  # no identifier of a resource: only a detail without locations is for it
+_ACTION_WORDS = {
+    "read": "see",
+    "vread": "see older versions of",
+    "history-instance": "see the history of",
+    "history-type": "see the history of",
+    "search": "search",
+    "create": "add to",
+    "update": "change",
+    "patch": "change",
+}
 
 Detail = Mapping[str, object]
 
@@ -23,8 +38,8 @@ Detail = Mapping[str, object]
 class DetailType:
     """One type of authorization details, as declared in the configuration.
 
-    actions and datatypes are the values that may be asked for; empty where the member is not known to the type.
-    words says on the consent page what a detail of this type is.
+    actions and datatypes are the values that may be asked for, and all that a detail without them allows. words says
+    on the consent page what a detail of this type is.
     """
 
     name: str
@@ -34,33 +49,42 @@ class DetailType:
 
 
 def read_details(
-    text: str, types: Mapping[str, DetailType], locations: Mapping[str, str]
+    text: str,
+    types: Mapping[str, DetailType],
+    locations: Mapping[str, str],
+    *,
+    registered: Collection[str],
 ) -> tuple[Detail, ...]:
     """The details of an authorization_details parameter, each of a known type with known values only.
 
     locations maps every spelling of a resource identifier to the one that tokens carry; a detail without locations is
-    for all of them. Raises OAuthError(INVALID_AUTHORIZATION_DETAILS).
+    for all of them. registered are the types that the client may use (RFC 9396 10). Raises
+    OAuthError(INVALID_AUTHORIZATION_DETAILS).
     """
     try:
         value = strict_json(text.encode("utf-8"), max_bytes=_MAX_BYTES)
     except ValueError as error:
-        raise _refused(f"authorization_details must be a JSON array of at most {_MAX_BYTES} bytes") from error
+        raise refused(f"authorization_details must be a JSON array of at most {_MAX_BYTES} bytes") from error
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_DETAILS:
-        raise _refused(f"authorization_details must be a JSON array of 1 to {_MAX_DETAILS} objects")
-    return tuple(_detail(each, types, locations) for each in value)
+        raise refused(f"authorization_details must be a JSON array of 1 to {_MAX_DETAILS} objects")
+    details = tuple(_detail(each, types, locations) for each in value)
+    for detail in details:
+        if detail["type"] not in registered:
+            raise refused(f"the client is not registered for authorization details of type {detail['type']}")
+    return details
 
 
 def _detail(value: object, types: Mapping[str, DetailType], locations: Mapping[str, str]) -> Detail:
     if not isinstance(value, dict):
-        raise _refused("each of the authorization_details must be an object")
+        raise refused("each of the authorization_details must be an object")
     kind = types.get(value["type"]) if isinstance(value.get("type"), str) else None
     if kind is None:
-        raise _refused(
+        raise refused(
             f"type must be one of {', '.join(sorted(types)) or 'none: details are not offered here'}"
         )
     unknown = sorted(value.keys() - {"type", *_LISTS})
     if unknown:
-        raise _refused(f"{kind.name} has no member {speakable(unknown[0], at_most=60)}")
+        raise refused(f"{kind.name} has no member {speakable(unknown[0], at_most=60)}")
     found: dict[str, object] = {"type": kind.name}
     for name, allowed in (("actions", kind.actions), ("datatypes", kind.datatypes)):
         if name in value:
@@ -73,41 +97,86 @@ def _detail(value: object, types: Mapping[str, DetailType], locations: Mapping[s
 
 def _values(value: object, name: str, allowed: frozenset[str]) -> list[str]:
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_VALUES:
-        raise _refused(f"{name} must be an array of 1 to {_MAX_VALUES} strings")
+        raise refused(f"{name} must be an array of 1 to {_MAX_VALUES} strings")
     for each in value:
         if not isinstance(each, str) or each not in allowed:
-            raise _refused(f"{name} may not hold {speakable(str(each), at_most=60)}")
+            raise refused(f"{name} may not hold {speakable(str(each), at_most=60)}")
     return list(dict.fromkeys(value))
 
 
-def covers(details: Sequence[Detail], *, location: str, action: str, datatype: str | None) -> bool:
-    """Whether one of the details allows this action on this type of data at this resource.
+def open_datatypes(
+    details: Iterable[Detail], types: Mapping[str, DetailType], *, location: str, action: str
+) -> frozenset[str]:
+    """The datatypes on which the details together allow this action at this resource.
 
-    A member that a detail does not have does not limit it.
+    A detail of a type that is not known allows nothing.
     """
-    return any(
-        _within(detail, "locations", location)
-        and _within(detail, "actions", action)
-        and (datatype is None or _within(detail, "datatypes", datatype))
-        for detail in details
-    )
+    found: frozenset[str] = frozenset()
+    for detail in details:
+        if is_for(detail, location) and action in allowed_values(detail, "actions", types):
+            found |= allowed_values(detail, "datatypes", types)
+    return found
 
 
-def _within(detail: Detail, name: str, value: str) -> bool:
-    allowed = detail.get(name)
-    return allowed is None or (isinstance(allowed, list | tuple) and value in allowed)
+def allowed_values(detail: Detail, name: str, types: Mapping[str, DetailType]) -> frozenset[str]:
+    """The actions or datatypes that a detail allows: those that it names and that its type still has, else all of it."""
+    kind = types.get(str(detail.get("type")))
+    if kind is None:
+        return frozenset()
+    whole = kind.actions if name == "actions" else kind.datatypes
+    if name not in detail:
+        return whole
+    said = detail[name]
+    named = said if isinstance(said, list | tuple) else ()
+    return whole & {each for each in named if isinstance(each, str)}
+
+
+def is_for(detail: Detail, location: str) -> bool:
+    """Whether a detail speaks of this resource: it names it, or no resource at all."""
+    if "locations" not in detail:
+        return True
+    said = detail["locations"]
+    return isinstance(said, list | tuple) and location in said
+
+
+def is_covered(asked: Iterable[Detail], granted: Sequence[Detail], types: Mapping[str, DetailType]) -> bool:
+    """Whether all that the asked details allow is allowed by granted ones of the same type (RFC 9396 6).
+
+    What two granted details allow together is covered; the actions of one with the datatypes of another are not. A
+    detail of a type that is not known is covered by nothing.
+    """
+    for detail in asked:
+        if detail.get("type") not in types:
+            return False
+        same = [each for each in granted if each.get("type") == detail.get("type")]
+        said = detail.get("locations")
+        locations = [str(each) for each in said] if isinstance(said, list | tuple) else [_EVERYWHERE]
+        datatypes = allowed_values(detail, "datatypes", types)
+        for location, action in product(locations, allowed_values(detail, "actions", types)):
+            if not datatypes <= open_datatypes(same, types, location=location, action=action):
+                return False
+    return True
 
 
 def in_words(detail: Detail, types: Mapping[str, DetailType]) -> str:
-    """One line for the consent page."""
+    """One line for the consent page: what a detail lets an app do, and where."""
     kind = types.get(str(detail.get("type")))
-    parts = [kind.words if kind is not None else str(detail.get("type"))]
-    for name, said in (("actions", "may"), ("datatypes", "of")):
-        values = detail.get(name)
-        if isinstance(values, list | tuple):
-            parts.append(f"{said} {', '.join(map(str, values))}")
-    return ": ".join([parts[0], " ".join(parts[1:])]) if len(parts) > 1 else parts[0]
+    lists = {
+        name: list(map(str, values))
+        for name in _LISTS
+        if isinstance(values := detail.get(name), list | tuple) and values
+    }
+    verbs = list(dict.fromkeys(_ACTION_WORDS.get(action, action) for action in lists.get("actions", ["use"])))
+    what = [type_words(name) for name in lists.get("datatypes", [])] or ["every kind of record"]
+    where = f" at {_listed(lists['locations'])}" if "locations" in lists else ""
+    words = str(detail.get("type")) if kind is None else kind.words
+    return f"{words}: {_listed(verbs)} {_listed(what)}{where}"
 
 
-def _refused(description: str) -> OAuthError:
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def refused(description: str) -> OAuthError:
+    """The error for details that cannot be granted (RFC 9396 5)."""
     return OAuthError(ErrorCode.INVALID_AUTHORIZATION_DETAILS, description)

@@ -67,13 +67,18 @@ def verify_chain(der: bytes, chain: Iterable[bytes], anchors: tuple[bytes, ...],
     refused. Revocation is not looked at. Raises OAuthError(INVALID_CLIENT).
     """
     if not anchors:
-        raise _refused("this server trusts no certificate authority for clients")
+        raise _refused(
+            "this server trusts no certificate authority for clients: authenticate by private_key_jwt"
+        )
     try:
         leaf = x509.load_der_x509_certificate(der)
         between = [x509.load_der_x509_certificate(each) for each in chain]
         _check_leaf(leaf, now)
     except _UNREADABLE as error:
-        raise _refused("the client certificate or its chain cannot be read", detail=str(error)) from error
+        raise _refused(
+            "the client certificate or its chain cannot be read: it must be X.509 version 3",
+            detail=str(error),
+        ) from error
     if len(between) > _MAX_CHAIN:
         raise _refused(f"the chain has {len(between)} certificates, at most {_MAX_CHAIN} are accepted")
     policy = PolicyBuilder().store(_store(anchors)).time(datetime.datetime.fromtimestamp(now, datetime.UTC))
@@ -82,7 +87,7 @@ def verify_chain(der: bytes, chain: Iterable[bytes], anchors: tuple[bytes, ...],
         policy.build_client_verifier().verify(leaf, between)
     except VerificationError as error:
         raise _refused(
-            "the client certificate does not lead to a certificate authority that this server trusts",
+            "the client certificate does not lead to a certificate authority that this server trusts: send its chain too",
             detail=str(error),
         ) from error
 

@@ -28,10 +28,12 @@ class Assertion:
 
     expires_at  the second from which no node accepts it, its clock up to 30 s behind ours or not: a claim of the jti
                 must live so long
+    issued_at   iat, seconds since 1970; None without one
     """
 
     jti: str
     expires_at: int
+    issued_at: int | None = None
 
 
 def unverified_client_id(assertion: str) -> str:
@@ -95,25 +97,28 @@ def check_assertion(
         raise _refused(
             f"jti of the client_assertion must be a string of 1 to {_MAX_JTI_CHARACTERS} characters"
         )
-    return Assertion(jti, expires_at + _NODES_SECONDS)
+    return Assertion(jti, expires_at + _NODES_SECONDS, _seconds(claims, "iat"))
 
 
 def _check_times(claims: Mapping[str, object], now: int) -> int:
     """The second from which the assertion is expired."""
-    expires_at = _seconds(claims, "exp")
+    expires_at, issued_at = _seconds(claims, "exp"), _seconds(claims, "iat")
+    skew = None if issued_at is None else issued_at - now
     if expires_at is None:
         raise _refused("exp of the client_assertion is required")
     if expires_at <= now:
-        raise _refused(f"the client_assertion expired {now - expires_at} s ago")
+        raise _refused(f"the client_assertion expired {now - expires_at} s ago", skew_seconds=skew)
     if expires_at - now > _MAX_LIFETIME_SECONDS + _AHEAD_SECONDS:
         raise _refused(
-            f"exp is {expires_at - now} s in the future, at most {_MAX_LIFETIME_SECONDS} s is accepted"
+            f"exp is {expires_at - now} s in the future, at most {_MAX_LIFETIME_SECONDS} s is accepted",
+            skew_seconds=skew,
         )
     for name in ("iat", "nbf"):
         moment = _seconds(claims, name)
         if moment is not None and moment - now > _AHEAD_SECONDS:
             raise _refused(
-                f"{name} is {moment - now} s in the future, at most {_AHEAD_SECONDS} s is accepted"
+                f"{name} is {moment - now} s in the future, at most {_AHEAD_SECONDS} s is accepted",
+                skew_seconds=skew,
             )
     return expires_at
 
@@ -132,5 +137,5 @@ def _equal(value: object, expected: str) -> bool:
     return isinstance(value, str) and hmac.compare_digest(value.encode("utf-8"), expected.encode("utf-8"))
 
 
-def _refused(description: str) -> OAuthError:
-    return OAuthError(ErrorCode.INVALID_CLIENT, description)
+def _refused(description: str, *, skew_seconds: int | None = None) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_CLIENT, description, skew_seconds=skew_seconds)

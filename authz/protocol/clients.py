@@ -108,6 +108,7 @@ class Client:
         None  # of ID tokens and signed responses; the server's default without
     )
     subject_type: SubjectType = SubjectType.PUBLIC
+    authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None

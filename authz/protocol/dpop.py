@@ -170,7 +170,7 @@ def check(
         raise _refused(f"jti must have at most {_MAX_JTI_CHARACTERS} characters")
     issued_at = _seconds(claims, "iat")
     if issued_at is None:
-        raise _refused("iat is required")
+        raise _refused("iat is required, as seconds since 1970")
     nonce = claims.get("nonce")
     if nonce is not None and not isinstance(nonce, str):
         raise _refused("nonce must be a string")
@@ -182,14 +182,14 @@ def check(
         if not hmac.compare_digest(_text(claims, "ath").encode(), expected.encode()):
             raise _refused("ath is not the SHA-256 of the access token that was sent")
     if expected_thumbprint is not None and not hmac.compare_digest(key.thumbprint, expected_thumbprint):
-        raise _refused("the key of the proof is not the key that is expected here")
+        raise _refused("the key of the proof is not the key that the access token is bound to")
     _check_lifetime(claims, now)
     nonce_until = None if nonce is None else nonces.expires_at(nonce, now)
     _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
     try:
         key.verify(signature, proof[: len(parts[0]) + 1 + len(parts[1])].encode("ascii"), algorithm)
     except JoseError as error:
-        raise _refused("the signature of the proof is not right") from error
+        raise _refused("the signature of the proof is not right: sign with the private key of jwk") from error
     _HEADERS.keep(parts[0], found)
     refused_from = issued_at + max_age_seconds + 1
     if nonce_until is not None:
@@ -261,10 +261,11 @@ def _check_age(issued_at: int, now: int, max_age_seconds: int, *, by_nonce: bool
     behind, ahead = (
         (_NONCE_IAT_SECONDS, _NONCE_IAT_SECONDS) if by_nonce else (max_age_seconds, _AHEAD_SECONDS)
     )
-    if now - issued_at > behind:
-        raise _refused(f"iat is {now - issued_at} s in the past, at most {behind} s is accepted")
-    if issued_at - now > ahead:
-        raise _refused(f"iat is {issued_at - now} s in the future, at most {ahead} s is accepted")
+    skew = issued_at - now
+    if -skew > behind:
+        raise _refused(f"iat is {-skew} s in the past, at most {behind} s is accepted", skew_seconds=skew)
+    if skew > ahead:
+        raise _refused(f"iat is {skew} s in the future, at most {ahead} s is accepted", skew_seconds=skew)
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:
@@ -283,5 +284,5 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
     return int(value)
 
 
-def _refused(description: str) -> OAuthError:
-    return OAuthError(ErrorCode.INVALID_DPOP_PROOF, description)
+def _refused(description: str, *, skew_seconds: int | None = None) -> OAuthError:
+    return OAuthError(ErrorCode.INVALID_DPOP_PROOF, description, skew_seconds=skew_seconds)

@@ -83,10 +83,11 @@ def parse_query(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def parse_form(content: bytes) -> dict[str, str]:
+def parse_form(content: bytes, *, repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
     """The parameters of an application/x-www-form-urlencoded body. Raises OAuthError(INVALID_REQUEST).
 
-    A parameter that is sent twice is refused; one without a value counts as not sent (RFC 6749 3.1, 3.2).
+    A parameter that is sent twice is refused; one without a value counts as not sent (RFC 6749 3.1, 3.2). Those that
+    are repeatable hold URIs (RFC 8707 2): their values come joined by single spaces, which no URI holds.
     """
     try:
         pairs = parse_query(content.decode("ascii"))
@@ -98,6 +99,13 @@ def parse_form(content: bytes) -> dict[str, str]:
         raise OAuthError(ErrorCode.INVALID_REQUEST, f"the form {error}") from error
     parameters: dict[str, str] = {}
     for name, value in pairs:
+        if name in repeatable:
+            if any(c.isspace() for c in value):
+                raise OAuthError(
+                    ErrorCode.INVALID_TARGET, f"{name} must be one URI each time that it is sent"
+                )
+            parameters[name] = f"{parameters.get(name, '')} {value}".strip()
+            continue
         if name in parameters:
             raise OAuthError(
                 ErrorCode.INVALID_REQUEST, f"parameter {speakable(name, at_most=60)} is sent more than once"

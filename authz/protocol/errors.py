@@ -57,6 +57,7 @@ class OAuthError(Exception):
     detail      for our log only: never leaves the process
     status      HTTP status at the authorization server; 400 unless the code has one of its own
     fields      further members that a specification gives this code, e.g. scope (RFC 6750 3)
+    skew_seconds  how far off the clock was by which a token was refused, for our metrics only
     client_id   the client that had authenticated when it was raised, for our log only; set on its way out
     """
 
@@ -68,6 +69,7 @@ class OAuthError(Exception):
         detail: str = "",
         status: int | None = None,
         fields: Mapping[str, str] | None = None,
+        skew_seconds: int | None = None,
     ) -> None:
         if not _DESCRIPTION.fullmatch(description):
             raise ValueError(f"error_description holds characters that RFC 6749 5.2 forbids: {description!a}")
@@ -77,6 +79,7 @@ class OAuthError(Exception):
         self.detail = detail
         self.status = status if status is not None else _STATUS.get(code, 400)
         self.fields: Mapping[str, str] = MappingProxyType(dict(fields or {}))
+        self.skew_seconds = skew_seconds
         self.client_id: str | None = None
 
 

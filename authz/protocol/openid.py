@@ -4,7 +4,7 @@ Nothing personal is told that no scope and no claims request asked for.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256, sha512
 from urllib.parse import urlsplit
@@ -17,6 +17,8 @@ from authz.protocol.tokens import Grant
 PERSONAL_CLAIMS: Mapping[str, str] = {"name": "profile", "fhirUser": "fhirUser"}
 """Claims of a person that can be had, each with the scope that asks for it."""
 ACR_PASSWORD = "urn:securus:acr:password"
+SIGN_INS: Mapping[str, frozenset[str]] = {ACR_PASSWORD: frozenset({"pwd"})}
+"""acr → amr of the ways to sign in that exist, from the weakest to the strongest: what a person can reach here."""
 PROTOCOL_CLAIMS = ("iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "at_hash")
 _MAX_CLAIMS_REQUEST = 4096
 _ID_TOKEN_SECONDS = 300
@@ -66,9 +68,31 @@ def read_claims_request(text: str, acr_values: tuple[str, ...]) -> dict[str, dic
         wanted = acr.get("values", [acr["value"]] if "value" in acr else list(acr_values))
         if not isinstance(wanted, list) or not set(map(str, wanted)) & set(acr_values):
             raise OAuthError(
-                ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS, "none of the acr values can be reached here"
+                ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS,
+                f"none of the acr values can be reached here, only {', '.join(acr_values)}",
             )
     return found
+
+
+def acr_of(amr: Iterable[str]) -> str | None:
+    """The authentication context of a sign-in by these methods: the strongest whose methods were all used."""
+    used = set(amr)
+    return next((acr for acr, methods in reversed(list(SIGN_INS.items())) if methods <= used), None)
+
+
+def wanted_acr(parameters: Mapping[str, str], acr_values: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The reachable contexts that a request asks for, the preferred one first, and whether one of them is essential.
+
+    acr_values is voluntary (OpenID Connect Core 3.1.2.1, RFC 9470 4); acr of the claims parameter may be essential.
+    Empty where nothing that can be reached was asked for. Raises what read_claims_request() raises.
+    """
+    asked = read_claims_request(parameters.get("claims", "{}"), acr_values)
+    acr = asked.get("id_token", {}).get("acr")
+    if isinstance(acr, dict) and ("values" in acr or "value" in acr):
+        values = acr.get("values", [acr.get("value")])
+        listed = [str(value) for value in values] if isinstance(values, list) else []
+        return tuple(value for value in listed if value in acr_values), acr.get("essential") is True
+    return tuple(value for value in parameters.get("acr_values", "").split() if value in acr_values), False
 
 
 def _is_request(request: object) -> bool:

@@ -90,14 +90,28 @@ class HttpRequest:
 AnswerBody = bytes | AsyncIterator[bytes]
 
 
+class Trailer(Protocol):
+    """Fields that are known only when the streamed body before them is out (RFC 9110 6.5)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, announced in the Trailer field of the header section."""
+        ...
+
+    async def fields(self) -> tuple[tuple[str, str], ...]:
+        """The fields, asked for once, after the last piece of the body. What is raised breaks the answer off."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: status, headers in order, body whole or streamed."""
+    """What goes back: status, headers in order, body whole or streamed, the second with a trailer section or none."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: AnswerBody = b""
+    trailer: Trailer | None = None
 
     def with_headers(self, more: Iterable[tuple[str, str]]) -> "Answer":
         """The same answer with further headers behind its own."""
-        return Answer(self.status, (*self.headers, *more), self.body)
+        return Answer(self.status, (*self.headers, *more), self.body, self.trailer)

@@ -142,6 +142,11 @@ _WHOSE = {
 }
 
 
+def type_words(type_: str) -> str:
+    """What the resources of a type are to a person; '*' is all of them."""
+    return _TYPES.get(type_, f"records of the kind {type_}")
+
+
 def plain_words(text: str) -> str:
     """One sentence for the consent page: what a client that holds this scope can do."""
     scope = parse_scope(text)
@@ -157,7 +162,7 @@ def plain_words(text: str) -> str:
     if "d" in scope.letters:
         verbs.append("delete")
     said = verbs[0] if len(verbs) == 1 else ", ".join(verbs[:-1]) + " and " + verbs[-1]
-    what = _TYPES.get(scope.type, f"records of the kind {scope.type}")
+    what = type_words(scope.type)
     if scope.query:
         words = [_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query)]
         what = f"{what}, only {' and '.join(words)},"

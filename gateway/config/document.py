@@ -10,6 +10,7 @@ from authz.protocol.clients import (
 )
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
+from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_listeners, read_upstreams, takes_certificates
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
@@ -17,6 +18,7 @@ from gateway.config.schema import Section
 from gateway.settings import (
     GatewaySettings,
     Limits,
+    ResponseSignatures,
     Upstream,
 )
 from gateway.yaml_source import Mapping as YamlMapping
@@ -24,7 +26,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "upstreams", "policies", "limits", "users", "clients",
+    "authorization_details", "upstreams", "policies", "limits", "users", "clients",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -103,8 +105,16 @@ def _authorization(
         issuer=public,
         mtls_origin=mtls,
         resources=tuple(
-            Protected(u.identifier, u.at, u.kind, tuple(sorted(u.bases - {u.identifier}))) for u in upstreams
+            Protected(
+                u.identifier,
+                u.at,
+                u.kind,
+                tuple(sorted(u.bases - {u.identifier})),
+                signs=u.response_signatures is not ResponseSignatures.OFF,
+            )
+            for u in upstreams
         ),
+        detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
     )

@@ -9,13 +9,14 @@ from gateway.config.schema import Section
 from gateway.settings import (
     Listener,
     Operations,
+    ResponseSignatures,
     TlsFiles,
     TrustedProxies,
     Upstream,
 )
 
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-_OWN_PATHS = frozenset(
+OWN_PATHS = frozenset(
     {
         ".well-known",
         "authorize",
@@ -24,12 +25,16 @@ _OWN_PATHS = frozenset(
         "jwks",
         "revoke",
         "introspect",
+        "userinfo",
+        "logout",
+        "grants",
         "sign-in",
         "patient",
         "consent",
         "assets",
     }
 )
+"""The first parts of paths that the authorization server answers at: no store is mounted there."""
 
 
 def read_listeners(top: Section, public: str, mtls: str | None) -> tuple[tuple[Listener, ...], Operations]:
@@ -148,12 +153,12 @@ def read_upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstrea
 def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Upstream:
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
-        "max_resource", "max_body", "mtls_only",
+        "max_resource", "max_body", "mtls_only", "response_signatures",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
         section.report(section.place("at"), f"{section.path}.at is '{at}', expected a path such as /fhir/r4")
-    elif at and at.split("/")[1] in _OWN_PATHS:
+    elif at and at.split("/")[1] in OWN_PATHS:
         section.report(
             section.place("at"), f"{section.path}.at is '{at}', which is a path of the server's own"
         )
@@ -172,4 +177,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_resource=section.size("max_resource", 10 * 1024**2),
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
+        response_signatures=ResponseSignatures(
+            section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
+        ),
     )

@@ -20,7 +20,7 @@ from authz.protocol.jose import JoseError
 from authz.protocol.scopes import is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
-from gateway.yaml_source import Place
+from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
@@ -42,6 +42,7 @@ _RESERVED = frozenset(
         "auth_time",
         "acr",
         "amr",
+        "authorization_details",
     }
 )
 
@@ -58,6 +59,9 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
                 f"the username '{username}' is used twice (first in line {names[username].line})",
             )
         names.setdefault(username, section.place("username"))
+        subject = section.text("subject")
+        if len(subject) > 255 or not subject.isascii():  # OpenID Connect Core 2: sub
+            section.report(section.place("subject"), "subject must have at most 255 characters, all ASCII")
         hashed = section.secret("password") or ""
         if hashed and not hashed.startswith("$argon2id$"):
             section.report(
@@ -66,7 +70,7 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
         found.append(
             Account(
                 username=username,
-                subject=section.text("subject"),
+                subject=subject,
                 password_hash=hashed,
                 name=section.text("name"),
                 claims=_claims(section),
@@ -108,7 +112,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
-        "subject_type", "post_logout_redirect_uris", "response_algorithm",
+        "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -168,6 +172,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             else None
         ),
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
+        authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
         may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
         policy_url=section.optional_text("policy_url"),
@@ -201,6 +206,18 @@ def _scope(section: Section) -> tuple[str, ...]:
             section.report(
                 section.place("scope"), f"'{text}' is not a scope: SMART v1 or v2, or openid, launch …"
             )
+    return found
+
+
+def _detail_types(section: Section, authorization: AuthorizationSettings) -> tuple[str, ...]:
+    """The authorization details that the client may ask for (RFC 9396 10), each of a type that is offered."""
+    key = "authorization_details_types"
+    offered = [kind.name for kind in authorization.detail_types]
+    found = section.texts(key)
+    for text in found:
+        if text not in offered:
+            hint = did_you_mean(text, offered)
+            section.report(section.place(key), f"authorization_details has no type '{text}'.{hint}")
     return found
 
 

@@ -161,8 +161,12 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
 )
 
 
-_MORE: dict[str, dict[str, str]] = {
-    "portal-signed": {"signed_requests": "required", "signed_responses": "required"},
+_DETAILS: dict[str, object] = {"authorization_details_types": ["fhir-access"]}
+_MORE: dict[str, dict[str, object]] = {
+    "portal-dpop": _DETAILS,
+    "portal-mtls": _DETAILS,
+    "portal-signed": {"signed_requests": "required", "signed_responses": "required", **_DETAILS},
+    "lab-backend": _DETAILS,
     "resource-server": {"introspection": "all"},
 }
 

@@ -23,11 +23,15 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     HEADERS_TOO_LARGE = "headers-too-large"
     INVALID_BODY = "invalid-body"
+    PATCH_FAILED = "patch-failed"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
     NONCE_REQUIRED = "nonce-required"
+    STEP_UP_REQUIRED = "step-up-required"
     SCOPE_INSUFFICIENT = "scope-insufficient"
+    DETAILS_INSUFFICIENT = "details-insufficient"
+    DETAILS_UNKNOWN = "details-unknown"
     MIXED_CONTEXTS = "mixed-contexts"
     NO_PATIENT_CONTEXT = "no-patient-context"
     POLICY_DENIED = "policy-denied"
@@ -63,11 +67,27 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.TOO_LARGE: (413, "too-long", "The body is larger than allowed."),
     Reason.HEADERS_TOO_LARGE: (431, "too-long", "The headers are larger than allowed."),
     Reason.INVALID_BODY: (400, "structure", "The body is not a resource of the expected type."),
+    Reason.PATCH_FAILED: (422, "processing", "The patch does not fit the resource."),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),
     Reason.NONCE_REQUIRED: (401, "login", "The proof must carry the nonce of the DPoP-Nonce header."),
+    Reason.STEP_UP_REQUIRED: (
+        401,
+        "login",
+        "The sign-in is too old, or not of a kind that this access needs.",
+    ),
     Reason.SCOPE_INSUFFICIENT: (403, "forbidden", "No scope of the token allows this interaction."),
+    Reason.DETAILS_INSUFFICIENT: (
+        403,
+        "forbidden",
+        "No authorization detail of the token allows this interaction.",
+    ),
+    Reason.DETAILS_UNKNOWN: (
+        403,
+        "forbidden",
+        "The token carries authorization details that are not enforced here.",
+    ),
     Reason.MIXED_CONTEXTS: (403, "forbidden", "The token mixes patient, user and system scopes."),
     Reason.NO_PATIENT_CONTEXT: (403, "forbidden", "The token has patient scopes but no patient."),
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),

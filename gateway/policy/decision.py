@@ -12,10 +12,14 @@ Resource = Mapping[str, Any]  # a parsed FHIR resource
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a decision may depend on beside request and caller. now is seconds since 1970."""
+    """What a decision may depend on beside request and caller.
+
+    now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
+    """
 
     now: int
     peer: str
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,22 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
+class StepUp:
+    """The sign-in that would open what is refused: by one of acr_values (any without), at most max_age seconds ago."""
+
+    acr_values: tuple[str, ...]
+    max_age: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Deny:
-    """The request is refused. explanation is for the operator; the caller gets the reason only."""
+    """The request is refused. explanation is for the operator; the caller gets the reason only, and step_up."""
 
     reason: Reason
     rules: tuple[str, ...]
     explanation: str
     conceal: bool = False
+    step_up: StepUp | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The definitions files of the policy language: typed claims, and sets of types, clients and networks."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 
 from gateway.fhir.definitions import RESOURCE_TYPES
@@ -13,6 +14,7 @@ from gateway.yaml_source import Entry, Mapping, Node, Place, Sequence, did_you_m
 
 CALLER_WORDS = ("context", "client", "bound", "issuer", "scope")
 """What `who` knows of a caller without a claim."""
+_ACR = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")
 _CLAIM_TYPES = ("id", "reference", "string", "codes")
 STANDING_CLAIMS = {
     "acr": Claim("acr", ("acr",), "string"),
@@ -30,15 +32,25 @@ class Definitions:
     types: dict[str, frozenset[str]] = field(default_factory=dict)
     clients: dict[str, frozenset[str]] = field(default_factory=dict)
     networks: dict[str, tuple[Network, ...]] = field(default_factory=dict)
+    acr: tuple[str, ...] = ()  # authentication contexts, from the weakest to the strongest
 
 
 def read_definitions(reader: Reader, document: Mapping, found: Definitions) -> None:
     reader.keys(
-        document, "a definitions file", ("definitions", "version", "fhir", "claims", "sets"), ("facts",)
+        document,
+        "a definitions file",
+        ("definitions", "version", "fhir", "acr", "claims", "sets"),
+        ("facts",),
     )
     fhir = document.node("fhir")
     if fhir is not None:
         reader.word(fhir, "FHIR version", ("R4",))
+    entry = document.entry("acr")
+    if entry is not None:
+        _check_new(reader, "order of", entry, found)
+        found.acr = tuple(acr_value(reader, item) for item in named(reader, entry.value, "acr"))
+        if len(set(found.acr)) != len(found.acr):
+            reader.problem(entry, "acr names a value twice: its order would have no meaning")
     claims = reader.mapping(document.node("claims"), "claims")
     for entry in claims or ():
         _check_new(reader, "claim", entry, found)
@@ -114,6 +126,17 @@ def read_networks(reader: Reader, node: Node) -> tuple[Network, ...]:
             continue
         found.append(network)
     return tuple(found)
+
+
+def acr_value(reader: Reader, node: Node) -> str:
+    """A value of acr. It stands in a challenge between others, so that it can hold no space and no quote."""
+    text = reader.text(node, "acr")
+    if text and not _ACR.fullmatch(text):
+        reader.problem(
+            node, f"'{text}' is not an acr: ASCII without spaces, quotes and backslashes is expected"
+        )
+        return ""
+    return text
 
 
 def named(reader: Reader, node: Node, what: str) -> list[Node]:

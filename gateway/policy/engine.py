@@ -6,14 +6,15 @@ it goes out; what a search can say of it is added to the search, where it can on
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
-from gateway.fhir.compartment import compartment_term, subject_parameter
+from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import scope_layer
+from gateway.policy import details_layer, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -23,32 +24,33 @@ from gateway.policy.conditions import (
     in_networks,
     is_said,
 )
-from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
+from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import RuleIndex
+from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.step_up import easiest, is_met
 
 _JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
 _LEVELS = ("basic", "standard", "full")
-Named = tuple[str, Condition]
-
-
-@dataclass(frozen=True, slots=True)
-class _Layers:
-    """Everything that speaks about one request: scopes and permits (one of each must hold), denies, requires."""
-
-    scopes: tuple[Named, ...]
-    permits: tuple[Named, ...]
-    denies: tuple[Named, ...]
-    requires: tuple[Named, ...]
-    conceal: bool
-    audit: str
 
 
 class Engine:
-    """Decides by one policy set. bases are the URLs, public and upstream, by which resources are our own."""
+    """Decides by one policy set.
 
-    def __init__(self, policies: PolicySet, *, bases: frozenset[str]) -> None:
+    bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization
+    details that are enforced.
+    """
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        *,
+        bases: frozenset[str],
+        detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
+    ) -> None:
+        self._detail_types = {kind.name: kind for kind in detail_types}
         self.policy_hash = policies.hash
         self._claims = policies.claims
         self._bases = bases
@@ -60,13 +62,19 @@ class Engine:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         try:
             who = scope_layer.standing(caller, self._bases)
-        except ScopeRefusal as refusal:
+            types = details_layer.open_types(
+                caller, self._detail_types, location=environment.location, interaction=asked.interaction
+            )
+        except (ScopeRefusal, DetailsRefusal) as refusal:
             return Deny(refusal.reason, (), refusal.explanation)
         scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
         if not scopes and asked.interaction in scope_layer.LETTERS:
             letter = scope_layer.LETTERS[asked.interaction]
             return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment)
+        if types is not None and asked.type not in types:
+            said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
+            return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types)
         if isinstance(layers, Deny):
             return layers
         if asked.interaction is Interaction.CREATE:
@@ -87,12 +95,16 @@ class Engine:
         scopes: tuple[Named, ...],
         caller: Caller,
         environment: Environment,
-    ) -> _Layers | Deny:
+        types: frozenset[str] | None,
+    ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
         permits: list[tuple[Rule, Condition]] = []
         denies: list[Named] = []
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
+        guards: list[Rule] = []  # requires that ask for a sign-in, met or not
+        unmet: list[Rule] = []  # those of them that this one does not meet
+        ways: list[Rule] = []  # permits that another sign-in would open
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             in_time_and_place = rule.networks is None or in_networks(
@@ -103,8 +115,12 @@ class Engine:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
                         continue
                     condition = self._condition(rule, type_, caller)
-                    if condition is not None:
+                    if condition is None:
+                        continue
+                    if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
+                    else:
+                        ways.append(rule)
                 case Effect.DENY:
                     if not in_time_and_place:
                         continue
@@ -120,6 +136,10 @@ class Engine:
                     if not in_time_and_place or condition is None:
                         closing.append(rule)
                         continue
+                    if not rule.sign_in.is_empty:
+                        guards.append(rule)
+                    if not is_met(rule.sign_in, caller, self._claims, environment.now):
+                        unmet.append(rule)
                     if not rule.where.is_empty:
                         requires.append((rule.id, condition))
                         conceal = conceal or rule.conceal
@@ -131,15 +151,18 @@ class Engine:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
-        if not permits:
+        if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
-        return _Layers(
+        if unmet or not permits:
+            return _another_sign_in(who, guards, unmet, [] if permits else ways)
+        return Layers(
             scopes=scopes,
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
+            types=types,
         )
 
     def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
@@ -168,16 +191,16 @@ class Engine:
 
     # Instances
 
-    def _instance(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
-        permits = _ids(layers.permits)
+    def _instance(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+        permits = ids(layers.permits)
         if type_ == "Patient" and asked.id is not None:
             # A patient is known by id alone: a stranger's is refused before the store hears of it.
-            limits = _limit(layers)
+            limits = limit(layers)
             if limits is not None and asked.id not in limits:
                 return Deny(Reason.NOT_FOUND, permits, "the patient is not one that the caller may see", True)
         return Permit(
             request=asked,
-            judge=_judge(layers, type_, asked.id),
+            judge=judge(layers, type_, asked.id),
             added=(),
             conceal=layers.conceal,
             rules=permits,
@@ -187,17 +210,17 @@ class Engine:
 
     # Creates
 
-    def _create(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
+    def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
         plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
             condition is ALWAYS for _, condition in layers.permits
         )
         return Permit(
             request=asked,
-            judge=_judge(layers, type_, None),
+            judge=judge(layers, type_, None),
             added=(),
             conceal=False,
-            rules=_ids(layers.permits),
+            rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
             unconditional=plain and not layers.denies and not layers.requires,
@@ -205,9 +228,9 @@ class Engine:
 
     # Searches
 
-    def _search(self, asked: FhirRequest, type_: str, layers: _Layers) -> Decision:
-        permits = _ids(layers.permits)
-        limits = _limit(layers)
+    def _search(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+        permits = ids(layers.permits)
+        limits = limit(layers)
         if asked.compartment is not None:
             owner_type, owner = asked.compartment
             if owner_type != "Patient" or (type_ != "Patient" and not patient_compartment(type_)):
@@ -223,7 +246,7 @@ class Engine:
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
-            if _asks_only_for_strangers(asked, type_, limits):
+            if asks_only_for_strangers(asked, type_, limits):
                 return Nothing(permits, "only patients that the caller may not see were asked for")
         added = self._added(type_, layers, limits)
         if added is None:
@@ -233,16 +256,16 @@ class Engine:
         pushes_all = limits is None or added != ()
         return Permit(
             request=asked.with_terms(added),
-            judge=_judge(layers, type_, None),
+            judge=judge(layers, type_, None),
             added=tuple(f"{term.name}={term.text}" for term in added),
             conceal=layers.conceal,
             rules=permits,
-            exact=pushes_all and _is_exact(layers),
+            exact=pushes_all and is_exact(layers),
             audit=layers.audit,
         )
 
     def _added(
-        self, type_: str, layers: _Layers, limits: frozenset[str] | None
+        self, type_: str, layers: Layers, limits: frozenset[str] | None
     ) -> tuple[SearchTerm, ...] | None:
         """Our own criteria, each one more AND: they can only narrow. None when they cannot be said."""
         added: list[SearchTerm] = []
@@ -261,81 +284,17 @@ class Engine:
         return tuple(dict.fromkeys(added))
 
 
-def _ids(named: tuple[Named, ...]) -> tuple[str, ...]:
-    return tuple(name for name, _ in named)
-
-
-def _limit(layers: _Layers) -> frozenset[str] | None:
-    """The patients that scopes, permits and requires together limit to; None when some way in has no such limit."""
-    found: frozenset[str] | None = None
-    for layer in (layers.scopes, layers.permits):
-        allowed: frozenset[str] | None = frozenset()
-        for _, condition in layer:
-            allowed = None if allowed is None or condition.patients is None else allowed | condition.patients
-        found = allowed if found is None else (found if allowed is None else found & allowed)
-    for _, condition in layers.requires:
-        if condition.patients is not None:
-            found = condition.patients if found is None else found & condition.patients
-    return found
-
-
-def _is_exact(layers: _Layers) -> bool:
-    """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies:
-        return False
-    for layer in (layers.permits, layers.scopes):
-        plain = all(condition.exact and not condition.terms for _, condition in layer)
-        if not plain and not (len(layer) == 1 and layer[0][1].exact):
-            # Scopes place by any parameter of the compartment, permits by the subject: the narrower one decides.
-            if layer is layers.scopes and all(not c.terms for _, c in layer) and _limited_by_subject(layers):
-                continue
-            return False
-    return all(condition.exact for _, condition in layers.requires)
-
-
-def _limited_by_subject(layers: _Layers) -> bool:
-    return all(condition.exact and condition.patients is not None for _, condition in layers.permits)
-
-
-def _asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[str]) -> bool:
-    """Whether a criterion names patients, by reference or id, of whom the caller may see none."""
-    codes = {"_id"} if type_ == "Patient" else {subject_parameter(type_), "patient", "subject"}
-    for term in asked.terms:
-        if term.code not in codes or term.modifier not in (None, "Patient") or term.chain is not None:
-            continue
-        prefix = "" if type_ == "Patient" else "Patient/"
-        named = {value.removeprefix(prefix) for value in term.values}
-        if not named & limits and all(
-            "/" not in name and ":" not in name and "|" not in name for name in named
-        ):
-            return True
-    return False
-
-
-def _judge(layers: _Layers, type_: str, id_: str | None) -> Judge:
-    """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
-    scopes, permits, denies, requires = layers.scopes, layers.permits, layers.denies, layers.requires
-
-    def judge(resource: Resource) -> Verdict:
-        if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
-            return Verdict(False, (), Reason.NOT_FOUND)
-        for name, condition in denies:
-            if _holds(condition, resource, on_error=True):
-                return Verdict(False, (name,), Reason.POLICY_DENIED)
-        for name, condition in requires:
-            if not _holds(condition, resource, on_error=False):
-                return Verdict(False, (name,), Reason.POLICY_DENIED)
-        if not any(_holds(condition, resource, on_error=False) for _, condition in scopes):
-            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
-        holding = tuple(name for name, condition in permits if _holds(condition, resource, on_error=False))
-        return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
-
-    return judge
-
-
-def _holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
-    """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
-    try:
-        return condition.holds(resource)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
-        return on_error
+def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:
+    """The refusal of what another sign-in would open; a plain one where none would, and for a client by itself."""
+    found = None if who.context == "system" else easiest(guards, ways)
+    if found is None:
+        reason = Reason.POLICY_DENIED if unmet else Reason.NO_PERMIT
+        rules = tuple(rule.id for rule in unmet)
+        return Deny(reason, rules, "no sign-in would meet what the rules ask for")
+    step_up, asking = found
+    return Deny(
+        Reason.STEP_UP_REQUIRED,
+        tuple(rule.id for rule in asking),
+        "; ".join(f"{rule.id}: {rule.because}" for rule in asking),
+        step_up=step_up,
+    )

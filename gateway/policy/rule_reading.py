@@ -10,6 +10,7 @@ from gateway.policy.rules import (
     Rule,
     Where,
 )
+from gateway.policy.sign_in_reading import acr_values, read_sign_in
 from gateway.policy.where import where_of
 from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
 
@@ -70,10 +71,11 @@ def read_rule(
             _THEN_LATER,
         )
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
+    sign_in = read_sign_in(reader, body, effect, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
-        who=_who(reader, body, definitions),
+        who=_who(reader, body, definitions, effect),
         networks=_when(reader, body, definitions),
         may=may,
         resources=resources,
@@ -83,6 +85,7 @@ def read_rule(
         audit=audit,
         because=reader.text(body.node("because"), "because"),
         place=body.place,
+        sign_in=sign_in,
     )
 
 
@@ -149,7 +152,7 @@ def _check_permit(
         reader.problem(place, "'resources: any' goes beyond the Patient compartment: name the types")
 
 
-def _who(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Dimension, ...]:
+def _who(reader: Reader, body: Mapping, definitions: Definitions, effect: Effect) -> tuple[Dimension, ...]:
     who = reader.mapping(body.node("who"), "who")
     if who is None:
         return ()
@@ -183,10 +186,12 @@ def _who(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Dimen
                 reader.problem(item, f"unknown context '{text}'.{did_you_mean(text, _CONTEXTS)}")
             elif entry.key == "bound" and text not in ("dpop", "mtls"):
                 reader.problem(item, f"unknown binding '{text}'.{did_you_mean(text, ('dpop', 'mtls'))}")
-            elif entry.key == "acr" and text.startswith("at-least-"):
-                reader.problem(item, "'at-least-' is not supported by this version: list the values")
+            elif entry.key == "acr":
+                values.update(acr_values(reader, item, definitions))
             elif text:
                 values.add(text)
+        if entry.key == "acr" and effect is not Effect.DENY and not negated:
+            continue  # not whom the rule is about, but what it asks of the sign-in
         found.append(Dimension(name, frozenset(values), negated))
     return tuple(found)
 
@@ -205,7 +210,7 @@ def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Netw
     when = reader.mapping(body.node("when"), "when")
     if when is None:
         return None
-    reader.keys(when, "when", ("network",), ("hours", "zone", "signed_in_within", "days"))
+    reader.keys(when, "when", ("network", "signed_in_within"), ("hours", "zone", "days"))
     node = when.node("network")
     if node is None:
         return None

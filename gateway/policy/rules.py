@@ -47,6 +47,19 @@ class Dimension:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """What a permit or require asks of the person's sign-in: how (one of acr, any without), and how long ago at most."""
+
+    acr: tuple[str, ...] = ()
+    within_seconds: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether any sign-in will do, and none."""
+        return not self.acr and self.within_seconds is None
+
+
+@dataclass(frozen=True, slots=True)
 class Value:
     """A value of a condition: words of the file, or a claim of the token, whole and typed, never pasted into text."""
 
@@ -92,6 +105,7 @@ class Rule:
     audit: str
     because: str
     place: Place
+    sign_in: SignIn = SignIn()
 
 
 @dataclass(frozen=True, slots=True)

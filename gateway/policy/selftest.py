@@ -9,10 +9,11 @@ from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, Verdict
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, StepUp, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
+from gateway.policy.sign_in_reading import seconds_of
 from gateway.yaml_source import Problem, did_you_mean
 
 _ISSUER = "https://issuer.test"
@@ -25,8 +26,11 @@ _AS_WORDS = {
     "acr": "acr",
     "patient": "patient",
 }
-_AS_KEYS = ("context", "client", "bound", "network", "scope")
-_EXPECT_KEYS = ("decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason")
+_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in")
+_EXPECT_KEYS = (
+    "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
+    "acr_values", "max_age",
+)  # fmt: skip
 _SCOPES = "{context}/*.cruds"
 
 
@@ -50,6 +54,7 @@ class _Outcome:
     upstream: list[str]
     shown: list[str]
     hidden: list[str]
+    step_up: StepUp | None = None
 
 
 def run(policies: PolicySet) -> SelfTestReport:
@@ -100,6 +105,7 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
     match decision:
         case Deny():
             outcome.decision, outcome.reason = "deny", decision.reason
+            outcome.step_up = decision.step_up
             outcome.status = 404 if decision.conceal else REASONS[decision.reason][0]
         case Nothing():
             pass
@@ -201,6 +207,11 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
                 f"no claim named '{key}'.{did_you_mean(str(key), [*_AS_WORDS, *policies.claims])}"
             )
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
+    if "signed_in" in said:
+        ago = seconds_of(str(said["signed_in"]))
+        if ago is None:
+            raise _Unplayable("'signed_in' must say how long ago, such as 5m")
+        claims["auth_time"] = _NOW - ago
     default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"
@@ -250,6 +261,10 @@ def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
                 found = outcome.status
             case "reason":
                 found = None if outcome.reason is None else str(outcome.reason)
+            case "acr_values":
+                found = None if outcome.step_up is None else list(outcome.step_up.acr_values)
+            case "max_age":
+                found = None if outcome.step_up is None else outcome.step_up.max_age
             case "entries":
                 found = len(outcome.shown)
             case "rule":

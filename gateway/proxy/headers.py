@@ -15,6 +15,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.settings import Upstream
 
 FHIR_JSON = "application/fhir+json"
+JSON_BODY = ("Content-Type", f"{FHIR_JSON}; charset=utf-8")
 _PASSED = ("accept-language", "traceparent", "tracestate")
 _RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
 _SENDABLE = re.compile(r"[\t -~]*")  # RFC 9110 5.5; of other bytes no text can be made again

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -26,19 +25,16 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
-from gateway.proxy.response_filter import BundleFilter
+from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
-_PAGE_PREFIX = "_page="
 _MAX_FORM_BYTES = 64 * 1024
-_HELD_BYTES = 256 * 1024  # an answer this short is held until it is whole: one audit record says all of it
 _CAPABILITIES_SECONDS = 60
-_PASSED_ON = frozenset({400, 406, 409, 412, 422})  # of the store's refusals
-_JSON_BODY = ("Content-Type", f"{headers.FHIR_JSON}; charset=utf-8")
 _log = logging.getLogger("securus.gateway")
 
 
@@ -69,7 +65,7 @@ class Passage:
         self._client = client
         self._resource_server = resource_server
         self._engines = engines
-        self._links = links_
+        self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -83,29 +79,25 @@ class Passage:
         try:
             answer = await self._pass(http, trail)
         except FhirError as error:
-            answer = self._refusal(trail, error)
+            answer = refusal(trail, error)
         except OAuthError as error:
-            answer = self._challenge(trail, error)
+            answer = challenge(trail, error, self._resource_server, at=self._upstream.at)
         except RequestError as error:
             reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
-            answer = self._refusal(trail, FhirError(reason, error.description, status=error.status))
+            answer = refusal(trail, FhirError(reason, error.description, status=error.status))
         except StoreUnavailable as error:
             _log.error("the store does not answer", extra={"cause": str(error)})
-            answer = self._refusal(
-                trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),))
-            )
+            answer = refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
         except AuditUnavailable:
-            answer = self._refusal(
-                trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            )
+            answer = refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
         except Exception:
             _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
-            answer = self._refusal(trail, FhirError(Reason.INTERNAL))
+            answer = refusal(trail, FhirError(Reason.INTERNAL))
         return await self._recorded(trail, answer)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         headers.check_accept(http)
-        page = http.query.startswith(_PAGE_PREFIX) and "&" not in http.query
+        page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
         if asked.interaction is Interaction.CAPABILITIES:
@@ -120,23 +112,28 @@ class Passage:
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
         target = None
         if page:
-            asked, target = self._open_page(http, asked, caller, engine)
+            asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
-        decision = engine.decide(asked, caller, Environment(self._clock(), http.peer))
+        decision = engine.decide(asked, caller, self._environment(http))
         trail.rules = decision.rules
         match decision:
             case Deny():
                 trail.explanation = decision.explanation
+                if decision.step_up is not None:
+                    raise step_up_error(decision.step_up, decision.explanation)
                 raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
             case Nothing():
                 trail.decision = "permit"
                 trail.explanation = decision.explanation
-                return self._empty(http)
+                return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _environment(self, http: HttpRequest) -> Environment:
+        return Environment(self._clock(), http.peer, self._upstream.identifier)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -158,7 +155,7 @@ class Passage:
         trail.upstream.append(f"{method} {target}")
         answer = await self._client.send(method, target, sent, body)
         try:
-            self._check_status(answer)
+            check_status(answer)
             if not headers.is_json(answer.headers.get("content-type", "")):
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
             if (
@@ -167,38 +164,14 @@ class Passage:
             ):
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
             if asked.interaction in (Interaction.READ, Interaction.VREAD):
-                return await self._one(trail, permit, answer)
+                return await self._delivery.one(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
                 permit = replace(permit, added=(), exact=permit.exact and not permit.added)
-            return await self._many(http, trail, permit, caller, answer)
+            return await self._delivery.many(http, trail, permit, caller, answer)
         except BaseException:
             answer.close()
             raise
-
-    def _check_status(self, answer: UpstreamAnswer) -> None:
-        """What the store's refusals become: never its own text, never a redirect, never a hint that something was."""
-        if answer.status == 200:
-            return
-        if answer.status in (404, 410):
-            raise FhirError(Reason.NOT_FOUND)
-        if answer.status in (401, 403, 407) or answer.status >= 500 or answer.status < 400:
-            raise FhirError(Reason.UPSTREAM_INVALID, "the FHIR store answered with an error of its own")
-        if answer.status == 429:
-            raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
-        raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
-
-    async def _one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
-        """A single resource: judged whole, before its first byte goes out."""
-        raw = await answer.read(self._upstream.max_resource)
-        passed = headers.returned(answer.headers, self._upstream)
-        answer.close()
-        value = _stored(raw)
-        trail.tally.dropped = 1
-        self._judge(trail, permit, value)
-        trail.tally.dropped, trail.tally.shown = 0, 1
-        changed = links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
-        return self._fhir(resource.write_resource(value) if changed else raw, passed)
 
     async def _create(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
@@ -209,7 +182,7 @@ class Passage:
         if kind is creation.BodyKind.RESOURCE:
             raw = await http.body.read(self._upstream.max_resource)
             value, body = creation.new_version(raw, permit.request.type, self._bases)
-            self._judge(trail, permit, value)
+            judge(trail, permit, value)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
         trail.decision = "permit"
@@ -222,7 +195,7 @@ class Passage:
         answer = await self._client.send("POST", target, sent, body)
         try:
             if answer.status not in (200, 201):
-                self._check_status(answer)
+                check_status(answer)
                 raise FhirError(Reason.UPSTREAM_INVALID)
             made = creation.made(answer.headers, self._upstream, permit.request.type)
             shown = b""
@@ -237,7 +210,7 @@ class Passage:
                 )
         finally:
             answer.close()
-        content = (_JSON_BODY,) if shown else ()
+        content = (headers.JSON_BODY,) if shown else ()
         passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
 
@@ -246,122 +219,17 @@ class Passage:
     ) -> bytes:
         """What was stored, when the caller may read it; nothing otherwise. Never a refusal: it is stored."""
         asked = replace(created, method="GET", interaction=Interaction.READ, id=id_, terms=())
-        decision = engine.decide(asked, caller, Environment(self._clock(), http.peer))
+        decision = engine.decide(asked, caller, self._environment(http))
         if not isinstance(decision, Permit) or decision.judge is None:
             return b""
         try:
-            value = _stored(raw)
+            value = stored(raw)
         except FhirError:
             return b""
         if not decision.judge(value).shown:
             return b""
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return resource.write_resource(value)
-
-    def _judge(self, trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
-        """Raise FhirError unless the judge shows, or takes, this resource."""
-        if permit.judge is None:
-            raise FhirError(Reason.INTERNAL)
-        verdict = permit.judge(value)
-        trail.rules = verdict.rules or trail.rules
-        if not verdict.shown:
-            trail.decision = "deny"
-            conceals = permit.conceal and permit.request.interaction is not Interaction.CREATE
-            raise FhirError(Reason.NOT_FOUND if conceals else verdict.reason or Reason.POLICY_DENIED)
-
-    async def _many(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
-    ) -> Answer:
-        """A Bundle: filtered entry by entry; held when short, else streamed."""
-        if permit.judge is None:
-            raise FhirError(Reason.INTERNAL)
-        asked = trail.asked or permit.request
-        filtered = BundleFilter(
-            judge=permit.judge,
-            upstream=self._upstream.base,
-            public=self._upstream.identifier,
-            kind="searchset" if permit.request.interaction is Interaction.SEARCH else "history",
-            added=permit.added,
-            exact=permit.exact,
-            self_url=self._self_url(http, asked),
-            seal=lambda target: self._seal(target, asked, caller, trail.policy_hash or ""),
-            tally=trail.tally,
-        ).run(answer.stream())
-        held: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in filtered:
-                held.append(chunk)
-                size += len(chunk)
-                if size > _HELD_BYTES:
-                    break
-            else:
-                answer.close()
-                self._note_narrowing(permit, trail)
-                return self._fhir(b"".join(held), ())
-        except FhirError as error:
-            if error.reason is Reason.NARROWING_IGNORED:
-                self._metrics.narrowing_ignored.inc()
-            raise
-        self._note_narrowing(permit, trail)
-        return self._fhir(self._rest(trail, held, filtered, answer), ())
-
-    async def _rest(
-        self, trail: Trail, held: list[bytes], filtered: AsyncIterator[bytes], answer: UpstreamAnswer
-    ) -> AsyncIterator[bytes]:
-        """A long answer: what was held, then the rest as it comes, then a second record of what went out."""
-        ended = "broken-off"
-        try:
-            yield b"".join(held)
-            held.clear()
-            async for chunk in filtered:
-                yield chunk
-            ended = "complete"
-        finally:
-            answer.close()
-            await self._audit.record(
-                {
-                    "event": "delivered",
-                    "interaction_id": trail.interaction_id,
-                    "ended": ended,
-                    "shown": trail.tally.shown,
-                    "dropped": trail.tally.dropped,
-                }
-            )
-
-    def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
-        if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:
-            # A self link that does not speak: the judge alone decided. The operator should know. (Of a form that
-            # was posted, stores do not speak at all.)
-            self._metrics.narrowing_ignored.inc()
-
-    def _open_page(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine
-    ) -> tuple[FhirRequest, str]:
-        token = http.query[len(_PAGE_PREFIX) :]
-        page = self._links.open(token, caller=caller, policy_hash=engine.policy_hash, now=self._clock())
-        if page is None or page.asked.type != asked.type:
-            raise FhirError(Reason.STALE_LINK)
-        return page.asked, page.target
-
-    def _seal(self, target: str, asked: FhirRequest, caller: Caller, policy_hash: str) -> str:
-        token = self._links.seal(asked, target, caller=caller, policy_hash=policy_hash, now=self._clock())
-        return f"{self._upstream.identifier}/{asked.type}?{_PAGE_PREFIX}{token}"
-
-    def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
-        if http.query.startswith(_PAGE_PREFIX) or asked.posted:
-            return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
-        return self._asked_url(http)
-
-    def _asked_url(self, http: HttpRequest) -> str:
-        query = f"?{http.query}" if http.query else ""
-        return self._upstream.identifier + http.path[len(self._upstream.at) :] + query
-
-    def _empty(self, http: HttpRequest) -> Answer:
-        """An allowed search that can find nothing: nobody is asked."""
-        link = {"relation": "self", "url": self._asked_url(http)}
-        value = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
-        return self._fhir(resource.write_resource(value), ())
 
     async def _capability(self, http: HttpRequest, trail: Trail) -> Answer:
         """The store's CapabilityStatement, narrowed to what passes here and with our security section."""
@@ -372,46 +240,15 @@ class Passage:
             trail.upstream.append("GET metadata")
             answer = await self._client.send("GET", "metadata", sent)
             try:
-                self._check_status(answer)
-                value = _stored(await answer.read(self._upstream.max_resource))
+                check_status(answer)
+                value = stored(await answer.read(self._upstream.max_resource))
             finally:
                 answer.close()
             statement = capability_statement(
                 value, public_base=self._upstream.identifier, oauth_uris=self._oauth_uris
             )
             self._capabilities = (now + _CAPABILITIES_SECONDS, resource.write_resource(statement))
-        return self._fhir(self._capabilities[1], ())
-
-    def _fhir(self, body: bytes | AsyncIterator[bytes], passed: tuple[tuple[str, str], ...]) -> Answer:
-        return Answer(200, (_JSON_BODY, *headers.PRIVATE, *passed), body)
-
-    def _refusal(self, trail: Trail, error: FhirError) -> Answer:
-        trail.reason = str(error.reason)
-        if error.status in (401, 403, 404) and trail.decision == "permit" and trail.tally.shown == 0:
-            trail.decision = "deny"
-        body = operation_outcome(error.reason, error.diagnostics)
-        return Answer(error.status, (_JSON_BODY, *headers.PRIVATE, *error.headers), body)
-
-    def _challenge(self, trail: Trail, error: OAuthError) -> Answer:
-        """A refused token or proof: 400 or 401 with WWW-Authenticate, never 403 (RFC 6750 3, RFC 9449 7.1)."""
-        has_token = "authorization" in trail.request.headers
-        reason = {
-            ErrorCode.USE_DPOP_NONCE: Reason.NONCE_REQUIRED,
-            ErrorCode.INVALID_DPOP_PROOF: Reason.PROOF_INVALID,
-        }.get(error.code, Reason.TOKEN_INVALID if has_token else Reason.TOKEN_MISSING)
-        challenge = self._resource_server.challenge(error if has_token else None, trail.request)
-        path = f"{trail.request.origin}/.well-known/oauth-protected-resource{self._upstream.at}"
-        challenge = tuple(
-            (name, f'{value}{"," if " " in value else ""} resource_metadata="{path}"')
-            if name == "WWW-Authenticate"
-            else (name, value)
-            for name, value in challenge
-        )
-        trail.reason = str(reason)
-        trail.explanation = error.detail or error.description
-        status = 401 if error.status not in (400,) or error.code is not ErrorCode.INVALID_REQUEST else 400
-        body = operation_outcome(reason, error.description)
-        return Answer(status, (_JSON_BODY, *headers.PRIVATE, *challenge), body)
+        return fhir_answer(self._capabilities[1], ())
 
     async def _recorded(self, trail: Trail, answer: Answer) -> Answer:
         """The answer, once its record is durable; without a record there is no answer (fail closed)."""
@@ -422,11 +259,15 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            if not isinstance(answer.body, bytes):
-                await _discard(answer.body)
+            await _discard(answer)
             answer = Answer(
-                error.status, (_JSON_BODY, *headers.PRIVATE, *error.headers), operation_outcome(error.reason)
+                error.status,
+                (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
+                operation_outcome(error.reason),
             )
+        except BaseException:
+            await _discard(answer)  # the caller went away while the record was written
+            raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
@@ -439,15 +280,7 @@ class Passage:
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
 
 
-def _stored(raw: bytes) -> dict[str, Any]:
-    """A resource that the store answered with. Raises FhirError(UPSTREAM_INVALID): the caller sent nothing wrong."""
-    try:
-        return resource.parse_resource(raw)
-    except FhirError as error:
-        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a resource with one reading") from error
-
-
-async def _discard(body: AsyncIterator[bytes]) -> None:
-    close = getattr(body, "aclose", None)
+async def _discard(answer: Answer) -> None:
+    close = getattr(answer.body, "aclose", None)
     if close is not None:
         await close()

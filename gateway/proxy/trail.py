@@ -47,6 +47,16 @@ class Trail:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
 
+    def delivered(self, ended: str) -> dict[str, object]:
+        """The second record of a long answer: how it ended, and what had gone out by then."""
+        return {
+            "event": "delivered",
+            "interaction_id": self.interaction_id,
+            "ended": ended,
+            "shown": self.tally.shown,
+            "dropped": self.tally.dropped,
+        }
+
     def _what(self, route: str) -> dict[str, object]:
         asked, caller = self.asked, self.caller
         said: dict[str, object] = {

@@ -19,6 +19,7 @@ from tests.support.authorization_server import (
     ISSUER,
     MTLS_ORIGIN,
     App,
+    Reply,
     World,
     http_request,
     open_world,
@@ -108,6 +109,25 @@ async def test_D6_a_nonce_of_the_gateway_is_none_of_the_authorization_server(wor
     challenged = world.server.resource_server.challenge(None, http_request("GET", "/fhir/r4/Patient/A"))
     app.nonce = dict(challenged)["DPoP-Nonce"]
     assert (await app.redeem("x")).refusal == (400, "use_dpop_nonce")
+
+
+@pytest.mark.parametrize("path", ["/userinfo", "/grants/of-nobody"])
+async def test_D6_a_door_that_takes_tokens_gives_one_nonce_and_it_is_good_there(
+    world: World, path: str
+) -> None:
+    """RFC 9449 8.2, 9: a second DPoP-Nonce, of the token endpoint, would be sent back here and refused again."""
+    app, token = await signed_in(world)
+
+    async def call(nonce: str | None) -> Reply:
+        proof = app.proof(path, method="GET", nonce=nonce, access_token=token)
+        return await world.get(path, headers=[("authorization", f"DPoP {token}"), ("dpop", proof)])
+
+    asked = await call(None)
+    assert (asked.status, asked.json["error"]) == (401, "use_dpop_nonce")
+    (nonce,) = asked.headers("dpop-nonce")
+    answered = await call(nonce)
+    assert "use_dpop_nonce" not in answered.text
+    assert answered.headers("dpop-nonce") in ([], [nonce])
 
 
 async def test_D6_every_node_takes_the_nonce_of_another(world: World) -> None:

@@ -38,7 +38,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 # Identifying the client
 
 
-async def test_neither_PAR_nor_token_request_need_carry_client_id_beside_an_assertion(world: World) -> None:
+async def test_E1_neither_PAR_nor_token_request_need_carry_client_id_beside_an_assertion(
+    world: World,
+) -> None:
     app = world.app()
     pushed = await app.push(client_id=ABSENT)
     assert pushed.status == 201
@@ -46,7 +48,7 @@ async def test_neither_PAR_nor_token_request_need_carry_client_id_beside_an_asse
     assert (await app.redeem(await app.code(pushed=pushed))).status == 200
 
 
-async def test_with_mutual_TLS_client_id_is_a_form_parameter(world: World) -> None:
+async def test_E1_with_mutual_TLS_client_id_is_a_form_parameter(world: World) -> None:
     app = world.app("portal-mtls")
     assert (await app.push()).status == 201
     form = app.asking(client_id=ABSENT)
@@ -54,7 +56,7 @@ async def test_with_mutual_TLS_client_id_is_a_form_parameter(world: World) -> No
     assert reply.refusal == (400, "invalid_client")
 
 
-async def test_an_assertion_has_no_typ_and_may_have_JWT(world: World) -> None:
+async def test_E1_an_assertion_has_no_typ_and_may_have_JWT(world: World) -> None:
     app = world.app()
     for header in ({}, {"typ": "JWT"}, {"typ": "jwt"}):
         credentials = app.credentials() | {"client_assertion": app.assertion(header=header)}
@@ -64,7 +66,7 @@ async def test_an_assertion_has_no_typ_and_may_have_JWT(world: World) -> None:
 # Randomness
 
 
-async def test_every_secret_is_32_random_bytes_in_base64url(world: World) -> None:
+async def test_E3_every_secret_is_32_random_bytes_in_base64url(world: World) -> None:
     app, person = world.app(), Person(world)
     pushed = await app.push()
     code = answer_of(await person.consent(await person.sign_in(pushed)))["code"]
@@ -82,7 +84,7 @@ async def test_every_secret_is_32_random_bytes_in_base64url(world: World) -> Non
 # Status and code
 
 
-async def test_PAR_success_is_exactly_201_in_JSON(world: World) -> None:
+async def test_E4_PAR_success_is_exactly_201_in_JSON(world: World) -> None:
     reply = await world.app().push()
     assert (reply.status, reply.header("content-type")) == (201, "application/json")
 
@@ -98,7 +100,7 @@ async def test_PAR_success_is_exactly_201_in_JSON(world: World) -> None:
         ({"request_uri": "urn:x"}, "invalid_request"),
     ],
 )
-async def test_what_PAR_refuses_is_400(world: World, changes: dict[str, Any], code: str) -> None:
+async def test_E4_what_PAR_refuses_is_400(world: World, changes: dict[str, Any], code: str) -> None:
     assert (await world.app().push(**changes)).refusal == (400, code)
 
 
@@ -111,7 +113,7 @@ async def test_what_PAR_refuses_is_400(world: World, changes: dict[str, Any], co
         ({}, 62),
     ],
 )
-async def test_a_code_that_does_not_fit_is_400_invalid_grant(
+async def test_E4_a_code_that_does_not_fit_is_400_invalid_grant(
     world: World, changes: dict[str, Any], later: int
 ) -> None:
     app = world.app()
@@ -121,7 +123,7 @@ async def test_a_code_that_does_not_fit_is_400_invalid_grant(
 
 
 @pytest.mark.parametrize("grant_type", ["authorization_code", "refresh_token", "client_credentials"])
-async def test_no_proof_at_the_token_endpoint_is_invalid_dpop_proof_never_use_dpop_nonce(
+async def test_E4_no_proof_at_the_token_endpoint_is_invalid_dpop_proof_never_use_dpop_nonce(
     world: World, grant_type: str
 ) -> None:
     app = world.app("lab" if grant_type == "client_credentials" else "portal")
@@ -131,14 +133,14 @@ async def test_no_proof_at_the_token_endpoint_is_invalid_dpop_proof_never_use_dp
     assert reply.header("dpop-nonce") is None
 
 
-async def test_a_mismatch_of_dpop_jkt_and_the_token_proof_is_400(world: World) -> None:
+async def test_E4_a_mismatch_of_dpop_jkt_and_the_token_proof_is_400(world: World) -> None:
     app = world.app()
     code = await app.code(dpop_jkt=thumbprint(ec_key()))
     status, error = (await app.redeem(code)).refusal
     assert (status, error) in {(400, "invalid_grant"), (400, "invalid_dpop_proof")}
 
 
-async def test_only_invalid_client_may_be_401(world: World) -> None:
+async def test_E4_only_invalid_client_may_be_401(world: World) -> None:
     app = world.app()
     scheme = [("authorization", "Bearer x")]
     for form in ({}, {"grant_type": "x"}, app.credentials(), app.credentials() | {"grant_type": "password"}):
@@ -152,7 +154,7 @@ async def test_only_invalid_client_may_be_401(world: World) -> None:
 
 
 @pytest.mark.parametrize(("later", "status"), [(59, 200), (60, 400)])
-async def test_a_request_uri_is_refused_at_its_expires_in_second(
+async def test_E5_a_request_uri_is_refused_at_its_expires_in_second(
     world: World, later: int, status: int
 ) -> None:
     pushed = await world.app().push()
@@ -163,7 +165,7 @@ async def test_a_request_uri_is_refused_at_its_expires_in_second(
 # Refresh
 
 
-async def test_the_old_refresh_token_still_works_30_seconds_later(world: World) -> None:
+async def test_E6_the_old_refresh_token_still_works_30_seconds_later(world: World) -> None:
     app = world.app()
     token = (await app.redeem(await app.code())).json["refresh_token"]
     assert (await app.refresh(token)).status == 200
@@ -175,7 +177,9 @@ async def test_the_old_refresh_token_still_works_30_seconds_later(world: World) 
 # DPoP nonce
 
 
-async def test_the_same_refresh_token_and_assertion_may_be_sent_again_after_a_challenge(world: World) -> None:
+async def test_E7_the_same_refresh_token_and_assertion_may_be_sent_again_after_a_challenge(
+    world: World,
+) -> None:
     app = world.app()
     token = (await app.redeem(await app.code())).json["refresh_token"]
     form = app.credentials() | {"grant_type": "refresh_token", "refresh_token": token}
@@ -185,7 +189,7 @@ async def test_the_same_refresh_token_and_assertion_may_be_sent_again_after_a_ch
     assert (await world.post("/token", form, headers=[("dpop", app.proof())])).status == 200
 
 
-async def test_a_nonce_may_be_used_many_times(world: World) -> None:
+async def test_E7_a_nonce_may_be_used_many_times(world: World) -> None:
     app = world.app("lab")
     await app.learn_nonce()
     nonce = app.nonce
@@ -197,7 +201,7 @@ async def test_a_nonce_may_be_used_many_times(world: World) -> None:
 # private_key_jwt with certificate-bound tokens
 
 
-async def test_PAR_at_the_ordinary_endpoint_and_the_token_request_at_the_alias(world: World) -> None:
+async def test_E8_PAR_at_the_ordinary_endpoint_and_the_token_request_at_the_alias(world: World) -> None:
     app = world.app("key-and-certificate")
     reply = await app.redeem(await app.code(pushed=await app.push()))
     assert (reply.status, reply.json["token_type"]) == (200, "Bearer")
@@ -208,7 +212,7 @@ async def test_PAR_at_the_ordinary_endpoint_and_the_token_request_at_the_alias(w
 # Gateway
 
 
-async def test_every_refusal_of_a_token_or_proof_is_400_or_401(world: World) -> None:
+async def test_E9_every_refusal_of_a_token_or_proof_is_400_or_401(world: World) -> None:
     app = world.app()
     token = (await app.redeem(await app.code())).json["access_token"]
     proof = [("dpop", app.proof("/fhir/r4", method="GET"))]
@@ -229,7 +233,7 @@ async def test_every_refusal_of_a_token_or_proof_is_400_or_401(world: World) -> 
 
 
 @pytest.mark.parametrize("query", ["access_token={}", "x=1&access_token={}", "access_token"])
-async def test_an_access_token_in_the_query_is_refused_even_beside_a_good_one(
+async def test_E9_an_access_token_in_the_query_is_refused_even_beside_a_good_one(
     world: World, query: str
 ) -> None:
     app = world.app()
@@ -251,7 +255,7 @@ async def test_an_access_token_in_the_query_is_refused_even_beside_a_good_one(
         ("x-fapi-interaction-id", "c770aef3-6784-41f7-8e0e-ff5f97bddb3a"),
     ],
 )
-async def test_headers_of_the_profile_do_no_harm(world: World, header: tuple[str, str]) -> None:
+async def test_E9_headers_of_the_profile_do_no_harm(world: World, header: tuple[str, str]) -> None:
     app = world.app()
     token = (await app.redeem(await app.code())).json["access_token"]
     headers = [*app.reading(token).headers.items(), header]
@@ -262,7 +266,7 @@ async def test_headers_of_the_profile_do_no_harm(world: World, header: tuple[str
 # Authorization response
 
 
-async def test_nothing_but_code_state_and_iss_and_nothing_in_a_fragment(world: World) -> None:
+async def test_E10_nothing_but_code_state_and_iss_and_nothing_in_a_fragment(world: World) -> None:
     person = Person(world)
     reply = await person.consent(await person.sign_in(await world.app().push()))
     location = reply.header("location") or ""
@@ -274,7 +278,7 @@ async def test_nothing_but_code_state_and_iss_and_nothing_in_a_fragment(world: W
 # Token response, errors
 
 
-async def test_without_openid_in_scope_there_is_no_id_token(world: World) -> None:
+async def test_E11_without_openid_in_scope_there_is_no_id_token(world: World) -> None:
     app = world.app()
     for scope in ("patient/*.rs", "openid patient/*.rs"):
         reply = (await app.redeem(await app.code(scope=scope))).json
@@ -283,12 +287,12 @@ async def test_without_openid_in_scope_there_is_no_id_token(world: World) -> Non
 
 
 @pytest.mark.parametrize("scope", ['a"b', "a\\b", "ä", "a\nb", "\x7f"])
-async def test_error_descriptions_quote_only_what_RFC_6749_allows(world: World, scope: str) -> None:
+async def test_E12_error_descriptions_quote_only_what_RFC_6749_allows(world: World, scope: str) -> None:
     status, _ = (await world.app().push(scope=scope)).refusal
     assert status == 400
 
 
-async def test_the_token_is_for_the_resource_that_was_named(world: World) -> None:
+async def test_E11_the_token_is_for_the_resource_that_was_named(world: World) -> None:
     app = world.app()
     reply = await app.redeem(await app.code(resource=FHIR))
     assert claims_of(reply.json["access_token"])["aud"] == FHIR

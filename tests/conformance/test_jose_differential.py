@@ -6,7 +6,7 @@ with the reason why we are stricter; a reason that no library needs any more fai
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -21,8 +21,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwk as joserfc_jwk
-from joserfc import jwt as joserfc_jwt
-from joserfc.jws import JWSRegistry
 
 from authz.protocol.encoding import base64url_decode
 from authz.protocol.jose import JoseError, import_public_jwk, verify
@@ -37,58 +35,11 @@ from tests.support.jose import (
     raw_signature,
     rsa_key,
 )
+from tests.support.jose_libraries import LIBRARIES, NAMES, Claims, by_library
 
-NAMES = ["ES256", "PS256", "EdDSA"]
 EC, RSA, ED = ec_key(), rsa_key(), ed_key()
 KEYS: dict[str, PrivateKey] = {"ES256": EC, "PS256": RSA, "EdDSA": ED}
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
-Claims = Mapping[str, Any]
-
-
-class Refused(Exception):
-    """A library did not accept a token or key."""
-
-
-def by_pyjwt(token: str, jwk: Claims) -> Claims:
-    key = jwt.PyJWK(dict(jwk), {"EC": "ES256", "RSA": "PS256", "OKP": "EdDSA"}[jwk["kty"]]).key
-    options: Any = dict.fromkeys(
-        ("verify_exp", "verify_iat", "verify_nbf", "verify_aud", "verify_sub"), False
-    )
-    return dict(jwt.decode(token, key, algorithms=NAMES, options=options))
-
-
-def by_joserfc(token: str, jwk: Claims) -> Claims:
-    key = joserfc_jwk.import_key(dict(jwk))
-    # Unknown header members are to be ignored (RFC 7515 4); this library refuses them unless it is told.
-    registry = JWSRegistry(algorithms=[*NAMES, "Ed25519"], strict_check_header=False)
-    return dict(joserfc_jwt.decode(token, key, registry=registry).claims)
-
-
-def by_jwcrypto(token: str, jwk: Claims) -> Claims:
-    jws = jwcrypto.jws.JWS()
-    jws.allowed_algs = [*NAMES, "Ed25519"]
-    jws.deserialize(token, jwcrypto.jwk.JWK(**jwk))
-    claims = json.loads(jws.payload)
-    if not isinstance(claims, dict):
-        raise Refused("the payload is no object")
-    return claims
-
-
-LIBRARIES: dict[str, Callable[[str, Claims], Claims]] = {
-    "PyJWT": by_pyjwt,
-    "joserfc": by_joserfc,
-    "jwcrypto": by_jwcrypto,
-}
-
-
-def by_library(name: str, token: str, jwk: Claims) -> Claims | None:
-    """The claims that a library reads; None when it refuses, however it says so."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joserfc finds the name EdDSA old, PyJWT short keys weak
-            return LIBRARIES[name](token, jwk)
-    except Exception:
-        return None
 
 
 def by_us(token: str, jwk: Claims) -> Claims | None:

@@ -164,7 +164,7 @@ async def test_hostile_members_raise_nothing_but_OAuthError(world: World, member
         refused = error.code
     else:
         refused = None
-        assert all(isinstance(text, str) for text in found.values())
+        assert all(isinstance(text, str) for text in found.parameters.values())
     assert refused in (None, ErrorCode.INVALID_REQUEST_OBJECT)
 
 
@@ -379,3 +379,16 @@ async def test_a_second_visit_of_a_signed_request_shows_the_same(world: World) -
     query = urlencode({"client_id": app.client_id, "request_uri": pushed.json["request_uri"]})
     for _ in range(2):
         assert 'id="login"' in (await Person(world).visit(f"/authorize?{query}")).text
+
+
+async def test_A6_the_key_and_algorithm_of_a_signed_answer_are_published(world: World) -> None:
+    answer = await answered(world, world.app("portal"), await world.app("portal").push(response_mode="jwt"))
+    header = jwt.get_unverified_header(answer["response"])
+    metadata = (await world.get("/.well-known/oauth-authorization-server")).json
+    assert header["alg"] in metadata["authorization_signing_alg_values_supported"]
+    assert header["kid"] in {key["kid"] for key in world.keys.jwks()["keys"]}
+
+
+@pytest.mark.parametrize("typ", ["OAUTH-AUTHZ-REQ+JWT", "JWT", ABSENT])
+async def test_S1_typ_is_compared_without_case_and_may_be_absent(world: World, typ: object) -> None:
+    assert (await world.app("portal-signed").push_signed(header={"typ": typ}, jti=ABSENT)).status == 201

@@ -9,13 +9,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from authz.keys import by_hand
+from gateway.config.network import OWN_PATHS
 from tests.support.authorization_server import (
     CDA,
     FHIR,
     FHIR_MTLS,
     ISSUER,
     MTLS_ORIGIN,
+    Person,
     World,
+    answer_of,
+    claims_of,
     http_request,
     open_world,
 )
@@ -129,6 +133,12 @@ async def test_M3_every_endpoint_that_is_announced_answers_and_no_other_is_annou
             parts = urlsplit(url)
             assert f"{parts.scheme}://{parts.netloc}" == ISSUER
             assert parts.path in world.server.routes, name
+
+
+async def test_no_store_can_be_mounted_over_a_door_of_the_server(world: World) -> None:
+    mounts = tuple(f"{urlsplit(base).path}/" for base in (FHIR, CDA))
+    doors = [path for path in (*world.server.routes, *world.server.below) if not path.startswith(mounts)]
+    assert {path.split("/")[1] for path in doors} == OWN_PATHS
 
 
 async def test_M3_without_a_mutual_TLS_listener_nothing_is_said_of_certificates(tmp_path: Path) -> None:
@@ -245,3 +255,15 @@ async def test_documents_may_be_read_by_apps_in_browsers_and_asked_for_by_HEAD(w
     reply = await world.get(OAUTH)
     assert reply.header("access-control-allow-origin") == "*"
     assert (await world.send(http_request("HEAD", OAUTH))).status == 200
+
+
+async def test_M1_every_iss_is_the_issuer(world: World) -> None:
+    app, person = world.app(), Person(world)
+    pushed = await app.push(scope="openid launch/patient patient/*.rs")
+    answer = answer_of(await person.consent(await person.sign_in(pushed)))
+    tokens = (await app.redeem(answer["code"])).json
+    told = (await app.post("/introspect", {"token": tokens["access_token"]})).json
+    said = [answer["iss"], told["iss"], *(claims_of(tokens[n])["iss"] for n in ("access_token", "id_token"))]
+    for name in ("oauth-authorization-server", "openid-configuration", "smart-configuration"):
+        said.append((await world.get(f"/.well-known/{name}")).json["issuer"])
+    assert set(said) == {ISSUER}

@@ -230,6 +230,22 @@ async def test_userinfo_is_signed_on_demand(world: World) -> None:
     assert said["sub"] == ANNA.subject
 
 
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        ("application/json, application/jwt", "application/json"),
+        ("application/jwt;q=0.5, application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("Application/JWT;q=1, text/plain", "application/jwt"),
+    ],
+)
+async def test_userinfo_is_json_for_those_who_take_both(world: World, accept: str, answered: str) -> None:
+    """OpenID Connect Core 5.3.2: openid-client names both types, and a client that never asked for signatures is one."""
+    app, tokens = await signed_in(world)
+    reply = await userinfo(app, tokens["access_token"], accept=accept)
+    assert (reply.status, reply.header("content-type")) == (200, answered)
+
+
 async def test_userinfo_wants_the_key_of_the_token(world: World) -> None:
     _, tokens = await signed_in(world)
     bare = [("authorization", f"DPoP {tokens['access_token']}")]

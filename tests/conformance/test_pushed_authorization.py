@@ -186,10 +186,10 @@ async def test_P13_absent_stays_absent_and_too_much_is_refused(world: World, nam
     assert (await world.app().push(**{name: "x" * 4097})).refusal == (400, "invalid_request")
 
 
-@pytest.mark.parametrize("name", ["scope", "redirect_uri", "client_id", "state", "resource"])
+@pytest.mark.parametrize("name", ["scope", "redirect_uri", "client_id", "state", "aud"])
 async def test_P14_a_parameter_that_is_sent_twice_is_refused(world: World, name: str) -> None:
     app = world.app()
-    form = app.asking(resource=FHIR) | app.credentials()
+    form = app.asking() | app.credentials()
     body = urlencode([*form.items(), (name, form[name])]).encode()
     assert (await world.post("/par", body)).refusal == (400, "invalid_request")
 

@@ -1,11 +1,17 @@
 """Transport: rows T2 to T5 of the FAPI 2.0 checklist, as far as the authorization server decides them."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from authz.storage.store import StoreUnavailable
+from gateway.demo.world import Authority
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.proxy.upstream import UpstreamClient
+from gateway.settings import Upstream
 from tests.support.authorization_server import ISSUER, Person, World, http_request, open_world
 
 FORM = "application/x-www-form-urlencoded"
@@ -44,6 +50,18 @@ async def test_T3_answers_with_tokens_and_codes_are_kept_nowhere(world: World) -
     for reply in (pushed, redirect, tokens, refreshed):
         assert reply.status in (200, 201, 303)
         assert reply.header("cache-control") == "no-store"
+
+
+async def test_T3_what_tells_of_tokens_is_kept_nowhere_either(world: World) -> None:
+    app = world.app()
+    code = await app.code(scope="openid offline_access launch/patient patient/*.rs")
+    tokens = (await app.redeem(code)).json
+    told = await app.post("/introspect", {"token": tokens["access_token"]})
+    request = app.reading(tokens["access_token"], path="/userinfo")
+    person = await world.send(request)
+    revoked = await app.post("/revoke", {"token": tokens["refresh_token"]})
+    for reply in (told, person, revoked):
+        assert (reply.status, reply.header("cache-control")) == (200, "no-store")
 
 
 @pytest.mark.parametrize("path", DOORS)
@@ -121,3 +139,40 @@ async def test_a_mistake_of_ours_is_500_without_detail(
 async def test_a_path_that_is_not_ours_has_no_answer(world: World) -> None:
     for path in ("/par/", "/PAR", "/token%2f", "//token", "/fhir/r4/Patient/A"):
         assert await world.server.handle(http_request("POST", path, origin=ISSUER)) is None
+
+
+async def test_beyond_every_page_tells_browsers_to_come_by_https_alone(world: World) -> None:
+    person = Person(world)
+    page = await person.sign_in(await world.app().push())
+    refused = await world.get("/authorize")
+    for reply in (page, refused):
+        assert (reply.header("content-type") or "").startswith("text/html")
+        policy = reply.header("strict-transport-security") or ""
+        seconds = int(policy.partition(";")[0].removeprefix("max-age="))
+        assert seconds >= 31536000
+
+
+async def test_beyond_a_store_without_a_trusted_certificate_is_not_talked_to(tmp_path: Path) -> None:
+    Authority.new("Nobody's CA").issue(tmp_path / "s.pem", tmp_path / "s.key", "localhost", server=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "s.pem", tmp_path / "s.key")
+    heard: list[bytes] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1))
+        writer.close()
+
+    server = await asyncio.start_server(store, "127.0.0.1", 0, ssl=context)
+    base = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    client = UpstreamClient(
+        Upstream("fhir", "fhir-r4", "/fhir", base, base, frozenset()), lambda seconds: None
+    )
+    await client.open()
+    try:
+        with pytest.raises(FhirError) as error:
+            await client.send("GET", "Patient/A", {})
+        assert error.value.reason is Reason.UPSTREAM_UNAVAILABLE
+        assert heard == []
+    finally:
+        await client.close()
+        server.close()

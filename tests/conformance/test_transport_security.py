@@ -79,7 +79,9 @@ async def test_T1_TLS_1_3_is_spoken(gateway: GatewayProcess, listener: str) -> N
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"])
-async def test_T1_the_ciphers_of_FAPI_are_spoken(gateway: GatewayProcess, listener: str, cipher: str) -> None:
+async def test_T1_E13_the_ciphers_of_FAPI_are_spoken(
+    gateway: GatewayProcess, listener: str, cipher: str
+) -> None:
     context = client(gateway, ssl.TLSVersion.TLSv1_2, cipher)
     assert await agreed(getattr(gateway.ports, listener), context) == ("TLSv1.2", cipher)
 
@@ -89,10 +91,55 @@ async def test_T1_the_ciphers_of_FAPI_are_spoken(gateway: GatewayProcess, listen
     "cipher",
     ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-CCM"],
 )
-async def test_T1_other_ciphers_of_TLS_1_2_are_refused(
+async def test_T1_E13_other_ciphers_of_TLS_1_2_are_refused(
     gateway: GatewayProcess, lenient: int, listener: str, cipher: str
 ) -> None:
     context = client(gateway, ssl.TLSVersion.TLSv1_2, f"{cipher}:@SECLEVEL=0")
     assert await agreed(lenient, context) == ("TLSv1.2", cipher)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await agreed(getattr(gateway.ports, listener), context)
+
+
+async def raw(gateway: GatewayProcess, port: int, request: str) -> list[str]:
+    """Status line and header lines of the answer to these bytes."""
+    context = ssl.create_default_context(cafile=gateway.facts["ca_certificate"])
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+    writer.write(request.encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    writer.close()
+    return head.decode("latin-1").split("\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status"),
+    [
+        ("GET /.well-known/oauth-authorization-server HTTP/1.1", "", 200),
+        ("HEAD /jwks HTTP/1.1", "", 200),
+        ("GET /authorize HTTP/1.1", "", 400),
+        ("GET /sign-in HTTP/1.1", "", 400),
+        ("GET /token HTTP/1.1", "", 405),
+        ("POST /token HTTP/1.1", "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (
+            "POST /par HTTP/1.1",
+            "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n",
+            400,
+        ),
+        ("GET /fhir/r4/Patient/A HTTP/1.1", "", 401),
+        ("GET /nothing HTTP/1.1", "", 404),
+        ("GET /a%zz HTTP/1.1", "", 400),
+        ("GET /jwks HTTP/1.1", "DPoP: a\r\nDPoP: b\r\n", 400),
+        ("GET /jwks HTTP/1.1", f"X-Long: {'x' * 20000}\r\n", 0),
+        ("GET\x01 /jwks HTTP/1.1", "", 400),
+    ],
+)
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_T4_every_answer_has_one_date(
+    gateway: GatewayProcess, listener: str, request_line: str, more: str, status: int
+) -> None:
+    end = "" if more.endswith("{}") else "\r\n"
+    head = await raw(
+        gateway, getattr(gateway.ports, listener), f"{request_line}\r\nHost: localhost\r\n{more}{end}"
+    )
+    said = int(head[0].split()[1])
+    assert said == status if status else 400 <= said < 500
+    assert [line.partition(":")[0].lower() for line in head[1:]].count("date") == 1, head

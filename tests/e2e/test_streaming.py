@@ -1,11 +1,15 @@
 """Streams stay streams: a gigabyte each way with flat memory, back-pressure and cancellation from end to end."""
 
 import asyncio
+import base64
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -14,6 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.demo.client import Session
+from tests.support.http_signatures import Exchange, verify
 from tests.support.processes import GatewayProcess, start_process
 
 pytestmark = [
@@ -73,6 +78,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     def change(document: dict[str, Any]) -> None:
         lab = next(client for client in document["clients"] if client["client_id"] == "lab-backend")
         lab["scope"] = "system/Observation.rs system/Binary.c"
+        document["upstreams"]["fhir"]["response_signatures"] = "asked"
 
     gateway = await start_process(
         tmp_path_factory.mktemp("streaming"), change=change, policies={"90-scans.yaml": SCANS}
@@ -170,6 +176,71 @@ async def test_a_gigabyte_comes_down_filtered_within_50_MB(
     assert head.startswith(b'{"resourceType":"Bundle"')
     assert tail.endswith(b"}")
     assert first < whole / 4  # the first entries are out long before the last are in
+    assert running.peak_bytes() - before < SLACK
+
+
+@dataclass
+class Download:
+    """A chunked answer, read from the socket without being held."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    size: int
+    digest: bytes
+    trailers: list[tuple[str, str]]
+
+
+async def download(running: GatewayProcess, url: str, headers: dict[str, str]) -> Download:
+    """An answer with its trailer section, of which aiohttp's client tells nothing."""
+    parts = urlsplit(url)
+    context = ssl.create_default_context(cafile=running.facts["ca_certificate"])
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context, limit=MEGABYTE)
+    lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    status = int((await reader.readline()).split()[1])
+    found = Download(status, await field_lines(reader), 0, b"", [])
+    digest = sha256()
+    while length := int(await reader.readline(), 16):
+        digest.update(await reader.readexactly(length))
+        found.size += length
+        assert await reader.readexactly(2) == b"\r\n"
+    found.trailers, found.digest = await field_lines(reader), digest.digest()
+    writer.close()
+    return found
+
+
+async def field_lines(reader: asyncio.StreamReader) -> list[tuple[str, str]]:
+    found = []
+    while (line := (await reader.readline()).decode().rstrip("\r\n")) != "":
+        name, _, value = line.partition(":")
+        found.append((name, value.strip()))
+    return found
+
+
+async def test_a_gigabyte_comes_down_signed_within_50_MB(
+    running: GatewayProcess, store: Store, lab: tuple[Session, str]
+) -> None:
+    app, token = lab
+    url = f"{running.facts['fhir_base']}/Observation"
+    async with app.http.get(f"{running.facts['issuer']}/jwks") as response:
+        jwks = await response.json()
+    for size, filling in ((MEGABYTE, 20_000), (GIGABYTE, 200_000)):
+        before = running.resident_bytes()
+        running.forget_peak()
+        store.answer = bundle(store, size, filling)
+        asked = {
+            **await headers_for(app, token, "GET", url),
+            "Accept-Signature": 'sig=("@status" "content-digest")',
+        }
+        found = await download(running, url, asked)
+        assert found.status == 200
+        assert found.size > 0.88 * size
+        said = base64.b64encode(found.digest).decode()
+        assert ("Content-Digest", f"sha-256=:{said}:") in found.trailers
+        exchange = Exchange("GET", url, found.status, found.headers, b"", found.trailers)
+        verified = verify(exchange, jwks, digest=found.digest)
+        assert '"content-digest";tr' in verified.components
     assert running.peak_bytes() - before < SLACK
 
 

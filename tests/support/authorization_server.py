@@ -173,7 +173,9 @@ class World:
         certificates: Mapping[str, bytes],
         clients: dict[str, Client],
         accounts: dict[str, Account],
+        folder: Path,
     ) -> None:
+        self.folder = folder
         self.server = server
         self.store = store
         self.keys = keys
@@ -228,7 +230,7 @@ class World:
         )
         return World(
             server, self.store, keys, self.clock, self.events, self.authority, self.private, self.certificates,
-            clients, accounts,
+            clients, accounts, self.folder,
         )  # fmt: skip
 
 
@@ -250,7 +252,13 @@ class App:
     @property
     def origin(self) -> str:
         """Where it calls the token endpoint: the alias where a certificate is needed."""
-        return ISSUER if self.registered.binding is BindingKind.DPOP else MTLS_ORIGIN
+        return MTLS_ORIGIN if self.registered.binding is BindingKind.MTLS else self.pushing_origin
+
+    @property
+    def pushing_origin(self) -> str:
+        """Where it pushes requests: the alias where it authenticates by certificate."""
+        by_key = self.registered.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
+        return ISSUER if by_key else MTLS_ORIGIN
 
     def assertion(self, **overrides: Any) -> str:
         """A fresh client assertion. overrides replace claims; ABSENT leaves one out."""
@@ -311,19 +319,21 @@ class App:
 
     async def push_signed(self, **overrides: Any) -> Reply:
         """Push a signed request and nothing beside it."""
-        form = {"request": self.request_object(**overrides)} | self.credentials()
-        return await self.world.post("/par", form)
+        return await self.push_form({"request": self.request_object(**overrides)})
 
     async def push(self, *, proof: str | None = None, **changes: Any) -> Reply:
         """Push an authorization request."""
-        headers = [] if proof is None else [("dpop", proof)]
-        needs_certificate = self.registered.authentication_method is not AuthenticationMethod.PRIVATE_KEY_JWT
+        return await self.push_form(self.asking(**changes), proof=proof)
+
+    async def push_form(self, form: Mapping[str, str], *, proof: str | None = None) -> Reply:
+        """Push exactly this form, authenticated as this client."""
+        origin = self.pushing_origin
         return await self.world.post(
             "/par",
-            self.asking(**changes) | self.credentials(),
-            headers=headers,
-            origin=MTLS_ORIGIN if needs_certificate else ISSUER,
-            certificate=self.certificate if needs_certificate else None,
+            dict(form) | self.credentials(),
+            headers=[] if proof is None else [("dpop", proof)],
+            origin=origin,
+            certificate=self.certificate if origin == MTLS_ORIGIN else None,
         )
 
     async def code(self, *, subject: str = ANNA.subject, pushed: Reply | None = None, **changes: Any) -> str:
@@ -368,7 +378,8 @@ class App:
     async def learn_nonce(self) -> None:
         """Ask for a nonce as a client does: by being refused for want of one."""
         if self.registered.binding is BindingKind.DPOP:
-            refused = await self.world.post("/token", {}, headers=[("dpop", self.proof(nonce=None))])
+            headers = [("dpop", self.proof(nonce=None))]
+            refused = await self.world.post("/token", {}, headers=headers, origin=self.origin)
             assert refused.refusal == (400, "use_dpop_nonce")
             self.nonce = refused.header("dpop-nonce")
 
@@ -463,10 +474,15 @@ class Person:
 
     async def consent(self, page: Reply, action: str = "allow") -> Reply:
         """Answer the consent page, every scope ticked; the redirect to the client."""
+        return await self._follow(await self.world.send(self.consent_request(page, action)))
+
+    def consent_request(self, page: Reply, action: str = "allow") -> HttpRequest:
+        """What the browser sends for consent()."""
         scopes = re.findall(r'<input[^>]* name="scope"[^>]* value="([^"]*)"', page.text)
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
         body = urlencode([*hidden.items(), *(("scope", unescape(s)) for s in scopes), ("action", action)])
-        return await self._follow(await self.world.post("/consent", body.encode(), headers=self._headers()))
+        headers = [("content-type", _FORM), *self._headers()]
+        return http_request("POST", "/consent", headers=headers, body=body.encode())
 
     def _headers(self) -> list[tuple[str, str]]:
         return [] if self.cookie is None else [("cookie", self.cookie)]
@@ -622,7 +638,7 @@ async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         accounts = {ANNA.username: ANNA}
         server, keys = await _serve(store, clock, events, authority, clients, accounts, **settings)
         yield World(
-            server, store, keys, clock, events, authority, private, certificates, clients, accounts
+            server, store, keys, clock, events, authority, private, certificates, clients, accounts, folder
         )  # fmt: skip
     finally:
         await store.close()

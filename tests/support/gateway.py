@@ -21,6 +21,7 @@ from authz.storage.store import StoreSettings
 from gateway.app import Gateway
 from gateway.demo.client import Key
 from gateway.demo.world import Authority, free_port
+from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import (
     GatewaySettings,
     KeySettings,
@@ -53,6 +54,7 @@ class Reply:
     headers: list[tuple[str, str]]
     body: bytes
     raw: bytes
+    trailers: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         """The value of a header; None without it."""
@@ -169,10 +171,11 @@ class RunningGateway:
         headers: list[tuple[str, str]] | None = None,
         body: bytes = b"",
         proof_path: str | None = None,
+        mount: str = MOUNT,
     ) -> Reply:
         """A request below the mount, with token and proof."""
         token = await self.token(who) if token is None else token
-        target = MOUNT + path
+        target = mount + path
         htu = self.origin + (proof_path or target).partition("?")[0]
         sent = [
             ("Authorization", f"DPoP {token}"),
@@ -194,19 +197,22 @@ def parse_reply(raw: bytes) -> Reply:
         return Reply(0, [], b"", raw)
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
     if any(n.lower() == "transfer-encoding" and v.lower() == "chunked" for n, v in headers):
-        body = _dechunked(body)
+        body, trailers = _dechunked(body)
+        return Reply(int(lines[0].split(" ")[1]), headers, body, raw, trailers)
     return Reply(int(lines[0].split(" ")[1]), headers, body, raw)
 
 
-def _dechunked(body: bytes) -> bytes:
+def _dechunked(body: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     found = b""
     while body:
         size, _, rest = body.partition(b"\r\n")
         length = int(size or b"0", 16)
         if length == 0:
-            break
+            lines = rest.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+            pairs = (line.partition(":") for line in lines if line)
+            return found, [(name, value.strip()) for name, _, value in pairs]
         found, body = found + rest[:length], rest[length + 2 :]
-    return found
+    return found, []
 
 
 def _canonical(jwk: dict[str, str]) -> bytes:
@@ -219,9 +225,14 @@ async def start_gateway(
     policies: Path = ROOT / "policies",
     limits: Limits | None = None,
     clock: Clock = system_clock,
+    second_mount: str | None = None,
+    signing_algorithm: str = "ES256",
     **upstream_options: Any,
 ) -> RunningGateway:
-    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=…."""
+    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
+
+    second_mount is the path of a second upstream, which is the same store.
+    """
     store = HostileUpstream()
     await store.start()
     authority = Authority.new("Test CA")
@@ -232,6 +243,7 @@ async def start_gateway(
     port, mtls_port, operations = free_port(), free_port(), free_port()
     origin, mtls = f"https://localhost:{port}", f"https://localhost:{mtls_port}"
     files = TlsFiles(folder / "server.pem", folder / "server.key")
+    mounts = (MOUNT,) if second_mount is None else (MOUNT, second_mount)
     settings = GatewaySettings(
         file=folder / "gateway.yaml",
         listeners=(
@@ -250,19 +262,31 @@ async def start_gateway(
         authorization=AuthorizationSettings(
             issuer=origin,
             mtls_origin=mtls,
-            resources=(Protected(origin + MOUNT, MOUNT, "fhir-r4", (mtls + MOUNT,)),),
+            resources=tuple(
+                Protected(
+                    origin + at,
+                    at,
+                    "fhir-r4",
+                    (mtls + at,),
+                    signs=upstream_options.get("response_signatures", "off") != "off",
+                )
+                for at in mounts
+            ),
+            detail_types=(FHIR_ACCESS,),
+            signing_algorithms=(signing_algorithm,),
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),
-        upstreams=(
+        upstreams=tuple(
             Upstream(
-                name="fhir",
+                name="fhir" if at == MOUNT else at.rpartition("/")[2],
                 kind="fhir-r4",
-                at=MOUNT,
-                identifier=origin + MOUNT,
-                bases=frozenset({origin + MOUNT, mtls + MOUNT}),
+                at=at,
+                identifier=origin + at,
+                bases=frozenset({origin + at, mtls + at}),
                 **{"base": store.base, **upstream_options},
-            ),
+            )
+            for at in mounts
         ),
         policies=policies,
         clients=(),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
 from gateway.config.document import ConfigErrors, load
 from gateway.demo.client import Key
-from gateway.settings import GatewaySettings
+from gateway.policy.details_layer import FHIR_ACCESS
+from gateway.settings import GatewaySettings, ResponseSignatures
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -140,6 +142,21 @@ def test_key_algorithms_periods_and_token_are_read(write: Write) -> None:
     assert settings.clients[0].signed_response_algorithm == "ES256"
 
 
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("", ResponseSignatures.OFF),
+        ("response_signatures: off, ", ResponseSignatures.OFF),
+        ("response_signatures: asked, ", ResponseSignatures.ASKED),
+        ("response_signatures: on, ", ResponseSignatures.ON),
+    ],
+)
+def test_answers_are_signed_where_a_mount_says_so(write: Write, said: str, word: ResponseSignatures) -> None:
+    settings = load(write(changed(("at: /fhir/r4,", f"{said}at: /fhir/r4,"))), {})
+    assert settings.upstreams[0].response_signatures is word
+    assert settings.authorization.resources[0].signs is (word is not ResponseSignatures.OFF)
+
+
 def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write) -> None:
     path = write(changed(
         ("version: 1", "version: 2"),
@@ -213,6 +230,13 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4", "at: '/fhir\\r4'", "expected a path such as /fhir/r4"),
         ("at: /fhir/r4", "at: /token", "upstreams.fhir.at is '/token', which is a path of the server's own"),
         ("at: /fhir/r4", "at: /.well-known/x", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /userinfo", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /logout/x", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /grants", "which is a path of the server's own"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: true,",
+         "upstreams.fhir.response_signatures is 'true', expected off or asked or on"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: aksed,", "Did you mean 'asked'?"),
+        ("at: /fhir/r4,", "at: /fhir/r4, response_signature: on,", "Did you mean 'response_signatures'?"),
         # Durations, sizes, words
         ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1m to 400d"),
         ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1m to 400d"),
@@ -258,6 +282,30 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("policies:", "authorization: {sign_in_attempts: 10/s}\npolicies:",
          "expected a number per minute such as 10/min"),
         ("policies: policies", "policies: nowhere", "policies: there is no folder"),
+        # Authorization details
+        ("policies:", "authorization_details: fhir-access\npolicies:",
+         "authorization_details must be a list, such as [fhir-access], or [] to offer none"),
+        ("policies:", "authorization_details: [fhir-acces]\npolicies:",
+         "no type named 'fhir-acces' is shipped. Did you mean 'fhir-access'?"),
+        ("policies:", "authorization_details: [7]\npolicies:",
+         "authorization_details[0] must be the name of the shipped type, or a mapping"),
+        ("policies:", "authorization_details: [fhir-access, fhir-access]\npolicies:", "is there twice"),
+        ("policies:", "authorization_details: [{name: lab, words: W, action: [read]}]\npolicies:",
+         "'authorization_details[0]' has no key 'action'. Did you mean 'actions'?"),
+        ("policies:", "authorization_details: [{name: lab}]\npolicies:", "authorization_details[0].words is missing"),
+        ("policies:", "authorization_details: [{name: fhir-access, words: W}]\npolicies:", "is the shipped type"),
+        ("policies:", "authorization_details: [{name: a b, words: W}]\npolicies:", "'a b' is not a name of"),
+        ("policies:", "authorization_details: [{name: lab, words: W, actions: [serach]}]\npolicies:",
+         "'serach' is not an action. Did you mean 'search'?"),
+        ("policies:", "authorization_details: [{name: lab, words: W, actions: ['*']}]\npolicies:",
+         "'*' is not an action."),
+        ("policies:", "authorization_details: [{name: lab, words: W, datatypes: [Observatoin]}]\npolicies:",
+         "'Observatoin' is not a resource type. Did you mean 'Observation'?"),
+        ("policies:", "authorization_details: [{name: lab, words: W, datatypes: []}]\npolicies:", "names nothing"),
+        ("client_id: portal\n", "client_id: portal\n    authorization_details_types: [fhir-acces]\n",
+         "authorization_details has no type 'fhir-acces'. Did you mean 'fhir-access'?"),
+        ("name: Ann,", "name: Ann, claims: {authorization_details: []},",
+         "the claim 'authorization_details' is the server's own"),
         # People
         ("users:\n", "users:\n  - {username: ann, subject: s2, name: B, password: {file: ann.argon2}}\n",
          "the username 'ann' is used twice (first in line 13)"),
@@ -284,6 +332,29 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
 )  # fmt: skip
 def test_what_is_not_right_is_refused_at_its_place(write: Write, old: str, new: str, message: str) -> None:
     assert [text for text in problems(write(changed((old, new)))) if message in text]
+
+
+def test_the_types_of_authorization_details_are_the_shipped_one_and_those_that_are_listed(
+    write: Write,
+) -> None:
+    assert load(write(CONFIGURATION), {}).authorization.detail_types == (FHIR_ACCESS,)
+    assert load(write(changed(("policies:", "authorization_details: []\npolicies:"))), {}).clients
+    own = "{name: lab, words: Results, actions: [read, search], datatypes: [Observation]}"
+    text = changed(
+        ("policies:", f"authorization_details: [fhir-access, {own}]\npolicies:"),
+        ("client_id: portal\n", "client_id: portal\n    authorization_details_types: [lab]\n"),
+    )
+    settings = load(write(text), {})
+    lab = DetailType("lab", frozenset({"read", "search"}), frozenset({"Observation"}), "Results")
+    assert settings.authorization.detail_types == (FHIR_ACCESS, lab)
+    assert settings.clients[0].authorization_details_types == ("lab",)
+
+
+@pytest.mark.parametrize("subject", ["s" * 256, "Jos\u00e9"])
+def test_K5_a_subject_is_at_most_255_ASCII_characters(write: Write, subject: str) -> None:
+    said = problems(write(changed(("subject: s1", f"subject: {subject}"))))
+    assert said == ["13:30: error: subject must have at most 255 characters, all ASCII"]
+    load(write(changed(("subject: s1", f"subject: {'s' * 255}"))), {})
 
 
 def test_overlapping_mounts_are_named_once(write: Write) -> None:

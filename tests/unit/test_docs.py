@@ -7,12 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gateway.commands import keys
+from gateway.config.document import load
+from gateway.demo import world
 from gateway.fhir.outcome import REASON_SYSTEM, REASONS
 from gateway.policy import language, selftest
 from gateway.policy.rule_reading import RULE_KEYS
 from gateway.telemetry import Metrics
+from tests.support.oauth_errors import errors
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -73,3 +77,29 @@ def test_the_guide_to_the_keys_names_every_verb_and_every_setting() -> None:
         assert f"`securus key {verb}" in text
     for setting in ("algorithm", "algorithms", "announced_for", "active_for", "published_after_retirement"):
         assert f"keys.{setting}" in text
+
+
+def test_every_OAuth_error_is_in_the_table_with_what_to_change_and_no_other_is() -> None:
+    text = (DOCS / "errors.md").read_text()
+    table = rows(text)
+    said = {(row[0].strip("`"), row[2]) for row in table if len(row) == 4 and row[0].startswith("`")}
+    of_tokens = {row[0] for row in table if len(row) == 2} - {"Description", "---"}
+    given = errors()
+    known = {pair for pair in given if "," not in pair[0]}
+    assert sorted(known - said) == [], "add a row to docs/errors.md"
+    assert sorted(said - known) == [], "no code gives this any more: take the row away"
+    assert of_tokens == {pattern for code, pattern in given if "," in code}
+    assert all(row[-1].endswith(".") for row in table if row[0] not in ("Error", "Description", "---"))
+    assert len([row for row in table if row[0].startswith("`")]) == len(said)
+
+
+def test_the_client_of_the_conformance_guide_is_one_that_the_configuration_takes(tmp_path: Path) -> None:
+    text = (DOCS / "conformance.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    world.build(tmp_path, world.Ports(20443, 20444, 20090, 20080))
+    document = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    document["clients"] = yaml.safe_load(block)["clients"]
+    (tmp_path / "suite-1.jwks.json").write_bytes((tmp_path / "portal-dpop.jwks.json").read_bytes())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(document))
+    (client,) = load(tmp_path / "gateway.yaml", {}).clients
+    assert client.redirect_uris[1].endswith("/callback?dummy1=lorem&dummy2=ipsum")

@@ -106,6 +106,12 @@ def test_list_headers_are_joined_in_order_and_cookies_as_cookies() -> None:
     assert parse(headers=headers).headers == {"accept": "a, b", "cookie": "a=1; b=2"}
 
 
+def test_an_empty_line_adds_nothing_to_the_lines_beside_it() -> None:
+    """A value that ends in a separator would be another one when it is read again."""
+    lines = [(b"Cookie", b"a=b"), (b"Cookie", b""), (b"Accept", b""), (b"Accept", b"*/*")]
+    assert parse(headers=lines).headers == {"cookie": "a=b", "accept": "*/*"}
+
+
 def test_names_are_in_lower_case_and_values_without_white_space_around() -> None:
     assert parse(headers=[(b"X-Name", b" \tv w\t ")]).headers == {"x-name": "v w"}
 

@@ -15,6 +15,7 @@ FLOORS = [
     "gateway.commands",
     "gateway.demo",
     "gateway.app",
+    "gateway.report",
     "gateway.listener gateway.tls",
     "gateway.proxy",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
@@ -29,9 +30,17 @@ FLOORS = [
     "authz.settings",
     "authz.protocol authz.events authz.clock",
 ]
-PURE = ("authz.protocol", "authz.events", "gateway.fhir", "gateway.policy", "gateway.yaml_source")
+PURE = (
+    "authz.protocol",
+    "authz.events",
+    "authz.settings",
+    "gateway.fhir",
+    "gateway.policy",
+    "gateway.report.rules",
+    "gateway.yaml_source",
+)
 PURE_MAY_USE = {
-    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "cryptography", "dataclasses",
+    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
@@ -41,7 +50,14 @@ BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_da
 # What a pure room may take from the other package.
 FROM_AUTHZ = {
     "gateway.fhir": {"protocol.encoding"},
-    "gateway.policy": {"protocol.scopes", "protocol.tokens", "protocol.clients", "protocol.encoding"},
+    "gateway.policy": {
+        "protocol.scopes",
+        "protocol.tokens",
+        "protocol.clients",
+        "protocol.encoding",
+        "protocol.authorization_details",
+        "protocol.openid",
+    },
 }
 # Nouns that prove a check took place: only their own room may construct them.
 MADE_BY = {

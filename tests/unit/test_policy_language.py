@@ -150,7 +150,10 @@ def test_a_rule_that_is_not_right_is_refused_at_its_place(rule: str, message: st
         ("{client: {}}", "client must be a list, found a mapping"),
         ("{client: }", "client must be text, found nothing"),
         ("{role: [a], roles: {not: [b]}}", "'roles' is the same as 'role': give one of them"),
-        ("{acr: at-least-loa3}", "'at-least-' is not supported by this version: list the values"),
+        (
+            "{acr: at-least-loa3}",
+            "'at-least-loa3' needs an order: give 'acr: [weakest, …, strongest]' in the definitions",
+        ),
         ("[patient]", "who must be a mapping, found a list"),
     ],
 )
@@ -178,7 +181,10 @@ def test_a_claim_that_is_not_defined_does_not_exist_for_policies() -> None:
         ("{network: '::ffff:10.0.0.0/104'}", "is IPv4 inside IPv6: write the IPv4 network"),
         ("{network: []}", "'network' names nothing"),
         ("{hours: day}", "'hours' is not supported by this version"),
-        ("{signed_in_within: 1h}", "'signed_in_within' is not supported by this version"),
+        (
+            "{signed_in_within: 1h}",
+            "'signed_in_within' is for a permit or a require: a deny would close what is new",
+        ),
         ("{netwrok: $inside}", "when has no key 'netwrok'. Did you mean 'network'?"),
     ],
 )

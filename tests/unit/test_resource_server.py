@@ -125,7 +125,7 @@ async def test_a_token_for_another_mount_is_401(world: World) -> None:
 async def test_what_is_said_of_a_bad_token_tells_a_forger_nothing(world: World) -> None:
     app = world.app("lab")
     said = {(await refusal(app, token)).description for token in ("a.b.c", "x", await signed(app, typ="jwt"))}
-    assert said == {"the access token is not one of this server"}
+    assert said == {"the access token is not one of this server: ask for one at its token endpoint"}
 
 
 async def test_a_token_that_is_too_long_is_refused_unread(world: World, verified: list[int]) -> None:

@@ -1,0 +1,143 @@
+"""The end of a visit: a code for what was granted, or a refusal. Either consumes the pushed request, once.
+
+RFC 6749 4.1.2, RFC 9207, FAPI 2.0 Security Profile 5.3.2.2. prompt=none ends here at once: with a code for what
+was granted before, never with a page.
+"""
+
+import secrets
+from dataclasses import replace
+
+from authz.clock import Clock
+from authz.endpoints.authorization_response import AuthorizationResponses
+from authz.endpoints.grants import digest
+from authz.endpoints.visits import GONE, PageError, Visit, Visits
+from authz.events import ConsentGiven, Emit, Refused
+from authz.login.launch import in_one_context, needs_patient, records
+from authz.protocol import authorization
+from authz.protocol.authorization import ServerBits
+from authz.protocol.authorization_details import is_covered
+from authz.protocol.encoding import base64url
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.openid import acr_of, read_claims_request, wanted_acr
+from authz.protocol.request import Answer
+from authz.protocol.tokens import Grant
+from authz.settings import Account
+from authz.storage.store import AuthorizationCode, Store
+
+
+class Completion:
+    """Ends visits."""
+
+    def __init__(
+        self,
+        *,
+        code_seconds: int,
+        store: Store,
+        server: ServerBits,
+        visits: Visits,
+        responses: AuthorizationResponses,
+        emit: Emit,
+        clock: Clock,
+    ) -> None:
+        self._code_seconds = code_seconds
+        self._store = store
+        self._server = server
+        self._visits = visits
+        self._responses = responses
+        self._emit = emit
+        self._clock = clock
+
+    def asked_scope(self, visit: Visit, account: Account) -> tuple[str, ...]:
+        """The scopes that this person may grant to this request. Raises OAuthError(INVALID_SCOPE)."""
+        asked = authorization.granted_scope(visit.interaction.parameters, visit.client, self._server)
+        return in_one_context(asked, account)
+
+    async def allow(self, visit: Visit, account: Account, scope: tuple[str, ...]) -> Answer:
+        """The way back to the client with a code for these scopes. Raises PageError when the visit has ended."""
+        now = self._clock()
+        parameters = visit.interaction.parameters
+        session = visit.browser.session
+        acr = acr_of(session.amr)
+        wanted, essential = wanted_acr(parameters, self._server.acr_values)
+        if essential and acr not in wanted:
+            said = "the person signed in, but not in a way that the app must have"
+            return await self.refuse(visit, said, ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS)
+        patient = visit.interaction.patient if needs_patient(scope) else None
+        grant = Grant(
+            grant_id=base64url(secrets.token_bytes(16)),
+            client_id=visit.client.client_id,
+            subject=account.subject,
+            scope=scope,
+            audience=authorization.audience(parameters, self._server),
+            context={} if patient is None else {"patient": patient},
+            claims=dict(account.claims),
+            authenticated_at=session.authenticated_at,
+            acr=acr,
+            amr=session.amr,
+            created_at=now,
+            claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+            authorization_details=authorization.details(parameters, visit.client, self._server),
+            managed="grant_management_action" in parameters,
+        )
+        handle = base64url(secrets.token_bytes(32))
+        code = AuthorizationCode(
+            id=digest(handle),
+            grant_id=grant.grant_id,
+            client_id=visit.client.client_id,
+            redirect_uri=visit.target.redirect_uri,
+            code_challenge=parameters["code_challenge"],
+            dpop_jkt=visit.interaction.dpop_jkt,
+            nonce=parameters.get("nonce"),
+            expires_at=now + self._code_seconds,
+        )
+        written = await self._store.complete_authorization(
+            request_id=visit.interaction.request_id,
+            interaction_id=visit.interaction.id,
+            grant=grant,
+            code=code,
+            now=now,
+        )
+        if not written:
+            raise PageError(GONE)
+        self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
+        return await self._responses.success(visit.target, handle)
+
+    async def refuse(
+        self, visit: Visit, description: str, code: ErrorCode = ErrorCode.ACCESS_DENIED
+    ) -> Answer:
+        """An error at the redirect URI (A5). Raises PageError when the visit has ended."""
+        consumed = await self._store.refuse_authorization(
+            request_id=visit.interaction.request_id, interaction_id=visit.interaction.id, now=self._clock()
+        )
+        if not consumed:
+            raise PageError(GONE)
+        error = OAuthError(code, description)
+        self._emit(Refused("/authorize", str(code), visit.client.client_id, description))
+        return await self._responses.failure(visit.target, error)
+
+    async def without_pages(self, visit: Visit) -> Answer:
+        """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
+        account = visit.account
+        if account is None or self._visits.must_sign_in(visit):
+            said = "the person is not signed in here: ask again without prompt none"
+            return await self.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+        scope = self.asked_scope(visit, account)
+        asked = authorization.details(visit.interaction.parameters, visit.client, self._server)
+        resources = set(authorization.audience(visit.interaction.parameters, self._server))
+        choices = {id for id, _ in records(account)}
+        for grant in await self._store.grants(
+            subject=account.subject, client_id=visit.client.client_id, now=self._clock()
+        ):
+            patient = grant.context.get("patient")
+            # Nothing asked in detail is everything: a grant with details does not cover it.
+            told = bool(asked) == bool(grant.authorization_details)
+            told = told and is_covered(asked, grant.authorization_details, self._server.detail_types)
+            told = told and resources <= set(grant.audience)
+            if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
+                chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
+                return await self.allow(chosen, account, scope)
+        return await self.refuse(
+            visit,
+            "the person was not asked before: ask again without prompt none",
+            ErrorCode.CONSENT_REQUIRED,
+        )

@@ -1,0 +1,244 @@
+"""A person's visit to the pages: where an interaction, its client, its browser and its account meet, and the guards.
+
+Nothing is known of a visit but by its handle, in the very browser that began it, while its pushed request waits.
+Nothing redirects before authorization.locate() proved the address.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from authz.clock import Clock
+from authz.endpoints.grants import digest
+from authz.endpoints.own_id_tokens import read_hint
+from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
+from authz.http import read_form
+from authz.keys import KeyRing
+from authz.login.accounts import Accounts
+from authz.login.browser import Browser, Browsers
+from authz.protocol import authorization
+from authz.protocol.authorization import RedirectTarget
+from authz.protocol.clients import Client
+from authz.protocol.encoding import base64url, parse_query
+from authz.protocol.openid import Subjects, acr_of, wanted_acr
+from authz.protocol.request import HttpRequest
+from authz.settings import Account
+from authz.storage.store import Interaction, Store
+
+GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
+_MAX_FORM_BYTES = 64 * 1024
+
+
+class PageError(Exception):
+    """An error that cannot be sent to a client: shown to the person."""
+
+    def __init__(self, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.description = description
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A person on the way: the interaction, its client and where the answer will go."""
+
+    interaction: Interaction
+    handle: str
+    client: Client
+    target: RedirectTarget
+    browser: Browser
+    account: Account | None
+
+
+class Visits:
+    """Begins visits and finds them again."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        acr_values: tuple[str, ...],
+        sign_in_seconds: int,
+        store: Store,
+        clients: Mapping[str, Client],
+        accounts: Accounts,
+        browsers: Browsers,
+        subjects: Subjects,
+        keys: KeyRing,
+        clock: Clock,
+    ) -> None:
+        self._issuer = issuer
+        self._acr_values = acr_values
+        self._sign_in_seconds = sign_in_seconds
+        self._store = store
+        self._clients = clients
+        self._accounts = accounts
+        self._browsers = browsers
+        self._subjects = subjects
+        self._keys = keys
+        self._clock = clock
+
+    async def begin(self, request: HttpRequest) -> Visit:
+        """The visit of a person whom the client sent (RFC 9126 4): client_id and request_uri are read, nothing else (P9).
+
+        Raises PageError, OAuthError where the redirect URI is not the client's any more.
+        """
+        client_id, handle = _asked(request)
+        now = self._clock()
+        pushed = await self._store.pushed_request(request_id(handle), now=now)
+        if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
+            raise PageError("request_uri is not known here, has expired or was used. Start again in the app.")
+        client = self._clients.get(client_id)
+        if client is None:
+            raise PageError("The app is not registered here.")
+        authorization.locate(pushed.parameters, client)
+        browser = await self._browsers.known_or_new(request)
+        new = base64url(secrets.token_bytes(32))
+        await self._store.put_interaction(
+            Interaction(
+                id=digest(new),
+                request_id=pushed.id,
+                client_id=client_id,
+                parameters=pushed.parameters,
+                dpop_jkt=pushed.dpop_jkt,
+                session_id=browser.session.id,
+                expires_at=now + self._sign_in_seconds,
+            )
+        )
+        return await self._found(new, browser)
+
+    async def keep(self, visit: Visit) -> None:
+        """Let the pushed request outlive the pages: the person may take as long as a sign-in may take."""
+        now = self._clock()
+        until = now + self._sign_in_seconds
+        await self._store.keep_pushed_request(visit.interaction.request_id, until=until, now=now)
+
+    async def of(self, request: HttpRequest, handle: str | None) -> Visit:
+        """The visit that handle names, in the browser that began it; its pushed request still waits.
+
+        Raises PageError.
+        """
+        return await self._found(handle, await self._browsers.known(request))
+
+    async def _found(self, handle: str | None, browser: Browser | None) -> Visit:
+        interaction = None
+        if handle:
+            interaction = await self._store.interaction(digest(handle), now=self._clock())
+        if handle is None or browser is None or interaction is None:
+            raise PageError(GONE)
+        if interaction.session_id != browser.session.id:
+            raise PageError(GONE)
+        if await self._store.pushed_request(interaction.request_id, now=self._clock()) is None:
+            raise PageError(GONE)
+        client = self._clients.get(interaction.client_id)
+        if client is None:
+            raise PageError("The app is not registered here any more.")
+        subject = browser.session.subject
+        return Visit(
+            interaction=interaction,
+            handle=handle,
+            client=client,
+            target=authorization.locate(interaction.parameters, client),
+            browser=browser,
+            account=None if subject is None else self._accounts.of_subject(subject),
+        )
+
+    def signed_in(self, visit: Visit) -> Account:
+        """The account of a visit whose sign-in is good for this request. Raises PageError."""
+        if visit.account is None or self.must_sign_in(visit):
+            raise PageError(GONE)
+        return visit.account
+
+    def must_sign_in(self, visit: Visit) -> bool:
+        """Whether the app wants another sign-in than the one that the browser has.
+
+        A newer one (prompt, max_age), of another kind (acr_values, claims), or somebody else's; RFC 9470 4. Who signed
+        in on the way through this very visit has done what was asked.
+        """
+        if visit.interaction.signed_in:
+            return False
+        parameters = visit.interaction.parameters
+        if self.hints_at_another(visit):
+            return True
+        prompt = parameters.get("prompt", "").split()
+        if "login" in prompt or "select_account" in prompt:
+            return True
+        session = visit.browser.session
+        wanted, _ = wanted_acr(parameters, self._acr_values)
+        if wanted and acr_of(session.amr) not in wanted:
+            return True
+        max_age, at = parameters.get("max_age"), session.authenticated_at
+        if max_age is None:
+            return False
+        return at is None or not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
+
+    def hints_at_another(self, visit: Visit) -> bool:
+        """Whether the app means somebody else than the person who is signed in (id_token_hint)."""
+        hint, subject = visit.interaction.parameters.get("id_token_hint"), visit.browser.session.subject
+        if hint is None or subject is None:
+            return False
+        found = read_hint(hint, self._keys, self._issuer)
+        return found is None or found.subject != self._subjects.of(visit.client, subject)
+
+
+def check_form(request: HttpRequest, form: Mapping[str, str], visit: Visit) -> None:
+    """Raise PageError for a forged form (RFC 9700 4.7): the token of this session and interaction is missing from it,
+    or the browser itself says that it came from elsewhere."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin != request.origin:
+        raise PageError("The form did not come from this site.", status=403)
+    if not visit.browser.owns_form(form.get("form_token"), visit.interaction.id):
+        raise PageError("The form has expired. Go back and try again.", status=403)
+
+
+def page_query(request: HttpRequest) -> dict[str, str]:
+    """The query of a page's address. Raises PageError."""
+    try:
+        return dict(parse_query(request.query))
+    except ValueError as error:
+        raise PageError("The address cannot be read.") from error
+
+
+async def page_form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
+    """The fields of a page's form, in order. Raises PageError, and what read_form() raises."""
+    try:
+        return parse_query((await read_form(request, limit_bytes=_MAX_FORM_BYTES)).decode("ascii"))
+    except ValueError as error:
+        raise PageError("The form cannot be read.") from error
+
+
+async def page_form(request: HttpRequest) -> dict[str, str]:
+    """The fields of a page's form, each once. Raises PageError, and what read_form() raises."""
+    return each_once(await page_form_pairs(request))
+
+
+def each_once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The fields by name. Raises PageError for a name that comes twice: which one was meant?"""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise PageError("The form names a field twice.")
+    return found
+
+
+def _asked(request: HttpRequest) -> tuple[str, str]:
+    """client_id and the part of request_uri that we made (P9, P10)."""
+    try:
+        pairs = parse_query(request.query)
+    except ValueError as error:
+        raise PageError("The address cannot be read.") from error
+    asked: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in ("client_id", "request_uri"):
+            continue
+        if name in asked:
+            raise PageError(f"{name} is sent more than once.")
+        asked[name] = value
+    request_uri, client_id = asked.get("request_uri", ""), asked.get("client_id", "")
+    if not request_uri:
+        raise PageError("This server takes pushed authorization requests only: request_uri is missing.")
+    if not client_id:
+        raise PageError("client_id is missing.")
+    if not request_uri.startswith(REQUEST_URI_PREFIX):
+        raise PageError("request_uri is not one that this server gave out.")
+    return client_id, request_uri.removeprefix(REQUEST_URI_PREFIX)

@@ -1,0 +1,28 @@
+"""Whose data a person may open to an app: the context of the scopes, and the records to choose from (SMART 2.2)."""
+
+from authz.protocol.scopes import parse_scope
+from authz.settings import Account
+
+
+def in_one_context(scope: tuple[str, ...], account: Account) -> tuple[str, ...]:
+    """The scopes that fit the person, where both a patient's and a user's were asked for.
+
+    A token speaks in one context, or the gateway refuses it: patients as the patient, staff as the user.
+    """
+    contexts = {found.context for text in scope if (found := parse_scope(text)) is not None}
+    if len(contexts) < 2:
+        return scope
+    if account.patient is not None:
+        return tuple(text for text in scope if not text.startswith("user/"))
+    return tuple(text for text in scope if not text.startswith("patient/") and text != "launch/patient")
+
+
+def needs_patient(scope: tuple[str, ...]) -> bool:
+    """Whether a record must be chosen before these scopes mean anything."""
+    return "launch/patient" in scope or any(text.startswith("patient/") for text in scope)
+
+
+def records(account: Account) -> tuple[tuple[str, str], ...]:
+    """The records the person may choose from, as id and label; the own one first."""
+    own = () if account.patient is None else ((account.patient, account.name),)
+    return (*own, *account.patients)

@@ -1,0 +1,62 @@
+"""What a refusal looks like: an OperationOutcome with its reason, and where a token is wanted the challenge for it.
+
+RFC 6750 3, RFC 9449 7.1, RFC 9728 5.1.
+"""
+
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.request import Answer
+from authz.resource_server import ResourceServer
+from gateway.fhir.outcome import FhirError, Reason, operation_outcome
+from gateway.policy.decision import StepUp
+from gateway.proxy import headers
+from gateway.proxy.trail import Trail
+
+
+def refusal(trail: Trail, error: FhirError) -> Answer:
+    """The answer to a refused request; the trail keeps the reason."""
+    trail.reason = str(error.reason)
+    if error.status in (401, 403, 404) and trail.decision == "permit" and trail.tally.shown == 0:
+        trail.decision = "deny"
+    body = operation_outcome(error.reason, error.diagnostics)
+    return Answer(error.status, (headers.JSON_BODY, *headers.PRIVATE, *error.headers), body)
+
+
+def step_up_error(step_up: StepUp, explanation: str) -> OAuthError:
+    """The error that tells a client which sign-in to ask for (RFC 9470 3)."""
+    fields, wanted = {}, []
+    if step_up.acr_values:
+        fields["acr_values"] = " ".join(step_up.acr_values)
+        wanted.append(f"by one of {fields['acr_values']}")
+    if step_up.max_age is not None:
+        fields["max_age"] = str(step_up.max_age)
+        wanted.append(f"at most {step_up.max_age} s ago")
+    return OAuthError(
+        ErrorCode.INSUFFICIENT_USER_AUTHENTICATION,
+        f"this access needs a sign-in {', '.join(wanted)}",
+        detail=explanation,
+        fields=fields,
+    )
+
+
+def challenge(trail: Trail, error: OAuthError, resource_server: ResourceServer, *, at: str) -> Answer:
+    """The answer to a refused token or proof: 400 or 401 with WWW-Authenticate, never 403. at is the mount's path."""
+    has_token = "authorization" in trail.request.headers
+    reason = {
+        ErrorCode.USE_DPOP_NONCE: Reason.NONCE_REQUIRED,
+        ErrorCode.INVALID_DPOP_PROOF: Reason.PROOF_INVALID,
+        ErrorCode.INSUFFICIENT_USER_AUTHENTICATION: Reason.STEP_UP_REQUIRED,
+    }.get(error.code, Reason.TOKEN_INVALID if has_token else Reason.TOKEN_MISSING)
+    said = resource_server.challenge(error if has_token else None, trail.request)
+    path = f"{trail.request.origin}/.well-known/oauth-protected-resource{at}"
+    said = tuple(
+        (name, f'{value}{"," if " " in value else ""} resource_metadata="{path}"')
+        if name == "WWW-Authenticate"
+        else (name, value)
+        for name, value in said
+    )
+    trail.reason = str(reason)
+    trail.explanation = error.detail or error.description
+    trail.answer_headers = ()  # a fresh nonce that the token earned: the challenge brings its own
+    status = 401 if error.status not in (400,) or error.code is not ErrorCode.INVALID_REQUEST else 400
+    body = operation_outcome(reason, error.description)
+    return Answer(status, (headers.JSON_BODY, *headers.PRIVATE, *said), body)

@@ -1,0 +1,1 @@
+"""The clauses as tables of pure rules, a file for each specification."""

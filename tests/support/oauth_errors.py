@@ -1,0 +1,138 @@
+"""Every OAuth error that the code of authz/ can give, read from its source: code and pattern of the description.
+
+A pattern is the text with … for what is filled in. What a function is handed and passes on as a description is
+looked for where the function is called.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from authz.protocol.errors import ErrorCode
+from tests.support.gateway import ROOT
+
+_PASSED_ON = {"str(error)", "error.description"}
+"""What was said by another error, which is found at its own place."""
+_SAID_OF_TOKENS = {
+    "authz/protocol/jose.py": "invalid_client, invalid_dpop_proof, invalid_request_object",
+    "authz/protocol/jwk.py": "invalid_client, invalid_dpop_proof, invalid_request_object",
+    "authz/protocol/dpop.py": "invalid_dpop_proof",
+}
+"""Whose JoseError becomes the description of which errors; in other files it is for the log only."""
+_FILLED = "…"
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A function that makes an error of a description that it is handed."""
+
+    description: int  # which argument it is
+    code: str | None
+    code_argument: int | None
+
+
+def errors() -> dict[tuple[str, str], set[str]]:
+    """(code, pattern) → the files that give it. Raises AssertionError for a description that cannot be read."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in sorted((ROOT / "authz").rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        for code, pattern in _of_file(path, name):
+            found.setdefault((code, pattern), set()).add(name)
+    return found
+
+
+def _of_file(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, Function)]
+    wrappers = {f.name: wrapper for f in functions if (wrapper := _wrapper(f)) is not None}
+    owner = {id(node): f for f in functions for node in ast.walk(f)}  # the innermost comes last
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = _name(node.func)
+        inside = owner.get(id(node))
+        if called == "OAuthError" and (inside is None or inside.name not in wrappers):
+            yield from _pairs(_code(node.args[0]), node.args[1], inside, f"{name}:{node.lineno}")
+        elif called in wrappers:
+            wrapper = wrappers[called]
+            code = wrapper.code
+            if wrapper.code_argument is not None and len(node.args) > wrapper.code_argument:
+                code = _code(node.args[wrapper.code_argument])
+            yield from _pairs(code, node.args[wrapper.description], inside, f"{name}:{node.lineno}")
+        elif called == "RequestError":
+            yield from _pairs("invalid_request", node.args[1], inside, f"{name}:{node.lineno}")
+        elif called == "JoseError" and name in _SAID_OF_TOKENS:
+            yield from _pairs(_SAID_OF_TOKENS[name], node.args[0], inside, f"{name}:{node.lineno}")
+
+
+def _wrapper(function: Function) -> Wrapper | None:
+    names = [argument.arg for argument in function.args.args if argument.arg != "self"]
+    defaults = dict(zip(reversed(names), reversed(function.args.defaults), strict=False))
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and _name(node.func) == "OAuthError" and len(node.args) > 1:
+            code, description = node.args[:2]
+            if not isinstance(description, ast.Name) or description.id not in names:
+                continue
+            if isinstance(code, ast.Name) and code.id in names:
+                default = defaults.get(code.id)
+                known = None if default is None else _code(default)
+                return Wrapper(names.index(description.id), known, names.index(code.id))
+            return Wrapper(names.index(description.id), _code(code), None)
+    return None
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _code(node: ast.expr) -> str | None:
+    """The error code that an expression names; None for one that is passed on."""
+    text = ast.unparse(node)
+    return str(ErrorCode[text.removeprefix("ErrorCode.")]) if text.startswith("ErrorCode.") else None
+
+
+def _pairs(
+    code: str | None, node: ast.expr, inside: Function | None, place: str
+) -> Iterator[tuple[str, str]]:
+    if ast.unparse(node) in _PASSED_ON:
+        return
+    pattern = _pattern(node, inside)
+    assert pattern is not None, f"{place}: the description cannot be read from the source"
+    assert code is not None, f"{place}: the code cannot be read from the source"
+    yield code, pattern
+
+
+def _pattern(node: ast.expr, inside: Function | None) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [
+            _pattern(v, inside) if isinstance(v, ast.Constant) else _filled(v, inside) for v in node.values
+        ]
+        return "".join(part or _FILLED for part in parts)
+    if isinstance(node, ast.Name):
+        return _assigned(node.id, inside)
+    return None
+
+
+def _filled(node: ast.expr, inside: Function | None) -> str:
+    value = node.value if isinstance(node, ast.FormattedValue) else node
+    return (_assigned(value.id, inside) if isinstance(value, ast.Name) else None) or _FILLED
+
+
+def _assigned(name: str, inside: Function | None) -> str | None:
+    """The text that a function gives to a local name, where it is one constant text."""
+    if inside is None:
+        return None
+    values = [
+        node.value
+        for node in ast.walk(inside)
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets)
+    ]
+    texts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
+    return texts[0] if len(values) == len(texts) == 1 else None
