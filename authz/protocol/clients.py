@@ -98,6 +98,7 @@ class Client:
     grant_types: frozenset[GrantType]
     redirect_uris: tuple[str, ...] = ()
     jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
+    jwks_uri: str | None = None  # where its public keys are fetched from, instead of jwks (RFC 7591 2)
     certificate_subject: CertificateSubject | None = None
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
