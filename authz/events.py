@@ -85,5 +85,20 @@ class KeyChanged:
     state: str
 
 
-Event = TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged
+@dataclass(frozen=True, slots=True)
+class KeySetFetched:
+    """A client's key set was fetched, or could not be. url is without its query.
+
+    outcome is 'fetched', 'not-keys', or one of authz.fetch.FetchError; detail says why it failed.
+    """
+
+    url: str
+    outcome: str
+    changed: bool  # it holds other keys than before
+    detail: str
+
+
+Event = (
+    TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged | KeySetFetched
+)
 Emit = Callable[[Event], None]

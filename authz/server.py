@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
+from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
 from authz.endpoints import grant_management
 from authz.endpoints.authorization_response import AuthorizationResponses
@@ -61,6 +62,7 @@ class AuthorizationServer:
         emit: Emit,
         clock: Clock,
         grantable: Callable[[str], bool],
+        fetch: Fetch | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -103,7 +105,8 @@ class AuthorizationServer:
         anywhere = frozenset({settings.issuer, *server.resources})
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
-        authentication = ClientAuthentication(settings, store, clients, clock)
+        self._client_keys = ClientKeys(fetch, clock, emit)
+        authentication = ClientAuthentication(settings, store, clients, self._client_keys, clock)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -196,8 +199,12 @@ class AuthorizationServer:
         emit: Emit,
         clock: Clock,
         grantable: Callable[[str], bool],
+        fetch: Fetch | None = None,
     ) -> "AuthorizationServer":
-        """The server over this store, with the nonce secret that all nodes share."""
+        """The server over this store, with the nonce secret that all nodes share.
+
+        fetch is the guarded GET for clients' key sets; without it none is fetched.
+        """
         server = cls(
             settings=settings,
             store=store,
@@ -209,6 +216,7 @@ class AuthorizationServer:
             emit=emit,
             clock=clock,
             grantable=grantable,
+            fetch=fetch,
         )
         await server.refresh()
         return server
@@ -264,6 +272,10 @@ class AuthorizationServer:
             if await self._store.remove_expired(now=self._clock(), at_most=_REMOVE_AT_ONCE) < _REMOVE_AT_ONCE:
                 return
             await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """End what is under way in the background."""
+        await self._client_keys.close()
 
 
 def _at_once(answer: Callable[[HttpRequest], Answer]) -> Door:

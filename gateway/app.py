@@ -16,6 +16,7 @@ from aiohttp import web
 
 from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
+from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing, load_or_create_encryption_key
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -98,6 +99,7 @@ class Gateway:
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
+        self._fetcher: Fetcher
 
     @classmethod
     async def open(cls, settings: GatewaySettings, *, clock: Clock = system_clock) -> "Gateway":
@@ -142,6 +144,7 @@ class Gateway:
             clock=self.clock,
             emit=self._emit,
         )
+        self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -151,6 +154,7 @@ class Gateway:
             emit=self._emit,
             clock=self.clock,
             grantable=grantable,
+            fetch=self._fetcher.get,
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         issuer = authorization.issuer
@@ -339,11 +343,26 @@ class Gateway:
             await runner.cleanup()
         for mount in self._mounts:
             await mount.client.close()
+        if hasattr(self, "authorization"):
+            await self.authorization.close()
+        if hasattr(self, "_fetcher"):
+            self._fetcher.close()
         try:
             if hasattr(self, "audit"):
                 await self.audit.close()
         finally:
             await self.store.close()
+
+
+def _fetcher(settings: GatewaySettings) -> Fetcher:
+    authorities = settings.fetch.certificate_authorities
+    listeners = settings.listeners
+    return Fetcher(
+        allow=settings.fetch.allow,
+        own_origins=[settings.authorization.issuer, *(listener.origin for listener in listeners)],
+        own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
+        certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
+    )
 
 
 def _encryption_key(settings: GatewaySettings) -> bytes:

@@ -25,6 +25,7 @@ from authz.events import (
     Event,
     GrantRevoked,
     KeyChanged,
+    KeySetFetched,
     ProofChecked,
     Refused,
     SignIn,
@@ -46,6 +47,7 @@ _WORDS: Mapping[type[Event], str] = {
     Refused: "authorization-refused",
     GrantRevoked: "grant-revoked",
     KeyChanged: "key-changed",
+    KeySetFetched: "key-set-fetched",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -135,9 +137,12 @@ class AuditLog:
         """Append what happened in the authorization server; settled() waits until it is durable.
 
         A note stays in the queue until it is written. Proof checks are left out: each proxied request has a record
-        of its own, and each refused request to the authorization server a Refused event.
+        of its own, and each refused request to the authorization server a Refused event. So are key sets that were
+        fetched again and are the same as before.
         """
         if isinstance(event, ProofChecked):
+            return
+        if isinstance(event, KeySetFetched) and event.outcome == "fetched" and not event.changed:
             return
         if self._notes >= _MAX_WAITING:
             self._lost += 1

@@ -11,7 +11,7 @@ from authz.protocol.clients import (
 )
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
-from gateway.config.network import read_listeners, read_upstreams, takes_certificates
+from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -25,7 +25,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "upstreams", "policies", "limits", "users", "clients",
+    "upstreams", "policies", "limits", "fetch", "users", "clients",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -76,7 +76,10 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
     upstreams = read_upstreams(top, public, mtls)
     authorization = _authorization(top, public, mtls, upstreams)
     clients = read_clients(
-        top, authorization, has_mtls=any(takes_certificates(listener) for listener in listeners)
+        top,
+        authorization,
+        has_mtls=any(takes_certificates(listener) for listener in listeners),
+        ends_mtls=any(listener.client_certificates for listener in listeners),
     )
     settings = GatewaySettings(
         file=path,
@@ -90,6 +93,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         clients=clients,
         accounts=read_accounts(top),
         limits=_limits(top),
+        fetch=read_fetch(top),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")

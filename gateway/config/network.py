@@ -4,9 +4,13 @@ import ipaddress
 import re
 from itertools import combinations
 
+from cryptography import x509
+
+from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
 from gateway.config.schema import Section
 from gateway.settings import (
+    FetchSettings,
     Listener,
     Operations,
     TlsFiles,
@@ -173,3 +177,25 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
     )
+
+
+def read_fetch(top: Section) -> FetchSettings:
+    section = top.section("fetch")
+    if section is None:
+        return FetchSettings()
+    section.known("allow", "certificate_authorities")
+    allow = AllowList()
+    try:
+        allow = read_allow_list(section.texts("allow"))
+    except ValueError as error:
+        section.report(section.place("allow"), f"fetch.allow: {error}")
+    path = section.file("certificate_authorities", required=False)
+    if path is not None and path.is_file():
+        try:
+            x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError):
+            section.report(
+                section.place("certificate_authorities"),
+                "fetch.certificate_authorities holds no PEM certificates",
+            )
+    return FetchSettings(allow, path)

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from authz.protocol import jose
+from authz.protocol.addresses import NotFetched, read_url
 from authz.protocol.clients import (
     PROFILES,
     AuthenticationMethod,
@@ -90,11 +92,20 @@ def _claims(section: Section) -> dict[str, object]:
     return inner.node.plain()
 
 
-def read_clients(top: Section, authorization: AuthorizationSettings, *, has_mtls: bool) -> tuple[Client, ...]:
+def read_clients(
+    top: Section, authorization: AuthorizationSettings, *, has_mtls: bool, ends_mtls: bool
+) -> tuple[Client, ...]:
     found: list[Client] = []
     places: dict[str, Place] = {}
     for section in top.sections("clients"):
         client = _client(section, authorization, has_mtls=has_mtls)
+        self_signed = client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH
+        if ends_mtls and self_signed and client.jwks_uri is not None:
+            section.report(
+                section.place("jwks"),
+                "jwks.url of self_signed_tls_client_auth needs a proxy that ends TLS: a listener of our own must know"
+                " the certificates when it starts, expected {file: …}",
+            )
         if client.client_id in places:
             line = places[client.client_id].line
             said = f"the client_id '{client.client_id}' is used twice (first in line {line})"
@@ -142,9 +153,9 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
                 section.place("subject_type"),
                 "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
             )
-    jwks = _jwks(section, method)
+    jwks, jwks_uri = _jwks(section, method)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
-    if signed_requests and not jwks:
+    if signed_requests and not jwks and jwks_uri is None:
         section.report(
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
@@ -156,6 +167,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         grant_types=grants,
         redirect_uris=redirect_uris,
         jwks=jwks,
+        jwks_uri=jwks_uri,
         certificate_subject=_certificate_subject(section, method),
         binding=binding,
         profile=profile,
@@ -223,15 +235,46 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
         )
 
 
-def _jwks(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+def _jwks(
+    section: Section, method: AuthenticationMethod
+) -> tuple[tuple[Mapping[str, object], ...], str | None]:
+    """The keys, or the URL that they are fetched from."""
     needed = method in (
         AuthenticationMethod.PRIVATE_KEY_JWT,
         AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
     )
-    path = section.file("jwks", required=needed)
-    if path is None or not path.is_file():
-        return ()
+    if not section.has("jwks"):
+        if needed:
+            section.report(
+                section.node.place, f"{section.path}.jwks is missing, expected {{file: …}} or {{url: …}}"
+            )
+        return (), None
+    inner = section.section("jwks")
+    if inner is None:
+        return (), None
+    inner.known("file", "url")
+    if inner.has("file") == inner.has("url"):
+        section.report(inner.node.place, f"{inner.path} must have one of 'file' and 'url'")
+        return (), None
+    if inner.has("file"):
+        return _jwks_file(section, section.folder / inner.text("file", expected="a path")), None
+    url = inner.text("url", expected="an https URL")
+    try:
+        if url:
+            read_url(url)
+    except NotFetched as error:
+        section.report(inner.place("url"), f"{inner.path}.url cannot be fetched: {error}")
+    return (), url
+
+
+def _jwks_file(section: Section, path: Path) -> tuple[Mapping[str, object], ...]:
     place = section.place("jwks")
+    if not path.is_file():
+        inner = section.section("jwks")
+        section.report(
+            place if inner is None else inner.place("file"), f"{section.path}.jwks: there is no file '{path}'"
+        )
+        return ()
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
         found = tuple(dict(key) for key in keys)

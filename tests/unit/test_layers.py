@@ -24,7 +24,7 @@ FLOORS = [
     "authz.server",
     "authz.endpoints",
     "authz.login authz.resource_server",
-    "authz.keys authz.http authz.revocations",
+    "authz.keys authz.http authz.revocations authz.fetch authz.client_keys",
     "authz.storage",
     "authz.settings",
     "authz.protocol authz.events authz.clock",
