@@ -15,7 +15,7 @@ from authz.clock import Clock
 from authz.events import Emit, KeySetFetched
 from authz.fetch import Fetched, FetchError
 from authz.protocol.clients import Client
-from authz.protocol.jwk import JoseError, PublicKey, import_jwks, read_jwks
+from authz.protocol.jwk import JoseError, PublicKey, import_jwks, read_key_set
 
 COOL_DOWN_SECONDS = 60
 _FRESH_SECONDS = 300  # of an answer that does not say how long it is fresh
@@ -123,7 +123,7 @@ class ClientKeys:
             if self._fetch is None:
                 raise FetchError("refused", "this server fetches nothing")
             fetched = await self._fetch(url, media_types=_MEDIA_TYPES, max_bytes=_MAX_BYTES)
-            jwks = read_jwks(fetched.body)
+            jwks = read_key_set(fetched.body)
         except (FetchError, JoseError) as error:
             outcome = error.outcome if isinstance(error, FetchError) else "not-keys"
             kept.problem = str(error)

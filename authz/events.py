@@ -67,14 +67,17 @@ class Refused:
 class GrantRevoked:
     """A grant ended before its time.
 
-    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person' or 'token-revoked'.
+    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator' or
+    'token-revoked'.
 
-    For 'token-revoked' only one access token of the grant ended.
+    For 'token-revoked' only one access token of the grant ended. who and why are those of an administrator.
     """
 
     grant_id: str
     client_id: str
     reason: str
+    who: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def import_jwks(keys: Iterable[Mapping[str, object]]) -> tuple[PublicKey, ...]:
     return tuple(usable)
 
 
-def read_jwks(content: bytes) -> tuple[Mapping[str, object], ...]:
+def read_key_set(content: bytes) -> tuple[Mapping[str, object], ...]:
     """The keys of a JWK set, not imported yet (RFC 7517 5). Raises JoseError.
 
     A set with a private or symmetric key is refused as a whole: whoever publishes one must learn of it.

@@ -12,7 +12,7 @@ from authz.client_keys import ClientKeys, KeySet, KeySetUnavailable
 from authz.events import Event, KeySetFetched
 from authz.fetch import Fetched, FetchError
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
-from authz.protocol.jwk import JoseError, read_jwks
+from authz.protocol.jwk import JoseError, read_key_set
 from tests.support.authorization_server import Clock
 from tests.support.jose import ec_key, private_jwk, public_jwk
 
@@ -256,4 +256,4 @@ async def test_a_query_of_the_URL_is_not_told() -> None:
 )  # fmt: skip
 def test_RFC7517_5_what_is_no_public_key_set_is_refused(content: bytes, why: str) -> None:
     with pytest.raises(JoseError, match=why):
-        read_jwks(content)
+        read_key_set(content)

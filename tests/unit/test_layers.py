@@ -23,7 +23,7 @@ FLOORS = [
     "gateway.fhir gateway.yaml_source",
     "authz.server",
     "authz.endpoints",
-    "authz.login authz.resource_server",
+    "authz.login authz.resource_server authz.grant_endings",
     "authz.keys authz.http authz.revocations authz.fetch authz.client_keys",
     "authz.storage",
     "authz.settings",
