@@ -21,6 +21,7 @@ from itertools import islice
 import msgspec
 
 from authz.events import (
+    ClientChanged,
     ConsentGiven,
     Event,
     GrantRevoked,
@@ -46,6 +47,7 @@ _WORDS: Mapping[type[Event], str] = {
     Refused: "authorization-refused",
     GrantRevoked: "grant-revoked",
     KeyChanged: "key-changed",
+    ClientChanged: "client-changed",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 

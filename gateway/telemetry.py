@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from authz.events import Event, ProofChecked, SignIn, TokenIssued
+from authz.events import ClientChanged, Event, ProofChecked, SignIn, TokenIssued
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _SECRETS = re.compile(
@@ -104,6 +104,9 @@ class Metrics:
         self.tokens = Counter("securus_tokens_issued", "Access tokens issued", ["grant"], registry=registry)
         self.proofs = Counter("securus_dpop_proofs", "DPoP proofs looked at", ["outcome"], registry=registry)
         self.sign_ins = Counter("securus_sign_ins", "Attempts to sign in", ["outcome"], registry=registry)
+        self.client_changes = Counter(
+            "securus_client_changes", "Changes in the client registry", ["what"], registry=registry
+        )
         self.replay_seconds = Histogram(
             "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
         )
@@ -128,6 +131,8 @@ class Metrics:
                     self.replay_seconds.observe(event.claim_seconds)
             case SignIn():
                 self.sign_ins.labels(event.outcome).inc()
+            case ClientChanged():
+                self.client_changes.labels(event.what).inc()
             case _:
                 pass
 
