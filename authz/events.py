@@ -101,7 +101,32 @@ class KeySetFetched:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClientChanged:
+    """A registered client, or the permission to register one, changed.
+
+    what is one of RegistrationChange's words, 'token-made' or 'token-withdrawn'; who is the account that the caller of
+    the registry named, or 'client', 'initial access token …', 'software statement …'. client_id is None for the
+    tokens. status is the one that the client has now.
+    """
+
+    client_id: str | None
+    what: str
+    who: str
+    why: str
+    status: str | None = None
+    grants_ended: int = 0
+
+
 Event = (
-    TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged | KeySetFetched
+    TokenIssued
+    | ProofChecked
+    | SignIn
+    | ConsentGiven
+    | Refused
+    | GrantRevoked
+    | KeyChanged
+    | KeySetFetched
+    | ClientChanged
 )
 Emit = Callable[[Event], None]

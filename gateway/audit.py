@@ -21,6 +21,7 @@ from itertools import islice
 import msgspec
 
 from authz.events import (
+    ClientChanged,
     ConsentGiven,
     Event,
     GrantRevoked,
@@ -48,6 +49,7 @@ _WORDS: Mapping[type[Event], str] = {
     GrantRevoked: "grant-revoked",
     KeyChanged: "key-changed",
     KeySetFetched: "key-set-fetched",
+    ClientChanged: "client-changed",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 

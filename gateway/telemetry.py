@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from authz.events import Event, KeySetFetched, ProofChecked, SignIn, TokenIssued
+from authz.events import ClientChanged, Event, KeySetFetched, ProofChecked, SignIn, TokenIssued
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _SECRETS = re.compile(
@@ -107,6 +107,9 @@ class Metrics:
         self.key_sets = Counter(
             "securus_key_set_fetches", "Fetches of clients' key sets", ["outcome"], registry=registry
         )
+        self.client_changes = Counter(
+            "securus_client_changes", "Changes in the client registry", ["what"], registry=registry
+        )
         self.replay_seconds = Histogram(
             "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
         )
@@ -133,6 +136,8 @@ class Metrics:
                 self.sign_ins.labels(event.outcome).inc()
             case KeySetFetched():
                 self.key_sets.labels(event.outcome).inc()
+            case ClientChanged():
+                self.client_changes.labels(event.what).inc()
             case _:
                 pass
 

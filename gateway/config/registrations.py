@@ -1,7 +1,6 @@
 """The people and apps of gateway.yaml: accounts and clients, as they are registered."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from authz.protocol.clients import (
     SubjectType,
 )
 from authz.protocol.jose import JoseError
+from authz.protocol.redirect_uris import UriError, check_redirect_uri
 from authz.protocol.scopes import is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
@@ -26,8 +26,6 @@ from gateway.yaml_source import Place
 
 _MUST_OR_MAY = ("required", "optional")
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-_REDIRECT_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+")
 _RESERVED = frozenset(
     {
         "iss",
@@ -212,27 +210,10 @@ def _scope(section: Section) -> tuple[str, ...]:
 
 
 def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") -> None:
-    place = section.place(key)
-    if not _REDIRECT_URI.fullmatch(uri):
-        said = "a fragment, a space or a character that a URI does not have"
-        section.report(place, f"{key}: '{uri}' is not an absolute URI, or holds {said}")
-        return
     try:
-        parts = urlsplit(uri)
-        host = parts.hostname
-        parts.port  # noqa: B018 - raises for a port that is none
-    except ValueError:
-        section.report(place, f"{key}: '{uri}' has a host or port that is none")
-        return
-    if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
-        section.report(place, f"{key}: '{uri}' must name one host, without a user and without '*'")
-    elif parts.scheme == "http" and host not in ("127.0.0.1", "::1"):
-        # RFC 8252 7.3: plain http for native apps on the loopback address only.
-        section.report(place, f"{key}: '{uri}' is http; expected https, or http://127.0.0.1 for native apps")
-    elif parts.scheme not in ("http", "https") and "." not in parts.scheme:
-        section.report(
-            place, f"{key}: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
-        )
+        check_redirect_uri(uri)
+    except UriError as error:
+        section.report(section.place(key), f"{key}: '{uri}' {error}")
 
 
 def _jwks(
