@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
 from authz.endpoints import grant_management
+from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_authentication import ClientAuthentication
@@ -161,6 +162,21 @@ class AuthorizationServer:
             clock=clock,
         )
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
+        self._administration = Administration(
+            issuer=settings.issuer,
+            configured=clients,
+            resource_server=self.resource_server,
+            routes=[
+                GrantAdministration(
+                    store=store,
+                    revocations=self._revocations,
+                    access_token_seconds=lifetimes.access_token,
+                    emit=emit,
+                    clock=clock,
+                ).routes(),
+            ],
+            emit=emit,
+        )
         self.below: Mapping[str, Mapping[str, Door]] = {
             grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
         }
@@ -255,8 +271,8 @@ class AuthorizationServer:
 
     def _doors(self, path: str) -> Mapping[str, Door] | None:
         """The doors at a path, or at the one level below a prefix that it lies on."""
-        found = self.routes.get(path)
-        return self.below.get(path[: path.rindex("/") + 1]) if found is None else found
+        found = self.routes.get(path) or self.below.get(path[: path.rindex("/") + 1])
+        return self._administration.doors(path) if found is None else found
 
     async def refresh(self) -> None:
         """Take in what other nodes revoked; to be called about twice a second."""

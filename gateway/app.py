@@ -41,7 +41,7 @@ from gateway.yaml_source import Problem
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/assets/")
+_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
 
 

@@ -22,6 +22,7 @@ _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _OWN_PATHS = frozenset(
     {
         ".well-known",
+        "admin",
         "authorize",
         "token",
         "par",

@@ -19,7 +19,7 @@ from authz.protocol.clients import (
 )
 from authz.protocol.jose import JoseError
 from authz.protocol.redirect_uris import UriError, check_redirect_uri
-from authz.protocol.scopes import is_known, split_scope
+from authz.protocol.scopes import ADMINISTRATION_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place
@@ -286,5 +286,9 @@ def _certificate_subject(section: Section, method: AuthenticationMethod) -> Cert
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
     """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
-    found = {text for client in clients for text in client.scope} - {"openid", "profile"}
+    found = {text for client in clients for text in client.scope} - {
+        "openid",
+        "profile",
+        ADMINISTRATION_SCOPE,
+    }
     return tuple(sorted(found))
