@@ -102,5 +102,7 @@ class ClientChanged:
     grants_ended: int = 0
 
 
-Event = TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged | ClientChanged
+Event = (
+    TokenIssued | ProofChecked | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged | ClientChanged
+)
 Emit = Callable[[Event], None]

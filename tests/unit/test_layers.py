@@ -24,7 +24,10 @@ FLOORS = [
     "authz.server",
     "authz.endpoints",
     "authz.login authz.resource_server",
-    "authz.keys authz.http authz.revocations",
+    "authz.registry",
+    "authz.registration_requests",
+    "authz.registry_writing",
+    "authz.keys authz.http authz.revocations authz.client_directory",
     "authz.storage",
     "authz.settings",
     "authz.protocol authz.events authz.clock",
@@ -49,6 +52,8 @@ MADE_BY = {
     "Caller": "authz.protocol.tokens",
     "AuthenticatedClient": "authz.endpoints.client_authentication",
     "HttpRequest": "authz.http",
+    "ClientMetadata": "authz.protocol.client_metadata",
+    "SoftwareStatement": "authz.protocol.software_statements",
     "Permit": "gateway.policy.engine",
 }
 
