@@ -5,6 +5,7 @@ otherwise than they look, those that are nobody's, and those that would run inst
 """
 
 import re
+from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -44,6 +45,11 @@ def check_web_uri(uri: str) -> None:
     scheme, _ = _parts(uri)
     if scheme != "https":
         raise UriError("is not https")
+
+
+def hosts_of(uris: Iterable[str]) -> set[str]:
+    """The hosts of URIs: more than one and people cannot have one pairwise name (OpenID Connect Core 8.1)."""
+    return {urlsplit(uri).hostname or "" for uri in uris}
 
 
 def _parts(uri: str) -> tuple[str, str | None]:

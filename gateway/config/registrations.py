@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from authz.protocol import jose
 from authz.protocol.addresses import NotFetched, read_url
@@ -18,7 +17,7 @@ from authz.protocol.clients import (
     SubjectType,
 )
 from authz.protocol.jose import JoseError
-from authz.protocol.redirect_uris import UriError, check_redirect_uri
+from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
 from authz.protocol.scopes import ADMINISTRATION_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
@@ -144,13 +143,12 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     post_logout = section.texts("post_logout_redirect_uris")
     for uri in post_logout:
         _check_redirect_uri(section, uri, "post_logout_redirect_uris")
-    if section.word("subject_type", [s.value for s in SubjectType], "public") == "pairwise":
-        hosts = {urlsplit(uri).hostname for uri in redirect_uris}
-        if len(hosts) > 1:
-            section.report(
-                section.place("subject_type"),
-                "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
-            )
+    pairwise = section.word("subject_type", [s.value for s in SubjectType], "public") == "pairwise"
+    if pairwise and len(hosts_of(redirect_uris)) > 1:
+        section.report(
+            section.place("subject_type"),
+            "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
+        )
     jwks, jwks_uri = _jwks(section, method)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
     if signed_requests and not jwks and jwks_uri is None:
