@@ -40,16 +40,3 @@ async def end_grants(
             ended.append(grant)
             emit(GrantRevoked(grant.grant_id, grant.client_id, "administrator", who, why))
     return ended
-
-
-def described(grant: Grant) -> dict[str, object]:
-    """What an administrator is told of a grant. The claims of the person are not in it."""
-    return {
-        "grant_id": grant.grant_id,
-        "client_id": grant.client_id,
-        "subject": grant.subject,
-        "scope": " ".join(grant.scope),
-        "resources": list(grant.audience),
-        "patient": grant.context.get("patient"),
-        "created_at": grant.created_at,
-    }

@@ -8,14 +8,15 @@ the client's history.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from authz import descriptions
 from authz.clock import Clock
 from authz.events import Emit, Refused
-from authz.grant_endings import described, end_grants
+from authz.grant_endings import end_grants
 from authz.http import json_answer
-from authz.protocol.administration import PATH, identifier, read_why, split_path
+from authz.protocol.administration import PATH, identifier, read_command, read_why, split_path
 from authz.protocol.clients import Client
 from authz.protocol.encoding import parse_query
-from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.scopes import ADMINISTRATION_SCOPE
 from authz.resource_server import ResourceServer
@@ -23,6 +24,7 @@ from authz.revocations import Revocations
 from authz.storage.store import Store
 
 Door = Callable[[HttpRequest], Awaitable[Answer]]
+_MAX_BODY_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,14 @@ class Command:
     request: HttpRequest
     who: str
     segments: tuple[str, ...]
+
+    async def body(self, known: Mapping[str, type]) -> Mapping[str, object]:
+        """The members of the JSON body, each of a known name and of that type. Raises OAuthError(INVALID_REQUEST)."""
+        self.query()
+        media_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/json")
+        return read_command(await self.request.body.read(_MAX_BODY_BYTES), known)
 
     def query(self, *known: str) -> Mapping[str, str]:
         """The parameters of the query, each of a known name and once. Raises OAuthError(INVALID_REQUEST)."""
@@ -43,9 +53,8 @@ class Command:
         if len(found) != len(pairs):
             raise OAuthError(ErrorCode.INVALID_REQUEST, "a parameter of the query is there twice")
         if not found.keys() <= set(known):
-            raise OAuthError(
-                ErrorCode.INVALID_REQUEST, f"the query may have {', '.join(known)}, and nothing else"
-            )
+            allowed = f"may have {', '.join(known)}, and nothing else" if known else "must be empty"
+            raise OAuthError(ErrorCode.INVALID_REQUEST, f"the query {allowed}")
         return found
 
 
@@ -152,12 +161,12 @@ class GrantAdministration:
         grants = await self._store.grants(
             subject=whose.get("subject"), client_id=whose.get("client_id"), now=self._clock()
         )
-        return json_answer(200, {"grants": [described(grant) for grant in grants]})
+        return json_answer(200, {"grants": [descriptions.of_grant(grant) for grant in grants]})
 
     async def revoke(self, command: Command) -> Answer:
         """200 with the grants that were ended: here at once, at every node within a second."""
         parameters = command.query("subject", "client_id", "why")
-        whose, why = _whose(parameters), read_why(parameters.get("why"))
+        whose, why = _whose(parameters), named_why(parameters)
         ended = await end_grants(
             self._store,
             subject=whose.get("subject"),
@@ -169,7 +178,22 @@ class GrantAdministration:
             emit=self._emit,
             revocations=self._revocations,
         )
-        return json_answer(200, {"ended": [described(grant) for grant in ended]})
+        return json_answer(200, {"ended": [descriptions.of_grant(grant) for grant in ended]})
+
+
+def named_why(members: Mapping[str, object]) -> str:
+    """The reason among the members of a body or query. Raises OAuthError(INVALID_REQUEST)."""
+    return read_why(members.get("why"))
+
+
+def missing(error: Exception) -> Answer:
+    """404 with the text of what was not found."""
+    return refusal(404, "not_found", str(error))
+
+
+def refusal(status: int, code: str, description: str) -> Answer:
+    """An answer to a command that cannot be carried out."""
+    return json_answer(status, {"error": code, "error_description": speakable(description, at_most=300)})
 
 
 def _whose(parameters: Mapping[str, str]) -> Mapping[str, str]:

@@ -155,11 +155,16 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         section.report(
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
+    scope = _scope(section)
+    if ADMINISTRATION_SCOPE in scope and GrantType.CLIENT_CREDENTIALS not in grants:
+        section.report(
+            section.place("scope"), f"{ADMINISTRATION_SCOPE} needs client_credentials: no person grants it"
+        )
     return Client(
         client_id=section.text("client_id"),
         name=section.text("name"),
         authentication_method=method,
-        scope=_scope(section),
+        scope=scope,
         grant_types=grants,
         redirect_uris=redirect_uris,
         jwks=jwks,
