@@ -24,6 +24,7 @@ _OWN_PATHS = frozenset(
         "jwks",
         "revoke",
         "introspect",
+        "register",
         "sign-in",
         "patient",
         "consent",

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from authz.protocol import jose
+from authz.protocol.client_keys import ClientKeysError, check_self_signed
 from authz.protocol.clients import (
     PROFILES,
     AuthenticationMethod,
@@ -210,18 +212,30 @@ def _jwks(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, 
     path = section.file("jwks", required=needed)
     if path is None or not path.is_file():
         return ()
-    place = section.place("jwks")
+    found = read_jwks_file(section, "jwks", path)
+    if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
+        try:
+            # Behind a proxy keys may come without their certificates: nothing here must know them beforehand.
+            check_self_signed([key for key in found if "x5c" in key])
+        except ClientKeysError as error:
+            section.report(section.place("jwks"), f"'{path}': {error}")
+    return found
+
+
+def read_jwks_file(section: Section, key: str, path: Path) -> tuple[Mapping[str, object], ...]:
+    """The public keys in a file that a key of the section names; empty when they cannot be used, which is reported."""
+    place = section.place(key)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
-        found = tuple(dict(key) for key in keys)
+        found = tuple(dict(jwk) for jwk in keys)
     except (OSError, ValueError, KeyError, TypeError):
         section.report(place, f"'{path}' does not hold a JWK Set: {{\"keys\": [...]}}")
         return ()
     if not found:
         section.report(place, f"'{path}' holds no key")
-    for number, key in enumerate(found):
+    for number, jwk in enumerate(found):
         try:
-            jose.import_public_jwk(key)
+            jose.import_public_jwk(jwk)
         except JoseError as error:
             section.report(place, f"key {number} of '{path}': {error}")
     return found
