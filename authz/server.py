@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
-from authz.endpoints import grant_management
+from authz.endpoints import grant_management, registration
 from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
+from authz.endpoints.client_administration import ClientAdministration
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
@@ -19,6 +21,7 @@ from authz.endpoints.introspection import Introspection
 from authz.endpoints.logout import Logout
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
+from authz.endpoints.registration import RegistrationEndpoint
 from authz.endpoints.token import TokenEndpoint
 from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit, Refused
@@ -31,6 +34,7 @@ from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.openid import ACR_PASSWORD, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.registry import Registry
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
 from authz.settings import Account, AuthorizationSettings
@@ -70,12 +74,23 @@ class AuthorizationServer:
         self._emit = emit
         self._clock = clock
         self._revocations = Revocations()
+        self.clients = ClientDirectory(store, clients, settings)
+        self.registry = Registry(
+            store=store,
+            configured=clients,
+            settings=settings,
+            emit=emit,
+            clock=clock,
+            changed=self._client_changed,
+        )
+        configured, clients = clients, self.clients
         lifetimes = settings.lifetimes
         self.resource_server = ResourceServer(
             issuer=settings.issuer,
             store=store,
             keys=keys,
             revocations=self._revocations,
+            clients=self.clients,
             nonces=Nonces(nonce_secret, "resource-server", lifetimes.dpop_nonce),
             nonce_required=settings.dpop_nonce_required,
             proof_age_seconds=lifetimes.dpop_proof,
@@ -164,9 +179,10 @@ class AuthorizationServer:
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
         self._administration = Administration(
             issuer=settings.issuer,
-            configured=clients,
+            configured=configured,
             resource_server=self.resource_server,
             routes=[
+                ClientAdministration(self.registry).routes(),
                 GrantAdministration(
                     store=store,
                     revocations=self._revocations,
@@ -180,7 +196,16 @@ class AuthorizationServer:
         self.below: Mapping[str, Mapping[str, Door]] = {
             grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
         }
+        registrations: dict[str, Mapping[str, Door]] = {}
+        if settings.registration.enabled:
+            own = RegistrationEndpoint(settings.issuer, self.registry)
+            registrations = {registration.PATH: {"POST": own.register}}
+            self.below = {
+                **self.below,
+                registration.BELOW: {"GET": own.read, "PUT": own.update, "DELETE": own.delete},
+            }
         self.routes: Mapping[str, Mapping[str, Door]] = {
+            **registrations,
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
@@ -275,8 +300,14 @@ class AuthorizationServer:
         return self._administration.doors(path) if found is None else found
 
     async def refresh(self) -> None:
-        """Take in what other nodes revoked; to be called about twice a second."""
+        """Take in what other nodes revoked and which clients they changed; to be called about twice a second."""
         await self._revocations.refresh(self._store, now=self._clock())
+        await self.clients.refresh(now=self._clock())
+
+    async def _client_changed(self, ended: Sequence[str]) -> None:
+        for grant_id in ended:
+            self._revocations.add(grant_id)
+        await self.clients.refresh(now=self._clock())
 
     async def housekeeping(self) -> None:
         """Rotate keys where due and remove expired rows; to be called every few seconds.

@@ -93,7 +93,8 @@ class Gateway:
         self._idle.set()
         self._mounts: list[_Mount] = []
         self._runners: list[web.ServerRunner] = []
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._tls: dict[str, tls.ListenerTls] = {}
+        self._trusted_generation = -1
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self.audit: AuditLog
@@ -188,9 +189,10 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            context = tls.server_context(listener, self.settings.clients)
+            clients = list(self.authorization.clients.values())
+            context = tls.server_context(listener, clients)
             if context is not None:
-                self._contexts[listener.name] = context
+                self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
             await self._start(face.server, listener.address, listener.port, context)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
@@ -199,7 +201,7 @@ class Gateway:
             web.Server(self._operate, access_log=None), operations.address, operations.port, None
         )
         self._tasks = [
-            asyncio.create_task(self._repeat(self.authorization.refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
         ]
 
@@ -210,6 +212,25 @@ class Gateway:
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+
+    async def _refresh(self) -> None:
+        """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
+        await self.authorization.refresh()
+        self._trust_clients()
+
+    def _trust_clients(self) -> None:
+        generation = self.authorization.clients.generation
+        if generation == self._trusted_generation:
+            return
+        clients = list(self.authorization.clients.values())
+        for name, running in self._tls.items():
+            try:
+                if running.trust(clients):
+                    _log.info("client certificates changed", extra={"listener": name})
+            except (OSError, ssl.SSLError) as error:
+                _log.error("client certificates not changed", extra={"listener": name, "cause": str(error)})
+                return
+        self._trusted_generation = generation
 
     # What every request passes
 
@@ -297,11 +318,11 @@ class Gateway:
 
     async def _reload(self) -> None:
         for listener in self.settings.listeners:
-            context = self._contexts.get(listener.name)
-            if context is None:
+            running = self._tls.get(listener.name)
+            if running is None:
                 continue
             try:
-                tls.load_certificate(context, listener)
+                running.reload()
                 _log.info("certificate reloaded", extra={"listener": listener.name})
             except (OSError, ssl.SSLError) as error:
                 _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})

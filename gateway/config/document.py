@@ -12,6 +12,7 @@ from authz.protocol.clients import (
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
+from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -25,7 +26,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "upstreams", "policies", "limits", "fetch", "users", "clients",
+    "upstreams", "policies", "limits", "fetch", "users", "clients", "registration",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -113,6 +114,7 @@ def _authorization(
         ),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
+        registration=read_registration(top),
     )
     if keys is not None:
         settings = replace(

@@ -29,6 +29,7 @@ _OWN_PATHS = frozenset(
         "jwks",
         "revoke",
         "introspect",
+        "register",
         "sign-in",
         "patient",
         "consent",

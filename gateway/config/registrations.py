@@ -6,6 +6,7 @@ from pathlib import Path
 
 from authz.protocol import jose
 from authz.protocol.addresses import NotFetched, read_url
+from authz.protocol.client_keys import ClientKeysError, check_self_signed
 from authz.protocol.clients import (
     PROFILES,
     AuthenticationMethod,
@@ -241,7 +242,7 @@ def _jwks(
         section.report(inner.node.place, f"{inner.path} must have one of 'file' and 'url'")
         return (), None
     if inner.has("file"):
-        return _jwks_file(section, section.folder / inner.text("file", expected="a path")), None
+        return _jwks_by_value(section, method), None
     url = inner.text("url", expected="an https URL")
     try:
         if url:
@@ -251,25 +252,34 @@ def _jwks(
     return (), url
 
 
-def _jwks_file(section: Section, path: Path) -> tuple[Mapping[str, object], ...]:
-    place = section.place("jwks")
-    if not path.is_file():
-        inner = section.section("jwks")
-        section.report(
-            place if inner is None else inner.place("file"), f"{section.path}.jwks: there is no file '{path}'"
-        )
+def _jwks_by_value(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+    path = section.file("jwks")
+    if path is None or not path.is_file():
         return ()
+    found = read_jwks_file(section, "jwks", path)
+    if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
+        try:
+            # Behind a proxy keys may come without their certificates: nothing here must know them beforehand.
+            check_self_signed([key for key in found if "x5c" in key])
+        except ClientKeysError as error:
+            section.report(section.place("jwks"), f"'{path}': {error}")
+    return found
+
+
+def read_jwks_file(section: Section, key: str, path: Path) -> tuple[Mapping[str, object], ...]:
+    """The public keys in a file that a key of the section names; empty when they cannot be used, which is reported."""
+    place = section.place(key)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
-        found = tuple(dict(key) for key in keys)
+        found = tuple(dict(jwk) for jwk in keys)
     except (OSError, ValueError, KeyError, TypeError):
         section.report(place, f"'{path}' does not hold a JWK Set: {{\"keys\": [...]}}")
         return ()
     if not found:
         section.report(place, f"'{path}' holds no key")
-    for number, key in enumerate(found):
+    for number, jwk in enumerate(found):
         try:
-            jose.import_public_jwk(key)
+            jose.import_public_jwk(jwk)
         except JoseError as error:
             section.report(place, f"key {number} of '{path}': {error}")
     return found
