@@ -306,7 +306,8 @@ def test_client_list_shows_clients(run: Run) -> None:
     code, out, _ = run("client", "list", "--json")
     assert (code, json.loads(out)) == (0, [{
         "client_id": "lab", "name": "Laboratory", "profile": "fapi2", "authentication": "private_key_jwt",
-        "binding": "dpop", "grants": ["client_credentials"], "scope": "system/*.rs",
+        "binding": "dpop", "grants": ["client_credentials"], "scope": "system/*.rs", "status": "approved",
+        "version": 0, "configured": True, "waiting": None,
     }])  # fmt: skip
 
 
