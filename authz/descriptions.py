@@ -3,6 +3,7 @@
 No secret is in it, not even a digest of one, and no claims of a person.
 """
 
+from authz.protocol.encoding import base64url, base64url_decode
 from authz.protocol.tokens import Grant
 from authz.registry import ListedClient
 from authz.storage.store import InitialAccessToken, RegistrationChange
@@ -68,10 +69,13 @@ def of_change(change: RegistrationChange) -> dict[str, object]:
 
 
 def of_token(record: InitialAccessToken) -> dict[str, object]:
-    """An initial access token, without the token. The id is how it is named when it is withdrawn."""
+    """An initial access token, without the token. The id is how it is named when it is withdrawn.
+
+    In hexadecimal: base64url may begin with '-', which no command line takes for a name.
+    """
     ceiling = record.scope_ceiling
     return {
-        "id": record.id,
+        "id": base64url_decode(record.id).hex(),
         "uses_left": record.uses_left,
         "scope": None if ceiling is None else " ".join(ceiling),
         "who": record.made_by,
@@ -79,6 +83,14 @@ def of_token(record: InitialAccessToken) -> dict[str, object]:
         "created_at": record.created_at,
         "expires_at": record.expires_at,
     }
+
+
+def token_id(text: str) -> str:
+    """The id of an initial access token in the store, from the one that of_token() tells; the text if it is none."""
+    try:
+        return base64url(bytes.fromhex(text))
+    except ValueError:
+        return text
 
 
 def of_grant(grant: Grant) -> dict[str, object]:

@@ -77,7 +77,9 @@ class RegistryWriter:
         rules = rules_of(self._settings, scope_ceiling=scope_ceiling, stated=stated)
         metadata = read_metadata(document, rules).document
         registration = Registration(
-            client_id=base64url(secrets.token_bytes(16)),
+            client_id=secrets.token_hex(
+                16
+            ),  # base64url may begin with '-', which no command line takes for a name
             status=RegistrationStatus.APPROVED if approved else RegistrationStatus.PENDING,
             version=1,
             metadata=metadata,

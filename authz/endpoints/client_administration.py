@@ -136,7 +136,8 @@ class ClientAdministration:
         """204: nobody registers with that token any more."""
         why = named_why(command.query("why"))
         try:
-            await self._registry.withdraw_initial_access_token(command.segments[1], who=command.who, why=why)
+            id = descriptions.token_id(command.segments[1])
+            await self._registry.withdraw_initial_access_token(id, who=command.who, why=why)
         except RegistryError as error:
             return missing(error)
         return Answer(204, (("Cache-Control", "no-store"),))

@@ -56,7 +56,11 @@ class Proofs:
             raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof")
 
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
-        """The answer to a request that used DPoP, with a nonce for the next one."""
-        if "dpop" not in request.headers:
+        """The answer to a request that used DPoP, with a nonce for the next one.
+
+        A request with an access token came to a protected resource, which has nonces of its own and gives them itself.
+        """
+        with_token = request.headers.get("authorization", "").lower().startswith("dpop ")
+        if "dpop" not in request.headers or with_token:
             return answer
         return answer.with_headers((("DPoP-Nonce", self.nonces.current(self.clock())),))

@@ -75,7 +75,7 @@ def _token(options: argparse.Namespace) -> int:
 
     made = with_registry(settings_of(options), work)
     value = {"initial_access_token": made.token, **descriptions.of_token(made.record)}
-    say(options, value, [f"initial access token (shown this once): {made.token}", f"id: {made.record.id}"])
+    say(options, value, [f"initial access token (shown this once): {made.token}", f"id: {value['id']}"])
     return OK
 
 
@@ -91,7 +91,8 @@ def _tokens(options: argparse.Namespace) -> int:
 
 def _withdraw(options: argparse.Namespace) -> int:
     async def work(registry: Registry) -> None:
-        await registry.withdraw_initial_access_token(options.id, who=who(options), why=options.why)
+        id = descriptions.token_id(options.id)
+        await registry.withdraw_initial_access_token(id, who=who(options), why=options.why)
 
     with_registry(settings_of(options), work)
     say(options, {"withdrawn": options.id}, [f"withdrawn {options.id}"])

@@ -8,8 +8,9 @@ import pytest_asyncio
 
 from authz.events import ClientChanged, GrantRevoked
 from authz.protocol.errors import OAuthError
+from authz.protocol.request import HttpRequest
 from tests.support.administration import ADMIN, SCOPE, Administrator, administered_world, metadata
-from tests.support.authorization_server import ANNA, World, claims_of
+from tests.support.authorization_server import ANNA, World, claims_of, http_request
 
 WHY = "asked for by ticket 12"
 
@@ -233,6 +234,24 @@ async def test_a_number_is_no_truth_and_a_truth_no_number(admin: Administrator) 
         assert reply.refusal == (400, "invalid_request")
     body = {"metadata": metadata(), "why": WHY, "approved": 1}
     assert (await admin.call("POST", "/clients", body)).refusal == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/admin/clients", "/userinfo", "/grants/some"])
+async def test_RFC9449_9_a_door_that_takes_tokens_gives_one_nonce_and_it_is_the_right_one(
+    world: World, admin: Administrator, path: str
+) -> None:
+    def asked(nonce: str | None) -> HttpRequest:
+        proof = admin.proof("GET", path, nonce=nonce)
+        return http_request("GET", path, headers=[("authorization", f"DPoP {admin.token}"), ("dpop", proof)])
+
+    if path != "/admin/clients":  # its token is for the administration only
+        mixed = await Administrator.of(world, "mixed", scope="system/Patient.r")
+        admin.app, admin.token = mixed.app, mixed.token
+    challenged = await world.send(asked(None))
+    assert (challenged.status, challenged.json["error"]) == (401, "use_dpop_nonce")
+    reply = await world.send(asked(challenged.header("dpop-nonce")))
+    assert "use_dpop_nonce" not in reply.text
+    assert reply.header("dpop-nonce") is None or reply.status != 200
 
 
 async def test_other_methods_and_paths_are_not_there(world: World, admin: Administrator) -> None:

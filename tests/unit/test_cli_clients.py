@@ -170,10 +170,10 @@ def test_text_says_the_same_in_lines(ask: Ask, run: Run, folder: Path) -> None: 
 )
 def test_what_is_refused_is_exit_1_with_its_reason(
     ask: Ask,
-    run: Run,
-    folder: Path,
+    run: Run,  # noqa: F811
+    folder: Path,  # noqa: F811
     arguments: tuple[str, ...],
-    said: str,  # noqa: F811
+    said: str,
 ) -> None:
     code, out, err = run("client", *(text.replace("FOLDER", str(folder)) for text in arguments))
     assert (code, out) == (1, "")
