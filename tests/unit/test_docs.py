@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from authz.protocol.client_metadata import METADATA
 from gateway.fhir.outcome import REASON_SYSTEM, REASONS
 from gateway.policy import language, selftest
 from gateway.policy.rule_reading import RULE_KEYS
@@ -53,3 +54,10 @@ def test_the_policy_guide_names_every_key_of_a_rule() -> None:
     text = (DOCS / "policies.md").read_text()
     said = {row[0].strip("`") for row in rows(text) if row[0].startswith("`")}
     assert said == set(RULE_KEYS) - {"rule"}
+
+
+def test_the_registration_guide_names_every_member_that_is_looked_at() -> None:
+    text = (DOCS / "registration.md").read_text()
+    said = set(re.findall(r"`(\w+)`", text))
+    said |= {"tls_client_auth" + name for name in said if name.startswith("_san_")}
+    assert said >= METADATA
