@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from authz.protocol.jwk import import_jwks
 from authz.settings import RegistrationSettings
 from gateway.config.registrations import read_jwks_file
 from gateway.config.schema import Section
@@ -30,4 +31,6 @@ def _issuers(section: Section) -> dict[str, tuple[Mapping[str, object], ...]]:
         path = inner.file(entry.key)
         if path is not None and path.is_file():
             found[entry.key] = read_jwks_file(inner, entry.key, path)
+            if found[entry.key] and not import_jwks(found[entry.key]):
+                inner.report(entry.place, f"'{path}' holds no key for checking signatures")
     return found
