@@ -79,14 +79,17 @@ class Refused:
 class GrantRevoked:
     """A grant ended before its time.
 
-    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person' or 'token-revoked'.
+    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator' or
+    'token-revoked'.
 
-    For 'token-revoked' only one access token of the grant ended.
+    For 'token-revoked' only one access token of the grant ended. who and why are those of an administrator.
     """
 
     grant_id: str
     client_id: str
     reason: str
+    who: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,46 @@ class KeyChanged:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeySetFetched:
+    """A client's key set was fetched, or could not be. url is without its query.
+
+    outcome is 'fetched', 'not-keys', or one of authz.fetch.FetchError; detail says why it failed.
+    """
+
+    url: str
+    outcome: str
+    changed: bool  # it holds other keys than before
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientChanged:
+    """A registered client, or the permission to register one, changed.
+
+    what is one of RegistrationChange's words, 'token-made' or 'token-withdrawn'; who is the account that the caller of
+    the registry named, or 'client', 'initial access token …', 'software statement …'. client_id is None for the
+    tokens. status is the one that the client has now.
+    """
+
+    client_id: str | None
+    what: str
+    who: str
+    why: str
+    status: str | None = None
+    grants_ended: int = 0
+
+
 Event = (
-    TokenIssued | ProofChecked | ClockCompared | SignIn | ConsentGiven | Refused | GrantRevoked | KeyChanged
+    TokenIssued
+    | ProofChecked
+    | ClockCompared
+    | SignIn
+    | ConsentGiven
+    | Refused
+    | GrantRevoked
+    | KeyChanged
+    | KeySetFetched
+    | ClientChanged
 )
 Emit = Callable[[Event], None]

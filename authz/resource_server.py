@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from hashlib import sha256
 
+from authz.client_directory import ClientDirectory
 from authz.clock import Clock
 from authz.events import ClockCompared, Emit, ProofChecked
 from authz.keys import KeyRing
@@ -51,6 +52,7 @@ class ResourceServer:
         store: Store,
         keys: KeyRing,
         revocations: Revocations,
+        clients: ClientDirectory,
         nonces: Nonces,
         nonce_required: bool,
         proof_age_seconds: int,
@@ -61,6 +63,7 @@ class ResourceServer:
         self._store = store
         self._keys = keys
         self._revocations = revocations
+        self._clients = clients
         self._nonces = nonces
         self._nonce_required = nonce_required
         self._proof_age_seconds = proof_age_seconds
@@ -81,10 +84,10 @@ class ResourceServer:
         if audience.isdisjoint(caller.audience):
             wanted = ", ".join(sorted(audience))
             raise _invalid(f"the access token is for another resource: its aud must hold one of {wanted}")
-        if self._revocations.is_stale(
-            now
-        ):  # whoever should refresh them is late: no answer from old knowledge
-            await self._revocations.refresh(self._store, now=now)
+        await self._be_current(now)
+        # Not "is registered": a token outlives its client's line in gateway.yaml by minutes; who stops a client says so.
+        if self._clients.is_suspended(caller.client_id):
+            raise _invalid("the client is suspended")
         if self._revocations.is_revoked(caller.token_id, caller.grant_id):
             raise _invalid("the access token was revoked: begin a new authorization request")
         if caller.binding.kind is BindingKind.MTLS:
@@ -126,9 +129,17 @@ class ResourceServer:
             _check_times(caller, now)
         except OAuthError:
             return None
+        await self._be_current(now)
+        if self._clients.is_suspended(caller.client_id):
+            return None
+        return None if self._revocations.is_revoked(caller.token_id, caller.grant_id) else caller
+
+    async def _be_current(self, now: int) -> None:
+        """Whoever should refresh what was revoked and suspended is late: no answer from old knowledge."""
         if self._revocations.is_stale(now):
             await self._revocations.refresh(self._store, now=now)
-        return None if self._revocations.is_revoked(caller.token_id, caller.grant_id) else caller
+        if self._clients.is_stale(now):
+            await self._clients.refresh(now=now)
 
     def _verified(self, token: str, now: int) -> Caller:
         if self._generation != self._keys.generation:

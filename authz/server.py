@@ -3,12 +3,16 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from authz.client_directory import ClientDirectory
+from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
-from authz.endpoints import grant_management
+from authz.endpoints import grant_management, registration
+from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
+from authz.endpoints.client_administration import ClientAdministration
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
@@ -17,6 +21,7 @@ from authz.endpoints.introspection import Introspection
 from authz.endpoints.logout import Logout
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
+from authz.endpoints.registration import RegistrationEndpoint
 from authz.endpoints.token import TokenEndpoint
 from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit, Refused
@@ -29,6 +34,7 @@ from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.registry import Registry
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
 from authz.settings import Account, AuthorizationSettings
@@ -62,18 +68,30 @@ class AuthorizationServer:
         emit: Emit,
         clock: Clock,
         grantable: Callable[[str], bool],
+        fetch: Fetch | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
         self._emit = emit
         self._clock = clock
         self._revocations = Revocations()
+        self.clients = ClientDirectory(store, clients, settings)
+        self.registry = Registry(
+            store=store,
+            configured=clients,
+            settings=settings,
+            emit=emit,
+            clock=clock,
+            changed=self._client_changed,
+        )
+        configured, clients = clients, self.clients
         lifetimes = settings.lifetimes
         self.resource_server = ResourceServer(
             issuer=settings.issuer,
             store=store,
             keys=keys,
             revocations=self._revocations,
+            clients=self.clients,
             nonces=Nonces(nonce_secret, "resource-server", lifetimes.dpop_nonce),
             nonce_required=settings.dpop_nonce_required,
             proof_age_seconds=lifetimes.dpop_proof,
@@ -104,7 +122,8 @@ class AuthorizationServer:
         anywhere = frozenset({settings.issuer, *server.resources})
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
-        authentication = ClientAuthentication(settings, store, clients, emit, clock)
+        self._client_keys = ClientKeys(fetch, clock, emit)
+        authentication = ClientAuthentication(settings, store, clients, emit, self._client_keys, clock)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -160,10 +179,35 @@ class AuthorizationServer:
             clock=clock,
         )
         discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
+        self._administration = Administration(
+            issuer=settings.issuer,
+            configured=configured,
+            resource_server=self.resource_server,
+            routes=[
+                ClientAdministration(self.registry).routes(),
+                GrantAdministration(
+                    store=store,
+                    revocations=self._revocations,
+                    access_token_seconds=lifetimes.access_token,
+                    emit=emit,
+                    clock=clock,
+                ).routes(),
+            ],
+            emit=emit,
+        )
         self.below: Mapping[str, Mapping[str, Door]] = {
             grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
         }
+        registrations: dict[str, Mapping[str, Door]] = {}
+        if settings.registration.enabled:
+            own = RegistrationEndpoint(settings.issuer, self.registry)
+            registrations = {registration.PATH: {"POST": own.register}}
+            self.below = {
+                **self.below,
+                registration.BELOW: {"GET": own.read, "PUT": own.update, "DELETE": own.delete},
+            }
         self.routes: Mapping[str, Mapping[str, Door]] = {
+            **registrations,
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
             "/revoke": {"POST": token.revocation},
@@ -198,8 +242,12 @@ class AuthorizationServer:
         emit: Emit,
         clock: Clock,
         grantable: Callable[[str], bool],
+        fetch: Fetch | None = None,
     ) -> "AuthorizationServer":
-        """The server over this store, with the nonce secret that all nodes share."""
+        """The server over this store, with the nonce secret that all nodes share.
+
+        fetch is the guarded GET for clients' key sets; without it none is fetched.
+        """
         server = cls(
             settings=settings,
             store=store,
@@ -211,6 +259,7 @@ class AuthorizationServer:
             emit=emit,
             clock=clock,
             grantable=grantable,
+            fetch=fetch,
         )
         await server.refresh()
         return server
@@ -258,12 +307,18 @@ class AuthorizationServer:
 
     def _doors(self, path: str) -> Mapping[str, Door] | None:
         """The doors at a path, or at the one level below a prefix that it lies on."""
-        found = self.routes.get(path)
-        return self.below.get(path[: path.rindex("/") + 1]) if found is None else found
+        found = self.routes.get(path) or self.below.get(path[: path.rindex("/") + 1])
+        return self._administration.doors(path) if found is None else found
 
     async def refresh(self) -> None:
-        """Take in what other nodes revoked; to be called about twice a second."""
+        """Take in what other nodes revoked and which clients they changed; to be called about twice a second."""
         await self._revocations.refresh(self._store, now=self._clock())
+        await self.clients.refresh(now=self._clock())
+
+    async def _client_changed(self, ended: Sequence[str]) -> None:
+        for grant_id in ended:
+            self._revocations.add(grant_id)
+        await self.clients.refresh(now=self._clock())
 
     async def housekeeping(self) -> None:
         """Rotate keys where due and remove expired rows; to be called every few seconds.
@@ -275,6 +330,10 @@ class AuthorizationServer:
             if await self._store.remove_expired(now=self._clock(), at_most=_REMOVE_AT_ONCE) < _REMOVE_AT_ONCE:
                 return
             await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """End what is under way in the background."""
+        await self._client_keys.close()
 
 
 def _at_once(answer: Callable[[HttpRequest], Answer]) -> Door:

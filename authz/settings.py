@@ -1,5 +1,6 @@
 """Settings of the authorization server, made by the configuration, frozen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.authorization_details import DetailType
@@ -49,6 +50,19 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    """Whether and how applications register themselves (RFC 7591).
+
+    automatic            whether a registration is in force without somebody's approval
+    statement_issuers    issuer of software statements → its public keys, as JWK objects
+    """
+
+    enabled: bool = False
+    automatic: bool = False
+    statement_issuers: Mapping[str, tuple[Mapping[str, object], ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationSettings:
     """Everything the authorization server is told."""
 
@@ -69,3 +83,4 @@ class AuthorizationSettings:
     organisation: str = "this hospital"
     privacy_url: str | None = None
     sign_in_attempts_per_minute: int = 10
+    registration: RegistrationSettings = field(default_factory=RegistrationSettings)

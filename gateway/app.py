@@ -16,6 +16,7 @@ from aiohttp import web
 
 from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
+from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -45,7 +46,7 @@ from gateway.yaml_source import Problem
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/")
+_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
 
 
@@ -98,13 +99,15 @@ class Gateway:
         self._idle.set()
         self._mounts: list[_Mount] = []
         self._runners: list[web.ServerRunner] = []
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._tls: dict[str, tls.ListenerTls] = {}
+        self._trusted_generation = -1
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._unmet: list[str] = []
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
+        self._fetcher: Fetcher
 
     @classmethod
     async def open(cls, settings: GatewaySettings, *, clock: Clock = system_clock) -> "Gateway":
@@ -141,6 +144,7 @@ class Gateway:
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
         self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
+        self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -150,6 +154,7 @@ class Gateway:
             emit=self._emit,
             clock=self.clock,
             grantable=grantable,
+            fetch=self._fetcher.get,
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         issuer = authorization.issuer
@@ -188,9 +193,10 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            context = tls.server_context(listener, self.settings.clients)
+            clients = list(self.authorization.clients.values())
+            context = tls.server_context(listener, clients)
             if context is not None:
-                self._contexts[listener.name] = context
+                self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
             await self._start(face.server, listener.address, listener.port, context)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
@@ -199,7 +205,7 @@ class Gateway:
             web.Server(self._operate, access_log=None), operations.address, operations.port, None
         )
         self._tasks = [
-            asyncio.create_task(self._repeat(self.authorization.refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
         ]
 
@@ -210,6 +216,25 @@ class Gateway:
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+
+    async def _refresh(self) -> None:
+        """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
+        await self.authorization.refresh()
+        self._trust_clients()
+
+    def _trust_clients(self) -> None:
+        generation = self.authorization.clients.generation
+        if generation == self._trusted_generation:
+            return
+        clients = list(self.authorization.clients.values())
+        for name, running in self._tls.items():
+            try:
+                if running.trust(clients):
+                    _log.info("client certificates changed", extra={"listener": name})
+            except (OSError, ssl.SSLError) as error:
+                _log.error("client certificates not changed", extra={"listener": name, "cause": str(error)})
+                return
+        self._trusted_generation = generation
 
     # What every request passes
 
@@ -326,11 +351,11 @@ class Gateway:
 
     async def _reload(self) -> None:
         for listener in self.settings.listeners:
-            context = self._contexts.get(listener.name)
-            if context is None:
+            running = self._tls.get(listener.name)
+            if running is None:
                 continue
             try:
-                tls.load_certificate(context, listener)
+                running.reload()
                 _log.info("certificate reloaded", extra={"listener": listener.name})
             except (OSError, ssl.SSLError) as error:
                 _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})
@@ -373,6 +398,10 @@ class Gateway:
             await runner.cleanup()
         for mount in self._mounts:
             await mount.client.close()
+        if hasattr(self, "authorization"):
+            await self.authorization.close()
+        if hasattr(self, "_fetcher"):
+            self._fetcher.close()
         try:
             if hasattr(self, "keys"):
                 await self.keys.close()
@@ -380,6 +409,17 @@ class Gateway:
                 await self.audit.close()
         finally:
             await self.store.close()
+
+
+def _fetcher(settings: GatewaySettings) -> Fetcher:
+    authorities = settings.fetch.certificate_authorities
+    listeners = settings.listeners
+    return Fetcher(
+        allow=settings.fetch.allow,
+        own_origins=[settings.authorization.issuer, *(listener.origin for listener in listeners)],
+        own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
+        certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
+    )
 
 
 async def serve(

@@ -21,11 +21,13 @@ from itertools import islice
 import msgspec
 
 from authz.events import (
+    ClientChanged,
     ClockCompared,
     ConsentGiven,
     Event,
     GrantRevoked,
     KeyChanged,
+    KeySetFetched,
     ProofChecked,
     Refused,
     SignIn,
@@ -47,6 +49,8 @@ _WORDS: Mapping[type[Event], str] = {
     Refused: "authorization-refused",
     GrantRevoked: "grant-revoked",
     KeyChanged: "key-changed",
+    KeySetFetched: "key-set-fetched",
+    ClientChanged: "client-changed",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -139,6 +143,8 @@ class AuditLog:
         a record of its own, and each refused request to the authorization server a Refused event.
         """
         if isinstance(event, ProofChecked | ClockCompared):
+            return
+        if isinstance(event, KeySetFetched) and event.outcome == "fetched" and not event.changed:
             return
         if self._notes >= _MAX_WAITING:
             self._lost += 1

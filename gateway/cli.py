@@ -7,6 +7,8 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from authz.keys import KeyRingError
+from authz.protocol.errors import OAuthError
+from authz.registry import RegistryError
 from authz.storage.store import StoreUnavailable
 from gateway.app import PoliciesRefused
 from gateway.audit import AuditUnavailable
@@ -28,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return problems(options, error.problems)
     except PoliciesRefused as error:
         return problems(options, list(error.problems))
-    except (StoreUnavailable, AuditUnavailable, KeyRingError, ParserMissing, OSError) as error:
+    except OAuthError as error:  # metadata that the registry refuses
+        return failed(options, error.description)
+    except (RegistryError, StoreUnavailable, AuditUnavailable, KeyRingError, ParserMissing, OSError) as error:
         return failed(options, str(error))
     except UnicodeDecodeError:
         return failed(options, "a policy file is not UTF-8")

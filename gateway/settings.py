@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
@@ -114,6 +115,14 @@ class KeySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchSettings:
+    """What the guarded GET for clients' key sets may reach beside the public Internet, and whom it trusts."""
+
+    allow: AllowList = field(default_factory=AllowList)
+    certificate_authorities: Path | None = None  # PEM, trusted beside the system's
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -128,3 +137,4 @@ class GatewaySettings:
     clients: tuple[Client, ...]
     accounts: tuple[Account, ...]
     limits: Limits = field(default_factory=Limits)
+    fetch: FetchSettings = field(default_factory=FetchSettings)

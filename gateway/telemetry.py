@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from authz.events import (
+    ClientChanged,
     ClockCompared,
     ConsentGiven,
     Event,
     GrantRevoked,
+    KeySetFetched,
     ProofChecked,
     Refused,
     SignIn,
@@ -117,6 +119,12 @@ class Metrics:
         self.tokens = Counter("securus_tokens_issued", "Access tokens issued", ["grant"], registry=registry)
         self.proofs = Counter("securus_dpop_proofs", "DPoP proofs looked at", ["outcome"], registry=registry)
         self.sign_ins = Counter("securus_sign_ins", "Attempts to sign in", ["outcome"], registry=registry)
+        self.key_sets = Counter(
+            "securus_key_set_fetches", "Fetches of clients' key sets", ["outcome"], registry=registry
+        )
+        self.client_changes = Counter(
+            "securus_client_changes", "Changes in the client registry", ["what"], registry=registry
+        )
         self.replay_seconds = Histogram(
             "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
         )
@@ -167,6 +175,10 @@ class Metrics:
             case Refused():
                 endpoint = event.endpoint if event.endpoint in _ENDPOINTS else "other"
                 self.errors.labels(endpoint, event.code).inc()
+            case KeySetFetched():
+                self.key_sets.labels(event.outcome).inc()
+            case ClientChanged():
+                self.client_changes.labels(event.what).inc()
             case _:
                 pass
 

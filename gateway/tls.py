@@ -4,16 +4,18 @@ FAPI 2.0 Security Profile 5.2.2: TLS 1.2 with the ciphers of BCP 195, or 1.3. Th
 certificate and accepts connections without one: which client must show one is decided by the doors.
 """
 
-import base64
+import logging
 import ssl
 from collections.abc import Iterable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from authz.protocol.client_keys import certificate_of
 from authz.protocol.clients import AuthenticationMethod, Client
 from gateway.settings import Listener
 
+_log = logging.getLogger("securus.tls")
 _CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
@@ -36,10 +38,56 @@ def server_context(listener: Listener, clients: Iterable[Client]) -> ssl.SSLCont
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if listener.client_certificate_anchors is not None:
             context.load_verify_locations(cafile=str(listener.client_certificate_anchors))
-        own = "".join(self_signed_certificates(clients))
-        if own:
-            context.load_verify_locations(cadata=own)
+        _trust(context, self_signed_certificates(clients))
     return context
+
+
+class ListenerTls:
+    """The TLS of a listener while it runs: a certificate that is replaced, clients' certificates that come and go.
+
+    A listening socket keeps the context that it was opened with. Trust can be added to a context and never taken out
+    of it, so each change of the clients makes a new one, and the first hands every handshake over to the newest.
+    """
+
+    def __init__(self, listener: Listener, context: ssl.SSLContext, clients: Iterable[Client]) -> None:
+        self.context = context
+        self._listener = listener
+        self._newest = context
+        self._trusted = frozenset(self_signed_certificates(clients))
+        if listener.client_certificates:
+            context.sni_callback = self._hand_over
+
+    def trust(self, clients: Iterable[Client]) -> bool:
+        """Let exactly the certificates of these clients through, from the next connection on; whether that is a change.
+
+        Raises OSError, ssl.SSLError; the old ones stay then.
+        """
+        wanted = frozenset(self_signed_certificates(clients))
+        if wanted == self._trusted or not self._listener.client_certificates:
+            return False
+        context = server_context(self._listener, clients)
+        if context is not None:
+            self._newest = context
+        self._trusted = wanted
+        return True
+
+    def reload(self) -> None:
+        """Read certificate and key again, as load_certificate() does."""
+        load_certificate(self._newest, self._listener)
+        load_certificate(self.context, self._listener)
+
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        if self._newest is not self.context:
+            connection.context = self._newest
+
+
+def _trust(context: ssl.SSLContext, certificates: Iterable[str]) -> None:
+    """Make each certificate an anchor. One that OpenSSL cannot read is its client's trouble and nobody else's."""
+    for certificate in certificates:
+        try:
+            context.load_verify_locations(cadata=certificate)
+        except ssl.SSLError as error:
+            _log.error("a client's certificate cannot be loaded", extra={"cause": str(error)})
 
 
 def load_certificate(context: ssl.SSLContext, listener: Listener) -> None:
@@ -62,9 +110,9 @@ def self_signed_certificates(clients: Iterable[Client]) -> list[str]:
         if client.authentication_method is not AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
             continue
         for jwk in client.jwks:
-            chain = jwk.get("x5c")
-            if isinstance(chain, list) and chain and isinstance(chain[0], str):
-                certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0]))
+            der = certificate_of(jwk)
+            if der is not None:
+                certificate = x509.load_der_x509_certificate(der)
                 found.append(certificate.public_bytes(Encoding.PEM).decode("ascii"))
     return found
 

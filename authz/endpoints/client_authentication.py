@@ -4,14 +4,15 @@ Authentication has two halves, because a client may send the same assertion agai
 checks everything and spends nothing; Proven.spend() claims the assertion's jti and is called when all else is right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
+from authz.client_keys import ClientKeys, KeySet, KeySetUnavailable
 from authz.clock import Clock
 from authz.events import ClockCompared, Emit
-from authz.protocol import certificates
+from authz.protocol import certificates, jose
 from authz.protocol.client_authentication import (
     Assertion,
     check_assertion,
@@ -19,7 +20,7 @@ from authz.protocol.client_authentication import (
 )
 from authz.protocol.clients import PROFILES, AuthenticatedClient, AuthenticationMethod, Client
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.jwk import PublicKey, import_jwks
+from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
 from authz.storage.store import Namespace, Store
@@ -64,17 +65,18 @@ class ClientAuthentication:
         store: Store,
         clients: Mapping[str, Client],
         emit: Emit,
+        client_keys: ClientKeys,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._clients = clients
         self._emit = emit
+        self._client_keys = client_keys
         self._clock = clock
         self._token_url = settings.issuer + "/token"
-        self._keys: dict[str, tuple[Client, tuple[PublicKey, ...]]] = {}
 
-    def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
+    async def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
         if "authorization" in request.headers:
             raise _refused(
@@ -84,10 +86,10 @@ class ClientAuthentication:
             raise _refused("client secrets are not accepted: use private_key_jwt or mutual TLS")
         now = self._clock()
         if "client_assertion" in form or "client_assertion_type" in form:
-            return self._by_assertion(request, form, now)
-        return self._by_certificate(request, form, now)
+            return await self._by_assertion(request, form, now)
+        return await self._by_certificate(request, form, now)
 
-    def _by_assertion(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
+    async def _by_assertion(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
             raise _refused(f"client_assertion_type must be {_ASSERTION_TYPE}")
         assertion = form.get("client_assertion")
@@ -103,7 +105,7 @@ class ClientAuthentication:
             checked = check_assertion(
                 assertion,
                 client=client,
-                keys=self.keys_of(client),
+                keys=await self.keys_for(client, assertion),
                 issuer=self._settings.issuer,
                 token_url=self._token_url,
                 now=now,
@@ -116,7 +118,7 @@ class ClientAuthentication:
             self._emit(ClockCompared("assertion", checked.issued_at - now))
         return self._proven(request, client, checked, now)
 
-    def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
+    async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         client_id = form.get("client_id")
         if client_id is None:
             raise _refused(
@@ -127,7 +129,7 @@ class ClientAuthentication:
             raise _refused("the client did not authenticate: no client_assertion and no certificate was sent")
         if client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
             self._require_method(client, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
-            if not certificates.jwk_holds(request.certificate, client.jwks):
+            if not await self._registers(client, request.certificate):
                 raise _refused(
                     "the certificate is not one of those registered for this client: register it as x5c of a key"
                 )
@@ -163,12 +165,39 @@ class ClientAuthentication:
             allowed = ", ".join(sorted(PROFILES[client.profile].authentication_methods))
             raise _refused(f"{method} is not allowed in the profile {client.profile}, which has {allowed}")
 
-    def keys_of(self, client: Client) -> tuple[PublicKey, ...]:
-        """The client's registered public keys. Raises JoseError for keys that cannot be used."""
-        known = self._keys.get(client.client_id)
-        if known is None or known[0] is not client:  # its registration changed
-            known = self._keys[client.client_id] = (client, import_jwks(client.jwks))
-        return known[1]
+    async def keys_for(self, client: Client, token: str) -> tuple[PublicKey, ...]:
+        """The client's public keys, to verify this token of it with.
+
+        A key set by URL that lacks the token's kid may be fetched again. Raises OAuthError(INVALID_CLIENT) when the
+        set cannot be had.
+        """
+        kid = _unverified_kid(token)
+        found = await self._key_set(client, lambda known: kid is None or kid in {k.kid for k in known.keys})
+        return found.keys
+
+    async def _registers(self, client: Client, certificate: bytes) -> bool:
+        """Whether a self-signed certificate is one of the client's (C11)."""
+
+        def holds(known: KeySet) -> bool:
+            return certificates.jwk_holds(certificate, known.jwks)
+
+        return holds(await self._key_set(client, holds))
+
+    async def _key_set(self, client: Client, holds: Callable[[KeySet], bool]) -> KeySet:
+        try:
+            return await self._client_keys.of(client, holds=holds)
+        except KeySetUnavailable as error:
+            said = "the key set of the client could not be had: see that its URL answers, or register keys by value"
+            raise OAuthError(ErrorCode.INVALID_CLIENT, said, detail=str(error)) from error
+
+
+def _unverified_kid(token: str) -> str | None:
+    """The kid that a token names; None for one that names none or cannot be read, of which verification will say so."""
+    try:
+        kid = jose.parse_header(token.partition(".")[0]).get("kid")
+    except JoseError:
+        return None
+    return kid if isinstance(kid, str) else None
 
 
 def _refused(description: str) -> OAuthError:

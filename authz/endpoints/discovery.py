@@ -106,6 +106,8 @@ class Discovery:
             "tls_client_certificate_bound_access_tokens": settings.mtls_origin is not None,
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
+        if settings.registration.enabled:
+            document["registration_endpoint"] = settings.issuer + "/register"
         if settings.detail_types:
             document["authorization_details_types_supported"] = self._detail_types()
         if settings.mtls_origin is not None:
@@ -125,6 +127,7 @@ class Discovery:
         metadata = self.server_metadata()
         wanted = (
             "issuer", "jwks_uri", "authorization_endpoint", "token_endpoint", "revocation_endpoint",
+            "registration_endpoint",
             "pushed_authorization_request_endpoint", "grant_types_supported", "scopes_supported",
             "response_types_supported", "code_challenge_methods_supported", "token_endpoint_auth_methods_supported",
             "token_endpoint_auth_signing_alg_values_supported", "dpop_signing_alg_values_supported",

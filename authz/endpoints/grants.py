@@ -12,7 +12,8 @@ from hashlib import sha256
 from authz.endpoints.client_authentication import Proven
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, GrantRevoked
-from authz.protocol import authorization, pkce
+from authz.grant_endings import NODES_SECONDS
+from authz.protocol import administration, authorization, pkce
 from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
 from authz.protocol.dpop import Proof
@@ -23,8 +24,6 @@ from authz.protocol.tokens import Binding, Caller, Grant
 from authz.revocations import Revocations
 from authz.settings import Account, Lifetimes
 from authz.storage.store import AuthorizationCode, Redemption, RefreshToken, Store
-
-_NODES_SECONDS = 60  # clocks of our own nodes differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +169,8 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.4: a client for itself; system scopes only, no refresh token (K6)."""
     binding = _binding(turn)
     scope = authorization.own_scope(turn.form, turn.client, desk.server)
-    audience = authorization.audience(turn.form, desk.server)
     details = authorization.details(turn.form, turn.client, desk.server)
+    audience = administration.own_audience(turn.form, scope, desk.server)
     await _spend(turn, desk)
     grant = Grant(
         grant_id=base64url(secrets.token_bytes(16)),
@@ -265,7 +264,7 @@ async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Bin
 
 async def end_grant(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:
     """Revoke a grant with all its tokens, here at once and on every node within a second (I2)."""
-    keep_until = now + desk.lifetimes.access_token + _NODES_SECONDS
+    keep_until = now + desk.lifetimes.access_token + NODES_SECONDS
     await desk.store.revoke_grant(grant_id, now=now, keep_until=keep_until)
     desk.revocations.add(grant_id)
     desk.emit(GrantRevoked(grant_id, client_id, reason))
@@ -284,7 +283,7 @@ async def revoke(turn: Turn, desk: Desk) -> None:
         await end_grant(desk, record.grant_id, record.client_id, turn.now, "revoked")
     elif caller is not None and caller.client_id == turn.client.client_id:
         await desk.store.revoke_token(
-            caller.token_id, now=turn.now, keep_until=caller.expires_at + _NODES_SECONDS
+            caller.token_id, now=turn.now, keep_until=caller.expires_at + NODES_SECONDS
         )
         desk.revocations.add(caller.token_id)
         desk.emit(GrantRevoked(caller.grant_id or "", caller.client_id, "token-revoked"))

@@ -50,7 +50,7 @@ class Introspection:
         """What a token says, to those who may know; {"active": false} and nothing else for every other token (I1)."""
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request))
-        proven = self._clients.prove(request, form)
+        proven = await self._clients.prove(request, form)
         with proven.named():
             token = form.get("token")
             if not token:

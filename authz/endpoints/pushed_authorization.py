@@ -51,11 +51,11 @@ class PushedAuthorization:
         """201 with a request_uri for an authorization request that passed every rule."""
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request), repeatable=authorization.REPEATABLE)
-        proven = self._clients.prove(request, form)
+        proven = await self._clients.prove(request, form)
         with proven.named():
             client = proven.authenticated.client
             asked = authorization.check(
-                self._parameters(form, client),
+                await self._parameters(form, client),
                 client,
                 self._server,
                 proof_thumbprint=None if proof is None else proof.thumbprint,
@@ -81,7 +81,7 @@ class PushedAuthorization:
         value = {"request_uri": REQUEST_URI_PREFIX + handle, "expires_in": self._lifetime_seconds}
         return json_answer(201, value)
 
-    def _parameters(self, form: Mapping[str, str], client: Client) -> Mapping[str, str]:
+    async def _parameters(self, form: Mapping[str, str], client: Client) -> Mapping[str, str]:
         """The request that counts: that of the form, or of the signed request object in it and nothing else (S2)."""
         if "request" not in form:
             if client.signed_requests_required:
@@ -99,7 +99,7 @@ class PushedAuthorization:
             found = check_request_object(
                 form["request"],
                 client=client,
-                keys=self._clients.keys_of(client),
+                keys=await self._clients.keys_for(client, form["request"]),
                 issuer=self._server.issuer,
                 now=now,
             )

@@ -171,7 +171,10 @@ class Visits:
         max_age, at = parameters.get("max_age"), session.authenticated_at
         if max_age is None:
             return False
-        return at is None or not re.fullmatch("[0-9]{1,9}", max_age) or self._clock() - at > int(max_age)
+        if at is None or not re.fullmatch("[0-9]{1,9}", max_age):
+            return True
+        # Zero is prompt=login (OpenID Connect Core 3.1.2.1), in the second of the last sign-in too.
+        return int(max_age) == 0 or self._clock() - at > int(max_age)
 
     def hints_at_another(self, visit: Visit) -> bool:
         """Whether the app means somebody else than the person who is signed in (id_token_hint)."""

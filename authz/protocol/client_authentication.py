@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.protocol import jose
-from authz.protocol.clients import PROFILES, Client
+from authz.protocol.clients import PROFILES, Client, algorithms_of
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
@@ -75,7 +75,10 @@ def check_assertion(
         raise _refused(f"the profile {client.profile} of the client is not known here")
     try:
         header, claims = jose.verify(
-            assertion, keys, algorithms=profile.signing_algorithms, max_bytes=_MAX_ASSERTION_BYTES
+            assertion,
+            keys,
+            algorithms=algorithms_of(client, client.assertion_algorithm),
+            max_bytes=_MAX_ASSERTION_BYTES,
         )
     except JoseError as error:
         raise _refused(f"client_assertion is refused: {error}") from error

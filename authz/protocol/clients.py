@@ -59,6 +59,7 @@ class Profile:
 
 
 _FAPI_ALGORITHMS = frozenset({"PS256", "ES256", "EdDSA", "Ed25519"})
+_EDDSA = frozenset({"EdDSA", "Ed25519"})
 _KEYS = frozenset(
     {
         AuthenticationMethod.PRIVATE_KEY_JWT,
@@ -98,21 +99,33 @@ class Client:
     grant_types: frozenset[GrantType]
     redirect_uris: tuple[str, ...] = ()
     jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
+    jwks_uri: str | None = None  # where its public keys are fetched from, instead of jwks (RFC 7591 2)
     certificate_subject: CertificateSubject | None = None
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
-    signed_response_algorithm: str | None = (
-        None  # of ID tokens and signed responses; the server's default without
-    )
+    signed_response_algorithm: str | None = None  # of ID tokens and signed responses; None for the default
+    assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile
+    request_object_algorithm: str | None = None  # request_object_signing_alg; None for any of the profile
     subject_type: SubjectType = SubjectType.PUBLIC
     authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None
     contact: str | None = None
+
+
+def algorithms_of(client: Client, registered: str | None) -> frozenset[str]:
+    """The JWS algorithms that a client may sign with: those of its profile, or the one that it registered (RFC 7591 2).
+
+    EdDSA and Ed25519 are two names of one algorithm (RFC 9864 2.2).
+    """
+    allowed = PROFILES[client.profile].signing_algorithms
+    if registered is None:
+        return allowed
+    return allowed & (_EDDSA if registered in _EDDSA else frozenset({registered}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class ErrorCode(StrEnum):
     INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"  # RFC 9470 3
     INVALID_DPOP_PROOF = "invalid_dpop_proof"  # RFC 9449 5, 7.1
     USE_DPOP_NONCE = "use_dpop_nonce"  # RFC 9449 8, 9
+    INVALID_REDIRECT_URI = "invalid_redirect_uri"  # RFC 7591 3.2.2
+    INVALID_CLIENT_METADATA = "invalid_client_metadata"  # RFC 7591 3.2.2
+    INVALID_SOFTWARE_STATEMENT = "invalid_software_statement"  # RFC 7591 3.2.2
+    UNAPPROVED_SOFTWARE_STATEMENT = "unapproved_software_statement"  # RFC 7591 3.2.2
 
 
 _STATUS = {

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from authz.protocol.encoding import base64url, base64url_decode
+from authz.protocol.encoding import base64url, base64url_decode, strict_json
 from authz.protocol.errors import speakable
 
 ALGORITHMS = frozenset({"ES256", "PS256", "EdDSA", "Ed25519"})
 _MAX_KEY_ID_CHARACTERS = 256
 _MIN_RSA_BITS = 2048  # FAPI 2.0 Security Profile 5.4.1
+_MAX_KEYS = 100  # of one set: importing them costs
 _MAX_RSA_BITS = 8192  # a longer one costs milliseconds a signature, and is the sender's choice
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _REQUIRED_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("e", "n"), "OKP": ("crv", "x")}
@@ -144,6 +145,26 @@ def import_jwks(keys: Iterable[Mapping[str, object]]) -> tuple[PublicKey, ...]:
         if key.algorithms:
             usable.append(key)
     return tuple(usable)
+
+
+def read_key_set(content: bytes) -> tuple[Mapping[str, object], ...]:
+    """The keys of a JWK set, not imported yet (RFC 7517 5). Raises JoseError.
+
+    A set with a private or symmetric key is refused as a whole: whoever publishes one must learn of it.
+    """
+    try:
+        value = strict_json(content)
+    except ValueError as error:
+        raise JoseError("the key set is not JSON with one reading") from error
+    keys = value.get("keys") if isinstance(value, dict) else None
+    if not isinstance(keys, list) or not keys or not all(isinstance(key, dict) for key in keys):
+        raise JoseError("the key set must be an object with keys, a list of at least one object")
+    if len(keys) > _MAX_KEYS:
+        raise JoseError(f"the key set has {len(keys)} keys, at most {_MAX_KEYS} are accepted")
+    private = sorted({name for key in keys for name in _PRIVATE_MEMBERS & key.keys()})
+    if private:
+        raise JoseError(f"the key set must be public, but holds {', '.join(private)}")
+    return tuple(keys)
 
 
 def thumbprint(jwk: Mapping[str, object]) -> str:

@@ -29,7 +29,10 @@ OTHER_SCOPES = {
 }
 """Scopes that are not clinical, with what each lets the client do."""
 
-CLIENT_SCOPES = frozenset({"grant_management_query", "grant_management_revoke"})
+ADMINISTRATION_SCOPE = "securus/admin"
+"""What opens the administration of this server; for clients of gateway.yaml only."""
+
+CLIENT_SCOPES = frozenset({"grant_management_query", "grant_management_revoke", ADMINISTRATION_SCOPE})
 """Scopes that a client has for itself (client_credentials), as it has system scopes."""
 
 

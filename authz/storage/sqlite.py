@@ -15,6 +15,7 @@ from typing import TypeVar
 from authz.storage.records import decode, encode, integer, octets, text
 from authz.storage.sqlite_connection import Row, SqliteConnection
 from authz.storage.sqlite_grants import SqliteGrants
+from authz.storage.sqlite_registrations import SqliteRegistrations
 from authz.storage.store import (
     AuditConflict,
     AuditLine,
@@ -40,6 +41,8 @@ _EXPIRING = (
     ("authorization_code", "id", " AND uses = 0"),
     ("refresh_token", "id", ""),
     ("grant_record", "id", ""),
+    ("registration", "client_id", ""),  # an expires_at of NULL is never reached
+    ("initial_access_token", "id", ""),
     ("revocation", "sequence", ""),
     ("counter", "key, window_seconds, period", ""),
     ("claim", "namespace, key", ""),
@@ -54,7 +57,7 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants):
+class SqliteStore(SqliteGrants, SqliteRegistrations):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

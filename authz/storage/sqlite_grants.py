@@ -121,6 +121,20 @@ class SqliteGrants:
             _insert_revocation(connection, grant_id, keep_until)
         return live == 1
 
+    async def end_grants(self, client_id: str, *, now: int, keep_until: int) -> Sequence[str]:
+        """End every live grant of a client; the ids of those that were live."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "UPDATE grant_record SET revoked_at = ?1 WHERE client_id = ?2 AND revoked_at IS NULL AND expires_at > ?1"
+                " RETURNING id",
+                (now, client_id),
+            ).fetchall()
+            ended = [text(row[0]) for row in rows]
+            for grant_id in ended:
+                connection.execute("DELETE FROM refresh_token WHERE grant_id = ?", (grant_id,))
+                _insert_revocation(connection, grant_id, keep_until)
+        return ended
+
     async def revoke_token(self, token_id: str, *, now: int, keep_until: int) -> None:
         """End one access token."""
         with self._database.transaction() as connection:

@@ -136,6 +136,79 @@ class AuditLine:
     line: bytes
 
 
+class RegistrationStatus(StrEnum):
+    """Where a registration stands. Only an approved client can do anything."""
+
+    PENDING = "pending"  # waits for its first approval
+    APPROVED = "approved"
+    REJECTED = "rejected"  # never approved, and never will be
+    SUSPENDED = "suspended"  # stopped, until somebody lets it work again
+    DELETED = "deleted"  # by the client or by the operator; the row stays a while as a tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client of the registry, or the status of one that gateway.yaml holds.
+
+    version         grows by one with each change: a change names the version that it was decided upon
+    metadata        the validated document (RFC 7591 2); in force while approved. Empty for a client of gateway.yaml
+    proposed        an update that waits for approval while metadata stays in force
+    configured      whether the client is one of gateway.yaml: then only its status is here
+    access_token    digest of its registration access token (RFC 7592 1.2); None where there is none
+    scope_ceiling   what it may ask for at most, by its initial access token; None without a limit
+    statement       software statement that it registered with, unmodified (RFC 7591 3.2.1)
+    stated          the claims of that statement that are client metadata: they override, updates too
+    expires_at      when the row goes: one that was not dealt with, and a tombstone; None while it is needed
+    sequence        number of the change that made it what it is; given by the store
+    """
+
+    client_id: str
+    status: RegistrationStatus
+    version: int
+    metadata: Mapping[str, object]
+    created_at: int
+    changed_at: int
+    proposed: Mapping[str, object] | None = None
+    configured: bool = False
+    access_token: str | None = None
+    scope_ceiling: tuple[str, ...] | None = None
+    statement: str | None = None
+    stated: Mapping[str, object] = field(default_factory=dict)
+    expires_at: int | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationChange:
+    """One row of a registration's history: who did what when, and why. Never changed, never removed.
+
+    what      'registered', 'updated', 'update-proposed', 'approved', 'rejected', 'suspended', 'reactivated',
+              'deleted' or 'token-renewed'
+    sequence  its place among all changes; given by the store
+    """
+
+    client_id: str
+    at: int
+    who: str
+    what: str
+    why: str
+    version: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InitialAccessToken:
+    """A permission to register (RFC 7591 1.2). id is the digest of the token."""
+
+    id: str
+    uses_left: int
+    scope_ceiling: tuple[str, ...] | None
+    made_by: str
+    why: str
+    created_at: int
+    expires_at: int
+
+
 class Store(Protocol):
     """Where records rest."""
 
@@ -221,6 +294,58 @@ class Store(Protocol):
 
     async def revocations_since(self, sequence: int) -> tuple[int, Sequence[str]]:
         """Revoked grant ids and token ids after sequence, and the newest sequence; for caches on every node."""
+        ...
+
+    async def end_grants(self, client_id: str, *, now: int, keep_until: int) -> Sequence[str]:
+        """End every live grant of a client as revoke_grant does, in one transaction; the ids of those that were live."""
+        ...
+
+    # client registrations
+    async def put_registration(
+        self, record: Registration, change: RegistrationChange, *, spending: str | None, now: int
+    ) -> bool:
+        """Write a new registration with the first row of its history, in one transaction.
+
+        With spending it costs one use of that initial access token. False, and nothing written, when the token is
+        unknown, expired or used up, or when the client_id is taken.
+        """
+        ...
+
+    async def change_registration(
+        self, record: Registration, change: RegistrationChange, *, from_version: int
+    ) -> bool:
+        """Write the next version of a registration with its row of history.
+
+        False, and nothing written, when another change was first or the registration had expired at the change's time.
+        """
+        ...
+
+    async def registration(self, client_id: str, *, now: int) -> Registration | None:
+        """The registration, whatever its status; None when unknown or expired."""
+        ...
+
+    async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, in the order of their changes, and the newest sequence.
+
+        A change that is numbered lower than one that was seen is never seen first by anybody later.
+        """
+        ...
+
+    async def registration_history(self, client_id: str) -> Sequence[RegistrationChange]:
+        """What happened to a client, the oldest first; it outlives the registration."""
+        ...
+
+    async def put_initial_access_token(self, record: InitialAccessToken) -> None: ...
+    async def initial_access_token(self, id: str, *, now: int) -> InitialAccessToken | None:
+        """The live token with its uses left; None when unknown, expired or used up."""
+        ...
+
+    async def initial_access_tokens(self, *, now: int) -> Sequence[InitialAccessToken]:
+        """Every live token, the oldest first."""
+        ...
+
+    async def delete_initial_access_token(self, id: str) -> bool:
+        """Forget a token; False when there was none."""
         ...
 
     # server keys and secrets

@@ -2,21 +2,30 @@
 
 import argparse
 import asyncio
+import getpass
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from authz.clock import system_clock
+from authz.events import Emit
+from authz.registry import Registry
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
+from gateway.audit import AuditLog
 from gateway.config.document import load
 from gateway.settings import GatewaySettings
 from gateway.yaml_source import Problem
 
 T = TypeVar("T")
 OK, REFUSED = 0, 1
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_verb(
@@ -33,6 +42,21 @@ def add_verb(
     if configured:
         verb.add_argument("-c", "--config", type=Path, default=Path("gateway.yaml"), metavar="FILE")
     verb.set_defaults(run=run)
+    return verb
+
+
+def add_change(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    help_: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    """A verb that changes something: with --why, which it needs, and --by."""
+    verb = add_verb(verbs, name, help_, run)
+    verb.add_argument("--why", type=_line, required=True, help="the reason, for those who ask later")
+    verb.add_argument(
+        "--by", type=_line, metavar="NAME", help="who decides; without it the user of this system"
+    )
     return verb
 
 
@@ -65,6 +89,60 @@ def with_store(settings: GatewaySettings, work: Callable[[SqliteStore], Awaitabl
             await store.close()
 
     return asyncio.run(run())
+
+
+def with_audit(settings: GatewaySettings, work: Callable[[SqliteStore, Emit], Awaitable[T]]) -> T:
+    """The result of work on the store; whatever it emitted is in the audit log. Raises as with_store, AuditUnavailable."""
+
+    async def run(store: SqliteStore) -> T:
+        log = await AuditLog.open(store, time.time)
+        try:
+            return await work(store, log.note)
+        finally:
+            await log.close()
+
+    return with_store(settings, run)
+
+
+def with_registry(settings: GatewaySettings, work: Callable[[Registry], Awaitable[T]]) -> T:
+    """The result of work on the client registry. A running gateway sees the change within a second."""
+
+    async def run(store: SqliteStore, emit: Emit) -> T:
+        registry = Registry(
+            store=store,
+            configured={client.client_id: client for client in settings.clients},
+            settings=settings.authorization,
+            emit=emit,
+            clock=system_clock,
+        )
+        return await work(registry)
+
+    return with_audit(settings, run)
+
+
+def who(options: argparse.Namespace) -> str:
+    """Who decides, as it stands in history and audit log: --by, else the user of this system."""
+    if options.by is not None:
+        return str(options.by)
+    try:
+        return f"operator {getpass.getuser()}"
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return f"operator {os.getuid()}"
+
+
+def seconds_of(text: str) -> int:
+    """A duration of the command line, such as 12h or 7d, for argparse."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 30m, 12h or 7d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _line(text: str) -> str:
+    text = text.strip()
+    if not text or len(text) > 500 or not text.isprintable():
+        raise argparse.ArgumentTypeError("expected one line of 1 to 500 characters")
+    return text
 
 
 def say(options: argparse.Namespace, value: object, lines: list[str]) -> None:

@@ -5,6 +5,7 @@ import getpass
 import sys
 
 from authz.login.accounts import hash_password
+from gateway.commands import grants
 from gateway.commands.answers import OK, add_group, add_verb, failed, say, settings_of
 
 
@@ -14,6 +15,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     said = "make the argon2id hash of a password from the terminal or standard input"
     add_verb(user, "hash", said, _hash, configured=False)
     add_verb(user, "list", "list the accounts", _list)
+    grants.add_for_user(user)
 
 
 def _hash(options: argparse.Namespace) -> int:

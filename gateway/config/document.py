@@ -12,7 +12,8 @@ from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
-from gateway.config.network import read_listeners, read_upstreams, takes_certificates
+from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
+from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -26,7 +27,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "authorization_details", "upstreams", "policies", "limits", "users", "clients",
+    "authorization_details", "upstreams", "policies", "limits", "fetch", "users", "clients", "registration",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -77,7 +78,10 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
     upstreams = read_upstreams(top, public, mtls)
     authorization = read_key_periods(top, _authorization(top, public, mtls, upstreams))
     clients = read_clients(
-        top, authorization, has_mtls=any(takes_certificates(listener) for listener in listeners)
+        top,
+        authorization,
+        has_mtls=any(takes_certificates(listener) for listener in listeners),
+        ends_mtls=any(listener.client_certificates for listener in listeners),
     )
     settings = GatewaySettings(
         file=path,
@@ -91,6 +95,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         clients=clients,
         accounts=read_accounts(top),
         limits=_limits(top),
+        fetch=read_fetch(top),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")
@@ -117,6 +122,7 @@ def _authorization(
         detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
+        registration=read_registration(top),
     )
     if section is None:
         return settings

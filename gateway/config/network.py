@@ -4,9 +4,13 @@ import ipaddress
 import re
 from itertools import combinations
 
+from cryptography import x509
+
+from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
 from gateway.config.schema import Section
 from gateway.settings import (
+    FetchSettings,
     Listener,
     Operations,
     ResponseSignatures,
@@ -19,6 +23,7 @@ _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 OWN_PATHS = frozenset(
     {
         ".well-known",
+        "admin",
         "authorize",
         "token",
         "par",
@@ -28,6 +33,7 @@ OWN_PATHS = frozenset(
         "userinfo",
         "logout",
         "grants",
+        "register",
         "sign-in",
         "patient",
         "consent",
@@ -181,3 +187,25 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),
     )
+
+
+def read_fetch(top: Section) -> FetchSettings:
+    section = top.section("fetch")
+    if section is None:
+        return FetchSettings()
+    section.known("allow", "certificate_authorities")
+    allow = AllowList()
+    try:
+        allow = read_allow_list(section.texts("allow"))
+    except ValueError as error:
+        section.report(section.place("allow"), f"fetch.allow: {error}")
+    path = section.file("certificate_authorities", required=False)
+    if path is not None and path.is_file():
+        try:
+            x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError):
+            section.report(
+                section.place("certificate_authorities"),
+                "fetch.certificate_authorities holds no PEM certificates",
+            )
+    return FetchSettings(allow, path)

@@ -1,11 +1,12 @@
 """The people and apps of gateway.yaml: accounts and clients, as they are registered."""
 
 import json
-import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from authz.protocol import jose
+from authz.protocol.addresses import NotFetched, read_url
+from authz.protocol.client_keys import ClientKeysError, check_self_signed
 from authz.protocol.clients import (
     PROFILES,
     AuthenticationMethod,
@@ -17,15 +18,14 @@ from authz.protocol.clients import (
     SubjectType,
 )
 from authz.protocol.jose import JoseError
-from authz.protocol.scopes import is_known, split_scope
+from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
+from authz.protocol.scopes import ADMINISTRATION_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-_REDIRECT_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+")
 _RESERVED = frozenset(
     {
         "iss",
@@ -94,11 +94,20 @@ def _claims(section: Section) -> dict[str, object]:
     return inner.node.plain()
 
 
-def read_clients(top: Section, authorization: AuthorizationSettings, *, has_mtls: bool) -> tuple[Client, ...]:
+def read_clients(
+    top: Section, authorization: AuthorizationSettings, *, has_mtls: bool, ends_mtls: bool
+) -> tuple[Client, ...]:
     found: list[Client] = []
     places: dict[str, Place] = {}
     for section in top.sections("clients"):
         client = _client(section, authorization, has_mtls=has_mtls)
+        self_signed = client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH
+        if ends_mtls and self_signed and client.jwks_uri is not None:
+            section.report(
+                section.place("jwks"),
+                "jwks.url of self_signed_tls_client_auth needs a proxy that ends TLS: a listener of our own must know"
+                " the certificates when it starts, expected {file: …}",
+            )
         if client.client_id in places:
             line = places[client.client_id].line
             said = f"the client_id '{client.client_id}' is used twice (first in line {line})"
@@ -139,27 +148,32 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     post_logout = section.texts("post_logout_redirect_uris")
     for uri in post_logout:
         _check_redirect_uri(section, uri, "post_logout_redirect_uris")
-    if section.word("subject_type", [s.value for s in SubjectType], "public") == "pairwise":
-        hosts = {urlsplit(uri).hostname for uri in redirect_uris}
-        if len(hosts) > 1:
-            section.report(
-                section.place("subject_type"),
-                "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
-            )
-    jwks = _jwks(section, method)
+    pairwise = section.word("subject_type", [s.value for s in SubjectType], "public") == "pairwise"
+    if pairwise and len(hosts_of(redirect_uris)) > 1:
+        section.report(
+            section.place("subject_type"),
+            "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
+        )
+    jwks, jwks_uri = _jwks(section, method)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
-    if signed_requests and not jwks:
+    if signed_requests and not jwks and jwks_uri is None:
         section.report(
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
+        )
+    scope = _scope(section)
+    if ADMINISTRATION_SCOPE in scope and GrantType.CLIENT_CREDENTIALS not in grants:
+        section.report(
+            section.place("scope"), f"{ADMINISTRATION_SCOPE} needs client_credentials: no person grants it"
         )
     return Client(
         client_id=section.text("client_id"),
         name=section.text("name"),
         authentication_method=method,
-        scope=_scope(section),
+        scope=scope,
         grant_types=grants,
         redirect_uris=redirect_uris,
         jwks=jwks,
+        jwks_uri=jwks_uri,
         certificate_subject=_certificate_subject(section, method),
         binding=binding,
         profile=profile,
@@ -222,49 +236,72 @@ def _detail_types(section: Section, authorization: AuthorizationSettings) -> tup
 
 
 def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") -> None:
-    place = section.place(key)
-    if not _REDIRECT_URI.fullmatch(uri):
-        said = "a fragment, a space or a character that a URI does not have"
-        section.report(place, f"{key}: '{uri}' is not an absolute URI, or holds {said}")
-        return
     try:
-        parts = urlsplit(uri)
-        host = parts.hostname
-        parts.port  # noqa: B018 - raises for a port that is none
-    except ValueError:
-        section.report(place, f"{key}: '{uri}' has a host or port that is none")
-        return
-    if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
-        section.report(place, f"{key}: '{uri}' must name one host, without a user and without '*'")
-    elif parts.scheme == "http" and host not in ("127.0.0.1", "::1"):
-        # RFC 8252 7.3: plain http for native apps on the loopback address only.
-        section.report(place, f"{key}: '{uri}' is http; expected https, or http://127.0.0.1 for native apps")
-    elif parts.scheme not in ("http", "https") and "." not in parts.scheme:
-        section.report(
-            place, f"{key}: '{uri}' is neither https nor an app's own scheme such as com.example.app:"
-        )
+        check_redirect_uri(uri)
+    except UriError as error:
+        section.report(section.place(key), f"{key}: '{uri}' {error}")
 
 
-def _jwks(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+def _jwks(
+    section: Section, method: AuthenticationMethod
+) -> tuple[tuple[Mapping[str, object], ...], str | None]:
+    """The keys, or the URL that they are fetched from."""
     needed = method in (
         AuthenticationMethod.PRIVATE_KEY_JWT,
         AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
     )
-    path = section.file("jwks", required=needed)
+    if not section.has("jwks"):
+        if needed:
+            section.report(
+                section.node.place, f"{section.path}.jwks is missing, expected {{file: …}} or {{url: …}}"
+            )
+        return (), None
+    inner = section.section("jwks")
+    if inner is None:
+        return (), None
+    inner.known("file", "url")
+    if inner.has("file") == inner.has("url"):
+        section.report(inner.node.place, f"{inner.path} must have one of 'file' and 'url'")
+        return (), None
+    if inner.has("file"):
+        return _jwks_by_value(section, method), None
+    url = inner.text("url", expected="an https URL")
+    try:
+        if url:
+            read_url(url)
+    except NotFetched as error:
+        section.report(inner.place("url"), f"{inner.path}.url cannot be fetched: {error}")
+    return (), url
+
+
+def _jwks_by_value(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+    path = section.file("jwks")
     if path is None or not path.is_file():
         return ()
-    place = section.place("jwks")
+    found = read_jwks_file(section, "jwks", path)
+    if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
+        try:
+            # Behind a proxy keys may come without their certificates: nothing here must know them beforehand.
+            check_self_signed([key for key in found if "x5c" in key])
+        except ClientKeysError as error:
+            section.report(section.place("jwks"), f"'{path}': {error}")
+    return found
+
+
+def read_jwks_file(section: Section, key: str, path: Path) -> tuple[Mapping[str, object], ...]:
+    """The public keys in a file that a key of the section names; empty when they cannot be used, which is reported."""
+    place = section.place(key)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
-        found = tuple(dict(key) for key in keys)
+        found = tuple(dict(jwk) for jwk in keys)
     except (OSError, ValueError, KeyError, TypeError):
         section.report(place, f"'{path}' does not hold a JWK Set: {{\"keys\": [...]}}")
         return ()
     if not found:
         section.report(place, f"'{path}' holds no key")
-    for number, key in enumerate(found):
+    for number, jwk in enumerate(found):
         try:
-            jose.import_public_jwk(key)
+            jose.import_public_jwk(jwk)
         except JoseError as error:
             section.report(place, f"key {number} of '{path}': {error}")
     return found
@@ -284,5 +321,9 @@ def _certificate_subject(section: Section, method: AuthenticationMethod) -> Cert
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
     """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
-    found = {text for client in clients for text in client.scope} - {"openid", "profile"}
+    found = {text for client in clients for text in client.scope} - {
+        "openid",
+        "profile",
+        ADMINISTRATION_SCOPE,
+    }
     return tuple(sorted(found))

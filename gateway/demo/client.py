@@ -189,8 +189,8 @@ class Session:
 
     # The authorization code flow
 
-    async def push(self, redirect_uri: str, scope: str) -> tuple[Reply, str, str]:
-        """PAR (RFC 9126): the reply, the code verifier and the state."""
+    async def push(self, redirect_uri: str, scope: str, **more: str) -> tuple[Reply, str, str]:
+        """PAR (RFC 9126), with more parameters: the reply, the code verifier and the state."""
         verifier, state = base64url(secrets.token_bytes(32)), base64url(secrets.token_bytes(16))
         form = {
             "response_type": "code",
@@ -199,6 +199,7 @@ class Session:
             "state": state,
             "code_challenge": base64url(sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
+            **more,
         }
         reply = await self.post(self.endpoint("pushed_authorization_request_endpoint"), form)
         return reply, verifier, state

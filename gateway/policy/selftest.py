@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from authz.protocol.openid import SIGN_INS
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
@@ -207,11 +208,8 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
                 f"no claim named '{key}'.{did_you_mean(str(key), [*_AS_WORDS, *policies.claims])}"
             )
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
-    if "signed_in" in said:
-        ago = seconds_of(str(said["signed_in"]))
-        if ago is None:
-            raise _Unplayable("'signed_in' must say how long ago, such as 5m")
-        claims["auth_time"] = _NOW - ago
+    if context != "system":
+        _sign_in(claims, said, policies)
     default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"
@@ -229,6 +227,19 @@ def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Cal
         }
     )
     return caller_of(claims, issuer=_ISSUER), Environment(_NOW, str(peer))
+
+
+def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet) -> None:
+    """When and how the person of a test signed in: just now and as people do here, unless it says otherwise."""
+    ago = str(said.get("signed_in", "just now"))
+    seconds = 0 if ago == "just now" else seconds_of(ago)
+    if ago == "never":
+        return
+    if seconds is None:
+        raise _Unplayable("'signed_in' must say how long ago, such as 5m, or never")
+    claims["auth_time"] = _NOW - seconds
+    if "acr" not in said and policies.claims["acr"].type == "string":
+        _place(claims, policies.claims["acr"].path, next(iter(SIGN_INS)))
 
 
 def _word(said: Mapping[str, object], key: str, words: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography import x509
 
+from authz.client_keys import Fetch
 from authz.events import Event
 from authz.http import ListenerFace, read
 from authz.keys import KeyRing
@@ -225,8 +226,9 @@ class World:
         """Another process over the same store: a restart, a second node, or a changed configuration."""
         clients = changed.pop("clients", self.clients)
         accounts = changed.pop("accounts", self.accounts)
+        fetch = changed.pop("fetch", None)
         server, keys = await _serve(
-            self.store, self.clock, self.events, self.authority, clients, accounts, **changed
+            self.store, self.clock, self.events, self.authority, clients, accounts, fetch, **changed
         )
         return World(
             server, self.store, keys, self.clock, self.events, self.authority, self.private, self.certificates,
@@ -609,6 +611,7 @@ async def _serve(
     authority: Authority,
     clients: Mapping[str, Client],
     accounts: Mapping[str, Account],
+    fetch: Fetch | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
@@ -624,6 +627,7 @@ async def _serve(
         emit=events.append,
         clock=clock,
         grantable=lambda text: "nonsense" not in text,
+        fetch=fetch,
     )
     return server, keys
 

@@ -140,10 +140,14 @@ def fuzz(
     corpus: list[S] = []
     edges: set[Edge] = set()
     accepted = 0
-    deadline = time.monotonic() + seconds
+    deadline = 0.0
     for number in count():
         is_seed = number < len(target.seeds)
-        if not is_seed and (number == at_most if at_most is not None else time.monotonic() >= deadline):
+        if number <= len(target.seeds):
+            deadline = (
+                time.monotonic() + seconds
+            )  # the time is that of the search; one mutation is tried at least
+        elif number == at_most if at_most is not None else time.monotonic() >= deadline:
             return Outcome(number, accepted, len(corpus))
         if is_seed:
             sample, expected = target.seeds[number]

@@ -81,7 +81,8 @@ FINISHES: Mapping[str, Callable[[str], str]] = {
     "two parts": lambda token: token.rpartition(".")[0],
     "line end": lambda token: token + "\n",
     "space inside": lambda token: token.replace(".", " .", 1),
-    "plain base64": lambda token: token.replace("-", "+").replace("_", "/"),
+    # The sign that is not of base64url stands in front too: a text may hold none that could be replaced.
+    "plain base64": lambda token: "+" + token.replace("-", "+").replace("_", "/"),
     "other last bits": lambda token: token[:-1] + ("B" if token[-1:] in "Ag" else "h"),
     "not ASCII": lambda token: token + "\u00e9",
     "surrogate": lambda token: token + "\ud800",

@@ -16,11 +16,15 @@ from authz.storage.store import (
     AuditLine,
     AuthorizationCode,
     BrowserSession,
+    InitialAccessToken,
     Interaction,
     Namespace,
     PushedRequest,
     Redemption,
     RefreshToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
     Store,
     StoredKey,
     StoreUnavailable,
@@ -64,6 +68,21 @@ KEY = StoredKey(
     retires_at=NOW + 1000,
     removes_at=NOW + 1300,
 )
+REGISTRATION = Registration(
+    client_id="app",
+    status=RegistrationStatus.PENDING,
+    version=1,
+    metadata={"client_name": "Ärzte-App", "redirect_uris": ["https://app.example/"], "jwks": {"keys": [{}]}},
+    created_at=NOW,
+    changed_at=NOW,
+    access_token="digest",
+    scope_ceiling=("system/Patient.r", "openid"),
+    statement="a.b.c",
+    stated={"scope": "openid"},
+    expires_at=NOW + 600,
+)
+CHANGE = RegistrationChange("app", NOW, "vendor", "registered", "why ü", 1)
+INITIAL = InitialAccessToken("initial", 2, ("openid",), "alice", "a new app", NOW, NOW + 300)
 
 
 def audit_lines(first: int, last: int, previous: bytes = b"start") -> list[AuditLine]:
@@ -531,6 +550,111 @@ class StoreContract:
         await store.redeem_code("code", now=NOW)
         assert await store.remove_expired(now=NOW + 60, at_most=1000) == 1
         assert await store.redeem_code("code", now=NOW) is None
+
+    # Client registrations
+
+    async def test_a_registration_comes_back_as_it_was_put(self, store: Store) -> None:
+        assert await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+        found = await store.registration("app", now=NOW)
+        assert found == replace(REGISTRATION, sequence=found.sequence if found else -1)
+        assert await store.registration_history("app") == [replace(CHANGE, sequence=found.sequence)]
+        assert await store.registration("App", now=NOW) is None
+
+    async def test_a_client_id_is_taken_once(self, store: Store) -> None:
+        other = replace(REGISTRATION, metadata={})
+        await store.put_initial_access_token(INITIAL)
+        assert await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+        assert not await store.put_registration(other, CHANGE, spending="initial", now=NOW)
+        assert len(await store.registration_history("app")) == 1
+        assert await store.initial_access_token("initial", now=NOW) == INITIAL  # nothing was spent
+
+    async def test_an_initial_access_token_is_good_for_its_uses_and_its_time(self, store: Store) -> None:
+        await store.put_initial_access_token(INITIAL)
+        assert await store.initial_access_tokens(now=NOW) == [INITIAL]
+        ids = iter(f"app{number}" for number in range(20))
+
+        async def register() -> bool:
+            record = replace(REGISTRATION, client_id=next(ids))
+            return await store.put_registration(record, CHANGE, spending="initial", now=NOW)
+
+        assert await winners(register) == 2
+        assert len((await store.registrations_since(0))[1]) == 2
+        assert await store.initial_access_token("initial", now=NOW) is None
+
+    async def test_an_initial_access_token_that_is_over_or_unknown_registers_nobody(
+        self, store: Store
+    ) -> None:
+        await store.put_initial_access_token(INITIAL)
+        for id, now in (("initial", NOW + 300), ("Initial", NOW), ("", NOW)):
+            assert not await store.put_registration(REGISTRATION, CHANGE, spending=id, now=now)
+        assert await store.registrations_since(0) == (0, [])
+        assert await store.initial_access_token("initial", now=NOW + 300) is None
+        assert await store.delete_initial_access_token("initial")
+        assert not await store.delete_initial_access_token("initial")
+        assert not await store.put_registration(REGISTRATION, CHANGE, spending="initial", now=NOW)
+
+    async def test_of_several_changes_of_one_version_one_wins_and_one_is_in_the_history(
+        self, store: Store
+    ) -> None:
+        await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+        following = replace(REGISTRATION, version=2, status=RegistrationStatus.APPROVED, expires_at=None)
+        change = replace(CHANGE, what="approved", version=2)
+        assert await winners(lambda: store.change_registration(following, change, from_version=1)) == 1
+        assert [row.what for row in await store.registration_history("app")] == ["registered", "approved"]
+        found = await store.registration("app", now=NOW + 10**9)
+        assert found is not None
+        assert (found.version, found.status) == (2, RegistrationStatus.APPROVED)
+
+    async def test_a_change_of_nothing_changes_nothing(self, store: Store) -> None:
+        late = replace(CHANGE, at=NOW + 600)
+        assert not await store.change_registration(REGISTRATION, CHANGE, from_version=0)
+        await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+        assert not await store.change_registration(replace(REGISTRATION, version=2), late, from_version=1)
+        assert len(await store.registration_history("app")) == 1
+
+    async def test_changes_are_told_once_in_their_order(self, store: Store) -> None:
+        assert await store.registrations_since(0) == (0, [])
+        for name in ("a", "b", "c"):
+            record = replace(REGISTRATION, client_id=name)
+            await store.put_registration(record, replace(CHANGE, client_id=name), spending=None, now=NOW)
+        newest, first = await store.registrations_since(0)
+        assert [registration.client_id for registration in first] == ["a", "b", "c"]
+        assert await store.registrations_since(newest) == (newest, [])
+        changed = replace(REGISTRATION, client_id="a", version=2)
+        await store.change_registration(changed, replace(CHANGE, client_id="a"), from_version=1)
+        later, second = await store.registrations_since(newest)
+        assert [(r.client_id, r.sequence) for r in second] == [("a", later)]
+        assert later > newest
+        assert [r.client_id for r in (await store.registrations_since(0))[1]] == ["b", "c", "a"]
+
+    async def test_registrations_go_when_they_expire_and_their_history_stays(self, store: Store) -> None:
+        await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+        kept = replace(REGISTRATION, client_id="kept", expires_at=None)
+        await store.put_registration(kept, replace(CHANGE, client_id="kept"), spending=None, now=NOW)
+        await store.put_initial_access_token(INITIAL)
+        newest, _ = await store.registrations_since(0)
+        assert await store.registration("app", now=NOW + 599) is not None
+        assert await store.registration("app", now=NOW + 600) is None
+        assert await store.remove_expired(now=NOW + 600, at_most=100) == 2  # and the initial access token
+        assert [r.client_id for r in (await store.registrations_since(0))[1]] == ["kept"]
+        assert len(await store.registration_history("app")) == 1
+        again = replace(REGISTRATION, client_id="new")
+        await store.put_registration(again, CHANGE, spending=None, now=NOW)
+        assert (await store.registrations_since(newest))[1][0].client_id == "new"  # no number is given twice
+
+    async def test_ending_the_grants_of_a_client_ends_all_of_its_own_and_no_other(self, store: Store) -> None:
+        for number in range(3):
+            grant = replace(GRANT, grant_id=f"g{number}")
+            await store.put_grant(grant, expires_at=NOW + 300)
+            await store.put_refresh_token(replace(REFRESH, id=f"r{number}", grant_id=f"g{number}"))
+        await store.put_grant(replace(GRANT, grant_id="other", client_id="lab"), expires_at=NOW + 300)
+        await store.revoke_grant("g2", now=NOW, keep_until=NOW + 300)
+        assert sorted(await store.end_grants("portal", now=NOW, keep_until=NOW + 300)) == ["g0", "g1"]
+        assert await store.end_grants("portal", now=NOW, keep_until=NOW + 300) == []
+        assert await store.grants(subject=None, client_id="portal", now=NOW) == []
+        assert await store.refresh_token("r0", now=NOW) is None
+        assert await store.grant("other", now=NOW) is not None
+        assert set((await store.revocations_since(0))[1]) == {"g0", "g1", "g2"}
 
     async def test_a_store_that_answers_passes_its_check(self, store: Store) -> None:
         await store.check()

@@ -304,11 +304,12 @@ def test_user_list_shows_accounts_without_their_hashes(run: Run) -> None:
 
 
 def test_client_list_shows_clients(run: Run) -> None:
-    assert run("client", "list") == (0, "lab\tfapi2\tprivate_key_jwt\tdpop\tLaboratory\n", "")
+    assert run("client", "list") == (0, "lab\tapproved\tprivate_key_jwt\tdpop\tLaboratory\n", "")
     code, out, _ = run("client", "list", "--json")
     assert (code, json.loads(out)) == (0, [{
         "client_id": "lab", "name": "Laboratory", "profile": "fapi2", "authentication": "private_key_jwt",
-        "binding": "dpop", "grants": ["client_credentials"], "scope": "system/*.rs",
+        "binding": "dpop", "grants": ["client_credentials"], "scope": "system/*.rs", "status": "approved",
+        "version": 0, "configured": True, "waiting": None,
     }])  # fmt: skip
 
 

@@ -324,9 +324,20 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "expected private_key_jwt or self_signed_tls_client_auth or tls_client_auth."),
         ("authentication: private_key_jwt", "authentication: tls_client_auth",
          "clients[0].certificate_subject is missing, expected a mapping"),
-        ("    jwks: {file: portal.jwks}\n", "", "15:5: error: clients[0].jwks is missing, expected {file: …}"),
+        ("    jwks: {file: portal.jwks}\n", "", "15:5: error: clients[0].jwks is missing, expected {file: …} or {url: …}"),
         ("jwks: {file: portal.jwks}", "jwks: {file: tls.crt}", "does not hold a JWK Set: {\"keys\": [...]}"),
-        ("jwks: {file: portal.jwks}", "jwks: {url: https://x}", "'clients[0].jwks' has no key 'url'."),
+        ("jwks: {file: portal.jwks}", "jwks: {uri: https://x}",
+         "21:12: error: 'clients[0].jwks' has no key 'uri'. Did you mean 'url'?"),
+        ("jwks: {file: portal.jwks}", "jwks: {url: https://x, file: portal.jwks}",
+         "21:11: error: clients[0].jwks must have one of 'file' and 'url'"),
+        ("jwks: {file: portal.jwks}", "jwks: {url: http://x/jwks}",
+         "21:17: error: clients[0].jwks.url cannot be fetched: only https is fetched"),
+        ("version: 1\n", "version: 1\nfetch: {allowed: []}\n",
+         "2:9: error: 'fetch' has no key 'allowed'. Did you mean 'allow'?"),
+        ("version: 1\n", "version: 1\nfetch: {allow: ['http://keys.lan']}\n",
+         "fetch.allow: 'http://keys.lan' is not a host, an address or a network, such as keys.example or 10.0.0.0/24"),
+        ("version: 1\n", "version: 1\nfetch: {certificate_authorities: {file: portal.jwks}}\n",
+         "error: fetch.certificate_authorities holds no PEM certificates"),
         ("jwks: {file: portal.jwks}", "jwks: portal.jwks", "clients[0].jwks is 'portal.jwks', expected a mapping"),
     ],
 )  # fmt: skip
@@ -398,6 +409,14 @@ def test_overlapping_mounts_are_named_once(write: Write) -> None:
         ("https://portal.example:x/", False),
         ("https://[portal/", False),
         ("javascript:alert(1)", False),
+        ("JavaScript:alert(1)", False),
+        ("https://portal.example/*", False),
+        ("https://portal.example/a/../b", False),
+        ("https://portal.example/a/..;/b", False),
+        ("https://portal.example/a/%2e%2E/b", False),
+        ("https://portal.example/a%2Fb", False),
+        ("https://portal.example/?code=1", False),
+        ("https://portal.example/?a=b&st%61te=", False),
         ("/callback", False),
         ("portal.example/callback", False),
     ],
@@ -564,3 +583,25 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     assert problems(path) == ["1:1: error: the configuration is nothing, expected a mapping"]
     path.write_text("a: [1\n")
     assert problems(path)[0].startswith("2:1: error: ")
+
+
+def test_I3_keys_by_url_and_what_may_be_fetched_are_read(write: Write) -> None:
+    url = "https://portal.example/jwks.json?v=1"
+    allow = "version: 1\nfetch: {allow: [Keys.Lan, 10.1.0.0/24, '::1']}\n"
+    settings = load(write(changed(("{file: portal.jwks}", f"{{url: '{url}'}}"), ("version: 1\n", allow))), {})
+    assert (settings.clients[0].jwks, settings.clients[0].jwks_uri) == ((), url)
+    assert settings.fetch.allow.hosts == {"keys.lan"}
+    assert [str(network) for network in settings.fetch.allow.networks] == ["10.1.0.0/24", "::1/128"]
+
+
+def test_self_signed_certificates_by_url_need_a_proxy_in_front(write: Write) -> None:
+    text = changed(
+        ("private_key_jwt", "self_signed_tls_client_auth"),
+        ("jwks: {file: portal.jwks}", "jwks: {url: https://portal.example/jwks}"),
+    )
+    (found,) = problems(write(text))
+    assert "jwks.url of self_signed_tls_client_auth needs a proxy that ends TLS" in found
+    certificate = "client_certificate: {header: Client-Cert, form: rfc9440}"
+    behind = f"{{port: 8444, trusted_proxies: {{addresses: [10.0.0.5], {certificate}}}}}"
+    old = "{port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}"
+    assert load(write(text.replace(old, behind)), {}).clients[0].jwks_uri == "https://portal.example/jwks"

@@ -5,10 +5,15 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 
+from authz.endpoints.administration import GrantAdministration
+from authz.endpoints.client_administration import ClientAdministration
+from authz.protocol.client_metadata import METADATA
+from gateway.cli import main
 from gateway.commands import keys
 from gateway.config.document import load
 from gateway.demo import world
@@ -103,3 +108,43 @@ def test_the_client_of_the_conformance_guide_is_one_that_the_configuration_takes
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(document))
     (client,) = load(tmp_path / "gateway.yaml", {}).clients
     assert client.redirect_uris[1].endswith("/callback?dummy1=lorem&dummy2=ipsum")
+
+
+def test_the_registration_guide_names_every_member_that_is_looked_at() -> None:
+    text = (DOCS / "registration.md").read_text()
+    said = set(re.findall(r"`(\w+)`", text))
+    said |= {"tls_client_auth" + name for name in said if name.startswith("_san_")}
+    assert said >= METADATA
+
+
+def test_every_door_of_the_administration_is_in_its_table() -> None:
+    text = (DOCS / "administration.md").read_text()
+    said = set()
+    for cell in (row[0] for row in rows(text) if "/admin/" in row[0]):
+        method, path = re.findall(r"`(\w+) (\S+)`", cell)[0]
+        also = [path.rsplit("/", 1)[0] + "/" + verb for verb in re.findall(r"`…/(\w+)`", cell)]
+        said |= {(method, each) for each in (path, *also)}
+    tables = [
+        ClientAdministration(Mock()).routes(),
+        GrantAdministration(
+            store=Mock(), revocations=Mock(), access_token_seconds=1, emit=Mock(), clock=Mock()
+        ).routes(),
+    ]
+    known = {
+        (method, "/".join(("/admin", *pattern)).replace("*", "{id}"))
+        for table in tables
+        for pattern, doors in table.items()
+        for method in doors
+    }
+    assert said == known
+
+
+def test_every_verb_about_clients_is_in_the_guide_to_administration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (DOCS / "administration.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["client", "--help"])
+    verbs = re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, re.M)
+    assert len(verbs) > 10
+    assert [verb for verb in verbs if f"securus client {verb}" not in text] == []

@@ -24,8 +24,11 @@ FLOORS = [
     "gateway.fhir gateway.yaml_source",
     "authz.server",
     "authz.endpoints",
-    "authz.login authz.resource_server",
-    "authz.keys authz.http authz.revocations",
+    "authz.login authz.resource_server authz.grant_endings authz.descriptions",
+    "authz.registry",
+    "authz.registration_requests",
+    "authz.registry_writing",
+    "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
     "authz.storage",
     "authz.settings",
     "authz.protocol authz.events authz.clock",
@@ -65,6 +68,8 @@ MADE_BY = {
     "Caller": "authz.protocol.tokens",
     "AuthenticatedClient": "authz.endpoints.client_authentication",
     "HttpRequest": "authz.http",
+    "ClientMetadata": "authz.protocol.client_metadata",
+    "SoftwareStatement": "authz.protocol.software_statements",
     "Permit": "gateway.policy.engine",
 }
 

@@ -228,8 +228,11 @@ OLD = f"as: {{acr: '{PASSWORD}', signed_in: 11m}}"
         f"{OLD}, expect: {{decision: deny, status: 401, reason: step-up-required, rule: fresh, max_age: 600}}",
         f"{OLD}, expect: {{acr_values: ['{PASSWORD}']}}",
         f"as: {{acr: '{PASSWORD}', signed_in: 9m}}, expect: {{decision: permit, max_age: null}}",
-        f"as: {{acr: '{PASSWORD}'}}, expect: {{status: 401}}",
-        "as: {signed_in: 1m}, expect: {status: 401, rule: pw, upstream: none}",
+        f"as: {{acr: '{PASSWORD}', signed_in: never}}, expect: {{status: 401, max_age: 600}}",
+        "as: {signed_in: 1m, acr: other}, expect: {status: 401, rule: pw, upstream: none}",
+        "as: {signed_in: never}, expect: {status: 401}",
+        "as: {context: user}, expect: {decision: permit}",
+        "as: {context: system}, expect: {status: 403, rule: pw}",
     ],
 )  # fmt: skip
 def test_a_test_says_how_long_ago_the_person_signed_in(test: str) -> None:
@@ -244,7 +247,7 @@ def test_a_test_says_how_long_ago_the_person_signed_in(test: str) -> None:
         (f"{OLD}, expect: {{acr_values: []}}", f"acr_values is ['{PASSWORD}'], expected []"),
         (
             "as: {signed_in: yesterday}, expect: {status: 401}",
-            "'signed_in' must say how long ago, such as 5m",
+            "'signed_in' must say how long ago, such as 5m, or never",
         ),
     ],
 )

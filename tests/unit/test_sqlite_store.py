@@ -18,12 +18,15 @@ from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
 from tests.support.store_contract import (
+    CHANGE,
     CODE,
     GRANT,
+    INITIAL,
     INTERACTION,
     KEY,
     NOW,
     PUSHED,
+    REGISTRATION,
     SESSION,
     StoreContract,
     audit_lines,
@@ -267,6 +270,15 @@ def test_the_shipped_migrations_can_be_read() -> None:
     assert [m.number for m in migrations("sqlite")] == list(range(1, len(migrations("sqlite")) + 1))
 
 
+async def test_the_history_of_a_client_is_never_changed_nor_removed(path: Path, store: SqliteStore) -> None:
+    assert await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+    outside = sqlite3.connect(path)
+    for statement in ("UPDATE registration_change SET record = x'00'", "DELETE FROM registration_change"):
+        with pytest.raises(sqlite3.IntegrityError, match="the history of a client is never"):
+            outside.execute(statement)
+    outside.close()
+
+
 # Several workers on one file
 
 ROUNDS = 40
@@ -274,7 +286,7 @@ ROUNDS = 40
 
 async def _contend(store: Store, worker: int) -> dict[str, int]:
     """What one worker won, of what all of them try to win: per round a claim, a code, a pushed request, a kid."""
-    won = dict.fromkeys(("claim", "code", "completed", "key"), 0)
+    won = dict.fromkeys(("claim", "code", "completed", "key", "registered", "changed"), 0)
     for number in range(ROUNDS):
         won["claim"] += await store.claim(Namespace.DPOP_PROOF, b"%d" % number, until=NOW + 60, now=NOW)
         redeemed = await store.redeem_code(f"code{number}", now=NOW)
@@ -289,6 +301,17 @@ async def _contend(store: Store, worker: int) -> dict[str, int]:
             now=NOW,
         )
         won["key"] += await store.put_key(replace(KEY, kid=f"key{number}"))
+        won["registered"] += await store.put_registration(
+            replace(REGISTRATION, client_id=f"app{number}/{worker}"),
+            replace(CHANGE, client_id=f"app{number}/{worker}"),
+            spending=f"initial{number}",
+            now=NOW,
+        )
+        won["changed"] += await store.change_registration(
+            replace(REGISTRATION, client_id=f"known{number}", version=2),
+            replace(CHANGE, client_id=f"known{number}", what="approved", version=2),
+            from_version=1,
+        )
         await store.count("all", window_seconds=3600, now=NOW)
         await _append_behind_whoever_was_last(store)
     return won
@@ -316,16 +339,23 @@ async def _prepare(path: Path) -> None:
             now=NOW,
         )
         await store.put_pushed_request(replace(PUSHED, id=f"request{number}"))
+        await store.put_initial_access_token(replace(INITIAL, id=f"initial{number}", uses_left=1))
+        known = replace(REGISTRATION, client_id=f"known{number}")
+        await store.put_registration(known, CHANGE, spending=None, now=NOW)
     await store.close()
 
 
 async def _check_one_winner_each(path: Path, won: list[dict[str, int]]) -> None:
-    for prize in ("claim", "code", "completed", "key"):
+    for prize in won[0]:
         assert sum(worker[prize] for worker in won) == ROUNDS, (prize, won)
     store = await open_store(path)
     assert await store.count("all", window_seconds=3600, now=NOW) == ROUNDS * len(won) + 1
     grants = [await store.grant(f"grant{n}/{w}", now=NOW) for n in range(ROUNDS) for w in range(len(won))]
     assert sum(grant is not None for grant in grants) == ROUNDS
+    _, registrations = await store.registrations_since(0)
+    assert len(registrations) == 2 * ROUNDS
+    assert len({registration.sequence for registration in registrations}) == 2 * ROUNDS
+    assert await store.initial_access_tokens(now=NOW) == []
     appended = ROUNDS * len(won) * 2
     assert list(await store.audit(after=0, limit=10_000)) == audit_lines(1, appended)
     await store.close()

@@ -1,0 +1,42 @@
+"""Grants ended by an administrator: those of a person, of a client, or of both together (I2)."""
+
+from collections.abc import Sequence
+
+from authz.events import Emit, GrantRevoked
+from authz.protocol.tokens import Grant
+from authz.revocations import Revocations
+from authz.storage.store import Store
+
+NODES_SECONDS = 60  # clocks of our own nodes differ by less
+
+
+async def end_grants(
+    store: Store,
+    *,
+    subject: str | None,
+    client_id: str | None,
+    now: int,
+    access_token_seconds: int,
+    who: str,
+    why: str,
+    emit: Emit,
+    revocations: Revocations | None = None,
+) -> Sequence[Grant]:
+    """End the live grants with all their tokens; those that were ended here.
+
+    At once on the node whose revocations are given, within a second on every other. A grant that is ended by somebody
+    else meanwhile is not told twice. Raises ValueError when neither subject nor client_id is given, StoreUnavailable.
+    """
+    if subject is None and client_id is None:
+        raise ValueError("the grants of whom? subject or client_id must be given")
+    ended = []
+    for grant in await store.grants(subject=subject, client_id=client_id, now=now):
+        live = await store.revoke_grant(
+            grant.grant_id, now=now, keep_until=now + access_token_seconds + NODES_SECONDS
+        )
+        if revocations is not None:
+            revocations.add(grant.grant_id)
+        if live:
+            ended.append(grant)
+            emit(GrantRevoked(grant.grant_id, grant.client_id, "administrator", who, why))
+    return ended

@@ -1,0 +1,121 @@
+"""What applications ask of the registry: to be registered, and to manage their own registration (RFC 7591, RFC 7592)."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import replace
+
+from authz.client_directory import rules_of
+from authz.protocol.client_metadata import read_metadata
+from authz.protocol.client_updates import exceeds
+from authz.protocol.errors import ErrorCode, OAuthError, speakable
+from authz.protocol.software_statements import SoftwareStatement, check_statement
+from authz.registry_writing import Registered, RegistryWriter, digest, no_token, tombstone
+from authz.storage.store import InitialAccessToken, Registration, RegistrationStatus
+
+_STOPPED = frozenset({RegistrationStatus.SUSPENDED, RegistrationStatus.REJECTED})
+
+
+class RegistrationRequests(RegistryWriter):
+    """The part of the Registry that applications reach."""
+
+    async def register(
+        self, document: Mapping[str, object], *, initial_access_token: str | None
+    ) -> Registered:
+        """Register an application that shows an initial access token, or a software statement in its document.
+
+        Raises OAuthError: INVALID_TOKEN without either, and what read_metadata() and check_statement() raise; nothing
+        is spent then. Raises StoreUnavailable.
+        """
+        now = self._clock()
+        permission = None
+        if initial_access_token is not None:
+            permission = await self._store.initial_access_token(digest(initial_access_token), now=now)
+            if permission is None:
+                raise no_token("the initial access token is not known here, has expired or is used up")
+        statement = self._statement(document, now)
+        if permission is None and statement is None:
+            raise no_token("registration needs an initial access token, or a software statement")
+        return await self._add(
+            document,
+            who=_who(permission, statement),
+            why="registration request",
+            statement=statement,
+            scope_ceiling=None if permission is None else permission.scope_ceiling,
+            spending=None if permission is None else permission.id,
+            approved=self._settings.registration.automatic,
+        )
+
+    async def authenticate(self, client_id: str, access_token: str) -> Registration:
+        """The registration that a registration access token is for (RFC 7592 1.2).
+
+        Raises OAuthError(INVALID_TOKEN) alike for a client that is unknown or deleted and for a wrong token.
+        """
+        registration = await self._store.registration(client_id, now=self._clock())
+        expected = registration.access_token if registration is not None else None
+        right = hmac.compare_digest(expected or "", digest(access_token))
+        if registration is None or expected is None or not right:
+            raise no_token("the registration access token is not one of a client that is registered here")
+        return registration
+
+    async def update(self, registration: Registration, document: Mapping[str, object]) -> Registration:
+        """Replace the metadata of an authenticated client with a whole new document (RFC 7592 2.2).
+
+        In force at once: when the registration still waits for approval (it goes on waiting), when the update asks for
+        no more than was vetted, or when registrations need no approval. Else it waits, and the old stays in force.
+        Raises OAuthError: ACCESS_DENIED (403) for a client that was stopped, and what read_metadata() raises.
+        """
+        require_active(registration)
+        now = self._clock()
+        statement = self._statement(document, now)
+        if statement is not None:
+            registration = replace(registration, statement=statement.text, stated=dict(statement.metadata))
+        rules = rules_of(self._settings, scope_ceiling=registration.scope_ceiling, stated=registration.stated)
+        metadata = read_metadata(document, rules).document
+        at_once = (
+            registration.status is RegistrationStatus.PENDING
+            or self._settings.registration.automatic
+            or not exceeds(metadata, registration.metadata)
+        )
+        if at_once:
+            following = replace(registration, metadata=metadata, proposed=None)
+        else:
+            following = replace(registration, proposed=metadata)
+        what = "updated" if at_once else "update-proposed"
+        written = await self._write(following, what, who="client", why="update request")
+        if written is None:
+            raise OAuthError(
+                ErrorCode.INVALID_REQUEST, "the registration changed meanwhile: read it and try again"
+            )
+        return written
+
+    async def delete_own(self, registration: Registration) -> None:
+        """Delete an authenticated client at its own request (RFC 7592 2.3). Raises OAuthError as update() does."""
+        require_active(registration)
+        following = tombstone(registration, RegistrationStatus.DELETED, self._clock())
+        if await self._write(following, "deleted", who="client", why="its own request") is None:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, "the registration changed meanwhile: try again")
+
+    def _statement(self, document: Mapping[str, object], now: int) -> SoftwareStatement | None:
+        text = document.get("software_statement")
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise OAuthError(ErrorCode.INVALID_SOFTWARE_STATEMENT, "software_statement must be a signed JWT")
+        return check_statement(text, issuers=self._issuers, server=self._settings.issuer, now=now)
+
+
+def require_active(registration: Registration) -> None:
+    """Refuse the changes of a client that was stopped: it does not come back by itself. Raises OAuthError (403)."""
+    if registration.status in _STOPPED:
+        raise OAuthError(
+            ErrorCode.ACCESS_DENIED,
+            f"the client is {registration.status}: its registration can only be read",
+            status=403,
+        )
+
+
+def _who(permission: InitialAccessToken | None, statement: SoftwareStatement | None) -> str:
+    """By what an application was let in, for its history: never the token itself."""
+    said = [] if permission is None else [f"initial access token {permission.id[:8]} of {permission.made_by}"]
+    said += [] if statement is None else [f"software statement of {speakable(statement.issuer)}"]
+    return " and ".join(said)
