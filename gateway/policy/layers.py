@@ -7,7 +7,7 @@ from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition
-from gateway.policy.decision import Judge, Resource, Verdict
+from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
 
 Named = tuple[str, Condition]
 
@@ -96,6 +96,27 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding = tuple(name for name, condition in permits if _holds(condition, resource, on_error=False))
         return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
+
+    return verdict
+
+
+def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:
+    """The judge of a write: every layer must allow the stored version as well as the one that is to be stored.
+
+    One permit must hold for both: of two permits, one that lets go of a resource and one that takes it, no move is
+    made. Denies close a write that either version falls under.
+    """
+    one = judge(layers, type_, id_)
+
+    def verdict(before: Resource | None, after: Resource | None) -> Verdict:
+        versions = [version for version in (before, after) if version is not None]
+        holding: tuple[str, ...] | None = None
+        for version in versions:
+            found = one(version)
+            if not found.shown:
+                return found
+            holding = tuple(name for name in found.rules if holding is None or name in holding)
+        return Verdict(bool(holding), holding or (), None if holding else Reason.NO_PERMIT)
 
     return verdict
 
