@@ -1,7 +1,8 @@
 """What speaks about one request, layer by layer: the patients it limits to, whether a search can say all of it, and the
 judge of each resource."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
@@ -10,6 +11,7 @@ from gateway.policy.conditions import Condition
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
 
 Named = tuple[str, Condition]
+WriteTest = Callable[[Resource | None, Resource | None], bool]  # of the versions before and after
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class Layers:
     conceal: bool
     audit: str
     types: frozenset[str] | None  # those that authorization details open; None without details
+    writes: Mapping[str, WriteTest] = field(
+        default_factory=dict
+    )  # by rule: of a permit whether it lets the write
+    # through, of a deny whether the write changes what it closes; such a deny is about writes only
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -79,7 +85,8 @@ def asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[st
 
 def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
-    scopes, permits, denies, requires = layers.scopes, layers.permits, layers.denies, layers.requires
+    scopes, permits, requires = layers.scopes, layers.permits, layers.requires
+    denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
 
     def verdict(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
@@ -110,15 +117,34 @@ def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:
 
     def verdict(before: Resource | None, after: Resource | None) -> Verdict:
         versions = [version for version in (before, after) if version is not None]
+        for name, condition in layers.denies:
+            if (
+                name in layers.writes
+                and any(_holds(condition, version, on_error=True) for version in versions)
+                and _tested(layers.writes[name], before, after, on_error=True)
+            ):
+                return Verdict(False, (name,), Reason.POLICY_DENIED)
         holding: tuple[str, ...] | None = None
         for version in versions:
             found = one(version)
             if not found.shown:
                 return found
             holding = tuple(name for name in found.rules if holding is None or name in holding)
-        return Verdict(bool(holding), holding or (), None if holding else Reason.NO_PERMIT)
+        holding = tuple(
+            name
+            for name in holding or ()
+            if name not in layers.writes or _tested(layers.writes[name], before, after, on_error=False)
+        )
+        return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
 
     return verdict
+
+
+def _tested(test: WriteTest, before: Resource | None, after: Resource | None, *, on_error: bool) -> bool:
+    try:
+        return test(before, after)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+        return on_error
 
 
 def _holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:

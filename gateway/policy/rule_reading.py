@@ -12,6 +12,7 @@ from gateway.policy.rules import (
 )
 from gateway.policy.sign_in_reading import acr_values, read_sign_in
 from gateway.policy.where import where_of
+from gateway.policy.write_reading import read_conditional, read_write_rule
 from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
 
 RULE_KEYS = (
@@ -26,9 +27,12 @@ RULE_KEYS = (
     "conceal",
     "then",
     "because",
+    "write",
+    "changes",
+    "conditional",
 )
 _RULE_LATER = (
-    "query", "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
+    "query", "return", "fields", "unless", "break_glass", "operation",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -86,6 +90,8 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
+        write=read_write_rule(reader, body, effect, may, resources, definitions),
+        conditional=read_conditional(reader, body, effect, may, resources),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -106,6 +107,8 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    write: WriteRule = SAYS_NOTHING
+    conditional: Conditional | None = None
 
 
 @dataclass(frozen=True, slots=True)
