@@ -50,6 +50,7 @@ def of_client_in_full(listed: ListedClient) -> dict[str, object]:
             "proposed": None if registration.proposed is None else dict(registration.proposed),
             "scope_ceiling": None if ceiling is None else " ".join(ceiling),
             "software_statement": registration.statement,
+            "proposed_software_statement": registration.proposed_statement,
             "created_at": registration.created_at,
             "changed_at": registration.changed_at,
             "expires_at": registration.expires_at,

@@ -9,7 +9,15 @@ from authz.protocol.client_metadata import read_metadata
 from authz.protocol.client_updates import exceeds
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.software_statements import SoftwareStatement, check_statement
-from authz.registry_writing import Registered, RegistryWriter, digest, no_token, tombstone
+from authz.registry_writing import (
+    Registered,
+    RegistryWriter,
+    digest,
+    no_token,
+    tombstone,
+    with_statement,
+    without_proposal,
+)
 from authz.storage.store import InitialAccessToken, Registration, RegistrationStatus
 
 _STOPPED = frozenset({RegistrationStatus.SUSPENDED, RegistrationStatus.REJECTED})
@@ -67,9 +75,8 @@ class RegistrationRequests(RegistryWriter):
         require_active(registration)
         now = self._clock()
         statement = self._statement(document, now)
-        if statement is not None:
-            registration = replace(registration, statement=statement.text, stated=dict(statement.metadata))
-        rules = rules_of(self._settings, scope_ceiling=registration.scope_ceiling, stated=registration.stated)
+        stating = with_statement(registration, statement)
+        rules = rules_of(self._settings, scope_ceiling=stating.scope_ceiling, stated=stating.stated)
         metadata = read_metadata(document, rules).document
         at_once = (
             registration.status is RegistrationStatus.PENDING
@@ -77,9 +84,15 @@ class RegistrationRequests(RegistryWriter):
             or not exceeds(metadata, registration.metadata)
         )
         if at_once:
-            following = replace(registration, metadata=metadata, proposed=None)
+            following = replace(without_proposal(stating), metadata=metadata)
         else:
-            following = replace(registration, proposed=metadata)
+            # What a statement says is laid over whatever is in force: it waits as the document does.
+            following = replace(
+                registration,
+                proposed=metadata,
+                proposed_statement=None if statement is None else statement.text,
+                proposed_stated={} if statement is None else dict(statement.metadata),
+            )
         what = "updated" if at_once else "update-proposed"
         written = await self._write(following, what, who="client", why="update request")
         if written is None:

@@ -152,7 +152,8 @@ class Registration:
 
     version         grows by one with each change: a change names the version that it was decided upon
     metadata        the validated document (RFC 7591 2); in force while approved. Empty for a client of gateway.yaml
-    proposed        an update that waits for approval while metadata stays in force
+    proposed        an update that waits for approval while metadata stays in force; a statement that came with it, and
+                    what that states, wait beside it
     configured      whether the client is one of gateway.yaml: then only its status is here
     access_token    digest of its registration access token (RFC 7592 1.2); None where there is none
     scope_ceiling   what it may ask for at most, by its initial access token; None without a limit
@@ -169,6 +170,8 @@ class Registration:
     created_at: int
     changed_at: int
     proposed: Mapping[str, object] | None = None
+    proposed_statement: str | None = None
+    proposed_stated: Mapping[str, object] = field(default_factory=dict)
     configured: bool = False
     access_token: str | None = None
     scope_ceiling: tuple[str, ...] | None = None
