@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from authz.storage.store import RegistrationStatus
 from tests.support.authorization_server import World, open_world
+from tests.support.jose import ec_key
 from tests.support.registration import (
     ENABLED,
     WHO,
@@ -13,6 +15,7 @@ from tests.support.registration import (
     approved,
     metadata,
     registry_of,
+    send,
     statement,
 )
 
@@ -70,3 +73,35 @@ async def test_a_later_update_within_what_was_vetted_drops_the_statement_that_wa
     assert "registration_update" not in told.json
     assert world.server.clients[own.client_id].redirect_uris != (_ELSEWHERE,)
     assert "software_statement" not in told.json
+
+
+async def test_an_application_cannot_fill_its_own_history(world: World) -> None:
+    own = await approved(world)
+    for number in range(30):
+        assert (await own.update(metadata(own.key, software_version=str(number)))).status == 200
+    told = await own.update(metadata(own.key, software_version="one more"))
+    assert told.refusal == (429, "temporarily_unavailable")
+    assert told.header("retry-after") == "600"
+    assert (await own.read()).json["software_version"] == "29"
+    assert len(await registry_of(world).history(own.client_id)) == 32
+    world.clock.now += 3600
+    assert (await own.update(metadata(own.key, software_version="one more"))).status == 200
+
+
+async def test_an_update_that_changes_nothing_leaves_no_row(world: World) -> None:
+    own = await approved(world)
+    before = await registry_of(world).history(own.client_id)
+    for _ in range(40):
+        assert (await own.update(metadata(own.key))).status == 200
+    assert await registry_of(world).history(own.client_id) == before
+
+
+async def test_one_software_statement_registers_so_many_applications_a_day(world: World) -> None:
+    document = metadata(ec_key(), software_statement=statement())
+    for _ in range(100):
+        assert (await send(world, "POST", "/register", document)).status == 201
+    told = await send(world, "POST", "/register", document)
+    assert told.refusal == (429, "temporarily_unavailable")
+    other = metadata(ec_key(), software_statement=statement(software_id="s-2"))
+    assert (await send(world, "POST", "/register", other)).status == 201
+    assert len(await registry_of(world).list_clients(RegistrationStatus.PENDING)) == 101
