@@ -18,7 +18,7 @@ from authz.protocol.authorization import ServerBits
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import acr_of, read_claims_request, wanted_acr
+from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
 from authz.protocol.request import Answer
 from authz.protocol.tokens import Grant
 from authz.settings import Account
@@ -124,6 +124,9 @@ class Completion:
         scope = self.asked_scope(visit, account)
         asked = authorization.details(visit.interaction.parameters, visit.client, self._server)
         resources = set(authorization.audience(visit.interaction.parameters, self._server))
+        claims = read_claims_request(
+            visit.interaction.parameters.get("claims", "{}"), self._server.acr_values
+        )
         choices = {id for id, _ in records(account)}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
@@ -133,6 +136,9 @@ class Completion:
             told = bool(asked) == bool(grant.authorization_details)
             told = told and is_covered(asked, grant.authorization_details, self._server.detail_types)
             told = told and resources <= set(grant.audience)
+            told = told and personal_claims(claims, scope) <= personal_claims(
+                grant.claims_request, grant.scope
+            )
             if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self.allow(chosen, account, scope)

@@ -27,6 +27,7 @@ from authz.settings import Account
 from authz.storage.store import Interaction, Store
 
 GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
+_PAGE_SECONDS = 60
 _MAX_FORM_BYTES = 64 * 1024
 
 
@@ -175,6 +176,17 @@ class Visits:
             return True
         # Zero is prompt=login (OpenID Connect Core 3.1.2.1), in the second of the last sign-in too.
         return int(max_age) == 0 or self._clock() - at > int(max_age)
+
+    def grew_too_old(self, visit: Visit) -> bool:
+        """Whether the sign-in became older than max_age while the person was at the pages.
+
+        A sign-in on the way through this very visit is good for a minute at least: the consent page has to be read.
+        """
+        max_age, at = visit.interaction.parameters.get("max_age"), visit.browser.session.authenticated_at
+        if visit.account is None or at is None or max_age is None or not re.fullmatch("[0-9]{1,9}", max_age):
+            return False
+        at_least = _PAGE_SECONDS if visit.interaction.signed_in else 0
+        return self._clock() - at > max(int(max_age), at_least)
 
     def hints_at_another(self, visit: Visit) -> bool:
         """Whether the app means somebody else than the person who is signed in (id_token_hint)."""
