@@ -96,6 +96,10 @@ RULES: tuple[Rule, ...] = (
         held_by="tests/unit/test_resource_server.py::test_a_token_for_another_mount_is_401",
     ),
     _rule(
+        "4.11.2", 1, "Nobody registers an address that nobody has looked at",
+        server=server_checks.registrations_are_approved,
+    ),
+    _rule(
         "4.12", 1, "Redirects are 303, never 307",
         module="authz.login.browser", held_by=_CONFORMANCE + "transport.py::test_T2_every_redirect_is_303",
     ),
