@@ -6,7 +6,7 @@ No secret is in it, not even a digest of one, and no claims of a person.
 from authz.protocol.encoding import base64url, base64url_decode
 from authz.protocol.tokens import Grant
 from authz.registry import ListedClient
-from authz.storage.store import InitialAccessToken, RegistrationChange
+from authz.storage.registrations import InitialAccessToken, RegistrationChange
 
 
 def of_client(listed: ListedClient) -> dict[str, object]:

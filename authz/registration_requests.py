@@ -18,7 +18,7 @@ from authz.registry_writing import (
     with_statement,
     without_proposal,
 )
-from authz.storage.store import InitialAccessToken, Registration, RegistrationStatus
+from authz.storage.registrations import InitialAccessToken, Registration, RegistrationStatus
 
 _HOUR_SECONDS = 3600
 _DAY_SECONDS = 86400

@@ -30,7 +30,12 @@ from authz.registry_writing import (
     with_proposal_in_force,
     without_proposal,
 )
-from authz.storage.store import InitialAccessToken, Registration, RegistrationChange, RegistrationStatus
+from authz.storage.registrations import (
+    InitialAccessToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
+)
 
 __all__ = ["ListedClient", "MadeToken", "Registered", "Registry", "RegistryError"]
 

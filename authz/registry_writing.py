@@ -15,7 +15,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jwk import import_jwks
 from authz.protocol.software_statements import SoftwareStatement
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Registration, RegistrationChange, RegistrationStatus, Store
+from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
+from authz.storage.store import Store
 
 _NODES_SECONDS = 60  # clocks of our own nodes differ by less
 _PENDING_SECONDS = 90 * 86400  # a registration that nobody dealt with

@@ -28,10 +28,10 @@ from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login.browser import Browsers
-from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.registry import Registry

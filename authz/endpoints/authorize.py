@@ -28,11 +28,11 @@ from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
 from authz.login.browser import Browser, Browsers
 from authz.login.launch import needs_patient, records
-from authz.protocol import authorization
-from authz.protocol.authorization import ServerBits
+from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
 from authz.protocol.clients import Client, GrantType
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.scopes import parse_scope, plain_words
@@ -239,7 +239,7 @@ class SignInDesk:
             scopes=[(text, plain_words(text)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
-                for detail in authorization.details(visit.interaction.parameters, visit.client, self._server)
+                for detail in granting.details(visit.interaction.parameters, visit.client, self._server)
             ],
             claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
             duration=self._duration(visit.client, scope),

@@ -1,7 +1,7 @@
 """A person's visit to the pages: where an interaction, its client, its browser and its account meet, and the guards.
 
 Nothing is known of a visit but by its handle, in the very browser that began it, while its pushed request waits.
-Nothing redirects before authorization.locate() proved the address.
+Nothing redirects before authorization_answers.locate() proved the address.
 """
 
 import re
@@ -17,8 +17,8 @@ from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
-from authz.protocol import authorization
-from authz.protocol.authorization import RedirectTarget
+from authz.protocol import authorization_answers
+from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_query
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
@@ -93,7 +93,7 @@ class Visits:
         client = self._clients.get(client_id)
         if client is None:
             raise PageError("The app is not registered here.")
-        authorization.locate(pushed.parameters, client)
+        authorization_answers.locate(pushed.parameters, client)
         browser = await self._browsers.known_or_new(request)
         new = base64url(secrets.token_bytes(32))
         await self._store.put_interaction(
@@ -140,7 +140,7 @@ class Visits:
             interaction=interaction,
             handle=handle,
             client=client,
-            target=authorization.locate(interaction.parameters, client),
+            target=authorization_answers.locate(interaction.parameters, client),
             browser=browser,
             account=None if subject is None else self._accounts.of_subject(subject),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from authz.clock import system_clock
 from authz.protocol.clients import Client
 from authz.registry import ListedClient, Registry
-from authz.storage.store import RegistrationStatus
+from authz.storage.registrations import RegistrationStatus
 from gateway.commands.answers import OK, REFUSED, add_verb, say, settings_of, with_registry
 from gateway.report.evidence import gather
 from gateway.report.report import make

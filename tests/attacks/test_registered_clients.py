@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.storage.store import RegistrationStatus
+from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import World, open_world
 from tests.support.jose import ec_key
 from tests.support.registration import (

@@ -11,7 +11,7 @@ RULES: tuple[Rule, ...] = (
     _rule("2.1", 1, "Redirect URIs are compared as text", client=client_checks.redirects_are_whole),
     _rule(
         "2.1", 2, "The server is no open redirector",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),
