@@ -1,11 +1,13 @@
 """The tests inside policy files: run when policies are checked, and again whenever they are to be put in force."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authz.protocol.openid import SIGN_INS
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
+from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.fhirpath import ExpressionError, compile_expression
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
@@ -56,6 +58,9 @@ class _Outcome:
     shown: list[str]
     hidden: list[str]
     step_up: StepUp | None = None
+    seen: list[Resource] = field(default_factory=list)
+    has_total: bool = False
+    is_cut: bool = False  # something was taken out of what is shown
 
 
 def run(policies: PolicySet) -> SelfTestReport:
@@ -80,7 +85,7 @@ def run(policies: PolicySet) -> SelfTestReport:
             permitted.update(outcome.rules)
         else:
             refused.update(outcome.rules)
-        if outcome.hidden:
+        if outcome.hidden or outcome.is_cut:
             refused.update(outcome.rules)
     untested = tuple(
         rule.id
@@ -147,6 +152,7 @@ def _may_store(test: PolicyTest, permit: Permit, outcome: _Outcome) -> bool:
 
 def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcome) -> None:
     """Hand the given resources to the judge, as the store would have answered."""
+    outcome.has_total = permit.exact
     given = test.body.get("given") or {}
     if not isinstance(given, Mapping) or permit.judge is None:
         raise _Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
@@ -166,6 +172,9 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcom
         verdict = permit.judge(_typed(resource))
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
+        if verdict.shown:
+            outcome.seen.append(_typed(resource) if verdict.seen is None else verdict.seen)
+            outcome.is_cut |= verdict.seen is not None
         outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
         if asked.interaction is not Interaction.SEARCH and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
@@ -286,18 +295,44 @@ def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
                 differences.extend(_compare_upstream(wanted, outcome.upstream))
                 continue
             case "shows" | "hides":
-                seen = outcome.shown if key == "shows" else outcome.hidden
-                if not isinstance(wanted, list) or not wanted:
-                    raise _Unplayable(f"{key} must be a list of 'Type/id'")
-                missing = [name for name in wanted if name not in seen]
-                if missing:
-                    differences.append(f"{', '.join(missing)} expected among what it {key}, found {seen}")
+                differences.extend(_compare_seen(key, wanted, outcome))
                 continue
             case _:
                 raise _Unplayable(f"expect has no key '{key}'.{did_you_mean(str(key), _EXPECT_KEYS)}")
         if found != wanted:
             differences.append(f"{key} is {found}, expected {wanted}")
     return differences
+
+
+def _compare_seen(key: str, wanted: object, outcome: _Outcome) -> list[str]:
+    """What is shown or hidden: resources by 'Type/id', the total, elements such as Patient.name or meta.security."""
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
+        raise _Unplayable(f"{key} must be a list of 'Type/id', total, and elements such as Patient.name")
+    found = outcome.shown if key == "shows" else outcome.hidden
+    missing = []
+    for name in wanted:
+        if "/" in name:
+            met = name in found
+        elif name == "total":
+            met = outcome.has_total is (key == "shows")
+        else:
+            met = any(_has(resource, name) for resource in outcome.seen) is (key == "shows")
+        if not met:
+            missing.append(name)
+    return [f"{', '.join(missing)} expected among what it {key}, found {found}"] if missing else []
+
+
+def _has(resource: Resource, element: str) -> bool:
+    """Whether an element, with its type in front or without, is in what was shown of a resource."""
+    type_ = str(resource.get("resourceType"))
+    named, dot, _ = element.partition(".")
+    if dot and is_resource_type(named) and named != type_:
+        return False
+    path = element if dot and named == type_ else f"{type_}.{element}"
+    try:
+        return bool(compile_expression(path).values(resource))
+    except ExpressionError as error:
+        raise _Unplayable(f"{type_} has no element '{element}'") from error
 
 
 def _compare_upstream(wanted: object, seen: list[str]) -> list[str]:
