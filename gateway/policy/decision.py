@@ -36,6 +36,9 @@ class Verdict:
 
 
 Judge = Callable[[Resource], Verdict]
+ChangeJudge = Callable[
+    [Resource | None, Resource | None], Verdict
+]  # the stored version, the version to be stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
+              stored (None: it is deleted), both at once; judge decides on either alone
     """
 
     request: FhirRequest
@@ -61,6 +66,7 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    judge_change: ChangeJudge | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,23 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import RuleIndex
-from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
+from gateway.policy.layers import (
+    Layers,
+    Named,
+    asks_only_for_strangers,
+    ids,
+    is_exact,
+    judge,
+    judge_change,
+    limit,
+)
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
 from gateway.policy.step_up import easiest, is_met
 
 _JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -81,6 +91,8 @@ class Engine:
             return layers
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
+        if asked.interaction in _WRITTEN:
+            return self._write(asked, asked.type, layers)
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is Interaction.SEARCH:
@@ -288,7 +300,19 @@ class Engine:
             exact=False,
             audit=layers.audit,
             unconditional=plain and not layers.denies and not layers.requires,
+            judge_change=judge_change(layers, type_, None),
         )
+
+    # Updates, patches, deletes
+
+    def _write(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+        """As for an instance that is read, and a judge of the change besides."""
+        if asked.id is None:
+            return Deny(Reason.INTERACTION_CLOSED, ids(layers.permits), "a conditional write is closed here")
+        decision = self._instance(asked, type_, layers)
+        if not isinstance(decision, Permit):
+            return decision
+        return replace(decision, judge_change=judge_change(layers, type_, asked.id))
 
     # Searches
 

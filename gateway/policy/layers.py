@@ -7,7 +7,7 @@ from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, holds
-from gateway.policy.decision import Judge, Resource, Verdict
+from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
@@ -100,6 +100,31 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         if not holding:
             return Verdict(False, (), Reason.NO_PERMIT)
         return Verdict(True, holding) if layers.sight is None else _seen(layers.sight, resource, holding)
+
+    return verdict
+
+
+def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:
+    """The judge of a write: every layer must allow the stored version as well as the one that is to be stored.
+
+    One permit must hold for both: of two permits, one that lets go of a resource and one that takes it, no move is
+    made. Denies close a write that either version falls under. Who sees a version only in part does not write it:
+    what was hidden would be lost, or be found out.
+    """
+    one = judge(layers, type_, id_)
+    permits = {name for name, _ in layers.permits}
+
+    def verdict(before: Resource | None, after: Resource | None) -> Verdict:
+        versions = [version for version in (before, after) if version is not None]
+        holding: tuple[str, ...] | None = None
+        for version in versions:
+            found = one(version)
+            if not found.shown:
+                return found
+            if found.seen is not None:
+                return Verdict(False, found.rules, Reason.POLICY_DENIED)
+            holding = tuple(n for n in found.rules if n in permits and (holding is None or n in holding))
+        return Verdict(bool(holding), holding or (), None if holding else Reason.NO_PERMIT)
 
     return verdict
 

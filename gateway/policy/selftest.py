@@ -8,7 +8,9 @@ from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.fhirpath import ExpressionError, compile_expression
+from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
@@ -34,6 +36,7 @@ _EXPECT_KEYS = (
     "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
     "acr_values", "max_age",
 )  # fmt: skip
+_CHANGES = (Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE)
 _SCOPES = "{context}/*.cruds"
 
 
@@ -115,6 +118,8 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
             outcome.status = 404 if decision.conceal else REASONS[decision.reason][0]
         case Nothing():
             pass
+        case Permit() if asked.interaction in _CHANGES:
+            _change(test, asked, decision, outcome)
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
         case Permit():
@@ -148,6 +153,42 @@ def _may_store(test: PolicyTest, permit: Permit, outcome: _Outcome) -> bool:
     if not verdict.shown:
         outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, 403
     return verdict.shown
+
+
+def _change(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcome) -> None:
+    """Hand the stored version of `given` and the one of `body` to the judge, as a write would come.
+
+    Without a stored version the resource is not there. body is a resource; a list of operations (JSON Patch) or
+    Parameters (FHIRPath Patch) for a patch.
+    """
+    given, body = test.body.get("given") or {}, test.body.get("body")
+    before = given.get(f"{asked.type}/{asked.id}") if isinstance(given, Mapping) else None
+    if permit.judge is None or permit.judge_change is None:
+        raise _Unplayable("the request cannot be judged")
+    if not isinstance(before, Mapping):
+        outcome.decision, outcome.reason, outcome.status = "deny", Reason.NOT_FOUND, 404
+        return
+    verdict = permit.judge(_typed(before))
+    status = 404 if permit.conceal else 403
+    if verdict.shown:
+        status = 403
+        verdict = permit.judge_change(_typed(before), _after(asked, before, body))
+    outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
+    if not verdict.shown:
+        outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, status
+        return
+    method = "DELETE" if asked.interaction is Interaction.DELETE else "PUT"
+    outcome.upstream = [f"{method} /{asked.type}/{asked.id}"]
+
+
+def _after(asked: FhirRequest, before: Mapping[str, object], body: object) -> Resource | None:
+    if asked.interaction is Interaction.DELETE:
+        return None
+    if asked.interaction is Interaction.PATCH and isinstance(body, list):
+        return json_patch(before, body)
+    if not isinstance(body, Mapping):
+        raise _Unplayable("'body' must be a resource, or a patch")
+    return fhirpath_patch(before, body) if asked.interaction is Interaction.PATCH else _typed(body)
 
 
 def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcome) -> None:

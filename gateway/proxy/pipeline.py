@@ -30,6 +30,7 @@ from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
@@ -66,6 +67,7 @@ class Passage:
         self._resource_server = resource_server
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -128,6 +130,9 @@ class Passage:
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
+            case Permit() if asked.interaction in WRITES:
+                write = Write(http, trail, decision, caller, engine, self._environment(http))
+                return await self._writes.answer(write)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
