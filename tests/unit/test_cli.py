@@ -347,7 +347,8 @@ async def _make_store(folder: Path) -> None:
 # Usage
 
 
-VERBS = ["serve", "check", "demo", "policy test", "audit verify", "user hash", "user list", "client list", "key list",
+VERBS = ["serve", "check", "demo", "policy test", "policy explain", "audit verify",
+         "user hash", "user list", "client list", "key list",
          "key rotate"]  # fmt: skip
 
 
