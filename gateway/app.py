@@ -25,7 +25,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
-from gateway import tls
+from gateway import evaluations, tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
@@ -300,13 +300,17 @@ class Gateway:
             return web.json_response({"status": "ok"})
         if request.path == "/report":
             return await self._show_report(request)
+        if request.path in evaluations.PATHS:
+            return await evaluations.answer(request, self.engines.engine, now=self.clock())
         if request.path == "/readyz":
             problems = await self._problems()
             return web.json_response(
                 {"status": "not ready" if problems else "ready", "problems": problems},
                 status=503 if problems else 200,
             )
-        return web.Response(status=404, text="/metrics, /healthz, /readyz and /report are here\n")
+        return web.Response(
+            status=404, text="/metrics, /healthz, /readyz, /report and /access/v1/ are here\n"
+        )
 
     async def _report(self, registered: Sequence[Client] = ()) -> Report:
         """What the specifications ask of this server, held against what it has now; files are read again."""

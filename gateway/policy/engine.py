@@ -62,6 +62,7 @@ class Engine:
         detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
     ) -> None:
         self._detail_types = {kind.name: kind for kind in detail_types}
+        self.policies = policies
         self.policy_hash = policies.hash
         self._claims = policies.claims
         self._bases = bases
@@ -98,6 +99,22 @@ class Engine:
         if asked.interaction is Interaction.SEARCH:
             return self._search(asked, asked.type, layers)
         return self._instance(asked, asked.type, layers)
+
+    def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
+        """The same engine with these rules alone: for questions about one rule."""
+        policies = replace(self.policies, rules=rules, tests=())
+        return Engine(policies, bases=self._bases, detail_types=tuple(self._detail_types.values()))
+
+    def standing_of(self, caller: Caller) -> Standing:
+        """On whose behalf a caller speaks. Raises ScopeRefusal for one of no standing, whom no rule is asked about."""
+        return scope_layer.standing(caller, self._bases)
+
+    def known_of(self, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+        """What rules know of a caller, by dimension of `who`, and the dimensions whose value is not of their type.
+
+        Raises ScopeRefusal for a caller of no standing, whom no rule is asked about.
+        """
+        return self._values(scope_layer.standing(caller, self._bases), caller)
 
     # What speaks about a request
 
