@@ -24,11 +24,15 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether one resource may be shown, and under which rules ('scope' rules included)."""
+    """Whether one resource may be shown, and under which rules ('scope' rules included).
+
+    seen is what of it goes out, None for all of it as it is.
+    """
 
     shown: bool
     rules: tuple[str, ...]
     reason: Reason | None = None
+    seen: Resource | None = None
 
 
 Judge = Callable[[Resource], Verdict]

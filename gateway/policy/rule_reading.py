@@ -3,6 +3,7 @@
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
 from gateway.policy.reading import Reader
+from gateway.policy.return_reading import read_fields, read_return
 from gateway.policy.rules import (
     Dimension,
     Effect,
@@ -24,6 +25,8 @@ RULE_KEYS = (
     "resources",
     "where",
     "shared",
+    "return",
+    "fields",
     "conceal",
     "then",
     "because",
@@ -32,7 +35,7 @@ RULE_KEYS = (
     "conditional",
 )
 _RULE_LATER = (
-    "query", "return", "fields", "unless", "break_glass", "operation",
+    "query", "unless", "break_glass", "operation",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -90,6 +93,8 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
+        returned=read_return(reader, body, effect, resources, may),
+        fields=read_fields(reader, body, effect, resources, may),
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
     )

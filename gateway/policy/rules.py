@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
@@ -91,6 +92,15 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """What a permit shows of resources: elements with their type in front. only is None where it is not limited."""
+
+    only: tuple[str, ...] | None = None
+    hide: tuple[str, ...] = ()
+    rounded: tuple[tuple[str, Precision], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
 
@@ -109,6 +119,10 @@ class Rule:
     sign_in: SignIn = SignIn()
     write: WriteRule = SAYS_NOTHING
     conditional: Conditional | None = None
+    returned: Returned | None = None
+    fields: tuple[str, ...] | None = (
+        None  # what a deny takes away; without it the deny is about the whole resource
+    )
 
 
 @dataclass(frozen=True, slots=True)

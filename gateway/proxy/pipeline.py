@@ -270,8 +270,10 @@ class Passage:
             value = stored(raw)
         except FhirError:
             return b""
-        if not decision.judge(value).shown:
+        verdict = decision.judge(value)
+        if not verdict.shown:
             return b""
+        value = value if verdict.seen is None else dict(verdict.seen)
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return resource.write_resource(value)
 

@@ -107,6 +107,7 @@ class Writes:
         if before is None:
             return await self._upsert(write, wanted, after)
         _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
+        self._check_whole(write, before)
         check_version(wanted, before)
         return await self._replace(write, before, after)
 
@@ -138,6 +139,7 @@ class Writes:
         conceal = write.permit.conceal or reading.conceal
         _check(write.trail, _judged(write.permit, before.resource), conceal=conceal)
         _check(write.trail, _judged(reading, before.resource), conceal=conceal)
+        self._check_whole(write, before)
         check_version(wanted, before)
         after = apply_patch(before.resource, patch)
         own_references(after, self._bases)
@@ -158,6 +160,17 @@ class Writes:
                 raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
             case _:
                 raise FhirError(Reason.NO_PERMIT)
+
+    def _check_whole(self, write: Write, before: StoredVersion) -> None:
+        """Who sees only a part of the stored version does not write over it: the rest would be lost, or found out.
+
+        Raises FhirError(POLICY_DENIED).
+        """
+        asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
+        decision = write.engine.decide(asked, write.caller, write.environment)
+        if isinstance(decision, Permit) and _judged(decision, before.resource).seen is not None:
+            write.trail.decision = "deny"
+            raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
 
     async def _delete(self, write: Write, wanted: str | None) -> Answer:
         before = await self._stored(write)

@@ -51,7 +51,13 @@ class HostileUpstream:
         """Listen on loopback."""
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        for _ in range(10):
+            try:
+                await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+                return
+            except OSError:  # somebody took the port after it had been looked at
+                self.port = free_port()
+        raise OSError("no port could be taken")
 
     async def stop(self) -> None:
         """Stop listening."""
