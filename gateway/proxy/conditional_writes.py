@@ -19,6 +19,7 @@ from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.delivery import check_status, stored
 from gateway.proxy.refusals import step_up_error
+from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -79,7 +80,8 @@ async def find(
             pass
     target = request.upstream_target(decision.request)
     trail.upstream.append(f"GET {target}")
-    answer = await client.send("GET", target, headers.to_upstream(http, upstream, trail.interaction_id))
+    sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
+    answer = await client.send("GET", target, sent)
     try:
         check_status(answer)
         bundle = stored(await answer.read(upstream.max_resource))

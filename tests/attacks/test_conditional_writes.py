@@ -105,6 +105,8 @@ async def test_what_is_found_is_written_to_by_its_id(gateway: RunningGateway, me
     assert sent(gateway) == [f"{SEARCH}one", "GET /fhir/Observation/a1", f"{last} /fhir/Observation/a1"]
     assert gateway.upstream.requests[-1].headers["if-match"] == 'W/"1"'
     assert "subject=" in gateway.upstream.requests[0].target  # narrowed, as any search
+    for request in gateway.upstream.requests[:2]:  # as it is now, not as a minute ago
+        assert request.headers["cache-control"] == "no-cache"
 
 
 async def test_H142_a_conditional_create_that_finds_one_makes_nothing(gateway: RunningGateway) -> None:
