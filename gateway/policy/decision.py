@@ -1,7 +1,7 @@
 """Permit, Deny, Nothing: the three answers to a request, and the verdict on one resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
@@ -47,6 +47,8 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    judges    of an operation: a judge for each type that it may return; a type without one is refused
+    jobs_at_once  of an export: how many of one client's may run at the same time
     """
 
     request: FhirRequest
@@ -57,6 +59,8 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    jobs_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)
