@@ -111,7 +111,7 @@ def rules_of(
     return RegistrationRules(
         profile=PROFILES[ProfileName.FAPI2],
         certificates_accepted=settings.mtls_origin is not None,
-        signing_algorithm=settings.signing_algorithm,
+        signing_algorithms=settings.signing_algorithms,
         scope_ceiling=scope_ceiling,
         stated=stated,
     )

@@ -152,7 +152,6 @@ class AuthorizationServer:
             proofs=self._proofs,
             subjects=subjects,
             keys=keys,
-            algorithm=settings.signing_algorithm,
             clock=clock,
         )
         userinfo = Userinfo(

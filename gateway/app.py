@@ -18,7 +18,7 @@ from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
-from authz.keys import KeyRing, load_or_create_encryption_key
+from authz.keys import KeyRing
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
@@ -39,6 +39,7 @@ from gateway.report import page
 from gateway.report.evidence import gather
 from gateway.report.report import Report, make
 from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
+from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 from gateway.yaml_source import Problem
 
@@ -142,15 +143,7 @@ class Gateway:
                 for anchor in await asyncio.to_thread(tls.anchors_der, listener)
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
-        self.keys = await KeyRing.open(
-            self.store,
-            encryption_key=await asyncio.to_thread(_encryption_key, settings),
-            algorithm=authorization.signing_algorithm,
-            announced_seconds=authorization.key_announced_seconds,
-            active_seconds=authorization.key_active_seconds,
-            clock=self.clock,
-            emit=self._emit,
-        )
+        self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
         self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
@@ -345,6 +338,10 @@ class Gateway:
             await self.store.check()
         except StoreUnavailable:
             found.append("the store does not answer")
+        try:
+            await self.keys.check()
+        except StoreUnavailable:
+            found.append("the signing keys do not answer")
         return found
 
     async def reload(self) -> None:
@@ -406,6 +403,8 @@ class Gateway:
         if hasattr(self, "_fetcher"):
             self._fetcher.close()
         try:
+            if hasattr(self, "keys"):
+                await self.keys.close()
             if hasattr(self, "audit"):
                 await self.audit.close()
         finally:
@@ -421,14 +420,6 @@ def _fetcher(settings: GatewaySettings) -> Fetcher:
         own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
         certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
     )
-
-
-def _encryption_key(settings: GatewaySettings) -> bytes:
-    if settings.keys.encryption_key is not None:
-        return settings.keys.encryption_key
-    if settings.keys.encryption_key_file is None:
-        raise ValueError("keys.encryption_key names neither a file nor a value")
-    return load_or_create_encryption_key(settings.keys.encryption_key_file)
 
 
 async def serve(

@@ -28,5 +28,6 @@ class AuthorizationResponses:
     async def _redirect(self, target: RedirectTarget, answer: dict[str, str]) -> Answer:
         if target.signed:
             claims = authorization.signed_response_claims(target, answer, now=self._clock())
-            answer = {"response": await self._keys.sign(claims, typ="JWT")}
+            algorithm = target.signed_response_algorithm
+            answer = {"response": await self._keys.sign(claims, typ="JWT", algorithm=algorithm)}
         return redirect(authorization.answer_url(target, answer))

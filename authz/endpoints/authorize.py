@@ -184,8 +184,8 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
         if self._visits.hints_at_another(visit):
-            said = "another person signed in than the one of id_token_hint"
-            refused = await self._completion.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+            hinted = "another person signed in than the one of id_token_hint"
+            refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return _to("/patient", visit.handle, browser)
 

@@ -398,6 +398,7 @@ class RedirectTarget:
     state: str | None
     client_id: str
     signed: bool  # the answer goes as one signed response (JARM)
+    signed_response_algorithm: str | None = None  # the client's choice, the server's default without
 
 
 def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
@@ -408,7 +409,9 @@ def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
         )
     signed = client.signed_responses_required or parameters.get("response_mode", "query") != "query"
-    return RedirectTarget(redirect_uri, parameters.get("state"), client.client_id, signed)
+    return RedirectTarget(
+        redirect_uri, parameters.get("state"), client.client_id, signed, client.signed_response_algorithm
+    )
 
 
 def success(target: RedirectTarget, code: str, *, issuer: str) -> dict[str, str]:

@@ -357,9 +357,13 @@ class Store(Protocol):
     async def move_key(self, kid: str, *, from_state: str, to_state: str, now: int) -> bool:
         """Change a key's state in one statement; False when it was not in from_state.
 
-        A key that retires does so now, early or late: its removal keeps its distance from that (RFC 7517 leaves
-        this to us: what it signed a second ago must still be verified).
+        A key that becomes active or retires does so now, early or late: what follows keeps its distance from that
+        (RFC 7517 leaves this to us: what it signed a second ago must still be verified).
         """
+        ...
+
+    async def reseal_key(self, kid: str, *, expected: bytes, encrypted: bytes) -> bool:
+        """Replace the encrypted part of a key in one statement; False when it was not the expected one."""
         ...
 
     async def delete_key(self, kid: str) -> None: ...

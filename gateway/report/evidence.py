@@ -2,7 +2,7 @@
 
 import base64
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,7 +37,10 @@ _VERSIONS = {
 
 
 class _Unpublished:
-    """No keys: the metadata do not depend on them."""
+    """No keys: of the metadata only the algorithms depend on them, and these are those of the settings."""
+
+    def __init__(self, algorithms: Sequence[str]) -> None:
+        self.algorithms = algorithms
 
     def jwks(self) -> Mapping[str, object]:
         return {"keys": []}
@@ -53,7 +56,7 @@ def gather(settings: GatewaySettings, *, now: int, jwks: Mapping[str, object] | 
     return Facts(
         now=now,
         settings=authorization,
-        metadata=Discovery(authorization, _Unpublished()).server_metadata(),
+        metadata=Discovery(authorization, _Unpublished(authorization.signing_algorithms)).server_metadata(),
         grants=frozenset(map(str, GRANTS)),
         listeners=tuple(_listener(listener, settings.clients) for listener in settings.listeners),
         operations_address=settings.operations.address,

@@ -15,7 +15,9 @@ from tests.support.authorization_server import ISSUER, App, World, open_world
 from tests.support.jose import ec_key, make_assertion, public_jwk
 from tests.support.key_server import KeyServer, key_server
 
-UNAVAILABLE = "the key set of the client could not be had"
+UNAVAILABLE = (
+    "the key set of the client could not be had: see that its URL answers, or register keys by value"
+)
 
 
 @dataclass

@@ -111,6 +111,8 @@ def good_facts() -> Facts:
 
 def _metadata(settings: AuthorizationSettings) -> Mapping[str, object]:
     class Nobody:
+        algorithms = settings.signing_algorithms
+
         def jwks(self) -> Mapping[str, object]:
             return {}
 
@@ -331,7 +333,7 @@ FURTHER: list[tuple[str, Change, Verdict, str]] = [
     ("fapi2-5.3.2.2-4", OTHER_PROFILE, Verdict.FAIL, "expected false"),
     ("fapi2-5.3.2.2-12", lifetime(pushed_request=301), Verdict.WARN, "300 s or less"),
     ("fapi2-5.3.2.2-14", client(name=""), Verdict.FAIL, "no name"),
-    ("fapi2-5.4.1-2", setting(signing_algorithm="RS256"), Verdict.FAIL, "RS256"),
+    ("fapi2-5.4.1-2", setting(signing_algorithms=("RS256",)), Verdict.FAIL, "RS256"),
     ("fapi2-5.4.1-3", client(keys=(KEY, dataclasses.replace(KEY, algorithms=()))), Verdict.WARN, "k1"),
     ("fapi2-5.4.1-5", fact(jwks=None), Verdict.NOT_APPLICABLE, "GET /report"),
     ("fapi2-5.4.1-5", fact(jwks_members=frozenset({"d"})), Verdict.FAIL, "hold d"),

@@ -83,7 +83,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "4.8.2", 1, "Nobody gets around the verifier",
         module="authz.protocol.pkce",
-        held_by=_CONFORMANCE + "exact_answers.py::test_a_code_that_does_not_fit_is_400_invalid_grant",
+        held_by=_CONFORMANCE + "exact_answers.py::test_E4_a_code_that_does_not_fit_is_400_invalid_grant",
     ),
     _rule(
         "4.9", 1, "A token is worth nothing to the resource server that it was shown to",
@@ -120,6 +120,6 @@ RULES: tuple[Rule, ...] = (
         "4.17", 1, "Answers never pass through windows of other sites",
         module="authz.endpoints.authorization_response",
         held_by=_CONFORMANCE
-        + "exact_answers.py::test_nothing_but_code_state_and_iss_and_nothing_in_a_fragment",
+        + "exact_answers.py::test_E10_nothing_but_code_state_and_iss_and_nothing_in_a_fragment",
     ),
 )  # fmt: skip

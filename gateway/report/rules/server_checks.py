@@ -186,15 +186,17 @@ def aliases_belong_to_the_mtls_origin(facts: Facts) -> Finding:
 
 def signs_with_allowed_algorithms(facts: Facts) -> Finding:
     """Our own signatures, and those that the metadata ask of clients, are PS256, ES256 or EdDSA."""
-    own = facts.settings.signing_algorithm
-    if own not in FAPI_ALGORITHMS:
-        return failed(f"our own algorithm is {own}, expected PS256, ES256 or EdDSA", "keys.algorithm")
+    own = facts.settings.signing_algorithms
+    strange = sorted(set(own) - FAPI_ALGORITHMS)
+    if strange:
+        said = f"of our own algorithms {listed(strange)} is not PS256, ES256 or EdDSA"
+        return failed(said, "keys.algorithms")
     for member in sorted(facts.metadata):
         if member.endswith("_alg_values_supported"):
             foreign = sorted(_texts(facts, member) - FAPI_ALGORITHMS)
             if foreign:
                 return failed(f"{member} holds {listed(foreign)}", _PROFILES_KEY)
-    return passed(f"we sign with {own}; clients are asked for PS256, ES256 or EdDSA")
+    return passed(f"we sign with {listed(own)}; clients are asked for PS256, ES256 or EdDSA")
 
 
 def never_offers_none(facts: Facts) -> Finding:
