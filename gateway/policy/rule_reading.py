@@ -2,6 +2,7 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.operation_reading import read_operation
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import read_fields, read_return
 from gateway.policy.rules import (
@@ -27,11 +28,12 @@ RULE_KEYS = (
     "return",
     "fields",
     "conceal",
+    "operation",
     "then",
     "because",
 )
 _RULE_LATER = (
-    "query", "write", "changes", "unless", "break_glass", "operation", "conditional",
+    "query", "write", "changes", "unless", "break_glass", "conditional",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -91,6 +93,7 @@ def read_rule(
         sign_in=sign_in,
         returned=read_return(reader, body, effect, resources, may),
         fields=read_fields(reader, body, effect, resources, may),
+        operation=read_operation(reader, body, effect, resources),
     )
 
 
@@ -107,7 +110,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         if text == "any":
             found |= _ANY_INTERACTION
         elif text.startswith("operation:"):
-            reader.problem(item, "operations are not supported by this version")
+            found.add(Interaction.OPERATION)  # which one is read by operation_reading
         elif text in words:
             found.add(Interaction(text))
         elif text:
