@@ -1,7 +1,7 @@
 """Permit, Deny, Nothing: the three answers to a request, and the verdict on one resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
@@ -56,6 +56,8 @@ class Permit:
     unconditional  no condition looks at the resource: what nobody can read may pass too
     judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
               stored (None: it is deleted), both at once; judge decides on either alone
+    judges    of an operation: a judge for each type that it may return; a type without one is refused
+    jobs_at_once  of an export: how many of one client's may run at the same time
     """
 
     request: FhirRequest
@@ -67,6 +69,8 @@ class Permit:
     audit: str = "standard"
     unconditional: bool = False
     judge_change: ChangeJudge | None = None
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    jobs_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,19 +15,22 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import details_layer, operations, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
+    both,
     claim_values,
+    compartment_condition,
     compile_where,
+    criteria_condition,
     in_networks,
     is_said,
 )
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
-from gateway.policy.index import RuleIndex
+from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
 from gateway.policy.layers import (
     Layers,
     Named,
@@ -39,7 +42,7 @@ from gateway.policy.layers import (
     judge_change,
     limit,
 )
-from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.rules import Effect, OperationAccess, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
 from gateway.policy.step_up import easiest, is_met
@@ -70,6 +73,7 @@ class Engine:
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
+        self._rules = {rule.id: rule for rule in policies.rules}
 
     def decide(
         self,
@@ -83,6 +87,8 @@ class Engine:
 
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
+        if asked.interaction is Interaction.OPERATION:
+            return operations.decide(self, asked, caller, environment)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         try:
@@ -139,11 +145,12 @@ class Engine:
         caller: Caller,
         environment: Environment,
         types: frozenset[str] | None,
-        criteria: tuple[SearchTerm, ...],
+        criteria: tuple[SearchTerm, ...] = (),
+        also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
         writes: dict[str, WriteTest] = {}
-        permits: list[tuple[Rule, Condition]] = []
+        permits = list(also)
         denies: list[Named] = []
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
@@ -153,6 +160,9 @@ class Engine:
         ways: list[Rule] = []  # permits that another sign-in would open
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            is_operation = asked.interaction is Interaction.OPERATION
+            if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
+                continue
             in_time_and_place = rule.networks is None or in_networks(
                 environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
             )
@@ -328,13 +338,76 @@ class Engine:
             audit=layers.audit,
         )
 
+    # Operations
+
+    def opening(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
+        """Whether the rules open the operation itself; what it returns or takes is for decide() to say, type by type.
+
+        The judge of the Permit is that of the instance which the operation is asked at.
+        """
+        try:
+            who = scope_layer.standing(caller, self._bases)
+        except ScopeRefusal as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        own = ALWAYS
+        if who.patient is not None and asked.type == "Patient":
+            own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)
+        type_ = asked.type or WHOLE_SYSTEM
+        layers = self._layers(asked, type_, who, (("scope/operation", own),), caller, environment, None)
+        if isinstance(layers, Deny):
+            # What nobody opened is closed, as an operation is that is not known here.
+            is_closed = layers.reason is Reason.NO_PERMIT and layers.step_up is None
+            return replace(layers, reason=Reason.INTERACTION_CLOSED) if is_closed else layers
+        decision = self._instance(asked, type_, layers)
+        return (
+            replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
+        )
+
+    def exporting(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        rules: tuple[str, ...],
+        caller: Caller,
+        environment: Environment,
+    ) -> tuple[Judge, ...] | None:
+        """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
+
+        Scopes, details, denies and requires are those of reading and of searching the type.
+        """
+        judges = []
+        for interaction in (Interaction.READ, Interaction.SEARCH):
+            try:
+                who = scope_layer.standing(caller, self._bases)
+                types = details_layer.open_types(
+                    caller, self._detail_types, location=environment.location, interaction=interaction
+                )
+                parts = [
+                    criteria_condition(type_, access.type_filter[type_], self._bases)
+                    for access in self.accesses(rules)
+                    if type_ in access.type_filter
+                ]
+            except (ScopeRefusal, DetailsRefusal, Unsayable):
+                return None
+            scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
+            if not scopes or (types is not None and type_ not in types):
+                return None
+            also = ((self._rules[rules[0]], both(parts)),)
+            one = replace(asked, interaction=interaction)
+            layers = self._layers(one, type_, who, scopes, caller, environment, types, also=also)
+            if isinstance(layers, Deny):
+                return None
+            judges.append(judge(layers, type_, None))
+        return tuple(judges)
+
+    def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:
+        """What these rules say of operations."""
+        return tuple(self._rules[name].operation for name in rules if name in self._rules)
+
     # Creates
 
     def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
-        plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
-            condition is ALWAYS for _, condition in layers.permits
-        )
         change = judge_change(layers, type_, None)
         return Permit(
             request=asked,
@@ -344,8 +417,8 @@ class Engine:
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
-            unconditional=plain and not layers.denies and not layers.requires and not layers.writes,
             judge_change=change,
+            unconditional=_is_plain(layers),
         )
 
     # Updates, patches, deletes
@@ -430,6 +503,14 @@ def _opening(
         rules = closing or tuple(rule.id for rule, _ in permits)
         return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
     return opening
+
+
+def _is_plain(layers: Layers) -> bool:
+    """Whether some scope and some permit hold for any resource, and nothing else looks at it."""
+    plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
+        condition is ALWAYS for _, condition in layers.permits
+    )
+    return plain and not layers.denies and not layers.requires and not layers.writes
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

@@ -2,6 +2,7 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.operation_reading import read_operation
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import read_fields, read_return
 from gateway.policy.rules import (
@@ -28,6 +29,7 @@ RULE_KEYS = (
     "return",
     "fields",
     "conceal",
+    "operation",
     "then",
     "because",
     "write",
@@ -35,7 +37,7 @@ RULE_KEYS = (
     "conditional",
 )
 _RULE_LATER = (
-    "query", "unless", "break_glass", "operation",
+    "query", "unless", "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -97,6 +99,7 @@ def read_rule(
         fields=read_fields(reader, body, effect, resources, may),
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
+        operation=read_operation(reader, body, effect, resources),
     )
 
 
@@ -113,7 +116,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         if text == "any":
             found |= _ANY_INTERACTION
         elif text.startswith("operation:"):
-            reader.problem(item, "operations are not supported by this version")
+            found.add(Interaction.OPERATION)  # which one is read by operation_reading
         elif text in words:
             found.add(Interaction(text))
         elif text:

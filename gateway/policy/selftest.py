@@ -14,7 +14,17 @@ from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, StepUp, Verdict
+from gateway.policy.decision import (
+    Decision,
+    Deny,
+    Environment,
+    Judge,
+    Nothing,
+    Permit,
+    Resource,
+    StepUp,
+    Verdict,
+)
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
@@ -198,7 +208,8 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome
     given = test.body.get("given") or {}
     if not isinstance(given, Mapping) or permit.judge is None:
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
-    if asked.interaction is Interaction.SEARCH:
+    is_list = asked.interaction in (Interaction.SEARCH, Interaction.OPERATION)
+    if is_list:
         found = given.get("search", [])
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
             raise Unplayable("'search' of given must be a list of resources")
@@ -211,14 +222,17 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome
             return
         resources = [one]
     for resource in resources:
-        verdict = permit.judge(typed(resource))
+        judge: Judge | None = permit.judge
+        if asked.interaction is Interaction.OPERATION:
+            judge = permit.judges.get(str(resource.get("resourceType")))
+        verdict = judge(typed(resource)) if judge is not None else Verdict(False, (), Reason.NO_PERMIT)
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
         if verdict.shown:
             outcome.seen.append(typed(resource) if verdict.seen is None else verdict.seen)
             outcome.is_cut |= verdict.seen is not None
         outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
-        if asked.interaction is not Interaction.SEARCH and not verdict.shown:
+        if not is_list and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
             outcome.status = 404 if permit.conceal else 403
 
@@ -264,7 +278,8 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
         _sign_in(claims, said, policies)
-    default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
+    is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
+    default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"
     claims.update(

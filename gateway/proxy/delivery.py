@@ -59,14 +59,17 @@ class Delivery:
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
     ) -> Answer:
         """A Bundle: filtered entry by entry; held when short, else streamed."""
-        if permit.judge is None:
+        if permit.judge is None or permit.request.type is None:
             raise FhirError(Reason.INTERNAL)
         asked = trail.asked or permit.request
+        is_operation = permit.request.interaction is Interaction.OPERATION
+        is_search = is_operation or permit.request.interaction is Interaction.SEARCH
         filtered = BundleFilter(
-            judge=permit.judge,
+            judges=permit.judges if is_operation else {permit.request.type: permit.judge},
             upstream=self._upstream.base,
             public=self._upstream.identifier,
-            kind="searchset" if permit.request.interaction is Interaction.SEARCH else "history",
+            kind="searchset" if is_search else "history",
+            includes=is_operation,
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),

@@ -27,6 +27,7 @@ from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, creation, headers
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
@@ -69,6 +70,7 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
+        self._operations = OperationPassage(upstream=upstream, client=client)
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -143,6 +145,8 @@ class Passage:
             case Permit() if asked.interaction in WRITES:
                 write = Write(http, trail, decision, caller, engine, self._environment(http), found)
                 return await self._writes.answer(write)
+            case Permit() if asked.interaction is Interaction.OPERATION:
+                return await self._operation(http, trail, decision, caller, target)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
@@ -187,6 +191,18 @@ class Passage:
         except BaseException:
             answer.close()
             raise
+
+    async def _operation(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+    ) -> Answer:
+        if permit.request.operation == "validate":
+            return await self._operations.validate(http, trail, permit)
+        if permit.request.operation == "export":
+            raise FhirError(Reason.INTERACTION_CLOSED)
+        if permit.request.id is not None:
+            await self._operations.look_at_instance(http, trail, permit)
+        trail.decision = "permit"
+        return await self._forward(http, trail, permit, caller, page)
 
     async def _create(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine

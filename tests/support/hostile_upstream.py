@@ -82,6 +82,8 @@ class HostileUpstream:
         if path == "metadata":
             return _json({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": []})
         parts = path.split("/")
+        if parts[-1].startswith("$") or parts[0] == "jobs":
+            return self._operation(request.method, parts)
         if parts[-1] == "_history" and len(parts) == 3:
             return self._bundle(
                 "history", [self.resources[k] for k in self.resources if k == "/".join(parts[:2])]
@@ -126,6 +128,39 @@ class HostileUpstream:
         self.resources[key] = resource
         said = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{key}/_history/{version}"}
         return _json(resource, said, status=200 if known else 201)
+
+    def _operation(self, method: str, parts: list[str]) -> web.Response:
+        """Every operation gives everything; an export is done at once, its files hold all of their type."""
+        if parts[-1] == "$export":
+            return web.Response(status=202, headers={"Content-Location": f"{self.base}/jobs/7"})
+        if parts[-1] == "$validate":
+            issue = {
+                "severity": "warning",
+                "code": "invariant",
+                "expression": ["Observation.subject", "SECRET-B of upstream-product"],
+                "diagnostics": "SECRET-B",
+                "details": {"text": "SECRET-B"},
+            }
+            return _json({"resourceType": "OperationOutcome", "issue": [issue]})
+        if parts[0] == "jobs" and method == "DELETE":
+            return web.Response(status=202)
+        if parts[0] == "jobs" and len(parts) == 2:
+            types = sorted({key.partition("/")[0] for key in self.resources})
+            files = [{"type": t, "url": f"{self.base}/jobs/7/{t}", "count": 9} for t in types]
+            errors = [{"type": "OperationOutcome", "url": f"{self.base}/jobs/7/errors"}]
+            manifest = {
+                "transactionTime": "2026-01-01T00:00:00Z",
+                "request": f"{self.base}/$export",
+                "requiresAccessToken": False,
+                "output": files,
+                "error": errors,
+            }
+            return web.json_response(manifest)
+        if parts[0] == "jobs":
+            found = [r for key, r in self.resources.items() if key.startswith(parts[2] + "/")]
+            lines = "".join(json.dumps(resource) + "\n" for resource in found)
+            return web.Response(text=lines, content_type="application/fhir+ndjson")
+        return self._bundle("searchset", list(self.resources.values()), f"{self.base}/{'/'.join(parts)}")
 
     def _bundle(self, kind: str, found: list[Any], self_url: str | None = None) -> web.Response:
         bundle: dict[str, Any] = {"resourceType": "Bundle", "type": kind, "total": len(found)}
