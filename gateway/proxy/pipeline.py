@@ -114,6 +114,7 @@ class Passage:
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
+        self._check_profile(asked)
         decision = engine.decide(asked, caller, self._environment(http))
         trail.rules = decision.rules
         match decision:
@@ -131,6 +132,12 @@ class Passage:
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _check_profile(self, asked: FhirRequest) -> None:
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        for term in asked.terms:
+            if term.code in self._upstream.profile.never_parameters:
+                raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
     def _environment(self, http: HttpRequest) -> Environment:
         return Environment(self._clock(), http.peer, self._upstream.identifier)
