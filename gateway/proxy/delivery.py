@@ -16,6 +16,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
+from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.page_links import is_page
 from gateway.proxy.response_filter import BundleFilter
@@ -52,6 +53,8 @@ class Delivery:
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
         changed = seen is not None
+        if seen is None and is_current(trail.request, permit.request, passed):
+            return Answer(304, (*headers.PRIVATE, *passed))
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)

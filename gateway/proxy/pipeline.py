@@ -25,6 +25,7 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
+from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
@@ -101,6 +102,7 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         headers.check_accept(http)
+        http = decoded_request(http, self._upstream.max_body)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
