@@ -105,7 +105,7 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
         resource["versioning"] = upstream["versioning"]
     resource |= {
         "conditionalCreate": False,
-        "conditionalRead": "not-supported",
+        "conditionalRead": "full-support",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
     }
