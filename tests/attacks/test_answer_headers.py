@@ -194,6 +194,18 @@ async def test_R268_a_store_that_compresses_though_nobody_asked_is_read_and_judg
         ("deflate", zlib.compress(b"{}")),
         ("gzip, gzip", gzip.compress(gzip.compress(b"{}"))),
     ],
+    ids=[
+        "not gzip",
+        "cut off",
+        "two members",
+        "something behind",
+        "empty",
+        "bomb",
+        "br",
+        "zstd",
+        "deflate",
+        "twice",
+    ],
 )
 async def test_R268_what_cannot_be_decoded_whole_is_502(
     gateway: RunningGateway, coding: str, body: bytes
@@ -220,6 +232,18 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
         ("br", b"code=x", 415, "unsupported-media-type"),
         ("deflate", zlib.compress(b"code=x"), 415, "unsupported-media-type"),
         ("gzip, gzip", gzip.compress(b"code=x"), 415, "unsupported-media-type"),
+    ],
+    ids=[
+        "gzip",
+        "identity",
+        "not gzip",
+        "cut off",
+        "two members",
+        "too long",
+        "bomb",
+        "br",
+        "deflate",
+        "twice",
     ],
 )
 async def test_C53_a_coded_body_is_decoded_before_it_is_decided_about_or_refused(
