@@ -107,7 +107,7 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
     resource |= {
         "updateCreate": "update" in codes and "create" in codes,
         "conditionalCreate": found and "create" in codes,
-        "conditionalRead": "not-supported",
+        "conditionalRead": "full-support",
         "conditionalUpdate": found and "update" in codes,
         "conditionalDelete": "single" if found and "delete" in codes else "not-supported",
     }

@@ -19,7 +19,6 @@ from gateway.settings import Upstream
 
 _REFUSED_HEADERS = {
     "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
-    "content-encoding": "bodies are taken as they are: send without Content-Encoding",
 }
 _MEDIA_TYPE = re.compile(
     r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}(?:[ \t]*;[\x20-\x7e]{1,128})?", re.I

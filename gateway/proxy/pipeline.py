@@ -25,6 +25,7 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
 from gateway.proxy.operations import OperationPassage
@@ -102,6 +103,7 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         headers.check_accept(http)
+        http = decoded_request(http, self._upstream.max_body)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
@@ -119,6 +121,7 @@ class Passage:
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
+        self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
         found = None
@@ -150,6 +153,12 @@ class Passage:
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _check_profile(self, asked: FhirRequest) -> None:
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        for term in asked.terms:
+            if term.code in self._upstream.profile.never_parameters:
+                raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
     def _environment(self, http: HttpRequest) -> Environment:
         return Environment(self._clock(), http.peer, self._upstream.identifier)

@@ -43,7 +43,6 @@ _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information",
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
 _CLOSED = {
     "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
-    "content-encoding": "bodies are taken as they are: send without Content-Encoding",
     "if-none-match": "If-None-Match is not taken with a write: send If-Match, or neither",
     "if-none-exist": "If-None-Exist goes with a create only",
     "if-modified-since": "If-Modified-Since is not taken with a write",

@@ -12,7 +12,11 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from gateway.app import load_policies, policy_files
+from gateway.config.profiles import shipped
 from gateway.fhir.matching import compile_criteria
+from gateway.policy.criteria_used import criteria_used
+from gateway.proxy.probe import probe
 from tests.support.engines import (
     ANNA,
     BERT,
@@ -23,11 +27,17 @@ from tests.support.engines import (
     resources,
     start_engine,
 )
-from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+from tests.support.gateway import MOUNT, ROOT, Reply, RunningGateway, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process]
 
 ENGINES = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in ("medplum", "hapi")]
+KNOWN: dict[str, list[str]] = {
+    "medplum": [
+        "a parameter that does not exist is skipped although strict handling was asked for",
+    ],
+    "hapi": [],
+}
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 CHART = (
     "Observation",
@@ -125,7 +135,9 @@ def ids(*bundles: dict[str, Any]) -> list[str]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
-    running = await start_gateway(tmp_path_factory.mktemp("gateway"), base=engine.base)
+    running = await start_gateway(
+        tmp_path_factory.mktemp("gateway"), base=engine.base, profile=shipped(engine.name)
+    )
     yield Setting(engine, running, resources(engine.base))
     await stop_gateway(running)
 
@@ -141,6 +153,16 @@ def assert_nothing_of_bert(setting: Setting, reply: Reply, *, asked: str = "") -
     bert = next(each for each in setting.held if each["id"] == BERT)
     assert str(bert["name"][0]["family"]).encode() not in seen
     assert SECRET.encode() not in seen
+
+
+async def test_the_engine_is_as_its_profile_says(setting: Setting) -> None:
+    """The probe finds no error, and each warning is one that is known of this engine."""
+    mount = setting.gateway.gateway._mounts[0]
+    result = await probe(mount.client, criteria_used(load_policies(policy_files(ROOT / "policies"))))
+    assert result.is_right, result.as_json()
+    assert result.fhir_version == "4.0.1"
+    assert setting.engine.name in result.software.lower()
+    assert [finding.message for finding in result.findings] == KNOWN[setting.engine.name]
 
 
 async def test_the_capability_statement_is_the_gateways(setting: Setting) -> None:
