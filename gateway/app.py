@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,13 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
-from gateway import tls
+from gateway import evaluations, tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
@@ -302,27 +303,37 @@ class Gateway:
             return web.json_response({"status": "ok"})
         if request.path == "/report":
             return await self._show_report(request)
+        if request.path in evaluations.PATHS:
+            return await evaluations.answer(request, self.engines.engine, now=self.clock())
         if request.path == "/readyz":
             problems = await self._problems()
             return web.json_response(
                 {"status": "not ready" if problems else "ready", "problems": problems},
                 status=503 if problems else 200,
             )
-        return web.Response(status=404, text="/metrics, /healthz, /readyz and /report are here\n")
+        return web.Response(
+            status=404, text="/metrics, /healthz, /readyz, /report and /access/v1/ are here\n"
+        )
 
-    async def _report(self) -> Report:
+    async def _report(self, registered: Sequence[Client] = ()) -> Report:
         """What the specifications ask of this server, held against what it has now; files are read again."""
         jwks, now = self.keys.jwks(), self.clock()
-        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks))
+        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks, registered=registered))
 
     async def _show_report(self, request: web.BaseRequest) -> web.Response:
-        report = await self._report()
+        configured = {client.client_id for client in self.settings.clients}
+        report = await self._report(
+            [client for client in self.authorization.clients.values() if client.client_id not in configured]
+        )
         if request.query.get("format") == "json":
             return web.json_response(report.as_json(), headers=page.HEADERS)
         return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
 
     async def _hold_to_profiles(self) -> None:
-        """A server that does not meet a profile that it declares is not ready, and says which rule."""
+        """A server that does not meet a profile that it declares is not ready, and says which rule.
+
+        Clients of the registry are left out: no application that registers itself ends the service for others.
+        """
         self._unmet = [
             f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
             for row in (await self._report()).unmet

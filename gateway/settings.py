@@ -78,6 +78,9 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
+    unversioned_writes: bool = (
+        False  # writes to a store that does not name versions: nothing pins what was judged
+    )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.view import Precision
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -90,6 +91,15 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """What a permit shows of resources: elements with their type in front. only is None where it is not limited."""
+
+    only: tuple[str, ...] | None = None
+    hide: tuple[str, ...] = ()
+    rounded: tuple[tuple[str, Precision], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OperationAccess:
     """What a rule says of operations.
 
@@ -126,6 +136,10 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    returned: Returned | None = None
+    fields: tuple[str, ...] | None = (
+        None  # what a deny takes away; without it the deny is about the whole resource
+    )
     operation: OperationAccess = OperationAccess()
 
 

@@ -33,6 +33,7 @@ from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
@@ -71,6 +72,7 @@ class Passage:
         self._resource_server = resource_server
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -140,6 +142,9 @@ class Passage:
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
+            case Permit() if asked.interaction in WRITES:
+                write = Write(http, trail, decision, caller, engine, self._environment(http))
+                return await self._writes.answer(write)
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
             case Permit():
@@ -254,8 +259,10 @@ class Passage:
             value = stored(raw)
         except FhirError:
             return b""
-        if not decision.judge(value).shown:
+        verdict = decision.judge(value)
+        if not verdict.shown:
             return b""
+        value = value if verdict.seen is None else dict(verdict.seen)
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return resource.write_resource(value)
 

@@ -155,7 +155,9 @@ class BundleFilter:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
-        if len(entry) == len(value):
+        if verdict.seen is not None:
+            entry["resource"] = dict(verdict.seen)
+        elif len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)

@@ -51,7 +51,13 @@ class HostileUpstream:
         """Listen on loopback."""
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        for _ in range(10):
+            try:
+                await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+                return
+            except OSError:  # somebody took the port after it had been looked at
+                self.port = free_port()
+        raise OSError("no port could be taken")
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -88,13 +94,40 @@ class HostileUpstream:
             found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
             query = request.query_string if parts[-1] != "_search" else body.decode()
             return self._bundle("searchset", found, f"{self.base}/{parts[0]}?{query if self.echoes else ''}")
+        if request.method in ("PUT", "DELETE"):
+            return self._write(request.method, path, headers, body)
         if path in self.resources:
-            return _json(self.resources[path], {"ETag": 'W/"1"', "Set-Cookie": "JSESSIONID=upstream; Path=/"})
+            return _json(
+                self.resources[path],
+                {"ETag": f'W/"{self.version(path)}"', "Set-Cookie": "JSESSIONID=upstream; Path=/"},
+            )
         outcome = {
             "resourceType": "OperationOutcome",
             "issue": [{"severity": "error", "diagnostics": "SECRET-B"}],
         }
         return _json(outcome, status=404)
+
+    def version(self, key: str) -> str:
+        """The versionId of a resource of the world."""
+        return str(self.resources[key].get("meta", {}).get("versionId", "1"))
+
+    def _write(self, method: str, key: str, headers: dict[str, str], body: bytes) -> web.Response:
+        """A write as stores do it: the version must be the one of If-Match, and what is stored comes back."""
+        known = key in self.resources
+        wanted = headers.get("if-match")
+        if wanted is not None and (not known or wanted != f'W/"{self.version(key)}"'):
+            return _json({"resourceType": "OperationOutcome", "issue": []}, status=412)
+        if headers.get("if-none-match") == "*" and known:
+            return _json({"resourceType": "OperationOutcome", "issue": []}, status=412)
+        if method == "DELETE":
+            self.resources.pop(key, None)
+            return web.Response(status=204)
+        version = str(int(self.version(key)) + 1) if known else "1"
+        resource = json.loads(body)
+        resource["meta"] = {**resource.get("meta", {}), "versionId": version}
+        self.resources[key] = resource
+        said = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{key}/_history/{version}"}
+        return _json(resource, said, status=200 if known else 201)
 
     def _operation(self, method: str, parts: list[str]) -> web.Response:
         """Every operation gives everything; an export is done at once, its files hold all of their type."""

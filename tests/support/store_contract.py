@@ -11,20 +11,22 @@ from hashlib import sha256
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.registrations import (
+    InitialAccessToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
+)
 from authz.storage.store import (
     AuditConflict,
     AuditLine,
     AuthorizationCode,
     BrowserSession,
-    InitialAccessToken,
     Interaction,
     Namespace,
     PushedRequest,
     Redemption,
     RefreshToken,
-    Registration,
-    RegistrationChange,
-    RegistrationStatus,
     Store,
     StoredKey,
     StoreUnavailable,

@@ -435,8 +435,8 @@ async def _make_store(folder: Path) -> None:
 # Usage
 
 
-VERBS = ["serve", "check", "demo", "policy test", "audit verify", "user hash", "user list", "client list", "key list",
-         "key rotate", "key retire", "key import", "key reseal"]  # fmt: skip
+VERBS = ["serve", "check", "demo", "policy test", "policy explain", "audit verify", "user hash", "user list",
+         "client list", "key list", "key rotate", "key retire", "key import", "key reseal"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", *VERBS])

@@ -48,7 +48,7 @@ RULES: tuple[Rule, ...] = (
     _rule("5.3.2.1", 10, "The aliases for mutual TLS are right", server=server_checks.aliases_belong_to_the_mtls_origin),
     _rule(
         "5.3.2.1", 11, "Nobody is redirected to an address that is not registered",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),

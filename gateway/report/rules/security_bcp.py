@@ -11,7 +11,7 @@ RULES: tuple[Rule, ...] = (
     _rule("2.1", 1, "Redirect URIs are compared as text", client=client_checks.redirects_are_whole),
     _rule(
         "2.1", 2, "The server is no open redirector",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),
@@ -94,6 +94,10 @@ RULES: tuple[Rule, ...] = (
         "4.10.2", 1, "A token for another resource is refused",
         module="authz.resource_server",
         held_by="tests/unit/test_resource_server.py::test_a_token_for_another_mount_is_401",
+    ),
+    _rule(
+        "4.11.2", 1, "Nobody registers an address that nobody has looked at",
+        server=server_checks.registrations_are_approved,
     ),
     _rule(
         "4.12", 1, "Redirects are 303, never 307",
