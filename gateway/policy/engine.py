@@ -343,10 +343,12 @@ class Engine:
         rules: tuple[str, ...],
         caller: Caller,
         environment: Environment,
+        criteria: tuple[SearchTerm, ...],
     ) -> tuple[Judge, ...] | None:
         """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
 
-        Scopes, details, denies and requires are those of reading and of searching the type.
+        criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
+        and requires are those of reading and of searching the type.
         """
         judges = []
         for interaction in (Interaction.READ, Interaction.SEARCH):
@@ -366,7 +368,8 @@ class Engine:
             if not scopes or (types is not None and type_ not in types):
                 return None
             also = ((self._rules[rules[0]], both(parts)),)
-            one = replace(asked, interaction=interaction)
+            terms = criteria if interaction is Interaction.SEARCH else ()
+            one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
             layers = self._layers(one, type_, who, scopes, caller, environment, types, also)
             if isinstance(layers, Deny):
                 return None

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from gateway.fhir import ndjson, resource
-from gateway.policy.decision import Judge
+from gateway.fhir import links, ndjson, resource
+from gateway.policy.decision import Judge, Verdict
 from gateway.proxy.response_filter import Tally
 
 
@@ -38,8 +38,13 @@ class NdjsonFilter:
                 continue
             self.tally.shown += 1
             self.tally.rules.update(verdict.rules)
-            out.append(
-                resource.rewrite_entry(line.raw, line.value, upstream=self.upstream, public=self.public)
-            )
+            out.append(self._written(line, verdict))
             out.append(b"\n")
         return out
+
+    def _written(self, line: ndjson.Line, verdict: Verdict) -> bytes:
+        if verdict.seen is None:
+            return resource.rewrite_entry(line.raw, line.value, upstream=self.upstream, public=self.public)
+        value = dict(verdict.seen)
+        links.rewrite_urls(value, upstream=self.upstream, public=self.public)
+        return resource.write_resource(value)
