@@ -19,7 +19,6 @@ from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
-    both,
     claim_values,
     compartment_condition,
     compile_where,
@@ -357,23 +356,23 @@ class Engine:
                 types = details_layer.open_types(
                     caller, self._detail_types, location=environment.location, interaction=interaction
                 )
-                parts = [
-                    criteria_condition(type_, access.type_filter[type_], self._bases)
-                    for access in self.accesses(rules)
-                    if type_ in access.type_filter
-                ]
-            except (ScopeRefusal, DetailsRefusal, Unsayable):
+            except (ScopeRefusal, DetailsRefusal):
                 return None
             scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
             if not scopes or (types is not None and type_ not in types):
                 return None
-            also = ((self._rules[rules[0]], both(parts)),)
             terms = criteria if interaction is Interaction.SEARCH else ()
             one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
-            layers = self._layers(one, type_, who, scopes, caller, environment, types, also)
-            if isinstance(layers, Deny):
-                return None
-            judges.append(judge(layers, type_, None))
+            for rule in (self._rules[name] for name in rules):
+                query = rule.operation.type_filter.get(type_)
+                try:
+                    said = ALWAYS if query is None else criteria_condition(type_, query, self._bases)
+                except Unsayable:
+                    return None
+                layers = self._layers(one, type_, who, scopes, caller, environment, types, ((rule, said),))
+                if isinstance(layers, Deny):
+                    return None
+                judges.append(judge(layers, type_, None))
         return tuple(judges)
 
     def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:

@@ -291,3 +291,21 @@ def test_a_permit_of_a_search_opens_no_export_of_the_whole_system() -> None:
     assert sent(decide([READ, rule], SYSTEM, "GET /$export?_type=Condition")) == "$export?_type=Condition"
     limited = rule.replace("shared: true", "where: {ids: [a]}")
     assert denied(decide([READ, limited], SYSTEM, "GET /$export")) is Reason.INTERACTION_CLOSED
+
+
+def test_an_export_shows_of_its_types_what_its_rule_says() -> None:
+    rule = (
+        'rule: e, effect: permit, may: ["operation:Patient/$export"], resources: [Patient], shared: true, '
+        "operation: {types: [Observation]}, return: {only: [Observation.status, Observation.subject]}"
+    )
+    members = {"status": "final", "subject": "A", "issued": "2024"}
+    shown = seen(decide([rule], SYSTEM, "GET /Patient/$export"), **members)
+    assert {"status", "subject", "id"} <= shown.keys()
+    assert "issued" not in shown
+    query = "GET /Patient/$export?_typeFilter=Observation%3F"
+    assert isinstance(decide([rule], SYSTEM, f"{query}status%3Dfinal"), Permit)
+    assert isinstance(decide([rule], SYSTEM, f"{query}code%3Dx"), Deny)
+    wide = rule.replace("rule: e", "rule: w").replace(", Observation.subject]", "]")
+    shown = seen(decide([rule, wide], SYSTEM, "GET /Patient/$export"), **members)
+    assert shown["status"] == "final"
+    assert "subject" not in shown
