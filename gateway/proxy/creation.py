@@ -65,7 +65,7 @@ def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
 
 
 def new_version(
-    raw: bytes, type_: str | None, bases: Collection[str], *, may_name_id: bool
+    raw: bytes, type_: str | None, bases: Collection[str], *, may_name_id: bool = True
 ) -> tuple[dict[str, Any], bytes]:
     """The resource as it will be stored, and its bytes. Raises FhirError(INVALID_BODY).
 
