@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.fhir import search
+from gateway.fhir import joins, search
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
@@ -104,7 +104,7 @@ def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> Fhir
         raise FhirError(
             Reason.AMBIGUOUS_QUERY, "the form must be ASCII, with all other characters escaped"
         ) from error
-    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type))
+    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type, join=joins.join_term))
     search.check_together(terms)
     return replace(asked, terms=terms)
 
@@ -249,7 +249,7 @@ def _terms(
         return ()
     match interaction:
         case Interaction.SEARCH:
-            return search.parse_terms(pairs, place.type)
+            return search.parse_terms(pairs, place.type, join=joins.join_term)
         case Interaction.HISTORY_INSTANCE | Interaction.HISTORY_TYPE | Interaction.HISTORY_SYSTEM:
             return search.parse_history_terms(pairs)
         case Interaction.OPERATION:

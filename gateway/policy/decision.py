@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
 
 Resource = Mapping[str, Any]  # a parsed FHIR resource
@@ -35,6 +36,14 @@ Judge = Callable[[Resource], Verdict]
 
 
 @dataclass(frozen=True, slots=True)
+class Included:
+    """What a search may bring beside its matches: what was asked for, and the judge of each type of it."""
+
+    includes: tuple[Include, ...]
+    judges: Mapping[str, Judge]
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The request may go upstream, as `request`. Only the engine makes one.
 
@@ -47,6 +56,7 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    included  what a search may bring beside its matches; None: nothing
     """
 
     request: FhirRequest
@@ -57,6 +67,7 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    included: Included | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import RuleIndex
+from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
+from gateway.policy.query import allows, page_at_most, with_page
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.step_up import easiest, is_met
@@ -60,6 +62,28 @@ class Engine:
         """The decision on a request. Never raises for what a caller can send."""
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
+        layers = self._speaking(asked, asked.type, caller, environment)
+        if isinstance(layers, Deny):
+            return layers
+        if asked.interaction is Interaction.CREATE:
+            return self._create(asked, asked.type, layers)
+        if asked.interaction not in _JUDGED:
+            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
+        if asked.interaction is not Interaction.SEARCH:
+            return self._instance(asked, asked.type, layers)
+
+        def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
+            touching = FhirRequest("GET", interaction, type_, terms=terms)
+            return self._speaking(touching, type_, caller, environment)
+
+        return self._search(asked, asked.type, layers, right)
+
+    # What speaks about a request
+
+    def _speaking(
+        self, asked: FhirRequest, type_: str, caller: Caller, environment: Environment
+    ) -> Layers | Deny:
+        """What speaks about a request on a type, or why there is nothing that opens it."""
         try:
             who = scope_layer.standing(caller, self._bases)
             types = details_layer.open_types(
@@ -67,25 +91,14 @@ class Engine:
             )
         except (ScopeRefusal, DetailsRefusal) as refusal:
             return Deny(refusal.reason, (), refusal.explanation)
-        scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
+        scopes = scope_layer.conditions(who, asked.interaction, type_, self._bases)
         if not scopes and asked.interaction in scope_layer.LETTERS:
             letter = scope_layer.LETTERS[asked.interaction]
-            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
-        if types is not None and asked.type not in types:
-            said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
+            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {type_}.{letter}")
+        if types is not None and type_ not in types:
+            said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types)
-        if isinstance(layers, Deny):
-            return layers
-        if asked.interaction is Interaction.CREATE:
-            return self._create(asked, asked.type, layers)
-        if asked.interaction not in _JUDGED:
-            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
-        if asked.interaction is Interaction.SEARCH:
-            return self._search(asked, asked.type, layers)
-        return self._instance(asked, asked.type, layers)
-
-    # What speaks about a request
+        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types)
 
     def _layers(
         self,
@@ -105,6 +118,7 @@ class Engine:
         guards: list[Rule] = []  # requires that ask for a sign-in, met or not
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
+        narrower: list[Rule] = []  # permits that do not open this form of search
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             in_time_and_place = rule.networks is None or in_networks(
@@ -116,6 +130,9 @@ class Engine:
                         continue
                     condition = self._condition(rule, type_, caller)
                     if condition is None:
+                        continue
+                    if not allows(rule.query, asked):
+                        narrower.append(rule)
                         continue
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
@@ -151,6 +168,9 @@ class Engine:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and narrower:
+            said = "their query does not allow all of this search"
+            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
@@ -163,6 +183,8 @@ class Engine:
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
+            page=page_at_most(rule.query for rule, _ in permits),
+            total=all(rule.query.total for rule, _ in permits),
         )
 
     def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
@@ -228,7 +250,7 @@ class Engine:
 
     # Searches
 
-    def _search(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+    def _search(self, asked: FhirRequest, type_: str, layers: Layers, right: Right) -> Decision:
         permits = ids(layers.permits)
         limits = limit(layers)
         if asked.compartment is not None:
@@ -243,6 +265,13 @@ class Engine:
                 )
             limits = frozenset({owner})
             asked = replace(asked, compartment=None)
+        joining = joined(asked, Narrowing(type_, layers, limits is not None), right)
+        if isinstance(joining, Deny):
+            return joining
+        beside = included(asked, right)
+        if isinstance(beside, Deny):
+            return beside
+        asked = with_page(joining, layers.page)
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
@@ -262,6 +291,7 @@ class Engine:
             rules=permits,
             exact=pushes_all and is_exact(layers),
             audit=layers.audit,
+            included=beside,
         )
 
     def _added(

@@ -23,6 +23,8 @@ class Layers:
     conceal: bool
     audit: str
     types: frozenset[str] | None  # those that authorization details open; None without details
+    page: int | None = None  # entries of a page at most, by the permits
+    total: bool = True  # whether the permits let the number of matches be told
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -46,7 +48,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies:
+    if layers.denies or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)

@@ -2,6 +2,7 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     Dimension,
@@ -22,13 +23,14 @@ RULE_KEYS = (
     "may",
     "resources",
     "where",
+    "query",
     "shared",
     "conceal",
     "then",
     "because",
 )
 _RULE_LATER = (
-    "query", "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
+    "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -86,6 +88,7 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
+        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -106,6 +107,7 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    query: Query = EVERYTHING_SIMPLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,17 @@ from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, StepUp, Verdict
+from gateway.policy.decision import (
+    Decision,
+    Deny,
+    Environment,
+    Judge,
+    Nothing,
+    Permit,
+    Resource,
+    StepUp,
+    Verdict,
+)
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
@@ -163,13 +173,22 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcom
             return
         resources = [one]
     for resource in resources:
-        verdict = permit.judge(_typed(resource))
+        verdict = _judge(permit, asked, resource)(_typed(resource))
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
         outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
         if asked.interaction is not Interaction.SEARCH and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
             outcome.status = 404 if permit.conceal else 403
+
+
+def _judge(permit: Permit, asked: FhirRequest, resource: Mapping[str, object]) -> Judge:
+    """The judge of a match, or of what a search includes."""
+    beside = {} if permit.included is None else permit.included.judges
+    found = beside.get(str(resource.get("resourceType")))
+    if permit.judge is None or (found is not None and resource.get("resourceType") != asked.type):
+        return found or (lambda _: Verdict(False, ()))
+    return permit.judge
 
 
 def _typed(resource: Mapping[str, object]) -> Resource:

@@ -70,6 +70,8 @@ class Delivery:
             self_url=self._self_url(http, asked),
             seal=lambda target: self._seal(target, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
+            included=permit.included,
+            bases=frozenset({*self._upstream.bases, self._upstream.base}),
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0

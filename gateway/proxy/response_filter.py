@@ -5,14 +5,16 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Judge
+from gateway.policy.decision import Included, Judge, Verdict
+from gateway.proxy.connections import Connections
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
 _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
@@ -41,6 +43,7 @@ class BundleFilter:
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
+    included  what may stand beside the matches, each judged by its own type's judge
     """
 
     judge: Judge
@@ -52,12 +55,16 @@ class BundleFilter:
     self_url: str
     seal: Seal
     tally: Tally
+    included: Included | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
         reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
         yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
+        if self.included is not None:
+            state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
             out = b"".join(self._pieces(reader.feed(chunk), state))
             if out:
@@ -73,11 +80,10 @@ class BundleFilter:
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
                 case stream.Entry(raw=raw, value=value):
-                    kept = self._entry(raw, value)
-                    if kept is not None:
-                        out.append(kept if state.first else b"," + kept)
-                        state.first = False
+                    self._put(self._entry(raw, value, state), out, state)
                 case stream.EntriesEnd():
+                    for raw, value in state.connections.waiting() if state.connections is not None else ():
+                        self._put(self._beside(raw, value, state, last=True), out, state)
                     out.append(b"]")
                 case stream.End():
                     pass
@@ -133,19 +139,51 @@ class BundleFilter:
         if not self.tally.narrowing_seen:
             raise FhirError(Reason.NARROWING_IGNORED)
 
-    def _entry(self, raw: bytes, value: Mapping[str, object]) -> bytes | None:
+    def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
+        if kept is not None:
+            out.append(kept if state.first else b"," + kept)
+            state.first = False
+
+    def _entry(self, raw: bytes, value: dict[str, Any], state: "_State") -> bytes | None:
         """The entry as it goes out; None when it does not."""
         search = value.get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
         found = value.get("resource")
-        if mode in ("outcome", "include") or not isinstance(found, dict):
-            # Outcomes tell what was left out; nobody asked for includes; deleted versions show no owner.
+        if mode == "include" and isinstance(found, dict):
+            return self._beside(raw, value, state, last=False)
+        if mode not in (None, "match") or not isinstance(found, dict):
+            # Outcomes tell what was left out; nobody asked for other modes; deleted versions show no owner.
             self.tally.dropped += 1
             return None
         verdict = self.judge(found)
         if not verdict.shown:
             self.tally.dropped += 1
             return None
+        if state.connections is not None:
+            state.connections.shown(found, depth=0)
+        return self._shown(raw, value, verdict)
+
+    def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
+        """An entry that is no match: shown when its judge shows it and something shown leads to it."""
+        found, connections = value["resource"], state.connections
+        type_ = found.get("resourceType")
+        judge = (
+            self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
+        )
+        verdict = None if judge is None else judge(found)
+        if connections is None or verdict is None or not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        depth = connections.depth(found)
+        if depth is None:
+            # Stores write the matches first. What comes before its match waits for it.
+            if last or not connections.wait(raw, value):
+                self.tally.dropped += 1
+            return None
+        connections.shown(found, depth=depth)
+        return self._shown(raw, value, verdict)
+
+    def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
@@ -159,6 +197,7 @@ class BundleFilter:
 class _State:
     first: bool = True
     total: bytes | None = None
+    connections: Connections | None = None
 
 
 def is_silent(url: str) -> bool:
