@@ -49,7 +49,9 @@ CLOSED_PARAMETERS: dict[str, str] = {
 _RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
 _HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
 READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
-_SINGLE = frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
+_SHAPES = frozenset({"_elements", "_summary", "_total"})
+_TOTALS = ("none", "estimate", "accurate")
+_SINGLE = _SHAPES | frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
 _JSON_FORMATS = frozenset({"json", "application/json", "application/fhir+json", "application/fhir json"})
 # The last one is how `application/fhir+json` arrives when its plus sign was not escaped.
 
@@ -122,6 +124,8 @@ def parse_read_terms(pairs: Sequence[tuple[str, str]], allowed: Iterable[str] = 
     def term(name: str, value: str) -> SearchTerm:
         if name not in names:
             _refuse_unlisted(name, names, "this interaction")
+        if name in _SHAPES:
+            return SearchTerm(name, name, None, None, tuple(value.split(",")), value)
         return _plain_term(name, value)
 
     return _parse(pairs, term)
@@ -232,6 +236,10 @@ def _search_term(name: str, value: str, type: str | None, join: Join | None) -> 
     code, modifier, chain = _take_apart(name)
     if join is not None and type is not None and (chain is not None or code in _JOINS):
         return join(name, value, type)
+    if join is not None and type is not None and code in _SHAPES and modifier is None and chain is None:
+        if code == "_total" and value not in _TOTALS:
+            raise FhirError(Reason.INVALID_PARAMETER, "'_total' must be none, estimate or accurate")
+        return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
     if code in _RESULT_PARAMETERS or (type is None and code == "_type"):
         if modifier is not None or chain is not None:
             raise FhirError(Reason.UNKNOWN_PARAMETER, f"'{code}' takes no modifier and no chain")

@@ -28,8 +28,17 @@ from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import RuleIndex
 from gateway.policy.joining import Narrowing, Right, included, joined
-from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
-from gateway.policy.query import allows, page_at_most, with_page
+from gateway.policy.layers import (
+    Layers,
+    Named,
+    asks_only_for_strangers,
+    ids,
+    is_exact,
+    judge,
+    limit,
+    show_nothing,
+)
+from gateway.policy.query import allows, counts, page_at_most, with_page, without_total
 from gateway.policy.rules import Effect, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.step_up import easiest, is_met
@@ -282,14 +291,17 @@ class Engine:
             return Deny(
                 Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
             )
-        pushes_all = limits is None or added != ()
+        exact = (limits is None or added != ()) and is_exact(layers)
+        counting = counts(asked)
+        if counting in ("also", "only") and not exact:
+            return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
         return Permit(
-            request=asked.with_terms(added),
-            judge=judge(layers, type_, None),
+            request=without_total(asked).with_terms(added),
+            judge=judge(layers, type_, None) if counting != "only" else show_nothing,
             added=tuple(f"{term.name}={term.text}" for term in added),
             conceal=layers.conceal,
             rules=permits,
-            exact=pushes_all and is_exact(layers),
+            exact=exact and counting != "no",
             audit=layers.audit,
             included=beside,
         )

@@ -102,6 +102,11 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     return verdict
 
 
+def show_nothing(resource: Resource) -> Verdict:
+    """The judge of an answer that only counts."""
+    return Verdict(False, (), Reason.NO_PERMIT)
+
+
 def _holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
     """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
     try:

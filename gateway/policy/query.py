@@ -70,6 +70,21 @@ def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
     return replace(asked, terms=tuple(lowered if term is said else term for term in asked.terms))
 
 
+def counts(asked: FhirRequest) -> str:
+    """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
+    for term in asked.terms:
+        if term.code == "_summary" and term.text == "count":
+            return "only"
+        if term.code == "_total":
+            return "no" if term.text == "none" else "also"
+    return "nothing said"
+
+
+def without_total(asked: FhirRequest) -> FhirRequest:
+    """The search without `_total=none`: the gateway leaves the total out by itself."""
+    return replace(asked, terms=tuple(t for t in asked.terms if (t.code, t.text) != ("_total", "none")))
+
+
 def _codes(asked: FhirRequest) -> set[str]:
     """Every parameter that the search goes by on its own type, what it sorts by included."""
     found = {term.code for term in asked.terms}

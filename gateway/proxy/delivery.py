@@ -13,6 +13,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
@@ -51,6 +52,9 @@ class Delivery:
         judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
         changed = links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        shape = shape_of(permit.request.terms)
+        if shape is not None:
+            return fhir_answer(resource.write_resource(shaped(value, shape)), passed)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)
 
     async def many(
@@ -71,6 +75,7 @@ class Delivery:
             seal=lambda target: self._seal(target, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
             included=permit.included,
+            shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
         ).run(answer.stream())
         held: list[bytes] = []

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Verdict
 from gateway.proxy.connections import Connections
 
@@ -43,6 +44,7 @@ class BundleFilter:
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
+    shape     what is left of each resource
     included  what may stand beside the matches, each judged by its own type's judge
     """
 
@@ -56,6 +58,7 @@ class BundleFilter:
     seal: Seal
     tally: Tally
     included: Included | None = None
+    shape: Shape | None = None
     bases: frozenset[str] = frozenset()  # by which references name resources of the store
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -187,7 +190,9 @@ class BundleFilter:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
-        if len(entry) == len(value):
+        if self.shape is not None:
+            entry["resource"] = shaped(entry["resource"], self.shape)
+        elif len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)

@@ -258,3 +258,52 @@ async def test_staff_include_only_what_their_rule_names(gateway: RunningGateway)
     assert chained.status == 200
     deeper = await gateway.fhir("GET", "/Observation?subject:Patient.organization.name=x", who="dr1")
     assert deeper.reason == "query-closed"
+
+
+SHAPES = {
+    "E94": ("Observation?_include=Observation:subject&_elements=id", OWN | {"Patient/A"}),
+    "F104a": ("Observation?_summary=text", OWN),
+    "F104b": ("Observation?_summary=data", OWN),
+    "F104c": ("Observation?_summary=true", OWN),
+    "F105": ("Observation?_elements=Patient.name,Observation.code", OWN),
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), SHAPES.values(), ids=SHAPES)
+async def test_a_shape_takes_nothing_away_from_the_decision(
+    gateway: RunningGateway, path: str, expected: set[str]
+) -> None:
+    reply = await gateway.fhir("GET", f"/{path}")
+    check(gateway, reply)
+    assert shown(reply) == expected
+    assert {name for name, _ in asked_for(gateway.upstream.requests[-1])} <= {"_include", "subject"}
+    for entry in reply.json["entry"]:
+        assert [tag["code"] for tag in entry["resource"]["meta"]["tag"]] == ["SUBSETTED"]
+        assert "valueQuantity" not in entry["resource"] or "_summary" in path
+        assert "subject" not in entry["resource"] or "_summary" in path
+
+
+async def test_a_read_in_a_shape_is_judged_whole(gateway: RunningGateway) -> None:
+    gateway.upstream.answer = None
+    own = await gateway.fhir("GET", "/Observation/a1?_elements=code")
+    assert own.status == 200
+    assert own.json.keys() == {"resourceType", "id", "meta", "status", "code"}
+    foreign = await gateway.fhir("GET", "/Observation/b1?_elements=code")
+    assert (foreign.status, foreign.reason) == (404, "not-found")
+    check(gateway, foreign)
+    assert [str(r) for r in gateway.upstream.requests] == [
+        "GET /fhir/Observation/a1",
+        "GET /fhir/Observation/b1",
+    ]
+
+
+async def test_F98_a_count_counts_the_own_or_is_not_told(gateway: RunningGateway) -> None:
+    reply = await gateway.fhir("GET", "/Observation?code=4548-4&_summary=count")
+    assert reply.json.get("entry", []) == []
+    check(gateway, reply)
+    assert ("subject", "Patient/A") in asked_for(gateway.upstream.requests[-1])
+    gateway.upstream.answer = None
+    gateway.upstream.echoes = False
+    reply = await gateway.fhir("GET", "/Observation?code=4548-4&_summary=count")
+    assert (reply.status, reply.reason) == (502, "narrowing-ignored")
+    assert b'"total"' not in reply.body

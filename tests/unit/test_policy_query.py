@@ -272,3 +272,26 @@ def test_a_query_that_is_right_loads(query: str) -> None:
 def test_refusals_of_joins_are_stable() -> None:
     found: Any = decide([OWN], A, "GET /Observation?focus:Patient.name=x")
     assert (found.reason, found.conceal) == (Reason.JOIN_CLOSED, False)
+
+
+@pytest.mark.parametrize("query", ["_summary=count", "_total=accurate", "_total=estimate"])
+def test_a_count_is_told_only_where_it_counts_nothing_hidden(query: str) -> None:
+    assert answer([OWN], A, f"GET /Observation?{query}") == f"Observation?{query}&subject=Patient%2FA"
+    deny = "rule: vip, effect: deny, may: [any], resources: [Observation], where: {ids: [secret]}"
+    never = OWN.replace("chain_depth: 2", "total: never")
+    for rules in ([OWN, deny], [never]):
+        assert answer(rules, A, f"GET /Observation?{query}") == "count-closed"
+
+
+def test_a_search_that_only_counts_shows_nothing_else() -> None:
+    found = decide([OWN], A, "GET /Observation?_summary=count")
+    assert isinstance(found, Permit)
+    assert found.exact
+    assert not policies.shows(found, resource("Observation", subject="A"))
+
+
+def test_no_total_is_told_where_none_is_asked_for() -> None:
+    found = decide([OWN], A, "GET /Observation?_total=none")
+    assert isinstance(found, Permit)
+    assert not found.exact
+    assert upstream_target(found.request) == "Observation?subject=Patient%2FA"
