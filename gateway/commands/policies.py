@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.app import policy_files
+from gateway.commands import policy_explain
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
 from gateway.policy import language, selftest
 
@@ -12,6 +13,7 @@ from gateway.policy import language, selftest
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
     policy = add_group(verbs, "policy", "policies")
+    policy_explain.add(policy)
     verb = add_verb(policy, "test", "run the tests inside the policy files", _test, configured=False)
     verb.add_argument(
         "path", nargs="?", type=Path, default=Path("policies"), metavar="PATH", help="file or folder"

@@ -79,8 +79,10 @@ def _is_open_to(reading: Reading, base: Narrowing, right: Right) -> bool:
     narrowed: Narrowing | None = base
     for number, hop in enumerate(reading.hops):
         last = number + 1 == len(reading.hops)
-        by = reading.criterion if last else _by(reading.hops[number + 1])
-        searched = right(hop.type, Interaction.SEARCH, (by,) if by is not None else ())
+        by = [reading.criterion] if last else _by(reading.hops[number + 1])
+        if hop.reverse:
+            by.append(_named(hop.code))
+        searched = right(hop.type, Interaction.SEARCH, tuple(by))
         read = right(hop.type, Interaction.READ, ())
         if isinstance(searched, Deny) or isinstance(read, Deny):
             return False
@@ -91,9 +93,13 @@ def _is_open_to(reading: Reading, base: Narrowing, right: Right) -> bool:
     return True
 
 
-def _by(following: Hop) -> SearchTerm | None:
+def _by(following: Hop) -> list[SearchTerm]:
     """The parameter that a resource on the way is searched by to take the next hop; against a reference by none."""
-    return None if following.reverse else SearchTerm(following.code, following.code, None, None, (), "")
+    return [] if following.reverse else [_named(following.code)]
+
+
+def _named(code: str) -> SearchTerm:
+    return SearchTerm(code, code, None, None, (), "")
 
 
 def _is_open(layers: Layers) -> bool:
@@ -166,8 +172,7 @@ def _judge(type_: str, include: Include, right: Right) -> Judge | None:
     made = judge(read, type_, None)
     if not include.reverse:
         return made
-    by = SearchTerm(include.code, include.code, None, None, (), "")
-    searched = right(type_, Interaction.SEARCH, (by,))
+    searched = right(type_, Interaction.SEARCH, (_named(include.code),))
     return None if isinstance(searched, Deny) else _both(made, judge(searched, type_, None))
 
 
@@ -176,6 +181,11 @@ def _both(one: Judge, other: Judge) -> Judge:
         first, second = one(resource), other(resource)
         if not first.shown or not second.shown:
             return first if not first.shown else second
-        return replace(first, rules=tuple(dict.fromkeys((*first.rules, *second.rules))))
+        if first.seen is not None and second.seen is not None and first.seen != second.seen:
+            return Verdict(
+                False, first.rules, Reason.POLICY_DENIED
+            )  # of two views neither says all that is hidden
+        rules = tuple(dict.fromkeys((*first.rules, *second.rules)))
+        return replace(first, rules=rules, seen=second.seen if first.seen is None else first.seen)
 
     return verdict

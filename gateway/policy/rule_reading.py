@@ -2,8 +2,10 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
+from gateway.policy.return_reading import read_fields, read_return
 from gateway.policy.rules import (
     Dimension,
     Effect,
@@ -25,12 +27,15 @@ RULE_KEYS = (
     "where",
     "query",
     "shared",
+    "return",
+    "fields",
     "conceal",
+    "operation",
     "then",
     "because",
 )
 _RULE_LATER = (
-    "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
+    "write", "changes", "unless", "break_glass", "conditional",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -89,6 +94,9 @@ def read_rule(
         place=body.place,
         sign_in=sign_in,
         query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        returned=read_return(reader, body, effect, resources, may),
+        fields=read_fields(reader, body, effect, resources, may),
+        operation=read_operation(reader, body, effect, resources),
     )
 
 
@@ -105,7 +113,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         if text == "any":
             found |= _ANY_INTERACTION
         elif text.startswith("operation:"):
-            reader.problem(item, "operations are not supported by this version")
+            found.add(Interaction.OPERATION)  # which one is read by operation_reading
         elif text in words:
             found.add(Interaction(text))
         elif text:

@@ -14,6 +14,7 @@ _MAX_WAITING = 1000  # entries that came before what leads to them
 _MAX_WAITING_BYTES = 8 * 1024 * 1024
 
 _Key = tuple[str, str]
+_Waiting = tuple[bytes, dict[str, Any], Mapping[str, Any]]
 
 
 class Connections:
@@ -25,7 +26,7 @@ class Connections:
         self._bases = bases
         self._wanted: dict[_Key, int] = {}  # what shown entries refer to, with the depth that it would have
         self._shown: dict[_Key, int] = {}
-        self._waiting: list[tuple[bytes, dict[str, Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
 
     def shown(self, resource: Mapping[str, Any], *, depth: int) -> None:
@@ -55,26 +56,26 @@ class Connections:
                         found.append(depth + 1)
         return min(found, default=None)
 
-    def wait(self, raw: bytes, entry: dict[str, Any]) -> bool:
-        """Keep an entry until the others have come; False when too many wait already."""
+    def wait(self, raw: bytes, entry: dict[str, Any], seen: Mapping[str, Any]) -> bool:
+        """Keep an entry, of which this is seen, until the others have come; False when too many wait already."""
         self._waiting_bytes += len(raw)
         if len(self._waiting) >= _MAX_WAITING or self._waiting_bytes > _MAX_WAITING_BYTES:
             return False
-        self._waiting.append((raw, entry))
+        self._waiting.append((raw, entry, seen))
         return True
 
     def waiting(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """What waited, each entry as soon as something shown leads to it, the unconnected at the end."""
         left = self._waiting
         while left:
-            following: list[tuple[bytes, dict[str, Any]]] = []
-            rest: list[tuple[bytes, dict[str, Any]]] = []
+            following: list[_Waiting] = []
+            rest: list[_Waiting] = []
             for each in left:
-                (rest if self.depth(each[1]["resource"]) is None else following).append(each)
+                (rest if self.depth(each[2]) is None else following).append(each)
             if not following:
-                yield from rest
+                yield from ((raw, entry) for raw, entry, _ in rest)
                 return
-            yield from following
+            yield from ((raw, entry) for raw, entry, _ in following)
             left = rest
 
     def _references(self, resource: Mapping[str, Any], include: Include) -> Iterator[_Key]:

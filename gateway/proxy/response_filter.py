@@ -5,7 +5,7 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import Shape, shaped
-from gateway.policy.decision import Included, Judge, Verdict
+from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.connections import Connections
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
@@ -40,7 +40,9 @@ class Tally:
 class BundleFilter:
     """Filters one Bundle.
 
+    judges    by type; an entry of any other type is left out
     kind      'searchset' or 'history'
+    includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
@@ -48,7 +50,7 @@ class BundleFilter:
     included  what may stand beside the matches, each judged by its own type's judge
     """
 
-    judge: Judge
+    judges: Mapping[str, Judge]
     upstream: str
     public: str
     kind: str
@@ -60,6 +62,7 @@ class BundleFilter:
     included: Included | None = None
     shape: Shape | None = None
     bases: frozenset[str] = frozenset()  # by which references name resources of the store
+    includes: bool = False
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -152,18 +155,21 @@ class BundleFilter:
         search = value.get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
         found = value.get("resource")
-        if mode == "include" and isinstance(found, dict):
+        if mode == "include" and self.included is not None and isinstance(found, dict):
             return self._beside(raw, value, state, last=False)
-        if mode not in (None, "match") or not isinstance(found, dict):
+        asked_for = mode in (None, "match") or (mode == "include" and self.includes)
+        if not asked_for or not isinstance(found, dict):
             # Outcomes tell what was left out; nobody asked for other modes; deleted versions show no owner.
             self.tally.dropped += 1
             return None
-        verdict = self.judge(found)
-        if not verdict.shown:
+        type_ = found.get("resourceType")
+        judge = self.judges.get(type_) if isinstance(type_, str) else None
+        verdict = judge(found) if judge is not None else None
+        if verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         if state.connections is not None:
-            state.connections.shown(found, depth=0)
+            state.connections.shown(_seen(found, verdict), depth=0)
         return self._shown(raw, value, verdict)
 
     def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
@@ -177,22 +183,25 @@ class BundleFilter:
         if connections is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
-        depth = connections.depth(found)
+        seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
+        depth = connections.depth(seen)
         if depth is None:
             # Stores write the matches first. What comes before its match waits for it.
-            if last or not connections.wait(raw, value):
+            if last or not connections.wait(raw, value, seen):
                 self.tally.dropped += 1
             return None
-        connections.shown(found, depth=depth)
+        connections.shown(seen, depth=depth)
         return self._shown(raw, value, verdict)
 
     def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
+        if verdict.seen is not None:
+            entry["resource"] = dict(verdict.seen)
         if self.shape is not None:
             entry["resource"] = shaped(entry["resource"], self.shape)
-        elif len(entry) == len(value):
+        if self.shape is None and verdict.seen is None and len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
@@ -203,6 +212,10 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+
+
+def _seen(resource: Resource, verdict: Verdict) -> Resource:
+    return resource if verdict.seen is None else verdict.seen
 
 
 def is_silent(url: str) -> bool:

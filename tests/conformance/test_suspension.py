@@ -7,7 +7,7 @@ import pytest
 
 from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
-from authz.storage.store import RegistrationStatus
+from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import App, Person, World, open_world
 from tests.support.registration import (
     AUTOMATIC,
