@@ -12,7 +12,7 @@ from gateway.policy.rules import Effect, Rule, Where
 from gateway.yaml_source import Place
 
 _NOT_CONDITIONS = frozenset(
-    {"id", "effect", "who", "may", "resources", "shared", "conceal", "audit", "because", "place"}
+    {"id", "effect", "who", "may", "operation", "resources", "shared", "conceal", "audit", "because", "place"}
 )
 
 
@@ -63,6 +63,7 @@ def blank(rule: Rule, effect: Effect) -> Rule:
         audit="basic",
         because=rule.because,
         place=rule.place,
+        operation=rule.operation,
     )
 
 

@@ -159,7 +159,7 @@ async def test_an_update_read_before_a_suspension_is_not_written_after_it(world:
     seen = await registry.authenticate(own.client_id, own.token)
     await registry.suspend(own.client_id, **WHO)
     with pytest.raises(OAuthError, match="changed meanwhile"):
-        await registry.update(seen, metadata(own.key))
+        await registry.update(seen, metadata(own.key, client_name="Another name"))
     assert (await registry.show(own.client_id)).status is RegistrationStatus.SUSPENDED
 
 
