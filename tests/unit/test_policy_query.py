@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Caller
-from gateway.fhir.outcome import Reason
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.request import upstream_target
 from gateway.policy import language
 from gateway.policy.decision import Deny, Permit
 from tests.support import policies
-from tests.support.policies import caller, decide, resource
+from tests.support.policies import ask, caller, decide, resource
 
 MAY = "may: [read, search]"
 A = caller("patient", patient="A")
@@ -295,3 +295,53 @@ def test_no_total_is_told_where_none_is_asked_for() -> None:
     assert isinstance(found, Permit)
     assert not found.exact
     assert upstream_target(found.request) == "Observation?subject=Patient%2FA"
+
+
+VIEW = (
+    f"rule: v, effect: permit, {MAY}, resources: [Patient, Observation], shared: true, "
+    "query: {chain_depth: 2, include: any-permitted}, return: {hide: [Patient.name, Observation.performer]}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("GET /Observation?subject:Patient.name=x", "join-closed"),
+        ("GET /Observation?subject:Patient.gender=male", "Observation?subject:Patient.gender=male"),
+        ("GET /Patient?_has:Observation:performer:code=x", "join-closed"),
+        ("GET /Patient?_has:Observation:subject:code=x", "Patient?_has:Observation:subject:code=x"),
+        ("GET /Patient?_has:Observation:subject:performer=Practitioner/x", "join-closed"),
+        ("GET /Observation?performer:Patient.gender=male", "unsupported-parameter"),
+        ("GET /Observation?_include=Observation:performer", "unsupported-parameter"),
+        ("GET /Patient?_revinclude=Observation:performer", "join-closed"),
+        ("GET /Patient?_revinclude=Observation:subject", "Patient?_revinclude=Observation%3Asubject"),
+        ("GET /Patient?_elements=gender&_summary=count", "invalid-parameter"),
+        ("GET /Patient?_elements=name", "Patient"),
+        ("GET /Patient?_total=accurate", "Patient?_total=accurate"),
+    ],
+)
+def test_no_join_goes_by_what_a_view_hides(text: str, expected: str) -> None:
+    if expected == "invalid-parameter":
+        with pytest.raises(FhirError):
+            ask(text)
+        return
+    assert answer([VIEW], caller(), text) == expected
+
+
+def test_a_deny_of_fields_closes_every_join_by_them() -> None:
+    fields = (
+        "rule: f, effect: deny, may: [any], resources: [Patient], fields: [Patient.name], where: {ids: [VIP]}"
+    )
+    assert answer([STAFF, fields], caller(), "GET /Observation?subject:Patient.name=x") == "join-closed"
+    assert answer([STAFF, fields], caller(), "GET /Observation?subject:Patient.gender=male").startswith("Obs")
+
+
+def test_what_is_included_is_seen_as_a_read_shows_it() -> None:
+    found = decide([VIEW], caller(), "GET /Observation?_include=Observation:subject")
+    assert isinstance(found, Permit)
+    assert found.included is not None
+    verdict = found.included.judges["Patient"](
+        resource("Patient", "A", name=[{"family": "x"}], gender="male")
+    )
+    assert verdict.seen is not None
+    assert "name" not in verdict.seen
