@@ -22,7 +22,7 @@ from gateway.fhir.outcome import FhirError, Reason
 
 INCLUDES = frozenset({"_include", "_revinclude"})
 MAX_HOPS = 3  # of one chain, `_has` counted in
-MAX_READINGS = 64  # of a chain whose types are not named
+MAX_READINGS = 16  # of a chain whose types are not named
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,7 @@ def include(term: SearchTerm) -> Include:
 
 def readings(name: str, value: str, type: str) -> tuple[Reading, ...]:
     """Every way to read a chain or `_has` on a type; one where each hop has one type. Raises FhirError."""
-    found = tuple(_readings(name, value, type, MAX_HOPS))
-    if len(found) > MAX_READINGS:
-        raise FhirError(
-            Reason.AMBIGUOUS_QUERY,
-            f"'{search.shown(name)}' may mean many types: name one, as in subject:Patient.name",
-        )
-    return found
+    return tuple(_readings(name, value, type, MAX_HOPS, MAX_READINGS))
 
 
 def as_read(term: SearchTerm, reading: Reading) -> SearchTerm:
@@ -161,9 +155,9 @@ def reference_expression(type: str, code: str) -> Expression:
         ) from error
 
 
-def _readings(name: str, value: str, type: str, hops_left: int) -> list[Reading]:
+def _readings(name: str, value: str, type: str, hops_left: int, ways_left: int) -> list[Reading]:
     if name.startswith("_has:"):
-        return _reverse(name, value, type, hops_left)
+        return _reverse(name, value, type, hops_left, ways_left)
     head, dot, rest = name.partition(".")
     if not dot:
         code = head.partition(":")[0]
@@ -175,24 +169,27 @@ def _readings(name: str, value: str, type: str, hops_left: int) -> list[Reading]
     if colon:
         _check_target(type, code, said, targets)
         targets = frozenset({said})
+    if len(targets) > ways_left:  # asked before any of them is tried: trying costs too
+        raise FhirError(
+            Reason.AMBIGUOUS_QUERY,
+            f"'{search.shown(name)}' may mean many types: name one, as in subject:Patient.name",
+        )
     found: list[Reading] = []
     refusal: FhirError | None = None
     for target in sorted(targets):
         try:
-            more = _readings(rest, value, target, hops_left - 1)
+            more = _readings(rest, value, target, hops_left - 1, ways_left // len(targets))
         except FhirError as error:
             refusal = refusal or error
             continue
         hop = Hop(type, code, target)
         found += [Reading((hop, *r.hops), r.criterion, f"{code}:{target}.{r.name}") for r in more]
-        if len(found) > MAX_READINGS:
-            break
     if not found:
         raise refusal or FhirError(Reason.UNKNOWN_PARAMETER, f"'{search.shown(name)}' refers to nothing")
     return found
 
 
-def _reverse(name: str, value: str, type: str, hops_left: int) -> list[Reading]:
+def _reverse(name: str, value: str, type: str, hops_left: int, ways_left: int) -> list[Reading]:
     _check_depth(hops_left)
     parts = name.split(":", 3)
     if len(parts) != 4 or not all(parts):
@@ -202,7 +199,7 @@ def _reverse(name: str, value: str, type: str, hops_left: int) -> list[Reading]:
     hop = Hop(source, code, type, reverse=True)
     return [
         Reading((hop, *r.hops), r.criterion, f"_has:{source}:{code}:{r.name}")
-        for r in _readings(rest, value, source, hops_left - 1)
+        for r in _readings(rest, value, source, hops_left - 1, ways_left)
     ]
 
 
