@@ -7,6 +7,7 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
@@ -19,7 +20,6 @@ from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
-    both,
     claim_values,
     compartment_condition,
     compile_where,
@@ -34,6 +34,7 @@ from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
     Layers,
     Named,
+    WriteTest,
     asks_only_for_strangers,
     ids,
     is_exact,
@@ -76,19 +77,29 @@ class Engine:
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
 
-    def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
-        """The decision on a request. Never raises for what a caller can send."""
+    def decide(
+        self,
+        asked: FhirRequest,
+        caller: Caller,
+        environment: Environment,
+        *,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Decision:
+        """The decision on a request. Never raises for what a caller can send.
+
+        criteria are those of a conditional write: only permits that let a resource be found by them count.
+        """
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, environment)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
-        layers = self._speaking(asked, asked.type, caller, environment)
+        layers = self._speaking(asked, asked.type, caller, environment, criteria)
         if isinstance(layers, Deny):
             return layers
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
         if asked.interaction in _WRITTEN:
-            return self._write(asked, asked.type, layers)
+            return self._write(asked, asked.type, layers, is_conditional=bool(criteria))
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is not Interaction.SEARCH:
@@ -119,7 +130,12 @@ class Engine:
     # What speaks about a request
 
     def _speaking(
-        self, asked: FhirRequest, type_: str, caller: Caller, environment: Environment
+        self,
+        asked: FhirRequest,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...] = (),
     ) -> Layers | Deny:
         """What speaks about a request on a type, or why there is nothing that opens it."""
         try:
@@ -136,7 +152,7 @@ class Engine:
         if types is not None and type_ not in types:
             said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
-        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types)
+        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
 
     def _layers(
         self,
@@ -147,9 +163,11 @@ class Engine:
         caller: Caller,
         environment: Environment,
         types: frozenset[str] | None,
+        criteria: tuple[SearchTerm, ...] = (),
         also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
+        writes: dict[str, WriteTest] = {}
         permits = list(also)
         denies: list[Named] = []
         requires: list[Named] = []
@@ -171,12 +189,16 @@ class Engine:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
                         continue
+                    if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
+                        continue
                     condition = self._condition(rule, type_, caller)
                     if condition is None:
                         continue
                     if not allows(rule.query, asked):
                         narrower.append(rule)
                         continue
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
@@ -189,7 +211,10 @@ class Engine:
                     if rule.fields is not None:
                         taken.append((rule.id, condition or ALWAYS, rule.fields))
                         continue
-                    if condition is None or rule.where.is_empty:
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.touches, type_)
+                        condition = condition or ALWAYS
+                    elif condition is None or rule.where.is_empty:
                         closing.append(rule)
                         continue
                     denies.append((rule.id, condition))
@@ -236,8 +261,14 @@ class Engine:
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
+            writes=writes,
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
+
+    def _known(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that statements may speak of, as far as they are of their types."""
+        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+        return {name: sorted(values) for name, values in found.items() if values is not None}
 
     def _sight(
         self,
@@ -366,10 +397,12 @@ class Engine:
         rules: tuple[str, ...],
         caller: Caller,
         environment: Environment,
+        criteria: tuple[SearchTerm, ...],
     ) -> tuple[Judge, ...] | None:
         """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
 
-        Scopes, details, denies and requires are those of reading and of searching the type.
+        criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
+        and requires are those of reading and of searching the type.
         """
         judges = []
         for interaction in (Interaction.READ, Interaction.SEARCH):
@@ -378,22 +411,25 @@ class Engine:
                 types = details_layer.open_types(
                     caller, self._detail_types, location=environment.location, interaction=interaction
                 )
-                parts = [
-                    criteria_condition(type_, access.type_filter[type_], self._bases)
-                    for access in self.accesses(rules)
-                    if type_ in access.type_filter
-                ]
-            except (ScopeRefusal, DetailsRefusal, Unsayable):
+            except (ScopeRefusal, DetailsRefusal):
                 return None
             scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
             if not scopes or (types is not None and type_ not in types):
                 return None
-            also = ((self._rules[rules[0]], both(parts)),)
-            one = replace(asked, interaction=interaction)
-            layers = self._layers(one, type_, who, scopes, caller, environment, types, also)
-            if isinstance(layers, Deny):
-                return None
-            judges.append(judge(layers, type_, None))
+            terms = criteria if interaction is Interaction.SEARCH else ()
+            one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
+            for rule in (self._rules[name] for name in rules):
+                query = rule.operation.type_filter.get(type_)
+                try:
+                    said = ALWAYS if query is None else criteria_condition(type_, query, self._bases)
+                except Unsayable:
+                    return None
+                layers = self._layers(
+                    one, type_, who, scopes, caller, environment, types, also=((rule, said),)
+                )
+                if isinstance(layers, Deny):
+                    return None
+                judges.append(judge(layers, type_, None))
         return tuple(judges)
 
     def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:
@@ -404,23 +440,24 @@ class Engine:
 
     def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
+        change = judge_change(layers, type_, None)
         return Permit(
             request=asked,
-            judge=judge(layers, type_, None),
+            judge=lambda resource: change(None, resource),
             added=(),
             conceal=False,
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
-            judge_change=judge_change(layers, type_, None),
+            judge_change=change,
             unconditional=_is_plain(layers),
         )
 
     # Updates, patches, deletes
 
-    def _write(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+    def _write(self, asked: FhirRequest, type_: str, layers: Layers, *, is_conditional: bool) -> Decision:
         """As for an instance that is read, and a judge of the change besides."""
-        if asked.id is None:
+        if asked.id is None and not is_conditional:
             return Deny(Reason.INTERACTION_CLOSED, ids(layers.permits), "a conditional write is closed here")
         decision = self._instance(asked, type_, layers)
         if not isinstance(decision, Permit):
@@ -516,7 +553,7 @@ def _is_plain(layers: Layers) -> bool:
     plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
         condition is ALWAYS for _, condition in layers.permits
     )
-    return plain and not layers.denies and not layers.requires
+    return plain and not layers.denies and not layers.requires and not layers.writes
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

@@ -5,16 +5,18 @@ from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_ne
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
-from gateway.policy.return_reading import read_fields, read_return
+from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     Dimension,
     Effect,
     Network,
+    OperationAccess,
     Rule,
     Where,
 )
 from gateway.policy.sign_in_reading import acr_values, read_sign_in
 from gateway.policy.where import where_of
+from gateway.policy.write_reading import read_conditional, read_write_rule
 from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
 
 RULE_KEYS = (
@@ -33,9 +35,12 @@ RULE_KEYS = (
     "operation",
     "then",
     "because",
+    "write",
+    "changes",
+    "conditional",
 )
 _RULE_LATER = (
-    "write", "changes", "unless", "break_glass", "conditional",
+    "unless", "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -79,6 +84,7 @@ def read_rule(
         )
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
+    operation = read_operation(reader, body, effect, resources)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -94,10 +100,23 @@ def read_rule(
         place=body.place,
         sign_in=sign_in,
         query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
-        returned=read_return(reader, body, effect, resources, may),
+        returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
-        operation=read_operation(reader, body, effect, resources),
+        write=read_write_rule(reader, body, effect, may, resources, definitions),
+        conditional=read_conditional(reader, body, effect, may, resources),
+        operation=operation,
     )
+
+
+def _returned_by(
+    resources: frozenset[str] | None, may: frozenset[Interaction], operation: OperationAccess
+) -> tuple[frozenset[str] | None, frozenset[Interaction]]:
+    """The types of which a rule shows something, and how: those that it exports are read, by their own name."""
+    if operation.types is None or not operation.exports:
+        return resources, may
+    if may & SEEN:
+        return None if resources is None else resources | operation.types, may
+    return operation.types, SEEN
 
 
 def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from gateway.fhir.interaction import Interaction
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
+from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -115,6 +116,11 @@ class OperationAccess:
     type_filter: Mapping[str, str] = field(default_factory=dict)
     jobs_at_once: int = 1
 
+    @property
+    def exports(self) -> bool:
+        """Whether an export is among its names."""
+        return self.names is not None and any(name.endswith("$export") for name in self.names)
+
     def speaks_of(self, type_: str | None, operation: str | None) -> bool:
         """Whether this operation is one of its names."""
         return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})
@@ -138,6 +144,8 @@ class Rule:
     place: Place
     sign_in: SignIn = SignIn()
     query: Query = EVERYTHING_SIMPLE
+    write: WriteRule = SAYS_NOTHING
+    conditional: Conditional | None = None
     returned: Returned | None = None
     fields: tuple[str, ...] | None = (
         None  # what a deny takes away; without it the deny is about the whole resource

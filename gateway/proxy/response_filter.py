@@ -16,14 +16,15 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.connections import Connections
+from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
 _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
-Seal = Callable[[str], str]
-"""From a target relative to the store's base to the public URL of that page."""
+Seal = Callable[[str], str | None]
+"""From a target relative to the store's base to the public URL of that page; None when it is no page."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class BundleFilter:
     self_url  the public URL that the caller asked
     shape     what is left of each resource
     included  what may stand beside the matches, each judged by its own type's judge
+    self_link what the store's self link proves
     """
 
     judges: Mapping[str, Judge]
@@ -62,6 +64,7 @@ class BundleFilter:
     included: Included | None = None
     shape: Shape | None = None
     bases: frozenset[str] = frozenset()  # by which references name resources of the store
+    self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -134,12 +137,15 @@ class BundleFilter:
             elif relation in _PAGES:
                 # A store that was told its public address writes its links with that one.
                 target = links.below(url, (self.upstream, self.public))
-                if target is not None:
-                    out.append({"relation": relation, "url": self.seal(target)})
+                sealed = None if target is None else self.seal(target)
+                if sealed is not None:
+                    out.append({"relation": relation, "url": sealed})
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added or is_silent(url):
+        if not self.added or self.self_link is SelfLink.UNRELIABLE:
+            return
+        if self.self_link is SelfLink.SILENT and is_silent(url):
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:
