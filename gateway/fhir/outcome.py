@@ -39,6 +39,9 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    QUERY_CLOSED = "query-closed"
+    JOIN_CLOSED = "join-closed"
+    COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
     STALE_LINK = "stale-link"
     POLICY_UNAVAILABLE = "policy-unavailable"
@@ -102,6 +105,9 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
+    Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
+    Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),
     Reason.STALE_LINK: (404, "not-found", "The page link is not valid for this caller any more."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),

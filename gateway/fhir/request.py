@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.fhir import operations, search
+from gateway.fhir import joins, operations, search, shape
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
@@ -121,25 +121,36 @@ def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> Fhir
         raise FhirError(
             Reason.AMBIGUOUS_QUERY, "the form must be ASCII, with all other characters escaped"
         ) from error
-    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type))
+    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type, join=joins.join_term))
     search.check_together(terms)
+    shape.check(terms, asked.type)
     return replace(asked, terms=terms)
 
 
 def upstream_target(asked: FhirRequest) -> str:
     """The request as path and query below the store's base: 'Patient/A', 'Observation?subject=Patient%2FA'.
 
-    Two spellings of one request give one text. A POSTed search has its terms in upstream_form() instead.
+    Two spellings of one request give one text. A POSTed search has its terms in upstream_form() instead. What shapes
+    the answer stays here: the store is asked for whole resources.
     """
     path = "/".join(_upstream_segments(asked))
-    return path if asked.posted or not asked.terms else f"{path}?{search.encode_terms(asked.terms)}"
+    query = "" if asked.posted else search.encode_terms(_of_the_store(asked))
+    return f"{path}?{query}" if query else path
+
+
+def _of_the_store(asked: FhirRequest) -> list[SearchTerm]:
+    return [
+        term
+        for term in asked.terms
+        if term.code not in shape.PARAMETERS or (term.code == "_summary" and term.text == "count")
+    ]
 
 
 def upstream_form(asked: FhirRequest) -> bytes:
     """The body of a POSTed search, application/x-www-form-urlencoded: all its terms."""
     if not asked.posted:
         raise ValueError("only a search by POST has a form")
-    return search.encode_terms(asked.terms).encode("ascii")
+    return search.encode_terms(_of_the_store(asked)).encode("ascii")
 
 
 def is_id(text: str) -> bool:
@@ -266,7 +277,15 @@ def _terms(
         return ()
     match interaction:
         case Interaction.SEARCH:
-            return search.parse_terms(pairs, place.type)
+            found = search.parse_terms(pairs, place.type, join=joins.join_term)
+            shape.check(found, place.type)
+            return found
+        case Interaction.READ | Interaction.VREAD:
+            found = search.parse_read_terms(pairs, shape.PARAMETERS)
+            shape.check(found, place.type)
+            if any(term.text == "count" for term in found):
+                raise FhirError(Reason.INVALID_PARAMETER, "'_summary=count' is for searches")
+            return found
         case Interaction.HISTORY_INSTANCE | Interaction.HISTORY_TYPE | Interaction.HISTORY_SYSTEM:
             return search.parse_history_terms(pairs)
         case Interaction.OPERATION:

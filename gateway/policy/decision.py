@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
 
 Resource = Mapping[str, Any]  # a parsed FHIR resource
@@ -42,6 +43,14 @@ ChangeJudge = Callable[
 
 
 @dataclass(frozen=True, slots=True)
+class Included:
+    """What a search may bring beside its matches: what was asked for, and the judge of each type of it."""
+
+    includes: tuple[Include, ...]
+    judges: Mapping[str, Judge]
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The request may go upstream, as `request`. Only the engine makes one.
 
@@ -54,6 +63,7 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    included  what a search may bring beside its matches; None: nothing
     judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
               stored (None: it is deleted), both at once; judge decides on either alone
     judges    of an operation: a judge for each type that it may return; a type without one is refused
@@ -68,6 +78,7 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    included: Included | None = None
     judge_change: ChangeJudge | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
     jobs_at_once: int = 1

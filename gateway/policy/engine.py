@@ -30,6 +30,7 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
+from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
     Layers,
     Named,
@@ -40,7 +41,9 @@ from gateway.policy.layers import (
     judge,
     judge_change,
     limit,
+    show_nothing,
 )
+from gateway.policy.query import allows, counts, page_at_most, with_page, without_total
 from gateway.policy.rules import Effect, OperationAccess, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
@@ -90,21 +93,7 @@ class Engine:
             return operations.decide(self, asked, caller, environment)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
-        try:
-            who = scope_layer.standing(caller, self._bases)
-            types = details_layer.open_types(
-                caller, self._detail_types, location=environment.location, interaction=asked.interaction
-            )
-        except (ScopeRefusal, DetailsRefusal) as refusal:
-            return Deny(refusal.reason, (), refusal.explanation)
-        scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
-        if not scopes and asked.interaction in scope_layer.LETTERS:
-            letter = scope_layer.LETTERS[asked.interaction]
-            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
-        if types is not None and asked.type not in types:
-            said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
-            return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types, criteria)
+        layers = self._speaking(asked, asked.type, caller, environment, criteria)
         if isinstance(layers, Deny):
             return layers
         if asked.interaction is Interaction.CREATE:
@@ -113,9 +102,14 @@ class Engine:
             return self._write(asked, asked.type, layers, is_conditional=bool(criteria))
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
-        if asked.interaction is Interaction.SEARCH:
-            return self._search(asked, asked.type, layers)
-        return self._instance(asked, asked.type, layers)
+        if asked.interaction is not Interaction.SEARCH:
+            return self._instance(asked, asked.type, layers)
+
+        def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
+            touching = FhirRequest("GET", interaction, type_, terms=terms)
+            return self._speaking(touching, type_, caller, environment)
+
+        return self._search(asked, asked.type, layers, right)
 
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
@@ -134,6 +128,31 @@ class Engine:
         return self._values(scope_layer.standing(caller, self._bases), caller)
 
     # What speaks about a request
+
+    def _speaking(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Layers | Deny:
+        """What speaks about a request on a type, or why there is nothing that opens it."""
+        try:
+            who = scope_layer.standing(caller, self._bases)
+            types = details_layer.open_types(
+                caller, self._detail_types, location=environment.location, interaction=asked.interaction
+            )
+        except (ScopeRefusal, DetailsRefusal) as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        scopes = scope_layer.conditions(who, asked.interaction, type_, self._bases)
+        if not scopes and asked.interaction in scope_layer.LETTERS:
+            letter = scope_layer.LETTERS[asked.interaction]
+            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {type_}.{letter}")
+        if types is not None and type_ not in types:
+            said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
+            return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
 
     def _layers(
         self,
@@ -157,6 +176,7 @@ class Engine:
         taken: list[Taken] = []  # denies of fields
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
+        narrower: list[Rule] = []  # permits that do not open this form of search
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             is_operation = asked.interaction is Interaction.OPERATION
@@ -173,6 +193,9 @@ class Engine:
                         continue
                     condition = self._condition(rule, type_, caller)
                     if condition is None:
+                        continue
+                    if not allows(rule.query, asked):
+                        narrower.append(rule)
                         continue
                     if not rule.write.is_empty:
                         writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
@@ -216,6 +239,9 @@ class Engine:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and narrower:
+            said = "their query does not allow all of this search"
+            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
@@ -233,6 +259,8 @@ class Engine:
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
+            page=page_at_most(rule.query for rule, _ in permits),
+            total=all(rule.query.total for rule, _ in permits),
             writes=writes,
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
@@ -438,7 +466,7 @@ class Engine:
 
     # Searches
 
-    def _search(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+    def _search(self, asked: FhirRequest, type_: str, layers: Layers, right: Right) -> Decision:
         permits = ids(layers.permits)
         limits = limit(layers)
         if asked.compartment is not None:
@@ -453,6 +481,13 @@ class Engine:
                 )
             limits = frozenset({owner})
             asked = replace(asked, compartment=None)
+        joining = joined(asked, Narrowing(type_, layers, limits is not None), right)
+        if isinstance(joining, Deny):
+            return joining
+        beside = included(asked, right)
+        if isinstance(beside, Deny):
+            return beside
+        asked = with_page(joining, layers.page)
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
@@ -463,15 +498,19 @@ class Engine:
             return Deny(
                 Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
             )
-        pushes_all = limits is None or added != ()
+        exact = (limits is None or added != ()) and is_exact(layers)
+        counting = counts(asked)
+        if counting in ("also", "only") and not exact:
+            return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
         return Permit(
-            request=asked.with_terms(added),
-            judge=judge(layers, type_, None),
+            request=without_total(asked).with_terms(added),
+            judge=judge(layers, type_, None) if counting != "only" else show_nothing,
             added=tuple(f"{term.name}={term.text}" for term in added),
             conceal=layers.conceal,
             rules=permits,
-            exact=pushes_all and is_exact(layers),
+            exact=exact and counting != "no",
             audit=layers.audit,
+            included=beside,
         )
 
     def _added(

@@ -26,6 +26,8 @@ class Layers:
     conceal: bool
     audit: str
     types: frozenset[str] | None  # those that authorization details open; None without details
+    page: int | None = None  # entries of a page at most, by the permits
+    total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
@@ -52,7 +54,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies:
+    if layers.denies or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -107,6 +109,11 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         return Verdict(True, holding) if layers.sight is None else _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def show_nothing(resource: Resource) -> Verdict:
+    """The judge of an answer that only counts."""
+    return Verdict(False, (), Reason.NO_PERMIT)
 
 
 def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:

@@ -3,6 +3,7 @@
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
+from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
@@ -26,6 +27,7 @@ RULE_KEYS = (
     "may",
     "resources",
     "where",
+    "query",
     "shared",
     "return",
     "fields",
@@ -38,7 +40,7 @@ RULE_KEYS = (
     "conditional",
 )
 _RULE_LATER = (
-    "query", "unless", "break_glass",
+    "unless", "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -97,6 +99,7 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
+        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         write=read_write_rule(reader, body, effect, may, resources, definitions),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
@@ -142,6 +143,7 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    query: Query = EVERYTHING_SIMPLE
     write: WriteRule = SAYS_NOTHING
     conditional: Conditional | None = None
     returned: Returned | None = None

@@ -222,9 +222,7 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome
             return
         resources = [one]
     for resource in resources:
-        judge: Judge | None = permit.judge
-        if asked.interaction is Interaction.OPERATION:
-            judge = permit.judges.get(str(resource.get("resourceType")))
+        judge = permit.judge if is_list is False else _judge(permit, asked, str(resource.get("resourceType")))
         verdict = judge(typed(resource)) if judge is not None else Verdict(False, (), Reason.NO_PERMIT)
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
@@ -235,6 +233,15 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome
         if not is_list and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
             outcome.status = 404 if permit.conceal else 403
+
+
+def _judge(permit: Permit, asked: FhirRequest, type_: str) -> Judge | None:
+    """The judge of an entry: of a match, of what a search includes, of what an operation returns."""
+    if asked.interaction is Interaction.OPERATION:
+        return permit.judges.get(type_)
+    if type_ == asked.type or permit.included is None:
+        return permit.judge
+    return permit.included.judges.get(type_)
 
 
 def typed(resource: Mapping[str, object]) -> Resource:

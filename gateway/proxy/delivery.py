@@ -13,6 +13,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
@@ -57,6 +58,9 @@ class Delivery:
             return Answer(304, (*headers.PRIVATE, *passed))
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        shape = shape_of(permit.request.terms)
+        if shape is not None:
+            return fhir_answer(resource.write_resource(shaped(value, shape)), passed)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)
 
     async def many(
@@ -79,6 +83,9 @@ class Delivery:
             self_url=self._self_url(http, asked),
             seal=lambda target: self._seal(target, permit.request, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
+            included=permit.included,
+            shape=shape_of(asked.terms),
+            bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
         ).run(answer.stream())
         held: list[bytes] = []

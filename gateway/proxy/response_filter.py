@@ -7,12 +7,15 @@ without a trace.
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Judge
+from gateway.fhir.shape import Shape, shaped
+from gateway.policy.decision import Included, Judge, Resource, Verdict
+from gateway.proxy.connections import Connections
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
@@ -44,6 +47,8 @@ class BundleFilter:
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
+    shape     what is left of each resource
+    included  what may stand beside the matches, each judged by its own type's judge
     self_link what the store's self link proves
     """
 
@@ -56,6 +61,9 @@ class BundleFilter:
     self_url: str
     seal: Seal
     tally: Tally
+    included: Included | None = None
+    shape: Shape | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
 
@@ -64,6 +72,8 @@ class BundleFilter:
         reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
         yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
+        if self.included is not None:
+            state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
             out = b"".join(self._pieces(reader.feed(chunk), state))
             if out:
@@ -79,11 +89,10 @@ class BundleFilter:
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
                 case stream.Entry(raw=raw, value=value):
-                    kept = self._entry(raw, value)
-                    if kept is not None:
-                        out.append(kept if state.first else b"," + kept)
-                        state.first = False
+                    self._put(self._entry(raw, value, state), out, state)
                 case stream.EntriesEnd():
+                    for raw, value in state.connections.waiting() if state.connections is not None else ():
+                        self._put(self._beside(raw, value, state, last=True), out, state)
                     out.append(b"]")
                 case stream.End():
                     pass
@@ -142,14 +151,21 @@ class BundleFilter:
         if not self.tally.narrowing_seen:
             raise FhirError(Reason.NARROWING_IGNORED)
 
-    def _entry(self, raw: bytes, value: Mapping[str, object]) -> bytes | None:
+    def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
+        if kept is not None:
+            out.append(kept if state.first else b"," + kept)
+            state.first = False
+
+    def _entry(self, raw: bytes, value: dict[str, Any], state: "_State") -> bytes | None:
         """The entry as it goes out; None when it does not."""
         search = value.get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
         found = value.get("resource")
-        unasked = mode == "outcome" or (mode == "include" and not self.includes)
-        if unasked or not isinstance(found, dict):
-            # Outcomes tell what was left out; nobody asked for includes; deleted versions show no owner.
+        if mode == "include" and self.included is not None and isinstance(found, dict):
+            return self._beside(raw, value, state, last=False)
+        asked_for = mode in (None, "match") or (mode == "include" and self.includes)
+        if not asked_for or not isinstance(found, dict):
+            # Outcomes tell what was left out; nobody asked for other modes; deleted versions show no owner.
             self.tally.dropped += 1
             return None
         type_ = found.get("resourceType")
@@ -158,12 +174,40 @@ class BundleFilter:
         if verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
+        if state.connections is not None:
+            state.connections.shown(_seen(found, verdict), depth=0)
+        return self._shown(raw, value, verdict)
+
+    def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
+        """An entry that is no match: shown when its judge shows it and something shown leads to it."""
+        found, connections = value["resource"], state.connections
+        type_ = found.get("resourceType")
+        judge = (
+            self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
+        )
+        verdict = None if judge is None else judge(found)
+        if connections is None or verdict is None or not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
+        depth = connections.depth(seen)
+        if depth is None:
+            # Stores write the matches first. What comes before its match waits for it.
+            if last or not connections.wait(raw, value, seen):
+                self.tally.dropped += 1
+            return None
+        connections.shown(seen, depth=depth)
+        return self._shown(raw, value, verdict)
+
+    def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
         if verdict.seen is not None:
             entry["resource"] = dict(verdict.seen)
-        elif len(entry) == len(value):
+        if self.shape is not None:
+            entry["resource"] = shaped(entry["resource"], self.shape)
+        if self.shape is None and verdict.seen is None and len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
@@ -173,6 +217,11 @@ class BundleFilter:
 class _State:
     first: bool = True
     total: bytes | None = None
+    connections: Connections | None = None
+
+
+def _seen(resource: Resource, verdict: Verdict) -> Resource:
+    return resource if verdict.seen is None else verdict.seen
 
 
 def is_silent(url: str) -> bool:

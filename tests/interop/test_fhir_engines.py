@@ -321,6 +321,75 @@ async def test_a_search_finds_all_that_matches_of_the_own(setting: Setting, type
     assert set(ids(*got)) == set(ids(*posted)) == expected
 
 
+async def test_includes_bring_the_care_givers_of_the_own_record_and_nobody_else(setting: Setting) -> None:
+    query = "_id=addresses&_include=Observation:performer"
+    for reply in (
+        await setting.anna(f"/Observation?{query}"),
+        await setting.anna("/Observation/_search", form=query),
+    ):
+        assert reply.status == 200, reply.raw[:300]
+        assert_nothing_of_bert(setting, reply)
+        found = entries(reply.json)
+        assert [e["resource"]["id"] for e in found if e["search"]["mode"] == "match"] == ["addresses"]
+        beside = [e["resource"] for e in found if e["search"]["mode"] == "include"]
+        assert {r["resourceType"] for r in beside} <= {"Practitioner"}
+    everything = await setting.anna("/Observation?_include=Observation:encounter&_count=20")
+    assert everything.status == 200
+    bundles = await setting.pages(everything, setting.anna)
+    beside = [e["resource"] for e in entries(*bundles) if e.get("search", {}).get("mode") == "include"]
+    theirs = await setting.direct(
+        f"/Observation?_include=Observation:encounter&_count=20&subject=Patient/{ANNA}"
+    )
+    assert len(entries(theirs)) == len(entries(everything.json))  # an engine may know no includes
+    assert {r["resourceType"] for r in beside} <= {"Encounter"}
+    assert {owner(r) for r in beside} <= {ANNA}
+    for bundle in bundles:
+        assert BERT not in json.dumps(bundle)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/Practitioner?_has:Observation:performer:code=x", "query-closed"),
+        ("/Observation?performer:Patient.name=x", "join-closed"),
+        ("/Observation?encounter:Encounter.status=finished", "join-closed"),
+        ("/Observation?_include=Observation:subject", "query-closed"),
+        ("/Observation?_include=*", "unsupported-parameter"),
+        ("/Patient?_revinclude=Observation:subject", "query-closed"),
+    ],
+)
+async def test_joins_beyond_the_own_record_are_refused(setting: Setting, path: str, reason: str) -> None:
+    reply = await setting.anna(path)
+    assert (reply.status, reply.json["issue"][0]["details"]["coding"][0]["code"]) == (403, reason)
+
+
+async def test_a_chain_answers_about_the_own_record_alone(setting: Setting) -> None:
+    people = {
+        each["id"]: each["name"][0]["family"] for each in setting.held if each["resourceType"] == "Patient"
+    }
+    own = await setting.anna(f"/Observation?subject:Patient.family={quote(people[ANNA])}&_count=20")
+    foreign = await setting.anna(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=20")
+    theirs = await setting.direct(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=1")
+    knows_chains = bool(entries(theirs))  # an engine may find nothing by a chain, whatever it holds
+    for reply, expected in ((own, setting.ids(ANNA, "Observation")), (foreign, set())):
+        assert reply.status == 200, reply.raw[:300]
+        assert BERT.encode() not in reply.raw
+        assert set(ids(*await setting.pages(reply, setting.anna))) == (expected if knows_chains else set())
+    chained = await setting.physician(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=20")
+    assert chained.status == 200, chained.raw[:300]
+    bundles = await setting.pages(chained, setting.physician)
+    assert set(ids(*bundles)) == (setting.ids(BERT, "Observation") if knows_chains else set())
+
+
+async def test_a_search_in_a_shape_finds_the_same_and_shows_less(setting: Setting) -> None:
+    whole = await setting.anna("/Observation?_count=20")
+    cut = await setting.anna("/Observation?_count=20&_elements=code")
+    assert ids(cut.json) == ids(whole.json)
+    for entry in entries(cut.json):
+        assert entry["resource"].keys() <= {"resourceType", "id", "meta", "status", "code", "implicitRules"}
+        assert entry["resource"]["meta"]["tag"][-1]["code"] == "SUBSETTED"
+
+
 async def test_the_own_compartment_is_searched(setting: Setting) -> None:
     first = await setting.anna(f"/Patient/{ANNA}/Immunization?_count=5")
     assert first.status == 200, first.raw[:300]
