@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.app import policy_files
-from gateway.commands import policy_explain
+from gateway.commands import policy_diff, policy_explain
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
 from gateway.policy import language, selftest
 from gateway.policy.coverage import coverage
@@ -15,6 +15,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
     policy = add_group(verbs, "policy", "policies")
     policy_explain.add(policy)
+    policy_diff.add(policy)
     verb = add_verb(policy, "test", "run the tests inside the policy files", _test, configured=False)
     verb.add_argument(
         "path", nargs="?", type=Path, default=Path("policies"), metavar="PATH", help="file or folder"

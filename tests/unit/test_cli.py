@@ -371,7 +371,7 @@ async def _make_store(folder: Path) -> None:
 # Usage
 
 
-VERBS = ["serve", "check", "demo", "policy test", "policy explain", "audit verify",
+VERBS = ["serve", "check", "demo", "policy test", "policy explain", "policy diff", "audit verify",
          "user hash", "user list", "client list", "key list",
          "key rotate"]  # fmt: skip
 
