@@ -12,7 +12,8 @@ from authz.protocol.client_metadata import RegistrationRules, read_metadata
 from authz.protocol.clients import PROFILES, Client, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Registration, RegistrationStatus, Store
+from authz.storage.registrations import Registration, RegistrationStatus
+from authz.storage.store import Store
 
 _STALE_SECONDS = 5
 _RELOAD_SECONDS = 3600
@@ -111,7 +112,7 @@ def rules_of(
     return RegistrationRules(
         profile=PROFILES[ProfileName.FAPI2],
         certificates_accepted=settings.mtls_origin is not None,
-        signing_algorithm=settings.signing_algorithm,
+        signing_algorithms=settings.signing_algorithms,
         scope_ceiling=scope_ceiling,
         stated=stated,
     )

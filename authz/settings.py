@@ -75,9 +75,10 @@ class AuthorizationSettings:
     dpop_nonce_required: bool = True
     detail_types: tuple[DetailType, ...] = ()  # authorization_details (RFC 9396)
     rotate_refresh_tokens: bool = False  # FAPI 2.0 5.3.2.1: no rotation for confidential clients by default
-    signing_algorithm: str = "ES256"
+    signing_algorithms: tuple[str, ...] = ("ES256",)  # of our own keys; the first is the default
     key_announced_seconds: int = 86400  # a new key is published this long before it signs
     key_active_seconds: int = 90 * 86400
+    key_published_after_retirement_seconds: int = 86400
     certificate_anchors: tuple[bytes, ...] = ()  # DER of the CAs that tls_client_auth clients chain to
     organisation: str = "this hospital"
     privacy_url: str | None = None

@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
-from authz.keys import KeyRing, load_or_create_encryption_key
+from authz.keys import KeyRing
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
@@ -39,6 +40,7 @@ from gateway.report import page
 from gateway.report.evidence import gather
 from gateway.report.report import Report, make
 from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
+from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 from gateway.yaml_source import Problem
 
@@ -142,15 +144,7 @@ class Gateway:
                 for anchor in await asyncio.to_thread(tls.anchors_der, listener)
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
-        self.keys = await KeyRing.open(
-            self.store,
-            encryption_key=await asyncio.to_thread(_encryption_key, settings),
-            algorithm=authorization.signing_algorithm,
-            announced_seconds=authorization.key_announced_seconds,
-            active_seconds=authorization.key_active_seconds,
-            clock=self.clock,
-            emit=self._emit,
-        )
+        self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
         self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
@@ -318,19 +312,25 @@ class Gateway:
             status=404, text="/metrics, /healthz, /readyz, /report and /access/v1/ are here\n"
         )
 
-    async def _report(self) -> Report:
+    async def _report(self, registered: Sequence[Client] = ()) -> Report:
         """What the specifications ask of this server, held against what it has now; files are read again."""
         jwks, now = self.keys.jwks(), self.clock()
-        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks))
+        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks, registered=registered))
 
     async def _show_report(self, request: web.BaseRequest) -> web.Response:
-        report = await self._report()
+        configured = {client.client_id for client in self.settings.clients}
+        report = await self._report(
+            [client for client in self.authorization.clients.values() if client.client_id not in configured]
+        )
         if request.query.get("format") == "json":
             return web.json_response(report.as_json(), headers=page.HEADERS)
         return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
 
     async def _hold_to_profiles(self) -> None:
-        """A server that does not meet a profile that it declares is not ready, and says which rule."""
+        """A server that does not meet a profile that it declares is not ready, and says which rule.
+
+        Clients of the registry are left out: no application that registers itself ends the service for others.
+        """
         self._unmet = [
             f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
             for row in (await self._report()).unmet
@@ -349,6 +349,10 @@ class Gateway:
             await self.store.check()
         except StoreUnavailable:
             found.append("the store does not answer")
+        try:
+            await self.keys.check()
+        except StoreUnavailable:
+            found.append("the signing keys do not answer")
         return found
 
     async def reload(self) -> None:
@@ -410,6 +414,8 @@ class Gateway:
         if hasattr(self, "_fetcher"):
             self._fetcher.close()
         try:
+            if hasattr(self, "keys"):
+                await self.keys.close()
             if hasattr(self, "audit"):
                 await self.audit.close()
         finally:
@@ -425,14 +431,6 @@ def _fetcher(settings: GatewaySettings) -> Fetcher:
         own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
         certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
     )
-
-
-def _encryption_key(settings: GatewaySettings) -> bytes:
-    if settings.keys.encryption_key is not None:
-        return settings.keys.encryption_key
-    if settings.keys.encryption_key_file is None:
-        raise ValueError("keys.encryption_key names neither a file nor a value")
-    return load_or_create_encryption_key(settings.keys.encryption_key_file)
 
 
 async def serve(

@@ -78,6 +78,9 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
+    unversioned_writes: bool = (
+        False  # writes to a store that does not name versions: nothing pins what was judged
+    )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
 
 
@@ -92,11 +95,26 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Pkcs11Settings:
+    """A PKCS#11 token in which the signing keys are made and stay."""
+
+    module: Path  # the vendor's library
+    token: str  # its label
+    pin: str = field(repr=False)
+    label: str = "securus"  # what the labels of our keys begin with
+
+
+@dataclass(frozen=True, slots=True)
 class KeySettings:
-    """Where the key that encrypts our signing keys at rest comes from; exactly one of file and value."""
+    """Where the key that encrypts our signing keys at rest comes from; exactly one of file and value.
+
+    other_encryption_key opens keys as well, while the encryption key is changed.
+    """
 
     encryption_key_file: Path | None
     encryption_key: bytes | None = None
+    other_encryption_key: bytes | None = None
+    pkcs11: Pkcs11Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)

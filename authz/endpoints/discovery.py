@@ -3,7 +3,9 @@
 All come from one source, the settings and the table of what exists, so that no two of them can disagree.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Protocol
 
 from authz.endpoints.grants import GRANTS
@@ -33,6 +35,7 @@ _ALIASED = (
 )
 _CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
+_MAX_JWKS_SECONDS = 300  # a key that was removed must be gone from caches soon
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
     ("Content-Type", "application/json"),
     ("Cache-Control", "max-age=300"),
@@ -41,6 +44,10 @@ _SHORT_CACHE: tuple[tuple[str, str], ...] = (
 
 class PublishedKeys(Protocol):
     """Whose public keys are published: authz.keys.KeyRing, or nobody's where only metadata are asked for."""
+
+    @property
+    def algorithms(self) -> Sequence[str]:
+        """The algorithms that can be signed with, the default first."""
 
     def jwks(self) -> Mapping[str, object]:
         """The JWK Set."""
@@ -66,6 +73,7 @@ class Discovery:
             for method in {method for profile in profiles for method in profile.authentication_methods}
             if settings.mtls_origin is not None or method not in _CERTIFICATES
         )
+        signing = list(self._keys.algorithms)
         document: dict[str, object] = {
             "issuer": settings.issuer,
             **{name: settings.issuer + path for name, path in _ENDPOINTS.items()},
@@ -79,11 +87,11 @@ class Discovery:
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_endpoint_auth_methods_supported": methods,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
-            "introspection_signing_alg_values_supported": [settings.signing_algorithm],
-            "authorization_signing_alg_values_supported": [settings.signing_algorithm],
+            "introspection_signing_alg_values_supported": signing,
+            "authorization_signing_alg_values_supported": signing,
             "subject_types_supported": [kind.value for kind in SubjectType],
-            "id_token_signing_alg_values_supported": [settings.signing_algorithm],
-            "userinfo_signing_alg_values_supported": [settings.signing_algorithm],
+            "id_token_signing_alg_values_supported": signing,
+            "userinfo_signing_alg_values_supported": signing,
             "claims_parameter_supported": True,
             "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
             "acr_values_supported": list(SIGN_INS),
@@ -144,7 +152,7 @@ class Discovery:
         identifier = resource.aliases[0] if mtls and resource.aliases else resource.identifier
         signing: dict[str, object] = {
             "jwks_uri": self._settings.issuer + "/jwks",
-            "resource_signing_alg_values_supported": [self._settings.signing_algorithm],
+            "resource_signing_alg_values_supported": [self._keys.algorithms[0]],
         }
         document: dict[str, object] = {
             "resource": identifier,
@@ -169,7 +177,7 @@ class Discovery:
             "/.well-known/oauth-authorization-server": lambda request: _public(self.server_metadata()),
             "/.well-known/openid-configuration": lambda request: _public(self.server_metadata()),
             "/.well-known/smart-configuration": lambda request: _public(self.smart_configuration()),
-            "/jwks": lambda request: _public(dict(self._keys.jwks())),
+            "/jwks": self._jwks,
         }
         for resource in self._settings.resources:
             document = self._resource_door(resource)
@@ -180,6 +188,22 @@ class Discovery:
             found["/.well-known/oauth-protected-resource" + resource.path] = document
             found.setdefault("/.well-known/oauth-protected-resource", document)
         return found
+
+    def _jwks(self, request: HttpRequest) -> Answer:
+        """The JWK Set, to be kept no longer than half of the time that a new key is announced (RFC 9111 5.2.2.1).
+
+        Whoever asks again with the entity tag that it has gets 304 while no key came or went (RFC 9110 13.1.2).
+        """
+        body = json.dumps(dict(self._keys.jwks()), separators=(",", ":")).encode("ascii")
+        tag = f'"{sha256(body).hexdigest()[:32]}"'
+        seconds = min(_MAX_JWKS_SECONDS, self._settings.key_announced_seconds // 2)
+        headers = (("Cache-Control", f"max-age={seconds}"), ("ETag", tag), *_CORS)
+        known = {
+            text.strip().removeprefix("W/") for text in request.headers.get("if-none-match", "").split(",")
+        }
+        if tag in known or "*" in known:
+            return Answer(304, headers, b"")
+        return Answer(200, (("Content-Type", "application/json"), *headers), body)
 
     def _resource_door(self, resource: Protected) -> Callable[[HttpRequest], Answer]:
         def door(request: HttpRequest) -> Answer:

@@ -67,7 +67,9 @@ class Introspection:
             "iat": self._clock(),
             "token_introspection": dict(said),
         }
-        signed = await self._keys.sign(claims, typ="token-introspection+jwt")
+        signed = await self._keys.sign(
+            claims, typ="token-introspection+jwt", algorithm=client.signed_response_algorithm
+        )
         return Answer(200, (("Content-Type", SIGNED_TYPE), *NO_STORE), signed.encode("ascii"))
 
     async def _said(self, token: str, client: Client) -> Mapping[str, object]:

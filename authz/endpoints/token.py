@@ -31,12 +31,10 @@ class TokenEndpoint:
         proofs: Proofs,
         subjects: Subjects,
         keys: KeyRing,
-        algorithm: str,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
         self._subjects = subjects
-        self._algorithm = algorithm
         self._desk = desk
         self._clients = clients
         self._proofs = proofs
@@ -92,7 +90,7 @@ class TokenEndpoint:
         if issue.refresh_token is not None:
             value["refresh_token"] = issue.refresh_token
         if "openid" in issue.scope and kind is not GrantType.CLIENT_CREDENTIALS:
-            value["id_token"] = await self._id_token(issue, subject, access_token, now)
+            value["id_token"] = await self._id_token(issue, turn, subject, access_token)
         if grant.authorization_details:
             value["authorization_details"] = list(grant.authorization_details)
         if grant.managed:
@@ -104,9 +102,10 @@ class TokenEndpoint:
         )
         return json_answer(200, value)
 
-    async def _id_token(self, issue: Issue, subject: str, access_token: str, now: int) -> str:
+    async def _id_token(self, issue: Issue, turn: Turn, subject: str, access_token: str) -> str:
         """An ID token (K5), after a refresh too: then without nonce (OpenID Connect Core 12.2)."""
         account = self._desk.accounts.get(issue.grant.subject)
+        algorithm = self._keys.algorithm_for(turn.client.signed_response_algorithm)
         claims = id_token_claims(
             issue.grant,
             issuer=self._issuer,
@@ -115,10 +114,10 @@ class TokenEndpoint:
             scope=issue.scope,
             nonce=issue.nonce,
             access_token=access_token,
-            algorithm=self._algorithm,
-            now=now,
+            algorithm=algorithm,
+            now=turn.now,
         )
-        return await self._keys.sign(claims, typ="JWT")
+        return await self._keys.sign(claims, typ="JWT", algorithm=algorithm)
 
 
 def _kind(turn: Turn) -> GrantType:

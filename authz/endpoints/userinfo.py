@@ -76,7 +76,7 @@ class Userinfo:
         if not _wants_signed(request.headers.get("accept", "")):
             return json_answer(200, said, found.headers)
         claims = {**said, "iss": self._issuer, "aud": client.client_id}
-        signed = await self._keys.sign(claims, typ="JWT")
+        signed = await self._keys.sign(claims, typ="JWT", algorithm=client.signed_response_algorithm)
         headers = (("Content-Type", _SIGNED_TYPE), *NO_STORE, *found.headers)
         return Answer(200, headers, signed.encode("ascii"))
 

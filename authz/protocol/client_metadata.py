@@ -45,6 +45,7 @@ _NOT_DONE = {
     "introspection_encrypted_response_alg": "answers are not encrypted here",
     "sector_identifier_uri": "it is not fetched here: pairwise names need redirect_uris of one host",
 }
+_RESPONSE_ALGORITHMS = ("id_token_signed_response_alg", "authorization_signed_response_alg")
 METADATA = frozenset(
     {
         "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
@@ -62,14 +63,14 @@ class RegistrationRules:
     """What a registration is held to, beside the document itself.
 
     certificates_accepted  whether a listener sees client certificates
-    signing_algorithm      that of this server's own signatures
+    signing_algorithms     those of this server's own signatures
     scope_ceiling          what an initial access token or an operator allows to ask for at most; None without a limit
     stated                 metadata that a software statement gives: it takes precedence (RFC 7591 2.3)
     """
 
     profile: Profile
     certificates_accepted: bool
-    signing_algorithm: str
+    signing_algorithms: tuple[str, ...]
     scope_ceiling: tuple[str, ...] | None = None
     stated: Mapping[str, object] | None = None
 
@@ -124,7 +125,8 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         binding=_binding(members, rules),
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
-        signed_responses_required=_ours(members, "authorization_signed_response_alg", rules) is not None,
+        signed_responses_required=members.has("authorization_signed_response_alg"),
+        signed_response_algorithm=_response_algorithm(members, rules),
         assertion_algorithm=_algorithm(members, "token_endpoint_auth_signing_alg", rules),
         request_object_algorithm=_algorithm(members, "request_object_signing_alg", rules),
         subject_type=_subject_type(members, redirect_uris),
@@ -132,7 +134,6 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         certificate_subject=_certificate_subject(members, method),
     )
     client = _with_keys(members, client)
-    _ours(members, "id_token_signed_response_alg", rules)
     members.put("require_pushed_authorization_requests", rules.profile.pushed_requests_required)  # RFC 9126 6
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
@@ -230,9 +231,15 @@ def _algorithm(members: Members, name: str, rules: RegistrationRules) -> str | N
     return members.word(name, sorted(rules.profile.signing_algorithms))
 
 
-def _ours(members: Members, name: str, rules: RegistrationRules) -> str | None:
-    """The algorithm of our own signatures that the client expects: there is one."""
-    return members.word(name, (rules.signing_algorithm,)) if members.has(name) else None
+def _response_algorithm(members: Members, rules: RegistrationRules) -> str | None:
+    """The algorithm of our own signatures that the client chose: one for all; None where it chose none."""
+    names = [name for name in _RESPONSE_ALGORITHMS if members.has(name)]
+    chosen = {name: members.word(name, rules.signing_algorithms) for name in names}
+    if len(set(chosen.values())) > 1:
+        raise unacceptable(
+            names[-1], f"it must be the same as {names[0]}: one algorithm signs all for a client"
+        )
+    return next(iter(chosen.values()), None)
 
 
 def _subject_type(members: Members, redirect_uris: tuple[str, ...]) -> SubjectType:

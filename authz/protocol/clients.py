@@ -106,6 +106,7 @@ class Client:
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
+    signed_response_algorithm: str | None = None  # of ID tokens and signed responses; None for the default
     assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile
     request_object_algorithm: str | None = None  # request_object_signing_alg; None for any of the profile
     subject_type: SubjectType = SubjectType.PUBLIC

@@ -20,6 +20,7 @@ from authz.protocol.jwk import (
     import_jwks,
     import_public_jwk,
     public_jwk,
+    public_jwk_of,
     sign,
     thumbprint,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "parse_compact",
     "parse_header",
     "public_jwk",
+    "public_jwk_of",
     "sign",
     "sign_jwt",
     "thumbprint",

@@ -116,7 +116,11 @@ def import_public_jwk(jwk: Mapping[str, object]) -> PublicKey:
 
 def public_jwk(key: PrivateKey, *, kid: str) -> dict[str, object]:
     """The public JWK of a private key, with kid, use and alg (RFC 7517 4)."""
-    public = key.public_key()
+    return public_jwk_of(key.public_key(), kid=kid)
+
+
+def public_jwk_of(public: VerifyingKey, *, kid: str) -> dict[str, object]:
+    """The JWK of a public key, with kid, use and alg (RFC 7517 4)."""
     if isinstance(public, ec.EllipticCurvePublicKey):
         point = public.public_numbers()
         x, y = base64url(point.x.to_bytes(32, "big")), base64url(point.y.to_bytes(32, "big"))

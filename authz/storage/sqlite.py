@@ -168,6 +168,12 @@ class SqliteStore(SqliteGrants, SqliteRegistrations):
 
     async def move_key(self, kid: str, *, from_state: str, to_state: str, now: int) -> bool:
         """Change a key's state; False when it was not in from_state."""
+        if to_state == "active":
+            sql = (
+                "UPDATE signing_key SET state = ?1, activates_at = ?4, retires_at = ?4 + retires_at - activates_at,"
+                " removes_at = ?4 + removes_at - activates_at WHERE kid = ?2 AND state = ?3"
+            )
+            return self._database.change(sql, to_state, kid, from_state, now) == 1
         if to_state == "retired":
             sql = (
                 "UPDATE signing_key SET state = ?1, retires_at = ?4, removes_at = ?4 + removes_at - retires_at"
@@ -176,6 +182,11 @@ class SqliteStore(SqliteGrants, SqliteRegistrations):
             return self._database.change(sql, to_state, kid, from_state, now) == 1
         sql = "UPDATE signing_key SET state = ? WHERE kid = ? AND state = ?"
         return self._database.change(sql, to_state, kid, from_state) == 1
+
+    async def reseal_key(self, kid: str, *, expected: bytes, encrypted: bytes) -> bool:
+        """Replace the encrypted part of a key; False when it was not the expected one."""
+        sql = "UPDATE signing_key SET encrypted = ? WHERE kid = ? AND encrypted = ?"
+        return self._database.change(sql, encrypted, kid, expected) == 1
 
     async def delete_key(self, kid: str) -> None:
         """Forget a key."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from authz.keys import KeyRingError, read_encryption_key
 from authz.protocol.clients import (
     PROFILES,
     ProfileName,
@@ -12,13 +11,13 @@ from authz.protocol.clients import (
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types
+from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.settings import (
     GatewaySettings,
-    KeySettings,
     Limits,
     ResponseSignatures,
     Upstream,
@@ -77,7 +76,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         )
     listeners, operations = read_listeners(top, public, mtls)
     upstreams = read_upstreams(top, public, mtls)
-    authorization = _authorization(top, public, mtls, upstreams)
+    authorization = read_key_periods(top, _authorization(top, public, mtls, upstreams))
     clients = read_clients(
         top,
         authorization,
@@ -90,7 +89,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         operations=operations,
         authorization=replace(authorization, scopes_supported=scopes_of(clients)),
         storage=_storage(top),
-        keys=_keys(top),
+        keys=read_key_settings(top),
         upstreams=upstreams,
         policies=top.path_of("policies", "policies"),
         clients=clients,
@@ -107,7 +106,6 @@ def _authorization(
     top: Section, public: str, mtls: str | None, upstreams: tuple[Upstream, ...]
 ) -> AuthorizationSettings:
     section = top.section("authorization")
-    keys = top.section("keys")
     settings = AuthorizationSettings(
         issuer=public,
         mtls_origin=mtls,
@@ -126,15 +124,6 @@ def _authorization(
         privacy_url=top.optional_text("privacy_url"),
         registration=read_registration(top),
     )
-    if keys is not None:
-        settings = replace(
-            settings,
-            signing_algorithm=keys.word("algorithm", ("ES256", "PS256", "EdDSA"), "ES256"),
-            key_announced_seconds=int(keys.seconds("announced_for", 86400, low=1)),
-            key_active_seconds=int(keys.seconds("active_for", 90 * 86400, low=60)),
-        )
-        if settings.key_active_seconds <= settings.key_announced_seconds:
-            keys.report(keys.node.place, "keys.active_for must be longer than keys.announced_for")
     if section is None:
         return settings
     section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
@@ -208,25 +197,6 @@ def _storage(top: Section) -> StoreSettings:
         path=str(section.path_of("path", "state/securus.db")),
         options={"synchronous": section.word("synchronous", ("normal", "full"), "normal")},
     )
-
-
-def _keys(top: Section) -> KeySettings:
-    section = top.section("keys")
-    if section is None:
-        return KeySettings(top.folder / "state/key-encryption.key")
-    section.known("encryption_key", "algorithm", "announced_for", "active_for")
-    inner = section.section("encryption_key", required=True)
-    if inner is None:
-        return KeySettings(None)
-    if inner.has("file") and not inner.has("env"):
-        # Made at first start: the file need not exist.
-        return KeySettings(section.file("encryption_key", must_exist=False))
-    text = section.secret("encryption_key")
-    try:
-        return KeySettings(None, None if text is None else read_encryption_key(text, "keys.encryption_key"))
-    except KeyRingError as error:
-        section.report(inner.node.place, str(error))
-        return KeySettings(None)
 
 
 def _limits(top: Section) -> Limits:

@@ -160,6 +160,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures",
+        "unversioned_writes",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -183,6 +184,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_resource=section.size("max_resource", 10 * 1024**2),
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
+        unversioned_writes=section.flag("unversioned_writes", False),
         response_signatures=ResponseSignatures(
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),

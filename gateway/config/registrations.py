@@ -121,7 +121,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
-        "subject_type", "post_logout_redirect_uris", "authorization_details_types",
+        "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -180,6 +180,11 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         claims=_claims(section),
         signed_requests_required=signed_requests,
         signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
+        signed_response_algorithm=(
+            section.word("response_algorithm", authorization.signing_algorithms)
+            if section.has("response_algorithm")
+            else None
+        ),
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,

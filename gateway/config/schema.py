@@ -175,6 +175,16 @@ class Section:
                 self._wrong(key, item, "text")
         return tuple(found)
 
+    def words(self, key: str, choices: Iterable[str]) -> tuple[str, ...]:
+        """A list of which each is one of choices; empty without one. What is no choice is reported and left out."""
+        known = list(choices)
+        found = self.texts(key)
+        for text in found:
+            if text not in known:
+                said = f"{self._name(key)} names '{text}', expected {' or '.join(known)}."
+                self.report(self.place(key), said + did_you_mean(text, known))
+        return tuple(text for text in found if text in known)
+
     def section(self, key: str, *, required: bool = False) -> "Section | None":
         """The mapping below a key."""
         node = self.node.node(key)

@@ -24,6 +24,8 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers-too-large"
     INVALID_BODY = "invalid-body"
     PATCH_FAILED = "patch-failed"
+    VERSION_CONFLICT = "version-conflict"
+    MULTIPLE_MATCHES = "multiple-matches"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -68,6 +70,12 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.HEADERS_TOO_LARGE: (431, "too-long", "The headers are larger than allowed."),
     Reason.INVALID_BODY: (400, "structure", "The body is not a resource of the expected type."),
     Reason.PATCH_FAILED: (422, "processing", "The patch does not fit the resource."),
+    Reason.VERSION_CONFLICT: (
+        412,
+        "conflict",
+        "The stored version is not the one that the request is about.",
+    ),
+    Reason.MULTIPLE_MATCHES: (412, "multiple-matches", "The criteria match more than one resource."),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),

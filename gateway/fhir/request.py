@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.fhir import search
+from gateway.fhir import operations, search
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
@@ -253,7 +253,7 @@ def _terms(
         case Interaction.HISTORY_INSTANCE | Interaction.HISTORY_TYPE | Interaction.HISTORY_SYSTEM:
             return search.parse_history_terms(pairs)
         case Interaction.OPERATION:
-            return search.parse_operation_terms(pairs)
+            return operations.parse_terms(place.operation or "", place.type, pairs)
         case Interaction.CAPABILITIES:
             return search.parse_read_terms(pairs, _CAPABILITIES_PARAMETERS)
         case Interaction.UPDATE | Interaction.PATCH | Interaction.DELETE if place.id is None:

@@ -6,6 +6,7 @@ Only what is certain is said: a rule that is named here does nothing for any cal
 from collections.abc import Iterable, Sequence
 
 from gateway.fhir.definitions import patient_compartment
+from gateway.fhir.interaction import Interaction
 from gateway.policy.plain import conditions
 from gateway.policy.rules import Dimension, Effect, Network, Rule
 from gateway.yaml_source import Problem
@@ -65,6 +66,8 @@ def covers(deny: Rule, permit: Rule) -> bool:
     """Whether whatever the permit could open is closed by the deny, which has no condition on resources."""
     if not permit.may <= deny.may:
         return False
+    if Interaction.OPERATION in permit.may and permit.operation != deny.operation:
+        return False
     if deny.resources is not None and (permit.resources is None or not permit.resources <= deny.resources):
         return False
     if deny.networks is not None and (
@@ -77,7 +80,7 @@ def covers(deny: Rule, permit: Rule) -> bool:
 
 def _has_no_way_out(deny: Rule) -> bool:
     """Whether the deny asks for nothing but who, where from, what: a condition that is new to us is a way out."""
-    return set(conditions(deny)) <= {"networks"}
+    return deny.fields is None and set(conditions(deny)) <= {"networks"}
 
 
 def _is_implied(wanted: Dimension, given: Dimension | None) -> bool:

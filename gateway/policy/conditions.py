@@ -46,6 +46,14 @@ class Condition:
 ALWAYS = Condition(lambda resource: True)
 
 
+def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
+    """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
+    try:
+        return condition.holds(resource)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+        return on_error
+
+
 def claim_value(claims: Mapping[str, object], claim: Claim) -> str | list[str] | None:
     """The value of a claim, None when it is absent or not of its declared type (attack case 284)."""
     value = _said(claims, claim)

@@ -79,6 +79,8 @@ def _opens(explanation: Explanation, each: RuleExplanation) -> bool:
 
 
 def _closes(explanation: Explanation, each: RuleExplanation) -> bool:
+    if each.outcome is Outcome.HIDES:
+        return True
     if explanation.allowed is not Truth.FALSE:
         return False
     if each.rule.effect is Effect.PERMIT:

@@ -1,7 +1,7 @@
 """Permit, Deny, Nothing: the three answers to a request, and the verdict on one resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
@@ -24,14 +24,21 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether one resource may be shown, and under which rules ('scope' rules included)."""
+    """Whether one resource may be shown, and under which rules ('scope' rules included).
+
+    seen is what of it goes out, None for all of it as it is.
+    """
 
     shown: bool
     rules: tuple[str, ...]
     reason: Reason | None = None
+    seen: Resource | None = None
 
 
 Judge = Callable[[Resource], Verdict]
+ChangeJudge = Callable[
+    [Resource | None, Resource | None], Verdict
+]  # the stored version, the version to be stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,10 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
+              stored (None: it is deleted), both at once; judge decides on either alone
+    judges    of an operation: a judge for each type that it may return; a type without one is refused
+    jobs_at_once  of an export: how many of one client's may run at the same time
     """
 
     request: FhirRequest
@@ -57,6 +68,9 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    judge_change: ChangeJudge | None = None
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    jobs_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)

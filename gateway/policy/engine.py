@@ -14,25 +14,39 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import details_layer, operations, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
+    both,
     claim_values,
+    compartment_condition,
     compile_where,
+    criteria_condition,
     in_networks,
     is_said,
 )
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
-from gateway.policy.index import RuleIndex
-from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
-from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
+from gateway.policy.layers import (
+    Layers,
+    Named,
+    asks_only_for_strangers,
+    ids,
+    is_exact,
+    judge,
+    judge_change,
+    limit,
+)
+from gateway.policy.rules import Effect, OperationAccess, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
 from gateway.policy.step_up import easiest, is_met
 
 _JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -56,9 +70,13 @@ class Engine:
         self._claims = policies.claims
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+        self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
+        self._rules = {rule.id: rule for rule in policies.rules}
 
     def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
         """The decision on a request. Never raises for what a caller can send."""
+        if asked.interaction is Interaction.OPERATION:
+            return operations.decide(self, asked, caller, environment)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         try:
@@ -80,6 +98,8 @@ class Engine:
             return layers
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
+        if asked.interaction in _WRITTEN:
+            return self._write(asked, asked.type, layers)
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is Interaction.SEARCH:
@@ -113,17 +133,22 @@ class Engine:
         caller: Caller,
         environment: Environment,
         types: frozenset[str] | None,
+        also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
-        permits: list[tuple[Rule, Condition]] = []
+        permits = list(also)
         denies: list[Named] = []
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
         guards: list[Rule] = []  # requires that ask for a sign-in, met or not
+        taken: list[Taken] = []  # denies of fields
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            is_operation = asked.interaction is Interaction.OPERATION
+            if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
+                continue
             in_time_and_place = rule.networks is None or in_networks(
                 environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
             )
@@ -143,6 +168,9 @@ class Engine:
                         continue
                     # A deny whose condition cannot be said for this caller is a deny.
                     condition = self._condition(rule, type_, caller)
+                    if rule.fields is not None:
+                        taken.append((rule.id, condition or ALWAYS, rule.fields))
+                        continue
                     if condition is None or rule.where.is_empty:
                         closing.append(rule)
                         continue
@@ -172,6 +200,11 @@ class Engine:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
+        if asked.interaction is Interaction.SEARCH:
+            opening = _opening(asked, type_, permits, taken)
+            if isinstance(opening, Deny):
+                return opening
+            permits = opening
         return Layers(
             scopes=scopes,
             permits=tuple((rule.id, condition) for rule, condition in permits),
@@ -180,7 +213,60 @@ class Engine:
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
+            sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
+
+    def _sight(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        permits: list[tuple[Rule, Condition]],
+        taken: tuple[Taken, ...],
+        caller: Caller,
+        environment: Environment,
+        values: Mapping[str, frozenset[str]],
+        doubtful: frozenset[str],
+    ) -> Sight | None:
+        """How the caller sees what is read; None for as it is."""
+        if not self._has_views or asked.interaction not in _JUDGED:
+            return None
+
+        def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
+            """The permits about another type that may hold for this caller, and what denies take from it."""
+            found, taking = [], []
+            for rule in self._index.candidates(other, asked.interaction, values, doubtful):
+                unknown = rule.effect is Effect.DENY
+                if rule.networks is not None and not in_networks(
+                    environment.peer, rule.networks, unknown=unknown
+                ):
+                    continue
+                if rule.effect is Effect.PERMIT:
+                    found.append(rule)
+                elif rule.fields is not None:
+                    condition = self._condition(rule, other, caller)
+                    taking.append((rule.id, condition or ALWAYS, rule.fields))
+            return found, tuple(taking)
+
+        people = {person: about(person) for person in PEOPLE}
+        nameless = frozenset(
+            person
+            for person, (_, taking) in people.items()
+            if any(takes_away(person, fields, NAME) for _, _, fields in taking)
+        )
+        named = any(not is_hidden(view_of(rule.returned, "Patient"), NAME) for rule in people["Patient"][0])
+        unnamed = frozenset() if named else frozenset({"Patient"})
+
+        def contained(resource: Resource) -> Resource | None:
+            """A contained resource: less what every permit about its type hides, and what denies take away."""
+            other = resource.get("resourceType")
+            if not isinstance(other, str) or other not in RESOURCE_TYPES:
+                return None
+            rules, taking = about(other)
+            returned = {rule.id: rule.returned for rule in rules} or {"": None}
+            return Sight(other, returned, taking, unnamed, nameless, None).see(resource, tuple(returned))[0]
+
+        shown = {rule.id: rule.returned for rule, _ in permits}
+        return Sight(type_, shown, taken, unnamed, nameless, contained)
 
     def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
         try:
@@ -225,13 +311,76 @@ class Engine:
             audit=layers.audit,
         )
 
+    # Operations
+
+    def opening(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
+        """Whether the rules open the operation itself; what it returns or takes is for decide() to say, type by type.
+
+        The judge of the Permit is that of the instance which the operation is asked at.
+        """
+        try:
+            who = scope_layer.standing(caller, self._bases)
+        except ScopeRefusal as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        own = ALWAYS
+        if who.patient is not None and asked.type == "Patient":
+            own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)
+        type_ = asked.type or WHOLE_SYSTEM
+        layers = self._layers(asked, type_, who, (("scope/operation", own),), caller, environment, None)
+        if isinstance(layers, Deny):
+            # What nobody opened is closed, as an operation is that is not known here.
+            is_closed = layers.reason is Reason.NO_PERMIT and layers.step_up is None
+            return replace(layers, reason=Reason.INTERACTION_CLOSED) if is_closed else layers
+        decision = self._instance(asked, type_, layers)
+        return (
+            replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
+        )
+
+    def exporting(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        rules: tuple[str, ...],
+        caller: Caller,
+        environment: Environment,
+    ) -> tuple[Judge, ...] | None:
+        """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
+
+        Scopes, details, denies and requires are those of reading and of searching the type.
+        """
+        judges = []
+        for interaction in (Interaction.READ, Interaction.SEARCH):
+            try:
+                who = scope_layer.standing(caller, self._bases)
+                types = details_layer.open_types(
+                    caller, self._detail_types, location=environment.location, interaction=interaction
+                )
+                parts = [
+                    criteria_condition(type_, access.type_filter[type_], self._bases)
+                    for access in self.accesses(rules)
+                    if type_ in access.type_filter
+                ]
+            except (ScopeRefusal, DetailsRefusal, Unsayable):
+                return None
+            scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
+            if not scopes or (types is not None and type_ not in types):
+                return None
+            also = ((self._rules[rules[0]], both(parts)),)
+            one = replace(asked, interaction=interaction)
+            layers = self._layers(one, type_, who, scopes, caller, environment, types, also)
+            if isinstance(layers, Deny):
+                return None
+            judges.append(judge(layers, type_, None))
+        return tuple(judges)
+
+    def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:
+        """What these rules say of operations."""
+        return tuple(self._rules[name].operation for name in rules if name in self._rules)
+
     # Creates
 
     def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
-        plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
-            condition is ALWAYS for _, condition in layers.permits
-        )
         return Permit(
             request=asked,
             judge=judge(layers, type_, None),
@@ -240,8 +389,20 @@ class Engine:
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
-            unconditional=plain and not layers.denies and not layers.requires,
+            judge_change=judge_change(layers, type_, None),
+            unconditional=_is_plain(layers),
         )
+
+    # Updates, patches, deletes
+
+    def _write(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+        """As for an instance that is read, and a judge of the change besides."""
+        if asked.id is None:
+            return Deny(Reason.INTERACTION_CLOSED, ids(layers.permits), "a conditional write is closed here")
+        decision = self._instance(asked, type_, layers)
+        if not isinstance(decision, Permit):
+            return decision
+        return replace(decision, judge_change=judge_change(layers, type_, asked.id))
 
     # Searches
 
@@ -299,6 +460,29 @@ class Engine:
         for _, condition in layers.requires:
             added.extend(condition.terms)
         return tuple(dict.fromkeys(added))
+
+
+def _opening(
+    asked: FhirRequest, type_: str, permits: list[tuple[Rule, Condition]], taken: list[Taken]
+) -> list[tuple[Rule, Condition]] | Deny:
+    """The permits that open this search: what it asks for must be seen, or its answer tells what is hidden."""
+    ways = touched(asked)
+    if ways == ():
+        return permits
+    closing = tuple(name for name, _, fields in taken if takes_away(type_, fields, ways))
+    opening = [each for each in permits if not is_hidden(view_of(each[0].returned, type_), ways)]
+    if closing or not opening:
+        rules = closing or tuple(rule.id for rule, _ in permits)
+        return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
+    return opening
+
+
+def _is_plain(layers: Layers) -> bool:
+    """Whether some scope and some permit hold for any resource, and nothing else looks at it."""
+    plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
+        condition is ALWAYS for _, condition in layers.permits
+    )
+    return plain and not layers.denies and not layers.requires
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
-from gateway.policy.conditions import Condition
-from gateway.policy.decision import Judge, Resource, Verdict
+from gateway.policy.conditions import Condition, holds
+from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
+from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
 
@@ -23,6 +24,7 @@ class Layers:
     conceal: bool
     audit: str
     types: frozenset[str] | None  # those that authorization details open; None without details
+    sight: Sight | None = None  # None where every resource is seen as it is
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -87,22 +89,50 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         if layers.types is not None and resource.get("resourceType") not in layers.types:
             return Verdict(False, (), Reason.DETAILS_INSUFFICIENT)
         for name, condition in denies:
-            if _holds(condition, resource, on_error=True):
+            if holds(condition, resource, on_error=True):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
         for name, condition in requires:
-            if not _holds(condition, resource, on_error=False):
+            if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
-        if not any(_holds(condition, resource, on_error=False) for _, condition in scopes):
+        if not any(holds(condition, resource, on_error=False) for _, condition in scopes):
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
-        holding = tuple(name for name, condition in permits if _holds(condition, resource, on_error=False))
-        return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
+        holding = tuple(name for name, condition in permits if holds(condition, resource, on_error=False))
+        if not holding:
+            return Verdict(False, (), Reason.NO_PERMIT)
+        return Verdict(True, holding) if layers.sight is None else _seen(layers.sight, resource, holding)
 
     return verdict
 
 
-def _holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
-    """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
+def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:
+    """The judge of a write: every layer must allow the stored version as well as the one that is to be stored.
+
+    One permit must hold for both: of two permits, one that lets go of a resource and one that takes it, no move is
+    made. Denies close a write that either version falls under. Who sees a version only in part does not write it:
+    what was hidden would be lost, or be found out.
+    """
+    one = judge(layers, type_, id_)
+    permits = {name for name, _ in layers.permits}
+
+    def verdict(before: Resource | None, after: Resource | None) -> Verdict:
+        versions = [version for version in (before, after) if version is not None]
+        holding: tuple[str, ...] | None = None
+        for version in versions:
+            found = one(version)
+            if not found.shown:
+                return found
+            if found.seen is not None:
+                return Verdict(False, found.rules, Reason.POLICY_DENIED)
+            holding = tuple(n for n in found.rules if n in permits and (holding is None or n in holding))
+        return Verdict(bool(holding), holding or (), None if holding else Reason.NO_PERMIT)
+
+    return verdict
+
+
+def _seen(sight: Sight, resource: Resource, holding: tuple[str, ...]) -> Verdict:
     try:
-        return condition.holds(resource)
+        seen, taking = sight.see(resource, holding)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
-        return on_error
+        # What cannot be walked cannot be hidden.
+        return Verdict(False, holding, Reason.POLICY_DENIED)
+    return Verdict(True, (*holding, *taking), seen=None if seen is resource else seen)

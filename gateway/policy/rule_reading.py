@@ -2,7 +2,9 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.operation_reading import read_operation
 from gateway.policy.reading import Reader
+from gateway.policy.return_reading import read_fields, read_return
 from gateway.policy.rules import (
     Dimension,
     Effect,
@@ -23,12 +25,15 @@ RULE_KEYS = (
     "resources",
     "where",
     "shared",
+    "return",
+    "fields",
     "conceal",
+    "operation",
     "then",
     "because",
 )
 _RULE_LATER = (
-    "query", "write", "return", "fields", "changes", "unless", "break_glass", "operation", "conditional",
+    "query", "write", "changes", "unless", "break_glass", "conditional",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -86,6 +91,9 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
+        returned=read_return(reader, body, effect, resources, may),
+        fields=read_fields(reader, body, effect, resources, may),
+        operation=read_operation(reader, body, effect, resources),
     )
 
 
@@ -102,7 +110,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         if text == "any":
             found |= _ANY_INTERACTION
         elif text.startswith("operation:"):
-            reader.problem(item, "operations are not supported by this version")
+            found.add(Interaction.OPERATION)  # which one is read by operation_reading
         elif text in words:
             found.add(Interaction(text))
         elif text:

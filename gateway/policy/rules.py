@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.policy.view import Precision
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -90,6 +91,35 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """What a permit shows of resources: elements with their type in front. only is None where it is not limited."""
+
+    only: tuple[str, ...] | None = None
+    hide: tuple[str, ...] = ()
+    rounded: tuple[tuple[str, Precision], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperationAccess:
+    """What a rule says of operations.
+
+    names         'Type/$name' or '$name'; None is every operation, which only a deny or a require says
+    types         types that may be returned; None says nothing of types
+    type_filter   search criteria by type, of what an export may hold
+    jobs_at_once  exports of one client that may run at the same time
+    """
+
+    names: frozenset[str] | None = frozenset()
+    types: frozenset[str] | None = None
+    type_filter: Mapping[str, str] = field(default_factory=dict)
+    jobs_at_once: int = 1
+
+    def speaks_of(self, type_: str | None, operation: str | None) -> bool:
+        """Whether this operation is one of its names."""
+        return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
 
@@ -106,6 +136,11 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    returned: Returned | None = None
+    fields: tuple[str, ...] | None = (
+        None  # what a deny takes away; without it the deny is about the whole resource
+    )
+    operation: OperationAccess = OperationAccess()
 
 
 @dataclass(frozen=True, slots=True)

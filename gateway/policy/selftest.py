@@ -1,16 +1,30 @@
 """The tests inside policy files: run when policies are checked, and again whenever they are to be put in force."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authz.protocol.openid import SIGN_INS
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
+from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.fhirpath import ExpressionError, compile_expression
+from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, StepUp, Verdict
+from gateway.policy.decision import (
+    Decision,
+    Deny,
+    Environment,
+    Judge,
+    Nothing,
+    Permit,
+    Resource,
+    StepUp,
+    Verdict,
+)
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
@@ -32,6 +46,7 @@ _EXPECT_KEYS = (
     "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
     "acr_values", "max_age",
 )  # fmt: skip
+_CHANGES = (Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE)
 _SCOPES = "{context}/*.cruds"
 
 
@@ -56,6 +71,9 @@ class Outcome:
     shown: list[str]
     hidden: list[str]
     step_up: StepUp | None = None
+    seen: list[Resource] = field(default_factory=list)
+    has_total: bool = False
+    is_cut: bool = False  # something was taken out of what is shown
 
 
 def run(policies: PolicySet) -> SelfTestReport:
@@ -80,7 +98,7 @@ def run(policies: PolicySet) -> SelfTestReport:
             permitted.update(outcome.rules)
         else:
             refused.update(outcome.rules)
-        if outcome.hidden:
+        if outcome.hidden or outcome.is_cut:
             refused.update(outcome.rules)
     untested = tuple(
         rule.id
@@ -111,6 +129,8 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             outcome.status = 404 if decision.conceal else REASONS[decision.reason][0]
         case Nothing():
             pass
+        case Permit() if asked.interaction in _CHANGES:
+            _change(test, asked, decision, outcome)
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
         case Permit():
@@ -146,12 +166,50 @@ def _may_store(test: PolicyTest, permit: Permit, outcome: Outcome) -> bool:
     return verdict.shown
 
 
+def _change(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome) -> None:
+    """Hand the stored version of `given` and the one of `body` to the judge, as a write would come.
+
+    Without a stored version the resource is not there. body is a resource; a list of operations (JSON Patch) or
+    Parameters (FHIRPath Patch) for a patch.
+    """
+    given, body = test.body.get("given") or {}, test.body.get("body")
+    before = given.get(f"{asked.type}/{asked.id}") if isinstance(given, Mapping) else None
+    if permit.judge is None or permit.judge_change is None:
+        raise Unplayable("the request cannot be judged")
+    if not isinstance(before, Mapping):
+        outcome.decision, outcome.reason, outcome.status = "deny", Reason.NOT_FOUND, 404
+        return
+    verdict = permit.judge(typed(before))
+    status = 404 if permit.conceal else 403
+    if verdict.shown:
+        status = 403
+        verdict = permit.judge_change(typed(before), _after(asked, before, body))
+    outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
+    if not verdict.shown:
+        outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, status
+        return
+    method = "DELETE" if asked.interaction is Interaction.DELETE else "PUT"
+    outcome.upstream = [f"{method} /{asked.type}/{asked.id}"]
+
+
+def _after(asked: FhirRequest, before: Mapping[str, object], body: object) -> Resource | None:
+    if asked.interaction is Interaction.DELETE:
+        return None
+    if asked.interaction is Interaction.PATCH and isinstance(body, list):
+        return json_patch(before, body)
+    if not isinstance(body, Mapping):
+        raise Unplayable("'body' must be a resource, or a patch")
+    return fhirpath_patch(before, body) if asked.interaction is Interaction.PATCH else typed(body)
+
+
 def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome) -> None:
     """Hand the given resources to the judge, as the store would have answered."""
+    outcome.has_total = permit.exact
     given = test.body.get("given") or {}
     if not isinstance(given, Mapping) or permit.judge is None:
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
-    if asked.interaction is Interaction.SEARCH:
+    is_list = asked.interaction in (Interaction.SEARCH, Interaction.OPERATION)
+    if is_list:
         found = given.get("search", [])
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
             raise Unplayable("'search' of given must be a list of resources")
@@ -164,11 +222,17 @@ def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome
             return
         resources = [one]
     for resource in resources:
-        verdict = permit.judge(typed(resource))
+        judge: Judge | None = permit.judge
+        if asked.interaction is Interaction.OPERATION:
+            judge = permit.judges.get(str(resource.get("resourceType")))
+        verdict = judge(typed(resource)) if judge is not None else Verdict(False, (), Reason.NO_PERMIT)
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
+        if verdict.shown:
+            outcome.seen.append(typed(resource) if verdict.seen is None else verdict.seen)
+            outcome.is_cut |= verdict.seen is not None
         outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
-        if asked.interaction is not Interaction.SEARCH and not verdict.shown:
+        if not is_list and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
             outcome.status = 404 if permit.conceal else 403
 
@@ -214,7 +278,8 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
         _sign_in(claims, said, policies)
-    default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
+    is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
+    default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"
     claims.update(
@@ -290,18 +355,44 @@ def _compare(test: PolicyTest, outcome: Outcome) -> list[str]:
                 differences.extend(_compare_upstream(wanted, outcome.upstream))
                 continue
             case "shows" | "hides":
-                seen = outcome.shown if key == "shows" else outcome.hidden
-                if not isinstance(wanted, list) or not wanted:
-                    raise Unplayable(f"{key} must be a list of 'Type/id'")
-                missing = [name for name in wanted if name not in seen]
-                if missing:
-                    differences.append(f"{', '.join(missing)} expected among what it {key}, found {seen}")
+                differences.extend(_compare_seen(key, wanted, outcome))
                 continue
             case _:
                 raise Unplayable(f"expect has no key '{key}'.{did_you_mean(str(key), _EXPECT_KEYS)}")
         if found != wanted:
             differences.append(f"{key} is {found}, expected {wanted}")
     return differences
+
+
+def _compare_seen(key: str, wanted: object, outcome: Outcome) -> list[str]:
+    """What is shown or hidden: resources by 'Type/id', the total, elements such as Patient.name or meta.security."""
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
+        raise Unplayable(f"{key} must be a list of 'Type/id', total, and elements such as Patient.name")
+    found = outcome.shown if key == "shows" else outcome.hidden
+    missing = []
+    for name in wanted:
+        if "/" in name:
+            met = name in found
+        elif name == "total":
+            met = outcome.has_total is (key == "shows")
+        else:
+            met = any(_has(resource, name) for resource in outcome.seen) is (key == "shows")
+        if not met:
+            missing.append(name)
+    return [f"{', '.join(missing)} expected among what it {key}, found {found}"] if missing else []
+
+
+def _has(resource: Resource, element: str) -> bool:
+    """Whether an element, with its type in front or without, is in what was shown of a resource."""
+    type_ = str(resource.get("resourceType"))
+    named, dot, _ = element.partition(".")
+    if dot and is_resource_type(named) and named != type_:
+        return False
+    path = element if dot and named == type_ else f"{type_}.{element}"
+    try:
+        return bool(compile_expression(path).values(resource))
+    except ExpressionError as error:
+        raise Unplayable(f"{type_} has no element '{element}'") from error
 
 
 def _compare_upstream(wanted: object, seen: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 Nothing of it goes out before the judge has seen it; a short answer is held until it is whole, a long one streams.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from authz.clock import Clock
@@ -48,23 +48,28 @@ class Delivery:
         answer.close()
         value = stored(raw)
         trail.tally.dropped = 1
-        judge(trail, permit, value)
+        seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
-        changed = links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        changed = seen is not None
+        value = value if seen is None else dict(seen)
+        changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)
 
     async def many(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
     ) -> Answer:
         """A Bundle: filtered entry by entry; held when short, else streamed."""
-        if permit.judge is None:
+        if permit.judge is None or permit.request.type is None:
             raise FhirError(Reason.INTERNAL)
         asked = trail.asked or permit.request
+        is_operation = permit.request.interaction is Interaction.OPERATION
+        is_search = is_operation or permit.request.interaction is Interaction.SEARCH
         filtered = BundleFilter(
-            judge=permit.judge,
+            judges=permit.judges if is_operation else {permit.request.type: permit.judge},
             upstream=self._upstream.base,
             public=self._upstream.identifier,
-            kind="searchset" if permit.request.interaction is Interaction.SEARCH else "history",
+            kind="searchset" if is_search else "history",
+            includes=is_operation,
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
@@ -146,8 +151,8 @@ def check_status(answer: UpstreamAnswer) -> None:
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
 
 
-def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
-    """Raise FhirError unless the judge shows, or takes, this resource."""
+def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> Mapping[str, Any] | None:
+    """What of the resource is seen, None for all of it. Raises FhirError unless the judge shows, or takes, it."""
     if permit.judge is None:
         raise FhirError(Reason.INTERNAL)
     verdict = permit.judge(value)
@@ -156,6 +161,7 @@ def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
         trail.decision = "deny"
         conceals = permit.conceal and permit.request.interaction is not Interaction.CREATE
         raise FhirError(Reason.NOT_FOUND if conceals else verdict.reason or Reason.POLICY_DENIED)
+    return verdict.seen
 
 
 def fhir_answer(body: bytes | AsyncIterator[bytes], passed: tuple[tuple[str, str], ...] = ()) -> Answer:

@@ -26,10 +26,12 @@ from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
@@ -66,6 +68,8 @@ class Passage:
         self._resource_server = resource_server
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
+        self._operations = OperationPassage(upstream=upstream, client=client)
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -128,6 +132,11 @@ class Passage:
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
+            case Permit() if asked.interaction in WRITES:
+                write = Write(http, trail, decision, caller, engine, self._environment(http))
+                return await self._writes.answer(write)
+            case Permit() if asked.interaction is Interaction.OPERATION:
+                return await self._operation(http, trail, decision, caller, target)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
@@ -172,6 +181,18 @@ class Passage:
         except BaseException:
             answer.close()
             raise
+
+    async def _operation(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+    ) -> Answer:
+        if permit.request.operation == "validate":
+            return await self._operations.validate(http, trail, permit)
+        if permit.request.operation == "export":
+            raise FhirError(Reason.INTERACTION_CLOSED)
+        if permit.request.id is not None:
+            await self._operations.look_at_instance(http, trail, permit)
+        trail.decision = "permit"
+        return await self._forward(http, trail, permit, caller, page)
 
     async def _create(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
@@ -226,8 +247,10 @@ class Passage:
             value = stored(raw)
         except FhirError:
             return b""
-        if not decision.judge(value).shown:
+        verdict = decision.judge(value)
+        if not verdict.shown:
             return b""
+        value = value if verdict.seen is None else dict(verdict.seen)
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return resource.write_resource(value)
 

@@ -37,13 +37,15 @@ class Tally:
 class BundleFilter:
     """Filters one Bundle.
 
+    judges    by type; an entry of any other type is left out
     kind      'searchset' or 'history'
+    includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
     """
 
-    judge: Judge
+    judges: Mapping[str, Judge]
     upstream: str
     public: str
     kind: str
@@ -52,6 +54,7 @@ class BundleFilter:
     self_url: str
     seal: Seal
     tally: Tally
+    includes: bool = False
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -138,18 +141,23 @@ class BundleFilter:
         search = value.get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
         found = value.get("resource")
-        if mode in ("outcome", "include") or not isinstance(found, dict):
+        unasked = mode == "outcome" or (mode == "include" and not self.includes)
+        if unasked or not isinstance(found, dict):
             # Outcomes tell what was left out; nobody asked for includes; deleted versions show no owner.
             self.tally.dropped += 1
             return None
-        verdict = self.judge(found)
-        if not verdict.shown:
+        type_ = found.get("resourceType")
+        judge = self.judges.get(type_) if isinstance(type_, str) else None
+        verdict = judge(found) if judge is not None else None
+        if verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
-        if len(entry) == len(value):
+        if verdict.seen is not None:
+            entry["resource"] = dict(verdict.seen)
+        elif len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)

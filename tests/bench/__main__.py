@@ -25,13 +25,13 @@ from typing import Any
 import yaml
 
 from authz.clock import system_clock
-from authz.keys import KeyRing, load_or_create_encryption_key
 from authz.protocol.encoding import base64url
 from authz.storage.sqlite import open_store
 from gateway.config import document as config
 from gateway.demo import world
 from gateway.demo.client import Key
 from gateway.settings import GatewaySettings
+from gateway.signing_keys import open_key_ring
 from tests.bench import load, subjects
 from tests.bench.subjects import Subject
 
@@ -182,16 +182,7 @@ async def _token(settings: GatewaySettings, key: Key) -> str:
     store = await open_store(Path(settings.storage.path), settings.storage.options)
     try:
         authorization = settings.authorization
-        assert settings.keys.encryption_key_file is not None
-        keys = await KeyRing.open(
-            store,
-            encryption_key=load_or_create_encryption_key(settings.keys.encryption_key_file),
-            algorithm=authorization.signing_algorithm,
-            announced_seconds=authorization.key_announced_seconds,
-            active_seconds=authorization.key_active_seconds,
-            clock=system_clock,
-            emit=lambda event: None,
-        )
+        keys = await open_key_ring(settings, store, clock=system_clock, emit=lambda event: None)
         now = system_clock()
         canonical = json.dumps(dict(sorted(key.public.items())), separators=(",", ":")).encode()
         claims: dict[str, Any] = {

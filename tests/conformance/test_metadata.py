@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from authz.keys import by_hand
 from gateway.config.network import OWN_PATHS
 from tests.support.authorization_server import (
     CDA,
@@ -137,7 +138,8 @@ async def test_M3_every_endpoint_that_is_announced_answers_and_no_other_is_annou
 async def test_no_store_can_be_mounted_over_a_door_of_the_server(world: World) -> None:
     mounts = tuple(f"{urlsplit(base).path}/" for base in (FHIR, CDA))
     doors = [path for path in (*world.server.routes, *world.server.below) if not path.startswith(mounts)]
-    assert {path.split("/")[1] for path in doors} == OWN_PATHS
+    switched = {"admin", "register"}  # doors that a configuration opens
+    assert {path.split("/")[1] for path in doors} | switched == OWN_PATHS
 
 
 async def test_M3_without_a_mutual_TLS_listener_nothing_is_said_of_certificates(tmp_path: Path) -> None:
@@ -157,10 +159,47 @@ async def test_M4_every_key_has_kid_use_and_alg_and_no_private_member(world: Wor
 
 
 async def test_M4_a_successor_is_published_before_it_signs(world: World) -> None:
-    kid = await world.keys.rotate()
+    kid = (await world.keys.change(by_hand.rotate)).kid
     published = {jwk["kid"] for jwk in (await document(world, "/jwks"))["keys"]}
     assert kid in published
     assert len(published) == 2
+
+
+async def test_M4_the_jwks_is_cached_no_longer_than_half_of_the_announced_period(tmp_path: Path) -> None:
+    """Then nobody who caches it meets a token of a key that he does not know."""
+    for announced, kept in ((86400, 300), (120, 60), (60, 30)):
+        async with open_world(tmp_path / str(announced), key_announced_seconds=announced) as world:
+            reply = await world.get("/jwks")
+            assert reply.headers("cache-control") == [f"max-age={kept}"]
+
+
+async def test_M4_the_jwks_has_an_entity_tag_that_changes_with_the_keys(world: World) -> None:
+    first = await world.get("/jwks")
+    tag = first.header("etag")
+    assert tag is not None
+    for known in (tag, f'"other", W/{tag}', "*"):
+        same = await world.get("/jwks", headers=[("if-none-match", known)])
+        assert (same.status, same.text, same.header("etag")) == (304, "", tag)
+        assert same.header("cache-control") == "max-age=300"
+    await world.keys.change(by_hand.rotate)
+    changed = await world.get("/jwks", headers=[("if-none-match", tag)])
+    assert changed.status == 200
+    assert len(changed.json["keys"]) == 2
+    assert changed.header("etag") != tag
+
+
+async def test_M4_the_algorithms_that_are_announced_are_those_that_sign(tmp_path: Path) -> None:
+    names = ("id_token", "userinfo", "authorization", "introspection")
+    async with open_world(tmp_path, signing_algorithms=("ES256",)) as world:
+        world.clock.now += 10  # no longer the first start
+        both = await world.reopen(signing_algorithms=("EdDSA", "ES256"))
+        for opened, expected in ((world, ["ES256"]), (both, ["ES256"])):
+            found = await document(opened, OPENID)
+            assert [found[f"{name}_signing_alg_values_supported"] for name in names] == [expected] * 4
+        world.clock.now += 86400
+        await both.keys.tick()
+        found = await document(both, OPENID)
+        assert [found[f"{name}_signing_alg_values_supported"] for name in names] == [["EdDSA", "ES256"]] * 4
 
 
 async def test_M5_the_scopes_of_the_clients_are_announced(world: World) -> None:

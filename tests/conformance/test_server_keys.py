@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from authz.keys import KeyRing, generate_private_key
+from authz.keys import KeyRing, by_hand, generate_private_key
 from authz.protocol import jose
 from authz.protocol.encoding import strict_json
 from authz.storage.sqlite import open_store
@@ -25,9 +25,9 @@ PUBLIC_MEMBERS = {
 async def _two_keys(path: Path, algorithm: str) -> KeyRing:
     store = await open_store(path)
     ring = await KeyRing.open(
-        store, encryption_key=bytes(32), algorithm=algorithm, clock=lambda: NOW, emit=lambda event: None
+        store, encryption_key=bytes(32), algorithms=(algorithm,), clock=lambda: NOW, emit=lambda event: None
     )
-    await ring.rotate()
+    await ring.change(by_hand.rotate)
     await store.close()
     return ring
 

@@ -61,9 +61,27 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
     rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
     about = [rule for rule in rules if _is_about(rule, asker)]
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
-    denies = [r for r in about if r["effect"] == "deny" and _denies(r, asker, resource)]
+    denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
     broken = [r for r in about if r["effect"] == "require" and not _is_kept(r, asker, resource)]
     return bool(permits) and not denies and not broken
+
+
+def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> set[str]:
+    """Which members of the resource are seen, once it may be: those of any permit that holds, less what denies take."""
+    rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
+    about = [rule for rule in rules if _is_about(rule, asker)]
+    found: set[str] = set()
+    for rule in about:
+        if rule["effect"] == "permit" and _permits(rule, asker, resource):
+            view = rule.get("return", {})
+            only = view.get("only", [f"{asker.type}.{name}" for name in resource])
+            found |= {
+                name for name in resource if f"{asker.type}.{name}" in set(only) - set(view.get("hide", []))
+            }
+    for rule in about:
+        if "fields" in rule and _denies(rule, asker, resource):
+            found -= {path.removeprefix(f"{asker.type}.") for path in rule["fields"]}
+    return found | {"resourceType", "id"}
 
 
 def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) -> bool:

@@ -21,6 +21,13 @@ FILTERS: dict[str, list[str]] = {
     "Account": ["status=final", "any"],
     "Organization": ["identifier={token.org}", "any", "identifier=o1"],
 }  # fmt: skip
+ELEMENTS = {
+    "Patient": ("identifier",),
+    "Observation": ("category", "performer", "status", "subject"),
+    "Condition": ("asserter", "category", "subject"),
+    "Account": ("status", "subject"),
+    "Organization": ("identifier",),
+}
 SCOPE_FILTERS = ("category=lab", "category=psy&status=final")
 WORDS = {
     "context": ("patient", "user", "system"),
@@ -95,6 +102,8 @@ class World:
             rule["shared"] = True
         if self.one_in(4):
             rule["conceal"] = True
+        if rule["may"] != ["create"] and self.one_in(3):
+            self._limit_view(rule)
         return rule
 
     def asker(self) -> model.Asker:
@@ -146,6 +155,22 @@ class World:
     def one_in(self, number: int) -> bool:
         """True once in so many."""
         return self.random.randrange(number) == 0
+
+    def _limit_view(self, rule: dict[str, Any]) -> None:
+        """A view for a permit; a deny takes elements away in place of whole resources."""
+        elements = [f"{type_}.{name}" for type_ in rule["resources"] for name in ELEMENTS[type_]]
+        if rule["effect"] == "deny":
+            own = [path.partition(".")[2] for path in elements] if len(rule["resources"]) == 1 else elements
+            rule["fields"] = self.some(own, 3)
+        elif rule["effect"] == "permit":
+            kept = [f"{type_}.{self.pick(ELEMENTS[type_])}" for type_ in rule["resources"]]
+            rule["return"] = self.pick(
+                [
+                    {"hide": self.some(elements, 3)},
+                    {"only": kept},
+                    {"only": kept, "hide": self.some(elements, 2)},
+                ]
+            )
 
     def _who(self) -> dict[str, Any]:
         who: dict[str, Any] = {}

@@ -614,7 +614,10 @@ async def _serve(
     fetch: Fetch | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
-    keys = await KeyRing.open(store, encryption_key=b"k" * 32, clock=clock, emit=events.append)
+    algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
+    keys = await KeyRing.open(
+        store, encryption_key=b"k" * 32, algorithms=algorithms, clock=clock, emit=events.append
+    )
     server = await AuthorizationServer.open(
         settings=replace(SETTINGS, certificate_anchors=(authority.der,), **settings),
         store=store,

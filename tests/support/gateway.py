@@ -273,7 +273,7 @@ async def start_gateway(
                 for at in mounts
             ),
             detail_types=(FHIR_ACCESS,),
-            signing_algorithm=signing_algorithm,
+            signing_algorithms=(signing_algorithm,),
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),

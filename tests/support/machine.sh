@@ -24,6 +24,7 @@ services)
     need openssl openssl
     need node nodejs
     need npm npm
+    need softhsm2-util softhsm2
     if [ "${BENCH:-}" ]; then need wrk wrk; need curl curl; need taskset util-linux; fi
     ;;
 *)

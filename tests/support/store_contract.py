@@ -11,20 +11,22 @@ from hashlib import sha256
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.registrations import (
+    InitialAccessToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
+)
 from authz.storage.store import (
     AuditConflict,
     AuditLine,
     AuthorizationCode,
     BrowserSession,
-    InitialAccessToken,
     Interaction,
     Namespace,
     PushedRequest,
     Redemption,
     RefreshToken,
-    Registration,
-    RegistrationChange,
-    RegistrationStatus,
     Store,
     StoredKey,
     StoreUnavailable,
@@ -448,7 +450,28 @@ class StoreContract:
         activate = {"from_state": "announced", "to_state": "active", "now": NOW}
         assert await winners(lambda: store.move_key("key", **activate)) == 1
         assert not await store.move_key("other", **activate)
-        assert list(await store.keys()) == [replace(KEY, state="active")]
+        [key] = await store.keys()
+        assert (key.kid, key.state) == ("key", "active")
+
+    async def test_a_key_that_becomes_active_early_keeps_the_length_of_its_life(self, store: Store) -> None:
+        await store.put_key(KEY)
+        assert await store.move_key("key", from_state="announced", to_state="active", now=NOW + 30)
+        assert list(await store.keys()) == [
+            replace(
+                KEY,
+                state="active",
+                activates_at=NOW + 30,
+                retires_at=KEY.retires_at - 70,
+                removes_at=KEY.removes_at - 70,
+            )
+        ]
+
+    async def test_a_key_is_sealed_anew_only_over_what_was_seen(self, store: Store) -> None:
+        await store.put_key(KEY)
+        assert not await store.reseal_key("key", expected=b"another", encrypted=b"new")
+        assert not await store.reseal_key("other", expected=KEY.encrypted, encrypted=b"new")
+        assert await winners(lambda: store.reseal_key("key", expected=KEY.encrypted, encrypted=b"new")) == 1
+        assert list(await store.keys()) == [replace(KEY, encrypted=b"new")]
 
     async def test_a_key_that_retires_late_is_removed_as_much_later(self, store: Store) -> None:
         await store.put_key(replace(KEY, state="active"))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives import serialization
 
 from authz.clock import system_clock
+from authz.keys import generate_private_key
 from authz.storage.sqlite import open_store
 from gateway.audit import AuditLog
 from gateway.cli import main
@@ -335,6 +337,9 @@ def test_client_list_shows_clients(run: Run) -> None:
     }])  # fmt: skip
 
 
+KEY_FIELDS = {"kid", "algorithm", "state", "created_at", "activates_at", "retires_at", "removes_at"}
+
+
 def test_key_rotate_announces_a_successor_that_key_list_shows(run: Run, folder: Path) -> None:
     asyncio.run(_make_store(folder))
     assert run("key", "list") == (0, "\n", "")
@@ -343,11 +348,11 @@ def test_key_rotate_announces_a_successor_that_key_list_shows(run: Run, folder: 
     assert (code, announced["signs_in_seconds"]) == (0, 3600)
     code, out, _ = run("key", "list")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert [announced["kid"], "ES256", "announced"] in rows
+    assert [announced["kid"], "ES256", "announced"] in [row[:3] for row in rows]
     assert [row[2] for row in rows].count("active") == 1
     listed = json.loads(run("key", "list", "--json")[1])
     assert {row["kid"] for row in listed} == {row[0] for row in rows}
-    assert all(set(row) == {"kid", "algorithm", "state", "activates_at", "retires_at"} for row in listed)
+    assert all(set(row) == KEY_FIELDS for row in listed)
 
 
 def test_key_rotate_with_another_encryption_key_is_a_refusal_and_changes_nothing(
@@ -364,6 +369,89 @@ def test_key_rotate_with_another_encryption_key_is_a_refusal_and_changes_nothing
     assert run("key", "list") == before
 
 
+def test_key_rotate_now_signs_within_seconds_and_warns_of_caches(run: Run, folder: Path) -> None:
+    asyncio.run(_make_store(folder))
+    code, out, _ = run("key", "rotate", "--now")
+    assert code == 0
+    assert "(ES256); it signs in 10 s" in out
+    assert "warning: whoever caches /jwks does not know this key yet" in out
+    again = json.loads(run("key", "rotate", "--now", "--json")[1])
+    assert 0 < again["signs_in_seconds"] <= 10
+    assert "until it reads /jwks again" in again["warning"]
+    code, out, err = run("key", "rotate")
+    assert (code, out) == (1, "")
+    assert "is announced already" in err
+
+
+def test_key_retire_drops_an_announced_key_and_refuses_the_only_signer(run: Run, folder: Path) -> None:
+    asyncio.run(_make_store(folder))
+    announced = json.loads(run("key", "rotate", "--json")[1])["kid"]
+    [active] = [row["kid"] for row in json.loads(run("key", "list", "--json")[1]) if row["state"] == "active"]
+    assert run("key", "retire", announced)[:2] == (0, f"removed {announced}\n")
+    code, out, err = run("key", "retire", active)
+    assert (code, out) == (1, "")
+    assert "run 'securus key rotate --now' first" in err
+    assert run("key", "retire", "nobody", "--json")[0] == 1
+    assert [row["kid"] for row in json.loads(run("key", "list", "--json")[1])] == [active]
+
+
+def test_key_retire_remove_gives_place_to_the_successor_and_is_audited(run: Run, folder: Path) -> None:
+    asyncio.run(_make_store(folder))
+    successor = json.loads(run("key", "rotate", "--json")[1])["kid"]
+    [active] = [row["kid"] for row in json.loads(run("key", "list", "--json")[1]) if row["state"] == "active"]
+    code, out, _ = run("key", "retire", active, "--remove", "--json")
+    assert (code, json.loads(out)) == (0, {"kid": active, "state": "removed", "successor": successor})
+    [row] = json.loads(run("key", "list", "--json")[1])
+    assert (row["kid"], row["state"]) == (successor, "active")
+    with sqlite3.connect(folder / "securus.db") as database:
+        lines = [json.loads(row[0]) for row in database.execute("SELECT line FROM audit ORDER BY sequence")]
+    assert [(line["kid"], line["state"]) for line in lines] == [
+        (active, "active"),
+        (successor, "announced"),
+        (successor, "active"),
+        (active, "removed"),
+    ]
+    assert run("audit", "verify")[0] == 0
+
+
+def test_key_import_takes_a_strong_key_from_a_file(run: Run, folder: Path) -> None:
+    asyncio.run(_make_store(folder))
+    private = generate_private_key("ES256").private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "new.pem").write_bytes(private)
+    code, out, _ = run("key", "import", str(folder / "new.pem"), "--json")
+    imported = json.loads(out)
+    assert (code, imported["algorithm"], imported["signs_in_seconds"]) == (0, "ES256", 3600)
+    code, out, err = run("key", "import", str(folder / "new.pem"), "--now")
+    assert (code, out) == (1, "")
+    assert f"the key is here already, as '{imported['kid']}'" in err
+    (folder / "new.pem").write_bytes(private[:-60])
+    code, _, err = run("key", "import", str(folder / "new.pem"))
+    assert code == 1
+    assert "new.pem" in err
+    assert run("key", "import", str(folder / "missing.pem"))[0] == 1
+    on_disk = b"".join(path.read_bytes() for path in folder.glob("securus.db*"))
+    assert private not in on_disk
+
+
+def test_key_reseal_changes_the_encryption_key(run: Run, folder: Path) -> None:
+    asyncio.run(_make_store(folder))
+    assert run("key", "rotate")[0] == 0
+    (folder / "former.key").write_text((folder / "encryption.key").read_text())
+    (folder / "encryption.key").write_text("A" * 43 + "=")
+    config = folder / "gateway.yaml"
+    plain = config.read_text()
+    config.write_text(
+        plain.replace("announced_for: 1h", "announced_for: 1h, other_encryption_key: {file: former.key}")
+    )
+    code, out, _ = run("key", "reseal", "--json")
+    assert (code, len(json.loads(out)["resealed"])) == (0, 2)
+    assert json.loads(run("key", "reseal", "--json")[1]) == {"resealed": []}
+    config.write_text(plain)
+    assert run("key", "retire", "nobody")[2].startswith("securus: there is no key 'nobody'")
+
+
 async def _make_store(folder: Path) -> None:
     await (await open_store(folder / "securus.db")).close()
 
@@ -371,9 +459,8 @@ async def _make_store(folder: Path) -> None:
 # Usage
 
 
-VERBS = ["serve", "check", "demo", "policy test", "policy explain", "policy diff", "audit verify",
-         "user hash", "user list", "client list", "key list",
-         "key rotate"]  # fmt: skip
+VERBS = ["serve", "check", "demo", "policy test", "policy explain", "policy diff", "audit verify", "user hash",
+         "user list", "client list", "key list", "key rotate", "key retire", "key import", "key reseal"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", *VERBS])
@@ -404,6 +491,8 @@ def test_every_verb_takes_json(verb: str, capsys: pytest.CaptureFixture[str]) ->
         "check x",
         "demo --port x",
         "key list -c",
+        "key retire",
+        "key rotate --algorithm RS256",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,9 @@ from tests.support.jose import (
     self_signed_certificate,
 )
 
-RULES = RegistrationRules(PROFILES[ProfileName.FAPI2], certificates_accepted=True, signing_algorithm="ES256")
+RULES = RegistrationRules(
+    PROFILES[ProfileName.FAPI2], certificates_accepted=True, signing_algorithms=("ES256",)
+)
 KEY = ec_key()
 BASIC: dict[str, Any] = {
     "client_name": "Ärzte-App",
@@ -110,6 +112,22 @@ def test_a_document_becomes_a_client_and_the_document_that_is_told() -> None:
         "response_types": ["code"],
         "require_pushed_authorization_requests": True,
     }
+
+
+@pytest.mark.parametrize("name", ["id_token_signed_response_alg", "authorization_signed_response_alg"])
+def test_a_client_chooses_one_of_our_algorithms_for_what_is_signed_for_it(name: str) -> None:
+    rules = replace(RULES, signing_algorithms=("ES256", "PS256"))
+    client = read_metadata(document(**{name: "PS256"}), rules).client("id")
+    assert client.signed_response_algorithm == "PS256"
+    assert client.signed_responses_required is (name == "authorization_signed_response_alg")
+    assert read_metadata(document(), rules).client("id").signed_response_algorithm is None
+
+
+def test_a_client_chooses_one_algorithm_for_all() -> None:
+    rules = replace(RULES, signing_algorithms=("ES256", "PS256"))
+    both = document(id_token_signed_response_alg="ES256", authorization_signed_response_alg="PS256")
+    with pytest.raises(OAuthError, match="it must be the same as id_token_signed_response_alg"):
+        read_metadata(both, rules)
 
 
 def test_what_was_told_is_accepted_again_and_changes_nothing() -> None:

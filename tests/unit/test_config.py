@@ -118,6 +118,30 @@ def test_the_annotated_configuration_of_the_repository_is_right(tmp_path: Path) 
     assert settings.authorization.lifetimes.refresh_token == 90 * 86400
 
 
+def test_key_algorithms_periods_and_token_are_read(write: Write) -> None:
+    lines = (
+        "keys:\n  algorithms: [PS256, ES256]\n  announced_for: 2h\n  active_for: 30d\n"
+        "  published_after_retirement: 2d\n  other_encryption_key: {env: OTHER}\n"
+        "  pkcs11: {module: tls.crt, token: hsm, pin: {env: PIN}, label: hospital}\n"
+    )
+    change = ("keys:\n", lines)
+    path = write(
+        changed(change, ("client_id: portal\n", "client_id: portal\n    response_algorithm: ES256\n"))
+    )
+    settings = load(path, {"OTHER": "A" * 43, "PIN": "1234"})
+    authorization = settings.authorization
+    assert authorization.signing_algorithms == ("PS256", "ES256")
+    assert authorization.key_announced_seconds == 7200
+    assert authorization.key_active_seconds == 30 * 86400
+    assert authorization.key_published_after_retirement_seconds == 2 * 86400
+    assert settings.keys.other_encryption_key == bytes(32)
+    token = settings.keys.pkcs11
+    assert token is not None
+    assert (token.token, token.pin, token.label) == ("hsm", "1234", "hospital")
+    assert "1234" not in repr(settings)
+    assert settings.clients[0].signed_response_algorithm == "ES256"
+
+
 @pytest.mark.parametrize(
     ("said", "word"),
     [
@@ -214,12 +238,33 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: aksed,", "Did you mean 'asked'?"),
         ("at: /fhir/r4,", "at: /fhir/r4, response_signature: on,", "Did you mean 'response_signatures'?"),
         # Durations, sizes, words
-        ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1s to 400d"),
-        ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1s to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1m to 400d"),
+        ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1m to 400d"),
         ("keys:\n", "keys:\n  announced_for: 60\n",
          "keys.announced_for is '60', expected a duration with its unit, such as 60s, 5m, 1h or 90d"),
         ("keys:\n", "keys:\n  active_for: 1h\n", "keys.active_for must be longer than keys.announced_for"),
         ("keys:\n", "keys:\n  algorithm: RS256\n", "expected ES256 or PS256 or EdDSA."),
+        ("keys:\n", "keys:\n  algorithms: [ES256, ES265]\n",
+         "keys.algorithms names 'ES265', expected ES256 or PS256 or EdDSA. Did you mean 'ES256'?"),
+        ("keys:\n", "keys:\n  algorithms: []\n", "keys.algorithms is empty, expected for example [ES256, PS256]"),
+        ("keys:\n", "keys:\n  algorithms: [ES256, ES256]\n", "keys.algorithms names one twice"),
+        ("keys:\n", "keys:\n  algorithms: [PS256]\n  algorithm: ES256\n",
+         "'keys' must have one of 'algorithm' and 'algorithms'"),
+        ("keys:\n", "keys:\n  published_after_retirement: 359s\n",
+         "keys.published_after_retirement must be at least 360 s"),
+        ("keys:\n", "keys:\n  published_after_retirement: 59s\n", "is '59s', expected 1m to 400d"),
+        ("keys:\n", "keys:\n  other_encryption_key: {env: SHORT}\n",
+         "keys.other_encryption_key: the variable 'SHORT' is not set"),
+        ("keys:\n", "keys:\n  pkcs11: {modul: tls.crt, token: t, pin: {file: tls.key}}\n",
+         "'keys.pkcs11' has no key 'modul'. Did you mean 'module'?"),
+        ("keys:\n", "keys:\n  pkcs11: {module: none.so, token: t, pin: {file: tls.key}}\n",
+         "keys.pkcs11.module: there is no file"),
+        ("keys:\n", "keys:\n  algorithm: EdDSA\n  pkcs11: {module: tls.crt, token: t, pin: {file: tls.key}}\n",
+         "keys in a PKCS#11 token are for ES256 or PS256"),
+        ("keys:\n", "keys:\n  pkcs11: {module: tls.crt, token: t, pin: '1234'}\n",
+         "expected a reference, {file: …} or {env: …}"),
+        ("client_id: portal\n", "client_id: portal\n    response_algorithm: PS256\n",
+         "response_algorithm is 'PS256', expected ES256"),
         ("policies:", "limits: {max_url: 8}\npolicies:",
          "limits.max_url is '8', expected a size with its unit, such as 16KiB, 10MiB or 2GiB"),
         ("policies:", "limits: {max_url: 0KiB}\npolicies:", "limits.max_url is '0KiB'"),

@@ -18,7 +18,7 @@ FLOORS = [
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
-    "gateway.audit gateway.telemetry gateway.config",
+    "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings",
     "gateway.policy",
     "gateway.fhir gateway.yaml_source",

@@ -22,7 +22,7 @@ from authz.protocol.clients import (
     GrantType,
     ProfileName,
 )
-from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from authz.settings import AuthorizationSettings, Lifetimes, Protected, RegistrationSettings
 from gateway.report import page
 from gateway.report.report import CHAPTERS, SERVER, Report, make
 from gateway.report.rules.facts import (
@@ -111,6 +111,8 @@ def good_facts() -> Facts:
 
 def _metadata(settings: AuthorizationSettings) -> Mapping[str, object]:
     class Nobody:
+        algorithms = settings.signing_algorithms
+
         def jwks(self) -> Mapping[str, object]:
             return {}
 
@@ -300,6 +302,7 @@ WRONG: dict[str, Change] = {
     "bcp-4.13-1": listener(tls=False, proxies=("0.0.0.0/0",)),
     "bcp-4.13-2": fact(operations_address="0.0.0.0"),
     "bcp-4.14.2-1": ENDLESS,
+    "bcp-4.11.2-1": setting(registration=RegistrationSettings(enabled=True, automatic=True)),
     "bcp-4.15-1": SAME_NAME,
 }
 """rule → what makes it fail or warn."""
@@ -331,7 +334,7 @@ FURTHER: list[tuple[str, Change, Verdict, str]] = [
     ("fapi2-5.3.2.2-4", OTHER_PROFILE, Verdict.FAIL, "expected false"),
     ("fapi2-5.3.2.2-12", lifetime(pushed_request=301), Verdict.WARN, "300 s or less"),
     ("fapi2-5.3.2.2-14", client(name=""), Verdict.FAIL, "no name"),
-    ("fapi2-5.4.1-2", setting(signing_algorithm="RS256"), Verdict.FAIL, "RS256"),
+    ("fapi2-5.4.1-2", setting(signing_algorithms=("RS256",)), Verdict.FAIL, "RS256"),
     ("fapi2-5.4.1-3", client(keys=(KEY, dataclasses.replace(KEY, algorithms=()))), Verdict.WARN, "k1"),
     ("fapi2-5.4.1-5", fact(jwks=None), Verdict.NOT_APPLICABLE, "GET /report"),
     ("fapi2-5.4.1-5", fact(jwks_members=frozenset({"d"})), Verdict.FAIL, "hold d"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from authz import resource_server
+from authz.keys import by_hand
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.revocations import Revocations
 from authz.storage.store import Namespace, StoreUnavailable
@@ -173,7 +174,7 @@ async def test_nothing_is_remembered_across_a_change_of_keys(world: World, verif
     app = world.app("lab")
     token = await own_token(app)
     await app.read(token)
-    await world.keys.rotate()
+    await world.keys.change(by_hand.rotate)
     await app.read(token)
     assert len(verified) == 2
 

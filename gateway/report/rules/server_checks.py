@@ -186,15 +186,17 @@ def aliases_belong_to_the_mtls_origin(facts: Facts) -> Finding:
 
 def signs_with_allowed_algorithms(facts: Facts) -> Finding:
     """Our own signatures, and those that the metadata ask of clients, are PS256, ES256 or EdDSA."""
-    own = facts.settings.signing_algorithm
-    if own not in FAPI_ALGORITHMS:
-        return failed(f"our own algorithm is {own}, expected PS256, ES256 or EdDSA", "keys.algorithm")
+    own = facts.settings.signing_algorithms
+    strange = sorted(set(own) - FAPI_ALGORITHMS)
+    if strange:
+        said = f"of our own algorithms {listed(strange)} is not PS256, ES256 or EdDSA"
+        return failed(said, "keys.algorithms")
     for member in sorted(facts.metadata):
         if member.endswith("_alg_values_supported"):
             foreign = sorted(_texts(facts, member) - FAPI_ALGORITHMS)
             if foreign:
                 return failed(f"{member} holds {listed(foreign)}", _PROFILES_KEY)
-    return passed(f"we sign with {own}; clients are asked for PS256, ES256 or EdDSA")
+    return passed(f"we sign with {listed(own)}; clients are asked for PS256, ES256 or EdDSA")
 
 
 def never_offers_none(facts: Facts) -> Finding:
@@ -292,6 +294,17 @@ def scopes_are_named(facts: Facts) -> Finding:
     if wide:
         return warned(f"{listed(wide)} opens every record for every change", "clients")
     return passed(f"{len(_texts(facts, 'scopes_supported'))} scopes are announced")
+
+
+def registrations_are_approved(facts: Facts) -> Finding:
+    """Somebody looks at an application before people are sent to it."""
+    registration = facts.settings.registration
+    if not registration.enabled:
+        return not_applicable("no application registers itself")
+    if registration.automatic:
+        said = "what registers itself is in force at once: nobody has looked at where people are sent"
+        return warned(said, "registration.approval")
+    return passed("registrations wait for approval")
 
 
 def _texts(facts: Facts, member: str) -> frozenset[str]:
