@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,11 @@ from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
 from gateway.policy import language, selftest
+from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.probing import UpstreamProbes
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
@@ -105,6 +107,8 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._unmet: list[str] = []
+        self._criteria: Mapping[str, frozenset[str]] = {}
+        self._probes = UpstreamProbes((), dict)
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -183,6 +187,7 @@ class Gateway:
                 signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
             self._mounts.append(_Mount(upstream, client, passage, signed))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
+        self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         await self._hold_to_profiles()
         await self.audit.settled()
 
@@ -190,6 +195,7 @@ class Gateway:
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
+        self._criteria = criteria_used(policies)
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
@@ -208,6 +214,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
+            asyncio.create_task(self._probes.keep()),
         ]
 
     async def _start(
@@ -308,9 +315,10 @@ class Gateway:
                 {"status": "not ready" if problems else "ready", "problems": problems},
                 status=503 if problems else 200,
             )
-        return web.Response(
-            status=404, text="/metrics, /healthz, /readyz, /report and /access/v1/ are here\n"
-        )
+        if request.path == "/upstreams":
+            return web.json_response(self._probes.as_json())
+        paths = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
+        return web.Response(status=404, text=paths)
 
     async def _report(self, registered: Sequence[Client] = ()) -> Report:
         """What the specifications ask of this server, held against what it has now; files are read again."""
@@ -345,6 +353,7 @@ class Gateway:
         if self.engines.engine is None:
             found.append("no policy is in force")
         found.extend(self._unmet)
+        found.extend(self._probes.problems())
         try:
             await self.store.check()
         except StoreUnavailable:

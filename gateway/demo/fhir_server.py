@@ -77,6 +77,8 @@ class SampleServer:
             case "POST", [type_]:
                 return self._create(type_, json.loads(body), headers)
             case "PUT", [type_, id_]:
+                if headers.get("If-None-Match") == "*" and self.store.is_there(type_, id_):
+                    raise StoreError(412, "conflict", "the resource is there already")
                 stored, created = self.store.update(type_, id_, json.loads(body), headers.get("If-Match"))
                 return self._one(stored, 201 if created else 200)
             case "PATCH", [type_, id_]:

@@ -103,11 +103,13 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
     resource["interaction"] = [{"code": code} for code in codes]
     if upstream.get("versioning") in ("no-version", "versioned", "versioned-update"):
         resource["versioning"] = upstream["versioning"]
+    found = "search-type" in codes  # the gateway finds the resource itself, by a search
     resource |= {
-        "conditionalCreate": False,
-        "conditionalRead": "not-supported",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "updateCreate": "update" in codes and "create" in codes,
+        "conditionalCreate": found and "create" in codes,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": found and "update" in codes,
+        "conditionalDelete": "single" if found and "delete" in codes else "not-supported",
     }
     if "search-type" in codes:
         resource["searchParam"] = [

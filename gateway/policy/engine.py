@@ -7,6 +7,7 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
@@ -33,6 +34,7 @@ from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
 from gateway.policy.layers import (
     Layers,
     Named,
+    WriteTest,
     asks_only_for_strangers,
     ids,
     is_exact,
@@ -73,8 +75,18 @@ class Engine:
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
 
-    def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
-        """The decision on a request. Never raises for what a caller can send."""
+    def decide(
+        self,
+        asked: FhirRequest,
+        caller: Caller,
+        environment: Environment,
+        *,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Decision:
+        """The decision on a request. Never raises for what a caller can send.
+
+        criteria are those of a conditional write: only permits that let a resource be found by them count.
+        """
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, environment)
         if asked.type is None:
@@ -93,13 +105,13 @@ class Engine:
         if types is not None and asked.type not in types:
             said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types)
+        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types, criteria)
         if isinstance(layers, Deny):
             return layers
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
         if asked.interaction in _WRITTEN:
-            return self._write(asked, asked.type, layers)
+            return self._write(asked, asked.type, layers, is_conditional=bool(criteria))
         if asked.interaction not in _JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is Interaction.SEARCH:
@@ -133,9 +145,11 @@ class Engine:
         caller: Caller,
         environment: Environment,
         types: frozenset[str] | None,
+        criteria: tuple[SearchTerm, ...] = (),
         also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
+        writes: dict[str, WriteTest] = {}
         permits = list(also)
         denies: list[Named] = []
         requires: list[Named] = []
@@ -156,9 +170,13 @@ class Engine:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
                         continue
+                    if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
+                        continue
                     condition = self._condition(rule, type_, caller)
                     if condition is None:
                         continue
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
@@ -171,7 +189,10 @@ class Engine:
                     if rule.fields is not None:
                         taken.append((rule.id, condition or ALWAYS, rule.fields))
                         continue
-                    if condition is None or rule.where.is_empty:
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.touches, type_)
+                        condition = condition or ALWAYS
+                    elif condition is None or rule.where.is_empty:
                         closing.append(rule)
                         continue
                     denies.append((rule.id, condition))
@@ -213,8 +234,14 @@ class Engine:
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
+            writes=writes,
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
+
+    def _known(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that statements may speak of, as far as they are of their types."""
+        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+        return {name: sorted(values) for name, values in found.items() if values is not None}
 
     def _sight(
         self,
@@ -367,7 +394,7 @@ class Engine:
                 return None
             also = ((self._rules[rules[0]], both(parts)),)
             one = replace(asked, interaction=interaction)
-            layers = self._layers(one, type_, who, scopes, caller, environment, types, also)
+            layers = self._layers(one, type_, who, scopes, caller, environment, types, also=also)
             if isinstance(layers, Deny):
                 return None
             judges.append(judge(layers, type_, None))
@@ -381,23 +408,24 @@ class Engine:
 
     def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
+        change = judge_change(layers, type_, None)
         return Permit(
             request=asked,
-            judge=judge(layers, type_, None),
+            judge=lambda resource: change(None, resource),
             added=(),
             conceal=False,
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
-            judge_change=judge_change(layers, type_, None),
+            judge_change=change,
             unconditional=_is_plain(layers),
         )
 
     # Updates, patches, deletes
 
-    def _write(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+    def _write(self, asked: FhirRequest, type_: str, layers: Layers, *, is_conditional: bool) -> Decision:
         """As for an instance that is read, and a judge of the change besides."""
-        if asked.id is None:
+        if asked.id is None and not is_conditional:
             return Deny(Reason.INTERACTION_CLOSED, ids(layers.permits), "a conditional write is closed here")
         decision = self._instance(asked, type_, layers)
         if not isinstance(decision, Permit):
@@ -482,7 +510,7 @@ def _is_plain(layers: Layers) -> bool:
     plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
         condition is ALWAYS for _, condition in layers.permits
     )
-    return plain and not layers.denies and not layers.requires
+    return plain and not layers.denies and not layers.requires and not layers.writes
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

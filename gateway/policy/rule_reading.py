@@ -14,6 +14,7 @@ from gateway.policy.rules import (
 )
 from gateway.policy.sign_in_reading import acr_values, read_sign_in
 from gateway.policy.where import where_of
+from gateway.policy.write_reading import read_conditional, read_write_rule
 from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
 
 RULE_KEYS = (
@@ -31,9 +32,12 @@ RULE_KEYS = (
     "operation",
     "then",
     "because",
+    "write",
+    "changes",
+    "conditional",
 )
 _RULE_LATER = (
-    "query", "write", "changes", "unless", "break_glass", "conditional",
+    "query", "unless", "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -93,6 +97,8 @@ def read_rule(
         sign_in=sign_in,
         returned=read_return(reader, body, effect, resources, may),
         fields=read_fields(reader, body, effect, resources, may),
+        write=read_write_rule(reader, body, effect, may, resources, definitions),
+        conditional=read_conditional(reader, body, effect, may, resources),
         operation=read_operation(reader, body, effect, resources),
     )
 

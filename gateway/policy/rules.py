@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.view import Precision
+from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -136,6 +137,8 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    write: WriteRule = SAYS_NOTHING
+    conditional: Conditional | None = None
     returned: Returned | None = None
     fields: tuple[str, ...] | None = (
         None  # what a deny takes away; without it the deny is about the whole resource

@@ -16,12 +16,14 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
+from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
+from gateway.proxy.page_links import is_page
 from gateway.proxy.response_filter import BundleFilter
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
-from gateway.settings import Upstream
+from gateway.settings import SelfLink, Upstream
 from gateway.telemetry import Metrics
 
 PAGE_PREFIX = "_page="
@@ -51,6 +53,8 @@ class Delivery:
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
         changed = seen is not None
+        if seen is None and is_current(trail.request, permit.request, passed):
+            return Answer(304, (*headers.PRIVATE, *passed))
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)
@@ -73,8 +77,9 @@ class Delivery:
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
-            seal=lambda target: self._seal(target, asked, caller, trail.policy_hash or ""),
+            seal=lambda target: self._seal(target, permit.request, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
+            self_link=self._self_link(permit.request),
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0
@@ -115,7 +120,18 @@ class Delivery:
             raise FhirError(Reason.STALE_LINK)
         return page.asked, page.target
 
-    def _seal(self, target: str, asked: FhirRequest, caller: Caller, policy_hash: str) -> str:
+    def _self_link(self, sent: FhirRequest) -> SelfLink:
+        profile = self._upstream.profile
+        if profile.self_link is SelfLink.CHECKED and sent.posted:
+            return profile.self_link_of_forms
+        return profile.self_link
+
+    def _seal(
+        self, target: str, sent: FhirRequest, asked: FhirRequest, caller: Caller, policy_hash: str
+    ) -> str | None:
+        if not is_page(target, sent, self._upstream.profile):
+            self._metrics.page_links_left_out.labels(self._upstream.name).inc()
+            return None
         token = self._links.seal(asked, target, caller=caller, policy_hash=policy_hash, now=self._clock())
         return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
 

@@ -20,11 +20,13 @@ from authz.storage.store import StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import links, request, resource
 from gateway.fhir.capability import capability_statement
-from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import creation, headers
+from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy.coded_bodies import decoded_request
+from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
@@ -101,6 +103,7 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         headers.check_accept(http)
+        http = decoded_request(http, self._upstream.max_body)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
@@ -118,7 +121,15 @@ class Passage:
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
-        decision = engine.decide(asked, caller, self._environment(http))
+        self._check_profile(asked)
+        criteria = conditional_writes.criteria(asked, http)
+        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        found = None
+        if criteria and isinstance(decision, Permit):
+            found = await self._find(http, trail, asked, criteria, caller, engine)
+            if asked.interaction is not Interaction.CREATE:
+                asked = conditional_writes.narrowed(asked, found, http)
+                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
         trail.rules = decision.rules
         match decision:
             case Deny():
@@ -130,16 +141,24 @@ class Passage:
                 trail.decision = "permit"
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
+            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
+                return self._is_there(http, trail, asked, found, caller, engine)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
             case Permit() if asked.interaction in WRITES:
-                write = Write(http, trail, decision, caller, engine, self._environment(http))
+                write = Write(http, trail, decision, caller, engine, self._environment(http), found)
                 return await self._writes.answer(write)
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _check_profile(self, asked: FhirRequest) -> None:
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        for term in asked.terms:
+            if term.code in self._upstream.profile.never_parameters:
+                raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
     def _environment(self, http: HttpRequest) -> Environment:
         return Environment(self._clock(), http.peer, self._upstream.identifier)
@@ -202,7 +221,9 @@ class Passage:
         body: bytes | AsyncIterator[bytes]
         if kind is creation.BodyKind.RESOURCE:
             raw = await http.body.read(self._upstream.max_resource)
-            value, body = creation.new_version(raw, permit.request.type, self._bases)
+            value, body = creation.new_version(
+                raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
+            )
             judge(trail, permit, value)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
@@ -234,6 +255,33 @@ class Passage:
         content = (headers.JSON_BODY,) if shown else ()
         passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+
+    async def _find(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        asked: FhirRequest,
+        criteria: tuple[SearchTerm, ...],
+        caller: Caller,
+        engine: Engine,
+    ) -> Found | None:
+        asking = (http, trail, asked, criteria, caller, engine, self._environment(http))
+        return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
+
+    def _is_there(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        asked: FhirRequest,
+        found: Found,
+        caller: Caller,
+        engine: Engine,
+    ) -> Answer:
+        """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
+        trail.decision = "permit"
+        shown = self._representation(found.raw, found.id, asked, caller, engine, http)
+        place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
+        return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)
 
     def _representation(
         self, raw: bytes, id_: str, created: FhirRequest, caller: Caller, engine: Engine, http: HttpRequest

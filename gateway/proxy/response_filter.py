@@ -13,14 +13,15 @@ from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Judge
+from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
 _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
-Seal = Callable[[str], str]
-"""From a target relative to the store's base to the public URL of that page."""
+Seal = Callable[[str], str | None]
+"""From a target relative to the store's base to the public URL of that page; None when it is no page."""
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class BundleFilter:
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
+    self_link what the store's self link proves
     """
 
     judges: Mapping[str, Judge]
@@ -54,6 +56,7 @@ class BundleFilter:
     self_url: str
     seal: Seal
     tally: Tally
+    self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -125,12 +128,15 @@ class BundleFilter:
             elif relation in _PAGES:
                 # A store that was told its public address writes its links with that one.
                 target = links.below(url, (self.upstream, self.public))
-                if target is not None:
-                    out.append({"relation": relation, "url": self.seal(target)})
+                sealed = None if target is None else self.seal(target)
+                if sealed is not None:
+                    out.append({"relation": relation, "url": sealed})
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added or is_silent(url):
+        if not self.added or self.self_link is SelfLink.UNRELIABLE:
+            return
+        if self.self_link is SelfLink.SILENT and is_silent(url):
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:

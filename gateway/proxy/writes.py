@@ -21,6 +21,7 @@ from gateway.policy.decision import Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.view import SUBSETTED
 from gateway.proxy import creation, headers
+from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import check_status
 from gateway.proxy.patches import apply_patch, read_patch
 from gateway.proxy.refusals import step_up_error
@@ -42,7 +43,6 @@ _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information",
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
 _CLOSED = {
     "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
-    "content-encoding": "bodies are taken as they are: send without Content-Encoding",
     "if-none-match": "If-None-Match is not taken with a write: send If-Match, or neither",
     "if-none-exist": "If-None-Exist goes with a create only",
     "if-modified-since": "If-Modified-Since is not taken with a write",
@@ -60,6 +60,7 @@ class Write:
     caller: Caller
     engine: Engine
     environment: Environment
+    found: Found | None = None  # by the criteria of a conditional write
 
     @property
     def place(self) -> str:
@@ -95,7 +96,9 @@ class Writes:
         if not headers.is_json(write.http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
         after = self._new_version(
-            await write.http.body.read(self._upstream.max_resource), write.permit.request
+            await write.http.body.read(self._upstream.max_resource),
+            write.permit.request,
+            is_found=write.found is not None,
         )
         # Decided by the body alone: the same answer for every id.
         _check(write.trail, _judged(write.permit, after), conceal=False)
@@ -103,6 +106,7 @@ class Writes:
         if before is None:
             return await self._upsert(write, wanted, after)
         _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
+        self._check_whole(write, before)
         check_version(wanted, before)
         return await self._replace(write, before, after)
 
@@ -134,6 +138,7 @@ class Writes:
         conceal = write.permit.conceal or reading.conceal
         _check(write.trail, _judged(write.permit, before.resource), conceal=conceal)
         _check(write.trail, _judged(reading, before.resource), conceal=conceal)
+        self._check_whole(write, before)
         check_version(wanted, before)
         after = apply_patch(before.resource, patch)
         own_references(after, self._bases)
@@ -155,6 +160,17 @@ class Writes:
             case _:
                 raise FhirError(Reason.NO_PERMIT)
 
+    def _check_whole(self, write: Write, before: StoredVersion) -> None:
+        """Who sees only a part of the stored version does not write over it: the rest would be lost, or found out.
+
+        Raises FhirError(POLICY_DENIED).
+        """
+        asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
+        decision = write.engine.decide(asked, write.caller, write.environment)
+        if isinstance(decision, Permit) and _judged(decision, before.resource).seen is not None:
+            write.trail.decision = "deny"
+            raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
+
     async def _delete(self, write: Write, wanted: str | None) -> Answer:
         before = await self._stored(write)
         if before is None:
@@ -167,9 +183,14 @@ class Writes:
         _check_written(answer, (200, 202, 204))
         return Answer(204, headers.PRIVATE, b"")
 
-    def _new_version(self, raw: bytes, asked: FhirRequest) -> dict[str, Any]:
-        """The resource of an update (FHIR R4 3.1.0.4). Raises FhirError(INVALID_BODY)."""
+    def _new_version(self, raw: bytes, asked: FhirRequest, *, is_found: bool) -> dict[str, Any]:
+        """The resource of an update (FHIR R4 3.1.0.4); it may leave its id to the criteria that found it.
+
+        Raises FhirError(INVALID_BODY).
+        """
         value = resource.parse_resource(raw)
+        if is_found:
+            value.setdefault("id", asked.id)
         if value["resourceType"] != asked.type or value.get("id") != asked.id:
             raise FhirError(
                 Reason.INVALID_BODY, "resourceType and id of the body must be those of the address"
@@ -184,9 +205,13 @@ class Writes:
         return value
 
     async def _stored(self, write: Write) -> StoredVersion | None:
-        return await stored_version(
+        """The stored version. Raises FhirError(VERSION_CONFLICT) where it is not the one that criteria found."""
+        found = await stored_version(
             write.http, write.trail, write.place, upstream=self._upstream, client=self._client
         )
+        if write.found is not None and (found is None or found.version != write.found.version):
+            raise FhirError(Reason.VERSION_CONFLICT, "what the criteria found was changed since")
+        return found
 
     async def _replace(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Answer:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.

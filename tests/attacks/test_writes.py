@@ -207,7 +207,7 @@ REFUSED = [
             headers=(("If-Match", "*"),)),
     Refused("If-None-Match is closed", "PUT", "/Observation/a1", observation("a1"), 403, "interaction-closed", store=False,
             headers=(("If-None-Match", "*"),)),
-    Refused("compressed bodies are closed", "PUT", "/Observation/a1", b"\x1f\x8b", 403, "interaction-closed", store=False,
+    Refused("a coded body that is cut off", "PUT", "/Observation/a1", b"\x1f\x8b", 400, "invalid-body", store=False,
             headers=(("Content-Encoding", "gzip"),)),
     Refused("XML", "PUT", "/Observation/a1", b"<Observation/>", 415, "unsupported-media-type", store=False,
             media=("Content-Type", "application/fhir+xml")),
@@ -436,3 +436,32 @@ async def test_a_store_without_versions_is_written_to_where_the_operator_says_so
         await stop_gateway(running)
     assert reply.status == 200
     assert "if-match" not in running.upstream.requests[-1].headers
+
+
+async def test_H150_who_sees_a_part_does_not_write_over_the_whole(tmp_path: Path) -> None:
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    shipped = Path(__file__).parents[2] / "policies" / "00-definitions.yaml"
+    (policies / shipped.name).write_text(shipped.read_text())
+    hidden = """  - rule: values-are-not-shown
+    effect: deny
+    who: {context: patient}
+    may: [read]
+    resources: [Observation]
+    fields: [Observation.code]
+    because: the code tells what was looked for
+"""
+    (policies / "90-writing.yaml").write_text(POLICY + hidden)
+    running = await start_gateway(tmp_path, policies=policies)
+    guess = [{"op": "test", "path": "/code/coding/0/code", "value": "4548-4"}]
+    try:
+        for method, body in (
+            ("PUT", observation("a1")),
+            ("PATCH", guess),
+            ("PATCH", [guess[0] | {"value": "x"}]),
+        ):
+            reply = await write(running, method, "/Observation/a1", body)
+            assert (reply.status, reply.reason) == (403, "policy-denied")
+            assert untouched(running)
+    finally:
+        await stop_gateway(running)

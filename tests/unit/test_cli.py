@@ -19,6 +19,7 @@ from authz.storage.sqlite import open_store
 from gateway.audit import AuditLog
 from gateway.cli import main
 from gateway.demo.client import Key
+from gateway.demo.world import free_port
 
 CONFIGURATION = """\
 version: 1
@@ -460,10 +461,11 @@ async def _make_store(folder: Path) -> None:
 
 
 VERBS = ["serve", "check", "demo", "policy test", "policy explain", "policy diff", "audit verify", "user hash",
-         "user list", "client list", "key list", "key rotate", "key retire", "key import", "key reseal"]  # fmt: skip
+         "user list", "client list", "key list", "key rotate", "key retire", "key import", "key reseal",
+         "upstream probe"]  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", *VERBS])
+@pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", "upstream", *VERBS])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*verb.split(), "--help"])
@@ -512,3 +514,17 @@ def test_the_module_is_the_command(folder: Path) -> None:
     )
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.endswith("1 rules and 1 policy tests are right\n")
+
+
+def test_upstream_probe_of_a_store_that_is_not_there_is_a_refusal_with_its_cause(
+    run: Run, folder: Path
+) -> None:
+    edit(folder / "gateway.yaml", "127.0.0.1:8080", f"127.0.0.1:{free_port()}")
+    code, out, _ = run("upstream", "probe")
+    assert code == 1
+    assert out.splitlines() == [
+        "fhir: not right for the profile generic: unnamed software, FHIR unknown",
+        "  error: the store cannot be asked: upstream-unavailable",
+    ]
+    code, out, _ = run("upstream", "probe", "--json")
+    assert (code, json.loads(out)[0]["ok"]) == (1, False)

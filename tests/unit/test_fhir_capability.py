@@ -77,7 +77,8 @@ def test_the_statement_holds_what_passes_and_nothing_of_the_store() -> None:
     ]
     assert "patchFormat" not in statement
     assert patient["searchParam"] == [{"name": "birthdate", "type": "date"}]
-    assert (patient["conditionalCreate"], patient["conditionalDelete"]) == (False, "not-supported")
+    assert (patient["conditionalCreate"], patient["conditionalUpdate"]) == (True, False)
+    assert (patient["conditionalDelete"], subscription["conditionalCreate"]) == ("single", False)
     assert not patient.keys() & {"searchInclude", "searchRevInclude", "operation"}
 
 
