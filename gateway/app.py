@@ -35,6 +35,7 @@ from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.probing import UpstreamProbes
+from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
@@ -172,6 +173,8 @@ class Gateway:
                 resource_server=self.authorization.resource_server,
                 engines=self.engines,
                 links_=SealedLinks(link_key, upstream.name),
+                jobs=SealedJobs(link_key, upstream.name),
+                store=self.store,
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,

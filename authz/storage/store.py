@@ -30,6 +30,8 @@ class Namespace(StrEnum):
     DPOP_PROOF = "dpop-proof"  # jkt ‖ jti
     CLIENT_ASSERTION = "client-assertion"  # client_id ‖ jti
     REQUEST_OBJECT = "request-object"  # client_id ‖ jti
+    EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
+    EXPORT_END = "export-end"  # id of a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class Store(Protocol):
     # single-use claims
     async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
         """True for the first caller that names this key before `until`, False for every other."""
+        ...
+
+    async def release(self, namespace: Namespace, key: bytes) -> None:
+        """Give a claim back: the next caller that names this key is a first one. Only for claims of a place."""
         ...
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     UPSTREAM_INVALID = "upstream-invalid"
     UPSTREAM_REFUSED = "upstream-refused"
     NARROWING_IGNORED = "narrowing-ignored"
+    TOO_MANY_JOBS = "too-many-jobs"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -111,6 +112,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.UPSTREAM_INVALID: (502, "processing", "The answer of the FHIR store was not valid."),
     Reason.UPSTREAM_REFUSED: (400, "processing", "The FHIR store refused the request."),
     Reason.NARROWING_IGNORED: (502, "processing", "The FHIR store ignored a restriction of the search."),
+    Reason.TOO_MANY_JOBS: (429, "throttled", "This client has as many exports running as it may have."),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
     Reason.INTERNAL: (
         500,

@@ -11,6 +11,8 @@ segments) is refused, never cleaned up. upstream_target() writes the only form t
     /Type/id                            read, update, patch, delete
     /Type/id/_history  /Type/id/_history/version  /Type/id/$op
     /Patient/id/Type                    search in the compartment
+    /_job/sealed                        status (GET) and end (DELETE) of an export
+    /_file/sealed                       a file of an export
 """
 
 import difflib
@@ -31,6 +33,8 @@ _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")  # FHIR R4 2.24.0.1, id
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9_-]{0,63}")  # the usual one: no dot, no escape
 _SEGMENT = re.compile(r"[A-Za-z0-9._$-]{1,128}")
 _OPERATION_NAME = re.compile(r"\$[A-Za-z][A-Za-z0-9-]{0,63}")
+_SEALED = re.compile(r"/(_job|_file)/([A-Za-z0-9_-]{1,7600})")
+_OF_JOBS = {"_job": {"GET": "export-status", "DELETE": "export-cancel"}, "_file": {"GET": "export-file"}}
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _FORM_CONTENT_TYPE = re.compile(
     r"application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*\"?utf-8\"?[ \t]*)?", re.IGNORECASE
@@ -64,6 +68,9 @@ def parse(method: str, path: str, query: str) -> FhirRequest:
     the GET that it asks about, with head set. The terms of a form come with with_form(). POST to the base is read
     as a batch; whether it is a transaction stands in its body.
     """
+    sealed = _SEALED.fullmatch(path)
+    if sealed is not None:
+        return _sealed(method, sealed[1], sealed[2], query)
     place = _place(_segments(path))
     head = method == "HEAD"
     interaction = place.methods.get("GET" if head else method)
@@ -85,6 +92,16 @@ def parse(method: str, path: str, query: str) -> FhirRequest:
     if asked.id is None and asked.method in _WRITES:
         _check_has_criteria(asked)
     return asked
+
+
+def _sealed(method: str, kind: str, token: str, query: str) -> FhirRequest:
+    """A job or file of an export. What the token stands for is known to the gateway that sealed it."""
+    operation = _OF_JOBS[kind].get(method)
+    if operation is None:
+        allow = ", ".join(sorted([*_OF_JOBS[kind], "OPTIONS"]))
+        raise FhirError(Reason.METHOD_NOT_ALLOWED, f"This path takes {allow}", headers=(("Allow", allow),))
+    search.parse_read_terms(search.query_pairs(query))
+    return FhirRequest(method, Interaction.OPERATION, operation=operation, sealed=token)
 
 
 def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> FhirRequest:

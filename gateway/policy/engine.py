@@ -20,7 +20,6 @@ from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
-    both,
     claim_values,
     compartment_condition,
     compile_where,
@@ -370,10 +369,12 @@ class Engine:
         rules: tuple[str, ...],
         caller: Caller,
         environment: Environment,
+        criteria: tuple[SearchTerm, ...],
     ) -> tuple[Judge, ...] | None:
         """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
 
-        Scopes, details, denies and requires are those of reading and of searching the type.
+        criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
+        and requires are those of reading and of searching the type.
         """
         judges = []
         for interaction in (Interaction.READ, Interaction.SEARCH):
@@ -382,22 +383,25 @@ class Engine:
                 types = details_layer.open_types(
                     caller, self._detail_types, location=environment.location, interaction=interaction
                 )
-                parts = [
-                    criteria_condition(type_, access.type_filter[type_], self._bases)
-                    for access in self.accesses(rules)
-                    if type_ in access.type_filter
-                ]
-            except (ScopeRefusal, DetailsRefusal, Unsayable):
+            except (ScopeRefusal, DetailsRefusal):
                 return None
             scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
             if not scopes or (types is not None and type_ not in types):
                 return None
-            also = ((self._rules[rules[0]], both(parts)),)
-            one = replace(asked, interaction=interaction)
-            layers = self._layers(one, type_, who, scopes, caller, environment, types, also=also)
-            if isinstance(layers, Deny):
-                return None
-            judges.append(judge(layers, type_, None))
+            terms = criteria if interaction is Interaction.SEARCH else ()
+            one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
+            for rule in (self._rules[name] for name in rules):
+                query = rule.operation.type_filter.get(type_)
+                try:
+                    said = ALWAYS if query is None else criteria_condition(type_, query, self._bases)
+                except Unsayable:
+                    return None
+                layers = self._layers(
+                    one, type_, who, scopes, caller, environment, types, also=((rule, said),)
+                )
+                if isinstance(layers, Deny):
+                    return None
+                judges.append(judge(layers, type_, None))
         return tuple(judges)
 
     def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:

@@ -24,7 +24,7 @@ def read_operation(
     reader.keys(node, "operation", ("types", "type_filter", "jobs_at_once", "files_through_gateway"))
     if effect is not Effect.PERMIT or not names:
         reader.problem(node, "'operation' is for a permit whose 'may' names operations")
-    is_export = names is not None and any(name.endswith("$export") for name in names)
+    is_export = OperationAccess(names).exports
     for key in ("type_filter", "jobs_at_once", "files_through_gateway"):
         entry = node.entry(key)
         if entry is not None and not is_export:

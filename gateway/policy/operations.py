@@ -5,7 +5,7 @@ judge of read and of search, both. Only an export may open types beyond them, th
 permits open one operation the narrowest of them holds, so that no rule lends its types to another one's instance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -29,6 +29,13 @@ from gateway.policy.rules import OperationAccess
 
 _FORMATS = frozenset({"application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"})
 
+_DOCUMENT_CRITERIA: dict[str, Callable[[str], list[tuple[str, str]]]] = {
+    "type": lambda text: [("type", text)],
+    "start": lambda text: [("date", f"ge{text}"), ("period", f"ge{text}")],
+    "end": lambda text: [("date", f"le{text}"), ("period", f"le{text}")],
+}
+"""The search criteria that the parameters of $docref stand for."""
+
 
 class Deciding(Protocol):
     """What is needed of the engine."""
@@ -43,6 +50,7 @@ class Deciding(Protocol):
         rules: tuple[str, ...],
         caller: Caller,
         environment: Environment,
+        criteria: tuple[SearchTerm, ...],
     ) -> tuple[Judge, ...] | None: ...
 
 
@@ -99,56 +107,42 @@ def _export(
         return Deny(Reason.INTERACTION_CLOSED, opened.rules, said)
     accesses = engine.accesses(opened.rules)
     named = all(access.types is not None for access in accesses)
-    judges: dict[str, Judge] = {}
-    for type_ in _open_types(RESOURCE_TYPES, accesses):
-        judge: Judge | None
-        if named:
-            found = engine.exporting(asked, type_, opened.rules, caller, environment)
-            judge = None if found is None else _all(found)
-        else:
-            judge = _reading(engine, asked, type_, caller, environment)
-        if judge is not None:
-            judges[type_] = judge
+    try:
+        filters = [typed_query(term.text) for term in asked.terms if term.name == "_typeFilter"]
+    except FhirError as error:
+        return Deny(error.reason, opened.rules, error.diagnostics)
+    if any(each.chain is not None or each.code.startswith("_") for _, found in filters for each in found):
+        # A chain, an include or a sort asks more of the store than the type that is named.
+        return Deny(
+            Reason.UNSUPPORTED_PARAMETER, opened.rules, "_typeFilter takes plain criteria of its type"
+        )
     formats = [term.text for term in asked.terms if term.name == "_outputFormat"]
     if any(text not in _FORMATS for text in formats):
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "_outputFormat must be application/fhir+ndjson")
+    judges: dict[str, Judge] = {}
+    for type_ in _open_types(RESOURCE_TYPES, accesses):
+        criteria = tuple(each for name, found in filters if name == type_ for each in found)
+        judge: Judge | None
+        if named:
+            parts = engine.exporting(asked, type_, opened.rules, caller, environment, criteria)
+            judge = None if parts is None else _all(parts)
+        else:
+            judge = _reading(engine, asked, type_, caller, environment, criteria)
+        if judge is not None:
+            judges[type_] = judge
     kept = tuple(term for term in asked.terms if term.name not in ("_outputFormat", "_typeFilter"))
     cut = _cut_to(asked, opened, judges, kept)
     if not isinstance(cut, Permit):
         return cut
-    try:
-        filters = _filters(engine, asked, cut.judges, caller, environment)
-    except FhirError as error:
-        return Deny(error.reason, opened.rules, error.diagnostics)
-    ours = _our_filters(accesses, cut.judges) if named else {}
-    written = _written_filters(filters, ours)
+    if any(type_ not in cut.judges for type_, _ in filters):
+        return Deny(Reason.NO_PERMIT, opened.rules, "_typeFilter asks for what this export does not hold")
+    theirs = [(type_, search.encode_terms(criteria)) for type_, criteria in filters]
+    written = _written_filters(theirs, _our_filters(accesses, cut.judges) if named else {})
     return replace(
         cut,
         request=cut.request.with_terms(tuple(_plain("_typeFilter", text) for text in written)),
         jobs_at_once=min(access.jobs_at_once for access in accesses),
     )
-
-
-def _filters(
-    engine: Deciding,
-    asked: FhirRequest,
-    judges: Mapping[str, Judge],
-    caller: Caller,
-    environment: Environment,
-) -> list[tuple[str, str]]:
-    """The caller's own filters by type, each one read as the search that it is. Raises FhirError."""
-    found = []
-    for term in asked.terms:
-        if term.name != "_typeFilter":
-            continue
-        type_, criteria = typed_query(term.text)
-        if type_ not in judges:
-            raise FhirError(Reason.NO_PERMIT, f"_typeFilter names {type_}, which this export does not hold")
-        if any(each.chain is not None or each.code.startswith("_") for each in criteria):
-            # A chain, an include or a sort asks more of the store than the type that is named.
-            raise FhirError(Reason.UNSUPPORTED_PARAMETER, "_typeFilter takes plain criteria of its own type")
-        found.append((type_, search.encode_terms(criteria)))
-    return found
 
 
 def _our_filters(accesses: Sequence[OperationAccess], types: Iterable[str]) -> dict[str, list[str]]:
@@ -170,15 +164,17 @@ def _documents(
     patients = [term.text for term in asked.terms if term.name == "patient"]
     if not patients:
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "$docref needs 'patient', the id of one")
+    pairs = [("patient", f"Patient/{patients[0].removeprefix('Patient/')}")]
+    for term in asked.terms:  # what the other parameters look at must be seen, as that of a search
+        if term.name in _DOCUMENT_CRITERIA:
+            pairs += _DOCUMENT_CRITERIA[term.name](term.text)
     try:
-        patient = search.parse_terms(
-            [("patient", f"Patient/{patients[0].removeprefix('Patient/')}")], asked.type
-        )
+        criteria = search.parse_terms(pairs, asked.type)
     except FhirError as error:
         return Deny(error.reason, opened.rules, error.diagnostics)
-    if len(patient[0].values) != 1:
+    if len(criteria[0].values) != 1:
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "$docref needs the id of one patient")
-    decision = _searched(engine, asked, opened, patient, (), caller, environment)
+    decision = _searched(engine, asked, opened, criteria, (), caller, environment)
     return replace(decision, request=asked) if isinstance(decision, Permit) else decision
 
 
@@ -214,13 +210,18 @@ def _also(decision: Decision, opened: Permit, asked: FhirRequest) -> Decision:
 
 
 def _reading(
-    engine: Deciding, asked: FhirRequest, type_: str, caller: Caller, environment: Environment
+    engine: Deciding,
+    asked: FhirRequest,
+    type_: str,
+    caller: Caller,
+    environment: Environment,
+    criteria: tuple[SearchTerm, ...] = (),
 ) -> Judge | None:
     """The judge of what the caller may both read and search of a type; None when the type is closed."""
     judges = []
-    for interaction in (Interaction.SEARCH, Interaction.READ):
+    for interaction, terms in ((Interaction.SEARCH, criteria), (Interaction.READ, ())):
         one = replace(
-            asked, method="GET", interaction=interaction, type=type_, id=None, operation=None, terms=()
+            asked, method="GET", interaction=interaction, type=type_, id=None, operation=None, terms=terms
         )
         decision = engine.decide(one, caller, environment)
         if not isinstance(decision, Permit) or decision.judge is None:
@@ -254,14 +255,34 @@ def _plain(name: str, text: str) -> SearchTerm:
 
 
 def _all(judges: Sequence[Judge]) -> Judge:
-    """The judge who shows what every one of them shows; the last one's verdict says how."""
+    """The judge who shows what every one of them shows, and of it only what is seen by every one."""
 
     def verdict(resource: Resource) -> Verdict:
-        found = Verdict(False, (), Reason.NO_PERMIT)
+        rules: dict[str, None] = {}
+        seen: object = resource
         for judge in judges:
-            found = judge(resource)
+            found = judge(resource)  # the whole of it: what is hidden counts, too
             if not found.shown:
-                break
-        return found
+                return found
+            rules.update(dict.fromkeys(found.rules))
+            if found.seen is not None:
+                seen = found.seen if seen is resource else _common(seen, found.seen)
+        if not isinstance(seen, Mapping) or seen.get("resourceType") != resource.get("resourceType"):
+            return Verdict(False, tuple(rules), Reason.POLICY_DENIED)
+        return Verdict(True, tuple(rules), seen=None if seen is resource else seen)
 
     return verdict
+
+
+_NOTHING = object()
+
+
+def _common(one: object, other: object) -> object:
+    """What two views of one resource both show; lists of which one view lost an item are left out."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        pairs = ((name, _common(one[name], other[name])) for name in one if name in other)
+        return {name: value for name, value in pairs if value is not _NOTHING}
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        items = [_common(*pair) for pair in zip(one, other, strict=True)]
+        return _NOTHING if any(item is _NOTHING for item in items) else items
+    return one if type(one) is type(other) and one == other else _NOTHING

@@ -4,11 +4,12 @@ from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.reading import Reader
-from gateway.policy.return_reading import read_fields, read_return
+from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     Dimension,
     Effect,
     Network,
+    OperationAccess,
     Rule,
     Where,
 )
@@ -81,6 +82,7 @@ def read_rule(
         )
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
+    operation = read_operation(reader, body, effect, resources)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -95,12 +97,23 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        returned=read_return(reader, body, effect, resources, may),
+        returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
-        operation=read_operation(reader, body, effect, resources),
+        operation=operation,
     )
+
+
+def _returned_by(
+    resources: frozenset[str] | None, may: frozenset[Interaction], operation: OperationAccess
+) -> tuple[frozenset[str] | None, frozenset[Interaction]]:
+    """The types of which a rule shows something, and how: those that it exports are read, by their own name."""
+    if operation.types is None or not operation.exports:
+        return resources, may
+    if may & SEEN:
+        return None if resources is None else resources | operation.types, may
+    return operation.types, SEEN
 
 
 def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction]:

@@ -115,6 +115,11 @@ class OperationAccess:
     type_filter: Mapping[str, str] = field(default_factory=dict)
     jobs_at_once: int = 1
 
+    @property
+    def exports(self) -> bool:
+        """Whether an export is among its names."""
+        return self.names is not None and any(name.endswith("$export") for name in self.names)
+
     def speaks_of(self, type_: str | None, operation: str | None) -> bool:
         """Whether this operation is one of its names."""
         return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})

@@ -58,7 +58,7 @@ class OperationPassage:
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
         raw = await http.body.read(self._upstream.max_resource)
         bases = (*self._upstream.bases, self._upstream.base)
-        value, body = creation.new_version(raw, permit.request.type, bases)
+        value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
         judge(trail, permit, value)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)

@@ -16,7 +16,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
-from authz.storage.store import StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import links, request, resource
 from gateway.fhir.capability import capability_statement
@@ -28,8 +28,10 @@ from gateway.proxy import conditional_writes, creation, headers
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.exports import ExportPassage
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
+from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -60,6 +62,8 @@ class Passage:
         resource_server: ResourceServer,
         engines: EngineHolder,
         links_: SealedLinks,
+        jobs: SealedJobs,
+        store: Store,
         audit: AuditLog,
         metrics: Metrics,
         clock: Clock,
@@ -72,6 +76,9 @@ class Passage:
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
         self._operations = OperationPassage(upstream=upstream, client=client)
+        self._exports = ExportPassage(
+            upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
+        )
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -102,7 +109,8 @@ class Passage:
         return await self._recorded(trail, answer)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        headers.check_accept(http)
+        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
+            headers.check_accept(http)
         http = decoded_request(http, self._upstream.max_body)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
@@ -117,6 +125,8 @@ class Passage:
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+        if asked.sealed is not None:
+            return await self._exports.follow(http, trail, caller, engine, self._environment(http))
         target = None
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
@@ -207,7 +217,9 @@ class Passage:
         if permit.request.operation == "validate":
             return await self._operations.validate(http, trail, permit)
         if permit.request.operation == "export":
-            raise FhirError(Reason.INTERACTION_CLOSED)
+            if permit.request.id is not None:
+                await self._operations.look_at_instance(http, trail, permit)
+            return await self._exports.begin(http, trail, permit, caller)
         if permit.request.id is not None:
             await self._operations.look_at_instance(http, trail, permit)
         trail.decision = "permit"

@@ -121,6 +121,16 @@ class StoreContract:
         assert await winners(lambda: store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)) == 1
         assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 600, now=NOW + 59)
 
+    async def test_a_claim_that_is_given_back_has_a_first_caller_again(self, store: Store) -> None:
+        for key in (b"k", b"l"):
+            assert await store.claim(Namespace.EXPORT_SLOT, key, until=NOW + 60, now=NOW)
+        assert await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
+        await store.release(Namespace.EXPORT_SLOT, b"k")
+        await store.release(Namespace.EXPORT_SLOT, b"never claimed")
+        assert not await store.claim(Namespace.EXPORT_SLOT, b"l", until=NOW + 60, now=NOW)
+        assert not await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
+        assert await winners(lambda: store.claim(Namespace.EXPORT_SLOT, b"k", until=NOW + 60, now=NOW)) == 1
+
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
         assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 59)

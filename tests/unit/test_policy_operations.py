@@ -236,3 +236,76 @@ def test_K193_validate_needs_what_a_create_would_need() -> None:
     )
     profile = "POST /Observation/$validate?profile=http://evil.example"
     assert denied(decide([create, validate], caller(), profile)) is Reason.UNSUPPORTED_PARAMETER
+
+
+# What is seen within operations
+
+
+SYSTEM = caller("system")
+
+
+def seen(decision: Decision, **members: object) -> dict[str, object]:
+    assert isinstance(decision, Permit), decision
+    value = resource("Observation", **members)  # type: ignore[arg-type]
+    verdict = decision.judges["Observation"](value)
+    assert verdict.shown
+    return dict(value if verdict.seen is None else verdict.seen)
+
+
+def test_everything_shows_of_a_resource_what_both_read_and_search_show() -> None:
+    shown = "effect: permit, resources: [Observation], shared: true"
+    read = f"rule: one, {shown}, may: [read], return: {{only: [Observation.status, Observation.subject]}}"
+    search = f"rule: two, {shown}, may: [search], return: {{hide: [Observation.subject]}}"
+    found = seen(
+        decide([read, search, ALL], caller(), EVERYTHING), status="final", subject="A", issued="2024"
+    )
+    assert (found["status"], found["id"]) == ("final", "x")
+    assert not {"subject", "issued"} & found.keys()
+
+
+def test_an_export_cannot_be_asked_by_a_filter_for_what_is_hidden() -> None:
+    rule = (
+        'rule: e, effect: permit, may: ["operation:Patient/$export"], resources: [Patient], shared: true, '
+        "operation: {types: [Observation]}"
+    )
+    deny = "rule: d, effect: deny, may: [search], resources: [Observation], fields: [Observation.code]"
+    query = "GET /Patient/$export?_typeFilter=Observation%3F"
+    assert isinstance(decide([rule, deny], SYSTEM, f"{query}status%3Dfinal"), Permit)
+    assert isinstance(decide([rule, deny], SYSTEM, f"{query}code%3Dx"), Deny)
+    assert isinstance(decide([rule], SYSTEM, f"{query}code%3Dx"), Permit)
+
+
+def test_a_deny_of_fields_holds_within_an_export() -> None:
+    rule = (
+        'rule: e, effect: permit, may: ["operation:Patient/$export"], resources: [Patient], shared: true, '
+        "operation: {types: [Observation]}"
+    )
+    deny = "rule: d, effect: deny, may: [read], resources: [Observation], fields: [Observation.issued]"
+    shown = seen(decide([rule, deny], SYSTEM, "GET /Patient/$export"), status="final", issued="2024")
+    assert shown["status"] == "final"
+    assert "issued" not in shown
+
+
+def test_a_permit_of_a_search_opens_no_export_of_the_whole_system() -> None:
+    rule = 'rule: e, effect: permit, may: ["operation:$export"], resources: [any], shared: true'
+    assert sent(decide([READ, rule], SYSTEM, "GET /$export?_type=Condition")) == "$export?_type=Condition"
+    limited = rule.replace("shared: true", "where: {ids: [a]}")
+    assert denied(decide([READ, limited], SYSTEM, "GET /$export")) is Reason.INTERACTION_CLOSED
+
+
+def test_an_export_shows_of_its_types_what_its_rule_says() -> None:
+    rule = (
+        'rule: e, effect: permit, may: ["operation:Patient/$export"], resources: [Patient], shared: true, '
+        "operation: {types: [Observation]}, return: {only: [Observation.status, Observation.subject]}"
+    )
+    members = {"status": "final", "subject": "A", "issued": "2024"}
+    shown = seen(decide([rule], SYSTEM, "GET /Patient/$export"), **members)
+    assert {"status", "subject", "id"} <= shown.keys()
+    assert "issued" not in shown
+    query = "GET /Patient/$export?_typeFilter=Observation%3F"
+    assert isinstance(decide([rule], SYSTEM, f"{query}status%3Dfinal"), Permit)
+    assert isinstance(decide([rule], SYSTEM, f"{query}code%3Dx"), Deny)
+    wide = rule.replace("rule: e", "rule: w").replace(", Observation.subject]", "]")
+    shown = seen(decide([rule, wide], SYSTEM, "GET /Patient/$export"), **members)
+    assert shown["status"] == "final"
+    assert "subject" not in shown
