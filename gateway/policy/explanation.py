@@ -39,6 +39,7 @@ class Outcome(StrEnum):
     UNMATCHED = "does not match"
     PERMITS = "permits"
     REFUSES = "refuses"
+    HIDES = "takes elements away"
     KEPT = "is kept"
     STEP_UP = "asks for another sign-in"
     OPEN = "depends on the resource"
@@ -132,7 +133,7 @@ def _is_certain(explanation: Explanation) -> bool:
 
 
 def _closes(rule: Rule) -> bool:
-    return rule.effect is not Effect.PERMIT
+    return rule.effect is not Effect.PERMIT and rule.fields is None
 
 
 class _Inquiry:
@@ -215,7 +216,10 @@ class _Inquiry:
         for rule in rules:
             if interaction not in rule.may or (rule.resources is not None and type_ not in rule.resources):
                 continue
-            about = replace(rule, may=frozenset({Interaction.READ}), resources=frozenset({type_}))
+            # Whom and what a deny of elements is about is asked as of one that is about the whole.
+            about = replace(
+                rule, fields=None, may=frozenset({Interaction.READ}), resources=frozenset({type_})
+            )
             parts = []
             for dimension in rule.who:
                 index = RuleIndex([replace(about, who=(dimension,))], ())
@@ -226,7 +230,10 @@ class _Inquiry:
                 parts.append(Part("shared", True, False, Truth.FALSE))
             for name in conditions(about):
                 parts.append(Part(name, plain(getattr(rule, name)), None, self._part(about, name)))
-            found.append(RuleExplanation(rule, tuple(parts), self._outcome(about, parts)))
+            outcome = self._outcome(about, parts)
+            if rule.fields is not None and outcome is Outcome.REFUSES:
+                outcome = Outcome.HIDES
+            found.append(RuleExplanation(rule, tuple(parts), outcome))
         return tuple(found)
 
     def _part(self, rule: Rule, name: str) -> Truth:

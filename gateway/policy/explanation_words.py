@@ -68,6 +68,10 @@ def as_lines(explanation: Explanation) -> list[str]:
         rule = each.rule
         lines.append(f"  {rule.effect} {rule.id}: {each.outcome}")
         lines += [f"    {_MARKS[part.holds]} {_part(part)}" for part in each.parts]
+        if rule.returned is not None:
+            lines.append(f"    shows: {_text(plain(rule.returned))}")
+        if rule.fields is not None:
+            lines.append(f"    takes away: {_text(plain(rule.fields))}")
         if rule.because:
             lines.append(f"    because: {rule.because}")
     lines += ["", "+ holds   - does not hold   ? depends on the resource"]
@@ -91,6 +95,8 @@ def _rule(each: RuleExplanation) -> dict[str, object]:
         "outcome": str(each.outcome),
         "place": plain(each.rule.place),
         "because": each.rule.because,
+        "shows": plain(each.rule.returned),
+        "takes_away": plain(each.rule.fields),
         "conditions": [
             {"name": p.name, "wanted": p.wanted, "found": p.found, "holds": str(p.holds)} for p in each.parts
         ],

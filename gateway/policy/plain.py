@@ -12,8 +12,11 @@ from gateway.policy.rules import Effect, Rule, Where
 from gateway.yaml_source import Place
 
 _NOT_CONDITIONS = frozenset(
-    {"id", "effect", "who", "may", "operation", "resources", "shared", "conceal", "audit", "because", "place"}
-)
+    {
+        "id", "effect", "who", "may", "operation", "resources", "shared", "conceal", "audit", "because", "place",
+        "returned", "fields",
+    }
+)  # fmt: skip
 
 
 def plain(value: object) -> object:

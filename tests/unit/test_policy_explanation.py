@@ -99,6 +99,17 @@ def test_the_text_has_the_reason_the_because_and_what_is_added() -> None:
         assert said in text
 
 
+def test_a_deny_of_elements_takes_them_away_and_refuses_nothing() -> None:
+    hides = "rule: notes, effect: deny, who: {context: user}, may: [read], resources: [Condition], fields: [Condition.note]"
+    judge = Engine(load(policy(hides, RULES[3])), bases=BASES)
+    found = explain(judge, ask("GET /Condition/x"), caller(), HERE)
+    assert outcomes(found) == {"notes": Outcome.HIDES, "all-conditions": Outcome.PERMITS}
+    assert found.allowed is Truth.TRUE
+    assert 'takes away: ["Condition.note"]' in "\n".join(as_lines(found))
+    other = explain(judge, ask("GET /Condition/x"), caller("system"), HERE)
+    assert outcomes(other)["notes"] is Outcome.UNMATCHED
+
+
 @pytest.fixture
 def policies(tmp_path: Path) -> Path:
     (tmp_path / "0.yaml").write_text(DEFINITIONS)
