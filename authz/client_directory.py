@@ -12,7 +12,8 @@ from authz.protocol.client_metadata import RegistrationRules, read_metadata
 from authz.protocol.clients import PROFILES, Client, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Registration, RegistrationStatus, Store
+from authz.storage.registrations import Registration, RegistrationStatus
+from authz.storage.store import Store
 
 _STALE_SECONDS = 5
 _RELOAD_SECONDS = 3600

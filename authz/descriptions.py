@@ -6,7 +6,7 @@ No secret is in it, not even a digest of one, and no claims of a person.
 from authz.protocol.encoding import base64url, base64url_decode
 from authz.protocol.tokens import Grant
 from authz.registry import ListedClient
-from authz.storage.store import InitialAccessToken, RegistrationChange
+from authz.storage.registrations import InitialAccessToken, RegistrationChange
 
 
 def of_client(listed: ListedClient) -> dict[str, object]:
@@ -50,6 +50,7 @@ def of_client_in_full(listed: ListedClient) -> dict[str, object]:
             "proposed": None if registration.proposed is None else dict(registration.proposed),
             "scope_ceiling": None if ceiling is None else " ".join(ceiling),
             "software_statement": registration.statement,
+            "proposed_software_statement": registration.proposed_statement,
             "created_at": registration.created_at,
             "changed_at": registration.changed_at,
             "expires_at": registration.expires_at,

@@ -108,6 +108,8 @@ class Fetcher:
         except ValueError:
             try:
                 found = await self._resolve(asked.host, asked.port)
+            except UnicodeError as error:  # a label that is empty or too long never gets to a name server
+                raise FetchError("unreachable", f"'{asked.host}' is not a name that has addresses") from error
             except OSError as error:
                 raise FetchError("unreachable", f"'{asked.host}' has no address: {error.strerror}") from error
         allowed: list[Address] = []

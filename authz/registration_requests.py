@@ -9,9 +9,22 @@ from authz.protocol.client_metadata import read_metadata
 from authz.protocol.client_updates import exceeds
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.software_statements import SoftwareStatement, check_statement
-from authz.registry_writing import Registered, RegistryWriter, digest, no_token, tombstone
-from authz.storage.store import InitialAccessToken, Registration, RegistrationStatus
+from authz.registry_writing import (
+    Registered,
+    RegistryWriter,
+    digest,
+    no_token,
+    tombstone,
+    with_statement,
+    without_proposal,
+)
+from authz.storage.registrations import InitialAccessToken, Registration, RegistrationStatus
 
+_HOUR_SECONDS = 3600
+_DAY_SECONDS = 86400
+# Each leaves a row in a history that is kept for good. A statement is no secret: whoever has seen one can send it.
+_UPDATES_AN_HOUR = 30
+_REGISTRATIONS_A_DAY = 100
 _STOPPED = frozenset({RegistrationStatus.SUSPENDED, RegistrationStatus.REJECTED})
 
 
@@ -23,8 +36,8 @@ class RegistrationRequests(RegistryWriter):
     ) -> Registered:
         """Register an application that shows an initial access token, or a software statement in its document.
 
-        Raises OAuthError: INVALID_TOKEN without either, and what read_metadata() and check_statement() raise; nothing
-        is spent then. Raises StoreUnavailable.
+        Raises OAuthError: INVALID_TOKEN without either, TEMPORARILY_UNAVAILABLE (429) for one statement too often, and
+        what read_metadata() and check_statement() raise; nothing is spent then. Raises StoreUnavailable.
         """
         now = self._clock()
         permission = None
@@ -35,6 +48,9 @@ class RegistrationRequests(RegistryWriter):
         statement = self._statement(document, now)
         if permission is None and statement is None:
             raise no_token("registration needs an initial access token, or a software statement")
+        if permission is None and statement is not None:
+            key = f"registration-statement:{digest(statement.text)}"
+            await self._count(key, _DAY_SECONDS, _REGISTRATIONS_A_DAY, now)
         return await self._add(
             document,
             who=_who(permission, statement),
@@ -62,14 +78,14 @@ class RegistrationRequests(RegistryWriter):
 
         In force at once: when the registration still waits for approval (it goes on waiting), when the update asks for
         no more than was vetted, or when registrations need no approval. Else it waits, and the old stays in force.
-        Raises OAuthError: ACCESS_DENIED (403) for a client that was stopped, and what read_metadata() raises.
+        What changes nothing leaves no trace. Raises OAuthError: ACCESS_DENIED (403) for a client that was stopped,
+        TEMPORARILY_UNAVAILABLE (429) for too many updates, and what read_metadata() raises.
         """
         require_active(registration)
         now = self._clock()
         statement = self._statement(document, now)
-        if statement is not None:
-            registration = replace(registration, statement=statement.text, stated=dict(statement.metadata))
-        rules = rules_of(self._settings, scope_ceiling=registration.scope_ceiling, stated=registration.stated)
+        stating = with_statement(registration, statement)
+        rules = rules_of(self._settings, scope_ceiling=stating.scope_ceiling, stated=stating.stated)
         metadata = read_metadata(document, rules).document
         at_once = (
             registration.status is RegistrationStatus.PENDING
@@ -77,9 +93,20 @@ class RegistrationRequests(RegistryWriter):
             or not exceeds(metadata, registration.metadata)
         )
         if at_once:
-            following = replace(registration, metadata=metadata, proposed=None)
+            following = replace(without_proposal(stating), metadata=metadata)
         else:
-            following = replace(registration, proposed=metadata)
+            # What a statement says is laid over whatever is in force: it waits as the document does.
+            following = replace(
+                registration,
+                proposed=metadata,
+                proposed_statement=None if statement is None else statement.text,
+                proposed_stated={} if statement is None else dict(statement.metadata),
+            )
+        if following == registration:
+            return registration
+        await self._count(
+            f"registration-update:{registration.client_id}", _HOUR_SECONDS, _UPDATES_AN_HOUR, now
+        )
         what = "updated" if at_once else "update-proposed"
         written = await self._write(following, what, who="client", why="update request")
         if written is None:
@@ -94,6 +121,15 @@ class RegistrationRequests(RegistryWriter):
         following = tombstone(registration, RegistrationStatus.DELETED, self._clock())
         if await self._write(following, "deleted", who="client", why="its own request") is None:
             raise OAuthError(ErrorCode.INVALID_REQUEST, "the registration changed meanwhile: try again")
+
+    async def _count(self, key: str, window_seconds: int, at_most: int, now: int) -> None:
+        """Count what leaves a row for good. Raises OAuthError (429) when there was too much of it."""
+        if await self._store.count(key, window_seconds=window_seconds, now=now) > at_most:
+            raise OAuthError(
+                ErrorCode.TEMPORARILY_UNAVAILABLE,
+                f"at most {at_most} of these are accepted in {window_seconds // 3600} h: try again later",
+                status=429,
+            )
 
     def _statement(self, document: Mapping[str, object], now: int) -> SoftwareStatement | None:
         text = document.get("software_statement")

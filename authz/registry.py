@@ -21,8 +21,21 @@ from authz.protocol.clients import Client
 from authz.protocol.errors import OAuthError
 from authz.protocol.scopes import is_known, split_scope
 from authz.registration_requests import RegistrationRequests
-from authz.registry_writing import Registered, RegistryError, digest, secret, tombstone
-from authz.storage.store import InitialAccessToken, Registration, RegistrationChange, RegistrationStatus
+from authz.registry_writing import (
+    Registered,
+    RegistryError,
+    digest,
+    secret,
+    tombstone,
+    with_proposal_in_force,
+    without_proposal,
+)
+from authz.storage.registrations import (
+    InitialAccessToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
+)
 
 __all__ = ["ListedClient", "MadeToken", "Registered", "Registry", "RegistryError"]
 
@@ -119,7 +132,7 @@ class Registry(RegistrationRequests):
         if registration.status is RegistrationStatus.PENDING:
             following = replace(registration, status=RegistrationStatus.APPROVED, expires_at=None)
         elif registration.status is RegistrationStatus.APPROVED and registration.proposed is not None:
-            following = replace(registration, metadata=registration.proposed, proposed=None)
+            following = with_proposal_in_force(registration)
         else:
             raise _not_now(registration, "approve", "nothing waits for approval")
         try:
@@ -137,7 +150,7 @@ class Registry(RegistrationRequests):
                 access_token=registration.access_token,  # the vendor can read what became of it
             )
         elif registration.status is RegistrationStatus.APPROVED and registration.proposed is not None:
-            following = replace(registration, proposed=None)
+            following = without_proposal(registration)
         else:
             raise _not_now(registration, "reject", "nothing waits for approval")
         return await self._must_write(following, "rejected", who, why)

@@ -15,7 +15,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jwk import import_jwks
 from authz.protocol.software_statements import SoftwareStatement
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Registration, RegistrationChange, RegistrationStatus, Store
+from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
+from authz.storage.store import Store
 
 _NODES_SECONDS = 60  # clocks of our own nodes differ by less
 _PENDING_SECONDS = 90 * 86400  # a registration that nobody dealt with
@@ -140,8 +141,32 @@ class RegistryWriter:
 def tombstone(registration: Registration, status: RegistrationStatus, now: int) -> Registration:
     """The registration of a client that never comes back: kept until nobody can hold a token of it any more."""
     return replace(
-        registration, status=status, proposed=None, access_token=None, expires_at=now + _TOMBSTONE_SECONDS
+        without_proposal(registration), status=status, access_token=None, expires_at=now + _TOMBSTONE_SECONDS
     )
+
+
+def with_statement(registration: Registration, statement: SoftwareStatement | None) -> Registration:
+    """The registration with that statement in the place of its own; as it is without one."""
+    if statement is None:
+        return registration
+    return replace(registration, statement=statement.text, stated=dict(statement.metadata))
+
+
+def without_proposal(registration: Registration) -> Registration:
+    """The registration with no update that waits."""
+    return replace(registration, proposed=None, proposed_statement=None, proposed_stated={})
+
+
+def with_proposal_in_force(registration: Registration) -> Registration:
+    """The registration with its update, and the statement that came with it, in force."""
+    if registration.proposed is None:
+        return registration
+    following = replace(registration, metadata=registration.proposed)
+    if registration.proposed_statement is not None:
+        following = replace(
+            following, statement=registration.proposed_statement, stated=registration.proposed_stated
+        )
+    return without_proposal(following)
 
 
 def secret() -> str:

@@ -28,10 +28,10 @@ from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login.browser import Browsers
-from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.registry import Registry
@@ -47,6 +47,8 @@ _USERINFO = "/userinfo"
 _UNGRANTED = frozenset({"launch", "launch/encounter"})
 """Accepted from clients that are registered for them, and left out of what is granted: there is no launch from a record
 system here, and a token must not say that there was."""
+_WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout"})
+"""Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
 _log = logging.getLogger("securus.authorization")
@@ -269,9 +271,10 @@ class AuthorizationServer:
         doors = self._doors(request.path)
         if doors is None:
             return None
-        door = doors.get("GET" if request.method == "HEAD" else request.method)
+        heads = request.path not in _WITHOUT_HEAD
+        door = doors.get("GET" if request.method == "HEAD" and heads else request.method)
         if door is None:
-            return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors else doors))
+            return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors and heads else doors))
         try:
             return self._with_nonce(await door(request), request)
         except OAuthError as error:

@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,19 +19,23 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
-from gateway import tls
+from gateway import evaluations, tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
 from gateway.policy import language, selftest
+from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.probing import UpstreamProbes
+from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
@@ -104,6 +108,8 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._unmet: list[str] = []
+        self._criteria: Mapping[str, frozenset[str]] = {}
+        self._probes = UpstreamProbes((), dict)
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -167,6 +173,8 @@ class Gateway:
                 resource_server=self.authorization.resource_server,
                 engines=self.engines,
                 links_=SealedLinks(link_key, upstream.name),
+                jobs=SealedJobs(link_key, upstream.name),
+                store=self.store,
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,
@@ -182,6 +190,7 @@ class Gateway:
                 signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
             self._mounts.append(_Mount(upstream, client, passage, signed))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
+        self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         await self._hold_to_profiles()
         await self.audit.settled()
 
@@ -189,6 +198,7 @@ class Gateway:
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
+        self._criteria = criteria_used(policies)
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
@@ -207,6 +217,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
+            asyncio.create_task(self._probes.keep()),
         ]
 
     async def _start(
@@ -299,27 +310,38 @@ class Gateway:
             return web.json_response({"status": "ok"})
         if request.path == "/report":
             return await self._show_report(request)
+        if request.path in evaluations.PATHS:
+            return await evaluations.answer(request, self.engines.engine, now=self.clock())
         if request.path == "/readyz":
             problems = await self._problems()
             return web.json_response(
                 {"status": "not ready" if problems else "ready", "problems": problems},
                 status=503 if problems else 200,
             )
-        return web.Response(status=404, text="/metrics, /healthz, /readyz and /report are here\n")
+        if request.path == "/upstreams":
+            return web.json_response(self._probes.as_json())
+        paths = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
+        return web.Response(status=404, text=paths)
 
-    async def _report(self) -> Report:
+    async def _report(self, registered: Sequence[Client] = ()) -> Report:
         """What the specifications ask of this server, held against what it has now; files are read again."""
         jwks, now = self.keys.jwks(), self.clock()
-        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks))
+        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks, registered=registered))
 
     async def _show_report(self, request: web.BaseRequest) -> web.Response:
-        report = await self._report()
+        configured = {client.client_id for client in self.settings.clients}
+        report = await self._report(
+            [client for client in self.authorization.clients.values() if client.client_id not in configured]
+        )
         if request.query.get("format") == "json":
             return web.json_response(report.as_json(), headers=page.HEADERS)
         return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
 
     async def _hold_to_profiles(self) -> None:
-        """A server that does not meet a profile that it declares is not ready, and says which rule."""
+        """A server that does not meet a profile that it declares is not ready, and says which rule.
+
+        Clients of the registry are left out: no application that registers itself ends the service for others.
+        """
         self._unmet = [
             f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
             for row in (await self._report()).unmet
@@ -334,6 +356,7 @@ class Gateway:
         if self.engines.engine is None:
             found.append("no policy is in force")
         found.extend(self._unmet)
+        found.extend(self._probes.problems())
         try:
             await self.store.check()
         except StoreUnavailable:

@@ -12,12 +12,12 @@ from authz.registry import RegistryError
 from authz.storage.store import StoreUnavailable
 from gateway.app import PoliciesRefused
 from gateway.audit import AuditUnavailable
-from gateway.commands import audit_log, clients, keys, policies, process, report, users
+from gateway.commands import audit_log, clients, keys, policies, process, report, upstreams, users
 from gateway.commands.answers import OK, failed, problems
 from gateway.config.document import ConfigErrors
 from gateway.listener import ParserMissing
 
-_ADD = (process.add, report.add, policies.add, audit_log.add, users.add, clients.add, keys.add)
+_ADD = (process.add, report.add, policies.add, audit_log.add, users.add, clients.add, keys.add, upstreams.add)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -226,7 +226,10 @@ def preflight_answer(methods: str) -> Answer:
         (
             ("Access-Control-Allow-Origin", "*"),
             ("Access-Control-Allow-Methods", methods),
-            ("Access-Control-Allow-Headers", "authorization, dpop, content-type, accept, if-match, prefer"),
+            (
+                "Access-Control-Allow-Headers",
+                "authorization, dpop, content-type, accept, if-match, if-none-match, prefer",
+            ),
             ("Access-Control-Max-Age", "600"),
         ),
     )

@@ -60,6 +60,47 @@ class ResponseSignatures(StrEnum):
     ON = "on"
 
 
+class SelfLink(StrEnum):
+    """What the self link of a store's searches proves."""
+
+    CHECKED = "checked"  # one without our criteria means that they were ignored
+    SILENT = "silent"  # of a form it is the place of the form, without criteria
+    UNRELIABLE = "unreliable"  # nothing
+
+
+class Probe(StrEnum):
+    """Whether a store is asked at start what it can do."""
+
+    OFF = "off"
+    BACKGROUND = "background"
+    REQUIRED = "required"  # the gateway is not ready before the store is as its profile says
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamProfile:
+    """What stores of one make do in their own way; gateway/profiles/generic.yaml says what the members mean.
+
+    The defaults are the strictest, and those of that file.
+    """
+
+    name: str = "generic"
+    page_parameters: frozenset[str] = frozenset(
+        {
+            "_page", "page", "_offset", "_cursor", "_page_token", "_getpages", "_getpagesoffset", "_bundletype", "ct",
+            "_count", "_sort", "_format", "_pretty",
+        }
+    )  # fmt: skip
+    page_links: frozenset[str] = frozenset({"asked", "base"})
+    never_parameters: frozenset[str] = frozenset({"_query", "_filter", "_method"})
+    never_headers: frozenset[str] = frozenset(
+        {"x-http-method-override", "x-http-method", "x-method-override", "x-provenance", "cookie"}
+    )
+    strict_handling: bool = True
+    self_link: SelfLink = SelfLink.CHECKED
+    self_link_of_forms: SelfLink = SelfLink.SILENT
+    if_match: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
@@ -78,7 +119,12 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
+    unversioned_writes: bool = (
+        False  # writes to a store that does not name versions: nothing pins what was judged
+    )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
+    profile: UpstreamProfile = UpstreamProfile()
+    probe: Probe = Probe.BACKGROUND
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self.page_links_left_out = Counter(
+            "securus_page_links_left_out",
+            "Page links of a store that its profile does not know",
+            ["route"],
+            registry=registry,
+        )
         self.refusals = Counter("securus_refusals", "Refused requests", ["reason"], registry=registry)
         self.decisions = Counter(
             "securus_policy_decisions", "Decisions by rule", ["policy", "rule", "effect"], registry=registry

@@ -38,7 +38,7 @@ def server_context(listener: Listener, clients: Iterable[Client]) -> ssl.SSLCont
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if listener.client_certificate_anchors is not None:
             context.load_verify_locations(cafile=str(listener.client_certificate_anchors))
-        _trust(context, self_signed_certificates(clients))
+        _trust(context, self_signed_certificates(clients), _subjects(listener))
     return context
 
 
@@ -81,10 +81,19 @@ class ListenerTls:
             connection.context = self._newest
 
 
-def _trust(context: ssl.SSLContext, certificates: Iterable[str]) -> None:
-    """Make each certificate an anchor. One that OpenSSL cannot read is its client's trouble and nobody else's."""
+def _trust(context: ssl.SSLContext, certificates: Iterable[str], authorities: frozenset[bytes]) -> None:
+    """Make each certificate an anchor. One that OpenSSL cannot read is its client's trouble and nobody else's.
+
+    None may bear the name of an authority: OpenSSL finds issuers by name, and might try it for certificates of others.
+    """
     for certificate in certificates:
         try:
+            if (
+                x509.load_pem_x509_certificate(certificate.encode("ascii")).subject.public_bytes()
+                in authorities
+            ):
+                _log.error("a client's certificate has the name of an authority: it is not let through")
+                continue
             context.load_verify_locations(cadata=certificate)
         except ssl.SSLError as error:
             _log.error("a client's certificate cannot be loaded", extra={"cause": str(error)})
@@ -115,6 +124,13 @@ def self_signed_certificates(clients: Iterable[Client]) -> list[str]:
                 certificate = x509.load_der_x509_certificate(der)
                 found.append(certificate.public_bytes(Encoding.PEM).decode("ascii"))
     return found
+
+
+def _subjects(listener: Listener) -> frozenset[bytes]:
+    """The names of the authorities of a listener, as DER."""
+    return frozenset(
+        x509.load_der_x509_certificate(der).subject.public_bytes() for der in anchors_der(listener)
+    )
 
 
 def anchors_der(listener: Listener) -> tuple[bytes, ...]:

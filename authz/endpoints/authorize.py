@@ -28,12 +28,12 @@ from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
 from authz.login.browser import Browser, Browsers
 from authz.login.launch import needs_patient, records
-from authz.protocol import authorization
-from authz.protocol.authorization import ServerBits
+from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
 from authz.protocol.clients import Client, GrantType
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import Subjects
+from authz.protocol.granting import ServerBits
+from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.scopes import parse_scope, plain_words
 from authz.settings import Account, AuthorizationSettings
@@ -184,8 +184,8 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
         if self._visits.hints_at_another(visit):
-            said = "another person signed in than the one of id_token_hint"
-            refused = await self._completion.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+            hinted = "another person signed in than the one of id_token_hint"
+            refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return _to("/patient", visit.handle, browser)
 
@@ -228,6 +228,8 @@ class SignInDesk:
         if needs_patient(scope) and visit.interaction.patient is None:
             return _to("/patient", visit.handle, visit.browser)
         labels = dict(records(account))
+        asked = read_claims_request(visit.interaction.parameters.get("claims", "{}"), self._server.acr_values)
+        beside = personal_claims(asked, ()) - personal_claims({}, scope)
         return self._page(
             visit,
             200,
@@ -237,8 +239,9 @@ class SignInDesk:
             scopes=[(text, plain_words(text)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
-                for detail in authorization.details(visit.interaction.parameters, visit.client, self._server)
+                for detail in granting.details(visit.interaction.parameters, visit.client, self._server)
             ],
+            claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
             duration=self._duration(visit.client, scope),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
@@ -250,6 +253,9 @@ class SignInDesk:
         pairs = await page_form_pairs(request)
         form = each_once([pair for pair in pairs if pair[0] != "scope"])
         visit = await self._visits.of(request, form.get("interaction"))
+        if self._visits.grew_too_old(visit):
+            check_form(request, form, visit)
+            return await self._sign_in_again(visit)
         account = self._visits.signed_in(visit)
         check_form(request, form, visit)
         if form.get("action") == "other":

@@ -8,7 +8,7 @@ from authz.http import json_answer
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer
 from authz.registry import Registry, RegistryError
-from authz.storage.store import Registration, RegistrationStatus
+from authz.storage.registrations import Registration, RegistrationStatus
 
 _DAY_SECONDS = 86400
 

@@ -13,12 +13,12 @@ from authz.endpoints.grants import digest
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
 from authz.login.launch import in_one_context, needs_patient, records
-from authz.protocol import authorization
-from authz.protocol.authorization import ServerBits
+from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.openid import acr_of, read_claims_request, wanted_acr
+from authz.protocol.granting import ServerBits
+from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
 from authz.protocol.request import Answer
 from authz.protocol.tokens import Grant
 from authz.settings import Account
@@ -49,7 +49,7 @@ class Completion:
 
     def asked_scope(self, visit: Visit, account: Account) -> tuple[str, ...]:
         """The scopes that this person may grant to this request. Raises OAuthError(INVALID_SCOPE)."""
-        asked = authorization.granted_scope(visit.interaction.parameters, visit.client, self._server)
+        asked = granting.granted_scope(visit.interaction.parameters, visit.client, self._server)
         return in_one_context(asked, account)
 
     async def allow(self, visit: Visit, account: Account, scope: tuple[str, ...]) -> Answer:
@@ -68,7 +68,7 @@ class Completion:
             client_id=visit.client.client_id,
             subject=account.subject,
             scope=scope,
-            audience=authorization.audience(parameters, self._server),
+            audience=granting.audience(parameters, self._server),
             context={} if patient is None else {"patient": patient},
             claims=dict(account.claims),
             authenticated_at=session.authenticated_at,
@@ -76,7 +76,7 @@ class Completion:
             amr=session.amr,
             created_at=now,
             claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
-            authorization_details=authorization.details(parameters, visit.client, self._server),
+            authorization_details=granting.details(parameters, visit.client, self._server),
             managed="grant_management_action" in parameters,
         )
         handle = base64url(secrets.token_bytes(32))
@@ -122,8 +122,11 @@ class Completion:
             said = "the person is not signed in here: ask again without prompt none"
             return await self.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
         scope = self.asked_scope(visit, account)
-        asked = authorization.details(visit.interaction.parameters, visit.client, self._server)
-        resources = set(authorization.audience(visit.interaction.parameters, self._server))
+        asked = granting.details(visit.interaction.parameters, visit.client, self._server)
+        resources = set(granting.audience(visit.interaction.parameters, self._server))
+        claims = read_claims_request(
+            visit.interaction.parameters.get("claims", "{}"), self._server.acr_values
+        )
         choices = {id for id, _ in records(account)}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
@@ -133,6 +136,9 @@ class Completion:
             told = bool(asked) == bool(grant.authorization_details)
             told = told and is_covered(asked, grant.authorization_details, self._server.detail_types)
             told = told and resources <= set(grant.audience)
+            told = told and personal_claims(claims, scope) <= personal_claims(
+                grant.claims_request, grant.scope
+            )
             if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
                 chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
                 return await self.allow(chosen, account, scope)

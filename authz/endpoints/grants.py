@@ -13,12 +13,12 @@ from authz.endpoints.client_authentication import Proven
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
-from authz.protocol import administration, authorization, pkce
-from authz.protocol.authorization import ServerBits
+from authz.protocol import administration, granting, pkce
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
 from authz.protocol.dpop import Proof
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Caller, Grant
 from authz.revocations import Revocations
@@ -126,7 +126,7 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
         raise _invalid("the grant of this refresh token was revoked: begin a new authorization request")
     # What was taken from the client's registration since then is not given any more.
     left = tuple(text for text in record.scope if covered(text, turn.client.scope))
-    scope = authorization.narrowed_scope(turn.form, left, desk.server)
+    scope = granting.narrowed_scope(turn.form, left, desk.server)
     aimed = _narrowed(turn, desk, _of_today(grant, desk))
     if not scope:
         said = "the client is not registered any more for anything that was granted"
@@ -168,8 +168,8 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.4: a client for itself; system scopes only, no refresh token (K6)."""
     binding = _binding(turn)
-    scope = authorization.own_scope(turn.form, turn.client, desk.server)
-    details = authorization.details(turn.form, turn.client, desk.server)
+    scope = granting.own_scope(turn.form, turn.client, desk.server)
+    details = granting.details(turn.form, turn.client, desk.server)
     audience = administration.own_audience(turn.form, scope, desk.server)
     await _spend(turn, desk)
     grant = Grant(
@@ -225,11 +225,11 @@ def _narrowed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
 
     Details are never left out for the resources that are named: a token without details is a wider one.
     """
-    details = authorization.narrowed_details(turn.form, grant.authorization_details, turn.client, desk.server)
+    details = granting.narrowed_details(turn.form, grant.authorization_details, turn.client, desk.server)
     grant = replace(grant, authorization_details=details)
     if "resource" not in turn.form:
         return grant
-    wanted = authorization.audience({"resource": turn.form["resource"]}, desk.server)
+    wanted = granting.audience({"resource": turn.form["resource"]}, desk.server)
     if not set(wanted) <= set(grant.audience):
         granted = ", ".join(grant.audience)
         raise OAuthError(

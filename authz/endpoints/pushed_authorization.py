@@ -12,10 +12,10 @@ from authz.events import ClockCompared, Emit
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol import authorization
-from authz.protocol.authorization import ServerBits
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.request_objects import check_request_object
 from authz.storage.store import PushedRequest, Store

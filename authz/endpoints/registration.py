@@ -7,7 +7,7 @@ from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.registration_requests import RegistrationRequests
-from authz.storage.store import Registration
+from authz.storage.registrations import Registration
 
 PATH = "/register"
 BELOW = "/register/"

@@ -1,7 +1,7 @@
 """A person's visit to the pages: where an interaction, its client, its browser and its account meet, and the guards.
 
 Nothing is known of a visit but by its handle, in the very browser that began it, while its pushed request waits.
-Nothing redirects before authorization.locate() proved the address.
+Nothing redirects before authorization_answers.locate() proved the address.
 """
 
 import re
@@ -17,8 +17,8 @@ from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
-from authz.protocol import authorization
-from authz.protocol.authorization import RedirectTarget
+from authz.protocol import authorization_answers
+from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_query
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
@@ -27,6 +27,7 @@ from authz.settings import Account
 from authz.storage.store import Interaction, Store
 
 GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
+_PAGE_SECONDS = 60
 _MAX_FORM_BYTES = 64 * 1024
 
 
@@ -92,7 +93,7 @@ class Visits:
         client = self._clients.get(client_id)
         if client is None:
             raise PageError("The app is not registered here.")
-        authorization.locate(pushed.parameters, client)
+        authorization_answers.locate(pushed.parameters, client)
         browser = await self._browsers.known_or_new(request)
         new = base64url(secrets.token_bytes(32))
         await self._store.put_interaction(
@@ -139,7 +140,7 @@ class Visits:
             interaction=interaction,
             handle=handle,
             client=client,
-            target=authorization.locate(interaction.parameters, client),
+            target=authorization_answers.locate(interaction.parameters, client),
             browser=browser,
             account=None if subject is None else self._accounts.of_subject(subject),
         )
@@ -175,6 +176,17 @@ class Visits:
             return True
         # Zero is prompt=login (OpenID Connect Core 3.1.2.1), in the second of the last sign-in too.
         return int(max_age) == 0 or self._clock() - at > int(max_age)
+
+    def grew_too_old(self, visit: Visit) -> bool:
+        """Whether the sign-in became older than max_age while the person was at the pages.
+
+        A sign-in on the way through this very visit is good for a minute at least: the consent page has to be read.
+        """
+        max_age, at = visit.interaction.parameters.get("max_age"), visit.browser.session.authenticated_at
+        if visit.account is None or at is None or max_age is None or not re.fullmatch("[0-9]{1,9}", max_age):
+            return False
+        at_least = _PAGE_SECONDS if visit.interaction.signed_in else 0
+        return self._clock() - at > max(int(max_age), at_least)
 
     def hints_at_another(self, visit: Visit) -> bool:
         """Whether the app means somebody else than the person who is signed in (id_token_hint)."""

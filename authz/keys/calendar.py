@@ -76,6 +76,8 @@ def steps_due(
         return [Move(newest(wanted or announced), "active")]
     steps: list[Step] = [Move(key, "active") for key in announced if key.activates_at <= now]
     number = next_number(keys)
+    # Another node is making the very first keys in this moment: those that are still missing sign at once, too.
+    is_first_start = all(key.created_at > now - NODES_LEARN_SECONDS for key in keys)
     for algorithm in algorithms:
         if any(key.algorithm == algorithm for key in announced):
             continue
@@ -84,7 +86,8 @@ def steps_due(
             current = newest(signing)
             if is_at_home(current) and current.retires_at - periods.announced > now:
                 continue
-        steps.append(Create(algorithm, number, now + periods.announced))
+        at_once = is_first_start and not signing
+        steps.append(Create(algorithm, number, now if at_once else now + periods.announced))
         number += 1
     return [*steps, *_endings(keys, active, algorithms, now)]
 

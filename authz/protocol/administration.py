@@ -8,10 +8,10 @@ no record, and no token for records opens the administration. No person grants i
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from authz.protocol import authorization
-from authz.protocol.authorization import ServerBits
+from authz.protocol import granting
 from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.scopes import ADMINISTRATION_SCOPE
 
 PATH = "/admin"
@@ -31,7 +31,7 @@ def own_audience(
     Raises OAuthError: INVALID_SCOPE for securus/admin beside other scopes, INVALID_TARGET for another resource.
     """
     if ADMINISTRATION_SCOPE not in scope:
-        return authorization.audience(parameters, server)
+        return granting.audience(parameters, server)
     own = identifier(server.issuer)
     if scope != (ADMINISTRATION_SCOPE,):
         raise OAuthError(

@@ -19,7 +19,6 @@ _MAX_BYTES = 4096
 _MAX_DETAILS = 8
 _MAX_VALUES = 64
 _LISTS = ("locations", "actions", "datatypes")
-_EVERYWHERE = ""  # no identifier of a resource: only a detail without locations is for it
 _ACTION_WORDS = {
     "read": "see",
     "vread": "see older versions of",
@@ -105,9 +104,9 @@ def _values(value: object, name: str, allowed: frozenset[str]) -> list[str]:
 
 
 def open_datatypes(
-    details: Iterable[Detail], types: Mapping[str, DetailType], *, location: str, action: str
+    details: Iterable[Detail], types: Mapping[str, DetailType], *, location: str | None, action: str
 ) -> frozenset[str]:
-    """The datatypes on which the details together allow this action at this resource.
+    """The datatypes on which the details together allow this action at this resource; at every one where it is None.
 
     A detail of a type that is not known allows nothing.
     """
@@ -131,12 +130,12 @@ def allowed_values(detail: Detail, name: str, types: Mapping[str, DetailType]) -
     return whole & {each for each in named if isinstance(each, str)}
 
 
-def is_for(detail: Detail, location: str) -> bool:
-    """Whether a detail speaks of this resource: it names it, or no resource at all."""
+def is_for(detail: Detail, location: str | None) -> bool:
+    """Whether a detail speaks of this resource: it names it, or no resource at all. Only the latter is for every one."""
     if "locations" not in detail:
         return True
     said = detail["locations"]
-    return isinstance(said, list | tuple) and location in said
+    return location is not None and isinstance(said, list | tuple) and location in said
 
 
 def is_covered(asked: Iterable[Detail], granted: Sequence[Detail], types: Mapping[str, DetailType]) -> bool:
@@ -150,7 +149,9 @@ def is_covered(asked: Iterable[Detail], granted: Sequence[Detail], types: Mappin
             return False
         same = [each for each in granted if each.get("type") == detail.get("type")]
         said = detail.get("locations")
-        locations = [str(each) for each in said] if isinstance(said, list | tuple) else [_EVERYWHERE]
+        locations: list[str | None] = [None]
+        if isinstance(said, list | tuple):
+            locations = [str(each) for each in said]
         datatypes = allowed_values(detail, "datatypes", types)
         for location, action in product(locations, allowed_values(detail, "actions", types)):
             if not datatypes <= open_datatypes(same, types, location=location, action=action):

@@ -95,6 +95,18 @@ def wanted_acr(parameters: Mapping[str, str], acr_values: tuple[str, ...]) -> tu
     return tuple(value for value in parameters.get("acr_values", "").split() if value in acr_values), False
 
 
+def personal_claims(
+    claims_request: Mapping[str, Mapping[str, object]], scope: Iterable[str]
+) -> frozenset[str]:
+    """The claims of a person that are told for this request and scope, in an ID token or by userinfo."""
+    held = set(scope)
+    return frozenset(
+        name
+        for name, by in PERSONAL_CLAIMS.items()
+        if by in held or any(name in place for place in claims_request.values())
+    )
+
+
 def _is_request(request: object) -> bool:
     return request is None or isinstance(request, dict)
 

@@ -61,7 +61,12 @@ def check_request_object(
     for name in ("request", "request_uri"):
         if name in claims:
             raise _refused(f"{name} is not allowed inside a request object")
-    asked = {name: _text(name, value) for name, value in claims.items() if name not in _NOT_PARAMETERS}
+    # Empty text is a parameter that was not sent, as in a form (RFC 6749 3.1).
+    asked = {
+        name: _text(name, value)
+        for name, value in claims.items()
+        if name not in _NOT_PARAMETERS and value != ""
+    }
     return RequestObject(asked, client_time)
 
 

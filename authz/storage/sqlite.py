@@ -82,6 +82,10 @@ class SqliteStore(SqliteGrants, SqliteRegistrations):
             == 1
         )
 
+    async def release(self, namespace: Namespace, key: bytes) -> None:
+        """Give a claim back."""
+        self._database.change("DELETE FROM claim WHERE namespace = ? AND key = ?", str(namespace), key)
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds

@@ -5,8 +5,9 @@ from dataclasses import replace
 from sqlite3 import Connection
 
 from authz.storage.records import decode, encode, integer
+from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 from authz.storage.sqlite_connection import Row, SqliteConnection
-from authz.storage.store import InitialAccessToken, Registration, RegistrationChange, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 
 
 class SqliteRegistrations:

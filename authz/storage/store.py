@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 
 
 class StoreUnavailable(Exception):
@@ -29,6 +30,8 @@ class Namespace(StrEnum):
     DPOP_PROOF = "dpop-proof"  # jkt ‖ jti
     CLIENT_ASSERTION = "client-assertion"  # client_id ‖ jti
     REQUEST_OBJECT = "request-object"  # client_id ‖ jti
+    EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
+    EXPORT_END = "export-end"  # id of a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,85 +139,16 @@ class AuditLine:
     line: bytes
 
 
-class RegistrationStatus(StrEnum):
-    """Where a registration stands. Only an approved client can do anything."""
-
-    PENDING = "pending"  # waits for its first approval
-    APPROVED = "approved"
-    REJECTED = "rejected"  # never approved, and never will be
-    SUSPENDED = "suspended"  # stopped, until somebody lets it work again
-    DELETED = "deleted"  # by the client or by the operator; the row stays a while as a tombstone
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A client of the registry, or the status of one that gateway.yaml holds.
-
-    version         grows by one with each change: a change names the version that it was decided upon
-    metadata        the validated document (RFC 7591 2); in force while approved. Empty for a client of gateway.yaml
-    proposed        an update that waits for approval while metadata stays in force
-    configured      whether the client is one of gateway.yaml: then only its status is here
-    access_token    digest of its registration access token (RFC 7592 1.2); None where there is none
-    scope_ceiling   what it may ask for at most, by its initial access token; None without a limit
-    statement       software statement that it registered with, unmodified (RFC 7591 3.2.1)
-    stated          the claims of that statement that are client metadata: they override, updates too
-    expires_at      when the row goes: one that was not dealt with, and a tombstone; None while it is needed
-    sequence        number of the change that made it what it is; given by the store
-    """
-
-    client_id: str
-    status: RegistrationStatus
-    version: int
-    metadata: Mapping[str, object]
-    created_at: int
-    changed_at: int
-    proposed: Mapping[str, object] | None = None
-    configured: bool = False
-    access_token: str | None = None
-    scope_ceiling: tuple[str, ...] | None = None
-    statement: str | None = None
-    stated: Mapping[str, object] = field(default_factory=dict)
-    expires_at: int | None = None
-    sequence: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationChange:
-    """One row of a registration's history: who did what when, and why. Never changed, never removed.
-
-    what      'registered', 'updated', 'update-proposed', 'approved', 'rejected', 'suspended', 'reactivated',
-              'deleted' or 'token-renewed'
-    sequence  its place among all changes; given by the store
-    """
-
-    client_id: str
-    at: int
-    who: str
-    what: str
-    why: str
-    version: int
-    sequence: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InitialAccessToken:
-    """A permission to register (RFC 7591 1.2). id is the digest of the token."""
-
-    id: str
-    uses_left: int
-    scope_ceiling: tuple[str, ...] | None
-    made_by: str
-    why: str
-    created_at: int
-    expires_at: int
-
-
 class Store(Protocol):
     """Where records rest."""
 
     # single-use claims
     async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
         """True for the first caller that names this key before `until`, False for every other."""
+        ...
+
+    async def release(self, namespace: Namespace, key: bytes) -> None:
+        """Give a claim back: the next caller that names this key is a first one. Only for claims of a place."""
         ...
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from authz import descriptions
 from authz.registry import ListedClient, Registry
-from authz.storage.store import Registration, RegistrationChange, RegistrationStatus
+from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
 from gateway.commands import grants, registrations
 from gateway.commands.answers import OK, add_change, add_group, add_verb, say, settings_of, who, with_registry
 from gateway.settings import GatewaySettings

@@ -5,17 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.app import policy_files
+from gateway.commands import policy_diff, policy_explain
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
 from gateway.policy import language, selftest
+from gateway.policy.coverage import coverage
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
     policy = add_group(verbs, "policy", "policies")
+    policy_explain.add(policy)
+    policy_diff.add(policy)
     verb = add_verb(policy, "test", "run the tests inside the policy files", _test, configured=False)
     verb.add_argument(
         "path", nargs="?", type=Path, default=Path("policies"), metavar="PATH", help="file or folder"
     )
+    verb.add_argument("--strict", action="store_true", help="exit 1 when a rule is not shown from both sides")
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -34,17 +39,35 @@ def _test(options: argparse.Namespace) -> int:
         own = tuple(test for test in policies.tests if test.place.file == str(path))
         policies = replace(policies, tests=own)
     report = selftest.run(policies)
-    untested = [rule for rule in report.untested if rule in _rules_of(policies, path)]
+    own_rules = _rules_of(policies, path)
+    untested = [rule for rule in report.untested if rule in own_rules]
+    covered = [each for each in coverage(policies) if each.rule in own_rules]
+    gaps = [f"{each.rule}: {gap}" for each in covered for gap in each.gaps]
+    warnings = [str(w) for w in policies.warnings if not path.is_file() or w.file == str(path)]
     value = {
         "passed": report.passed,
         "failed": [str(problem) for problem in report.failures],
         "untested_rules": untested,
+        "coverage": [
+            {
+                "rule": each.rule,
+                "effect": str(each.effect),
+                "permitting_tests": list(each.permits),
+                "refusing_tests": list(each.refuses),
+                "gaps": list(each.gaps),
+            }
+            for each in covered
+        ],
+        "warnings": warnings,
     }
     lines = [str(problem) for problem in report.failures]
-    lines += [f"warning: no test shows the rule {name}" for name in untested]
+    lines += warnings
+    lines += [f"warning: {gap}" for gap in gaps]
+    whole = sum(not each.gaps for each in covered)
+    lines.append(f"{whole} of {len(covered)} rules are shown from both sides")
     lines.append(f"{report.passed} passed, {len(report.failures)} failed")
     say(options, value, lines)
-    return REFUSED if report.failures else OK
+    return REFUSED if report.failures or (options.strict and (gaps or warnings)) else OK
 
 
 def _rules_of(policies: language.PolicySet, path: Path) -> frozenset[str]:

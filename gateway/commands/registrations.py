@@ -7,7 +7,7 @@ from pathlib import Path
 from authz import descriptions
 from authz.protocol.encoding import strict_json
 from authz.registry import MadeToken, Registered, Registry
-from authz.storage.store import InitialAccessToken
+from authz.storage.registrations import InitialAccessToken
 from gateway.commands.answers import (
     OK,
     add_change,

@@ -1,11 +1,17 @@
 """securus report"""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from authz.clock import system_clock
-from gateway.commands.answers import OK, REFUSED, add_verb, say, settings_of
+from authz.protocol.clients import Client
+from authz.registry import ListedClient, Registry
+from authz.storage.registrations import RegistrationStatus
+from gateway.commands.answers import OK, REFUSED, add_verb, say, settings_of, with_registry
 from gateway.report.evidence import gather
 from gateway.report.report import make
+from gateway.settings import GatewaySettings
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -15,6 +21,19 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    report = make(gather(settings_of(options), now=system_clock()))
+    settings = settings_of(options)
+    report = make(gather(settings, now=system_clock(), registered=_registered(settings)))
     say(options, report.as_json(), list(report.lines()))
     return REFUSED if report.failures else OK
+
+
+def _registered(settings: GatewaySettings) -> list[Client]:
+    """The clients of the registry that may act. No store is made for a server that has never run."""
+    if not Path(settings.storage.path).is_file():
+        return []
+
+    async def work(registry: Registry) -> Sequence[ListedClient]:
+        return await registry.list_clients(RegistrationStatus.APPROVED)
+
+    listed = with_registry(settings, work)
+    return [each.client for each in listed if each.client is not None and not each.configured]

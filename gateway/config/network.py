@@ -8,11 +8,13 @@ from cryptography import x509
 
 from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
+from gateway.config.profiles import read_profile
 from gateway.config.schema import Section
 from gateway.settings import (
     FetchSettings,
     Listener,
     Operations,
+    Probe,
     ResponseSignatures,
     TlsFiles,
     TrustedProxies,
@@ -159,7 +161,8 @@ def read_upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstrea
 def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Upstream:
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
-        "max_resource", "max_body", "mtls_only", "response_signatures",
+        "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
+        "unversioned_writes",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -183,9 +186,12 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_resource=section.size("max_resource", 10 * 1024**2),
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
+        unversioned_writes=section.flag("unversioned_writes", False),
         response_signatures=ResponseSignatures(
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),
+        profile=read_profile(section),
+        probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
     )
 
 

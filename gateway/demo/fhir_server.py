@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
+from gateway.demo.fhir_operations import SampleOperations
 from gateway.demo.fhir_store import Resource, SampleStore, StoreError, sample_resources
 
 _RESULT = frozenset(
@@ -30,6 +31,7 @@ class SampleServer:
     def __init__(self, store: SampleStore, base: str) -> None:
         self.store = store
         self.base = base.rstrip("/")
+        self._operations = SampleOperations(store, self.base)
         self._path = "/" + self.base.split("/", 3)[3]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -41,6 +43,9 @@ class SampleServer:
                 raise StoreError(404, "not-found", "the base is " + self._path)
             parts = [part for part in path[len(self._path) :].split("/") if part]
             pairs = parse_qsl(request.query_string, keep_blank_values=True)
+            raw = self._operations.answer(request.method, parts, pairs)
+            if raw is not None:
+                return web.Response(status=raw[0], body=raw[1], headers=raw[2])
             status, value, headers = self.answer(request.method, parts, pairs, body, request.headers)
         except StoreError as error:
             status, value, headers = error.status, error.outcome(), {}
@@ -77,6 +82,8 @@ class SampleServer:
             case "POST", [type_]:
                 return self._create(type_, json.loads(body), headers)
             case "PUT", [type_, id_]:
+                if headers.get("If-None-Match") == "*" and self.store.is_there(type_, id_):
+                    raise StoreError(412, "conflict", "the resource is there already")
                 stored, created = self.store.update(type_, id_, json.loads(body), headers.get("If-Match"))
                 return self._one(stored, 201 if created else 200)
             case "PATCH", [type_, id_]:

@@ -98,6 +98,11 @@ class SampleStore:
             raise StoreError(410, "deleted", f"{type_}/{id_} was deleted")
         return instance.current
 
+    def is_there(self, type_: str, id_: str) -> bool:
+        """Whether there is a current version."""
+        instance = self.instances.get((type_, id_))
+        return instance is not None and instance.current is not None
+
     def version(self, type_: str, id_: str, version: str) -> Resource:
         """One version. Raises StoreError 404 or 410."""
         instance = self.instances.get((type_, id_))

@@ -11,6 +11,7 @@ from typing import Any
 from gateway.fhir.dates import interval
 from gateway.fhir.definitions import is_resource_type, search_parameter
 from gateway.fhir.interaction import Interaction
+from gateway.fhir.json_patch import JSON_PATCH
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.search import CLOSED_PARAMETERS
 
@@ -31,7 +32,16 @@ _CODES = {  # interactions of a resource type, in the words of CapabilityStateme
 }
 # What may pass at all in this version; all else is refused before the store is asked.
 OPEN_INTERACTIONS = frozenset(
-    {Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH}
+    {
+        Interaction.READ,
+        Interaction.VREAD,
+        Interaction.HISTORY_INSTANCE,
+        Interaction.SEARCH,
+        Interaction.CREATE,
+        Interaction.UPDATE,
+        Interaction.PATCH,
+        Interaction.DELETE,
+    }
 )
 _DOORS = ("authorize", "token", "introspect", "revoke", "register", "manage")  # of the oauth-uris extension
 
@@ -63,6 +73,7 @@ def capability_statement(
     }
     # FHIR has no empty arrays.
     listed = [resources[name] for name in sorted(resources) if resources[name]["interaction"]]
+    patches = any({"code": "patch"} in each["interaction"] for each in listed)
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -72,6 +83,7 @@ def capability_statement(
         "implementation": {"description": "FHIR R4 through an access gateway", "url": public_base},
         "fhirVersion": _FHIR_VERSION,
         "format": ["application/fhir+json", "json"],
+        **({"patchFormat": [JSON_PATCH, "application/fhir+json"]} if patches else {}),
         "rest": [
             {"mode": "server", "security": _security(oauth_uris)} | ({"resource": listed} if listed else {})
         ],
@@ -86,14 +98,18 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
     for name in ("profile", "supportedProfile"):
         if name in upstream:
             resource[name] = upstream[name]
+    if "patch" in open_codes and "patch" not in codes and "update" in codes:
+        codes.insert(codes.index("update") + 1, "patch")  # applied here, and stored by an update
     resource["interaction"] = [{"code": code} for code in codes]
     if upstream.get("versioning") in ("no-version", "versioned", "versioned-update"):
         resource["versioning"] = upstream["versioning"]
+    found = "search-type" in codes  # the gateway finds the resource itself, by a search
     resource |= {
-        "conditionalCreate": False,
-        "conditionalRead": "not-supported",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "updateCreate": "update" in codes and "create" in codes,
+        "conditionalCreate": found and "create" in codes,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": found and "update" in codes,
+        "conditionalDelete": "single" if found and "delete" in codes else "not-supported",
     }
     if "search-type" in codes:
         resource["searchParam"] = [

@@ -133,6 +133,23 @@ def element_exists(path: str) -> bool:
     return "." in path and bool(_resolve(path))
 
 
+@cache
+def mandatory_elements(type: str) -> frozenset[str]:
+    """The JSON members of the first level that a resource of the type must have."""
+    return _listed(type, 0)
+
+
+@cache
+def summary_elements(type: str) -> frozenset[str]:
+    """The JSON members of the first level that are in the summary of a type (FHIR R4 3.1.1.5.8)."""
+    return _listed(type, 1)
+
+
+def _listed(type: str, column: int) -> frozenset[str]:
+    names = _summary_table().get(type, ("", ""))[column].split()
+    return frozenset(key for name in names for key in choices(type, name.removesuffix("[x]")))
+
+
 def _resolve(path: str) -> tuple[str, ...]:
     """The paths under which the members of a path are listed; empty where the path is not known."""
     type, *names = path.split(".")
@@ -168,6 +185,12 @@ def _capitalised(kind: str) -> str:
 @cache
 def _search_table() -> dict[str, dict[str, tuple[str, str, str]]]:
     table: dict[str, dict[str, tuple[str, str, str]]] = _table("search-parameters.json")
+    return table
+
+
+@cache
+def _summary_table() -> dict[str, tuple[str, str]]:
+    table: dict[str, tuple[str, str]] = _table("summaries.json")
     return table
 
 

@@ -50,6 +50,7 @@ class FhirRequest:
     terms        search and result parameters in the order sent; the query and, for POST _search, the form
     posted       a search that came by POST: it is forwarded by POST
     head         HEAD: answered as a GET without a body
+    sealed       of a job or file of an export: what the gateway sealed into its URL
     """
 
     method: str
@@ -62,6 +63,7 @@ class FhirRequest:
     terms: tuple[SearchTerm, ...] = ()
     posted: bool = False
     head: bool = False
+    sealed: str | None = None
 
     def with_terms(self, more: tuple[SearchTerm, ...]) -> "FhirRequest":
         """The same request with further criteria behind its own: each is one more AND, it can only narrow."""

@@ -14,6 +14,7 @@ from gateway.fhir.outcome import FhirError, Reason
 JSON_PATCH = "application/json-patch+json"
 XML_PATCH = "application/xml-patch+xml"
 MAX_OPERATIONS = 200
+MAX_COPIED = 100_000
 _INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
 _TILDE = re.compile(r"~(?![01])")
 _FIXED = ("resourceType", "id")
@@ -24,10 +25,15 @@ def json_patch(resource: Mapping[str, Any], patch: Any) -> Resource:
     """The resource after an RFC 6902 patch. Raises FhirError: INVALID_BODY, or PATCH_FAILED where a path or test fails."""
     operations = _operations(patch)
     changed: Any = copy.deepcopy(dict(resource))
+    copied = 0
     for number, operation in enumerate(operations):
         apply = _JSON_OPERATIONS.get(operation["op"]) if isinstance(operation.get("op"), str) else None
         if apply is None:
             raise invalid(f"operation {number} has no op of RFC 6902: {', '.join(_JSON_OPERATIONS)}")
+        if apply is _copy:  # each may double what is there
+            copied += _count(_found(changed, _pointer(operation, "from", number), number))
+            if copied > MAX_COPIED:
+                raise FhirError(Reason.TOO_LARGE, f"a patch copies at most {MAX_COPIED} values")
         changed = apply(changed, operation, number)
         if not isinstance(changed, dict):
             raise failed(number, "the result is not a resource")
@@ -120,6 +126,12 @@ def same(one: Any, other: Any) -> bool:
 def _plain(value: Any) -> Any:
     decimal = getattr(value, "decimal", None)
     return value if decimal is None else decimal()
+
+
+def _count(value: Any) -> int:
+    """How many values a JSON value is made of."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_count, inner))
 
 
 def _pointer(operation: Mapping[str, Any], name: str, number: int) -> list[str]:

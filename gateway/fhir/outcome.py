@@ -24,6 +24,8 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers-too-large"
     INVALID_BODY = "invalid-body"
     PATCH_FAILED = "patch-failed"
+    VERSION_CONFLICT = "version-conflict"
+    MULTIPLE_MATCHES = "multiple-matches"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -37,6 +39,9 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    QUERY_CLOSED = "query-closed"
+    JOIN_CLOSED = "join-closed"
+    COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
     STALE_LINK = "stale-link"
     POLICY_UNAVAILABLE = "policy-unavailable"
@@ -47,6 +52,7 @@ class Reason(StrEnum):
     UPSTREAM_INVALID = "upstream-invalid"
     UPSTREAM_REFUSED = "upstream-refused"
     NARROWING_IGNORED = "narrowing-ignored"
+    TOO_MANY_JOBS = "too-many-jobs"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -68,6 +74,12 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.HEADERS_TOO_LARGE: (431, "too-long", "The headers are larger than allowed."),
     Reason.INVALID_BODY: (400, "structure", "The body is not a resource of the expected type."),
     Reason.PATCH_FAILED: (422, "processing", "The patch does not fit the resource."),
+    Reason.VERSION_CONFLICT: (
+        412,
+        "conflict",
+        "The stored version is not the one that the request is about.",
+    ),
+    Reason.MULTIPLE_MATCHES: (412, "multiple-matches", "The criteria match more than one resource."),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),
@@ -93,6 +105,9 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
+    Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
+    Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),
     Reason.STALE_LINK: (404, "not-found", "The page link is not valid for this caller any more."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
@@ -103,6 +118,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.UPSTREAM_INVALID: (502, "processing", "The answer of the FHIR store was not valid."),
     Reason.UPSTREAM_REFUSED: (400, "processing", "The FHIR store refused the request."),
     Reason.NARROWING_IGNORED: (502, "processing", "The FHIR store ignored a restriction of the search."),
+    Reason.TOO_MANY_JOBS: (429, "throttled", "This client has as many exports running as it may have."),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
     Reason.INTERNAL: (
         500,

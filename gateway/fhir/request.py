@@ -11,6 +11,8 @@ segments) is refused, never cleaned up. upstream_target() writes the only form t
     /Type/id                            read, update, patch, delete
     /Type/id/_history  /Type/id/_history/version  /Type/id/$op
     /Patient/id/Type                    search in the compartment
+    /_job/sealed                        status (GET) and end (DELETE) of an export
+    /_file/sealed                       a file of an export
 """
 
 import difflib
@@ -19,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.fhir import search
+from gateway.fhir import joins, operations, search, shape
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
@@ -31,6 +33,8 @@ _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")  # FHIR R4 2.24.0.1, id
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9_-]{0,63}")  # the usual one: no dot, no escape
 _SEGMENT = re.compile(r"[A-Za-z0-9._$-]{1,128}")
 _OPERATION_NAME = re.compile(r"\$[A-Za-z][A-Za-z0-9-]{0,63}")
+_SEALED = re.compile(r"/(_job|_file)/([A-Za-z0-9_-]{1,7600})")
+_OF_JOBS = {"_job": {"GET": "export-status", "DELETE": "export-cancel"}, "_file": {"GET": "export-file"}}
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _FORM_CONTENT_TYPE = re.compile(
     r"application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*\"?utf-8\"?[ \t]*)?", re.IGNORECASE
@@ -64,6 +68,9 @@ def parse(method: str, path: str, query: str) -> FhirRequest:
     the GET that it asks about, with head set. The terms of a form come with with_form(). POST to the base is read
     as a batch; whether it is a transaction stands in its body.
     """
+    sealed = _SEALED.fullmatch(path)
+    if sealed is not None:
+        return _sealed(method, sealed[1], sealed[2], query)
     place = _place(_segments(path))
     head = method == "HEAD"
     interaction = place.methods.get("GET" if head else method)
@@ -87,6 +94,16 @@ def parse(method: str, path: str, query: str) -> FhirRequest:
     return asked
 
 
+def _sealed(method: str, kind: str, token: str, query: str) -> FhirRequest:
+    """A job or file of an export. What the token stands for is known to the gateway that sealed it."""
+    operation = _OF_JOBS[kind].get(method)
+    if operation is None:
+        allow = ", ".join(sorted([*_OF_JOBS[kind], "OPTIONS"]))
+        raise FhirError(Reason.METHOD_NOT_ALLOWED, f"This path takes {allow}", headers=(("Allow", allow),))
+    search.parse_read_terms(search.query_pairs(query))
+    return FhirRequest(method, Interaction.OPERATION, operation=operation, sealed=token)
+
+
 def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> FhirRequest:
     """The POSTed search with the terms of its form behind those of its query; both apply (FHIR R4 3.1.1.4.0).
 
@@ -104,25 +121,36 @@ def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> Fhir
         raise FhirError(
             Reason.AMBIGUOUS_QUERY, "the form must be ASCII, with all other characters escaped"
         ) from error
-    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type))
+    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type, join=joins.join_term))
     search.check_together(terms)
+    shape.check(terms, asked.type)
     return replace(asked, terms=terms)
 
 
 def upstream_target(asked: FhirRequest) -> str:
     """The request as path and query below the store's base: 'Patient/A', 'Observation?subject=Patient%2FA'.
 
-    Two spellings of one request give one text. A POSTed search has its terms in upstream_form() instead.
+    Two spellings of one request give one text. A POSTed search has its terms in upstream_form() instead. What shapes
+    the answer stays here: the store is asked for whole resources.
     """
     path = "/".join(_upstream_segments(asked))
-    return path if asked.posted or not asked.terms else f"{path}?{search.encode_terms(asked.terms)}"
+    query = "" if asked.posted else search.encode_terms(_of_the_store(asked))
+    return f"{path}?{query}" if query else path
+
+
+def _of_the_store(asked: FhirRequest) -> list[SearchTerm]:
+    return [
+        term
+        for term in asked.terms
+        if term.code not in shape.PARAMETERS or (term.code == "_summary" and term.text == "count")
+    ]
 
 
 def upstream_form(asked: FhirRequest) -> bytes:
     """The body of a POSTed search, application/x-www-form-urlencoded: all its terms."""
     if not asked.posted:
         raise ValueError("only a search by POST has a form")
-    return search.encode_terms(asked.terms).encode("ascii")
+    return search.encode_terms(_of_the_store(asked)).encode("ascii")
 
 
 def is_id(text: str) -> bool:
@@ -249,11 +277,19 @@ def _terms(
         return ()
     match interaction:
         case Interaction.SEARCH:
-            return search.parse_terms(pairs, place.type)
+            found = search.parse_terms(pairs, place.type, join=joins.join_term)
+            shape.check(found, place.type)
+            return found
+        case Interaction.READ | Interaction.VREAD:
+            found = search.parse_read_terms(pairs, shape.PARAMETERS)
+            shape.check(found, place.type)
+            if any(term.text == "count" for term in found):
+                raise FhirError(Reason.INVALID_PARAMETER, "'_summary=count' is for searches")
+            return found
         case Interaction.HISTORY_INSTANCE | Interaction.HISTORY_TYPE | Interaction.HISTORY_SYSTEM:
             return search.parse_history_terms(pairs)
         case Interaction.OPERATION:
-            return search.parse_operation_terms(pairs)
+            return operations.parse_terms(place.operation or "", place.type, pairs)
         case Interaction.CAPABILITIES:
             return search.parse_read_terms(pairs, _CAPABILITIES_PARAMETERS)
         case Interaction.UPDATE | Interaction.PATCH | Interaction.DELETE if place.id is None:

@@ -17,6 +17,7 @@ __all__ = [
     "MAX_DEPTH",
     "Number",
     "is_too_deep",
+    "parse_json",
     "parse_resource",
     "relative_references",
     "rewrite_entry",
@@ -67,8 +68,19 @@ DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse
 def parse_resource(content: bytes, *, reason: Reason = Reason.INVALID_BODY) -> dict[str, Any]:
     """The resource of a body in UTF-8. Raises FhirError with the reason: UPSTREAM_INVALID fits a store's answer.
 
+    Refused beside what parse_json() refuses: a value that is not an object with a resourceType.
+    """
+    value = parse_json(content, reason=reason)
+    if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
+        raise FhirError(reason, "The body must be a JSON object with a resourceType")
+    return value
+
+
+def parse_json(content: bytes, *, reason: Reason = Reason.INVALID_BODY) -> Any:
+    """The JSON value of a body in UTF-8. Raises FhirError with the reason.
+
     Refused beside what RFC 8259 refuses: a byte order mark, members that occur twice, NaN and infinities, more than
-    MAX_DEPTH nested objects and arrays, a value that is not an object with a resourceType.
+    MAX_DEPTH nested objects and arrays.
     """
     try:
         text = content.decode("utf-8")
@@ -82,9 +94,7 @@ def parse_resource(content: bytes, *, reason: Reason = Reason.INVALID_BODY) -> d
         raise FhirError(reason, f"The body is not JSON, from {where} on") from error
     except ValueError as error:
         raise FhirError(reason, f"The body is not strict JSON: {error}") from error
-    if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
-        raise FhirError(reason, "The body must be a JSON object with a resourceType")
-    if is_too_deep(value):
+    if isinstance(value, dict | list) and is_too_deep(value):
         raise FhirError(reason, _TOO_DEEP)
     return value
 

@@ -22,6 +22,7 @@ from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
 
 MAX_TERMS = 100
+MAX_JOINS = 10  # chains, _has and includes of one search
 MAX_COUNT = 200  # _count above it is lowered to it: a page is a wish (FHIR R4 3.1.1.5.3)
 
 # FHIR R4 3.1.1.5 and the common ones of known stores. Each is closed until a decision about it exists.
@@ -48,9 +49,15 @@ CLOSED_PARAMETERS: dict[str, str] = {
 _RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
 _HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
 READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
-_SINGLE = frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
+_SHAPES = frozenset({"_elements", "_summary", "_total"})
+_TOTALS = ("none", "estimate", "accurate")
+_SINGLE = _SHAPES | frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
 _JSON_FORMATS = frozenset({"json", "application/json", "application/fhir+json", "application/fhir json"})
 # The last one is how `application/fhir+json` arrives when its plus sign was not escaped.
+
+Join = Callable[[str, str, str], SearchTerm]
+"""Reads the name and value of a chain, _has or include on a type: gateway.fhir.joins.join_term."""
+_JOINS = frozenset({"_has", "_include", "_revinclude"})
 
 MODIFIERS: dict[str, frozenset[str]] = {
     "number": frozenset({"missing"}),
@@ -93,13 +100,16 @@ _VALUE_GRAMMAR: dict[str, tuple[re.Pattern[str], str]] = {
 _INSTANT = re.compile(_DATE)
 
 
-def parse_terms(pairs: Sequence[tuple[str, str]], type: str | None) -> tuple[SearchTerm, ...]:
+def parse_terms(
+    pairs: Sequence[tuple[str, str]], type: str | None, *, join: Join | None = None
+) -> tuple[SearchTerm, ...]:
     """The terms of a search of one type, or of the whole system with type None; _format and _pretty are left out.
 
     pairs are names and values, percent-decoded once, in the order sent. Terms of one name stay apart: each is one
-    more AND. Raises FhirError for whatever is not understood or not open.
+    more AND. join reads chains, _has and includes; without it they are closed, and so is what shapes the answer.
+    Raises FhirError for whatever is not understood or not open.
     """
-    return _parse(pairs, lambda name, value: _search_term(name, value, type))
+    return _parse(pairs, lambda name, value: _search_term(name, value, type, join))
 
 
 def parse_history_terms(pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, ...]:
@@ -114,6 +124,8 @@ def parse_read_terms(pairs: Sequence[tuple[str, str]], allowed: Iterable[str] = 
     def term(name: str, value: str) -> SearchTerm:
         if name not in names:
             _refuse_unlisted(name, names, "this interaction")
+        if name in _SHAPES:
+            return SearchTerm(name, name, None, None, tuple(value.split(",")), value)
         return _plain_term(name, value)
 
     return _parse(pairs, term)
@@ -129,6 +141,12 @@ def check_together(terms: Sequence[SearchTerm]) -> None:
     if len(terms) > MAX_TERMS:
         raise FhirError(
             Reason.INVALID_PARAMETER, f"{len(terms)} parameters are sent, at most {MAX_TERMS} are accepted"
+        )
+    joins = sum(term.code in _JOINS or term.chain is not None for term in terms)
+    if joins > MAX_JOINS:
+        raise FhirError(
+            Reason.INVALID_PARAMETER,
+            f"{joins} chains and includes are sent, at most {MAX_JOINS} are accepted",
         )
     seen: set[str] = set()
     for term in terms:
@@ -214,17 +232,28 @@ def _parse(
     return tuple(made for made in terms if made.code not in READ_PARAMETERS)
 
 
-def _search_term(name: str, value: str, type: str | None) -> SearchTerm:
+def _search_term(name: str, value: str, type: str | None, join: Join | None) -> SearchTerm:
     code, modifier, chain = _take_apart(name)
+    if join is not None and type is not None and (chain is not None or code in _JOINS):
+        return join(name, value, type)
+    if join is not None and type is not None and code in _SHAPES and modifier is None and chain is None:
+        if code == "_total" and value not in _TOTALS:
+            raise FhirError(Reason.INVALID_PARAMETER, "'_total' must be none, estimate or accurate")
+        return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
     if code in _RESULT_PARAMETERS or (type is None and code == "_type"):
         if modifier is not None or chain is not None:
             raise FhirError(Reason.UNKNOWN_PARAMETER, f"'{code}' takes no modifier and no chain")
         return _result_term(code, value, type)
-    if code in CLOSED_PARAMETERS:
-        if code == "_elements" and modifier is not None:  # the store would leave out what the decision needs
-            raise FhirError(Reason.UNKNOWN_PARAMETER, "'_elements' takes no modifier")
-        raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed: {CLOSED_PARAMETERS[code]}")
+    if code == "_elements" and modifier is not None:  # the store would leave out what the decision needs
+        raise FhirError(Reason.UNKNOWN_PARAMETER, "'_elements' takes no modifier")
+    check_is_open(code)
     return parse_criterion(name, value, type)
+
+
+def check_is_open(code: str) -> None:
+    """Raise FhirError for a parameter that is closed to everybody."""
+    if code in CLOSED_PARAMETERS:
+        raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed: {CLOSED_PARAMETERS[code]}")
 
 
 def _take_apart(name: str) -> tuple[str, str | None, str | None]:
@@ -243,7 +272,7 @@ def _known_parameter(code: str, type: str | None) -> SearchParameter:
     choices = [*search_parameters(type or "Resource"), *(_RESULT_PARAMETERS - {code})]
     raise FhirError(
         Reason.UNKNOWN_PARAMETER,
-        f"{type or 'a search over all types'} has no search parameter '{_shown(code)}'{_did_you_mean(code, choices)}",
+        f"{type or 'a search over all types'} has no search parameter '{shown(code)}'{did_you_mean(code, choices)}",
     )
 
 
@@ -257,7 +286,7 @@ def _check_modifier(parameter: SearchParameter, modifier: str) -> None:
     raise FhirError(
         Reason.UNKNOWN_PARAMETER,
         f"'{parameter.code}' is a {parameter.type} parameter and has no modifier"
-        f" ':{_shown(modifier)}'{_did_you_mean(modifier, known)}",
+        f" ':{shown(modifier)}'{did_you_mean(modifier, known)}",
     )
 
 
@@ -293,7 +322,7 @@ def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
         if unknown:
             raise FhirError(
                 Reason.INVALID_PARAMETER,
-                f"'_type' names '{_shown(unknown[0])}'{_did_you_mean(unknown[0], RESOURCE_TYPES)}",
+                f"'_type' names '{shown(unknown[0])}'{did_you_mean(unknown[0], RESOURCE_TYPES)}",
             )
     return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
 
@@ -325,13 +354,13 @@ def _check_sort(value: str, type: str | None) -> None:
         code = key.removeprefix("-")
         parameter = search_parameter(type or "Resource", code)
         if "." in code or ":" in code or code in CLOSED_PARAMETERS:
-            raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'_sort' by '{_shown(code)}' is closed")
+            raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'_sort' by '{shown(code)}' is closed")
         if parameter is None or parameter.type in ("composite", "special"):
             own = search_parameters(type or "Resource")
             raise FhirError(
                 Reason.INVALID_PARAMETER,
-                f"'_sort' names '{_shown(code)}', by which {type or 'all types'} cannot be sorted"
-                f"{_did_you_mean(code, own)}",
+                f"'_sort' names '{shown(code)}', by which {type or 'all types'} cannot be sorted"
+                f"{did_you_mean(code, own)}",
             )
 
 
@@ -349,15 +378,16 @@ def _refuse_unlisted(name: str, allowed: Iterable[str], what: str) -> None:
         raise FhirError(Reason.UNSUPPORTED_PARAMETER, f"'{code}' is closed on {what}")
     raise FhirError(
         Reason.UNKNOWN_PARAMETER,
-        f"'{_shown(name)}' is not a parameter of {what}{_did_you_mean(name, allowed)}",
+        f"'{shown(name)}' is not a parameter of {what}{did_you_mean(name, allowed)}",
     )
 
 
-def _did_you_mean(name: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of a message that names what was nearly written, '' when nothing was."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.7)
     return f". Did you mean '{close[0]}'?" if close else ""
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """What the caller wrote, fit for one line of a message."""
     return name[:40].encode("ascii", "replace").decode("ascii") if name.isprintable() else "?"

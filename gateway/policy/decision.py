@@ -1,10 +1,11 @@
 """Permit, Deny, Nothing: the three answers to a request, and the verdict on one resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
 
 Resource = Mapping[str, Any]  # a parsed FHIR resource
@@ -36,6 +37,17 @@ class Verdict:
 
 
 Judge = Callable[[Resource], Verdict]
+ChangeJudge = Callable[
+    [Resource | None, Resource | None], Verdict
+]  # the stored version, the version to be stored
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """What a search may bring beside its matches: what was asked for, and the judge of each type of it."""
+
+    includes: tuple[Include, ...]
+    judges: Mapping[str, Judge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,11 @@ class Permit:
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
     audit     audit level: basic | standard | full
     unconditional  no condition looks at the resource: what nobody can read may pass too
+    included  what a search may bring beside its matches; None: nothing
+    judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
+              stored (None: it is deleted), both at once; judge decides on either alone
+    judges    of an operation: a judge for each type that it may return; a type without one is refused
+    jobs_at_once  of an export: how many of one client's may run at the same time
     """
 
     request: FhirRequest
@@ -61,6 +78,10 @@ class Permit:
     exact: bool
     audit: str = "standard"
     unconditional: bool = False
+    included: Included | None = None
+    judge_change: ChangeJudge | None = None
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    jobs_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
@@ -14,27 +15,43 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import details_layer, operations, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
     Unsayable,
     claim_values,
+    compartment_condition,
     compile_where,
+    criteria_condition,
     in_networks,
     is_said,
 )
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.exceptions import NotExcepted, applies
-from gateway.policy.index import RuleIndex
-from gateway.policy.layers import Layers, Named, asks_only_for_strangers, ids, is_exact, judge, limit
-from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
+from gateway.policy.joining import Narrowing, Right, included, joined
+from gateway.policy.layers import (
+    Layers,
+    Named,
+    WriteTest,
+    asks_only_for_strangers,
+    ids,
+    is_exact,
+    judge,
+    judge_change,
+    limit,
+    show_nothing,
+)
+from gateway.policy.query import allows, counts, page_at_most, with_page, without_total
+from gateway.policy.rules import Effect, OperationAccess, PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
 from gateway.policy.step_up import easiest, is_met
 
 _JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -53,16 +70,75 @@ class Engine:
         detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
     ) -> None:
         self._detail_types = {kind.name: kind for kind in detail_types}
+        self.policies = policies
         self.policy_hash = policies.hash
         self._claims = policies.claims
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
+        self._rules = {rule.id: rule for rule in policies.rules}
 
-    def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
-        """The decision on a request. Never raises for what a caller can send."""
+    def decide(
+        self,
+        asked: FhirRequest,
+        caller: Caller,
+        environment: Environment,
+        *,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Decision:
+        """The decision on a request. Never raises for what a caller can send.
+
+        criteria are those of a conditional write: only permits that let a resource be found by them count.
+        """
+        if asked.interaction is Interaction.OPERATION:
+            return operations.decide(self, asked, caller, environment)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
+        layers = self._speaking(asked, asked.type, caller, environment, criteria)
+        if isinstance(layers, Deny):
+            return layers
+        if asked.interaction is Interaction.CREATE:
+            return self._create(asked, asked.type, layers)
+        if asked.interaction in _WRITTEN:
+            return self._write(asked, asked.type, layers, is_conditional=bool(criteria))
+        if asked.interaction not in _JUDGED:
+            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
+        if asked.interaction is not Interaction.SEARCH:
+            return self._instance(asked, asked.type, layers)
+
+        def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
+            touching = FhirRequest("GET", interaction, type_, terms=terms)
+            return self._speaking(touching, type_, caller, environment)
+
+        return self._search(asked, asked.type, layers, right)
+
+    def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
+        """The same engine with these rules alone: for questions about one rule."""
+        policies = replace(self.policies, rules=rules, tests=())
+        return Engine(policies, bases=self._bases, detail_types=tuple(self._detail_types.values()))
+
+    def standing_of(self, caller: Caller) -> Standing:
+        """On whose behalf a caller speaks. Raises ScopeRefusal for one of no standing, whom no rule is asked about."""
+        return scope_layer.standing(caller, self._bases)
+
+    def known_of(self, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+        """What rules know of a caller, by dimension of `who`, and the dimensions whose value is not of their type.
+
+        Raises ScopeRefusal for a caller of no standing, whom no rule is asked about.
+        """
+        return self._values(scope_layer.standing(caller, self._bases), caller)
+
+    # What speaks about a request
+
+    def _speaking(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Layers | Deny:
+        """What speaks about a request on a type, or why there is nothing that opens it."""
         try:
             who = scope_layer.standing(caller, self._bases)
             types = details_layer.open_types(
@@ -70,25 +146,14 @@ class Engine:
             )
         except (ScopeRefusal, DetailsRefusal) as refusal:
             return Deny(refusal.reason, (), refusal.explanation)
-        scopes = scope_layer.conditions(who, asked.interaction, asked.type, self._bases)
+        scopes = scope_layer.conditions(who, asked.interaction, type_, self._bases)
         if not scopes and asked.interaction in scope_layer.LETTERS:
             letter = scope_layer.LETTERS[asked.interaction]
-            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {asked.type}.{letter}")
-        if types is not None and asked.type not in types:
-            said = f"no authorization detail gives {asked.interaction} of {asked.type} at this resource"
+            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {type_}.{letter}")
+        if types is not None and type_ not in types:
+            said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
-        layers = self._layers(asked, asked.type, who, tuple(scopes), caller, environment, types)
-        if isinstance(layers, Deny):
-            return layers
-        if asked.interaction is Interaction.CREATE:
-            return self._create(asked, asked.type, layers)
-        if asked.interaction not in _JUDGED:
-            return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
-        if asked.interaction is Interaction.SEARCH:
-            return self._search(asked, asked.type, layers)
-        return self._instance(asked, asked.type, layers)
-
-    # What speaks about a request
+        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
 
     def _layers(
         self,
@@ -99,9 +164,12 @@ class Engine:
         caller: Caller,
         environment: Environment,
         types: frozenset[str] | None,
+        criteria: tuple[SearchTerm, ...] = (),
+        also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
         values, doubtful = self._values(who, caller)
-        permits: list[tuple[Rule, Condition]] = []
+        writes: dict[str, WriteTest] = {}
+        permits = list(also)
         denies: list[Named] = []
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
@@ -109,8 +177,12 @@ class Engine:
         taken: list[Taken] = []  # denies of fields
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
+        narrower: list[Rule] = []  # permits that do not open this form of search
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            is_operation = asked.interaction is Interaction.OPERATION
+            if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
+                continue
             in_time_and_place = rule.networks is None or in_networks(
                 environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
             )
@@ -118,9 +190,16 @@ class Engine:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
                         continue
+                    if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
+                        continue
                     condition = self._condition(rule, type_, caller)
                     if condition is None:
                         continue
+                    if not allows(rule.query, asked):
+                        narrower.append(rule)
+                        continue
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
@@ -136,7 +215,10 @@ class Engine:
                     if rule.fields is not None:
                         taken.append((rule.id, condition or ALWAYS, rule.fields))
                         continue
-                    if condition is None:
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.touches, type_)
+                        condition = condition or ALWAYS
+                    elif condition is None:
                         closing.append(rule)
                         continue
                     denies.append((rule.id, condition))
@@ -165,6 +247,9 @@ class Engine:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and narrower:
+            said = "their query does not allow all of this search"
+            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
@@ -182,8 +267,16 @@ class Engine:
             conceal=conceal or any(rule.conceal for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
+            page=page_at_most(rule.query for rule, _ in permits),
+            total=all(rule.query.total for rule, _ in permits),
+            writes=writes,
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
+
+    def _known(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that statements may speak of, as far as they are of their types."""
+        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+        return {name: sorted(values) for name, values in found.items() if values is not None}
 
     def _sight(
         self,
@@ -295,27 +388,108 @@ class Engine:
             audit=layers.audit,
         )
 
+    # Operations
+
+    def opening(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
+        """Whether the rules open the operation itself; what it returns or takes is for decide() to say, type by type.
+
+        The judge of the Permit is that of the instance which the operation is asked at.
+        """
+        try:
+            who = scope_layer.standing(caller, self._bases)
+        except ScopeRefusal as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        own = ALWAYS
+        if who.patient is not None and asked.type == "Patient":
+            own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)
+        type_ = asked.type or WHOLE_SYSTEM
+        layers = self._layers(asked, type_, who, (("scope/operation", own),), caller, environment, None)
+        if isinstance(layers, Deny):
+            # What nobody opened is closed, as an operation is that is not known here.
+            is_closed = layers.reason is Reason.NO_PERMIT and layers.step_up is None
+            return replace(layers, reason=Reason.INTERACTION_CLOSED) if is_closed else layers
+        decision = self._instance(asked, type_, layers)
+        return (
+            replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
+        )
+
+    def exporting(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        rules: tuple[str, ...],
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...],
+    ) -> tuple[Judge, ...] | None:
+        """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
+
+        criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
+        and requires are those of reading and of searching the type.
+        """
+        judges = []
+        for interaction in (Interaction.READ, Interaction.SEARCH):
+            try:
+                who = scope_layer.standing(caller, self._bases)
+                types = details_layer.open_types(
+                    caller, self._detail_types, location=environment.location, interaction=interaction
+                )
+            except (ScopeRefusal, DetailsRefusal):
+                return None
+            scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
+            if not scopes or (types is not None and type_ not in types):
+                return None
+            terms = criteria if interaction is Interaction.SEARCH else ()
+            one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
+            for rule in (self._rules[name] for name in rules):
+                query = rule.operation.type_filter.get(type_)
+                try:
+                    said = ALWAYS if query is None else criteria_condition(type_, query, self._bases)
+                except Unsayable:
+                    return None
+                layers = self._layers(
+                    one, type_, who, scopes, caller, environment, types, also=((rule, said),)
+                )
+                if isinstance(layers, Deny):
+                    return None
+                judges.append(judge(layers, type_, None))
+        return tuple(judges)
+
+    def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:
+        """What these rules say of operations."""
+        return tuple(self._rules[name].operation for name in rules if name in self._rules)
+
     # Creates
 
     def _create(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
         """The judge looks at the resource that is to be stored. It has no id yet: what asks for one does not hold."""
-        plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
-            condition is ALWAYS for _, condition in layers.permits
-        )
+        change = judge_change(layers, type_, None)
         return Permit(
             request=asked,
-            judge=judge(layers, type_, None),
+            judge=lambda resource: change(None, resource),
             added=(),
             conceal=False,
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
-            unconditional=plain and not layers.denies and not layers.requires,
+            judge_change=change,
+            unconditional=_is_plain(layers),
         )
+
+    # Updates, patches, deletes
+
+    def _write(self, asked: FhirRequest, type_: str, layers: Layers, *, is_conditional: bool) -> Decision:
+        """As for an instance that is read, and a judge of the change besides."""
+        if asked.id is None and not is_conditional:
+            return Deny(Reason.INTERACTION_CLOSED, ids(layers.permits), "a conditional write is closed here")
+        decision = self._instance(asked, type_, layers)
+        if not isinstance(decision, Permit):
+            return decision
+        return replace(decision, judge_change=judge_change(layers, type_, asked.id))
 
     # Searches
 
-    def _search(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
+    def _search(self, asked: FhirRequest, type_: str, layers: Layers, right: Right) -> Decision:
         permits = ids(layers.permits)
         limits = limit(layers)
         if asked.compartment is not None:
@@ -330,6 +504,13 @@ class Engine:
                 )
             limits = frozenset({owner})
             asked = replace(asked, compartment=None)
+        joining = joined(asked, Narrowing(type_, layers, limits is not None), right)
+        if isinstance(joining, Deny):
+            return joining
+        beside = included(asked, right)
+        if isinstance(beside, Deny):
+            return beside
+        asked = with_page(joining, layers.page)
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
@@ -340,15 +521,19 @@ class Engine:
             return Deny(
                 Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
             )
-        pushes_all = limits is None or added != ()
+        exact = (limits is None or added != ()) and is_exact(layers)
+        counting = counts(asked)
+        if counting in ("also", "only") and not exact:
+            return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
         return Permit(
-            request=asked.with_terms(added),
-            judge=judge(layers, type_, None),
+            request=without_total(asked).with_terms(added),
+            judge=judge(layers, type_, None) if counting != "only" else show_nothing,
             added=tuple(f"{term.name}={term.text}" for term in added),
             conceal=layers.conceal,
             rules=permits,
-            exact=pushes_all and is_exact(layers),
+            exact=exact and counting != "no",
             audit=layers.audit,
+            included=beside,
         )
 
     def _added(
@@ -384,6 +569,14 @@ def _opening(
         rules = closing or tuple(rule.id for rule, _ in permits)
         return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
     return opening
+
+
+def _is_plain(layers: Layers) -> bool:
+    """Whether some scope and some permit hold for any resource, and nothing else looks at it."""
+    plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
+        condition is ALWAYS for _, condition in layers.permits
+    )
+    return plain and not layers.denies and not layers.requires and not layers.writes
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

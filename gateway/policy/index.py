@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from gateway.fhir.interaction import Interaction
 from gateway.policy.rules import Effect, Rule
 
+WHOLE_SYSTEM = "*"
+"""The place of what is asked of no one type; only rules about any type speak of it."""
+
 
 @dataclass(slots=True)
 class _Dimension:
@@ -33,7 +36,7 @@ class RuleIndex:
     """The rules of a policy set, found by type, interaction and caller."""
 
     def __init__(self, rules: Iterable[Rule], types: Iterable[str]) -> None:
-        every_type = [*types, "*"]
+        every_type = [*types, WHOLE_SYSTEM]
         self._buckets: dict[tuple[str, Interaction], _Bucket] = {}
         for rule in rules:
             for type_ in every_type if rule.resources is None else rule.resources:

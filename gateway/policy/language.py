@@ -7,6 +7,7 @@ skipped is an opening.
 from collections.abc import Mapping as Table
 from hashlib import sha256
 
+from gateway.policy import checks
 from gateway.policy.definitions import Definitions, read_definitions
 from gateway.policy.reading import Reader
 from gateway.policy.rule_reading import read_rule
@@ -61,7 +62,7 @@ def load(files: Table[str, str]) -> PolicySet:
         claims=definitions.claims,
         rules=tuple(rules),
         tests=tuple(tests),
-        warnings=tuple(reader.problems),
+        warnings=(*reader.problems, *checks.warnings(rules)),
         networks=definitions.networks,
     )
 

@@ -1,16 +1,18 @@
 """What speaks about one request, layer by layer: the patients it limits to, whether a search can say all of it, and the
 judge of each resource."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, holds
-from gateway.policy.decision import Judge, Resource, Verdict
+from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
+WriteTest = Callable[[Resource | None, Resource | None], bool]  # of the versions before and after
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,11 @@ class Layers:
     conceal: bool
     audit: str
     types: frozenset[str] | None  # those that authorization details open; None without details
+    page: int | None = None  # entries of a page at most, by the permits
+    total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
+    # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
+    writes: Mapping[str, WriteTest] = field(default_factory=dict)
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -48,7 +54,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies:
+    if layers.denies or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -81,7 +87,8 @@ def asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[st
 
 def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
-    scopes, permits, denies, requires = layers.scopes, layers.permits, layers.denies, layers.requires
+    scopes, permits, requires = layers.scopes, layers.permits, layers.requires
+    denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
 
     def verdict(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
@@ -102,6 +109,55 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         return Verdict(True, holding) if layers.sight is None else _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def show_nothing(resource: Resource) -> Verdict:
+    """The judge of an answer that only counts."""
+    return Verdict(False, (), Reason.NO_PERMIT)
+
+
+def judge_change(layers: Layers, type_: str, id_: str | None) -> ChangeJudge:
+    """The judge of a write: every layer must allow the stored version as well as the one that is to be stored.
+
+    One permit must hold for both: of two permits, one that lets go of a resource and one that takes it, no move is
+    made. Denies close a write that either version falls under. Who sees a version only in part does not write it:
+    what was hidden would be lost, or be found out.
+    """
+    one = judge(layers, type_, id_)
+    permits = {name for name, _ in layers.permits}
+
+    def verdict(before: Resource | None, after: Resource | None) -> Verdict:
+        versions = [version for version in (before, after) if version is not None]
+        for name, condition in layers.denies:
+            if (
+                name in layers.writes
+                and any(holds(condition, version, on_error=True) for version in versions)
+                and _tested(layers.writes[name], before, after, on_error=True)
+            ):
+                return Verdict(False, (name,), Reason.POLICY_DENIED)
+        holding: tuple[str, ...] | None = None
+        for version in versions:
+            found = one(version)
+            if not found.shown:
+                return found
+            if found.seen is not None:
+                return Verdict(False, found.rules, Reason.POLICY_DENIED)
+            holding = tuple(n for n in found.rules if n in permits and (holding is None or n in holding))
+        holding = tuple(
+            name
+            for name in holding or ()
+            if name not in layers.writes or _tested(layers.writes[name], before, after, on_error=False)
+        )
+        return Verdict(bool(holding), holding, None if holding else Reason.NO_PERMIT)
+
+    return verdict
+
+
+def _tested(test: WriteTest, before: Resource | None, after: Resource | None, *, on_error: bool) -> bool:
+    try:
+        return test(before, after)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+        return on_error
 
 
 def _seen(sight: Sight, resource: Resource, holding: tuple[str, ...]) -> Verdict:

@@ -2,11 +2,14 @@
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import Definitions, named, read_networks, resource_type
+from gateway.policy.operation_reading import read_operation
+from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
-from gateway.policy.return_reading import read_fields, read_return
+from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     Effect,
     Network,
+    OperationAccess,
     Rule,
     Where,
 )
@@ -14,6 +17,7 @@ from gateway.policy.sign_in_reading import read_sign_in
 from gateway.policy.unless_reading import read_unless
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
+from gateway.policy.write_reading import read_conditional, read_write_rule
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
 RULE_KEYS = (
@@ -24,16 +28,21 @@ RULE_KEYS = (
     "may",
     "resources",
     "where",
+    "query",
     "shared",
     "return",
     "fields",
     "unless",
     "conceal",
+    "operation",
     "then",
     "because",
+    "write",
+    "changes",
+    "conditional",
 )
 _RULE_LATER = (
-    "query", "write", "changes", "break_glass", "operation", "conditional",
+    "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
@@ -75,6 +84,7 @@ def read_rule(
         )
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
+    operation = read_operation(reader, body, effect, resources)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -89,10 +99,25 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        returned=read_return(reader, body, effect, resources, may),
+        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
+        write=read_write_rule(reader, body, effect, may, resources, definitions),
+        conditional=read_conditional(reader, body, effect, may, resources),
+        operation=operation,
     )
+
+
+def _returned_by(
+    resources: frozenset[str] | None, may: frozenset[Interaction], operation: OperationAccess
+) -> tuple[frozenset[str] | None, frozenset[Interaction]]:
+    """The types of which a rule shows something, and how: those that it exports are read, by their own name."""
+    if operation.types is None or not operation.exports:
+        return resources, may
+    if may & SEEN:
+        return None if resources is None else resources | operation.types, may
+    return operation.types, SEEN
 
 
 def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction]:
@@ -108,7 +133,7 @@ def _may(reader: Reader, body: Mapping, effect: Effect) -> frozenset[Interaction
         if text == "any":
             found |= _ANY_INTERACTION
         elif text.startswith("operation:"):
-            reader.problem(item, "operations are not supported by this version")
+            found.add(Interaction.OPERATION)  # which one is read by operation_reading
         elif text in words:
             found.add(Interaction(text))
         elif text:

@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
+from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -117,6 +119,31 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationAccess:
+    """What a rule says of operations.
+
+    names         'Type/$name' or '$name'; None is every operation, which only a deny or a require says
+    types         types that may be returned; None says nothing of types
+    type_filter   search criteria by type, of what an export may hold
+    jobs_at_once  exports of one client that may run at the same time
+    """
+
+    names: frozenset[str] | None = frozenset()
+    types: frozenset[str] | None = None
+    type_filter: Mapping[str, str] = field(default_factory=dict)
+    jobs_at_once: int = 1
+
+    @property
+    def exports(self) -> bool:
+        """Whether an export is among its names."""
+        return self.names is not None and any(name.endswith("$export") for name in self.names)
+
+    def speaks_of(self, type_: str | None, operation: str | None) -> bool:
+        """Whether this operation is one of its names."""
+        return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
 
@@ -133,11 +160,15 @@ class Rule:
     because: str
     place: Place
     sign_in: SignIn = SignIn()
+    query: Query = EVERYTHING_SIMPLE
+    write: WriteRule = SAYS_NOTHING
+    conditional: Conditional | None = None
     returned: Returned | None = None
     unless: Unless | None = None
     fields: tuple[str, ...] | None = (
         None  # what a deny takes away; without it the deny is about the whole resource
     )
+    operation: OperationAccess = OperationAccess()
 
 
 @dataclass(frozen=True, slots=True)

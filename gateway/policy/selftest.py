@@ -8,11 +8,23 @@ from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.fhirpath import ExpressionError, compile_expression
+from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
 from gateway.policy.conditions import in_networks
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit, Resource, StepUp, Verdict
+from gateway.policy.decision import (
+    Decision,
+    Deny,
+    Environment,
+    Judge,
+    Nothing,
+    Permit,
+    Resource,
+    StepUp,
+    Verdict,
+)
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
@@ -34,6 +46,7 @@ _EXPECT_KEYS = (
     "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
     "acr_values", "max_age",
 )  # fmt: skip
+_CHANGES = (Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE)
 _SCOPES = "{context}/*.cruds"
 
 
@@ -47,7 +60,7 @@ class SelfTestReport:
 
 
 @dataclass(slots=True)
-class _Outcome:
+class Outcome:
     """What a test saw."""
 
     decision: str
@@ -72,9 +85,9 @@ def run(policies: PolicySet) -> SelfTestReport:
     passed = 0
     for test in policies.tests:
         try:
-            outcome = _play(engine, policies, test)
+            outcome = play(engine, policies, test)
             differences = _compare(test, outcome)
-        except (_Unplayable, TokenError, FhirError) as error:
+        except (Unplayable, TokenError, FhirError) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
             continue
         if differences:
@@ -96,18 +109,19 @@ def run(policies: PolicySet) -> SelfTestReport:
     return SelfTestReport(passed, tuple(failures), untested)
 
 
-class _Unplayable(Exception):
+class Unplayable(Exception):
     """A test that is not written right."""
 
 
-def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
+def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
+    """What this test sees. Raises Unplayable, TokenError, FhirError."""
     try:
-        asked = _asked(test)
+        asked = what_is_asked(test)
     except FhirError as error:
         return _closed(test, error)
-    caller, environment = _who(policies, test, asked)
+    caller, environment = who_asks(policies, test, asked)
     decision = engine.decide(asked, caller, environment)
-    outcome = _Outcome("permit", 200, None, _rules(decision), [], [], [])
+    outcome = Outcome("permit", 200, None, _rules(decision), [], [], [])
     match decision:
         case Deny():
             outcome.decision, outcome.reason = "deny", decision.reason
@@ -115,6 +129,8 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
             outcome.status = 404 if decision.conceal else REASONS[decision.reason][0]
         case Nothing():
             pass
+        case Permit() if asked.interaction in _CHANGES:
+            _change(test, asked, decision, outcome)
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
         case Permit():
@@ -123,7 +139,7 @@ def _play(engine: Engine, policies: PolicySet, test: PolicyTest) -> _Outcome:
     return outcome
 
 
-def _closed(test: PolicyTest, error: FhirError) -> _Outcome:
+def _closed(test: PolicyTest, error: FhirError) -> Outcome:
     """What is closed to everybody is refused before any policy. A request that is written wrong raises FhirError.
 
     Unless the test expects just that: it names the reason.
@@ -132,56 +148,104 @@ def _closed(test: PolicyTest, error: FhirError) -> _Outcome:
     expected = expect.get("reason") if isinstance(expect, Mapping) else None
     if error.status != 403 and expected != str(error.reason):
         raise error
-    return _Outcome("deny", error.status, error.reason, (), [], [], [])
+    return Outcome("deny", error.status, error.reason, (), [], [], [])
 
 
-def _may_store(test: PolicyTest, permit: Permit, outcome: _Outcome) -> bool:
+def _may_store(test: PolicyTest, permit: Permit, outcome: Outcome) -> bool:
     """Whether the body of a create may be stored; a test without one asks about content that nobody can read."""
     body = test.body.get("body")
     if body is None:
         verdict = Verdict(permit.unconditional, permit.rules, Reason.POLICY_DENIED)
     elif isinstance(body, Mapping) and permit.judge is not None:
-        verdict = permit.judge(_typed(body))
+        verdict = permit.judge(typed(body))
     else:
-        raise _Unplayable("'body' must be a resource")
+        raise Unplayable("'body' must be a resource")
     outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
     if not verdict.shown:
         outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, 403
     return verdict.shown
 
 
-def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: _Outcome) -> None:
+def _change(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome) -> None:
+    """Hand the stored version of `given` and the one of `body` to the judge, as a write would come.
+
+    Without a stored version the resource is not there. body is a resource; a list of operations (JSON Patch) or
+    Parameters (FHIRPath Patch) for a patch.
+    """
+    given, body = test.body.get("given") or {}, test.body.get("body")
+    before = given.get(f"{asked.type}/{asked.id}") if isinstance(given, Mapping) else None
+    if permit.judge is None or permit.judge_change is None:
+        raise Unplayable("the request cannot be judged")
+    if not isinstance(before, Mapping):
+        outcome.decision, outcome.reason, outcome.status = "deny", Reason.NOT_FOUND, 404
+        return
+    verdict = permit.judge(typed(before))
+    status = 404 if permit.conceal else 403
+    if verdict.shown:
+        status = 403
+        verdict = permit.judge_change(typed(before), _after(asked, before, body))
+    outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
+    if not verdict.shown:
+        outcome.decision, outcome.reason, outcome.status = "deny", verdict.reason, status
+        return
+    method = "DELETE" if asked.interaction is Interaction.DELETE else "PUT"
+    outcome.upstream = [f"{method} /{asked.type}/{asked.id}"]
+
+
+def _after(asked: FhirRequest, before: Mapping[str, object], body: object) -> Resource | None:
+    if asked.interaction is Interaction.DELETE:
+        return None
+    if asked.interaction is Interaction.PATCH and isinstance(body, list):
+        return json_patch(before, body)
+    if not isinstance(body, Mapping):
+        raise Unplayable("'body' must be a resource, or a patch")
+    return fhirpath_patch(before, body) if asked.interaction is Interaction.PATCH else typed(body)
+
+
+def _show(test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome) -> None:
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
     if not isinstance(given, Mapping) or permit.judge is None:
-        raise _Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
-    if asked.interaction is Interaction.SEARCH:
+        raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
+    is_list = asked.interaction in (Interaction.SEARCH, Interaction.OPERATION)
+    if is_list:
         found = given.get("search", [])
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
-            raise _Unplayable("'search' of given must be a list of resources")
+            raise Unplayable("'search' of given must be a list of resources")
         resources = found
     else:
         one: object = given.get(f"{asked.type}/{asked.id}")
         if not isinstance(one, Mapping):
             if given:
-                raise _Unplayable(f"given holds no '{asked.type}/{asked.id}', which the request asks for")
+                raise Unplayable(f"given holds no '{asked.type}/{asked.id}', which the request asks for")
             return
         resources = [one]
     for resource in resources:
-        verdict = permit.judge(_typed(resource))
+        judge = permit.judge if is_list is False else _judge(permit, asked, str(resource.get("resourceType")))
+        verdict = judge(typed(resource)) if judge is not None else Verdict(False, (), Reason.NO_PERMIT)
         name = f"{resource.get('resourceType')}/{resource.get('id')}"
         (outcome.shown if verdict.shown else outcome.hidden).append(name)
         if verdict.shown:
-            outcome.seen.append(_typed(resource) if verdict.seen is None else verdict.seen)
+            outcome.seen.append(typed(resource) if verdict.seen is None else verdict.seen)
             outcome.is_cut |= verdict.seen is not None
         outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
-        if asked.interaction is not Interaction.SEARCH and not verdict.shown:
+        if not is_list and not verdict.shown:
             outcome.decision, outcome.reason = "deny", verdict.reason
             outcome.status = 404 if permit.conceal else 403
 
 
-def _typed(resource: Mapping[str, object]) -> Resource:
+def _judge(permit: Permit, asked: FhirRequest, type_: str) -> Judge | None:
+    """The judge of an entry: of a match, of what a search includes, of what an operation returns."""
+    if asked.interaction is Interaction.OPERATION:
+        return permit.judges.get(type_)
+    if type_ == asked.type or permit.included is None:
+        return permit.judge
+    return permit.included.judges.get(type_)
+
+
+def typed(resource: Mapping[str, object]) -> Resource:
+    """The resource that a test gives."""
     return dict(resource)
 
 
@@ -189,37 +253,40 @@ def _rules(decision: Decision) -> tuple[str, ...]:
     return decision.rules
 
 
-def _asked(test: PolicyTest) -> FhirRequest:
+def what_is_asked(test: PolicyTest) -> FhirRequest:
+    """The request of a test. Raises Unplayable, FhirError."""
     text = test.body.get("request")
     if not isinstance(text, str) or " " not in text:
-        raise _Unplayable("'request' must be a method and a path, such as 'GET /Observation?code=x'")
+        raise Unplayable("'request' must be a method and a path, such as 'GET /Observation?code=x'")
     method, _, target = text.partition(" ")
     path, _, query = target.partition("?")
     return request.parse(method, path, query)
 
 
-def _who(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Caller, Environment]:
+def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple[Caller, Environment]:
+    """The caller of a test and the circumstances, as `as` says them. Raises Unplayable, TokenError."""
     said = test.body.get("as")
     if not isinstance(said, Mapping):
-        raise _Unplayable("'as' must say who calls: {context: patient, patient: A, client: portal}")
+        raise Unplayable("'as' must say who calls: {context: patient, patient: A, client: portal}")
     context = _word(said, "context", ("user", "patient", "system"))
     bound = _word(said, "bound", ("dpop", "mtls"))
     peer = said.get("network", "192.0.2.1")
     if in_networks(str(peer), (), unknown=True):  # it lies in no network, unless it has no address
-        raise _Unplayable(f"network is '{peer}', expected an address such as 10.20.1.4")
+        raise Unplayable(f"network is '{peer}', expected an address such as 10.20.1.4")
     claims: dict[str, object] = {}
     for key, value in said.items():
         if key in _AS_KEYS:
             continue
         claim = policies.claims.get(_AS_WORDS.get(str(key), str(key)))
         if claim is None:
-            raise _Unplayable(
+            raise Unplayable(
                 f"no claim named '{key}'.{did_you_mean(str(key), [*_AS_WORDS, *policies.claims])}"
             )
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
         _sign_in(claims, said, policies)
-    default = _SCOPES.format(context=context) if asked.interaction in LETTERS else ""
+    is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
+    default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"
     claims.update(
@@ -245,7 +312,7 @@ def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies:
     if ago == "never":
         return
     if seconds is None:
-        raise _Unplayable("'signed_in' must say how long ago, such as 5m, or never")
+        raise Unplayable("'signed_in' must say how long ago, such as 5m, or never")
     claims["auth_time"] = _NOW - seconds
     if "acr" not in said and policies.claims["acr"].type == "string":
         _place(claims, policies.claims["acr"].path, next(iter(SIGN_INS)))
@@ -255,7 +322,7 @@ def _word(said: Mapping[str, object], key: str, words: tuple[str, ...]) -> str:
     """The word of a key of 'as', the first of words without one."""
     found = str(said.get(key, words[0]))
     if found not in words:
-        raise _Unplayable(f"{key} is '{found}', expected {' or '.join(words)}.{did_you_mean(found, words)}")
+        raise Unplayable(f"{key} is '{found}', expected {' or '.join(words)}.{did_you_mean(found, words)}")
     return found
 
 
@@ -263,15 +330,15 @@ def _place(claims: dict[str, object], path: tuple[str, ...], value: object) -> N
     for step in path[:-1]:
         inner = claims.setdefault(step, {})
         if not isinstance(inner, dict):
-            raise _Unplayable(f"the claim at '{'.'.join(path)}' stands in another's way")
+            raise Unplayable(f"the claim at '{'.'.join(path)}' stands in another's way")
         claims = inner
     claims[path[-1]] = value
 
 
-def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
+def _compare(test: PolicyTest, outcome: Outcome) -> list[str]:
     expect = test.body.get("expect")
     if not isinstance(expect, Mapping) or not expect:
-        raise _Unplayable("'expect' must say what comes of it: {decision: permit}")
+        raise Unplayable("'expect' must say what comes of it: {decision: permit}")
     differences = []
     for key, wanted in expect.items():
         match key:
@@ -298,16 +365,16 @@ def _compare(test: PolicyTest, outcome: _Outcome) -> list[str]:
                 differences.extend(_compare_seen(key, wanted, outcome))
                 continue
             case _:
-                raise _Unplayable(f"expect has no key '{key}'.{did_you_mean(str(key), _EXPECT_KEYS)}")
+                raise Unplayable(f"expect has no key '{key}'.{did_you_mean(str(key), _EXPECT_KEYS)}")
         if found != wanted:
             differences.append(f"{key} is {found}, expected {wanted}")
     return differences
 
 
-def _compare_seen(key: str, wanted: object, outcome: _Outcome) -> list[str]:
+def _compare_seen(key: str, wanted: object, outcome: Outcome) -> list[str]:
     """What is shown or hidden: resources by 'Type/id', the total, elements such as Patient.name or meta.security."""
     if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
-        raise _Unplayable(f"{key} must be a list of 'Type/id', total, and elements such as Patient.name")
+        raise Unplayable(f"{key} must be a list of 'Type/id', total, and elements such as Patient.name")
     found = outcome.shown if key == "shows" else outcome.hidden
     missing = []
     for name in wanted:
@@ -332,13 +399,13 @@ def _has(resource: Resource, element: str) -> bool:
     try:
         return bool(compile_expression(path).values(resource))
     except ExpressionError as error:
-        raise _Unplayable(f"{type_} has no element '{element}'") from error
+        raise Unplayable(f"{type_} has no element '{element}'") from error
 
 
 def _compare_upstream(wanted: object, seen: list[str]) -> list[str]:
     expected = [] if wanted == "none" else [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(expected, list):
-        raise _Unplayable("upstream must be none, a request, or a list of requests")
+        raise Unplayable("upstream must be none, a request, or a list of requests")
     if [_plain(text) for text in seen] != [_plain(str(text)) for text in expected]:
         return [f"upstream is {seen or 'none'}, expected {expected or 'none'}"]
     return []

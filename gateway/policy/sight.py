@@ -13,10 +13,16 @@ from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.definitions import RESOURCE_TYPES, element_exists, search_parameter
 from gateway.fhir.fhirpath import ExpressionError, compile_expression
 from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.joins import includes
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import Resource
 from gateway.policy.rules import Returned
 from gateway.policy.view import WHOLE, Paths, View, paths_of, see
+
+# Of joins the types that they go through are asked about by themselves, each with what it is searched by.
+_LOOKS_AT_NOTHING = frozenset(
+    {"_count", "_sort", "_id", "_elements", "_summary", "_total", "_include", "_revinclude", "_has"}
+)
 
 PEOPLE = ("Patient", "Person", "Practitioner", "RelatedPerson")
 """Types whose names stand as `display` in references to them."""
@@ -128,7 +134,8 @@ def touched(asked: FhirRequest) -> tuple[tuple[str, ...], ...] | None:
     """The elements, as ways through JSON, that a search looks at. None where they cannot be told: it may be any."""
     if asked.type is None:
         return None
-    codes = {term.code for term in asked.terms if term.code not in ("_count", "_sort", "_id")}
+    codes = {term.code for term in asked.terms if term.code not in _LOOKS_AT_NOTHING}
+    codes |= {include.code for include in includes(asked.terms) if include.source == asked.type}
     for term in asked.terms:
         if term.code == "_sort":
             codes.update(value.removeprefix("-") for value in term.values)

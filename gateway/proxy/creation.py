@@ -18,9 +18,7 @@ from gateway.proxy import headers
 from gateway.settings import Upstream
 
 _REFUSED_HEADERS = {
-    "if-none-exist": "conditional create is closed here: create without If-None-Exist",
     "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
-    "content-encoding": "bodies are taken as they are: send without Content-Encoding",
 }
 _MEDIA_TYPE = re.compile(
     r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}(?:[ \t]*;[\x20-\x7e]{1,128})?", re.I
@@ -66,14 +64,19 @@ def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
     return BodyKind.NATIVE
 
 
-def new_version(raw: bytes, type_: str | None, bases: Collection[str]) -> tuple[dict[str, Any], bytes]:
+def new_version(
+    raw: bytes, type_: str | None, bases: Collection[str], *, may_name_id: bool = True
+) -> tuple[dict[str, Any], bytes]:
     """The resource as it will be stored, and its bytes. Raises FhirError(INVALID_BODY).
 
-    A store gives a new resource an id of its own (FHIR R4 3.1.0.8), so one that was sent is nothing to judge by.
+    A store gives a new resource an id of its own (FHIR R4 3.1.0.8), so one that was sent is nothing to judge by. A
+    conditional update that found nothing may not name one: it would mean that id (FHIR R4 3.1.0.4.3).
     """
     value = resource.parse_resource(raw)
     if value["resourceType"] != type_:
         raise FhirError(Reason.INVALID_BODY, f"the body of this create must be a {type_}")
+    if not may_name_id and "id" in value:
+        raise FhirError(Reason.INVALID_BODY, "nothing was found: leave the id out, or update by id")
     changed = value.pop("id", None) is not None
     changed |= links.relative_references(value, bases)
     return value, resource.write_resource(value) if changed else raw

@@ -13,15 +13,18 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
+from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
+from gateway.proxy.page_links import is_page
 from gateway.proxy.response_filter import BundleFilter
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
-from gateway.settings import Upstream
+from gateway.settings import SelfLink, Upstream
 from gateway.telemetry import Metrics
 
 PAGE_PREFIX = "_page="
@@ -51,27 +54,39 @@ class Delivery:
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
         changed = seen is not None
+        if seen is None and is_current(trail.request, permit.request, passed):
+            return Answer(304, (*headers.PRIVATE, *passed))
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        shape = shape_of(permit.request.terms)
+        if shape is not None:
+            return fhir_answer(resource.write_resource(shaped(value, shape)), passed)
         return fhir_answer(resource.write_resource(value) if changed else raw, passed)
 
     async def many(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
     ) -> Answer:
         """A Bundle: filtered entry by entry; held when short, else streamed."""
-        if permit.judge is None:
+        if permit.judge is None or permit.request.type is None:
             raise FhirError(Reason.INTERNAL)
         asked = trail.asked or permit.request
+        is_operation = permit.request.interaction is Interaction.OPERATION
+        is_search = is_operation or permit.request.interaction is Interaction.SEARCH
         filtered = BundleFilter(
-            judge=permit.judge,
+            judges=permit.judges if is_operation else {permit.request.type: permit.judge},
             upstream=self._upstream.base,
             public=self._upstream.identifier,
-            kind="searchset" if permit.request.interaction is Interaction.SEARCH else "history",
+            kind="searchset" if is_search else "history",
+            includes=is_operation,
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
-            seal=lambda target: self._seal(target, asked, caller, trail.policy_hash or ""),
+            seal=lambda target: self._seal(target, permit.request, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
+            included=permit.included,
+            shape=shape_of(asked.terms),
+            bases=frozenset({*self._upstream.bases, self._upstream.base}),
+            self_link=self._self_link(permit.request),
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0
@@ -112,7 +127,18 @@ class Delivery:
             raise FhirError(Reason.STALE_LINK)
         return page.asked, page.target
 
-    def _seal(self, target: str, asked: FhirRequest, caller: Caller, policy_hash: str) -> str:
+    def _self_link(self, sent: FhirRequest) -> SelfLink:
+        profile = self._upstream.profile
+        if profile.self_link is SelfLink.CHECKED and sent.posted:
+            return profile.self_link_of_forms
+        return profile.self_link
+
+    def _seal(
+        self, target: str, sent: FhirRequest, asked: FhirRequest, caller: Caller, policy_hash: str
+    ) -> str | None:
+        if not is_page(target, sent, self._upstream.profile):
+            self._metrics.page_links_left_out.labels(self._upstream.name).inc()
+            return None
         token = self._links.seal(asked, target, caller=caller, policy_hash=policy_hash, now=self._clock())
         return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
 

@@ -39,15 +39,23 @@ def interaction_id(request: HttpRequest) -> str:
 
 def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> dict[str, str]:
     """The headers of the request to the store, without those of a body."""
-    headers = {name: request.headers[name] for name in _PASSED if name in request.headers}
-    headers["accept"] = FHIR_JSON
-    headers["accept-encoding"] = "identity"
-    # Unknown parameters must be refused by the store, never skipped: a skipped criterion widens the answer.
-    headers["prefer"] = "handling=strict"
+    never = upstream.profile.never_headers
+    headers = {
+        name: request.headers[name] for name in _PASSED if name in request.headers and name not in never
+    }
     # No X-Forwarded-Host or -Proto: a store that believes them writes our host before its own path into every link,
     # which is nobody's address. It names itself as we call it, and leaving addresses are rewritten.
     headers["x-forwarded-for"] = request.peer
     headers["x-request-id"] = interaction
+    return headers | of_our_own(upstream)
+
+
+def of_our_own(upstream: Upstream) -> dict[str, str]:
+    """The headers that every request to the store has, whoever asked."""
+    headers = {"accept": FHIR_JSON, "accept-encoding": "identity"}
+    if upstream.profile.strict_handling:
+        # Unknown parameters must be refused by the store, never skipped: a skipped criterion widens the answer.
+        headers["prefer"] = "handling=strict"
     if upstream.authorization is not None:
         headers["authorization"] = upstream.authorization
     return headers

@@ -16,20 +16,26 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
-from authz.storage.store import StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import links, request, resource
 from gateway.fhir.capability import capability_statement
-from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import creation, headers
+from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy.coded_bodies import decoded_request
+from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.exports import ExportPassage
+from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
+from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
@@ -56,6 +62,8 @@ class Passage:
         resource_server: ResourceServer,
         engines: EngineHolder,
         links_: SealedLinks,
+        jobs: SealedJobs,
+        store: Store,
         audit: AuditLog,
         metrics: Metrics,
         clock: Clock,
@@ -66,6 +74,11 @@ class Passage:
         self._resource_server = resource_server
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
+        self._operations = OperationPassage(upstream=upstream, client=client)
+        self._exports = ExportPassage(
+            upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
+        )
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -96,7 +109,9 @@ class Passage:
         return await self._recorded(trail, answer)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        headers.check_accept(http)
+        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
+            headers.check_accept(http)
+        http = decoded_request(http, self._upstream.max_body)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
@@ -110,11 +125,21 @@ class Passage:
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+        if asked.sealed is not None:
+            return await self._exports.follow(http, trail, caller, engine, self._environment(http))
         target = None
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
-        decision = engine.decide(asked, caller, self._environment(http))
+        self._check_profile(asked)
+        criteria = conditional_writes.criteria(asked, http)
+        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        found = None
+        if criteria and isinstance(decision, Permit):
+            found = await self._find(http, trail, asked, criteria, caller, engine)
+            if asked.interaction is not Interaction.CREATE:
+                asked = conditional_writes.narrowed(asked, found, http)
+                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
         trail.rules = decision.rules
         match decision:
             case Deny():
@@ -126,11 +151,24 @@ class Passage:
                 trail.decision = "permit"
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
+            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
+                return self._is_there(http, trail, asked, found, caller, engine)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
+            case Permit() if asked.interaction in WRITES:
+                write = Write(http, trail, decision, caller, engine, self._environment(http), found)
+                return await self._writes.answer(write)
+            case Permit() if asked.interaction is Interaction.OPERATION:
+                return await self._operation(http, trail, decision, caller, target)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)
+
+    def _check_profile(self, asked: FhirRequest) -> None:
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        for term in asked.terms:
+            if term.code in self._upstream.profile.never_parameters:
+                raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
     def _environment(self, http: HttpRequest) -> Environment:
         return Environment(self._clock(), http.peer, self._upstream.identifier)
@@ -173,6 +211,20 @@ class Passage:
             answer.close()
             raise
 
+    async def _operation(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+    ) -> Answer:
+        if permit.request.operation == "validate":
+            return await self._operations.validate(http, trail, permit)
+        if permit.request.operation == "export":
+            if permit.request.id is not None:
+                await self._operations.look_at_instance(http, trail, permit)
+            return await self._exports.begin(http, trail, permit, caller)
+        if permit.request.id is not None:
+            await self._operations.look_at_instance(http, trail, permit)
+        trail.decision = "permit"
+        return await self._forward(http, trail, permit, caller, page)
+
     async def _create(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
     ) -> Answer:
@@ -181,7 +233,9 @@ class Passage:
         body: bytes | AsyncIterator[bytes]
         if kind is creation.BodyKind.RESOURCE:
             raw = await http.body.read(self._upstream.max_resource)
-            value, body = creation.new_version(raw, permit.request.type, self._bases)
+            value, body = creation.new_version(
+                raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
+            )
             judge(trail, permit, value)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
@@ -213,6 +267,33 @@ class Passage:
         content = (headers.JSON_BODY,) if shown else ()
         passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+
+    async def _find(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        asked: FhirRequest,
+        criteria: tuple[SearchTerm, ...],
+        caller: Caller,
+        engine: Engine,
+    ) -> Found | None:
+        asking = (http, trail, asked, criteria, caller, engine, self._environment(http))
+        return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
+
+    def _is_there(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        asked: FhirRequest,
+        found: Found,
+        caller: Caller,
+        engine: Engine,
+    ) -> Answer:
+        """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
+        trail.decision = "permit"
+        shown = self._representation(found.raw, found.id, asked, caller, engine, http)
+        place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
+        return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)
 
     def _representation(
         self, raw: bytes, id_: str, created: FhirRequest, caller: Caller, engine: Engine, http: HttpRequest

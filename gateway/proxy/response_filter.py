@@ -7,20 +7,24 @@ without a trace.
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Judge
+from gateway.fhir.shape import Shape, shaped
+from gateway.policy.decision import Included, Judge, Resource, Verdict
+from gateway.proxy.connections import Connections
+from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
 _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
-Seal = Callable[[str], str]
-"""From a target relative to the store's base to the public URL of that page."""
+Seal = Callable[[str], str | None]
+"""From a target relative to the store's base to the public URL of that page; None when it is no page."""
 
 
 @dataclass(slots=True)
@@ -37,13 +41,18 @@ class Tally:
 class BundleFilter:
     """Filters one Bundle.
 
+    judges    by type; an entry of any other type is left out
     kind      'searchset' or 'history'
+    includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
+    shape     what is left of each resource
+    included  what may stand beside the matches, each judged by its own type's judge
+    self_link what the store's self link proves
     """
 
-    judge: Judge
+    judges: Mapping[str, Judge]
     upstream: str
     public: str
     kind: str
@@ -52,12 +61,19 @@ class BundleFilter:
     self_url: str
     seal: Seal
     tally: Tally
+    included: Included | None = None
+    shape: Shape | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
+    self_link: SelfLink = SelfLink.SILENT
+    includes: bool = False
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
         reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
         yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
+        if self.included is not None:
+            state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
             out = b"".join(self._pieces(reader.feed(chunk), state))
             if out:
@@ -73,11 +89,10 @@ class BundleFilter:
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
                 case stream.Entry(raw=raw, value=value):
-                    kept = self._entry(raw, value)
-                    if kept is not None:
-                        out.append(kept if state.first else b"," + kept)
-                        state.first = False
+                    self._put(self._entry(raw, value, state), out, state)
                 case stream.EntriesEnd():
+                    for raw, value in state.connections.waiting() if state.connections is not None else ():
+                        self._put(self._beside(raw, value, state, last=True), out, state)
                     out.append(b"]")
                 case stream.End():
                     pass
@@ -122,36 +137,77 @@ class BundleFilter:
             elif relation in _PAGES:
                 # A store that was told its public address writes its links with that one.
                 target = links.below(url, (self.upstream, self.public))
-                if target is not None:
-                    out.append({"relation": relation, "url": self.seal(target)})
+                sealed = None if target is None else self.seal(target)
+                if sealed is not None:
+                    out.append({"relation": relation, "url": sealed})
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added or is_silent(url):
+        if not self.added or self.self_link is SelfLink.UNRELIABLE:
+            return
+        if self.self_link is SelfLink.SILENT and is_silent(url):
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:
             raise FhirError(Reason.NARROWING_IGNORED)
 
-    def _entry(self, raw: bytes, value: Mapping[str, object]) -> bytes | None:
+    def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
+        if kept is not None:
+            out.append(kept if state.first else b"," + kept)
+            state.first = False
+
+    def _entry(self, raw: bytes, value: dict[str, Any], state: "_State") -> bytes | None:
         """The entry as it goes out; None when it does not."""
         search = value.get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
         found = value.get("resource")
-        if mode in ("outcome", "include") or not isinstance(found, dict):
-            # Outcomes tell what was left out; nobody asked for includes; deleted versions show no owner.
+        if mode == "include" and self.included is not None and isinstance(found, dict):
+            return self._beside(raw, value, state, last=False)
+        asked_for = mode in (None, "match") or (mode == "include" and self.includes)
+        if not asked_for or not isinstance(found, dict):
+            # Outcomes tell what was left out; nobody asked for other modes; deleted versions show no owner.
             self.tally.dropped += 1
             return None
-        verdict = self.judge(found)
-        if not verdict.shown:
+        type_ = found.get("resourceType")
+        judge = self.judges.get(type_) if isinstance(type_, str) else None
+        verdict = judge(found) if judge is not None else None
+        if verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
+        if state.connections is not None:
+            state.connections.shown(_seen(found, verdict), depth=0)
+        return self._shown(raw, value, verdict)
+
+    def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
+        """An entry that is no match: shown when its judge shows it and something shown leads to it."""
+        found, connections = value["resource"], state.connections
+        type_ = found.get("resourceType")
+        judge = (
+            self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
+        )
+        verdict = None if judge is None else judge(found)
+        if connections is None or verdict is None or not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
+        depth = connections.depth(seen)
+        if depth is None:
+            # Stores write the matches first. What comes before its match waits for it.
+            if last or not connections.wait(raw, value, seen):
+                self.tally.dropped += 1
+            return None
+        connections.shown(seen, depth=depth)
+        return self._shown(raw, value, verdict)
+
+    def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
         entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
         if verdict.seen is not None:
             entry["resource"] = dict(verdict.seen)
-        elif len(entry) == len(value):
+        if self.shape is not None:
+            entry["resource"] = shaped(entry["resource"], self.shape)
+        if self.shape is None and verdict.seen is None and len(entry) == len(value):
             return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
@@ -161,6 +217,11 @@ class BundleFilter:
 class _State:
     first: bool = True
     total: bytes | None = None
+    connections: Connections | None = None
+
+
+def _seen(resource: Resource, verdict: Verdict) -> Resource:
+    return resource if verdict.seen is None else verdict.seen
 
 
 def is_silent(url: str) -> bool:

@@ -73,6 +73,8 @@ class Trail:
                 "version": asked.version,
                 "parameters": [term.name for term in asked.terms],
             }
+            if asked.operation is not None:
+                said["operation"] = asked.operation
         if caller is not None:
             said["caller"] = {
                 "issuer": caller.issuer,

@@ -13,18 +13,28 @@ import aiohttp
 from yarl import URL
 
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.proxy.coded_bodies import CodingError, gunzip
 from gateway.settings import Upstream
 
 _CHUNK = 64 * 1024
 
 
 class UpstreamAnswer:
-    """The store's answer: status and headers are here, the body still comes. To be closed."""
+    """The store's answer: status and headers are here, the body still comes. To be closed.
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    A store that compresses though nobody asked is read all the same: gzip is decoded here, and headers say nothing of
+    it. Any other coding stays in headers, for the reader to refuse.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, max_decoded_bytes: int) -> None:
         self._response = response
+        self._max_decoded_bytes = max_decoded_bytes
         self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        said = {name.lower(): value for name, value in response.headers.items()}
+        self._is_gzip = said.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
+        if self._is_gzip:
+            said = {name: said[name] for name in said if name not in ("content-encoding", "content-length")}
+        self.headers: Mapping[str, str] = said
 
     async def __aenter__(self) -> "UpstreamAnswer":
         return self
@@ -46,7 +56,15 @@ class UpstreamAnswer:
         return b"".join(parts)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The body in pieces, read from the socket only as fast as they are taken."""
+        """The body in pieces, decoded, read from the socket only as fast as they are taken."""
+        pieces = gunzip(self._chunks(), self._max_decoded_bytes) if self._is_gzip else self._chunks()
+        try:
+            async for piece in pieces:
+                yield piece
+        except CodingError as error:
+            raise FhirError(Reason.UPSTREAM_INVALID, f"the answer cannot be decoded: {error}") from error
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._response.content.iter_chunked(_CHUNK):
                 yield chunk
@@ -129,7 +147,7 @@ class UpstreamClient:
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
         finally:
             self._observe(time.perf_counter() - started)
-        return UpstreamAnswer(response)
+        return UpstreamAnswer(response, self.upstream.max_body)
 
 
 class _Sending:

@@ -46,19 +46,27 @@ class _Unpublished:
         return {"keys": []}
 
 
-def gather(settings: GatewaySettings, *, now: int, jwks: Mapping[str, object] | None = None) -> Facts:
+def gather(
+    settings: GatewaySettings,
+    *,
+    now: int,
+    jwks: Mapping[str, object] | None = None,
+    registered: Iterable[Client] = (),
+) -> Facts:
     """The facts of these settings at now. jwks is the running server's, None where none runs.
+
+    registered are clients of the registry, which are looked at as those of gateway.yaml are.
 
     Reads the files of the listeners; what cannot be read is a fact, not an error.
     """
     authorization = settings.authorization
-    published = _published(jwks)
+    published, clients = _published(jwks), (*settings.clients, *registered)
     return Facts(
         now=now,
         settings=authorization,
         metadata=Discovery(authorization, _Unpublished(authorization.signing_algorithms)).server_metadata(),
         grants=frozenset(map(str, GRANTS)),
-        listeners=tuple(_listener(listener, settings.clients) for listener in settings.listeners),
+        listeners=tuple(_listener(listener, clients) for listener in settings.listeners),
         operations_address=settings.operations.address,
         synchronous=settings.storage.options.get("synchronous", "normal"),
         upstreams=tuple(
@@ -70,7 +78,7 @@ def gather(settings: GatewaySettings, *, now: int, jwks: Mapping[str, object] | 
             for number, account in enumerate(settings.accounts, start=1)
         ),
         subjects=frozenset(account.subject for account in settings.accounts),
-        clients=tuple(map(_client, settings.clients)),
+        clients=tuple(map(_client, clients)),
         jwks=None if jwks is None else tuple(map(_jwk, published)),
         jwks_members=frozenset(name for jwk in published for name in jwk),
     )

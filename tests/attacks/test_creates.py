@@ -1,5 +1,6 @@
 """A create is judged before the store hears of it, and what comes back tells no more than the caller may read."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -189,7 +190,7 @@ async def test_a_body_without_one_reading_is_refused(
     ("header", "status"),
     [
         (("If-None-Exist", "identifier=1"), 403),
-        (("Content-Encoding", "gzip"), 403),
+        (("Content-Encoding", "gzip"), 400),
         (("X-Security-Context", "Patient/B"), 403),
     ],
 )
@@ -198,6 +199,19 @@ async def test_headers_that_change_what_a_create_means_are_refused(
 ) -> None:
     got = stores(gateway, note())
     assert ((await create(gateway, note(), headers=(header,))).status, got) == (status, [])
+
+
+async def test_C53_a_compressed_body_is_judged_and_stored_as_what_it_says(gateway: RunningGateway) -> None:
+    got = stores(gateway, note())
+    coding = ("Content-Encoding", "gzip")
+    assert (
+        await create(gateway, gzip.compress(json.dumps(note()).encode()), headers=(coding,))
+    ).status == 201
+    assert len(got) == 1
+    assert "content-encoding" not in gateway.upstream.requests[-1].headers
+    foreign = gzip.compress(json.dumps(note("B")).encode())
+    assert (await create(gateway, foreign, headers=(coding,))).status == 403
+    assert len(got) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from tests.support.authorization_server import ISSUER, App, World, open_world
 from tests.support.jose import ec_key, make_assertion, public_jwk
 from tests.support.key_server import KeyServer, key_server
 
-UNAVAILABLE = "the key set of the client could not be had"
+UNAVAILABLE = (
+    "the key set of the client could not be had: see that its URL answers, or register keys by value"
+)
 
 
 @dataclass
@@ -173,3 +175,17 @@ async def test_I3_a_set_with_a_private_key_opens_nothing(stage: Stage) -> None:
 async def test_I3_a_client_without_keys_is_not_let_in_by_an_empty_set(stage: Stage) -> None:
     stage.keys.publish()
     assert (await stage.lab.own_token()).json["error_description"] == UNAVAILABLE
+
+
+@pytest.mark.parametrize("host", ["keys..example", f"{'k' * 64}.example"])
+async def test_I3_a_name_that_no_name_server_is_asked_for_is_a_key_set_that_cannot_be_had(
+    stage: Stage, host: str
+) -> None:
+    by_url = {"lab": replace(stage.world.clients["lab"], jwks_uri=f"https://{host}/jwks")}
+    fetcher = Fetcher(allow=AllowList(), own_origins=(ISSUER,), own_ports=())
+    world = await stage.world.reopen(clients=stage.world.clients | by_url, fetch=fetcher.get)
+    answer = await world.app("lab").own_token()
+    assert answer.refusal == (400, "invalid_client")
+    assert UNAVAILABLE in answer.json["error_description"]
+    await world.server.close()
+    fetcher.close()

@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from authz.protocol.authorization import RedirectTarget, answer_url, failure, locate, success
+from authz.protocol.authorization_answers import RedirectTarget, answer_url, failure, locate, success
 from authz.protocol.errors import ErrorCode, OAuthError
 from tests.support.authorization_server import (
     ISSUER,

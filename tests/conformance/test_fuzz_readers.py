@@ -25,11 +25,11 @@ import pytest
 
 from authz.http import ListenerFace, read
 from authz.protocol import authorization, dpop
-from authz.protocol.authorization import ServerBits
 from authz.protocol.client_authentication import check_assertion, unverified_client_id
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
 from authz.protocol.encoding import parse_form, parse_query
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.granting import ServerBits
 from authz.protocol.jose import JoseError, import_public_jwk, thumbprint, verify
 from authz.protocol.request import RequestError
 from authz.protocol.request_objects import check_request_object

@@ -53,6 +53,17 @@ def verified(world: World, token: str, **options: Any) -> dict[str, Any]:
 # S1: request objects
 
 
+@pytest.mark.parametrize(
+    "name", ["scope", "dpop_jkt", "max_age", "resource", "claims", "response_mode", "nonce"]
+)
+async def test_S1_a_parameter_without_a_value_counts_as_not_sent_as_in_a_form(
+    world: World, name: str
+) -> None:
+    assert (await world.app("portal").push(**{name: ""})).status == 201
+    assert (await world.app("portal-signed").push_signed(**{name: ""})).status == 201
+    assert (await world.app("portal-signed").push_signed(redirect_uri="")).refusal == (400, "invalid_request")
+
+
 async def test_S1_a_signed_request_is_taken(world: World) -> None:
     assert (await world.app("portal-signed").push_signed()).status == 201
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from authz.events import ClientChanged
-from authz.storage.store import RegistrationStatus
+from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import ANNA, ISSUER, NOW, World, open_world
 from tests.support.jose import ABSENT, ec_key, make_jws, public_jwk, rsa_key
 from tests.support.registration import (

@@ -138,7 +138,7 @@ async def test_2_in_a_request_object_resource_is_a_string_or_an_array(
     assert audience_of(await tokens(app, await app.push_signed(resource=said))) == audience
 
 
-@pytest.mark.parametrize("said", [[], [7], {}, "", f"{FHIR} {CDA}", [f"{FHIR} {CDA}"], [FHIR, ""], [[FHIR]]])
+@pytest.mark.parametrize("said", [[], [7], {}, f"{FHIR} {CDA}", [f"{FHIR} {CDA}"], [FHIR, ""], [[FHIR]]])
 async def test_2_in_a_request_object_anything_else_is_refused(world: World, said: object) -> None:
     assert (await world.app().push_signed(resource=said)).refusal == (400, "invalid_request_object")
 

@@ -101,6 +101,7 @@ async def test_a_client_without_a_choice_gets_the_default(world: World) -> None:
 async def test_an_algorithm_without_a_key_gives_503_and_never_another_algorithm(tmp_path: Path) -> None:
     """EdDSA was added a moment ago: its key is announced and does not sign yet."""
     async with open_world(tmp_path) as before:
+        before.clock.now += 10  # no longer the first start
         world = await before.reopen(signing_algorithms=("ES256", "EdDSA"))
         choose(world, "portal", "EdDSA")
         app = world.app()

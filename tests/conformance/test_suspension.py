@@ -7,7 +7,7 @@ import pytest
 
 from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
-from authz.storage.store import RegistrationStatus
+from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import App, Person, World, open_world
 from tests.support.registration import (
     AUTOMATIC,
@@ -159,7 +159,7 @@ async def test_an_update_read_before_a_suspension_is_not_written_after_it(world:
     seen = await registry.authenticate(own.client_id, own.token)
     await registry.suspend(own.client_id, **WHO)
     with pytest.raises(OAuthError, match="changed meanwhile"):
-        await registry.update(seen, metadata(own.key))
+        await registry.update(seen, metadata(own.key, client_name="Another name"))
     assert (await registry.show(own.client_id)).status is RegistrationStatus.SUSPENDED
 
 

@@ -16,6 +16,9 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.xdist_group("administration"),
 ]
+UNAVAILABLE = (
+    "the key set of the client could not be had: see that its URL answers, or register keys by value"
+)
 ASKED = {"grant_type": "client_credentials", "scope": "system/Organization.rs"}
 
 
@@ -65,9 +68,7 @@ async def test_I3_neither_a_private_address_nor_its_own_listener_is_asked(
         running = await started(tmp_path, keys, allow=allow, own=own)
         try:
             told = await answer_of_token_endpoint(running)
-            assert told == {
-                "error": "invalid_client", "error_description": "the key set of the client could not be had"
-            }  # fmt: skip
+            assert told == {"error": "invalid_client", "error_description": UNAVAILABLE}
             assert keys.seen == []
             (record,) = [line for line in running.audit() if line["event"] == "key-set-fetched"]
             assert record["outcome"] == "refused"

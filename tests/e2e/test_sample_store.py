@@ -113,6 +113,8 @@ async def test_If_Match_guards_updates_patches_and_deletes(store: Store) -> None
     change = [{"op": "replace", "path": "/status", "value": "corrected"}]
     assert (await store("PATCH", path, change, If_Match=stale))[0] == 412
     assert (await store("PATCH", path, change, If_Match='W/"2"'))[1]["status"] == "corrected"
+    assert (await store("PUT", path, made, If_None_Match="*"))[0] == 412
+    assert (await store("PUT", f"{path}-2", {**made, "id": f"{made['id']}-2"}, If_None_Match="*"))[0] == 201
     assert (await store("DELETE", path, If_Match=stale))[0] == 412
     assert (await store("DELETE", path))[0] == 204
     assert (await store("GET", path))[0] == 410

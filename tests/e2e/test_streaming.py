@@ -52,6 +52,27 @@ tests:
     request: POST /Binary
     expect: {decision: permit, rule: file-scans}
 """
+EXPORTS = """
+policy: exports
+version: 1
+owner: tests
+status: enforce
+text: The laboratory takes its results back.
+rules:
+  - rule: results
+    effect: permit
+    who: {context: system, org: laboratory}
+    may: ["operation:Patient/$export"]
+    resources: [Patient]
+    shared: true
+    operation: {types: [Observation], type_filter: {Observation: "Observation?category=laboratory"}}
+    because: They are its own
+tests:
+  - test: results are exported
+    as: {context: system, org: laboratory}
+    request: GET /Patient/$export
+    expect: {decision: permit, rule: results}
+"""
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -81,7 +102,9 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
         document["upstreams"]["fhir"]["response_signatures"] = "asked"
 
     gateway = await start_process(
-        tmp_path_factory.mktemp("streaming"), change=change, policies={"90-scans.yaml": SCANS}
+        tmp_path_factory.mktemp("streaming"),
+        change=change,
+        policies={"90-scans.yaml": SCANS, "91-exports.yaml": EXPORTS},
     )
     yield gateway
     await gateway.stop()
@@ -176,6 +199,68 @@ async def test_a_gigabyte_comes_down_filtered_within_50_MB(
     assert head.startswith(b'{"resourceType":"Bundle"')
     assert tail.endswith(b"}")
     assert first < whole / 4  # the first entries are out long before the last are in
+    assert running.peak_bytes() - before < SLACK
+
+
+def export(running: GatewayProcess, store: Store, size: int, filling: int) -> Handler:
+    """A job that is done at once, with one file of about that many bytes, in chunks that cut lines anywhere."""
+    base = f"http://127.0.0.1:{running.ports.upstream}/fhir"
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("$export"):
+            return web.Response(status=202, headers={"Content-Location": f"{base}/jobs/1"})
+        if request.path.endswith("/jobs/1"):
+            output = [{"type": "Observation", "url": f"{base}/jobs/1/file"}]
+            return web.json_response({"transactionTime": "2026-01-01T00:00:00Z", "output": output})
+        response = web.StreamResponse(headers={"Content-Type": "application/fhir+ndjson"})
+        await response.prepare(request)
+        text = "x" * filling
+        shown, hidden = (
+            json.dumps(json.loads(entry(number, text, category))["resource"]).encode() + b"\n"
+            for number, category in enumerate(("laboratory", "vital-signs"))
+        )
+        store.sent = 0
+        number = 0
+        while store.sent < size:
+            piece = hidden if number % 10 == 9 else shown
+            cut = number % len(piece)
+            await response.write(piece[:cut])
+            await response.write(piece[cut:])
+            store.sent += len(piece)
+            number += 1
+        await response.write_eof()
+        return response
+
+    return answer
+
+
+async def test_a_file_of_a_gigabyte_is_exported_filtered_within_50_MB(
+    running: GatewayProcess, store: Store, lab: tuple[Session, str]
+) -> None:
+    app, token = lab
+    base = running.facts["fhir_base"]
+    store.answer = export(running, store, MEGABYTE, 20_000)
+    sent = {**await headers_for(app, token, "GET", f"{base}/Patient/$export"), "Prefer": "respond-async"}
+    async with app.http.get(f"{base}/Patient/$export", headers=sent) as response:
+        assert response.status == 202, await response.read()
+        job = response.headers["Content-Location"]
+    async with app.http.get(job, headers=await headers_for(app, token, "GET", job)) as response:
+        (file,) = (await response.json())["output"]
+    url = file["url"]
+    async with app.http.get(url, headers=await headers_for(app, token, "GET", url)) as response:
+        small = [json.loads(line) for line in (await response.read()).splitlines()]
+    assert {line["category"][0]["coding"][0]["code"] for line in small} == {"laboratory"}
+    before = running.resident_bytes()
+    running.forget_peak()
+    store.answer = export(running, store, GIGABYTE, 200_000)
+    got = 0
+    async with app.http.get(url, headers=await headers_for(app, token, "GET", url)) as response:
+        assert response.status == 200
+        async for chunk in response.content.iter_any():
+            got += len(chunk)
+            tail = chunk
+    assert 0.89 * GIGABYTE < got < 0.92 * GIGABYTE  # nine of ten lines
+    assert tail.endswith(b"}\n")
     assert running.peak_bytes() - before < SLACK
 
 

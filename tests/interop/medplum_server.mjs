@@ -14,7 +14,7 @@ const { formatSearchQuery, indexSearchParameterBundle, indexStructureDefinitionB
 const { FhirRouter, MemoryRepository } = await import('@medplum/fhir-router')
 
 const DEFAULT_COUNT = 20
-const STATUS = { ok: 200, created: 201, accepted: 202, 'not-modified': 304, 'not-found': 404, gone: 410 }
+const STATUS = { ok: 200, created: 201, accepted: 202, 'not-modified': 304, 'not-found': 404, gone: 410, 'precondition-failed': 412 }
 const port = Number(process.argv[2])
 const origin = `http://127.0.0.1:${port}`
 
@@ -79,7 +79,8 @@ async function answer(message) {
     else if (!url.searchParams.has('_count')) url.searchParams.set('_count', String(DEFAULT_COUNT))
   }
   const request = { method: message.method, url: url.pathname.slice(base.length + 1) + url.search, query: {}, params: {}, headers: message.headers }
-  const [outcome, resource] = await router.handleRequest({ ...request, body: base === 'fhir' ? form : undefined }, repository)
+  const written = !form && chunks.length > 0 ? JSON.parse(Buffer.concat(chunks).toString()) : undefined
+  const [outcome, resource] = await router.handleRequest({ ...request, body: base === 'fhir' ? (form ?? written) : undefined }, repository)
   if (base === 'fhir' && search && resource?.type === 'searchset') withLinks(resource, type, form ?? asked(url.searchParams))
   return [STATUS[outcome.id] ?? (resource ? 200 : 400), resource ?? outcome]
 }
@@ -88,6 +89,7 @@ createServer(async (message, response) => {
   const [status, content] = await answer(message).catch((error) => [500, { error: String(error) }])
   const headers = { 'content-type': 'application/fhir+json' }
   if (content.meta) headers.etag = `W/"${content.meta.versionId}"`
+  if (status === 201) headers.location = `${origin}/fhir/${content.resourceType}/${content.id}/_history/${content.meta.versionId}`
   if (content.meta) headers['last-modified'] = new Date(content.meta.lastUpdated).toUTCString()
   response.writeHead(status, headers)
   response.end(JSON.stringify(content))

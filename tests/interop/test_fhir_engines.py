@@ -12,7 +12,11 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from gateway.app import load_policies, policy_files
+from gateway.config.profiles import shipped
 from gateway.fhir.matching import compile_criteria
+from gateway.policy.criteria_used import criteria_used
+from gateway.proxy.probe import probe
 from tests.support.engines import (
     ANNA,
     BERT,
@@ -23,11 +27,17 @@ from tests.support.engines import (
     resources,
     start_engine,
 )
-from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+from tests.support.gateway import MOUNT, ROOT, Reply, RunningGateway, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process]
 
 ENGINES = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in ("medplum", "hapi")]
+KNOWN: dict[str, list[str]] = {
+    "medplum": [
+        "a parameter that does not exist is skipped although strict handling was asked for",
+    ],
+    "hapi": [],
+}
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 CHART = (
     "Observation",
@@ -125,7 +135,9 @@ def ids(*bundles: dict[str, Any]) -> list[str]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
-    running = await start_gateway(tmp_path_factory.mktemp("gateway"), base=engine.base)
+    running = await start_gateway(
+        tmp_path_factory.mktemp("gateway"), base=engine.base, profile=shipped(engine.name)
+    )
     yield Setting(engine, running, resources(engine.base))
     await stop_gateway(running)
 
@@ -143,6 +155,16 @@ def assert_nothing_of_bert(setting: Setting, reply: Reply, *, asked: str = "") -
     assert SECRET.encode() not in seen
 
 
+async def test_the_engine_is_as_its_profile_says(setting: Setting) -> None:
+    """The probe finds no error, and each warning is one that is known of this engine."""
+    mount = setting.gateway.gateway._mounts[0]
+    result = await probe(mount.client, criteria_used(load_policies(policy_files(ROOT / "policies"))))
+    assert result.is_right, result.as_json()
+    assert result.fhir_version == "4.0.1"
+    assert setting.engine.name in result.software.lower()
+    assert [finding.message for finding in result.findings] == KNOWN[setting.engine.name]
+
+
 async def test_the_capability_statement_is_the_gateways(setting: Setting) -> None:
     reply = await setting.gateway.send("GET", f"{MOUNT}/metadata")
     assert reply.status == 200
@@ -155,7 +177,8 @@ async def test_the_capability_statement_is_the_gateways(setting: Setting) -> Non
     offered = {each["type"]: {i["code"] for i in each["interaction"]} for each in rest["resource"]}
     assert {"read", "search-type"} <= offered["Patient"]
     assert {"read", "search-type"} <= offered["Observation"]
-    assert not {"create", "update", "delete"} & offered["Observation"]
+    assert {"create", "update", "patch", "delete"} <= offered["Observation"]
+    assert not {"history-type", "batch", "transaction"} & offered["Observation"]
 
 
 async def test_the_own_record_is_read_as_the_engine_holds_it(setting: Setting) -> None:
@@ -298,6 +321,75 @@ async def test_a_search_finds_all_that_matches_of_the_own(setting: Setting, type
     assert set(ids(*got)) == set(ids(*posted)) == expected
 
 
+async def test_includes_bring_the_care_givers_of_the_own_record_and_nobody_else(setting: Setting) -> None:
+    query = "_id=addresses&_include=Observation:performer"
+    for reply in (
+        await setting.anna(f"/Observation?{query}"),
+        await setting.anna("/Observation/_search", form=query),
+    ):
+        assert reply.status == 200, reply.raw[:300]
+        assert_nothing_of_bert(setting, reply)
+        found = entries(reply.json)
+        assert [e["resource"]["id"] for e in found if e["search"]["mode"] == "match"] == ["addresses"]
+        beside = [e["resource"] for e in found if e["search"]["mode"] == "include"]
+        assert {r["resourceType"] for r in beside} <= {"Practitioner"}
+    everything = await setting.anna("/Observation?_include=Observation:encounter&_count=20")
+    assert everything.status == 200
+    bundles = await setting.pages(everything, setting.anna)
+    beside = [e["resource"] for e in entries(*bundles) if e.get("search", {}).get("mode") == "include"]
+    theirs = await setting.direct(
+        f"/Observation?_include=Observation:encounter&_count=20&subject=Patient/{ANNA}"
+    )
+    assert len(entries(theirs)) == len(entries(everything.json))  # an engine may know no includes
+    assert {r["resourceType"] for r in beside} <= {"Encounter"}
+    assert {owner(r) for r in beside} <= {ANNA}
+    for bundle in bundles:
+        assert BERT not in json.dumps(bundle)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/Practitioner?_has:Observation:performer:code=x", "query-closed"),
+        ("/Observation?performer:Patient.name=x", "join-closed"),
+        ("/Observation?encounter:Encounter.status=finished", "join-closed"),
+        ("/Observation?_include=Observation:subject", "query-closed"),
+        ("/Observation?_include=*", "unsupported-parameter"),
+        ("/Patient?_revinclude=Observation:subject", "query-closed"),
+    ],
+)
+async def test_joins_beyond_the_own_record_are_refused(setting: Setting, path: str, reason: str) -> None:
+    reply = await setting.anna(path)
+    assert (reply.status, reply.json["issue"][0]["details"]["coding"][0]["code"]) == (403, reason)
+
+
+async def test_a_chain_answers_about_the_own_record_alone(setting: Setting) -> None:
+    people = {
+        each["id"]: each["name"][0]["family"] for each in setting.held if each["resourceType"] == "Patient"
+    }
+    own = await setting.anna(f"/Observation?subject:Patient.family={quote(people[ANNA])}&_count=20")
+    foreign = await setting.anna(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=20")
+    theirs = await setting.direct(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=1")
+    knows_chains = bool(entries(theirs))  # an engine may find nothing by a chain, whatever it holds
+    for reply, expected in ((own, setting.ids(ANNA, "Observation")), (foreign, set())):
+        assert reply.status == 200, reply.raw[:300]
+        assert BERT.encode() not in reply.raw
+        assert set(ids(*await setting.pages(reply, setting.anna))) == (expected if knows_chains else set())
+    chained = await setting.physician(f"/Observation?subject:Patient.family={quote(people[BERT])}&_count=20")
+    assert chained.status == 200, chained.raw[:300]
+    bundles = await setting.pages(chained, setting.physician)
+    assert set(ids(*bundles)) == (setting.ids(BERT, "Observation") if knows_chains else set())
+
+
+async def test_a_search_in_a_shape_finds_the_same_and_shows_less(setting: Setting) -> None:
+    whole = await setting.anna("/Observation?_count=20")
+    cut = await setting.anna("/Observation?_count=20&_elements=code")
+    assert ids(cut.json) == ids(whole.json)
+    for entry in entries(cut.json):
+        assert entry["resource"].keys() <= {"resourceType", "id", "meta", "status", "code", "implicitRules"}
+        assert entry["resource"]["meta"]["tag"][-1]["code"] == "SUBSETTED"
+
+
 async def test_the_own_compartment_is_searched(setting: Setting) -> None:
     first = await setting.anna(f"/Patient/{ANNA}/Immunization?_count=5")
     assert first.status == 200, first.raw[:300]
@@ -370,3 +462,81 @@ async def test_a_store_that_does_not_read_the_form_of_a_search_gives_nothing_awa
     assert_nothing_of_bert(setting, reply)
     assert set(ids(reply.json)) == setting.ids(ANNA, "Observation")
     assert "total" not in reply.json  # the engine counted both patients: how much Bert has is Bert's
+
+
+WRITING = """
+policy: writing
+version: 1
+owner: tests
+status: enforce
+text: A patient keeps the own diary.
+rules:
+  - rule: own-diary
+    effect: permit
+    who: {context: patient}
+    may: [read, search, create, update, patch, delete]
+    resources: [Observation]
+    where: {compartment: {patient: "{token.patient}", membership: subject}}
+    conditional: {keys: [identifier], system: urn:diary}
+    because: a patient keeps the own diary
+"""
+
+
+async def test_what_is_written_is_the_next_version_of_the_one_that_was_judged(
+    setting: Setting, tmp_path: Path
+) -> None:
+    shipped = Path(__file__).parents[2] / "policies" / "00-definitions.yaml"
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / shipped.name).write_text(shipped.read_text())
+    (tmp_path / "policies" / "90-writing.yaml").write_text(WRITING)
+    gateway = await start_gateway(tmp_path, policies=tmp_path / "policies", base=setting.engine.base)
+    token = await gateway.token("pA-rw", **CLAIMS)
+    diary = {
+        "resourceType": "Observation",
+        "status": "preliminary",
+        "code": {"text": "diary"},
+        "identifier": [{"system": "urn:diary", "value": "one"}],
+        "subject": {"reference": f"Patient/{ANNA}"},
+    }
+
+    async def send(method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        media = "application/json-patch+json" if method == "PATCH" else "application/fhir+json"
+        said = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        content = [] if body is None else [("Content-Type", media)]
+        raw = b"" if body is None else json.dumps(body).encode()
+        reply = await gateway.fhir(method, path, token=token, headers=[*content, *said], body=raw)
+        assert str(setting.engine.port).encode() not in reply.raw
+        return reply
+
+    try:
+        made = await send("POST", "/Observation", diary, If_None_Exist="identifier=urn:diary|one")
+        assert made.status == 201, made.raw[:500]
+        id_ = made.json["id"]
+        place, first = f"/Observation/{id_}", made.header("ETag") or ""
+        found = await send("POST", "/Observation", diary, If_None_Exist="identifier=urn:diary|one")
+        assert (found.status, found.json["id"]) == (200, id_), found.raw[:500]
+        replies = await asyncio.gather(
+            *(send("PUT", place, diary | {"id": id_, "status": "final"}, If_Match=first) for _ in range(3))
+        )
+        assert sorted(reply.status for reply in replies) == [200, 412, 412]
+        amend = [
+            {"op": "test", "path": "/status", "value": "final"},
+            {"op": "replace", "path": "/status", "value": "amended"},
+        ]
+        patched = await send("PATCH", place, amend)
+        assert (patched.status, patched.json["status"]) == (200, "amended"), patched.raw[:500]
+        assert (await setting.direct(place))["status"] == "amended"
+        moved = await send("PUT", place, diary | {"id": id_, "subject": {"reference": f"Patient/{BERT}"}})
+        assert moved.status == 403
+        foreign = await setting.direct("/Observation/about-bert")
+        for method, body in (("PUT", diary | {"id": "about-bert"}), ("PATCH", amend), ("DELETE", None)):
+            refused = await send(method, "/Observation/about-bert", body)
+            assert (refused.status, refused.reason) == (404, "not-found")
+        assert await setting.direct("/Observation/about-bert") == foreign
+        gone = await send("DELETE", "/Observation?identifier=urn:diary|one")
+        assert gone.status == 204, gone.raw[:500]
+        assert (await send("GET", place)).status == 404
+        again = await send("DELETE", place)
+        assert (again.status, again.reason) == (404, "not-found")
+    finally:
+        await stop_gateway(gateway)

@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authz.protocol.tokens import Caller
+from gateway.fhir.interaction import FhirRequest
 from gateway.policy import language
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
@@ -21,10 +23,14 @@ seeds = st.integers(0, 2**48)
 Files = list[dict[str, Any]]
 
 
+def texts(files: Files) -> dict[str, str]:
+    """The files as text; JSON is YAML."""
+    return {f"{number}.yaml": json.dumps(body) for number, body in enumerate([DEFINITIONS, *files])}
+
+
 def engine(files: Files) -> Engine:
-    """The engine of these files; JSON is YAML."""
-    texts = {f"{number}.yaml": json.dumps(body) for number, body in enumerate([DEFINITIONS, *files])}
-    return Engine(language.load(texts), bases=BASES)
+    """The engine of these files."""
+    return Engine(language.load(texts(files)), bases=BASES)
 
 
 def questions(world: World) -> Iterator[tuple[model.Asker, list[dict[str, Any]]]]:
@@ -35,8 +41,8 @@ def questions(world: World) -> Iterator[tuple[model.Asker, list[dict[str, Any]]]
         yield asker, found
 
 
-def answer_of(judge: Engine, asker: model.Asker) -> Decision:
-    """The engine's answer to the question."""
+def words_of(asker: model.Asker) -> tuple[FhirRequest, Caller]:
+    """The question as the engine takes it."""
     scope = " ".join(f"{asker.context}/{t}.{letters}{'?' + q if q else ''}" for t, letters, q in asker.scopes)
     path = {
         "read": f"GET /{asker.type}/{asker.id}",
@@ -45,7 +51,13 @@ def answer_of(judge: Engine, asker: model.Asker) -> Decision:
         "create": f"POST /{asker.type}",
     }[asker.interaction]
     who_asks = caller(scope=scope, client=asker.client, bound=asker.bound, **asker.claims)
-    return judge.decide(ask(path), who_asks, Environment(NOW, asker.peer))
+    return ask(path), who_asks
+
+
+def answer_of(judge: Engine, asker: model.Asker) -> Decision:
+    """The engine's answer to the question."""
+    asked, who_asks = words_of(asker)
+    return judge.decide(asked, who_asks, Environment(NOW, asker.peer))
 
 
 def judged(answer: Decision, resource: dict[str, Any]) -> bool:

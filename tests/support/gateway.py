@@ -28,6 +28,7 @@ from gateway.settings import (
     Limits,
     Listener,
     Operations,
+    Probe,
     TlsFiles,
     Upstream,
 )
@@ -284,7 +285,7 @@ async def start_gateway(
                 at=at,
                 identifier=origin + at,
                 bases=frozenset({origin + at, mtls + at}),
-                **{"base": store.base, **upstream_options},
+                **{"base": store.base, "probe": Probe.OFF, **upstream_options},
             )
             for at in mounts
         ),

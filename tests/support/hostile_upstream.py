@@ -51,7 +51,13 @@ class HostileUpstream:
         """Listen on loopback."""
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        for _ in range(10):
+            try:
+                await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+                return
+            except OSError:  # somebody took the port after it had been looked at
+                self.port = free_port()
+        raise OSError("no port could be taken")
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -76,6 +82,8 @@ class HostileUpstream:
         if path == "metadata":
             return _json({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": []})
         parts = path.split("/")
+        if parts[-1].startswith("$") or parts[0] == "jobs":
+            return self._operation(request.method, parts)
         if parts[-1] == "_history" and len(parts) == 3:
             return self._bundle(
                 "history", [self.resources[k] for k in self.resources if k == "/".join(parts[:2])]
@@ -86,13 +94,73 @@ class HostileUpstream:
             found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
             query = request.query_string if parts[-1] != "_search" else body.decode()
             return self._bundle("searchset", found, f"{self.base}/{parts[0]}?{query if self.echoes else ''}")
+        if request.method in ("PUT", "DELETE"):
+            return self._write(request.method, path, headers, body)
         if path in self.resources:
-            return _json(self.resources[path], {"ETag": 'W/"1"', "Set-Cookie": "JSESSIONID=upstream; Path=/"})
+            return _json(
+                self.resources[path],
+                {"ETag": f'W/"{self.version(path)}"', "Set-Cookie": "JSESSIONID=upstream; Path=/"},
+            )
         outcome = {
             "resourceType": "OperationOutcome",
             "issue": [{"severity": "error", "diagnostics": "SECRET-B"}],
         }
         return _json(outcome, status=404)
+
+    def version(self, key: str) -> str:
+        """The versionId of a resource of the world."""
+        return str(self.resources[key].get("meta", {}).get("versionId", "1"))
+
+    def _write(self, method: str, key: str, headers: dict[str, str], body: bytes) -> web.Response:
+        """A write as stores do it: the version must be the one of If-Match, and what is stored comes back."""
+        known = key in self.resources
+        wanted = headers.get("if-match")
+        if wanted is not None and (not known or wanted != f'W/"{self.version(key)}"'):
+            return _json({"resourceType": "OperationOutcome", "issue": []}, status=412)
+        if headers.get("if-none-match") == "*" and known:
+            return _json({"resourceType": "OperationOutcome", "issue": []}, status=412)
+        if method == "DELETE":
+            self.resources.pop(key, None)
+            return web.Response(status=204)
+        version = str(int(self.version(key)) + 1) if known else "1"
+        resource = json.loads(body)
+        resource["meta"] = {**resource.get("meta", {}), "versionId": version}
+        self.resources[key] = resource
+        said = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{key}/_history/{version}"}
+        return _json(resource, said, status=200 if known else 201)
+
+    def _operation(self, method: str, parts: list[str]) -> web.Response:
+        """Every operation gives everything; an export is done at once, its files hold all of their type."""
+        if parts[-1] == "$export":
+            return web.Response(status=202, headers={"Content-Location": f"{self.base}/jobs/7"})
+        if parts[-1] == "$validate":
+            issue = {
+                "severity": "warning",
+                "code": "invariant",
+                "expression": ["Observation.subject", "SECRET-B of upstream-product"],
+                "diagnostics": "SECRET-B",
+                "details": {"text": "SECRET-B"},
+            }
+            return _json({"resourceType": "OperationOutcome", "issue": [issue]})
+        if parts[0] == "jobs" and method == "DELETE":
+            return web.Response(status=202)
+        if parts[0] == "jobs" and len(parts) == 2:
+            types = sorted({key.partition("/")[0] for key in self.resources})
+            files = [{"type": t, "url": f"{self.base}/jobs/7/{t}", "count": 9} for t in types]
+            errors = [{"type": "OperationOutcome", "url": f"{self.base}/jobs/7/errors"}]
+            manifest = {
+                "transactionTime": "2026-01-01T00:00:00Z",
+                "request": f"{self.base}/$export",
+                "requiresAccessToken": False,
+                "output": files,
+                "error": errors,
+            }
+            return web.json_response(manifest)
+        if parts[0] == "jobs":
+            found = [r for key, r in self.resources.items() if key.startswith(parts[2] + "/")]
+            lines = "".join(json.dumps(resource) + "\n" for resource in found)
+            return web.Response(text=lines, content_type="application/fhir+ndjson")
+        return self._bundle("searchset", list(self.resources.values()), f"{self.base}/{'/'.join(parts)}")
 
     def _bundle(self, kind: str, found: list[Any], self_url: str | None = None) -> web.Response:
         bundle: dict[str, Any] = {"resourceType": "Bundle", "type": kind, "total": len(found)}

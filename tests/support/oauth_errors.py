@@ -7,7 +7,6 @@ looked for where the function is called.
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from authz.protocol.errors import ErrorCode
 from tests.support.gateway import ROOT
@@ -20,6 +19,8 @@ _SAID_OF_TOKENS = {
     "authz/protocol/dpop.py": "invalid_dpop_proof",
 }
 """Whose JoseError becomes the description of which errors; in other files it is for the log only."""
+_FOR_THE_LOG = {"read_key_set"}
+"""Functions whose JoseError is the detail of an error, never its description."""
 _FILLED = "…"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -27,27 +28,42 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Wrapper:
-    """A function that makes an error of a description that it is handed."""
+    """A function that makes an error of a description that it is handed, or of one that it makes itself.
 
-    description: int  # which argument it is
+    description is which argument it is, or the pattern that the function always gives.
+    """
+
+    description: int | str
     code: str | None
     code_argument: int | None
 
 
 def errors() -> dict[tuple[str, str], set[str]]:
     """(code, pattern) → the files that give it. Raises AssertionError for a description that cannot be read."""
+    trees = {
+        path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "authz").rglob("*.py"))
+    }
+    shared = {
+        name: wrapper
+        for tree in trees.values()
+        for name, wrapper in _wrappers(tree).items()
+        if not name.startswith("_")
+    }
     found: dict[tuple[str, str], set[str]] = {}
-    for path in sorted((ROOT / "authz").rglob("*.py")):
+    for path, tree in trees.items():
         name = str(path.relative_to(ROOT))
-        for code, pattern in _of_file(path, name):
+        for code, pattern in _of_file(tree, shared | _wrappers(tree), name):
             found.setdefault((code, pattern), set()).add(name)
     return found
 
 
-def _of_file(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _wrappers(tree: ast.Module) -> dict[str, Wrapper]:
     functions = [n for n in ast.walk(tree) if isinstance(n, Function)]
-    wrappers = {f.name: wrapper for f in functions if (wrapper := _wrapper(f)) is not None}
+    return {f.name: wrapper for f in functions if (wrapper := _wrapper(f)) is not None}
+
+
+def _of_file(tree: ast.Module, wrappers: dict[str, Wrapper], name: str) -> Iterator[tuple[str, str]]:
+    functions = [n for n in ast.walk(tree) if isinstance(n, Function)]
     owner = {id(node): f for f in functions for node in ast.walk(f)}  # the innermost comes last
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -60,11 +76,19 @@ def _of_file(path: Path, name: str) -> Iterator[tuple[str, str]]:
             wrapper = wrappers[called]
             code = wrapper.code
             if wrapper.code_argument is not None and len(node.args) > wrapper.code_argument:
-                code = _code(node.args[wrapper.code_argument])
-            yield from _pairs(code, node.args[wrapper.description], inside, f"{name}:{node.lineno}")
+                code = (
+                    _code(node.args[wrapper.code_argument]) or wrapper.code
+                )  # one that is passed on: found where it begins
+            if isinstance(wrapper.description, str):
+                assert code is not None, f"{name}:{node.lineno}: the code cannot be read from the source"
+                yield code, wrapper.description
+            else:
+                yield from _pairs(code, node.args[wrapper.description], inside, f"{name}:{node.lineno}")
         elif called == "RequestError":
             yield from _pairs("invalid_request", node.args[1], inside, f"{name}:{node.lineno}")
         elif called == "JoseError" and name in _SAID_OF_TOKENS:
+            if inside is not None and inside.name in _FOR_THE_LOG:
+                continue
             yield from _pairs(_SAID_OF_TOKENS[name], node.args[0], inside, f"{name}:{node.lineno}")
 
 
@@ -75,7 +99,12 @@ def _wrapper(function: Function) -> Wrapper | None:
         if isinstance(node, ast.Call) and _name(node.func) == "OAuthError" and len(node.args) > 1:
             code, description = node.args[:2]
             if not isinstance(description, ast.Name) or description.id not in names:
-                continue
+                if not (isinstance(code, ast.Name) and code.id in names):
+                    continue
+                pattern = _pattern(description, function)
+                assert pattern is not None, f"{function.name}: the description cannot be read from the source"
+                default = defaults.get(code.id)
+                return Wrapper(pattern, None if default is None else _code(default), names.index(code.id))
             if isinstance(code, ast.Name) and code.id in names:
                 default = defaults.get(code.id)
                 known = None if default is None else _code(default)

@@ -11,20 +11,22 @@ from hashlib import sha256
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.registrations import (
+    InitialAccessToken,
+    Registration,
+    RegistrationChange,
+    RegistrationStatus,
+)
 from authz.storage.store import (
     AuditConflict,
     AuditLine,
     AuthorizationCode,
     BrowserSession,
-    InitialAccessToken,
     Interaction,
     Namespace,
     PushedRequest,
     Redemption,
     RefreshToken,
-    Registration,
-    RegistrationChange,
-    RegistrationStatus,
     Store,
     StoredKey,
     StoreUnavailable,
@@ -118,6 +120,16 @@ class StoreContract:
     async def test_only_the_first_claim_of_a_key_wins(self, store: Store) -> None:
         assert await winners(lambda: store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)) == 1
         assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 600, now=NOW + 59)
+
+    async def test_a_claim_that_is_given_back_has_a_first_caller_again(self, store: Store) -> None:
+        for key in (b"k", b"l"):
+            assert await store.claim(Namespace.EXPORT_SLOT, key, until=NOW + 60, now=NOW)
+        assert await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
+        await store.release(Namespace.EXPORT_SLOT, b"k")
+        await store.release(Namespace.EXPORT_SLOT, b"never claimed")
+        assert not await store.claim(Namespace.EXPORT_SLOT, b"l", until=NOW + 60, now=NOW)
+        assert not await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
+        assert await winners(lambda: store.claim(Namespace.EXPORT_SLOT, b"k", until=NOW + 60, now=NOW)) == 1
 
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)

@@ -19,6 +19,7 @@ from authz.storage.sqlite import open_store
 from gateway.audit import AuditLog
 from gateway.cli import main
 from gateway.demo.client import Key
+from gateway.demo.world import free_port
 
 CONFIGURATION = """\
 version: 1
@@ -163,13 +164,38 @@ def test_check_of_a_file_that_is_not_there_or_not_text_is_a_refusal(run: Run, fo
 
 
 def test_policy_test_counts_what_passed_and_names_what_no_test_shows(run: Run, folder: Path) -> None:
-    assert run("policy", "test", str(folder / "policies"), config=False) == (0, "1 passed, 0 failed\n", "")
+    gap = "warning: lab/see: no test shows what it leaves closed\n"
+    shown = "0 of 1 rules are shown from both sides\n1 passed, 0 failed\n"
+    assert run("policy", "test", str(folder / "policies"), config=False) == (0, gap + shown, "")
     rule = "  - {rule: other, effect: deny, may: [read], resources: [Patient], because: b}\n"
     edit(folder / "policies/10.yaml", "tests:\n", f"{rule}tests:\n")
     code, out, _ = run("policy", "test", str(folder / "policies"), config=False)
-    assert (code, out) == (0, "warning: no test shows the rule lab/other\n1 passed, 0 failed\n")
+    more = "warning: lab/other: no test shows what it refuses\n"
+    assert (code, out) == (0, gap + more + shown.replace("of 1", "of 2"))
     code, out, _ = run("policy", "test", "--json", str(folder / "policies"), config=False)
-    assert json.loads(out) == {"passed": 1, "failed": [], "untested_rules": ["lab/other"]}
+    found = json.loads(out)
+    assert (found["passed"], found["failed"], found["untested_rules"]) == (1, [], ["lab/other"])
+    assert found["coverage"][0] == {
+        "rule": "lab/see",
+        "effect": "permit",
+        "permitting_tests": ["the laboratory reads"],
+        "refusing_tests": [],
+        "gaps": ["no test shows what it leaves closed"],
+    }
+
+
+def test_policy_test_strict_refuses_what_is_shown_from_one_side_only(run: Run, folder: Path) -> None:
+    path = str(folder / "policies")
+    assert run("policy", "test", "--strict", path, config=False)[0] == 1
+    more = "  - test: others do not\n    as: {context: system, client: x}\n    request: GET /Observation/x\n"
+    edit(folder / "policies/10.yaml", "tests:\n", f"tests:\n{more}    expect: {{decision: deny}}\n")
+    said = "1 of 1 rules are shown from both sides\n2 passed, 0 failed\n"
+    assert run("policy", "test", "--strict", path, config=False) == (0, said, "")
+
+
+def test_the_policies_that_are_shipped_are_shown_from_both_sides(run: Run) -> None:
+    shipped = Path(__file__).parents[2] / "policies"
+    assert run("policy", "test", "--strict", str(shipped), config=False)[0] == 0
 
 
 def test_policy_test_names_the_test_that_fails(run: Run, folder: Path) -> None:
@@ -178,7 +204,8 @@ def test_policy_test_names_the_test_that_fails(run: Run, folder: Path) -> None:
     assert code == 1
     assert out == (
         f"{folder / 'policies/10.yaml'}:9:5: error: test 'the laboratory reads': decision is permit, expected deny\n"
-        "warning: no test shows the rule lab/see\n0 passed, 1 failed\n"
+        "warning: lab/see: no test shows what it leaves closed\n"
+        "0 of 1 rules are shown from both sides\n0 passed, 1 failed\n"
     )
 
 
@@ -186,11 +213,9 @@ def test_policy_test_of_one_file_runs_its_tests_in_the_set_that_it_belongs_to(ru
     other = POLICY.replace("policy: lab", "policy: other").replace("rule: see", "rule: seen")
     other = other.replace("Observation/x", "Patient/x")
     (folder / "policies/20.yaml").write_text(other)
-    assert run("policy", "test", str(folder / "policies/10.yaml"), config=False) == (
-        0,
-        "1 passed, 0 failed\n",
-        "",
-    )
+    code, out, _ = run("policy", "test", str(folder / "policies/10.yaml"), config=False)
+    assert (code, out.splitlines()[-1]) == (0, "1 passed, 0 failed")
+    assert "other/seen" not in out
     code, out, _ = run("policy", "test", str(folder / "policies/20.yaml"), config=False)
     assert code == 1
     assert out.splitlines()[-1] == "0 passed, 1 failed"
@@ -435,11 +460,12 @@ async def _make_store(folder: Path) -> None:
 # Usage
 
 
-VERBS = ["serve", "check", "demo", "policy test", "audit verify", "user hash", "user list", "client list", "key list",
-         "key rotate", "key retire", "key import", "key reseal"]  # fmt: skip
+VERBS = ["serve", "check", "demo", "policy test", "policy explain", "policy diff", "audit verify", "user hash",
+         "user list", "client list", "key list", "key rotate", "key retire", "key import", "key reseal",
+         "upstream probe"]  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", *VERBS])
+@pytest.mark.parametrize("verb", ["", "policy", "audit", "user", "client", "key", "upstream", *VERBS])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*verb.split(), "--help"])
@@ -488,3 +514,17 @@ def test_the_module_is_the_command(folder: Path) -> None:
     )
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.endswith("1 rules and 1 policy tests are right\n")
+
+
+def test_upstream_probe_of_a_store_that_is_not_there_is_a_refusal_with_its_cause(
+    run: Run, folder: Path
+) -> None:
+    edit(folder / "gateway.yaml", "127.0.0.1:8080", f"127.0.0.1:{free_port()}")
+    code, out, _ = run("upstream", "probe")
+    assert code == 1
+    assert out.splitlines() == [
+        "fhir: not right for the profile generic: unnamed software, FHIR unknown",
+        "  error: the store cannot be asked: upstream-unavailable",
+    ]
+    code, out, _ = run("upstream", "probe", "--json")
+    assert (code, json.loads(out)[0]["ok"]) == (1, False)

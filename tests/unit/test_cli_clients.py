@@ -198,3 +198,18 @@ def test_a_change_without_a_reason_and_other_wrong_usage_is_exit_2(arguments: tu
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
+
+
+def test_the_report_looks_at_approved_clients_of_the_registry_too(ask: Ask) -> None:
+    def subjects() -> set[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gateway.commands.report.REFUSED", 0)  # whatever it finds: whom does it look at?
+            return {row["subject"] for row in ask("report")["rows"]}
+
+    file = ask.folder / "metadata.json"  # type: ignore[attr-defined]
+    file.write_text(json.dumps(metadata()))
+    pending = ask("client", "register", str(file), *WHY)["client_id"]
+    approved = ask("client", "register", str(file), *WHY, "--approved")["client_id"]
+    found = subjects()
+    assert any(approved in subject for subject in found)
+    assert not any(pending in subject for subject in found)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
 from gateway.config.document import ConfigErrors, load
+from gateway.config.profiles import shipped
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.settings import GatewaySettings, ResponseSignatures
+from gateway.settings import GatewaySettings, ResponseSignatures, UpstreamProfile
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -605,3 +607,30 @@ def test_self_signed_certificates_by_url_need_a_proxy_in_front(write: Write) -> 
     behind = f"{{port: 8444, trusted_proxies: {{addresses: [10.0.0.5], {certificate}}}}}"
     old = "{port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}"
     assert load(write(text.replace(old, behind)), {}).clients[0].jwks_uri == "https://portal.example/jwks"
+
+
+def test_a_store_has_the_profile_that_it_names_or_one_in_a_file_of_its_own(write: Write) -> None:
+    def profile(said: str) -> UpstreamProfile:
+        (upstream,) = load(write(changed(("at: /fhir/r4,", f"{said}at: /fhir/r4,"))), {}).upstreams
+        return upstream.profile
+
+    assert profile("") == profile("profile: generic, ") == UpstreamProfile()
+    assert profile("profile: hapi, ").page_links == {"base"}
+    path = write(changed(("at: /fhir/r4,", "profile: {file: own.yaml}, at: /fhir/r4,")))
+    text = (ROOT / "gateway" / "profiles" / "hapi.yaml").read_text(encoding="utf-8")
+    (path.parent / "own.yaml").write_text(text, encoding="utf-8")
+    assert load(path, {}).upstreams[0].profile == replace(shipped("hapi"), name="own")
+    (path.parent / "own.yaml").write_text(text.replace("if_match: s", "if_match: uns"), encoding="utf-8")
+    assert not load(path, {}).upstreams[0].profile.if_match
+    (path.parent / "own.yaml").write_text(text.replace("self_link: checked", "self_link: x"))
+    with pytest.raises(ConfigErrors) as refused:
+        load(path, {})
+    assert "own.yaml:8:12: error: self_link is 'x', expected checked or unreliable." in str(refused.value)
+
+
+def test_a_profile_or_a_probe_that_is_none_is_refused(write: Write) -> None:
+    path = write(changed(("at: /fhir/r4,", "profile: hapy, probe: maybe, at: /fhir/r4,")))
+    found = "\n".join(problems(path))
+    assert "upstreams.fhir.profile is 'hapy', expected generic or hapi" in found
+    assert "Did you mean 'hapi'?" in found
+    assert "upstreams.fhir.probe is 'maybe', expected off or background or required." in found

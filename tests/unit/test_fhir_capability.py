@@ -66,10 +66,19 @@ def test_the_statement_holds_what_passes_and_nothing_of_the_store() -> None:
     assert statement["implementation"]["url"] == PUBLIC
     assert statement["date"] == "2024-05-31"
     (rest,) = statement["rest"]
-    (patient,) = rest["resource"]
-    assert [each["code"] for each in patient["interaction"]] == ["read", "vread", "search-type"]
+    patient, subscription = rest["resource"]
+    assert subscription["interaction"] == [{"code": "create"}]
+    assert [each["code"] for each in patient["interaction"]] == [
+        "read",
+        "vread",
+        "delete",
+        "create",
+        "search-type",
+    ]
+    assert "patchFormat" not in statement
     assert patient["searchParam"] == [{"name": "birthdate", "type": "date"}]
-    assert (patient["conditionalCreate"], patient["conditionalDelete"]) == (False, "not-supported")
+    assert (patient["conditionalCreate"], patient["conditionalUpdate"]) == (True, False)
+    assert (patient["conditionalDelete"], subscription["conditionalCreate"]) == ("single", False)
     assert not patient.keys() & {"searchInclude", "searchRevInclude", "operation"}
 
 
@@ -82,6 +91,15 @@ def test_SMART_finds_the_oauth_uris() -> None:
     ]
     with pytest.raises(ValueError, match="userinfo"):
         capability_statement(UPSTREAM, public_base=PUBLIC, oauth_uris={**URIS, "userinfo": "https://x"})
+
+
+def test_a_store_that_updates_is_patched_here() -> None:
+    updating = {"type": "Observation", "interaction": [{"code": "update"}]}
+    store = UPSTREAM | {"rest": [{"mode": "server", "resource": [updating]}]}
+    statement = capability_statement(store, public_base=PUBLIC, oauth_uris=URIS)
+    codes = [each["code"] for each in statement["rest"][0]["resource"][0]["interaction"]]
+    assert codes == ["update", "patch"]
+    assert statement["patchFormat"] == ["application/json-patch+json", "application/fhir+json"]
 
 
 def test_a_type_of_which_nothing_passes_is_not_listed() -> None:

@@ -112,6 +112,13 @@ def test_RFC6902_4_6_equal_numbers_are_equal_and_true_is_no_number() -> None:
     assert same([1, {"a": None}], [1, {"a": None}])
 
 
+def test_I166_copies_that_double_are_bounded() -> None:
+    doubling = [{"op": "copy", "from": "/code", "path": f"/code/x{number}"} for number in range(60)]
+    with pytest.raises(FhirError) as refusal:
+        json_patch({"resourceType": "Basic", "id": "x", "code": {"a": [1, 2]}}, doubling)
+    assert refusal.value.reason is Reason.TOO_LARGE
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
     lambda inner: (

@@ -287,6 +287,7 @@ async def test_each_algorithm_has_an_active_key_and_the_first_is_the_default(wor
 
 async def test_an_algorithm_that_is_added_is_announced_before_it_signs(world: World) -> None:
     await world.node("ES256")
+    world.now += 10  # no longer the first start
     ring = await world.node("ES256", "EdDSA")
     assert await world.states() == [("ES256", "active"), ("EdDSA", "announced")]
     assert list(ring.algorithms) == ["ES256"]
@@ -308,6 +309,7 @@ async def test_another_default_signs_when_it_was_announced_and_the_former_one_un
     world: World,
 ) -> None:
     await world.node("ES256")
+    world.now += 10  # no longer the first start
     ring = await world.node("EdDSA")
     assert list(ring.algorithms) == ["ES256"]
     world.now += ANNOUNCED
@@ -324,3 +326,12 @@ async def test_each_algorithm_is_rotated_by_itself(world: World) -> None:
     await ring.tick()
     assert await signed_by(ring) == default
     assert await signed_by(ring, "EdDSA") != first
+
+
+async def test_a_node_that_meets_another_in_its_first_start_lets_the_missing_keys_sign_at_once(
+    world: World,
+) -> None:
+    await world.node("ES256")
+    ring = await world.node("ES256", "EdDSA")
+    assert await world.states() == [("ES256", "active"), ("EdDSA", "active")]
+    assert list(ring.algorithms) == ["ES256", "EdDSA"]

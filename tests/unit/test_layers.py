@@ -16,7 +16,7 @@ FLOORS = [
     "gateway.demo",
     "gateway.app",
     "gateway.report",
-    "gateway.listener gateway.tls",
+    "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings",

@@ -4,6 +4,7 @@ import base64
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,15 @@ def test_one_certificate_that_cannot_be_loaded_stops_nobody_else(tmp_path: Path,
     twice = other.client()  # the same certificate again is an error to some versions of OpenSSL
     at_work = running(listener, [twice, twice, one.client()])
     assert shaken(at_work.context, tmp_path, one.file) == one.der
+
+
+def test_a_client_certificate_with_the_name_of_an_authority_is_no_anchor(
+    tmp_path: Path, listener: Listener
+) -> None:
+    listener = replace(listener, client_certificate_anchors=tmp_path / "ca.pem")
+    namesake, other = Peer(tmp_path, "Test CA"), Peer(tmp_path, "other")
+    with_both = tls.server_context(listener, [namesake.client(), other.client()])
+    with_one = tls.server_context(listener, [other.client()])
+    assert with_both is not None
+    assert with_one is not None
+    assert with_both.cert_store_stats()["x509"] == with_one.cert_store_stats()["x509"] == 2

@@ -65,7 +65,8 @@ RIGHT: list[dict[str, Any]] = [
     {"as": {"context": "system"}, "request": "POST /Observation", "expect": {"decision": "deny", "upstream": "none"}},
     {"as": {"context": "system"}, "request": "POST /Condition", "expect": {"decision": "permit", "rule": "any"}},
     {"as": A, "request": "GET /Practitioner?_has:Observation:performer:patient=B",
-     "expect": {"decision": "deny", "upstream": "none", "reason": "unsupported-parameter"}},
+     "expect": {"decision": "deny", "upstream": "none", "reason": "no-permit"}},
+    {"as": A, "request": "GET /Practitioner?_list=x", "expect": {"decision": "deny", "reason": "unsupported-parameter"}},
     {"as": A, "request": "GET /Practitioner?_has:Observation:performer:patient=B", "expect": {"decision": "deny"}},
     {"as": A, "request": "GET /Patient/..", "expect": {"decision": "deny", "reason": "ambiguous-path", "status": 400}},
 ]  # fmt: skip

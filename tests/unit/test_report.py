@@ -22,7 +22,7 @@ from authz.protocol.clients import (
     GrantType,
     ProfileName,
 )
-from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from authz.settings import AuthorizationSettings, Lifetimes, Protected, RegistrationSettings
 from gateway.report import page
 from gateway.report.report import CHAPTERS, SERVER, Report, make
 from gateway.report.rules.facts import (
@@ -302,6 +302,7 @@ WRONG: dict[str, Change] = {
     "bcp-4.13-1": listener(tls=False, proxies=("0.0.0.0/0",)),
     "bcp-4.13-2": fact(operations_address="0.0.0.0"),
     "bcp-4.14.2-1": ENDLESS,
+    "bcp-4.11.2-1": setting(registration=RegistrationSettings(enabled=True, automatic=True)),
     "bcp-4.15-1": SAME_NAME,
 }
 """rule → what makes it fail or warn."""

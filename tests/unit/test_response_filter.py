@@ -26,7 +26,7 @@ async def filtered(
             yield bytes([byte])
 
     passing = BundleFilter(
-        judge=lambda resource: Verdict(True, (), None),
+        judges={"Observation": lambda resource: Verdict(True, (), None)},
         upstream=STORE,
         public=PUBLIC,
         kind="searchset",

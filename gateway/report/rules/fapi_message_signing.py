@@ -41,7 +41,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "5.4.1", 3, "A signed answer lives 10 minutes at most and says iss, aud and exp",
-        module="authz.protocol.authorization", held_by=_SIGNING + "test_A6_a_signed_answer_holds_all_and_stands_alone",
+        module="authz.protocol.authorization_answers",
+        held_by=_SIGNING + "test_A6_a_signed_answer_holds_all_and_stands_alone",
     ),
     _rule("5.4.1", 4, "The client's answers are signed", client=client_checks.responses_are_signed),
     _rule("5.5.1", 1, "Introspection is offered", server=server_checks.names("introspection_endpoint")),

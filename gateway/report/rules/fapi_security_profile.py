@@ -48,7 +48,7 @@ RULES: tuple[Rule, ...] = (
     _rule("5.3.2.1", 10, "The aliases for mutual TLS are right", server=server_checks.aliases_belong_to_the_mtls_origin),
     _rule(
         "5.3.2.1", 11, "Nobody is redirected to an address that is not registered",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),
@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         "5.3.4", 2, "The gateway takes no token in the query",
         module="authz.resource_server",
         held_by=_CONFORMANCE
-        + "exact_answers.py::test_an_access_token_in_the_query_is_refused_even_beside_a_good_one",
+        + "exact_answers.py::test_E9_an_access_token_in_the_query_is_refused_even_beside_a_good_one",
     ),
     _rule(
         "5.3.4", 3, "The gateway checks validity, integrity, expiry and revocation",
@@ -165,7 +165,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "5.4.1", 7, "Codes, tokens and handles have 128 random bits and more",
         module="authz.endpoints.grants",
-        held_by=_CONFORMANCE + "exact_answers.py::test_every_secret_is_32_random_bytes_in_base64url",
+        held_by=_CONFORMANCE + "exact_answers.py::test_E3_every_secret_is_32_random_bytes_in_base64url",
     ),
     _rule("5.4.2", 1, "Public keys are published at the issuer", server=server_checks.names("jwks_uri")),
     _rule("5.4.3", 1, "The server's keys are told apart", server=server_checks.own_keys_are_told_apart),

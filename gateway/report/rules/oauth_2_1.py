@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "2.3", 2, "A query of the redirect URI is kept",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_response.py::test_A1_a_registered_query_is_kept_in_success_and_in_refusal",
     ),
@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     _rule("4.3", 1, "Refresh tokens are bound to their client", client=client_checks.refresh_tokens_need_a_client),
     _rule(
         "4.3.1", 1, "A refreshed token has no more scope than was granted",
-        module="authz.protocol.authorization", held_by=_CONFORMANCE + "token.py::test_K3_the_scope_cannot_grow",
+        module="authz.protocol.granting", held_by=_CONFORMANCE + "token.py::test_K3_the_scope_cannot_grow",
     ),
     _rule(
         "4.3", 2, "Refresh tokens end",
@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "7.13", 1, "The server is no open redirector",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),

@@ -11,7 +11,7 @@ RULES: tuple[Rule, ...] = (
     _rule("2.1", 1, "Redirect URIs are compared as text", client=client_checks.redirects_are_whole),
     _rule(
         "2.1", 2, "The server is no open redirector",
-        module="authz.protocol.authorization",
+        module="authz.protocol.authorization_answers",
         held_by=_CONFORMANCE
         + "authorization_endpoint.py::test_A1_no_error_is_ever_sent_to_an_address_that_is_not_registered",
     ),
@@ -83,7 +83,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "4.8.2", 1, "Nobody gets around the verifier",
         module="authz.protocol.pkce",
-        held_by=_CONFORMANCE + "exact_answers.py::test_a_code_that_does_not_fit_is_400_invalid_grant",
+        held_by=_CONFORMANCE + "exact_answers.py::test_E4_a_code_that_does_not_fit_is_400_invalid_grant",
     ),
     _rule(
         "4.9", 1, "A token is worth nothing to the resource server that it was shown to",
@@ -94,6 +94,10 @@ RULES: tuple[Rule, ...] = (
         "4.10.2", 1, "A token for another resource is refused",
         module="authz.resource_server",
         held_by="tests/unit/test_resource_server.py::test_a_token_for_another_mount_is_401",
+    ),
+    _rule(
+        "4.11.2", 1, "Nobody registers an address that nobody has looked at",
+        server=server_checks.registrations_are_approved,
     ),
     _rule(
         "4.12", 1, "Redirects are 303, never 307",
@@ -120,6 +124,6 @@ RULES: tuple[Rule, ...] = (
         "4.17", 1, "Answers never pass through windows of other sites",
         module="authz.endpoints.authorization_response",
         held_by=_CONFORMANCE
-        + "exact_answers.py::test_nothing_but_code_state_and_iss_and_nothing_in_a_fragment",
+        + "exact_answers.py::test_E10_nothing_but_code_state_and_iss_and_nothing_in_a_fragment",
     ),
 )  # fmt: skip

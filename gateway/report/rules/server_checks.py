@@ -296,6 +296,17 @@ def scopes_are_named(facts: Facts) -> Finding:
     return passed(f"{len(_texts(facts, 'scopes_supported'))} scopes are announced")
 
 
+def registrations_are_approved(facts: Facts) -> Finding:
+    """Somebody looks at an application before people are sent to it."""
+    registration = facts.settings.registration
+    if not registration.enabled:
+        return not_applicable("no application registers itself")
+    if registration.automatic:
+        said = "what registers itself is in force at once: nobody has looked at where people are sent"
+        return warned(said, "registration.approval")
+    return passed("registrations wait for approval")
+
+
 def _texts(facts: Facts, member: str) -> frozenset[str]:
     found = facts.metadata.get(member)
     return frozenset(map(str, found)) if isinstance(found, list | tuple) else frozenset()

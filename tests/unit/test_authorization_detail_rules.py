@@ -47,6 +47,11 @@ def test_what_is_covered_opens_nothing_that_was_not_granted(
             assert opened(asked, kind) <= opened(granted, kind)
 
 
+def test_no_place_that_can_be_named_is_every_place() -> None:
+    for name in ("", "*", "None"):
+        assert not is_covered([{"type": "whole"}], [{"type": "whole", "locations": [name]}], TYPES)
+
+
 @given(details)
 def test_known_details_cover_themselves(of: list[dict[str, Any]]) -> None:
     known = [detail for detail in of if detail["type"] in TYPES]

@@ -1,0 +1,81 @@
+"""The records of who the clients are: registrations, what happened to them, and permissions to register."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class RegistrationStatus(StrEnum):
+    """Where a registration stands. Only an approved client can do anything."""
+
+    PENDING = "pending"  # waits for its first approval
+    APPROVED = "approved"
+    REJECTED = "rejected"  # never approved, and never will be
+    SUSPENDED = "suspended"  # stopped, until somebody lets it work again
+    DELETED = "deleted"  # by the client or by the operator; the row stays a while as a tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client of the registry, or the status of one that gateway.yaml holds.
+
+    version         grows by one with each change: a change names the version that it was decided upon
+    metadata        the validated document (RFC 7591 2); in force while approved. Empty for a client of gateway.yaml
+    proposed        an update that waits for approval while metadata stays in force; a statement that came with it, and
+                    what that states, wait beside it
+    configured      whether the client is one of gateway.yaml: then only its status is here
+    access_token    digest of its registration access token (RFC 7592 1.2); None where there is none
+    scope_ceiling   what it may ask for at most, by its initial access token; None without a limit
+    statement       software statement that it registered with, unmodified (RFC 7591 3.2.1)
+    stated          the claims of that statement that are client metadata: they override, updates too
+    expires_at      when the row goes: one that was not dealt with, and a tombstone; None while it is needed
+    sequence        number of the change that made it what it is; given by the store
+    """
+
+    client_id: str
+    status: RegistrationStatus
+    version: int
+    metadata: Mapping[str, object]
+    created_at: int
+    changed_at: int
+    proposed: Mapping[str, object] | None = None
+    proposed_statement: str | None = None
+    proposed_stated: Mapping[str, object] = field(default_factory=dict)
+    configured: bool = False
+    access_token: str | None = None
+    scope_ceiling: tuple[str, ...] | None = None
+    statement: str | None = None
+    stated: Mapping[str, object] = field(default_factory=dict)
+    expires_at: int | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationChange:
+    """One row of a registration's history: who did what when, and why. Never changed, never removed.
+
+    what      'registered', 'updated', 'update-proposed', 'approved', 'rejected', 'suspended', 'reactivated',
+              'deleted' or 'token-renewed'
+    sequence  its place among all changes; given by the store
+    """
+
+    client_id: str
+    at: int
+    who: str
+    what: str
+    why: str
+    version: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InitialAccessToken:
+    """A permission to register (RFC 7591 1.2). id is the digest of the token."""
+
+    id: str
+    uses_left: int
+    scope_ceiling: tuple[str, ...] | None
+    made_by: str
+    why: str
+    created_at: int
+    expires_at: int

@@ -1,0 +1,42 @@
+"""securus upstream …"""
+
+import argparse
+import asyncio
+
+from gateway.app import load_policies, policy_files
+from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of
+from gateway.policy.criteria_used import criteria_used
+from gateway.proxy.probe import ProbeResult, probe
+from gateway.proxy.upstream import UpstreamClient
+from gateway.settings import GatewaySettings
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verbs."""
+    group = add_group(verbs, "upstream", "the stores behind the gateway")
+    add_verb(group, "probe", "ask every store what it can do, and hold that against its profile", _probe)
+
+
+def _probe(options: argparse.Namespace) -> int:
+    results = asyncio.run(_results(settings_of(options)))
+    lines = []
+    for result in results:
+        right = "right" if result.is_right else "not right"
+        said = f"{result.software or 'unnamed software'}, FHIR {result.fhir_version or 'unknown'}"
+        lines.append(f"{result.upstream}: {right} for the profile {result.profile}: {said}")
+        lines += [f"  {finding.level}: {finding.message}" for finding in result.findings]
+    say(options, [result.as_json() for result in results], lines)
+    return OK if all(result.is_right for result in results) else REFUSED
+
+
+async def _results(settings: GatewaySettings) -> list[ProbeResult]:
+    criteria = criteria_used(load_policies(policy_files(settings.policies)))
+    found = []
+    for upstream in settings.upstreams:
+        client = UpstreamClient(upstream, lambda seconds: None)
+        await client.open()
+        try:
+            found.append(await probe(client, criteria))
+        finally:
+            await client.close()
+    return found

@@ -1,0 +1,71 @@
+"""NDJSON read as it arrives: bytes in, lines out, each with its resource (Bulk Data Access 2, FHIR R4 3.1.0.1).
+
+Chunks may cut anywhere, within a character too: lines are cut at the byte of the line feed, which UTF-8 has nowhere
+else. Held in memory are the chunk and one line. Numbers keep their text, and a line that nobody changes keeps its bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import parse_resource
+
+MAX_LINE_BYTES = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its exact bytes without the line's end, and the resource that they say."""
+
+    raw: bytes
+    value: dict[str, Any]
+
+
+class LineReader:
+    """Reads one NDJSON file. feed() takes the next bytes, finish() says that they ended; both return whole lines.
+
+    Both raise FhirError UPSTREAM_INVALID: a line that is no resource with one reading, or longer than max_line_bytes.
+    Lines of white space say nothing, and are left out.
+    """
+
+    def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._parts: list[bytes] = []  # of the line that has no end yet
+        self._held = 0
+
+    def feed(self, content: bytes) -> list[Line]:
+        """The lines that are whole with these bytes."""
+        first, *more = content.split(b"\n")
+        if not more:
+            self._hold(first)
+            return []
+        *middle, last = more
+        self._hold(first)
+        whole = [b"".join(self._parts), *middle]
+        self._parts, self._held = [], 0
+        self._hold(last)
+        return [line for raw in whole if (line := self._line(raw)) is not None]
+
+    def finish(self) -> list[Line]:
+        """The last line, where it had no end."""
+        line = self._line(b"".join(self._parts))
+        self._parts, self._held = [], 0
+        return [] if line is None else [line]
+
+    def _hold(self, part: bytes) -> None:
+        if not part:
+            return
+        self._parts.append(part)
+        self._held += len(part)
+        self._check(self._held)
+
+    def _line(self, raw: bytes) -> Line | None:
+        self._check(len(raw))
+        raw = raw.strip(b" \t\r")
+        if not raw:
+            return None
+        return Line(raw, parse_resource(raw, reason=Reason.UPSTREAM_INVALID))
+
+    def _check(self, length: int) -> None:
+        if length > self._max_line_bytes:
+            raise FhirError(Reason.UPSTREAM_INVALID, f"a line has more than {self._max_line_bytes} bytes")

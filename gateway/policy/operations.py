@@ -1,0 +1,288 @@
+"""Decisions on operations: whether one is opened by name, and what of its answer, or its body, may pass.
+
+An operation never shows what reads and searches of the same caller would not: each type that it may return has the
+judge of read and of search, both. Only an export may open types beyond them, those that its rule names. Where several
+permits open one operation the narrowest of them holds, so that no rule lends its types to another one's instance.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from authz.protocol.tokens import Caller
+from gateway.fhir import search
+from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.operations import operation_of, typed_query
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import (
+    Decision,
+    Deny,
+    Environment,
+    Judge,
+    Nothing,
+    Permit,
+    Resource,
+    Verdict,
+)
+from gateway.policy.rules import OperationAccess
+
+_FORMATS = frozenset({"application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"})
+
+_DOCUMENT_CRITERIA: dict[str, Callable[[str], list[tuple[str, str]]]] = {
+    "type": lambda text: [("type", text)],
+    "start": lambda text: [("date", f"ge{text}"), ("period", f"ge{text}")],
+    "end": lambda text: [("date", f"le{text}"), ("period", f"le{text}")],
+}
+"""The search criteria that the parameters of $docref stand for."""
+
+
+class Deciding(Protocol):
+    """What is needed of the engine."""
+
+    def decide(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision: ...
+    def opening(self, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision: ...
+    def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]: ...
+    def exporting(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        rules: tuple[str, ...],
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...],
+    ) -> tuple[Judge, ...] | None: ...
+
+
+def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
+    """The decision on an operation. Never raises for what a caller can send."""
+    operation = operation_of(asked)
+    if operation is None:
+        return Deny(
+            Reason.INTERACTION_CLOSED, (), f"${asked.operation} is not an operation that is decided here"
+        )
+    opened = engine.opening(asked, caller, environment)
+    if not isinstance(opened, Permit):
+        return opened
+    if asked.operation != "lastn":
+        unknown = [term.name for term in asked.terms if term.name not in operation.parameters]
+        names = [term.name for term in asked.terms if term.name != "_typeFilter"]
+        if unknown or len(set(names)) != len(names):
+            said = f"${asked.operation} takes {', '.join(sorted(operation.parameters)) or 'no parameter'}, once each"
+            return Deny(Reason.UNSUPPORTED_PARAMETER, opened.rules, said)
+    match asked.operation:
+        case "everything":
+            return _everything(engine, asked, opened, caller, environment)
+        case "export":
+            return _export(engine, asked, opened, caller, environment)
+        case "validate":
+            created = replace(asked, interaction=Interaction.CREATE, operation=None, terms=())
+            return _also(engine.decide(created, caller, environment), opened, asked)
+        case "lastn":
+            own = tuple(term for term in asked.terms if term.name == "max")
+            criteria = tuple(term for term in asked.terms if term.name != "max")
+            return _searched(engine, asked, opened, criteria, own, caller, environment)
+        case _:
+            return _documents(engine, asked, opened, caller, environment)
+
+
+def _everything(
+    engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
+) -> Decision:
+    judges: dict[str, Judge] = {}
+    for type_ in _open_types(RESOURCE_TYPES, engine.accesses(opened.rules)):
+        judge = _reading(engine, asked, type_, caller, environment)
+        if judge is not None:
+            judges[type_] = judge
+    return _cut_to(asked, opened, judges, asked.terms)
+
+
+def _export(
+    engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
+) -> Decision:
+    if not any(scope.startswith("system/") for scope in caller.scope):
+        return Deny(Reason.SCOPE_INSUFFICIENT, opened.rules, "an export is for clients with system scopes")
+    if asked.id is None and not opened.unconditional:
+        said = "an export without an instance needs a permit without 'where', and nothing that looks at resources"
+        return Deny(Reason.INTERACTION_CLOSED, opened.rules, said)
+    accesses = engine.accesses(opened.rules)
+    named = all(access.types is not None for access in accesses)
+    try:
+        filters = [typed_query(term.text) for term in asked.terms if term.name == "_typeFilter"]
+    except FhirError as error:
+        return Deny(error.reason, opened.rules, error.diagnostics)
+    if any(each.chain is not None or each.code.startswith("_") for _, found in filters for each in found):
+        # A chain, an include or a sort asks more of the store than the type that is named.
+        return Deny(
+            Reason.UNSUPPORTED_PARAMETER, opened.rules, "_typeFilter takes plain criteria of its type"
+        )
+    formats = [term.text for term in asked.terms if term.name == "_outputFormat"]
+    if any(text not in _FORMATS for text in formats):
+        return Deny(Reason.INVALID_PARAMETER, opened.rules, "_outputFormat must be application/fhir+ndjson")
+    judges: dict[str, Judge] = {}
+    for type_ in _open_types(RESOURCE_TYPES, accesses):
+        criteria = tuple(each for name, found in filters if name == type_ for each in found)
+        judge: Judge | None
+        if named:
+            parts = engine.exporting(asked, type_, opened.rules, caller, environment, criteria)
+            judge = None if parts is None else _all(parts)
+        else:
+            judge = _reading(engine, asked, type_, caller, environment, criteria)
+        if judge is not None:
+            judges[type_] = judge
+    kept = tuple(term for term in asked.terms if term.name not in ("_outputFormat", "_typeFilter"))
+    cut = _cut_to(asked, opened, judges, kept)
+    if not isinstance(cut, Permit):
+        return cut
+    if any(type_ not in cut.judges for type_, _ in filters):
+        return Deny(Reason.NO_PERMIT, opened.rules, "_typeFilter asks for what this export does not hold")
+    theirs = [(type_, search.encode_terms(criteria)) for type_, criteria in filters]
+    written = _written_filters(theirs, _our_filters(accesses, cut.judges) if named else {})
+    return replace(
+        cut,
+        request=cut.request.with_terms(tuple(_plain("_typeFilter", text) for text in written)),
+        jobs_at_once=min(access.jobs_at_once for access in accesses),
+    )
+
+
+def _our_filters(accesses: Sequence[OperationAccess], types: Iterable[str]) -> dict[str, list[str]]:
+    said = {type_: [a.type_filter[type_] for a in accesses if type_ in a.type_filter] for type_ in types}
+    return {type_: filters for type_, filters in said.items() if filters}
+
+
+def _written_filters(theirs: list[tuple[str, str]], ours: Mapping[str, list[str]]) -> list[str]:
+    """What the store is asked: of one type several filters are alternatives, so ours stand within each of theirs."""
+    written = [f"{type_}?{'&'.join((query, *ours.get(type_, ())))}" for type_, query in theirs]
+    spoken = {type_ for type_, _ in theirs}
+    written += [f"{type_}?{'&'.join(queries)}" for type_, queries in ours.items() if type_ not in spoken]
+    return written
+
+
+def _documents(
+    engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
+) -> Decision:
+    patients = [term.text for term in asked.terms if term.name == "patient"]
+    if not patients:
+        return Deny(Reason.INVALID_PARAMETER, opened.rules, "$docref needs 'patient', the id of one")
+    pairs = [("patient", f"Patient/{patients[0].removeprefix('Patient/')}")]
+    for term in asked.terms:  # what the other parameters look at must be seen, as that of a search
+        if term.name in _DOCUMENT_CRITERIA:
+            pairs += _DOCUMENT_CRITERIA[term.name](term.text)
+    try:
+        criteria = search.parse_terms(pairs, asked.type)
+    except FhirError as error:
+        return Deny(error.reason, opened.rules, error.diagnostics)
+    if len(criteria[0].values) != 1:
+        return Deny(Reason.INVALID_PARAMETER, opened.rules, "$docref needs the id of one patient")
+    decision = _searched(engine, asked, opened, criteria, (), caller, environment)
+    return replace(decision, request=asked) if isinstance(decision, Permit) else decision
+
+
+def _searched(
+    engine: Deciding,
+    asked: FhirRequest,
+    opened: Permit,
+    criteria: tuple[SearchTerm, ...],
+    own: tuple[SearchTerm, ...],
+    caller: Caller,
+    environment: Environment,
+) -> Decision:
+    """An operation that is a search by another name: narrowed as one, every entry judged as one."""
+    found = replace(asked, interaction=Interaction.SEARCH, operation=None, terms=criteria)
+    decision = _also(engine.decide(found, caller, environment), opened, asked)
+    if not isinstance(decision, Permit):
+        return decision
+    # The store says nothing on how it read an operation's parameters: the judge decides alone, totals stay away.
+    narrowed = replace(asked, terms=(*decision.request.terms, *own))
+    return replace(decision, request=narrowed, added=(), exact=False)
+
+
+def _also(decision: Decision, opened: Permit, asked: FhirRequest) -> Decision:
+    """What another interaction would be decided, with the operation's own judge beside its judge."""
+    if isinstance(decision, Deny | Nothing):
+        return decision
+    if decision.judge is None or opened.judge is None or asked.type is None:
+        return Deny(Reason.INTERACTION_CLOSED, opened.rules, "nothing judges this operation")
+    judge = _all((opened.judge, decision.judge))
+    request = decision.request if asked.operation == "lastn" else asked
+    rules = tuple(dict.fromkeys((*opened.rules, *decision.rules)))
+    return replace(decision, request=request, judge=judge, judges={asked.type: judge}, rules=rules)
+
+
+def _reading(
+    engine: Deciding,
+    asked: FhirRequest,
+    type_: str,
+    caller: Caller,
+    environment: Environment,
+    criteria: tuple[SearchTerm, ...] = (),
+) -> Judge | None:
+    """The judge of what the caller may both read and search of a type; None when the type is closed."""
+    judges = []
+    for interaction, terms in ((Interaction.SEARCH, criteria), (Interaction.READ, ())):
+        one = replace(
+            asked, method="GET", interaction=interaction, type=type_, id=None, operation=None, terms=terms
+        )
+        decision = engine.decide(one, caller, environment)
+        if not isinstance(decision, Permit) or decision.judge is None:
+            return None
+        judges.append(decision.judge)
+    return _all(judges)
+
+
+def _open_types(types: Iterable[str], accesses: Sequence[OperationAccess]) -> list[str]:
+    limits = [access.types for access in accesses if access.types is not None]
+    return [type_ for type_ in types if all(type_ in limit for limit in limits)]
+
+
+def _cut_to(
+    asked: FhirRequest, opened: Permit, judges: dict[str, Judge], terms: tuple[SearchTerm, ...]
+) -> Decision:
+    """The request with _type cut to the types that are open; what was asked for and is not is left out."""
+    wished = [term.text.split(",") for term in terms if term.name == "_type"]
+    if any(not is_resource_type(type_) for type_ in wished[0]) if wished else False:
+        return Deny(Reason.INVALID_PARAMETER, opened.rules, "_type names resource types")
+    open_ = [type_ for type_ in sorted(judges) if not wished or type_ in wished[0]]
+    if not open_:
+        return Deny(Reason.NO_PERMIT, opened.rules, f"no type of ${asked.operation} is open to the caller")
+    kept = tuple(term for term in terms if term.name != "_type")
+    narrowed = replace(asked, terms=(*kept, _plain("_type", ",".join(open_))))
+    return replace(opened, request=narrowed, judges={type_: judges[type_] for type_ in open_})
+
+
+def _plain(name: str, text: str) -> SearchTerm:
+    return search.parse_operation_terms([(name, text)])[0]
+
+
+def _all(judges: Sequence[Judge]) -> Judge:
+    """The judge who shows what every one of them shows, and of it only what is seen by every one."""
+
+    def verdict(resource: Resource) -> Verdict:
+        rules: dict[str, None] = {}
+        seen: object = resource
+        for judge in judges:
+            found = judge(resource)  # the whole of it: what is hidden counts, too
+            if not found.shown:
+                return found
+            rules.update(dict.fromkeys(found.rules))
+            if found.seen is not None:
+                seen = found.seen if seen is resource else _common(seen, found.seen)
+        if not isinstance(seen, Mapping) or seen.get("resourceType") != resource.get("resourceType"):
+            return Verdict(False, tuple(rules), Reason.POLICY_DENIED)
+        return Verdict(True, tuple(rules), seen=None if seen is resource else seen)
+
+    return verdict
+
+
+_NOTHING = object()
+
+
+def _common(one: object, other: object) -> object:
+    """What two views of one resource both show; lists of which one view lost an item are left out."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        pairs = ((name, _common(one[name], other[name])) for name in one if name in other)
+        return {name: value for name, value in pairs if value is not _NOTHING}
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        items = [_common(*pair) for pair in zip(one, other, strict=True)]
+        return _NOTHING if any(item is _NOTHING for item in items) else items
+    return one if type(one) is type(other) and one == other else _NOTHING

@@ -1,0 +1,103 @@
+"""What a permit opens of the search grammar, its `query`: a permit takes part in a search only when it allows all of it.
+
+So the union of permits stays a union: what one of them opens is shown under its own conditions, and none of them lends
+its includes or chains to another.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.joins import includes, is_join, readings
+from gateway.fhir.search import MAX_COUNT, make_term
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The `query` of a permit.
+
+    include       'Observation:performer', …: what may be included; None: whatever the caller may see
+    chain_depth   how many references a chain or _has may follow
+    closed        parameters that this permit does not search by
+    needs_one_of  sets of parameters, one of which must be in the search in full
+    page_at_most  entries of a page
+    total         whether the number of matches may be told where it is exact
+    """
+
+    include: frozenset[str] | None = frozenset()
+    chain_depth: int = 0
+    closed: frozenset[str] = frozenset()
+    needs_one_of: tuple[frozenset[str], ...] = ()
+    page_at_most: int | None = None
+    total: bool = True
+
+
+EVERYTHING_SIMPLE = Query()
+"""The query of a permit that does not say one: no joins, all else."""
+
+
+def allows(query: Query, asked: FhirRequest) -> bool:
+    """Whether a permit with this query takes part in the request; whatever is no search is not its business."""
+    if asked.interaction is not Interaction.SEARCH:
+        return True
+    if not query.closed.isdisjoint(_codes(asked)):
+        return False
+    if any(_depth(term, asked.type or "") > query.chain_depth for term in asked.terms if is_join(term)):
+        return False
+    if query.include is not None and any(i.name not in query.include for i in includes(asked.terms)):
+        return False
+    if not query.needs_one_of:
+        return True
+    # What is asked to be absent or different narrows to nobody.
+    named = {_plain(term) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
+    return any(together <= named for together in query.needs_one_of)
+
+
+def page_at_most(queries: Iterable[Query]) -> int | None:
+    """The largest page of these permits; None when one of them sets no bound."""
+    sizes = [query.page_at_most for query in queries]
+    return None if not sizes or None in sizes else max(size for size in sizes if size is not None)
+
+
+def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
+    """The search with its page no larger than allowed."""
+    if most is None:
+        return asked
+    said = next((term for term in asked.terms if term.code == "_count"), None)
+    if said is None:
+        return asked.with_terms((make_term("_count", [str(most)]),))
+    lowered = make_term("_count", [str(min(int(said.text), most, MAX_COUNT))])
+    return replace(asked, terms=tuple(lowered if term is said else term for term in asked.terms))
+
+
+def counts(asked: FhirRequest) -> str:
+    """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
+    for term in asked.terms:
+        if term.code == "_summary" and term.text == "count":
+            return "only"
+        if term.code == "_total":
+            return "no" if term.text == "none" else "also"
+    return "nothing said"
+
+
+def without_total(asked: FhirRequest) -> FhirRequest:
+    """The search without `_total=none`: the gateway leaves the total out by itself."""
+    return replace(asked, terms=tuple(t for t in asked.terms if (t.code, t.text) != ("_total", "none")))
+
+
+def _codes(asked: FhirRequest) -> set[str]:
+    """Every parameter that the search goes by on its own type, what it sorts by included."""
+    found = {term.code for term in asked.terms}
+    for term in asked.terms:
+        if term.code == "_sort":
+            found |= {key.removeprefix("-") for key in term.values}
+    return found
+
+
+def _depth(term: SearchTerm, type_: str) -> int:
+    return max(len(reading.hops) for reading in readings(term.name, term.text, type_))
+
+
+def _plain(term: SearchTerm) -> str:
+    """The parameter without modifiers and types: 'subject:Patient.identifier' is subject.identifier."""
+    return ".".join(part.partition(":")[0] for part in term.name.split("."))

@@ -1,0 +1,50 @@
+"""A file of an export on its way out: each line judged by the rules of today, the others left out without a trace."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from gateway.fhir import links, ndjson, resource
+from gateway.policy.decision import Judge, Verdict
+from gateway.proxy.response_filter import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class NdjsonFilter:
+    """Filters one NDJSON file, of which every line has one type. max_line_bytes bounds a line."""
+
+    judge: Judge
+    upstream: str
+    public: str
+    tally: Tally
+    max_line_bytes: int = ndjson.MAX_LINE_BYTES
+
+    async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The lines that are shown. Raises FhirError(UPSTREAM_INVALID); bytes may have gone out."""
+        reader = ndjson.LineReader(max_line_bytes=self.max_line_bytes)
+        async for chunk in chunks:
+            out = b"".join(self._shown(reader.feed(chunk)))
+            if out:
+                yield out
+        out = b"".join(self._shown(reader.finish()))
+        if out:
+            yield out
+
+    def _shown(self, lines: list[ndjson.Line]) -> list[bytes]:
+        out: list[bytes] = []
+        for line in lines:
+            verdict = self.judge(line.value)
+            if not verdict.shown:
+                self.tally.dropped += 1
+                continue
+            self.tally.shown += 1
+            self.tally.rules.update(verdict.rules)
+            out.append(self._written(line, verdict))
+            out.append(b"\n")
+        return out
+
+    def _written(self, line: ndjson.Line, verdict: Verdict) -> bytes:
+        if verdict.seen is None:
+            return resource.rewrite_entry(line.raw, line.value, upstream=self.upstream, public=self.public)
+        value = dict(verdict.seen)
+        links.rewrite_urls(value, upstream=self.upstream, public=self.public)
+        return resource.write_resource(value)

@@ -1,0 +1,302 @@
+"""Update, patch and delete of one resource: the stored version is read and judged, then the one that is to be stored.
+
+FHIR R4 3.1.0.4, 3.1.0.5, 3.1.0.9. What was judged is what is replaced (If-Match) and what is stored: a patch is
+applied here and goes to the store as the whole resource. Order matters, since every answer tells something: what the
+body alone decides comes first and says nothing about the store; then the stored version, whose refusal is the answer
+to an id that nobody has; only those who may write it learn of versions and of patches that do not fit.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.audit import AuditLog
+from gateway.fhir import links, resource
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Deny, Environment, Permit, Verdict
+from gateway.policy.engine import Engine
+from gateway.policy.view import SUBSETTED
+from gateway.proxy import creation, headers
+from gateway.proxy.conditional_writes import Found
+from gateway.proxy.delivery import check_status
+from gateway.proxy.patches import apply_patch, read_patch
+from gateway.proxy.refusals import step_up_error
+from gateway.proxy.stored_version import (
+    StoredVersion,
+    check_version,
+    own_references,
+    stored_version,
+    wanted_version,
+)
+from gateway.proxy.trail import Trail
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.settings import Upstream
+
+WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Show = Callable[[bytes, str, FhirRequest, Caller, Engine, HttpRequest], bytes]
+
+_DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
+_PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
+_CLOSED = {
+    "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
+    "if-none-match": "If-None-Match is not taken with a write: send If-Match, or neither",
+    "if-none-exist": "If-None-Exist goes with a create only",
+    "if-modified-since": "If-Modified-Since is not taken with a write",
+    "if-unmodified-since": "If-Unmodified-Since is not taken: send If-Match",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write that the engine lets go on: who asks for what, and everything that decides."""
+
+    http: HttpRequest
+    trail: Trail
+    permit: Permit
+    caller: Caller
+    engine: Engine
+    environment: Environment
+    found: Found | None = None  # by the criteria of a conditional write
+
+    @property
+    def place(self) -> str:
+        """Type and id, as the store is asked for it."""
+        return f"{self.permit.request.type}/{self.permit.request.id}"
+
+
+class Writes:
+    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+
+    def __init__(self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Show) -> None:
+        self._upstream = upstream
+        self._client = client
+        self._audit = audit
+        self._show = show
+        self._bases = (*upstream.bases, upstream.base)
+
+    async def answer(self, write: Write) -> Answer:
+        """The answer to an update, patch or delete of one resource. Raises FhirError, OAuthError (step-up)."""
+        for name, why in _CLOSED.items():
+            if name in write.http.headers:
+                raise FhirError(Reason.INTERACTION_CLOSED, why)
+        wanted = wanted_version(write.http)
+        match write.permit.request.interaction:
+            case Interaction.UPDATE:
+                return await self._update(write, wanted)
+            case Interaction.PATCH:
+                return await self._patch(write, wanted)
+            case _:
+                return await self._delete(write, wanted)
+
+    async def _update(self, write: Write, wanted: str | None) -> Answer:
+        if not headers.is_json(write.http.headers.get("content-type", "")):
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+        after = self._new_version(
+            await write.http.body.read(self._upstream.max_resource),
+            write.permit.request,
+            is_found=write.found is not None,
+        )
+        # Decided by the body alone: the same answer for every id.
+        _check(write.trail, _judged(write.permit, after), conceal=False)
+        before = await self._stored(write)
+        if before is None:
+            return await self._upsert(write, wanted, after)
+        _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
+        self._check_whole(write, before)
+        check_version(wanted, before)
+        return await self._replace(write, before, after)
+
+    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Answer:
+        """Update as create (FHIR R4 3.1.0.4.1): an id that the caller chose.
+
+        Stricter than SMART 2.2 @123, where `u` is enough: it takes what an update takes and what a create takes.
+        Where it may not be, the answer is that to an id that nobody has.
+        """
+        asked = replace(
+            write.permit.request, method="POST", interaction=Interaction.CREATE, id=None, terms=()
+        )
+        decision = write.engine.decide(asked, write.caller, write.environment)
+        if wanted is not None or not isinstance(decision, Permit) or decision.judge_change is None:
+            raise FhirError(Reason.NOT_FOUND)
+        _check(write.trail, decision.judge_change(None, after), conceal=False)
+        if write.permit.judge_change is None:
+            raise FhirError(Reason.INTERNAL)
+        _check(write.trail, write.permit.judge_change(None, after), conceal=False)
+        return await self._put(write, after, {"if-none-match": "*"})
+
+    async def _patch(self, write: Write, wanted: str | None) -> Answer:
+        """A patch that fails tells what is stored: it is for those who may read it as well."""
+        patch = read_patch(write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH))
+        reading = self._may_read(write)
+        before = await self._stored(write)
+        if before is None:
+            raise FhirError(Reason.NOT_FOUND)
+        conceal = write.permit.conceal or reading.conceal
+        _check(write.trail, _judged(write.permit, before.resource), conceal=conceal)
+        _check(write.trail, _judged(reading, before.resource), conceal=conceal)
+        self._check_whole(write, before)
+        check_version(wanted, before)
+        after = apply_patch(before.resource, patch)
+        own_references(after, self._bases)
+        if len(resource.write_resource(after)) > self._upstream.max_resource:
+            raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
+        return await self._replace(write, before, after)
+
+    def _may_read(self, write: Write) -> Permit:
+        asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
+        decision = write.engine.decide(asked, write.caller, write.environment)
+        match decision:
+            case Permit():
+                return decision
+            case Deny():
+                write.trail.explanation = f"a patch needs the right to read: {decision.explanation}"
+                if decision.step_up is not None:
+                    raise step_up_error(decision.step_up, decision.explanation)
+                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+            case _:
+                raise FhirError(Reason.NO_PERMIT)
+
+    def _check_whole(self, write: Write, before: StoredVersion) -> None:
+        """Who sees only a part of the stored version does not write over it: the rest would be lost, or found out.
+
+        Raises FhirError(POLICY_DENIED).
+        """
+        asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
+        decision = write.engine.decide(asked, write.caller, write.environment)
+        if isinstance(decision, Permit) and _judged(decision, before.resource).seen is not None:
+            write.trail.decision = "deny"
+            raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
+
+    async def _delete(self, write: Write, wanted: str | None) -> Answer:
+        before = await self._stored(write)
+        if before is None:
+            raise FhirError(Reason.NOT_FOUND)
+        _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
+        check_version(wanted, before)
+        _check(write.trail, _changed(write.permit, before.resource, None), conceal=False)
+        answer = await self._send(write, "DELETE", before.precondition, None)
+        answer.close()
+        _check_written(answer, (200, 202, 204))
+        return Answer(204, headers.PRIVATE, b"")
+
+    def _new_version(self, raw: bytes, asked: FhirRequest, *, is_found: bool) -> dict[str, Any]:
+        """The resource of an update (FHIR R4 3.1.0.4); it may leave its id to the criteria that found it.
+
+        Raises FhirError(INVALID_BODY).
+        """
+        value = resource.parse_resource(raw)
+        if is_found:
+            value.setdefault("id", asked.id)
+        if value["resourceType"] != asked.type or value.get("id") != asked.id:
+            raise FhirError(
+                Reason.INVALID_BODY, "resourceType and id of the body must be those of the address"
+            )
+        if _is_subsetted(value):
+            raise FhirError(
+                Reason.INVALID_BODY, "a resource tagged SUBSETTED is not whole: patch what you want to change"
+            )
+        own_references(value, self._bases)
+        for base in self._upstream.bases:  # other addresses of ours: as the store itself would write them
+            links.rewrite_urls(value, upstream=base, public=self._upstream.base)
+        return value
+
+    async def _stored(self, write: Write) -> StoredVersion | None:
+        """The stored version. Raises FhirError(VERSION_CONFLICT) where it is not the one that criteria found."""
+        found = await stored_version(
+            write.http, write.trail, write.place, upstream=self._upstream, client=self._client
+        )
+        if write.found is not None and (found is None or found.version != write.found.version):
+            raise FhirError(Reason.VERSION_CONFLICT, "what the criteria found was changed since")
+        return found
+
+    async def _replace(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Answer:
+        # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
+        _check(write.trail, _changed(write.permit, before.resource, after), conceal=False)
+        return await self._put(write, after, before.precondition)
+
+    async def _put(self, write: Write, after: dict[str, Any], precondition: dict[str, str]) -> Answer:
+        wants = preference(write.http)
+        prefer = "representation" if wants == "representation" else "minimal"
+        more = {
+            "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
+            "prefer": f"return={prefer}, handling=strict",
+            **precondition,
+        }
+        answer = await self._send(write, "PUT", more, resource.write_resource(after))
+        shown = _DONE if wants == "OperationOutcome" else b""
+        try:
+            _check_written(answer, (200, 201, 204))
+            if wants == "representation" and headers.is_json(answer.headers.get("content-type", "")):
+                raw = await answer.read(self._upstream.max_resource)
+                asked = write.permit.request
+                shown = self._show(raw, str(asked.id), asked, write.caller, write.engine, write.http)
+        finally:
+            answer.close()
+        created = answer.status == 201
+        place = creation.made(answer.headers, self._upstream, write.permit.request.type)
+        location = place.headers if created and place.id == write.permit.request.id else ()
+        content = (headers.JSON_BODY,) if shown else ()
+        passed = (*location, *headers.returned(answer.headers, self._upstream))
+        return Answer(201 if created else 200, (*content, *headers.PRIVATE, *passed), shown)
+
+    async def _send(
+        self, write: Write, method: str, more: dict[str, str], body: bytes | None
+    ) -> UpstreamAnswer:
+        """Send the write. It happens once the store has it, whatever becomes of the answer: it is on record before."""
+        write.trail.decision = "permit"
+        write.trail.upstream.append(f"{method} {write.place}")
+        await self._audit.record(write.trail.begun(self._upstream.name))
+        sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | more
+        return await self._client.send(method, write.place, sent, body)
+
+
+_MAX_PATCH = 1024 * 1024
+
+
+def preference(http: HttpRequest) -> str:
+    """What a write is to be answered with: minimal, representation or OperationOutcome (FHIR R4 3.1.0.1.8)."""
+    found = _PREFERENCE.search(http.headers.get("prefer", ""))
+    return "representation" if found is None else found[1]
+
+
+def _judged(permit: Permit, version: dict[str, Any]) -> Verdict:
+    if permit.judge is None:
+        raise FhirError(Reason.INTERNAL)
+    return permit.judge(version)
+
+
+def _changed(permit: Permit, before: dict[str, Any], after: dict[str, Any] | None) -> Verdict:
+    if permit.judge_change is None:
+        raise FhirError(Reason.INTERNAL)
+    return permit.judge_change(before, after)
+
+
+def _check(trail: Trail, verdict: Verdict, *, conceal: bool) -> None:
+    """Raise FhirError unless the version, or the change, is allowed."""
+    trail.rules = verdict.rules or trail.rules
+    if not verdict.shown:
+        trail.decision = "deny"
+        raise FhirError(Reason.NOT_FOUND if conceal else verdict.reason or Reason.POLICY_DENIED)
+
+
+def _check_written(answer: UpstreamAnswer, right: tuple[int, ...]) -> None:
+    """Raise FhirError unless the store did it; 409 and 412 mean that another version came between."""
+    if answer.status in right:
+        return
+    if answer.status in (409, 412):
+        raise FhirError(Reason.VERSION_CONFLICT, "read the resource again: it was changed since")
+    check_status(answer)
+    raise FhirError(Reason.UPSTREAM_INVALID)
+
+
+def _is_subsetted(value: dict[str, Any]) -> bool:
+    meta = value.get("meta")
+    tags = meta.get("tag") if isinstance(meta, dict) else None
+    return any(
+        isinstance(tag, dict) and tag.get("code") == SUBSETTED["code"]
+        for tag in (tags if isinstance(tags, list) else ())
+    )
