@@ -135,7 +135,41 @@ def compile_where(
     if where.ids is not None:
         ids = where.ids
         parts.append(Condition(lambda resource: resource.get("id") in ids, exact=False))
+    if where.labels is not None:
+        # Never said in a search: stores differ on what _security:not means for what has no label.
+        parts.append(Condition(where.labels.holds, exact=False))
+    if where.any_of:
+        parts.append(_one_of(where.any_of, type_, caller, claims, bases, in_doubt=in_doubt))
     return both(parts)
+
+
+def _one_of(
+    ways: tuple[Where, ...],
+    type_: str,
+    caller: Caller,
+    claims: Mapping[str, Claim],
+    bases: frozenset[str],
+    *,
+    in_doubt: bool,
+) -> Condition:
+    """The condition that holds when one of these does. What cannot be said opens no way, and closes every one."""
+    found = []
+    for way in ways:
+        try:
+            found.append(compile_where(way, type_, caller, claims, bases, in_doubt=in_doubt))
+        except Unsayable:
+            if in_doubt:
+                raise
+    if not found:
+        raise Unsayable("none of the conditions in any_of can be said")
+    patients: frozenset[str] | None = frozenset()
+    for each in found:
+        patients = None if patients is None or each.patients is None else patients | each.patients
+    return Condition(
+        lambda resource: any(holds(each, resource, on_error=in_doubt) for each in found),
+        patients,
+        exact=False,
+    )
 
 
 def both(parts: list[Condition]) -> Condition:

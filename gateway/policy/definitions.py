@@ -1,10 +1,11 @@
-"""The definitions files of the policy language: typed claims, and sets of types, clients and networks."""
+"""The definitions files of the policy language: typed claims, and sets of types, clients, networks and labels."""
 
 import ipaddress
 import re
 from dataclasses import dataclass, field
 
 from gateway.fhir.definitions import RESOURCE_TYPES
+from gateway.fhir.labels import Label, read_label
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     Claim,
@@ -32,6 +33,7 @@ class Definitions:
     types: dict[str, frozenset[str]] = field(default_factory=dict)
     clients: dict[str, frozenset[str]] = field(default_factory=dict)
     networks: dict[str, tuple[Network, ...]] = field(default_factory=dict)
+    labels: dict[str, frozenset[Label]] = field(default_factory=dict)
     acr: tuple[str, ...] = ()  # authentication contexts, from the weakest to the strongest
 
 
@@ -86,7 +88,7 @@ def _read_set(reader: Reader, name: str, node: Node, found: Definitions) -> None
     body = reader.mapping(node, f"set '{name}'")
     if body is None:
         return
-    reader.keys(body, f"set '{name}'", ("types", "clients", "networks"), ("hours", "days", "zone", "labels"))
+    reader.keys(body, f"set '{name}'", ("types", "clients", "networks", "labels"), ("hours", "days", "zone"))
     types = body.node("types")
     if types is not None:
         found.types[name] = frozenset(
@@ -100,6 +102,21 @@ def _read_set(reader: Reader, name: str, node: Node, found: Definitions) -> None
     networks = body.node("networks")
     if networks is not None:
         found.networks[name] = read_networks(reader, networks)
+    labels = body.node("labels")
+    if labels is not None:
+        found.labels[name] = frozenset(
+            label for item in named(reader, labels, "labels") if (label := label_of(reader, item)) is not None
+        )
+
+
+def label_of(reader: Reader, node: Node) -> Label | None:
+    """A security label such as 'v3-ActCode|PSY'; None for what is none."""
+    text = reader.text(node, "label")
+    try:
+        return read_label(text) if text else None
+    except ValueError as error:
+        reader.problem(node, str(error))
+        return None
 
 
 def resource_type(reader: Reader, node: Node) -> str:

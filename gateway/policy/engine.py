@@ -29,6 +29,7 @@ from gateway.policy.conditions import (
 )
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
+from gateway.policy.exceptions import NotExcepted, applies
 from gateway.policy.index import WHOLE_SYSTEM, RuleIndex
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
@@ -206,29 +207,36 @@ class Engine:
                 case Effect.DENY:
                     if not in_time_and_place:
                         continue
+                    standing = self._applies(rule, type_, caller, values)
+                    if standing is None:
+                        continue
                     # A deny whose condition cannot be said for this caller is a deny.
-                    condition = self._condition(rule, type_, caller)
+                    condition = standing.closes(self._closing(rule, type_, caller))
                     if rule.fields is not None:
                         taken.append((rule.id, condition or ALWAYS, rule.fields))
                         continue
                     if not rule.write.is_empty:
                         writes[rule.id] = partial(rule.write.touches, type_)
                         condition = condition or ALWAYS
-                    elif condition is None or rule.where.is_empty:
+                    elif condition is None:
                         closing.append(rule)
                         continue
                     denies.append((rule.id, condition))
                     conceal = conceal or rule.conceal
                 case Effect.REQUIRE:
-                    condition = self._condition(rule, type_, caller)
-                    if not in_time_and_place or condition is None:
+                    standing = self._applies(rule, type_, caller, values)
+                    if standing is None:
+                        continue
+                    condition = self._condition(rule, type_, caller) if in_time_and_place else None
+                    condition = standing.asks(condition)
+                    if condition is None:
                         closing.append(rule)
                         continue
                     if not rule.sign_in.is_empty:
                         guards.append(rule)
                     if not is_met(rule.sign_in, caller, self._claims, environment.now):
                         unmet.append(rule)
-                    if not rule.where.is_empty:
+                    if condition is not ALWAYS or not rule.where.is_empty:
                         requires.append((rule.id, condition))
                         conceal = conceal or rule.conceal
         if closing:
@@ -297,8 +305,10 @@ class Engine:
                 if rule.effect is Effect.PERMIT:
                     found.append(rule)
                 elif rule.fields is not None:
-                    condition = self._condition(rule, other, caller)
-                    taking.append((rule.id, condition or ALWAYS, rule.fields))
+                    standing = self._applies(rule, other, caller, values)
+                    if standing is not None:
+                        condition = standing.closes(self._closing(rule, other, caller))
+                        taking.append((rule.id, condition or ALWAYS, rule.fields))
             return found, tuple(taking)
 
         people = {person: about(person) for person in PEOPLE}
@@ -328,6 +338,19 @@ class Engine:
             return compile_where(rule.where, type_, caller, self._claims, self._bases, in_doubt=closes)
         except Unsayable:
             return None
+
+    def _closing(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+        """The condition of a deny; None where it closes every resource."""
+        return None if rule.where.is_empty else self._condition(rule, type_, caller)
+
+    def _applies(
+        self, rule: Rule, type_: str, caller: Caller, values: Mapping[str, frozenset[str]]
+    ) -> NotExcepted | None:
+        return applies(
+            rule.unless,
+            values,
+            lambda where: compile_where(where, type_, caller, self._claims, self._bases, in_doubt=False),
+        )
 
     def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
         """What is known of the caller by dimension, and the dimensions of which something else is said."""

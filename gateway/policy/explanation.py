@@ -22,6 +22,8 @@ from gateway.policy.scope_layer import ScopeRefusal
 from gateway.yaml_source import Place
 
 _NOWHERE = Place("", 0, 0)
+_LOOK_AT_IT = ("where", "unless")
+"""Conditions of a rule that may look at the resource."""
 _OF_THE_ANSWER = frozenset({"request", "judge", "rules", "reason", "explanation"})
 
 
@@ -242,10 +244,10 @@ class _Inquiry:
         if rule.effect is Effect.DENY:
             if self._refuses(alone):
                 return Truth.TRUE
-            return self._on_resource(alone) if name == "where" else Truth.FALSE
+            return self._on_resource(alone) if name in _LOOK_AT_IT else Truth.FALSE
         if self._refuses(alone):
             return Truth.FALSE
-        return self._on_resource(alone) if name == "where" else Truth.TRUE
+        return self._on_resource(alone) if name in _LOOK_AT_IT else Truth.TRUE
 
     def _outcome(self, rule: Rule, parts: list[Part]) -> Outcome:
         """What the whole rule does."""
@@ -257,7 +259,7 @@ class _Inquiry:
             return Outcome.STEP_UP
         if self._refuses(whole):
             return Outcome.UNMATCHED if rule.effect is Effect.PERMIT else Outcome.REFUSES
-        if any(part.holds is Truth.FALSE and part.name != "where" for part in parts):
+        if any(part.holds is Truth.FALSE and part.name not in _LOOK_AT_IT for part in parts):
             return Outcome.UNMATCHED
         holds = self._on_resource(whole)
         match rule.effect:
@@ -271,7 +273,7 @@ class _Inquiry:
 
     def _on_resource(self, rule: Rule) -> Truth:
         """Whether what the rule asks of the resource holds. A permit is asked as a require: they hold alike."""
-        if rule.where.is_empty:
+        if rule.where.is_empty and rule.unless is None:
             return Truth.TRUE
         resource = self._resource
         if resource is None or resource.get("resourceType") != self._asked.type:

@@ -1,23 +1,24 @@
 """One rule of a policy file: effect, who, when, may, resources, with every mistake at its place."""
 
 from gateway.fhir.interaction import Interaction
-from gateway.policy.definitions import CALLER_WORDS, Definitions, named, read_networks, resource_type
+from gateway.policy.definitions import Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
-    Dimension,
     Effect,
     Network,
     OperationAccess,
     Rule,
     Where,
 )
-from gateway.policy.sign_in_reading import acr_values, read_sign_in
+from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.unless_reading import read_unless
 from gateway.policy.where import where_of
+from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
-from gateway.yaml_source import Entry, Mapping, Node, did_you_mean
+from gateway.yaml_source import Mapping, Node, did_you_mean
 
 RULE_KEYS = (
     "rule",
@@ -31,6 +32,7 @@ RULE_KEYS = (
     "shared",
     "return",
     "fields",
+    "unless",
     "conceal",
     "operation",
     "then",
@@ -40,12 +42,10 @@ RULE_KEYS = (
     "conditional",
 )
 _RULE_LATER = (
-    "unless", "break_glass",
+    "break_glass",
     "transaction", "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
-_WHO_CLAIMS = {"org": "org", "role": "roles", "user": "user", "purpose": "purpose", "acr": "acr"}
-_CONTEXTS = ("patient", "user", "system")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
 
 
@@ -70,7 +70,7 @@ def read_rule(
     resources = _resources(reader, body, definitions, effect)
     shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
-    where = where_of(reader, body, resources, may, definitions)
+    where = where_of(reader, body, resources, may, definitions, effect)
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -88,7 +88,7 @@ def read_rule(
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
-        who=_who(reader, body, definitions, effect),
+        who=read_who(reader, body, definitions, effect),
         networks=_when(reader, body, definitions),
         may=may,
         resources=resources,
@@ -102,6 +102,7 @@ def read_rule(
         query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
+        unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
@@ -178,62 +179,12 @@ def _check_permit(
             place,
             "a permit must say whose data it opens: give 'where:', or 'shared: true' for data of no one patient",
         )
-    if resources is None and where.compartment is not None:
+    if resources is None and _has_compartment(where):
         reader.problem(place, "'resources: any' goes beyond the Patient compartment: name the types")
 
 
-def _who(reader: Reader, body: Mapping, definitions: Definitions, effect: Effect) -> tuple[Dimension, ...]:
-    who = reader.mapping(body.node("who"), "who")
-    if who is None:
-        return ()
-    known = [*CALLER_WORDS, *_WHO_CLAIMS, *definitions.claims]
-    found = []
-    spoken: dict[str, Entry] = {}
-    for entry in who:
-        if entry.key not in known:
-            reader.problem(entry, f"who has no key '{entry.key}'.{did_you_mean(entry.key, known)}")
-            continue
-        name = _WHO_CLAIMS.get(entry.key, entry.key)
-        if name not in CALLER_WORDS and name not in definitions.claims:
-            reader.problem(
-                entry, f"no claim named '{name}' is defined: add it under claims in the definitions file"
-            )
-            continue
-        if name in spoken:
-            reader.problem(entry, f"'{entry.key}' is the same as '{spoken[name].key}': give one of them")
-            continue
-        spoken[name] = entry
-        node, negated = entry.value, False
-        if isinstance(node, Mapping):
-            reader.keys(node, entry.key, ("not",))
-            node, negated = node.node("not") or node, True
-        values: set[str] = set()
-        for item in named(reader, node, entry.key):
-            text = reader.text(item, entry.key)
-            if text.startswith("$"):
-                values |= _client_set(reader, item, text, definitions)
-            elif entry.key == "context" and text not in _CONTEXTS:
-                reader.problem(item, f"unknown context '{text}'.{did_you_mean(text, _CONTEXTS)}")
-            elif entry.key == "bound" and text not in ("dpop", "mtls"):
-                reader.problem(item, f"unknown binding '{text}'.{did_you_mean(text, ('dpop', 'mtls'))}")
-            elif entry.key == "acr":
-                values.update(acr_values(reader, item, definitions))
-            elif text:
-                values.add(text)
-        if entry.key == "acr" and effect is not Effect.DENY and not negated:
-            continue  # not whom the rule is about, but what it asks of the sign-in
-        found.append(Dimension(name, frozenset(values), negated))
-    return tuple(found)
-
-
-def _client_set(reader: Reader, node: Node, text: str, definitions: Definitions) -> frozenset[str]:
-    clients = definitions.clients.get(text[1:])
-    if clients is None:
-        reader.problem(
-            node, f"no set of clients named '{text}'.{did_you_mean(text[1:], definitions.clients)}"
-        )
-        return frozenset()
-    return clients
+def _has_compartment(where: Where) -> bool:
+    return where.compartment is not None or any(map(_has_compartment, where.any_of))
 
 
 def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
+from gateway.fhir.labels import LabelCondition
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
@@ -85,11 +86,27 @@ class Where:
     compartment: CompartmentCondition | None = None
     match: Mapping[str, str] = field(default_factory=dict)  # type → search criteria, '' for any
     ids: frozenset[str] | None = None
+    labels: LabelCondition | None = None
+    any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to look at on the resource."""
-        return self.compartment is None and not self.match and self.ids is None
+        return self == Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Unless:
+    """An exception of a rule that closes: caller and resource are as said, and, where any is given, one of any_of."""
+
+    who: tuple[Dimension, ...] = ()
+    where: Where = Where()
+    any_of: tuple["Unless", ...] = ()
+
+    @property
+    def looks_at_resource(self) -> bool:
+        """Whether it depends on more than the caller."""
+        return not self.where.is_empty or any(each.looks_at_resource for each in self.any_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +164,7 @@ class Rule:
     write: WriteRule = SAYS_NOTHING
     conditional: Conditional | None = None
     returned: Returned | None = None
+    unless: Unless | None = None
     fields: tuple[str, ...] | None = (
         None  # what a deny takes away; without it the deny is about the whole resource
     )

@@ -1,4 +1,4 @@
-"""The conditions of a rule on resources, `where`: compartment, search criteria, ids."""
+"""The conditions of a rule on resources, `where`: compartment, search criteria, ids, labels."""
 
 import re
 
@@ -8,16 +8,18 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
 from gateway.policy.definitions import Definitions, named
+from gateway.policy.labels_reading import read_labels
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     CompartmentCondition,
+    Effect,
     Value,
     Where,
 )
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
-_WHERE_KEYS = ("compartment", "match", "ids")
-_WHERE_LATER = ("fhirpath", "labels", "consent", "binary", "cda", "any_of")
+WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of")
+WHERE_LATER = ("fhirpath", "consent", "binary", "cda")
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -28,11 +30,30 @@ def where_of(
     resources: frozenset[str] | None,
     may: frozenset[Interaction],
     definitions: Definitions,
+    effect: Effect,
 ) -> Where:
+    """The conditions of a rule."""
     where = reader.mapping(body.node("where"), "where")
     if where is None:
         return Where()
-    reader.keys(where, "where", _WHERE_KEYS, _WHERE_LATER)
+    reader.keys(where, "where", WHERE_KEYS, WHERE_LATER)
+    return conditions_of(reader, where, resources, may, definitions, effect)
+
+
+def conditions_of(
+    reader: Reader,
+    where: Mapping,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+    definitions: Definitions,
+    effect: Effect,
+    *,
+    ways: bool = True,
+) -> Where:
+    """The conditions on the resource among the keys of a mapping. effect is what comes of it when they hold.
+
+    ways is whether any_of is read too.
+    """
     compartment = None
     node = where.node("compartment")
     if node is not None:
@@ -46,7 +67,35 @@ def where_of(
     ids_node = where.node("ids")
     if ids_node is not None:
         ids = frozenset(_id(reader, item) for item in named(reader, ids_node, "ids"))
-    return Where(compartment, _match(reader, where, resources, definitions), ids)
+    return Where(
+        compartment,
+        _match(reader, where, resources, definitions),
+        ids,
+        read_labels(reader, where, definitions, effect),
+        _any_of(reader, where, resources, may, definitions, effect) if ways else (),
+    )
+
+
+def _any_of(
+    reader: Reader,
+    where: Mapping,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+    definitions: Definitions,
+    effect: Effect,
+) -> tuple[Where, ...]:
+    node = where.node("any_of")
+    found = []
+    for item in named(reader, node, "any_of") if node is not None else ():
+        body = reader.mapping(item, "a condition of any_of")
+        if body is None:
+            continue
+        reader.keys(body, "any_of", WHERE_KEYS, WHERE_LATER)
+        way = conditions_of(reader, body, resources, may, definitions, effect)
+        if way.is_empty:
+            reader.problem(item, "a condition of any_of that says nothing would always hold")
+        found.append(way)
+    return tuple(found)
 
 
 def _id(reader: Reader, node: Node) -> str:
