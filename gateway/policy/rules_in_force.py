@@ -1,0 +1,331 @@
+"""What speaks about a request: scopes, authorization details and the rules that match the caller, as layers.
+
+Nothing is decided about a resource here. A rule whose condition cannot be said for a caller opens nothing, and closes
+what it is about.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+from authz.protocol.authorization_details import DetailType
+from authz.protocol.tokens import Caller
+from gateway.fhir.definitions import RESOURCE_TYPES
+from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.outcome import Reason
+from gateway.policy import details_layer, scope_layer
+from gateway.policy.conditions import (
+    ALWAYS,
+    Condition,
+    Unsayable,
+    claim_values,
+    compile_where,
+    in_networks,
+    is_said,
+)
+from gateway.policy.decision import Deny, Environment, Resource
+from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
+from gateway.policy.exceptions import NotExcepted, applies
+from gateway.policy.index import RuleIndex
+from gateway.policy.layers import (
+    Layers,
+    Named,
+    WriteTest,
+)
+from gateway.policy.query import allows, page_at_most
+from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
+from gateway.policy.step_up import easiest, is_met
+
+JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_LEVELS = ("basic", "standard", "full")
+
+
+class RulesInForce:
+    """The part of Engine that finds the rules about a request and compiles their conditions for the caller."""
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        *,
+        bases: frozenset[str],
+        detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
+    ) -> None:
+        self._detail_types = {kind.name: kind for kind in detail_types}
+        self.policies = policies
+        self.policy_hash = policies.hash
+        self._claims = policies.claims
+        self._bases = bases
+        self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+        self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
+        self._rules = {rule.id: rule for rule in policies.rules}
+
+    def _speaking(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Layers | Deny:
+        """What speaks about a request on a type, or why there is nothing that opens it."""
+        try:
+            who = scope_layer.standing(caller, self._bases)
+            types = details_layer.open_types(
+                caller, self._detail_types, location=environment.location, interaction=asked.interaction
+            )
+        except (ScopeRefusal, DetailsRefusal) as refusal:
+            return Deny(refusal.reason, (), refusal.explanation)
+        scopes = scope_layer.conditions(who, asked.interaction, type_, self._bases)
+        if not scopes and asked.interaction in scope_layer.LETTERS:
+            letter = scope_layer.LETTERS[asked.interaction]
+            return Deny(Reason.SCOPE_INSUFFICIENT, (), f"no scope of the token gives {type_}.{letter}")
+        if types is not None and type_ not in types:
+            said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
+            return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
+
+    def _layers(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        who: Standing,
+        scopes: tuple[Named, ...],
+        caller: Caller,
+        environment: Environment,
+        types: frozenset[str] | None,
+        criteria: tuple[SearchTerm, ...] = (),
+        also: tuple[tuple[Rule, Condition], ...] = (),
+    ) -> Layers | Deny:
+        values, doubtful = self._values(who, caller)
+        writes: dict[str, WriteTest] = {}
+        permits = list(also)
+        denies: list[Named] = []
+        requires: list[Named] = []
+        closing: list[Rule] = []  # what refuses the request, whatever is stored
+        guards: list[Rule] = []  # requires that ask for a sign-in, met or not
+        taken: list[Taken] = []  # denies of fields
+        unmet: list[Rule] = []  # those of them that this one does not meet
+        ways: list[Rule] = []  # permits that another sign-in would open
+        narrower: list[Rule] = []  # permits that do not open this form of search
+        conceal = who.patient is not None
+        for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            is_operation = asked.interaction is Interaction.OPERATION
+            if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
+                continue
+            in_time_and_place = rule.networks is None or in_networks(
+                environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
+            )
+            match rule.effect:
+                case Effect.PERMIT:
+                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                        continue
+                    if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
+                        continue
+                    condition = self._condition(rule, type_, caller)
+                    if condition is None:
+                        continue
+                    if not allows(rule.query, asked):
+                        narrower.append(rule)
+                        continue
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
+                    if is_met(rule.sign_in, caller, self._claims, environment.now):
+                        permits.append((rule, condition))
+                    else:
+                        ways.append(rule)
+                case Effect.DENY:
+                    if not in_time_and_place:
+                        continue
+                    standing = self._applies(rule, type_, caller, values)
+                    if standing is None:
+                        continue
+                    # A deny whose condition cannot be said for this caller is a deny.
+                    condition = standing.closes(self._closing(rule, type_, caller))
+                    if rule.fields is not None:
+                        taken.append((rule.id, condition or ALWAYS, rule.fields))
+                        continue
+                    if not rule.write.is_empty:
+                        writes[rule.id] = partial(rule.write.touches, type_)
+                        condition = condition or ALWAYS
+                    elif condition is None:
+                        closing.append(rule)
+                        continue
+                    denies.append((rule.id, condition))
+                    conceal = conceal or rule.conceal
+                case Effect.REQUIRE:
+                    standing = self._applies(rule, type_, caller, values)
+                    if standing is None:
+                        continue
+                    condition = self._condition(rule, type_, caller) if in_time_and_place else None
+                    condition = standing.asks(condition)
+                    if condition is None:
+                        closing.append(rule)
+                        continue
+                    if not rule.sign_in.is_empty:
+                        guards.append(rule)
+                    if not is_met(rule.sign_in, caller, self._claims, environment.now):
+                        unmet.append(rule)
+                    if condition is not ALWAYS or not rule.where.is_empty:
+                        requires.append((rule.id, condition))
+                        conceal = conceal or rule.conceal
+        if closing:
+            # All of them, so that neither answer nor record hangs on the order of rules.
+            return Deny(
+                Reason.POLICY_DENIED,
+                tuple(rule.id for rule in closing),
+                "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
+                any(rule.conceal for rule in closing),
+            )
+        if not permits and not ways and narrower:
+            said = "their query does not allow all of this search"
+            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
+        if not permits and not ways:
+            return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
+        if unmet or not permits:
+            return _another_sign_in(who, guards, unmet, [] if permits else ways)
+        if asked.interaction is Interaction.SEARCH:
+            opening = _opening(asked, type_, permits, taken)
+            if isinstance(opening, Deny):
+                return opening
+            permits = opening
+        return Layers(
+            scopes=scopes,
+            permits=tuple((rule.id, condition) for rule, condition in permits),
+            denies=tuple(denies),
+            requires=tuple(requires),
+            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
+            types=types,
+            page=page_at_most(rule.query for rule, _ in permits),
+            total=all(rule.query.total for rule, _ in permits),
+            writes=writes,
+            sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
+        )
+
+    def _known(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that statements may speak of, as far as they are of their types."""
+        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
+        return {name: sorted(values) for name, values in found.items() if values is not None}
+
+    def _sight(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        permits: list[tuple[Rule, Condition]],
+        taken: tuple[Taken, ...],
+        caller: Caller,
+        environment: Environment,
+        values: Mapping[str, frozenset[str]],
+        doubtful: frozenset[str],
+    ) -> Sight | None:
+        """How the caller sees what is read; None for as it is."""
+        if not self._has_views or asked.interaction not in JUDGED:
+            return None
+
+        def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
+            """The permits about another type that may hold for this caller, and what denies take from it."""
+            found, taking = [], []
+            for rule in self._index.candidates(other, asked.interaction, values, doubtful):
+                unknown = rule.effect is Effect.DENY
+                if rule.networks is not None and not in_networks(
+                    environment.peer, rule.networks, unknown=unknown
+                ):
+                    continue
+                if rule.effect is Effect.PERMIT:
+                    found.append(rule)
+                elif rule.fields is not None:
+                    standing = self._applies(rule, other, caller, values)
+                    if standing is not None:
+                        condition = standing.closes(self._closing(rule, other, caller))
+                        taking.append((rule.id, condition or ALWAYS, rule.fields))
+            return found, tuple(taking)
+
+        people = {person: about(person) for person in PEOPLE}
+        nameless = frozenset(
+            person
+            for person, (_, taking) in people.items()
+            if any(takes_away(person, fields, NAME) for _, _, fields in taking)
+        )
+        named = any(not is_hidden(view_of(rule.returned, "Patient"), NAME) for rule in people["Patient"][0])
+        unnamed = frozenset() if named else frozenset({"Patient"})
+
+        def contained(resource: Resource) -> Resource | None:
+            """A contained resource: less what every permit about its type hides, and what denies take away."""
+            other = resource.get("resourceType")
+            if not isinstance(other, str) or other not in RESOURCE_TYPES:
+                return None
+            rules, taking = about(other)
+            returned = {rule.id: rule.returned for rule in rules} or {"": None}
+            return Sight(other, returned, taking, unnamed, nameless, None).see(resource, tuple(returned))[0]
+
+        shown = {rule.id: rule.returned for rule, _ in permits}
+        return Sight(type_, shown, taken, unnamed, nameless, contained)
+
+    def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+        try:
+            closes = rule.effect is Effect.DENY
+            return compile_where(rule.where, type_, caller, self._claims, self._bases, in_doubt=closes)
+        except Unsayable:
+            return None
+
+    def _closing(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+        """The condition of a deny; None where it closes every resource."""
+        return None if rule.where.is_empty else self._condition(rule, type_, caller)
+
+    def _applies(
+        self, rule: Rule, type_: str, caller: Caller, values: Mapping[str, frozenset[str]]
+    ) -> NotExcepted | None:
+        return applies(
+            rule.unless,
+            values,
+            lambda where: compile_where(where, type_, caller, self._claims, self._bases, in_doubt=False),
+        )
+
+    def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+        """What is known of the caller by dimension, and the dimensions of which something else is said."""
+        values: dict[str, frozenset[str]] = {}
+        doubtful: set[str] = set()
+        for name, claim in self._claims.items():
+            found = claim_values(caller.claims, claim)
+            if found is not None:
+                values[name] = found
+            elif is_said(caller.claims, claim):
+                doubtful.add(name)
+        values["context"] = frozenset({who.context})
+        values["client"] = frozenset({caller.client_id})
+        values["bound"] = frozenset({str(caller.binding.kind)})
+        values["issuer"] = frozenset({caller.issuer})
+        values["scope"] = frozenset(caller.scope)
+        return values, frozenset(doubtful)
+
+
+def _opening(
+    asked: FhirRequest, type_: str, permits: list[tuple[Rule, Condition]], taken: list[Taken]
+) -> list[tuple[Rule, Condition]] | Deny:
+    """The permits that open this search: what it asks for must be seen, or its answer tells what is hidden."""
+    ways = touched(asked)
+    if ways == ():
+        return permits
+    closing = tuple(name for name, _, fields in taken if takes_away(type_, fields, ways))
+    opening = [each for each in permits if not is_hidden(view_of(each[0].returned, type_), ways)]
+    if closing or not opening:
+        rules = closing or tuple(rule.id for rule, _ in permits)
+        return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
+    return opening
+
+
+def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:
+    """The refusal of what another sign-in would open; a plain one where none would, and for a client by itself."""
+    found = None if who.context == "system" else easiest(guards, ways)
+    if found is None:
+        reason = Reason.POLICY_DENIED if unmet else Reason.NO_PERMIT
+        rules = tuple(rule.id for rule in unmet)
+        return Deny(reason, rules, "no sign-in would meet what the rules ask for")
+    step_up, asking = found
+    return Deny(
+        Reason.STEP_UP_REQUIRED,
+        tuple(rule.id for rule in asking),
+        "; ".join(f"{rule.id}: {rule.because}" for rule in asking),
+        step_up=step_up,
+    )
