@@ -98,11 +98,10 @@ def _read_2k(folder: Path, stack: ExitStack, options: argparse.Namespace) -> lis
     seen: dict[str, list[dict[str, float]]] = {"securus": [], "nginx": []}
     for _ in range(options.runs):
         for subject in (securus, nginx):
-            count = (12_000 if subject is securus else 60_000) * options.seconds
             prepared = (
-                _proven(subject, settings, key, token, count)
+                _proven(subject, settings, key, token, 12_000 * options.seconds)
                 if subject is securus
-                else [_request(subject.port, [])] * count
+                else [_request(subject.port, [])] * 2
             )
             seen[subject.name].append(_measure(subject, folder, prepared, options, expected))
     return [
@@ -120,6 +119,7 @@ def _measure(
         folder,
         subject.port,
         prepared,
+        again=subject.name == "nginx",
         seconds=options.seconds,
         connections=options.connections,
         core=OTHER_CORE,

@@ -12,6 +12,7 @@ for line in io.lines(os.getenv("REQUESTS")) do
 end
 request = function()
   number = number + 1
+  if number > #requests and os.getenv("AGAIN") == "yes" then number = 1 end
   return requests[number] or error("no prepared request is left")
 end
 done = function(summary, latency)
@@ -38,15 +39,20 @@ class Load:
         return self.requests / self.seconds
 
 
-def run(folder: Path, port: int, requests: list[bytes], *, seconds: int, connections: int, core: int) -> Load:
-    """Send the prepared requests, each at most once, for so long. Raises RuntimeError."""
+def run(
+    folder: Path, port: int, requests: list[bytes], *, again: bool, seconds: int, connections: int, core: int
+) -> Load:
+    """Send the prepared requests for so long: each once, or again and again. Raises RuntimeError."""
     script, lines = folder / "load.lua", folder / "requests.txt"
     script.write_text(_SCRIPT)
     lines.write_bytes(b"\n".join(request.replace(b"\r\n", b"\\r\\n") for request in requests))
+    environment = {
+        "REQUESTS": str(lines), "AGAIN": "yes" if again else "no", "PATH": "/usr/sbin:/usr/bin:/bin",
+    }  # fmt: skip
     done = subprocess.run(
         ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script),
          f"http://127.0.0.1:{port}/"],
-        capture_output=True, text=True, env={"REQUESTS": str(lines), "PATH": "/usr/sbin:/usr/bin:/bin"}, check=False,
+        capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     found = re.search(r"^RESULT (\d+) (\d+) (\d+) (\d+) (\d+)$", done.stdout, re.M)
     if found is None or "no prepared request" in done.stdout + done.stderr:
