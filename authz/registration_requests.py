@@ -7,6 +7,7 @@ from dataclasses import replace
 from authz.client_directory import rules_of
 from authz.protocol.client_metadata import read_metadata
 from authz.protocol.client_updates import exceeds
+from authz.protocol.encoding import base64url_decode
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.software_statements import SoftwareStatement, check_statement
 from authz.registry_writing import (
@@ -152,6 +153,10 @@ def require_active(registration: Registration) -> None:
 
 def _who(permission: InitialAccessToken | None, statement: SoftwareStatement | None) -> str:
     """By what an application was let in, for its history: never the token itself."""
-    said = [] if permission is None else [f"initial access token {permission.id[:8]} of {permission.made_by}"]
+    said = (
+        []
+        if permission is None
+        else [f"initial access token {base64url_decode(permission.id).hex()[:8]} of {permission.made_by}"]
+    )
     said += [] if statement is None else [f"software statement of {speakable(statement.issuer)}"]
     return " and ".join(said)

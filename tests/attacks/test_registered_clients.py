@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from authz import descriptions
 from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import World, open_world
 from tests.support.jose import ec_key
@@ -13,6 +14,7 @@ from tests.support.registration import (
     WHO,
     Newcomer,
     approved,
+    initial_access_token,
     metadata,
     registry_of,
     send,
@@ -105,3 +107,12 @@ async def test_one_software_statement_registers_so_many_applications_a_day(world
     other = metadata(ec_key(), software_statement=statement(software_id="s-2"))
     assert (await send(world, "POST", "/register", other)).status == 201
     assert len(await registry_of(world).list_clients(RegistrationStatus.PENDING)) == 101
+
+
+async def test_the_history_names_an_initial_access_token_as_operators_see_it(world: World) -> None:
+    """A leaked token is found by what it let in."""
+    token = await initial_access_token(world, uses=2)
+    told = await send(world, "POST", "/register", metadata(ec_key()), token=token)
+    [left] = await registry_of(world).initial_access_tokens()
+    [registered] = await registry_of(world).history(told.json["client_id"])
+    assert f"initial access token {descriptions.of_token(left)['id']:.8} of alice" == registered.who
