@@ -276,6 +276,9 @@ class AuthorizationServer:
         if door is None:
             return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors and heads else doors))
         try:
+            if request.method == "POST" and self.clients.is_stale(self._clock()):
+                # Whoever should refresh the clients is late: what changes something is not done by old knowledge.
+                await self.clients.refresh(now=self._clock())
             return self._with_nonce(await door(request), request)
         except OAuthError as error:
             self._emit(

@@ -107,6 +107,17 @@ async def test_a_node_that_has_not_refreshed_for_long_asks_the_store_first(world
         await second.authenticate(app.reading(access))
 
 
+async def test_no_door_of_a_node_that_has_not_refreshed_for_long_serves_a_suspended_client(
+    world: World,
+) -> None:
+    second = await world.reopen(registration=ENABLED)
+    await registry_of(world).suspend("portal", **WHO)
+    assert "portal" in second.server.clients  # not told yet
+    world.clock.now += 6
+    refusal = (await second.app("portal").push()).refusal
+    assert refusal[1] == "invalid_client"
+
+
 async def test_a_restart_does_not_forget(world: World) -> None:
     await registry_of(world).suspend("portal", **WHO)
     own = await approved(world)
