@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 from tests.support.world import SECRET, world
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
@@ -41,12 +41,7 @@ rules:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("conditional")
-    policies = folder / "policies"
-    policies.mkdir()
-    shipped = Path(__file__).parents[2] / "policies" / "00-definitions.yaml"
-    (policies / shipped.name).write_text(shipped.read_text())
-    (policies / "90-finding.yaml").write_text(POLICY)
-    running = await start_gateway(folder, policies=policies)
+    running = await start_gateway(folder, policies=policies_with(folder, "90-finding.yaml", POLICY))
     yield running
     await stop_gateway(running)
 

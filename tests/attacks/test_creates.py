@@ -3,14 +3,13 @@
 import gzip
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 from tests.support.world import SECRET
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
@@ -55,12 +54,7 @@ tests:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("creates")
-    policies = folder / "policies"
-    policies.mkdir()
-    shipped = Path(__file__).parents[2] / "policies" / "00-definitions.yaml"
-    (policies / shipped.name).write_text(shipped.read_text())
-    (policies / "90-storing.yaml").write_text(POLICY)
-    running = await start_gateway(folder, policies=policies)
+    running = await start_gateway(folder, policies=policies_with(folder, "90-storing.yaml", POLICY))
     yield running
     await stop_gateway(running)
 

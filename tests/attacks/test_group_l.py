@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway.app import load_policies
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
-from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
+from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
 ASYNC = ("Prefer", "respond-async")
@@ -60,12 +60,7 @@ tests:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("export")
-    policies = folder / "policies"
-    policies.mkdir()
-    shipped = Path(__file__).parents[2] / "policies" / "00-definitions.yaml"
-    (policies / shipped.name).write_text(shipped.read_text())
-    (policies / "90-export.yaml").write_text(POLICY)
-    running = await start_gateway(folder, policies=policies)
+    running = await start_gateway(folder, policies=policies_with(folder, "90-export.yaml", POLICY))
     yield running
     await stop_gateway(running)
 

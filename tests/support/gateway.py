@@ -220,6 +220,16 @@ def _canonical(jwk: dict[str, str]) -> bytes:
     return json.dumps(dict(sorted(jwk.items())), separators=(",", ":")).encode()
 
 
+def policies_with(folder: Path, name: str, text: str) -> Path:
+    """A folder of policies with the shipped definitions and this one policy."""
+    policies = folder / "policies"
+    policies.mkdir()
+    shipped = ROOT / "policies" / "00-definitions.yaml"
+    (policies / shipped.name).write_text(shipped.read_text())
+    (policies / name).write_text(text)
+    return policies
+
+
 async def start_gateway(
     folder: Path,
     *,
