@@ -24,7 +24,8 @@ from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy import conditional_writes, creation, formats, headers
+from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
@@ -90,7 +91,7 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await self._pass(http, trail)
+            answer = await formats.written(await self._pass(http, trail), trail.wish)
         except FhirError as error:
             answer = refusal(trail, error)
         except OAuthError as error:
@@ -106,12 +107,14 @@ class Passage:
         except Exception:
             _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
             answer = refusal(trail, FhirError(Reason.INTERNAL))
-        return await self._recorded(trail, answer)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+        return await coded(http, answer) if self._upstream.compress else answer
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
-            headers.check_accept(http)
-        http = decoded_request(http, self._upstream.max_body)
+        # A file is NDJSON, whatever is accepted.
+        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
+        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
         asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
         trail.asked = asked
@@ -125,6 +128,7 @@ class Passage:
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+            trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http))
         target = None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.proxy.response_filter import Tally
 
@@ -25,6 +26,7 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:
