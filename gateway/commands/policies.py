@@ -4,9 +4,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.app import policy_files
 from gateway.commands import policy_diff, policy_explain
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
+from gateway.policies_folder import policy_files
 from gateway.policy import language, selftest
 from gateway.policy.coverage import coverage
 
