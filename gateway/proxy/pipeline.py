@@ -121,7 +121,7 @@ class Passage:
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
-        trail.policy_hash = engine.policy_hash
+        trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
