@@ -5,8 +5,8 @@ sign-in, and no order of confidentiality: whatever of a rule is left out stands 
 narrative, so that nobody takes a wider rule for the one in force.
 """
 
-import html
 from collections.abc import Iterator, Mapping
+from xml.sax.saxutils import escape
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import Interaction
@@ -185,12 +185,9 @@ def _text(value: object) -> str:
 
 def _narrative(policies: PolicySet) -> str:
     items = [
-        f"<li><b>{html.escape(rule.id)}</b> ({rule.effect}): {html.escape(rule.because)}</li>"
+        f"<li><b>{escape(rule.id)}</b> ({rule.effect}): {escape(rule.because)}</li>"
         for rule in policies.rules
     ]
-    lost = [
-        f"<li><b>{html.escape(name)}</b>: {html.escape('; '.join(said))}</li>"
-        for name, said in _notes(policies)
-    ]
+    lost = [f"<li><b>{escape(name)}</b>: {escape('; '.join(said))}</li>" for name, said in _notes(policies)]
     more = f"<p>Not said by this Permission, and in force:</p><ul>{''.join(lost)}</ul>" if lost else ""
     return f'<div xmlns="{_XHTML}"><p>Policy set {policies.hash}</p><ul>{"".join(items)}</ul>{more}</div>'
