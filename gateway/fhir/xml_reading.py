@@ -166,8 +166,6 @@ class _Reader:
         frame = self._stack.pop()
         frame.close()
         if frame.shape is None:
-            if len(frame.value) == 1 and frame.path not in ("Bundle", "Parameters"):
-                _refuse_empty(frame)
             if self._stack:
                 self._stack[-1].value = frame.value
             else:

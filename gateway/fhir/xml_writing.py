@@ -42,8 +42,6 @@ def _resource(value: Any, put: Put, *, root: bool = False) -> None:
     members = {name: member for name, member in value.items() if name != "resourceType"}
     put(f'<{type} xmlns="{FHIR}"' if root else f"<{type}")
     if not members:
-        if type not in ("Bundle", "Parameters"):
-            _refuse(type, "is empty")
         put("/>")
         return
     put(">")
