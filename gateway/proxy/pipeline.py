@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -27,8 +28,9 @@ from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, creation, headers
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -68,7 +70,9 @@ class Passage:
         metrics: Metrics,
         clock: Clock,
         oauth_uris: Mapping[str, str],
+        lookups: Lookups,
     ) -> None:
+        self._lookups = lookups
         self._upstream = upstream
         self._client = client
         self._resource_server = resource_server
@@ -122,24 +126,29 @@ class Passage:
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash = engine.policy_hash
+        trail.known = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http))
+            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
         target = None
         if page:
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        environment = self._environment(http, trail)
+        decision = await trail.known.decided(
+            partial(engine.decide, asked, caller, environment, criteria=criteria)
+        )
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+                decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
+                decision = await trail.known.decided(decide)
         trail.rules = decision.rules
         match decision:
             case Deny():
@@ -152,11 +161,11 @@ class Passage:
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return self._is_there(http, trail, asked, found, caller, engine)
+                return await self._is_there(http, trail, asked, found, caller, engine)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._create(http, trail, decision, caller, engine)
             case Permit() if asked.interaction in WRITES:
-                write = Write(http, trail, decision, caller, engine, self._environment(http), found)
+                write = Write(http, trail, decision, caller, engine, environment, found)
                 return await self._writes.answer(write)
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
@@ -170,8 +179,8 @@ class Passage:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
-    def _environment(self, http: HttpRequest) -> Environment:
-        return Environment(self._clock(), http.peer, self._upstream.identifier)
+    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
+        return Environment(self._clock(), http.peer, self._upstream.identifier, trail.known)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -184,6 +193,8 @@ class Passage:
     async def _forward(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
     ) -> Answer:
+        if page is None:
+            permit = replace(permit, request=request.fit_for_the_store(permit.request))
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         method, body, target = "GET", None, page or request.upstream_target(asked)
@@ -236,6 +247,7 @@ class Passage:
             value, body = creation.new_version(
                 raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
             )
+            await settle(trail, permit, value)
             judge(trail, permit, value)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
@@ -254,13 +266,14 @@ class Passage:
             made = creation.made(answer.headers, self._upstream, permit.request.type)
             shown = b""
             if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
-                shown = self._representation(
+                shown = await self._representation(
                     await answer.read(self._upstream.max_resource),
                     made.id,
                     permit.request,
                     caller,
                     engine,
                     http,
+                    trail,
                 )
         finally:
             answer.close()
@@ -277,10 +290,10 @@ class Passage:
         caller: Caller,
         engine: Engine,
     ) -> Found | None:
-        asking = (http, trail, asked, criteria, caller, engine, self._environment(http))
+        asking = (http, trail, asked, criteria, caller, engine, self._environment(http, trail))
         return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
 
-    def _is_there(
+    async def _is_there(
         self,
         http: HttpRequest,
         trail: Trail,
@@ -291,20 +304,29 @@ class Passage:
     ) -> Answer:
         """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
         trail.decision = "permit"
-        shown = self._representation(found.raw, found.id, asked, caller, engine, http)
+        shown = await self._representation(found.raw, found.id, asked, caller, engine, http, trail)
         place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
         return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)
 
-    def _representation(
-        self, raw: bytes, id_: str, created: FhirRequest, caller: Caller, engine: Engine, http: HttpRequest
+    async def _representation(
+        self,
+        raw: bytes,
+        id_: str,
+        created: FhirRequest,
+        caller: Caller,
+        engine: Engine,
+        http: HttpRequest,
+        trail: Trail,
     ) -> bytes:
         """What was stored, when the caller may read it; nothing otherwise. Never a refusal: it is stored."""
         asked = replace(created, method="GET", interaction=Interaction.READ, id=id_, terms=())
-        decision = engine.decide(asked, caller, self._environment(http))
-        if not isinstance(decision, Permit) or decision.judge is None:
-            return b""
+        decide = partial(engine.decide, asked, caller, self._environment(http, trail))
         try:
+            decision = await trail.known.decided(decide)
+            if not isinstance(decision, Permit) or decision.judge is None:
+                return b""
             value = stored(raw)
+            await settle(trail, decision, value)
         except FhirError:
             return b""
         verdict = decision.judge(value)

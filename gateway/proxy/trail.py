@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest
+from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
 
@@ -25,6 +26,7 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    known: Knowledge = field(default_factory=Knowledge)
 
     @property
     def interaction(self) -> str:
@@ -55,6 +57,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **self.known.record(),
         }
 
     def _what(self, route: str) -> dict[str, object]:
@@ -92,4 +95,4 @@ class Trail:
             said["policies"] = self.policy_hash
         if self.upstream:
             said["upstream"] = list(self.upstream)
-        return said
+        return said | self.known.record()
