@@ -133,7 +133,7 @@ class RulesInForce:
                         narrower.append(rule)
                         continue
                     if not rule.write.is_empty:
-                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self.claims_of(caller))
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
@@ -209,8 +209,8 @@ class RulesInForce:
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
 
-    def _known(self, caller: Caller) -> dict[str, list[str]]:
-        """The claims that statements may speak of, as far as they are of their types."""
+    def claims_of(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that policies and their statements see of a caller, as far as they are of their types."""
         found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
         return {name: sorted(values) for name, values in found.items() if values is not None}
 

@@ -67,7 +67,7 @@ async def find(
     Raises FhirError: MULTIPLE_MATCHES, and what a search of the caller's would be refused by.
     """
     wanted = FhirRequest(method="GET", interaction=Interaction.SEARCH, type=asked.type, terms=terms)
-    decision = await trail.known.decided(lambda: engine.decide(wanted, caller, environment))
+    decision = await trail.knowledge.decided(lambda: engine.decide(wanted, caller, environment))
     match decision:
         case Deny():
             trail.explanation = f"a conditional write needs the right to search: {decision.explanation}"

@@ -88,7 +88,7 @@ class Delivery:
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
-            settle=trail.known.settle,
+            settle=trail.knowledge.settle,
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0
@@ -180,7 +180,7 @@ async def settle(trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
     """Find out what the judge needs to know. Raises FhirError where it refuses only since that could not be had."""
     judging = permit.judge
     if judging is not None:
-        await trail.known.settle([lambda: judging(value).shown])
+        await trail.knowledge.settle([lambda: judging(value).shown])
 
 
 def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> Mapping[str, Any] | None:

@@ -59,6 +59,11 @@ class Knowledge(Known):
         self._policy_hash = policy_hash
         self._budget = _BUDGET
 
+    @property
+    def finds_out(self) -> bool:
+        """Whether there is somewhere to find out."""
+        return self._lookups is not None
+
     async def decided(self, decide: Callable[[], Decision]) -> Decision:
         """The decision, by all that can be known.
 
