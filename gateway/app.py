@@ -34,6 +34,7 @@ from gateway.policy import language
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
+from gateway.policy.sources import uses
 from gateway.proxy.knowledge import Lookups
 from gateway.proxy.lookups import open_lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
@@ -187,6 +188,11 @@ class Gateway:
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
         self._criteria = criteria_used(policies)
+        if any(uses(rule)[1] for rule in policies.rules):
+            for upstream in self.settings.upstreams:
+                if upstream.consents is None:
+                    said = "policies ask for consents, of which this mount has no source: what needs them is refused"
+                    _log.warning(said, extra={"route": upstream.name})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
