@@ -5,8 +5,9 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "respons
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
+Settle = Callable[[Sequence[Callable[[], bool]]], Awaitable[None]]
+"""Finds out what judges need to know, before they are asked for good."""
 Seal = Callable[[str], str | None]
 """From a target relative to the store's base to the public URL of that page; None when it is no page."""
 
@@ -67,6 +70,7 @@ class BundleFilter:
     bases: frozenset[str] = frozenset()  # by which references name resources of the store
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
+    settle: Settle | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -76,10 +80,30 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            out = b"".join(self._pieces(reader.feed(chunk), state))
+            pieces = reader.feed(chunk)
+            await self._settled(pieces)
+            out = b"".join(self._pieces(pieces, state))
             if out:
                 yield out
-        yield b"".join(self._pieces(reader.finish(), state)) + b"}"
+        pieces = reader.finish()
+        await self._settled(pieces)
+        yield b"".join(self._pieces(pieces, state)) + b"}"
+
+    async def _settled(self, pieces: "list[stream.Piece]") -> None:
+        """What the judges of these entries need to know is found out, for all of them at once."""
+        if self.settle is None:
+            return
+        judging = []
+        for piece in pieces:
+            found = piece.value.get("resource") if isinstance(piece, stream.Entry) else None
+            if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
+                judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
+        await self.settle(judging)
+
+    def _judges(self, type_: str) -> list[Judge]:
+        """Whoever may judge an entry of this type."""
+        beside = None if self.included is None else self.included.judges.get(type_)
+        return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
     def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
         out: list[bytes] = []
@@ -223,6 +247,10 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+
+
+def _passes(judge: Judge, resource: Resource) -> bool:
+    return judge(resource).shown
 
 
 def _seen(resource: Resource, verdict: Verdict) -> Resource:
