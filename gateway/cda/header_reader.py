@@ -176,7 +176,7 @@ def looks_like_xml(beginning: bytes) -> bool:
         return True
     # XML 1.0 F.1: byte order marks and the first '<' of wider encodings, and of EBCDIC.
     return beginning.startswith(
-        (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff", b"\x00", b"<\x00", b"Lo\xa7\x94")
+        (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff", b"\x00<", b"\x00\x00\x00<", b"<\x00", b"Lo\xa7\x94")
     )
 
 
