@@ -118,7 +118,7 @@ class _Reader:
         if uri != (XHTML if shape.kind is Kind.XHTML else FHIR):
             raise XmlError("an element is in no namespace, or in one that is not its own")
         if shape.kind is Kind.XHTML:
-            self._narrative = Narrative(strict=True)
+            self._narrative = Narrative()
             self._narrative.start(name, attributes)
             return
         frame = _Frame(local, shape, "Element" if shape.kind in PRIMITIVE else shape.path)

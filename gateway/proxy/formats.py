@@ -12,7 +12,8 @@ from dataclasses import replace
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.fhir import formats, resource, search
 from gateway.fhir.formats import BOTH, Format, Wish
-from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.outcome import REASONS, FhirError, Reason, operation_outcome
 from gateway.fhir.xml_bundle import BundleXml, with_suffix
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_writing import write_resource_xml
@@ -21,6 +22,9 @@ from gateway.proxy.delivery import PAGE_PREFIX
 
 _INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
 _PAGE_SUFFIX = "&_format=xml"
+_WRITES = frozenset(
+    {Interaction.CREATE, Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE, Interaction.BATCH}
+)
 XML_BODY = ("Content-Type", Format.XML.content_type)
 
 
@@ -107,13 +111,31 @@ def _as_json(content: bytes) -> bytes:
     return resource.write_resource(parse_resource_xml(content))
 
 
-async def written(answer: Answer, wish: Wish) -> Answer:
+async def written(answer: Answer, wish: Wish, asked: FhirRequest | None = None) -> Answer:
     """The answer in the format of the wish; one that is in it, or is no FHIR resource, stays as it is.
 
-    Raises FhirError: NOT_ACCEPTABLE where XML cannot say it, and what the body raises before its first piece.
+    Raises FhirError: NOT_ACCEPTABLE where XML cannot say it, and what the body raises before its first piece. What
+    answers a write stays in JSON then: it is done, and a refusal would say that it is not (RFC 9110 12.4.1).
     """
     if wish.format is Format.JSON:
         return answer
+    try:
+        return await _in_xml(answer, wish)
+    except FhirError:
+        if asked is None or asked.interaction not in _WRITES or not isinstance(answer.body, bytes):
+            raise
+        return answer
+
+
+def outcome(http: HttpRequest, reason: Reason, *more: tuple[str, str]) -> Answer:
+    """A refusal before any passage: the outcome of the reason in the format that the caller wants."""
+    body, content_type = operation_outcome(reason), headers.JSON_BODY
+    if preferred(http).format is Format.XML:
+        body, content_type = _as_xml(body, ""), XML_BODY
+    return Answer(REASONS[reason][0], (content_type, *more), body)
+
+
+async def _in_xml(answer: Answer, wish: Wish) -> Answer:
     fields = weak_etags(answer.headers)
     if headers.JSON_BODY not in answer.headers:
         return replace(answer, headers=fields)

@@ -98,7 +98,8 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail.wish)
+            answer = await self._pass(http, trail)
+            answer = await formats.written(answer, trail.wish, trail.asked)
         except FhirError as error:
             answer = refusal(trail, error)
         except OAuthError as error:
@@ -114,7 +115,7 @@ class Passage:
         except Exception:
             _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
             answer = refusal(trail, FhirError(Reason.INTERNAL))
-        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish, trail.asked)
         return await coded(http, answer) if self._upstream.compress else answer
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:

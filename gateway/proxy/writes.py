@@ -17,6 +17,7 @@ from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.view import SUBSETTED
@@ -126,6 +127,7 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check_narratives(after)
         return await self._put(write, after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Answer:
@@ -219,6 +221,7 @@ class Writes:
     async def _replace(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Answer:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check_narratives(after, before.resource)
         return await self._put(write, after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: dict[str, str]) -> Answer:

@@ -13,7 +13,7 @@ from gateway.demo.fhir_store import sample_resources
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import Number, parse_json, write_resource
-from gateway.fhir.xhtml import one_spelling
+from gateway.fhir.xhtml import check_narratives, one_spelling
 from gateway.fhir.xml_parser import XmlError
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_shapes import Kind, shapes
@@ -202,8 +202,26 @@ def test_what_has_a_second_reading_or_an_attack_in_it_is_refused(content: bytes,
         '<p xlink:href="x" xmlns:xlink="http://www.w3.org/1999/xlink">x</p>',
     ],
 )
-def test_a_narrative_that_runs_is_not_taken(inner: str) -> None:
-    told(patient(f"<text><status value='generated'/>{DIV}{inner}</div></text>"))
+def test_a_narrative_that_runs_is_not_stored(inner: str) -> None:
+    value = {
+        "resourceType": "Patient",
+        "contained": [{"text": {"status": "generated", "div": f"{DIV}{inner}</div>"}}],
+    }
+    with pytest.raises(FhirError) as refused:
+        check_narratives(value)
+    assert refused.value.reason is Reason.INVALID_BODY
+    check_narratives(value, before=value)
+
+
+def test_what_others_stored_is_passed_on() -> None:
+    div = f"{DIV}<script>x</script></div>"
+    value = {"resourceType": "Patient", "text": {"status": "generated", "div": div}}
+    assert parse_resource_xml(write_resource_xml(value)) == value
+
+
+def test_the_narratives_of_the_samples_are_at_rest() -> None:
+    for resource in sample_resources():
+        check_narratives(resource)
 
 
 def test_a_narrative_at_rest_is_taken_in_one_spelling() -> None:
