@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import number_text
 from gateway.fhir.resource import Number
 from gateway.fhir.xhtml import attribute_text, one_spelling
 from gateway.fhir.xml_parser import XmlError
@@ -145,9 +146,10 @@ def _scalar(path: str, name: str, kind: Kind, value: Any) -> str:
     if kind is Kind.BOOLEAN:
         if isinstance(value, bool):
             return "true" if value else "false"
-    elif isinstance(value, Number):
-        if kind is Kind.DECIMAL and _DECIMAL.fullmatch(value.text):
-            return value.text
+    elif isinstance(value, Number | float):
+        text = number_text(value) if isinstance(value, float) else value.text
+        if kind is Kind.DECIMAL and _DECIMAL.fullmatch(text):
+            return text
     elif isinstance(value, int) and not isinstance(value, bool):
         text = int.__repr__(value)
         if len(text) <= (100 if kind is Kind.DECIMAL else 20):

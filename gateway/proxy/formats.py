@@ -21,6 +21,7 @@ from gateway.proxy import headers
 from gateway.proxy.delivery import PAGE_PREFIX
 
 _INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
+_PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
 _PAGE_SUFFIX = "&_format=xml"
 _WRITES = frozenset(
     {Interaction.CREATE, Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE, Interaction.BATCH}
@@ -198,10 +199,15 @@ class _XmlStream:
         """The next piece; b'' at the end."""
         while not self._is_ended:
             try:
-                piece = self._bundle.feed(await anext(self._body))
+                content = await anext(self._body)
             except StopAsyncIteration:
                 self._is_ended = True
-                piece = self._bundle.finish()
+                return self._bundle.finish()
+            piece = b""
+            for start in range(0, len(content), _PIECE_BYTES):
+                if start:
+                    await asyncio.sleep(0)  # others have their turn
+                piece += self._bundle.feed(content[start : start + _PIECE_BYTES])
             if piece:
                 return piece
         return b""

@@ -1,6 +1,7 @@
 """A Bundle goes from JSON to XML as it passes: order, first entries before the last, nothing held but one entry."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -54,6 +55,31 @@ def test_the_bundle_is_the_same_in_whatever_order_and_pieces_it_came(
     if expected.get("entry") == []:
         del expected["entry"]  # XML has no empty array, and FHIR R4 2.6.2 has none in JSON
     assert parse_resource_xml(fed(content, size)) == expected
+
+
+@pytest.mark.parametrize("size", [3, 10_000])
+def test_every_decimal_keeps_its_text_in_whatever_form_the_store_writes(size: int) -> None:
+    texts = [
+        "1.5",
+        "0.1",
+        "1e-7",
+        "1E-7",
+        "6.30",
+        "123456789.125",
+        "-0.0",
+        "1e22",
+        "12345678901234567890.5",
+        "7",
+    ]
+    entries = ",".join(
+        f'{{"fullUrl":"u:{number}","resource":{{"resourceType":"Observation","valueQuantity":{{"value":{text}}}}}}}'
+        for number, text in enumerate(texts)
+    )
+    link = json.dumps(LINK, separators=(",", ":"))
+    content = f'{{"resourceType":"Bundle","type":"searchset","link":{link},"entry":[{entries}]}}'.encode()
+    xml = fed(content, size)
+    assert re.findall(rb'<value value="([^"]+)"/>', xml) == [text.encode() for text in texts]
+    assert parse_resource_xml(xml) == parse_json(content)
 
 
 def test_the_first_entry_is_out_before_the_second_is_in() -> None:
