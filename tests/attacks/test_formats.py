@@ -285,6 +285,14 @@ async def test_a_head_says_the_type_and_length_that_a_get_has(gateway: RunningGa
         assert head.header(name) == got.header(name)
 
 
+async def test_a_head_of_a_long_bundle_delivers_nothing(gateway: RunningGateway) -> None:
+    gateway.upstream.answer = long_bundle(gateway, 10)
+    before = len(await gateway.audit())
+    head = await ask(gateway, "HEAD", "/Observation", GIVE_XML, GZIP)
+    assert (head.status, head.body, head.header("Content-Type")) == (200, b"", XML_ANSWER)
+    assert [record for record in (await gateway.audit())[before:] if record.get("event") == "delivered"] == []
+
+
 async def test_a_version_is_the_same_version_in_each_format(gateway: RunningGateway) -> None:
     async def tagged(request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response(OWN, headers={"ETag": '"7"'}, content_type="application/fhir+json")
@@ -386,7 +394,7 @@ SENT = [
     Sent("P264 a release that is not ours", observation(), 415, "unsupported-media-type",
          "application/fhir+xml; fhirVersion=3.0"),
     Sent("P264 JSON that is said to be XML", json.dumps(OWN).encode(), 415, "unsupported-media-type"),
-    Sent("P264 XML that is said to be JSON", observation(), media="application/fhir+json"),
+    Sent("P264 XML that is said to be JSON", observation(), 415, "unsupported-media-type", "application/fhir+json"),
     Sent("P264 no type", observation(), 415, "unsupported-media-type", ""),
     Sent("P264 plain text", observation(), 415, "unsupported-media-type", "text/plain"),
     Sent("P266 the subject twice", observation("<subject><reference value='Patient/B'/></subject>")),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -90,6 +91,22 @@ def test_the_first_entry_is_out_before_the_second_is_in() -> None:
     assert b"Patient/1" in out
     assert b"</entry>" in out
     assert b"Patient/2" not in out
+
+
+def test_of_a_long_bundle_one_entry_is_held() -> None:
+    one = json.dumps({"resource": {"resourceType": "Patient", "name": [{"family": "x" * 5000}]}}).encode()
+    writer, made = BundleXml(), 0
+    writer.feed(bundle(link=LINK)[:-1] + b',"entry":[')
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            made += len(writer.feed((b"," if number else b"") + one))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    made += len(writer.feed(b"]}") + writer.finish())
+    assert made > 5_000_000
+    assert peak < 200_000
 
 
 def test_links_behind_many_entries_are_refused_while_nothing_is_out() -> None:
