@@ -14,11 +14,12 @@ from gateway.fhir.plain_json import number_text
 from gateway.fhir.resource import Number
 from gateway.fhir.xhtml import attribute_text, one_spelling
 from gateway.fhir.xml_parser import XmlError
-from gateway.fhir.xml_shapes import FHIR, PRIMITIVE, Kind, Shape, shapes
+from gateway.fhir.xml_shapes import FHIR, Kind, Shape, shapes
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 _NO_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # XML 1.0 2.2
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][+-]?[0-9]{1,9})?")
+_PLAIN = re.compile('[^\x00-\x1f&<>"\ud800-\udfff\ufffe\uffff]+').fullmatch  # nothing to escape or refuse
 Put = Callable[[str], None]
 
 
@@ -57,13 +58,19 @@ def _members(path: str, value: Mapping[str, Any], put: Put) -> None:
     for name in value:
         plain = name[1:] if name.startswith("_") else name
         shape = known.get(plain)
-        if shape is None or (plain is not name and shape.kind not in PRIMITIVE):
+        if shape is None or (plain is not name and not shape.is_primitive):
             _refuse(path, "has a member that FHIR R4 does not know")
         if shape.kind is not Kind.ATTRIBUTE and (plain is name or plain not in value):
             found.append((shape.place, plain, shape))
     found.sort(key=_place)
     for _, name, shape in found:
-        _member(path, name, shape, value.get(name), value.get("_" + name), put)
+        one = value.get(name)
+        extra = value.get("_" + name)
+        is_usual = shape.kind is Kind.TEXT and extra is None and not shape.repeats
+        if is_usual and type(one) is str and _PLAIN(one):
+            put(f'<{name} value="{one}"/>')
+        else:
+            _member(path, name, shape, one, extra, put)
 
 
 def _place(found: tuple[int, str, Shape]) -> int:
@@ -86,7 +93,7 @@ def _member(path: str, name: str, shape: Shape, value: Any, extra: Any, put: Put
 
 
 def _element(path: str, name: str, shape: Shape, value: Any, extra: Any, put: Put) -> None:
-    if shape.kind in PRIMITIVE:
+    if shape.is_primitive:
         _primitive(path, name, shape, value, extra, put)
         return
     if shape.kind is Kind.XHTML:

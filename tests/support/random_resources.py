@@ -7,7 +7,7 @@ from typing import Any
 from gateway.fhir.definitions import members
 from gateway.fhir.resource import Number
 from gateway.fhir.xhtml import one_spelling
-from gateway.fhir.xml_shapes import PRIMITIVE, Kind, Shape, shapes
+from gateway.fhir.xml_shapes import Kind, Shape, shapes
 
 _CHARACTERS = (
     string.printable.replace("\x0b", "").replace("\x0c", "") + "\u00e4\u20ac\U0001f600\u2028\x85\xa0"
@@ -75,7 +75,7 @@ class RandomResources:
             is_extended = random.random() < 0.25 and not (
                 self._well_formed and (shape.repeats or "id" in (name, type_))
             )
-            if shape.kind in PRIMITIVE and is_extended:
+            if shape.is_primitive and is_extended:
                 extras = [
                     random.choice((None, {"extension": [{"url": "u:x", "valueBoolean": True}]}))
                     for _ in values
