@@ -99,6 +99,23 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    transactions: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLimits:
+    """What a batch or transaction may be.
+
+    entries       at most
+    size          bytes of the Bundle as sent
+    answer_size   bytes of all answers together
+    lookups       reads and searches of the gateway's own before a transaction is sent
+    """
+
+    entries: int = 200
+    size: int = 10 * 1024 * 1024
+    answer_size: int = 32 * 1024 * 1024
+    lookups: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,7 @@ class Upstream:
     )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
     profile: UpstreamProfile = UpstreamProfile()
+    bundle: BundleLimits = BundleLimits()
     probe: Probe = Probe.BACKGROUND
 
 

@@ -13,6 +13,8 @@ from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ENVELOPES = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
+"""What holds requests and is none itself."""
 
 
 class Effect(StrEnum):
@@ -145,7 +147,10 @@ class OperationAccess:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
+    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type.
+
+    at_most is how many entries a transaction may have that it opens; None for as many as the mount takes.
+    """
 
     id: str
     effect: Effect
@@ -169,6 +174,7 @@ class Rule:
         None  # what a deny takes away; without it the deny is about the whole resource
     )
     operation: OperationAccess = OperationAccess()
+    at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, headers
+from gateway.proxy.batch import Bundles
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
-from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status
+from gateway.proxy.delivery import Delivery, check_status
+from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
@@ -85,6 +87,9 @@ class Passage:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
+        self._bundles = Bundles(
+            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+        )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -94,22 +99,28 @@ class Passage:
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
             answer = await self._pass(http, trail)
-        except FhirError as error:
-            answer = refusal(trail, error)
-        except OAuthError as error:
-            answer = challenge(trail, error, self._resource_server, at=self._upstream.at)
-        except RequestError as error:
-            reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
-            answer = refusal(trail, FhirError(reason, error.description, status=error.status))
-        except StoreUnavailable as error:
-            _log.error("the store does not answer", extra={"cause": str(error)})
-            answer = refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
-        except AuditUnavailable:
-            answer = refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
-        except Exception:
-            _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
-            answer = refusal(trail, FhirError(Reason.INTERNAL))
+        except Exception as error:
+            answer = self._refused(trail, error)
         return await self._recorded(trail, answer)
+
+    def _refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
+        match error:
+            case FhirError():
+                return refusal(trail, error)
+            case OAuthError():
+                return challenge(trail, error, self._resource_server, at=self._upstream.at)
+            case RequestError():
+                reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
+                return refusal(trail, FhirError(reason, error.description, status=error.status))
+            case StoreUnavailable():
+                _log.error("the store does not answer", extra={"cause": str(error)})
+                return refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
+            case AuditUnavailable():
+                return refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
+            case _:
+                _log.error("a passage failed", extra={"interaction_id": trail.interaction_id}, exc_info=error)
+                return refusal(trail, FhirError(Reason.INTERNAL))
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
@@ -123,10 +134,12 @@ class Passage:
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash = engine.policy_hash
+        if asked.interaction is Interaction.BATCH:
+            return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
 
     def _parsed(self, http: HttpRequest) -> FhirRequest:
-        query = "" if _is_page(http) else http.query
+        query = "" if is_page(http) else http.query
         return request.parse(http.method, http.path[len(self._upstream.at) :], query)
 
     async def pass_one(
@@ -143,7 +156,7 @@ class Passage:
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http))
         target = None
-        if _is_page(http):
+        if is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
         self._check_profile(asked)
@@ -280,10 +293,6 @@ class Passage:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-def _is_page(http: HttpRequest) -> bool:
-    return http.query.startswith(PAGE_PREFIX) and "&" not in http.query
 
 
 async def _discard(answer: Answer) -> None:

@@ -17,7 +17,7 @@ def refusal(trail: Trail, error: FhirError) -> Answer:
     trail.reason = str(error.reason)
     if error.status in (401, 403, 404) and trail.decision == "permit" and trail.tally.shown == 0:
         trail.decision = "deny"
-    body = operation_outcome(error.reason, error.diagnostics)
+    body = operation_outcome(error.reason, error.diagnostics, error.expression)
     return Answer(error.status, (headers.JSON_BODY, *headers.PRIVATE, *error.headers), body)
 
 
