@@ -133,7 +133,7 @@ class Passage:
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
-        trail.policy_hash = engine.policy_hash
+        trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)

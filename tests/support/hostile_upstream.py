@@ -37,6 +37,7 @@ class HostileUpstream:
 
     port: int = field(default_factory=free_port)
     requests: list[Recorded] = field(default_factory=list)
+    made: Callable[[], dict[str, Any]] = world  # what it has at first
     resources: dict[str, Any] = field(default_factory=world)
     answer: Handler | None = None
     echoes: bool = True
@@ -67,7 +68,7 @@ class HostileUpstream:
     def reset(self) -> None:
         """Forget what was recorded and behave as at first."""
         self.requests.clear()
-        self.resources = world()
+        self.resources = self.made()
         self.answer = None
         self.echoes = True
 
@@ -90,6 +91,8 @@ class HostileUpstream:
             )
         if len(parts) == 4 and parts[2] == "_history":
             path = "/".join(parts[:2])
+        if request.method == "POST" and len(parts) == 1 and parts[0]:
+            return self._write("PUT", f"{parts[0]}/made", headers, body)
         if len(parts) == 1 or parts[1] == "_search":
             found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
             query = request.query_string if parts[-1] != "_search" else body.decode()

@@ -1,0 +1,49 @@
+"""The attack table: every row, in its world, with the five assertions that each case makes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.attacks.table import ROWS
+from tests.attacks.table.play import play
+from tests.attacks.table.rows import Row
+from tests.attacks.table.worlds import CALLERS, DEFINITIONS, POLICIES, wide_world
+from tests.support.gateway import PRINCIPALS, RunningGateway, start_gateway, stop_gateway
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attack-table")]
+Open = Callable[[str], Awaitable[RunningGateway]]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]:
+    """Opens the gateway of a world, once."""
+    opened: dict[str, RunningGateway] = {}
+
+    async def open_(name: str) -> RunningGateway:
+        if name not in opened:
+            folder: Path = tmp_path_factory.mktemp(name)
+            policies = folder / "policies"
+            policies.mkdir()
+            (policies / "00-definitions.yaml").write_text(DEFINITIONS)
+            (policies / f"{name}.yaml").write_text(POLICIES[name])
+            opened[name] = await start_gateway(folder, policies=policies)
+            opened[name].upstream.made = wide_world
+        return opened[name]
+
+    PRINCIPALS.update(CALLERS)
+    yield open_
+    for running in opened.values():
+        await stop_gateway(running)
+
+
+def marked(row: Row) -> object:
+    """The row as a parameter; one that waits for another part of the project is expected to fail."""
+    marks = [] if row.waits is None else [pytest.mark.xfail(reason=f"waits for {row.waits}", strict=True)]
+    return pytest.param(row, id=row.id, marks=marks)
+
+
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
+async def test_case(world: Open, row: Row) -> None:
+    await play(await world(row.world), row)
