@@ -6,22 +6,21 @@ Nothing of the store's answer goes out before the audit record is durable; whate
 with a stable reason. The passage knows no wire: it takes an HttpRequest and gives an Answer.
 """
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
-from authz.storage.store import Store, StoreUnavailable
+from authz.storage.store import Store
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
-from gateway.policy.decision import Deny, Environment, Nothing, Permit
+from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, headers
 from gateway.proxy.batch import Bundles
@@ -33,7 +32,8 @@ from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.operations import OperationPassage
-from gateway.proxy.refusals import challenge, refusal, step_up_error
+from gateway.proxy.permitted import Permitted
+from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
@@ -44,7 +44,6 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
-_log = logging.getLogger("securus.gateway")
 
 
 @dataclass(slots=True)
@@ -104,23 +103,7 @@ class Passage:
         return await self._recorded(trail, answer)
 
     def _refused(self, trail: Trail, error: Exception) -> Answer:
-        """The answer to a request that failed by this error; the trail keeps why."""
-        match error:
-            case FhirError():
-                return refusal(trail, error)
-            case OAuthError():
-                return challenge(trail, error, self._resource_server, at=self._upstream.at)
-            case RequestError():
-                reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
-                return refusal(trail, FhirError(reason, error.description, status=error.status))
-            case StoreUnavailable():
-                _log.error("the store does not answer", extra={"cause": str(error)})
-                return refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
-            case AuditUnavailable():
-                return refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
-            case _:
-                _log.error("a passage failed", extra={"interaction_id": trail.interaction_id}, exc_info=error)
-                return refusal(trail, FhirError(Reason.INTERNAL))
+        return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
@@ -159,38 +142,51 @@ class Passage:
         if is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
+        permitted = await self.permitted(http, asked, caller, engine, trail)
+        asked, found = permitted.asked, permitted.found
+        match permitted.decision:
+            case Nothing():
+                trail.decision = "permit"
+                return self._delivery.nothing(http)
+            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
+                return self._creates.is_there(http, trail, asked, found, caller, engine)
+            case Permit() as permit if asked.interaction is Interaction.CREATE:
+                return await self._creates.answer(http, trail, permit, caller, engine)
+            case Permit() as permit if asked.interaction in WRITES:
+                write = Write(http, trail, permit, caller, engine, permitted.environment, found)
+                return await self._writes.answer(write)
+            case Permit() as permit if asked.interaction is Interaction.OPERATION:
+                return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit:
+                trail.decision = "permit"
+                return await self._forward(http, trail, permit, caller, target)
+
+    async def permitted(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Permitted:
+        """The decision about a request, before the store hears of it; criteria of a conditional write are looked up.
+
+        Raises FhirError, OAuthError (step-up) for what is refused.
+        """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        environment = self._environment(http)
+        decision = engine.decide(asked, caller, environment, criteria=criteria)
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+                decision = engine.decide(asked, caller, environment, criteria=criteria)
         trail.rules = decision.rules
-        match decision:
-            case Deny():
-                trail.explanation = decision.explanation
-                if decision.step_up is not None:
-                    raise step_up_error(decision.step_up, decision.explanation)
-                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
-            case Nothing():
-                trail.decision = "permit"
-                trail.explanation = decision.explanation
-                return self._delivery.nothing(http)
-            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return self._creates.is_there(http, trail, asked, found, caller, engine)
-            case Permit() if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, decision, caller, engine)
-            case Permit() if asked.interaction in WRITES:
-                write = Write(http, trail, decision, caller, engine, self._environment(http), found)
-                return await self._writes.answer(write)
-            case Permit() if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, decision, caller, target)
-            case Permit():
-                trail.decision = "permit"
-                return await self._forward(http, trail, decision, caller, target)
+        if isinstance(decision, Permit):
+            return Permitted(asked, decision, environment, found)
+        trail.explanation = decision.explanation
+        if isinstance(decision, Nothing):
+            return Permitted(asked, decision, environment)
+        if decision.step_up is not None:
+            raise step_up_error(decision.step_up, decision.explanation)
+        raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
 
     def _check_profile(self, asked: FhirRequest) -> None:
         """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
