@@ -10,11 +10,14 @@ vocabulary that the generated worlds use: the types, parameters and references n
 
 import ipaddress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 Truth = bool | None
 Resource = dict[str, Any]
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PATIENT_TYPES = ("Patient", "Observation", "Condition", "Account")
 SHARED_TYPES = ("Organization",)
 TYPES = (*PATIENT_TYPES, *SHARED_TYPES)
@@ -46,6 +49,7 @@ class Asker:
     interaction: str
     type: str
     id: str | None
+    now: int = 1_800_000_000
 
 
 def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
@@ -58,7 +62,7 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
         return False
     if not any(_scope_holds(scope, asker, resource) for scope in asker.scopes):
         return False
-    rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
+    rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
@@ -68,7 +72,7 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
 
 def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> set[str]:
     """Which members of the resource are seen, once it may be: those of any permit that holds, less what denies take."""
-    rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
+    rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
@@ -147,10 +151,44 @@ def _typed(name: str, raw: Any) -> set[str] | None:
 
 
 def _when(rule: dict[str, Any], asker: Asker) -> Truth:
-    if "when" not in rule:
-        return True
+    when = rule.get("when", {})
     peer = ipaddress.ip_address(asker.peer)
-    return any(peer in ipaddress.ip_network(text) for text in rule["when"]["network"])
+    networks = when.get("network", ["0.0.0.0/0"])
+    return any(peer in ipaddress.ip_network(text) for text in networks) and _is_time(when, asker.now)
+
+
+def _is_time(when: dict[str, Any], now: int) -> bool:
+    """Whether now lies in a window of the rule, by the clocks of its zone; a window over midnight began yesterday."""
+    if "zone" not in when:
+        return True
+    days = when.get("days", DAYS)
+    for window in when.get("hours", ["00:00-24:00"]):
+        begin, end = (_minutes(text) for text in window.split("-"))
+        clock = datetime.fromtimestamp(now, ZoneInfo(when["zone"]))
+        today, yesterday = DAYS[clock.weekday()], DAYS[clock.weekday() - 1]
+        minute = clock.hour * 60 + clock.minute
+        if begin < end:
+            if today in days and begin <= minute < end:
+                return True
+        elif (today in days and minute >= begin) or (yesterday in days and minute < end):
+            return True
+    return False
+
+
+def _minutes(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])
+
+
+def in_force(policies: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+    """The rules of the policies that are enforced and valid on this day of UTC."""
+    today = datetime.fromtimestamp(now, UTC).date().isoformat()
+    return [
+        rule
+        for policy in policies
+        if policy["status"] == "enforce"
+        and policy.get("valid", {}).get("from", "") <= today <= policy.get("valid", {}).get("until", "9")
+        for rule in policy["rules"]
+    ]
 
 
 def _where(rule: dict[str, Any], asker: Asker, resource: Resource, *, doubt: bool) -> Truth:

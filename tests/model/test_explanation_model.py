@@ -12,7 +12,7 @@ from gateway.policy.explanation import Explanation, Outcome, Truth, explain
 from gateway.policy.rules import Effect
 from tests.model.test_policy_model import WORLDS, judged, questions, seeds, texts, words_of
 from tests.model.worlds import World
-from tests.support.policies import BASES, NOW
+from tests.support.policies import BASES
 
 
 def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | None]]:
@@ -22,7 +22,7 @@ def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | 
     for asker, resources in questions(world):
         asked, who = words_of(asker)
         for resource in (None, *resources[:2]):
-            explanation = explain(engine, asked, who, Environment(NOW, asker.peer), resource=resource)
+            explanation = explain(engine, asked, who, Environment(asker.now, asker.peer), resource=resource)
             found.append((explanation, engine, resource))
     return found
 
