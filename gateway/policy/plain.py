@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from gateway.policy.hours import Hours, Validity
 from gateway.policy.rules import Effect, Rule, Where
+from gateway.policy.statements import ResourceStatement
 from gateway.yaml_source import Place
 
 _NOT_CONDITIONS = frozenset(
@@ -26,7 +27,7 @@ def plain(value: object) -> object:
         return value
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, IPv4Network | IPv6Network | Hours | Validity):
+    if isinstance(value, IPv4Network | IPv6Network | Hours | Validity | ResourceStatement):
         return str(value)
     if isinstance(value, Place):
         return f"{value.file}:{value.line}"

@@ -12,6 +12,7 @@ from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
+from gateway.policy.statements import ResourceStatement
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
@@ -99,6 +100,7 @@ class Where:
     labels: LabelCondition | None = None
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
+    fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
 
     @property
     def is_empty(self) -> bool:

@@ -200,6 +200,13 @@ def _where(rule: dict[str, Any], asker: Asker, resource: Resource, *, doubt: boo
     if "match" in where:
         query = where["match"].get(asker.type)
         found.append(None if query is None else _matches(resource, query, asker))
+    if "fhirpath" in where:
+        text = where["fhirpath"].get(asker.type)
+        if text is None:
+            return None  # it says nothing about this type, for no resource of it
+        # What cannot be told of one resource is told by the side that the rule stands on.
+        truth = _states(resource, text, asker)
+        found.append(doubt if truth is None else truth)
     if "ids" in where:
         found.append(resource.get("id") in where["ids"])
     # What cannot be said for this caller at all is not made false by another part.
@@ -266,6 +273,38 @@ def _matches(resource: Resource, query: str, asker: Asker) -> Truth:
         else:
             raise AssertionError(f"the model does not know {name}")
     return all(answers)
+
+
+def _states(resource: Resource, text: str, asker: Asker) -> Truth:
+    """Statements of the vocabulary: 'status = …', '!=', 'status in …', exists() and empty(), joined by and or or."""
+    if " or " in text:
+        parts = [_states(resource, part, asker) for part in text.split(" or ")]
+        return True if True in parts else None if None in parts else False
+    if " and " in text:
+        parts = [_states(resource, part, asker) for part in text.split(" and ")]
+        return False if False in parts else None if None in parts else True
+    if text.endswith("()"):
+        name, _, function = text.removesuffix("()").partition(".")
+        return bool(resource.get(name)) is (function == "exists")
+    left, operator, right = text.split(" ")
+    one, other = _said(resource, left, asker), _said(resource, right, asker)
+    if not one or not other:
+        return None
+    if operator == "in":
+        return one[0] in other if len(one) == 1 else None
+    equal = len(one) == len(other) == 1 and one == other
+    return equal if operator == "=" else not equal
+
+
+def _said(resource: Resource, text: str, asker: Asker) -> list[Any]:
+    if text.startswith("'"):
+        return [text.strip("'")]
+    if text.startswith("%token."):
+        name = text.removeprefix("%token.")
+        raw = asker.claims.get(CLAIM_PATHS[name][0])
+        typed = None if raw is None else _typed(name, raw)
+        return sorted(typed or ())
+    return _listed(resource.get(text))
 
 
 def finds(resource: Resource, terms: tuple[str, ...]) -> bool:

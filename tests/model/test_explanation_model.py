@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 
 from gateway.policy import language
-from gateway.policy.decision import Deny, Environment, Permit
+from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.explanation import Explanation, Outcome, Truth, explain
 from gateway.policy.rules import Effect
@@ -47,6 +47,9 @@ def test_what_is_said_of_each_rule_adds_up_to_the_decision(seed: int) -> None:
                 assert set(decision.rules) == refusing
             elif isinstance(decision, Deny) and decision.reason == "no-permit":
                 assert not by_request
+        elif isinstance(decision, Nothing):
+            # A search for nobody's records: what somebody else only had a part in is found by reading.
+            assert not judged(decision, resource)
         elif resource["resourceType"] == explanation.asked.type:
             allowed = explanation.opens is Truth.TRUE
             allowed &= Outcome.PERMITS in outcomes

@@ -43,6 +43,17 @@ ELEMENTS = {
     "Account": ("status", "subject"),
     "Organization": ("identifier",),
 }
+_OF_STATUS = (
+    "status = 'final'", "status != 'final'", "status.empty()", "status in %token.roles", "status = %token.org",
+    "status = 'final' and subject.exists()", "status = 'final' or category.exists()",
+)  # fmt: skip
+STATEMENTS: dict[str, tuple[str, ...]] = {
+    "Patient": ("id = %token.patient", "identifier.exists()", "id in %token.team"),
+    "Observation": _OF_STATUS,
+    "Condition": ("asserter.exists()", "category.empty()", "id != %token.patient"),
+    "Account": (*_OF_STATUS[:4], "subject.exists() and status = 'other'"),
+    "Organization": ("identifier.exists()", "id = %token.org"),
+}
 SCOPE_FILTERS = ("category=lab", "category=psy&status=final")
 WORDS = {
     "context": ("patient", "user", "system"),
@@ -218,6 +229,9 @@ class World:
         if self.one_in(3):
             named = types if self.one_in(2) else self.some(types, 4)
             where["match"] = {type_: self.pick(FILTERS[type_]) for type_ in named}
+        if self.one_in(6):
+            named = types if self.one_in(2) else self.some(types, 4)
+            where["fhirpath"] = {type_: self.pick(STATEMENTS[type_]) for type_ in named}
         if self.one_in(6):
             where["ids"] = self.some(PATIENTS, 3)
         return where
