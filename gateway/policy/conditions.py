@@ -155,6 +155,8 @@ def compile_where(
     if where.labels is not None:
         # Never said in a search: stores differ on what _security:not means for what has no label.
         parts.append(Condition(where.labels.holds, exact=False))
+    if where.fhirpath:
+        parts.append(_by_statement(where, type_, asking))
     if where.any_of:
         parts.append(_one_of(where.any_of, asking, type_, bases))
     if where.consent is not None:
@@ -231,6 +233,14 @@ class _Asking:
 def _supposed(known: Known, in_doubt: bool) -> Condition:
     """What stands for a condition that cannot be told, while it is supposed to speak for the caller."""
     return Condition(lambda resource: known.supposes and not in_doubt, exact=False)
+
+
+def _by_statement(where: Where, type_: str, asking: _Asking) -> Condition:
+    statement, in_doubt = where.fhirpath.get(type_), asking.in_doubt
+    if statement is None:
+        raise Unsayable(f"fhirpath says nothing about {type_}")
+    known = {name: claim_value(asking.caller.claims, claim) for name, claim in asking.claims.items()}
+    return Condition(lambda resource: statement.holds(resource, known, in_doubt=in_doubt), exact=False)
 
 
 def _by_consent(condition: ConsentCondition, type_: str, asking: _Asking, bases: frozenset[str]) -> Condition:

@@ -2,7 +2,7 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
-from gateway.policy.definitions import Definitions, named, read_networks, resource_type
+from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
@@ -10,7 +10,6 @@ from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     ENVELOPES,
     Effect,
-    Network,
     OperationAccess,
     Rule,
     Where,
@@ -18,6 +17,7 @@ from gateway.policy.rules import (
 from gateway.policy.sign_in_reading import read_sign_in
 from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
+from gateway.policy.when_reading import read_when
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
@@ -95,11 +95,13 @@ def read_rule(
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
     at_most, may = read_transaction(reader, body, effect, may)
+    networks, hours = read_when(reader, body, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
         who=read_who(reader, body, definitions, effect),
-        networks=_when(reader, body, definitions),
+        networks=networks,
+        hours=hours,
         may=may,
         resources=resources,
         where=where,
@@ -204,25 +206,3 @@ def _check_permit(
 
 def _has_compartment(where: Where) -> bool:
     return where.compartment is not None or any(map(_has_compartment, where.any_of))
-
-
-def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:
-    when = reader.mapping(body.node("when"), "when")
-    if when is None:
-        return None
-    reader.keys(when, "when", ("network", "signed_in_within"), ("hours", "zone", "days"))
-    node = when.node("network")
-    if node is None:
-        return None
-    found: list[Network] = []
-    for item in named(reader, node, "network"):
-        text = reader.text(item, "network")
-        if text.startswith("$"):
-            networks = definitions.networks.get(text[1:])
-            if networks is None:
-                suggestion = did_you_mean(text[1:], definitions.networks)
-                reader.problem(item, f"no set of networks named '{text}'.{suggestion}")
-            found.extend(networks or ())
-        else:
-            found.extend(read_networks(reader, item))
-    return tuple(found)

@@ -18,10 +18,11 @@ from gateway.policy.rules import (
     Value,
     Where,
 )
+from gateway.policy.statements import read_statements
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
-WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent")
-WHERE_LATER = ("fhirpath", "binary", "cda")
+WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent", "fhirpath")
+WHERE_LATER = ("binary", "cda")
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -76,6 +77,7 @@ def conditions_of(
         read_labels(reader, where, definitions, effect),
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
         read_consent(reader, where, definitions),
+        read_statements(reader, where, resources, definitions.claims),
     )
 
 
