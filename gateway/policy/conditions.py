@@ -19,6 +19,7 @@ from gateway.policy.consent import ConsentCondition, ConsentQuestion
 from gateway.policy.consent_condition import holds_by_consent
 from gateway.policy.decision import Resource
 from gateway.policy.facts import Fact, FactQuestion, FactValues
+from gateway.policy.inherited_labels import holds_by_labels
 from gateway.policy.known import Known
 from gateway.policy.rules import FACT, Claim, Network, Value, Where
 
@@ -154,7 +155,14 @@ def compile_where(
         parts.append(Condition(lambda resource: resource.get("id") in ids, exact=False))
     if where.labels is not None:
         # Never said in a search: stores differ on what _security:not means for what has no label.
-        parts.append(Condition(where.labels.holds, exact=False))
+        labels = where.labels
+        known.judges_ask = known.judges_ask or bool(labels.inherit)
+        parts.append(
+            Condition(
+                lambda resource: holds_by_labels(labels, resource, known, bases, in_doubt=in_doubt),
+                exact=False,
+            )
+        )
     if where.any_of:
         parts.append(_one_of(where.any_of, asking, type_, bases))
     if where.consent is not None:

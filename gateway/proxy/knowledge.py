@@ -4,7 +4,7 @@ The engine and its judges are asked, what they looked for in vain is fetched, an
 refuses but what could not be had, the answer says so: 503, and not that something is forbidden.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
@@ -13,9 +13,10 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Decision, Permit
 from gateway.policy.facts import FactQuestion, FactValues
+from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
 
-_ROUNDS = 4
+_ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
 _BUDGET = 256  # searches that one request may cost beside its own
 _RETRY = (("Retry-After", "5"),)
 
@@ -35,7 +36,13 @@ class FactsAt(Protocol):
 class ConsentsAt(Protocol):
     """Consents from one source."""
 
-    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf | None]: ...
+    async def of(self, patients: Collection[str]) -> Mapping[str, ConsentsOf]: ...
+
+
+class LabelsAt(Protocol):
+    """Labels of the resources of one store."""
+
+    async def of(self, places: Collection[str]) -> Mapping[str, Labelled]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Lookups:
 
     facts: FactsAt
     consents: ConsentsAt | None
+    labels: LabelsAt
     close: Callable[[], Awaitable[None]]
 
 
@@ -83,7 +91,7 @@ class Knowledge(Known):
     async def settle(self, judges: Sequence[Callable[[], bool]]) -> None:
         """Find out what these judges look for, so that they can be asked for good. Each says whether it lets pass.
 
-        Raises FhirError(CONSENT_UNAVAILABLE) where one refuses only since something could not be had.
+        Raises FhirError: CONSENT_UNAVAILABLE, LABELS_UNAVAILABLE where one refuses only since these could not be had.
         """
         if not self.judges_ask:
             return
@@ -124,6 +132,11 @@ class Knowledge(Known):
             consents = None if self._lookups is None else self._lookups.consents
             if consents is not None and self._spend(ceil(len(wanted.patients) / AT_ONCE)):
                 self.consents |= await consents.of(sorted(wanted.patients))
+
+        if wanted.places:
+            self.labels |= dict.fromkeys(wanted.places)
+            if self._lookups is not None and self._spend(ceil(len(wanted.places) / AT_ONCE)):
+                self.labels |= await self._lookups.labels.of(sorted(wanted.places))
 
     def _spend(self, searches: int) -> bool:
         self._budget -= searches

@@ -60,6 +60,20 @@ rules:
     resources: [Patient]
     where: {compartment: {patient: {in: $facts.my-family}}}
     because: family
+  - rule: visits
+    effect: permit
+    who: {context: user, role: nurse}
+    may: [read, search]
+    resources: [Procedure]
+    shared: true
+    because: nurses read what was done
+  - rule: visits-of-psychiatry
+    effect: deny
+    who: {role: nurse}
+    may: [read, search]
+    resources: [Procedure]
+    where: {labels: {any_of: ["v3-ActCode|PSY"], inherit_labels: [encounter, partOf]}}
+    because: special care
   - rule: study
     effect: permit
     who: {context: user, role: researcher}
@@ -516,6 +530,56 @@ async def test_298_consents_of_a_mount_without_a_source_are_503(tmp_path: Path) 
         assert (await ask(gateway, "GET", "/Patient/A")).status == 200
     finally:
         await stop_gateway(gateway)
+
+
+# 296: labels of the encounter
+
+
+def procedure(id_: str, encounter: str, note: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Procedure",
+        "id": id_,
+        "subject": {"reference": "Patient/A", "display": note},
+        "encounter": {"reference": f"Encounter/{encounter}"},
+    }
+
+
+def visit(id_: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Encounter", "id": id_, "subject": {"reference": "Patient/A"}} | more
+
+
+PSY = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSY"}]}
+
+
+async def test_296_what_belongs_to_a_labelled_encounter_is_labelled(gateway: RunningGateway) -> None:
+    put(gateway, visit("296-psy", meta=PSY), visit("296-part", partOf={"reference": "Encounter/296-psy"}))
+    put(gateway, visit("296-plain"))
+    put(gateway, procedure("p1", "296-psy", SECRET), procedure("p2", "296-part", SECRET))
+    put(gateway, procedure("p3", "296-plain", "own"), procedure("p4", "296-gone", SECRET))
+    before = len(await gateway.audit())
+    reply = await ask(gateway, "GET", "/Procedure", roles=["nurse"])
+    assert [entry["resource"]["id"] for entry in reply.json["entry"]] == ["p3"]
+    assert SECRET.encode() not in reply.raw
+    assert asked(gateway) == ["GET /fhir/Procedure", "GET /fhir/Encounter"]
+    assert len(await gateway.audit()) == before + 1
+    for id_ in ("p1", "p2", "p4"):
+        refused = await ask(gateway, "GET", f"/Procedure/{id_}", roles=["nurse"])
+        check_refusal(gateway, refused, 403, "policy-denied")
+    assert (await ask(gateway, "GET", "/Procedure/p3", roles=["nurse"])).status == 200
+
+
+async def test_296_labels_that_cannot_be_had_are_503(gateway: RunningGateway) -> None:
+    async def failing(request: web.BaseRequest) -> web.StreamResponse:
+        if "Encounter" in request.path:
+            return web.Response(status=500)
+        return web.json_response(procedure("p", "296-new", SECRET), content_type="application/fhir+json")
+
+    gateway.upstream.answer = failing
+    reply = await ask(gateway, "GET", "/Procedure/p", roles=["nurse"])
+    check_refusal(gateway, reply, 503, "labels-unavailable")
+    gateway.upstream.reset()
+    put(gateway, visit("296-new"), procedure("p", "296-new", "own"))
+    assert (await ask(gateway, "GET", "/Procedure/p", roles=["nurse"])).status == 200
 
 
 async def test_the_operator_sees_how_often_the_store_was_asked(gateway: RunningGateway) -> None:

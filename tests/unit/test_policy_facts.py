@@ -220,10 +220,10 @@ class Agreed:
     async def answer(self, *args: object) -> FactValues | Reason:
         return Reason.FACTS_UNAVAILABLE
 
-    async def of(self, patients: Any) -> dict[str, ConsentsOf | None]:
+    async def of(self, patients: Any) -> dict[str, Any]:
         self.asked.append(list(patients))
         told = selftest_words(*self.patients)
-        return {patient: told.get(patient) for patient in patients}
+        return {patient: told[patient] for patient in patients if patient in told}
 
     async def close(self) -> None:
         return None
@@ -295,7 +295,7 @@ def test_the_consent_of_the_whole_hospital_is_asked_whatever_opens() -> None:
 @pytest.mark.asyncio
 async def test_consents_of_many_are_found_out_at_once_and_once() -> None:
     agreed = Agreed("A", "-B")
-    told = Knowledge(Lookups(agreed, agreed, agreed.close), DOCTOR)
+    told = Knowledge(Lookups(agreed, agreed, agreed, agreed.close), DOCTOR)
     decision = decide(engine(STUDY), "GET /Observation", told)
     assert isinstance(decision, Permit)
     judge = decision.judge
@@ -312,7 +312,7 @@ async def test_consents_of_many_are_found_out_at_once_and_once() -> None:
 @pytest.mark.asyncio
 async def test_a_request_does_not_cost_more_searches_than_its_budget() -> None:
     agreed = Agreed(*(f"p{n}" for n in range(20_000)))
-    told = Knowledge(Lookups(agreed, agreed, agreed.close), DOCTOR)
+    told = Knowledge(Lookups(agreed, agreed, agreed, agreed.close), DOCTOR)
     decision = decide(engine(STUDY), "GET /Observation", told)
     assert isinstance(decision, Permit)
     judge = decision.judge
