@@ -176,6 +176,11 @@ def _compartment(reader: Reader, node: Node, definitions: Definitions) -> Compar
             return CompartmentCondition(Value(claim=match[1]), membership)
         if text.startswith("$facts."):
             _check_fact(reader, item, text.removeprefix("$facts."), definitions)
+            fact = definitions.facts.get(text.removeprefix("$facts."))
+            if fact is not None and not fact.gives_patients:
+                reader.problem(
+                    item, f"'{fact.take}' gives no patients: references, or Patient.id, are expected"
+                )
             if len(items) > 1:
                 reader.problem(item, "a fact stands alone: it is not mixed with other values")
             return CompartmentCondition(Value(fact=text.removeprefix("$facts.")), membership)

@@ -121,22 +121,24 @@ class Knowledge(Known):
             raise FhirError(reason, headers=() if reason is Reason.FACTS_TOO_MANY else _RETRY)
 
     async def _find(self, wanted: Wanted) -> None:
+        """Fetch it. What could not be had is noted as such, once that is known: entries of a batch share this."""
+        lookups, caller = self._lookups, self._caller
         for question in wanted.facts:
-            self.facts[question.fact.name] = Reason.FACTS_UNAVAILABLE
-            if self._lookups is not None and self._caller is not None and self._spend(1):
-                self.facts[question.fact.name] = await self._lookups.facts.answer(
-                    question, self._caller, self._policy_hash
-                )
+            answer: FactValues | Reason = Reason.FACTS_UNAVAILABLE
+            if lookups is not None and caller is not None and self._spend(1):
+                answer = await lookups.facts.answer(question, caller, self._policy_hash)
+            self.facts[question.fact.name] = answer
         if wanted.patients:
-            self.consents |= dict.fromkeys(wanted.patients)
-            consents = None if self._lookups is None else self._lookups.consents
-            if consents is not None and self._spend(ceil(len(wanted.patients) / AT_ONCE)):
-                self.consents |= await consents.of(sorted(wanted.patients))
-
+            consents: Mapping[str, ConsentsOf] = {}
+            searches = ceil(len(wanted.patients) / AT_ONCE)
+            if lookups is not None and lookups.consents is not None and self._spend(searches):
+                consents = await lookups.consents.of(sorted(wanted.patients))
+            self.consents |= {patient: consents.get(patient) for patient in wanted.patients}
         if wanted.places:
-            self.labels |= dict.fromkeys(wanted.places)
-            if self._lookups is not None and self._spend(ceil(len(wanted.places) / AT_ONCE)):
-                self.labels |= await self._lookups.labels.of(sorted(wanted.places))
+            labels: Mapping[str, Labelled] = {}
+            if lookups is not None and self._spend(ceil(len(wanted.places) / AT_ONCE)):
+                labels = await lookups.labels.of(sorted(wanted.places))
+            self.labels |= {place: labels.get(place) for place in wanted.places}
 
     def _spend(self, searches: int) -> bool:
         self._budget -= searches
