@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import exact_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.connections import Connections
@@ -108,12 +109,12 @@ class BundleFilter:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
+                case stream.Entry():
+                    self._put(self._entry(piece.raw, piece.value, state), out, state)
                 case stream.Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
-                case stream.Entry(raw=raw, value=value):
-                    self._put(self._entry(raw, value, state), out, state)
                 case stream.EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
                         self._put(self._beside(raw, value, state, last=True), out, state)
@@ -195,12 +196,12 @@ class BundleFilter:
         type_ = found.get("resourceType")
         judge = self.judges.get(type_) if isinstance(type_, str) else None
         verdict = judge(found) if judge is not None else None
-        if verdict is None or not verdict.shown:
+        if judge is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         if state.connections is not None:
             state.connections.shown(_seen(found, verdict), depth=0)
-        return self._shown(raw, value, verdict)
+        return self._shown(raw, value, verdict, judge)
 
     def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
         """An entry that is no match: shown when its judge shows it and something shown leads to it."""
@@ -210,7 +211,7 @@ class BundleFilter:
             self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
         )
         verdict = None if judge is None else judge(found)
-        if connections is None or verdict is None or not verdict.shown:
+        if connections is None or judge is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
@@ -221,18 +222,22 @@ class BundleFilter:
                 self.tally.dropped += 1
             return None
         connections.shown(seen, depth=depth)
-        return self._shown(raw, value, verdict)
+        return self._shown(raw, value, verdict, judge)
 
-    def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
+    def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
-        entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
+        if self.shape is None and verdict.seen is None and value.keys() <= _KEPT_OF_ENTRY:
+            return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
+        exact = exact_object(raw)  # what is written anew has every number as it was
+        entry = {name: member for name, member in exact.items() if name in _KEPT_OF_ENTRY}
         if verdict.seen is not None:
-            entry["resource"] = dict(verdict.seen)
+            seen = judge(entry["resource"]).seen
+            if seen is None:
+                raise FhirError(Reason.INTERNAL)
+            entry["resource"] = dict(seen)
         if self.shape is not None:
             entry["resource"] = shaped(entry["resource"], self.shape)
-        if self.shape is None and verdict.seen is None and len(entry) == len(value):
-            return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
 
