@@ -243,7 +243,7 @@ async def test_a_list_that_is_too_long_is_no_list(gateway: RunningGateway) -> No
 
 
 async def test_a_search_for_many_goes_as_a_form(gateway: RunningGateway) -> None:
-    codes = ",".join(f"http://loinc.org|{n:05d}-1" for n in range(190))
+    codes = ",".join(f"http://loinc.org|{n:05d}-1" for n in range(240))
     reply = await ask(gateway, "GET", f"/Observation?code={codes}", sub="form")
     assert reply.status == 200, reply.raw
     assert asked(gateway)[-1] == "POST /fhir/Observation/_search"
