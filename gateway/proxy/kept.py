@@ -57,7 +57,7 @@ class Kept(Generic[Value]):
         for task in tasks:
             # A task of its own: who asked first may go away, the others wait on.
             found |= await asyncio.shield(task)
-        return found
+        return {name: found[name] for name in names if name in found}
 
     def _begun(self, names: list[str]) -> "asyncio.Task[dict[str, Value]]":
         task = asyncio.create_task(self._asked(names))

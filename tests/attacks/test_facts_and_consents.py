@@ -19,7 +19,7 @@ from authz.clock import system_clock
 from gateway.policy.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
-from tests.support.hostile_upstream import asked_for
+from tests.support.hostile_upstream import HostileUpstream, asked_for
 from tests.support.world import SECRET
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
@@ -74,6 +74,20 @@ rules:
     resources: [Procedure]
     where: {labels: {any_of: ["v3-ActCode|PSY"], inherit_labels: [encounter, partOf]}}
     because: special care
+  - rule: registration
+    effect: permit
+    who: {context: user, role: registrar}
+    may: [create, update]
+    resources: [Condition]
+    shared: true
+    because: the registry
+  - rule: registration-by-consent
+    effect: require
+    who: {role: registrar}
+    may: [create, update]
+    resources: [Condition]
+    where: {consent: {scope: research, decision: permit, for: "urn:study:dm2"}}
+    because: only who agreed is registered
   - rule: study
     effect: permit
     who: {context: user, role: researcher}
@@ -530,6 +544,60 @@ async def test_298_consents_of_a_mount_without_a_source_are_503(tmp_path: Path) 
         assert (await ask(gateway, "GET", "/Patient/A")).status == 200
     finally:
         await stop_gateway(gateway)
+
+
+async def test_298_a_write_needs_the_consent_that_its_rule_asks_for(gateway: RunningGateway) -> None:
+    put(gateway, consent("c1"))
+    body = {k: v for k, v in condition("k", "A").items() if k != "id"}
+    made = await ask(gateway, "POST", "/Condition", body, roles=["registrar"])
+    assert made.status in (200, 201), made.raw
+    gateway.upstream.requests.clear()
+    before = len(await gateway.audit())
+    stranger = body | {"subject": {"reference": "Patient/B"}}
+    refused = await ask(gateway, "POST", "/Condition", stranger, roles=["registrar"])
+    check_refusal(gateway, refused, 403, "policy-denied")
+    assert asked(gateway) == ["GET /fhir/Consent"]
+    assert len(await gateway.audit()) == before + 1
+    put(gateway, condition("k-b", "B"))
+    moved = await ask(gateway, "PUT", "/Condition/k-b", condition("k-b", "A"), roles=["registrar"])
+    check_refusal(gateway, moved, 403, "policy-denied")
+    assert "PUT /fhir/Condition/k-b" not in asked(gateway)
+
+
+async def test_consents_come_from_the_store_that_keeps_them(tmp_path: Path) -> None:
+    other = HostileUpstream()
+    await other.start()
+    settings = ConsentSettings(ConsentSource(), base=other.base, authorization="Bearer desk", timeout=5.0)
+    gateway = await start_gateway(tmp_path, policies=policies(tmp_path), consents=settings)
+    try:
+        put(gateway, consent("own", "B"))
+        other.resources["Consent/c1"] = consent("c1")
+        assert (await ask(gateway, "GET", "/Patient/A", roles=["researcher"])).status == 200
+        refused = await ask(gateway, "GET", "/Patient/B", roles=["researcher"])
+        check_refusal(gateway, refused, 403, "no-permit")
+        assert {request.headers["authorization"] for request in other.requests} == {"Bearer desk"}
+        assert [request for request in gateway.upstream.requests if "authorization" in request.headers] == []
+        assert "GET /fhir/Consent" not in asked(gateway)
+    finally:
+        await stop_gateway(gateway)
+        await other.stop()
+
+
+async def test_a_list_is_read_to_its_last_page(gateway: RunningGateway) -> None:
+    async def paging(request: web.BaseRequest) -> web.StreamResponse:
+        if not request.path.endswith("CareTeam"):
+            return web.json_response(gateway.upstream.resources["Patient/A"])
+        page = int(request.query.get("page", "1"))
+        further = {"relation": "next", "url": f"{gateway.upstream.base}/CareTeam?page={page + 1}"}
+        entry = [{"resource": team(f"t{page}", {1: "X", 2: "Y", 3: "A"}[page])}]
+        links = [further] if page < 3 else []
+        return web.json_response(
+            {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": entry}
+        )
+
+    gateway.upstream.answer = paging
+    assert (await ask(gateway, "GET", "/Patient/A", sub="pages")).status == 200
+    assert asked(gateway) == ["GET /fhir/CareTeam"] * 3 + ["GET /fhir/Patient/A"]
 
 
 # 296: labels of the encounter
