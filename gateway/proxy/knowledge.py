@@ -7,17 +7,18 @@ refuses but what could not be had, the answer says so: 503, and not that somethi
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Decision, Permit
+from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
 from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
 
 _ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
 _BUDGET = 256  # searches that one request may cost beside its own
+Decided = TypeVar("Decided")
 _RETRY = (("Retry-After", "5"),)
 
 
@@ -65,17 +66,19 @@ class Knowledge(Known):
         self._lookups = lookups
         self._caller = caller
         self._policy_hash = policy_hash
-        self._budget = _BUDGET
+        self._budget = [_BUDGET]
 
-    @property
-    def finds_out(self) -> bool:
-        """Whether there is somewhere to find out."""
-        return self._lookups is not None
+    def for_entry(self) -> "Knowledge":
+        """What is known for an entry of a Bundle: all that is known here, and the same budget. Its record is its own."""
+        entry = Knowledge(self._lookups, self._caller, self._policy_hash)
+        entry.facts, entry.consents, entry.labels = self.facts, self.consents, self.labels
+        entry._budget = self._budget
+        return entry
 
-    async def decided(self, decide: Callable[[], Decision]) -> Decision:
+    async def decided(self, decide: Callable[[], Decided]) -> Decided:
         """The decision, by all that can be known.
 
-        Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that keeps it from being a Permit.
+        Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that makes it a refusal.
         """
         self.wanted()
         for _ in range(_ROUNDS):
@@ -84,8 +87,8 @@ class Knowledge(Known):
             if not wanted:
                 break
             await self._find(wanted)
-        if not isinstance(decision, Permit):
-            self._check(lambda: isinstance(decide(), Permit))
+        if isinstance(decision, Deny | Nothing):
+            self._check(lambda: not isinstance(decide(), Deny | Nothing))
         return decision
 
     async def settle(self, judges: Sequence[Callable[[], bool]]) -> None:
@@ -141,5 +144,5 @@ class Knowledge(Known):
             self.labels |= {place: labels.get(place) for place in wanted.places}
 
     def _spend(self, searches: int) -> bool:
-        self._budget -= searches
-        return self._budget >= 0
+        self._budget[0] -= searches
+        return self._budget[0] >= 0

@@ -53,6 +53,13 @@ rules:
     resources: [Patient, Observation]
     where: {compartment: {patient: {in: $facts.my-patients}}}
     because: treatment
+  - rule: apps-send-batches
+    effect: permit
+    who: {context: user}
+    may: [batch]
+    resources: any
+    shared: true
+    because: apps send their reads together
   - rule: family
     effect: permit
     who: {context: patient}
@@ -598,6 +605,22 @@ async def test_a_list_is_read_to_its_last_page(gateway: RunningGateway) -> None:
     gateway.upstream.answer = paging
     assert (await ask(gateway, "GET", "/Patient/A", sub="pages")).status == 200
     assert asked(gateway) == ["GET /fhir/CareTeam"] * 3 + ["GET /fhir/Patient/A"]
+
+
+async def test_entries_of_a_batch_share_what_was_found_out(gateway: RunningGateway) -> None:
+    put(gateway, consent("c1"))
+    paths = ("Patient/A", "Observation/a1", "Patient/B")
+    entries = [{"request": {"method": "GET", "url": path}} for path in paths]
+    batch = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+    reply = await ask(gateway, "POST", "", batch, sub="batch")
+    assert reply.status == 200, reply.raw
+    answers = [entry["response"]["status"][:3] for entry in reply.json["entry"]]
+    assert answers == ["200", "200", "404"]
+    assert SECRET.encode() not in reply.raw
+    assert asked(gateway).count("GET /fhir/CareTeam") == 1
+    study = await ask(gateway, "POST", "", batch, roles=["researcher"])
+    answers = [entry["response"]["status"][:3] for entry in study.json["entry"]]
+    assert answers == ["200", "403", "403"]
 
 
 # 296: labels of the encounter
