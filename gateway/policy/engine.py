@@ -61,8 +61,10 @@ class Engine(RulesInForce):
 
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
+        # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
+        others = replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
-            return operations.decide(self, asked, caller, environment)
+            return operations.decide(self, asked, caller, others)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
@@ -79,7 +81,7 @@ class Engine(RulesInForce):
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, environment)
+            return self._speaking(touching, type_, caller, others)
 
         return self._search(asked, asked.type, layers, right)
 
@@ -116,6 +118,7 @@ class Engine(RulesInForce):
             rules=permits,
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
         )
 
     # Operations
@@ -202,6 +205,7 @@ class Engine(RulesInForce):
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
             judge_change=change,
             unconditional=_is_plain(layers),
         )
@@ -263,6 +267,7 @@ class Engine(RulesInForce):
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
+            obligations=layers.obligations,
             included=beside,
         )
 

@@ -10,6 +10,7 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
+from gateway.policy.obligations import NOTHING_MORE, BreakGlass, Then
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
@@ -188,6 +189,8 @@ class Rule:
     )
     operation: OperationAccess = OperationAccess()
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
+    then: Then = NOTHING_MORE
+    break_glass: BreakGlass | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.representation import Representation, environment_of
@@ -76,8 +77,11 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
+        self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
+        self._writes = Writes(
+            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -148,17 +152,22 @@ class Passage:
             trail.asked = asked
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        emergency = await self._obliged.emergency(http, trail, caller, engine)
+        environment = replace(self._environment(http), emergency=emergency)
+        decision = engine.decide(asked, caller, environment, criteria=criteria)
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+                decision = engine.decide(asked, caller, environment, criteria=criteria)
         trail.rules = decision.rules
+        if isinstance(decision, Permit):
+            await self._obliged.meet(trail, decision, caller)
         match decision:
             case Deny():
                 trail.explanation = decision.explanation
+                self._obliged.refused(http, decision)
                 if decision.step_up is not None:
                     raise step_up_error(decision.step_up, decision.explanation)
                 raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
@@ -167,12 +176,12 @@ class Passage:
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return self._creates.is_there(http, trail, asked, found, caller, engine)
+                return shortened(trail, self._creates.is_there(http, trail, asked, found, caller, engine))
             case Permit() if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, decision, caller, engine)
+                return shortened(trail, await self._creates.answer(http, trail, decision, caller, engine))
             case Permit() if asked.interaction in WRITES:
                 write = Write(http, trail, decision, caller, engine, self._environment(http), found)
-                return await self._writes.answer(write)
+                return shortened(trail, await self._writes.answer(write))
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
             case Permit():
@@ -279,6 +288,7 @@ class Passage:
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
+        answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.storage.effects import Emergency
+from gateway.emergencies import described
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.proxy.response_filter import Tally
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
@@ -32,6 +35,9 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    obligations: Obligations = NO_OBLIGATIONS  # those that are met
+    under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
+    emergency: Emergency | None = None  # the one that this request goes by
 
     @property
     def interaction(self) -> str:
@@ -102,6 +108,8 @@ class Trail:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:
             said["policies"] = self.policy_hash
+        if self.emergency is not None:
+            said["audit"], said["emergency"] = "full", described(self.emergency)
         if self.upstream:
             said["upstream"] = list(self.upstream)
         return said

@@ -7,6 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -68,15 +70,25 @@ class Write:
 
 
 class Writes:
-    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+    """Writes to one store.
+
+    show gives what a caller may see of a stored resource, b'' where that is nothing; meet does what a permit obliges to.
+    """
 
     def __init__(
-        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        meet: Meet,
     ) -> None:
         self._upstream = upstream
         self._client = client
         self._audit = audit
         self._show = show
+        self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(self, write: Write) -> Answer:
@@ -127,6 +139,7 @@ class Writes:
         if write.permit.judge_change is None:
             raise FhirError(Reason.INTERNAL)
         _check(write.trail, write.permit.judge_change(None, after), conceal=False)
+        await self._meet(write.trail, decision, write.caller)
         return await self._put(write, after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Answer:
@@ -220,7 +233,7 @@ class Writes:
         return await self._put(write, after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: dict[str, str]) -> Answer:
-        wants = preference(write.http)
+        wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
