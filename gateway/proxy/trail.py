@@ -7,9 +7,11 @@ from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from authz.storage.effects import Emergency
 from gateway.emergencies import described
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
+from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
@@ -38,6 +40,8 @@ class Trail:
     obligations: Obligations = NO_OBLIGATIONS  # those that are met
     under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
     emergency: Emergency | None = None  # the one that this request goes by
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:
@@ -68,6 +72,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **self.knowledge.record(),
         }
 
     def _what(self, route: str) -> dict[str, object]:
@@ -112,4 +117,4 @@ class Trail:
             said["audit"], said["emergency"] = "full", described(self.emergency)
         if self.upstream:
             said["upstream"] = list(self.upstream)
-        return said
+        return said | self.knowledge.record()

@@ -57,7 +57,7 @@ def test_the_list_says_who_opened_whose_chart_when_and_why(run: Run, opened: int
 
 
 def test_a_review_is_written_down_once_and_is_in_the_audit_log(
-    run: Run,
+    run: Run,  # noqa: F811
     opened: int,
     folder: Path,  # noqa: F811
 ) -> None:
