@@ -118,7 +118,9 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "body", "given", "expect", "facts"), ("headers",)
+                body,
+                "a test",
+                ("test", "as", "request", "headers", "body", "given", "expect", "facts"),
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

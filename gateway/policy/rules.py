@@ -11,6 +11,7 @@ from gateway.fhir.labels import LabelCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
+from gateway.policy.obligations import NOTHING_MORE, BreakGlass, Then
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.statements import ResourceStatement
 from gateway.policy.view import Precision
@@ -199,6 +200,8 @@ class Rule:
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
     hours: tuple[Hours, ...] | None = None
     valid: Validity | None = None  # of its policy
+    then: Then = NOTHING_MORE
+    break_glass: BreakGlass | None = None
 
 
 @dataclass(frozen=True, slots=True)

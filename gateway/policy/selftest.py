@@ -29,6 +29,7 @@ from gateway.policy.decision import (
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
+from gateway.policy.selftest_effects import emergency_of
 from gateway.policy.selftest_known import UnplayableKnown, known_of
 from gateway.policy.selftest_time import time_of
 from gateway.policy.sign_in_reading import seconds_of
@@ -43,9 +44,9 @@ _AS_WORDS = {
     "acr": "acr",
     "patient": "patient",
 }
-_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in", "time")
+_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in", "time", "reason")
 _EXPECT_KEYS = (
-    "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
+    "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason", "code",
     "acr_values", "max_age",
 )  # fmt: skip
 _CHANGES = (Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE)
@@ -148,8 +149,8 @@ def _closed(test: PolicyTest, error: FhirError) -> Outcome:
     Unless the test expects just that: it names the reason.
     """
     expect = test.body.get("expect")
-    expected = expect.get("reason") if isinstance(expect, Mapping) else None
-    if error.status != 403 and expected != str(error.reason):
+    expected = [expect.get("reason"), expect.get("code")] if isinstance(expect, Mapping) else []
+    if error.status != 403 and str(error.reason) not in expected:
         raise error
     return Outcome("deny", error.status, error.reason, (), [], [], [])
 
@@ -327,7 +328,13 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
             "cnf": {member: "x" * 43},
         }
     )
-    return caller_of(claims, issuer=_ISSUER), Environment(now, str(peer), known=known_of(test, policies))
+    try:
+        emergency = emergency_of(test.body, said)
+    except ValueError as error:
+        raise Unplayable(str(error)) from error
+    known = known_of(test, policies)
+    environment = Environment(now, str(peer), known=known, emergency=emergency)
+    return caller_of(claims, issuer=_ISSUER), environment
 
 
 def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet, now: int) -> None:
@@ -371,7 +378,7 @@ def _compare(test: PolicyTest, outcome: Outcome) -> list[str]:
                 found: object = outcome.decision
             case "status":
                 found = outcome.status
-            case "reason":
+            case "reason" | "code":
                 found = None if outcome.reason is None else str(outcome.reason)
             case "acr_values":
                 found = None if outcome.step_up is None else list(outcome.step_up.acr_values)
