@@ -3,6 +3,7 @@
 Durations are seconds, sizes bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -100,6 +101,23 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    transactions: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLimits:
+    """What a batch or transaction may be.
+
+    entries       at most
+    size          bytes of the Bundle as sent
+    answer_size   bytes of all answers together
+    lookups       reads and searches of the gateway's own before a transaction is sent
+    """
+
+    entries: int = 200
+    size: int = 10 * 1024 * 1024
+    answer_size: int = 32 * 1024 * 1024
+    lookups: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,7 @@ class Upstream:
     compress: bool = True  # answers to callers that accept gzip
     ask_gzip: bool = False  # the store is asked for gzip
     profile: UpstreamProfile = UpstreamProfile()
+    bundle: BundleLimits = BundleLimits()
     probe: Probe = Probe.BACKGROUND
     consents: ConsentSettings | None = None
 
@@ -187,6 +206,14 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is told when a rule says 'notify'. url takes a POST; None is the operator's log."""
+
+    url: str | None = None
+    bearer: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -202,3 +229,4 @@ class GatewaySettings:
     accounts: tuple[Account, ...]
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    notifications: Mapping[str, Receiver] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from gateway.policy.conditions import (
 )
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit
 from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.envelopes import Envelopes
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
@@ -36,13 +37,13 @@ from gateway.policy.layers import (
 )
 from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, Rule
-from gateway.policy.rules_in_force import JUDGED, RulesInForce
+from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
 
-class Engine(RulesInForce):
+class Engine(Envelopes):
     """Decides by one policy set.
 
     bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization
@@ -61,8 +62,10 @@ class Engine(RulesInForce):
 
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
+        # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
+        others = replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
-            return operations.decide(self, asked, caller, environment)
+            return operations.decide(self, asked, caller, others)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
@@ -79,7 +82,7 @@ class Engine(RulesInForce):
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, environment)
+            return self._speaking(touching, type_, caller, others)
 
         return self._search(asked, asked.type, layers, right)
 
@@ -116,6 +119,7 @@ class Engine(RulesInForce):
             rules=permits,
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
         )
 
     # Operations
@@ -202,6 +206,7 @@ class Engine(RulesInForce):
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
             judge_change=change,
             unconditional=_is_plain(layers),
         )
@@ -263,6 +268,7 @@ class Engine(RulesInForce):
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
+            obligations=layers.obligations,
             included=beside,
         )
 
