@@ -3,6 +3,7 @@
 Durations are seconds, sizes bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -99,6 +100,7 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    document_location: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class Upstream:
     unversioned_writes: bool = (
         False  # writes to a store that does not name versions: nothing pins what was judged
     )
+    # FHIR systems of the assigning authorities of documents, by 'urn:oid:…'
+    identifier_systems: Mapping[str, str] = field(default_factory=dict)
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
     profile: UpstreamProfile = UpstreamProfile()
     probe: Probe = Probe.BACKGROUND

@@ -7,7 +7,7 @@ false and a deny true, so it is compiled to Never or Always by the side it stand
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from authz.protocol.tokens import Caller
@@ -15,6 +15,7 @@ from gateway.fhir.compartment import in_compartment, may_be_in_compartment, narr
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.policy.attachments import holds_of
 from gateway.policy.consent import ConsentCondition, ConsentQuestion
 from gateway.policy.consent_condition import holds_by_consent
 from gateway.policy.decision import Resource
@@ -133,6 +134,8 @@ def compile_where(
     """
     parts: list[Condition] = []
     asking = _Asking(caller, claims, known, facts, in_doubt)
+    if where.binary is not None or where.cda is not None:
+        return _of_attachments(where, asking, type_, bases)
     if where.compartment is not None:
         membership = where.compartment.membership
         patients = asking.patients(where.compartment.patient)
@@ -226,6 +229,43 @@ class _Asking:
             texts = [_written(value, name) for value in sorted(found.values)]
             query = query.replace(f"{{facts.{name}}}", ",".join(texts))
         return _filled(query, self.caller, self.claims)
+
+
+def _of_attachments(where: Where, asking: _Asking, type_: str, bases: frozenset[str]) -> Condition:
+    """The condition of a rule that speaks of Binaries: what else it asks is asked of the resources that lead to one."""
+    rest = replace(where, binary=None, cda=None)
+    if type_ != "Binary":
+        return asking.compiled(rest, type_, bases)
+    binary, cda, ids = where.binary, where.cda, where.ids
+    if binary is None:
+        condition = asking.compiled(rest, type_, bases)
+        is_such = Condition(
+            lambda resource: holds_of(resource, None, cda, lambda via: True, bases), exact=False
+        )
+        return both([condition, is_such])
+    rest, leading = replace(rest, ids=None), dict[str, Condition | None]()
+
+    def compiled(via: str) -> Condition | None:
+        if via not in leading:
+            try:
+                leading[via] = asking.compiled(rest, via, bases)
+            except Unsayable:
+                leading[via] = None
+        return leading[via]
+
+    for each in sorted(binary.through):  # now, so that it is known by then what they will look for
+        compiled(each)
+
+    def leads(via: Resource) -> bool:
+        condition = compiled(str(via.get("resourceType")))
+        return condition is not None and holds(condition, via, on_error=asking.in_doubt)
+
+    return Condition(
+        lambda resource: (
+            (ids is None or resource.get("id") in ids) and holds_of(resource, binary, cda, leads, bases)
+        ),
+        exact=False,
+    )
 
 
 def _supposed(known: Known, in_doubt: bool) -> Condition:

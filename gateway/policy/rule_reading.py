@@ -2,6 +2,7 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
+from gateway.policy.attachments_reading import document_type, with_attachments
 from gateway.policy.definitions import Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
@@ -72,6 +73,7 @@ def read_rule(
     shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
     where = where_of(reader, body, resources, may, definitions, effect)
+    where = with_attachments(reader, body, where, resources, effect, shared=shared)
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -157,7 +159,7 @@ def _resources(
         if text == "any":
             return None
         if text.startswith("cda:"):
-            reader.problem(item, f"'{text}' is not supported by this version")
+            found |= document_type(reader, item, text)
         elif text.startswith("$"):
             types = definitions.types.get(text[1:])
             if types is None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.attachments import BinaryCondition, CdaCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
@@ -98,6 +99,8 @@ class Where:
     labels: LabelCondition | None = None
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
+    binary: BinaryCondition | None = None  # with it, all the others are about what leads to a Binary
+    cda: CdaCondition | None = None
 
     @property
     def is_empty(self) -> bool:

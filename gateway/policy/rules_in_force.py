@@ -120,7 +120,11 @@ class RulesInForce:
             )
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
@@ -200,7 +204,7 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
@@ -324,6 +328,11 @@ class RulesInForce:
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
         return values, frozenset(doubtful)
+
+
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _opening(

@@ -24,6 +24,8 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, headers
+from gateway.proxy.attachments import Asking, Attachments
+from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
@@ -42,6 +44,7 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
+_READS = frozenset({Interaction.READ, Interaction.VREAD})
 _log = logging.getLogger("securus.gateway")
 
 
@@ -78,6 +81,12 @@ class Passage:
         show = Representation(upstream=upstream, clock=clock)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
         self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
+        self._binaries = Binaries(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            attachments=Attachments(upstream=upstream, client=client),
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -112,7 +121,8 @@ class Passage:
         return await self._recorded(trail, answer)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
+        # A file is NDJSON and a Binary what it holds, whatever is accepted.
+        if not http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/")):
             headers.check_accept(http)
         http = decoded_request(http, self._upstream.max_body)
         trail.asked = asked = self._parsed(http)
@@ -175,6 +185,9 @@ class Passage:
                 return await self._writes.answer(write)
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
+            case Permit() if asked.type == "Binary" and asked.interaction in _READS:
+                asking = Asking(http, trail, caller, engine, self._environment(http))
+                return await self._binaries.answer(asking, decision)
             case Permit():
                 trail.decision = "permit"
                 return await self._forward(http, trail, decision, caller, target)

@@ -32,6 +32,9 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    through: list[str] = field(default_factory=list)  # what led the caller to a Binary
+    document: dict[str, object] | None = None  # what a Binary held, where a rule asked
+    content_bytes: int | None = None
 
     @property
     def interaction(self) -> str:
@@ -50,6 +53,10 @@ class Trail:
             record["reason"] = self.reason
         if self.explanation:
             record["explanation"] = self.explanation
+        if self.through:
+            record["through"] = list(self.through)
+        if self.document is not None:
+            record["document"] = self.document
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
@@ -62,6 +69,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
         }
 
     def _what(self, route: str) -> dict[str, object]:

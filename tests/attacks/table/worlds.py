@@ -236,7 +236,10 @@ CALLERS: dict[str, dict[str, Any]] = {
 def wide_world() -> dict[str, Resource]:
     """Every resource of the case list: the shared world, and documents, containers and people beside it."""
     foreign = {"reference": "Patient/B", "display": SECRET}
-    hidden = {"identifier": [{"value": SECRET}], "extension": [{"url": "urn:example:note", "valueString": SECRET}]}
+    hidden = {
+        "identifier": [{"value": SECRET}],
+        "extension": [{"url": "urn:example:note", "valueString": SECRET}],
+    }
     own = {"reference": "Patient/A"}
     note = {"attachment": {"contentType": "text/plain", "url": "Binary/a", "title": "note"}}
     strange = {"attachment": {"contentType": "text/plain", "url": "Binary/b", "title": SECRET}}
