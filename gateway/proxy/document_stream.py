@@ -72,18 +72,25 @@ class DocumentStream:
         """
         first = self._without_stylesheets()
         self._held.clear()
-        if first:
-            yield first
         reader = self._reader if self.header is not None and not self._is_whole else None
-        try:
+        if reader is None:
+            if first:
+                yield first
             async for chunk in self._chunks:
-                if reader is not None:
-                    reader.feed(chunk)
                 yield chunk
-            if reader is not None:
-                reader.finish()
+            return
+        try:
+            waiting = bytearray(first)  # what was not looked at does not go out
+            async for chunk in self._chunks:
+                if len(waiting) > reader.unread_bytes:
+                    yield _taken(waiting, len(waiting) - reader.unread_bytes)
+                waiting += chunk
+                reader.feed(chunk)
+            reader.finish()
         except DocumentError as error:
             raise FhirError(Reason.UPSTREAM_INVALID, str(error)) from error
+        if waiting:
+            yield bytes(waiting)
 
     def _without_stylesheets(self) -> bytes:
         content = bytes(self._held)
@@ -93,3 +100,9 @@ class DocumentStream:
             end = content.index(b"?>", at) + 2
             content = content[:at] + content[end:]
         return content
+
+
+def _taken(waiting: bytearray, size: int) -> bytes:
+    taken = bytes(waiting[:size])
+    del waiting[:size]
+    return taken
