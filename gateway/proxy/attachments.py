@@ -7,6 +7,7 @@ written. Neither is believed: what comes back must name the Binary, and is judge
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from gateway.policy.attachments import THROUGH, Content, Needs, SeenBinary
 from gateway.policy.decision import Environment, Permit, Resource
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.delivery import check_status, stored
+from gateway.proxy.delivery import check_status, settle, stored
 from gateway.proxy.stored_version import NO_CACHE, own_references
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -131,11 +132,16 @@ class Attachments:
 
     async def _reading(self, asking: Asking, type_: str, id_: str | None) -> Permit | None:
         asked = FhirRequest("GET", Interaction.READ, type_, id=id_)
-        decision = asking.engine.decide(asked, asking.caller, asking.environment)
+        decision = await asking.trail.knowledge.decided(
+            partial(asking.engine.decide, asked, asking.caller, asking.environment)
+        )
         return decision if isinstance(decision, Permit) else None
 
     async def _shows(self, asking: Asking, permit: Permit | None, resource: Resource) -> bool:
-        return permit is not None and permit.judge is not None and permit.judge(resource).shown
+        if permit is None or permit.judge is None:
+            return False
+        await settle(asking.trail, permit, resource)
+        return permit.judge(resource).shown
 
     async def _get(self, asking: Asking, target: str) -> dict[str, Any] | None:
         """A resource of the store; None where it has none. Raises FhirError."""

@@ -7,7 +7,7 @@ content is, its beginning is read before, and ranges are not taken.
 """
 
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from authz.protocol.request import Answer
@@ -25,7 +25,7 @@ from gateway.policy.decision import Permit
 from gateway.proxy import headers, native_content
 from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.conditional_reads import is_current
-from gateway.proxy.delivery import check_status, fhir_answer, judge, stored
+from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.document_stream import DocumentStream
 from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.stored_version import NO_CACHE
@@ -54,7 +54,7 @@ class Binaries:
             raise FhirError(Reason.NOT_FOUND)
         seen = await self._attachments.seen(asking, members, permit.needs, version=permit.request.version)
         if not permit.needs.content:
-            judge(asking.trail, permit, seen)
+            await _judged(asking, permit, seen)
         if native_content.is_native(asking.http, permit.request):
             return await self._native(asking, permit, seen, tag)
         return await self._resource(asking, permit, seen, tag)
@@ -108,7 +108,7 @@ class Binaries:
                 await content.begin()
                 seen = await self._with_content(asking, permit, seen, content.header, content.fault)
             # Once more, now that all of it is known: what was found out may be what a rule asked for.
-            shown = judge(asking.trail, permit, seen)
+            shown = await _judged(asking, permit, seen)
             if shown is not None and shown.get("data") != _CONTENT:
                 raise FhirError(Reason.POLICY_DENIED, "the content of this Binary is not shown here")
             native_content.check_acceptable(asking.http, plain)
@@ -220,7 +220,7 @@ class Binaries:
         if permit.needs.content:
             header, fault = _header(value)
             whole = await self._with_content(asking, permit, whole, header, fault)
-        shown = judge(trail, permit, whole)
+        shown = await _judged(asking, permit, whole)
         trail.decision, trail.tally.shown = "permit", 1
         if shown is None and is_current(asking.http, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
@@ -243,6 +243,11 @@ def told(content: Content) -> dict[str, object]:
             f"{each.root}^{each.extension}" for each in (header.custodian.ids if header.custodian else ())
         ],
     }
+
+
+async def _judged(asking: Asking, permit: Permit, seen: SeenBinary) -> Mapping[str, Any] | None:
+    await settle(asking.trail, permit, seen)
+    return judge(asking.trail, permit, seen)
 
 
 def _target(asked: FhirRequest) -> str:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
@@ -35,6 +37,8 @@ class Trail:
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
     content_bytes: int | None = None
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:
@@ -70,6 +74,7 @@ class Trail:
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
+            **self.knowledge.record(),
         }
 
     def _what(self, route: str) -> dict[str, object]:
@@ -112,4 +117,4 @@ class Trail:
             said["policies"] = self.policy_hash
         if self.upstream:
             said["upstream"] = list(self.upstream)
-        return said
+        return said | self.knowledge.record()

@@ -47,7 +47,7 @@ PURE = (
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
-    "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "operator", "re", "string", "struct",
+    "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
 BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_data"}
