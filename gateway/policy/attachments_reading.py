@@ -57,6 +57,11 @@ def with_attachments(
     return found
 
 
+def searched(resources: frozenset[str] | None, where: Where) -> frozenset[str] | None:
+    """The types that a rule opens to searches: a Binary is found by what leads to it."""
+    return resources if resources is None or where.binary is None else resources - {"Binary"}
+
+
 def _words(body: Mapping) -> tuple[str, ...]:
     node = body.node("resources")
     said = [] if node is None else node.plain()

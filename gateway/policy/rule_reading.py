@@ -2,7 +2,7 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
-from gateway.policy.attachments_reading import document_type, with_attachments
+from gateway.policy.attachments_reading import document_type, searched, with_attachments
 from gateway.policy.definitions import Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
@@ -102,7 +102,9 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        query=read_query(
+            reader, body, permits=effect is Effect.PERMIT, may=may, resources=searched(resources, where)
+        ),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),

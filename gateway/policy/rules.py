@@ -214,3 +214,4 @@ class PolicySet:
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)  # of tests, by the name of their file
