@@ -9,6 +9,7 @@ from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
+    ENVELOPES,
     Effect,
     Network,
     OperationAccess,
@@ -16,6 +17,7 @@ from gateway.policy.rules import (
     Where,
 )
 from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
@@ -42,10 +44,11 @@ RULE_KEYS = (
     "write",
     "changes",
     "conditional",
+    "transaction",
 )
 _RULE_LATER = (
     "break_glass",
-    "transaction", "name",
+    "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
@@ -70,10 +73,15 @@ def read_rule(
         reader.problem(body, f"rule '{name}' does not say because of what ('because: …')", warning=True)
     effect = Effect(effect_text) if effect_text else Effect.DENY
     resources = _resources(reader, body, definitions, effect)
-    shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
+    is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
+    shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
     where = with_attachments(reader, body, where, resources, effect, shared=shared)
+    if is_envelope and effect is Effect.PERMIT and "where" in body:
+        reader.problem(
+            body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
+        )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -88,6 +96,7 @@ def read_rule(
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
+    at_most, may = read_transaction(reader, body, effect, may)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -111,6 +120,7 @@ def read_rule(
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
+        at_most=at_most,
         named=_named(reader, body),
     )
 

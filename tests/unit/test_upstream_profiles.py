@@ -65,6 +65,7 @@ self_link: checked
 self_link_of_forms: silent
 if_match: supported
 document_location: supported
+transactions: supported
 """
     assert mistakes(text) == []
     found = mistakes(text.replace(old, new))
