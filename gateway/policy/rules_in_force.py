@@ -124,7 +124,11 @@ class RulesInForce:
             in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
@@ -207,7 +211,7 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
@@ -343,6 +347,11 @@ def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
     return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
         rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
     )
+
+
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _opening(

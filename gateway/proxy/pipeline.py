@@ -24,7 +24,9 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
+from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
@@ -48,6 +50,7 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
+_READS = frozenset({Interaction.READ, Interaction.VREAD})
 
 
 @dataclass(slots=True)
@@ -88,6 +91,12 @@ class Passage:
         self._writes = Writes(
             upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
         )
+        self._binaries = Binaries(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            attachments=Attachments(upstream=upstream, client=client),
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -116,9 +125,9 @@ class Passage:
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        # A file is NDJSON, whatever is accepted.
-        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
-        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        # A file is NDJSON and a Binary what it holds, whatever is accepted.
+        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
@@ -171,6 +180,9 @@ class Passage:
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
+                asking = Asking(http, trail, caller, engine, permitted.environment)
+                return await self._binaries.answer(asking, permit)
             case Permit() as permit:
                 trail.decision = "permit"
                 return await self._forward(http, trail, permit, caller, target)
