@@ -115,10 +115,11 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail.wish)
+            answer = await self._pass(http, trail)
+            answer = await formats.written(answer, trail.wish, trail.asked)
         except Exception as error:
             answer = self._refused(trail, error)
-        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish, trail.asked)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def _refused(self, trail: Trail, error: Exception) -> Answer:
