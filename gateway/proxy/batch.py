@@ -101,7 +101,8 @@ class Bundles:
         try:
             part = part_of(entry, sent.http, self._upstream)
             trail.request, trail.asked = part.http, part.asked
-            check_opened(sent, part, environment_of(part.http, self._upstream, self._clock))
+            environment = environment_of(part.http, self._upstream, self._clock, trail.knowledge)
+            await check_opened(sent, part, trail, environment)
             answer = await self._passage.pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
             body = await held.whole(answer)
             if body is None:

@@ -95,10 +95,12 @@ def part_of(entry: Entry, http: HttpRequest, upstream: Upstream) -> Part:
     return Part(entry, sub, asked)
 
 
-def check_opened(sent: Sent, part: Part, environment: Environment) -> None:
+async def check_opened(sent: Sent, part: Part, trail: Trail, environment: Environment) -> None:
     """Raise FhirError, or OAuthError (step-up), unless the entry may come in a Bundle of this kind."""
     kind, count = sent.requests.kind, len(sent.requests.entries)
-    opened = sent.engine.enveloping(part.asked, kind, count, sent.caller, environment)
+    opened = await trail.knowledge.decided(
+        lambda: sent.engine.enveloping(part.asked, kind, count, sent.caller, environment)
+    )
     if not isinstance(opened, Deny):
         return
     if opened.step_up is not None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
@@ -34,6 +36,8 @@ class Trail:
     policy_hash: str | None = None
     entry: int | None = None  # of an entry of a Bundle: its index
     status: int = 0  # of an entry: that of its answer
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:
@@ -65,6 +69,7 @@ class Trail:
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **({} if self.entry is None else {"entry": self.entry}),
+            **self.knowledge.record(),
         }
 
     def of_entry(self, index: int, request: HttpRequest) -> "Trail":
@@ -76,6 +81,7 @@ class Trail:
             caller=self.caller,
             policy_hash=self.policy_hash,
             known=self.known,
+            knowledge=self.knowledge.of_entry(),
             entry=index,
         )
 
@@ -126,4 +132,4 @@ class Trail:
             said["policies"] = self.policy_hash
         if self.upstream:
             said["upstream"] = list(self.upstream)
-        return said
+        return said | self.knowledge.record()

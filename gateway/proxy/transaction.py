@@ -17,9 +17,9 @@ from gateway.audit import AuditLog
 from gateway.fhir import bundle_graph, request, resource, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Permit
+from gateway.policy.decision import Environment, Permit
 from gateway.proxy import conditional_writes, creation, headers
-from gateway.proxy.delivery import check_status, fhir_answer, judge, stored
+from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.entries import OnePassage, Sent, answering, check_opened, entry_of, part_of
 from gateway.proxy.held import Held, let_go
 from gateway.proxy.representation import Representation, environment_of
@@ -117,7 +117,10 @@ class Transactions:
                 Reason.INTERACTION_CLOSED,
                 "a transaction takes reads, searches by GET, and writes of one resource",
             )
-        check_opened(sent, step.part, environment_of(step.part.http, self._upstream, self._clock))
+        await check_opened(sent, step.part, step.trail, self._environment(step))
+
+    def _environment(self, step: Step) -> Environment:
+        return environment_of(step.part.http, self._upstream, self._clock, step.trail.knowledge)
 
     def _by_itself(self, steps: list[Step]) -> Callable[[Sent, Step], Awaitable[None]]:
         """What the Bundle alone decides: whether the entry may be asked at all, and its new version where that is whole."""
@@ -135,6 +138,7 @@ class Transactions:
                 value = resource.parse_resource(resource.write_resource(body))
                 bundle_graph.resolve(value, known, {})
                 bundle_graph.relative(value, self._bases)
+                await settle(step.trail, decision, value)
                 judge(step.trail, replace(decision, conceal=False), value)  # the same answer for every id
 
         return work
@@ -194,7 +198,7 @@ class Transactions:
             terms,
             sent.caller,
             sent.engine,
-            environment_of(step.part.http, self._upstream, self._clock),
+            self._environment(step),
             upstream=self._upstream,
             client=self._client,
         )
@@ -220,6 +224,7 @@ class Transactions:
             raw = await http.body.read(self._upstream.max_resource)
             may_name_id = part.asked.interaction is Interaction.CREATE
             step.after, _ = creation.new_version(raw, asked.type, self._bases, may_name_id=may_name_id)
+            await settle(step.trail, permit, step.after)
             judge(step.trail, permit, step.after)
         else:
             write = Write(
@@ -308,7 +313,7 @@ class Transactions:
         shown = b""
         if isinstance(value, dict):
             raw, id_ = resource.write_resource(value), id_of(step, response, self._upstream)
-            shown = self._show(raw, id_, part.asked, sent.caller, sent.engine, part.http)
+            shown = await self._show(raw, id_, part.asked, sent.caller, sent.engine, part.http, trail)
         said = resource.write_resource(response)
         return (
             b'{"resource":' + shown + b',"response":' + said + b"}"
