@@ -103,6 +103,20 @@ class Engine(Envelopes):
         """
         return self._values(scope_layer.standing(caller, self._bases), caller)
 
+    # Bundles
+
+    def enveloping(
+        self, asked: FhirRequest, kind: Interaction, entries: int, caller: Caller, environment: Environment
+    ) -> Permit | Deny:
+        """Whether asked may come as an entry of a Bundle of this kind that has so many entries; nothing else of it.
+
+        kind is BATCH or TRANSACTION. The Permit shows nothing: the entry is decided by decide(), as if it came alone.
+        """
+        letting_in = self._letting_in(asked, kind, entries, caller, environment)
+        if isinstance(letting_in, Deny):
+            return letting_in
+        return Permit(request=asked, judge=None, added=(), conceal=False, rules=letting_in, exact=False)
+
     # Instances
 
     def _instance(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:

@@ -35,6 +35,7 @@ from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
@@ -105,7 +106,13 @@ class Passage:
         self._metrics = metrics
         self._clock = clock
         self._bundles = Bundles(
-            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            clock=clock,
+            writes=self._writes,
+            show=show,
+            passage=self,
         )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
@@ -118,11 +125,12 @@ class Passage:
             answer = await self._pass(http, trail)
             answer = await formats.written(answer, trail.wish, trail.asked)
         except Exception as error:
-            answer = self._refused(trail, error)
+            answer = self.refused(trail, error)
         answer = await formats.written(await self._recorded(trail, answer), trail.wish, trail.asked)
         return await coded(http, answer) if self._upstream.compress else answer
 
-    def _refused(self, trail: Trail, error: Exception) -> Answer:
+    def refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
@@ -307,14 +315,14 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            await _discard(answer)
+            await let_go(answer.body)
             answer = Answer(
                 error.status,
                 (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
                 operation_outcome(error.reason),
             )
         except BaseException:
-            await _discard(answer)  # the caller went away while the record was written
+            await let_go(answer.body)  # the caller went away while the record was written
             raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
@@ -327,9 +335,3 @@ class Passage:
             metrics.decisions.labels(policy, name, effect).inc()
         answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-async def _discard(answer: Answer) -> None:
-    close = getattr(answer.body, "aclose", None)
-    if close is not None:
-        await close()
