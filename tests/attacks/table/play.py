@@ -153,7 +153,9 @@ def check_record(records: list[dict[str, Any]], row: Row, reply: Reply) -> None:
         assert record["policies"], record
         assert record["request"].keys() >= {"type", "id", "parameters"}, record
     else:
-        assert record["decision"] == "refused", record  # what was asked had no reading: nobody looked who asks
+        assert record["decision"] == "refused", (
+            record
+        )  # what was asked had no reading: nobody looked who asks
     if row.shows:
         assert record["entries"]["shown"] == len(row.shows), record
 

@@ -4,7 +4,11 @@ from tests.attacks.table.rows import FORM, LISTENER, ask, row
 
 _OVERRIDES = (("X-HTTP-Method-Override", "DELETE"), ("X-HTTP-Method", "PUT"), ("X-Method-Override", "PATCH"))
 _NEVER = ("x-http-method-override", "x-http-method", "x-method-override")
-_UPGRADE = (("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA"))
+_UPGRADE = (
+    ("Upgrade", "h2c"),
+    ("Connection", "Upgrade, HTTP2-Settings"),
+    ("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+)
 _METHODS = ("TRACE", "PROPFIND", "SEARCH", "LOCK", "REPORT", "COPY")
 _OPEN = ask("GET /Patient/A", "pA-rw")
 ROWS = (

@@ -12,7 +12,15 @@ _CODED = gzip.compress(content(_NOTE | {"subject": {"reference": "Patient/B"}}))
 def dropped(id: str, *headers: tuple[str, str]) -> Row:
     """Headers that are passed over and never reach the store."""
     names = tuple(name.lower() for name, _ in headers)
-    return row(id, "GET /Patient/A", 200, headers=headers, sent=("GET Patient/A",), unsent=names, holds=('"id": "A"',))
+    return row(
+        id,
+        "GET /Patient/A",
+        200,
+        headers=headers,
+        sent=("GET Patient/A",),
+        unsent=names,
+        holds=('"id": "A"',),
+    )
 
 
 ROWS = (

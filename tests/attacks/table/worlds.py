@@ -20,7 +20,7 @@ claims:
   purpose: {path: purpose_of_use, type: codes}
 sets:
   chart:
-    types: [Condition, Coverage, DocumentReference, Encounter, List, MedicationAdministration, Observation, Procedure]
+    types: [Condition, Coverage, DocumentReference, Encounter, MedicationAdministration, Observation, Procedure]
   directory: {types: [Practitioner, Organization]}
   inside: {networks: [10.0.0.0/8]}
   special-care: {labels: ["v3-ActCode|PSY", "v3-ActCode|HIV"]}
@@ -236,7 +236,10 @@ CALLERS: dict[str, dict[str, Any]] = {
 def wide_world() -> dict[str, Resource]:
     """Every resource of the case list: the shared world, and documents, containers and people beside it."""
     foreign = {"reference": "Patient/B", "display": SECRET}
-    hidden = {"identifier": [{"value": SECRET}], "extension": [{"url": "urn:example:note", "valueString": SECRET}]}
+    hidden = {
+        "identifier": [{"value": SECRET}],
+        "extension": [{"url": "urn:example:note", "valueString": SECRET}],
+    }
     own = {"reference": "Patient/A"}
     note = {"attachment": {"contentType": "text/plain", "url": "Binary/a", "title": "note"}}
     strange = {"attachment": {"contentType": "text/plain", "url": "Binary/b", "title": SECRET}}
