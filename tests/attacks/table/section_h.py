@@ -8,6 +8,7 @@ from tests.support.gateway import Reply, RunningGateway
 from tests.support.hostile_upstream import HostileUpstream
 from tests.support.world import SECRET, world
 
+_SCOPE = "scope-insufficient"
 _R = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 
 
@@ -50,22 +51,22 @@ def doubled(store: HostileUpstream) -> None:
 _STOLEN = ("GET Observation/b1",)
 _LIST = "http://evil.example/Patient/A"
 ROWS = (
-    create("H-129-about-a-stranger", note(patient="B"), 403, "scope-insufficient"),
-    create("H-129b-about-nobody", {"resourceType": "Observation", "status": "final"}, 403, "scope-insufficient"),
-    create("H-129c-about-a-group", note(subject={"reference": "Group/g"}), 403, "scope-insufficient"),
-    create("H-129d-about-a-patient-elsewhere", note(subject={"reference": _LIST}), 403, "scope-insufficient"),
-    create("H-129e-about-an-identifier", note(subject={"identifier": {"value": "B"}}), 403, "scope-insufficient"),
-    create("H-129f-another-type-about-a-stranger", {"resourceType": "Condition", "subject": _B}, 403, "scope-insufficient",
+    create("H-129-about-a-stranger", note(patient="B"), 403, _SCOPE),
+    create("H-129b-about-nobody", {"resourceType": "Observation", "status": "final"}, 403, _SCOPE),
+    create("H-129c-about-a-group", note(subject={"reference": "Group/g"}), 403, _SCOPE),
+    create("H-129d-about-a-patient-elsewhere", note(subject={"reference": _LIST}), 403, _SCOPE),
+    create("H-129e-about-an-identifier", note(subject={"identifier": {"value": "B"}}), 403, _SCOPE),
+    create("H-129f-another-type-about-a-stranger", {"resourceType": "Condition", "subject": _B}, 403, _SCOPE,
            "POST /Condition"),
-    create("H-129g-a-person", {"resourceType": "Patient"}, 403, "scope-insufficient", "POST /Patient"),
-    create("H-129h-about-a-version-of-a-stranger", note(subject={"reference": "Patient/B/_history/1"}), 403, "scope-insufficient"),
+    create("H-129g-a-person", {"resourceType": "Patient"}, 403, _SCOPE, "POST /Patient"),
+    create("H-129h-about-a-version-of-a-stranger", note(subject={"reference": "Patient/B/_history/1"}), 403, _SCOPE),
     create("H-130-performed-by-a-stranger", note(performer=[_B]), 403, "no-permit"),
     create("H-130b-performed-by-the-own-and-a-stranger", note(performer=[{"reference": "Patient/A"}, _B]), 403, "no-permit"),
     create("H-130c-performed-by-a-stranger-elsewhere", note(performer=[{"reference": "{origin}/fhir/r4/Patient/B"}]), 403,
            "no-permit"),
     create("H-130d-a-contained-stranger", note(subject={"reference": "#p"}, contained=[
-        {"resourceType": "Patient", "id": "p"}]), 403, "scope-insufficient"),
-    create("H-132-a-conditional-reference", note(subject={"reference": "Patient?identifier=mrn|B"}), 403, "scope-insufficient"),
+        {"resourceType": "Patient", "id": "p"}]), 403, _SCOPE),
+    create("H-132-a-conditional-reference", note(subject={"reference": "Patient?identifier=mrn|B"}), 403, _SCOPE),
     create("H-132b-a-conditional-reference-to-the-own", note(performer=[{"reference": "Patient?identifier=mrn|A"}]), 403,
            "no-permit"),
     create("H-133-two-subjects", b'{"resourceType":"Observation","subject":{"reference":"Patient/A"},'
@@ -83,9 +84,9 @@ ROWS = (
     update("H-136b-steal-what-the-patient-performed", note("ab"), 404, "not-found", "Observation/ab",
            sent=("GET Observation/ab",)),
     update("H-136c-a-stranger", {"resourceType": "Patient", "id": "B"}, 404, "not-found", "Patient/B"),
-    update("H-137-give-away-the-own", note("a1", "B"), 403, "scope-insufficient"),
+    update("H-137-give-away-the-own", note("a1", "B"), 403, _SCOPE),
     update("H-137b-let-a-stranger-perform", note("a1", performer=[_B]), 403, "no-permit"),
-    update("H-137c-take-the-subject-away", {"resourceType": "Observation", "id": "a1"}, 403, "scope-insufficient"),
+    update("H-137c-take-the-subject-away", {"resourceType": "Observation", "id": "a1"}, 403, _SCOPE),
     update("H-138-make-by-an-update", note("new-id"), 404, "not-found", "Observation/new-id",
            claims={"scope": "patient/Observation.ru"}, sent=("GET Observation/new-id",), twin=ask(
                "PUT /Observation/new-id", "pA-rw", note("new-id")),
@@ -151,7 +152,7 @@ ROWS = (
     update("H-150-a-view-sent-back", note("a1", meta={"tag": [
         {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}]}), 400,
         "invalid-body"),
-    update("H-150b-by-who-sees-a-view-only", note("a1"), 403, "policy-denied", world="views",
+    update("H-150b-by-who-sees-a-view-only", note("a1"), 403, "policy-denied", world="views", sent=("GET Observation/a1",),
            twin=ask("GET /Observation/a1", "pA-r")),
     update("H-150c-a-redacted-one-sent-back", note("a1", meta={"security": [
         {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "REDACTED"}]}), 403, "policy-denied",
