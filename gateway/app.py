@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +19,18 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
-from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
-from gateway import evaluations, tls
+from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
-from gateway.policy import language, selftest
+from gateway.operations import Operations
+from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
+from gateway.policy import language
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
@@ -39,44 +40,15 @@ from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
-from gateway.report import page
-from gateway.report.evidence import gather
-from gateway.report.report import Report, make
 from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
-from gateway.yaml_source import Problem
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
-
-
-class PoliciesRefused(Exception):
-    """A policy set that cannot be put in force. problems says why."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
-def policy_files(folder: Path) -> dict[str, str]:
-    """The policy files of a folder, by the path to be shown in problems. Raises OSError."""
-    return {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_policies(files: dict[str, str]) -> language.PolicySet:
-    """The policy set of these files, whose own tests all hold. Raises PoliciesRefused."""
-    try:
-        policies = language.load(files)
-    except language.PolicyErrors as error:
-        raise PoliciesRefused(tuple(error.problems)) from error
-    report = selftest.run(policies)
-    if report.failures:
-        raise PoliciesRefused(tuple(report.failures))
-    return policies
 
 
 @dataclass(slots=True)
@@ -107,12 +79,12 @@ class Gateway:
         self._trusted_generation = -1
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
-        self._unmet: list[str] = []
         self._criteria: Mapping[str, frozenset[str]] = {}
         self._probes = UpstreamProbes((), dict)
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
+        self.operations: Operations
         self._fetcher: Fetcher
 
     @classmethod
@@ -191,7 +163,18 @@ class Gateway:
             self._mounts.append(_Mount(upstream, client, passage, signed))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
-        await self._hold_to_profiles()
+        self.operations = Operations(
+            settings=settings,
+            store=self.store,
+            keys=self.keys,
+            authorization=self.authorization,
+            engines=self.engines,
+            probes=self._probes,
+            metrics=self.metrics,
+            clock=self.clock,
+            is_draining=lambda: self.draining,
+        )
+        await self.operations.hold_to_profiles()
         await self.audit.settled()
 
     def _engine(self, policies: language.PolicySet) -> Engine:
@@ -212,7 +195,7 @@ class Gateway:
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
         operations = self.settings.operations
         await self._start(
-            web.Server(self._operate, access_log=None), operations.address, operations.port, None
+            web.Server(self.operations.answer, access_log=None), operations.address, operations.port, None
         )
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
@@ -299,74 +282,6 @@ class Gateway:
             self.metrics.refusals.labels(event.code).inc()
         self.audit.note(event)
 
-    # Operations
-
-    async def _operate(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/metrics":
-            return web.Response(
-                body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"}
-            )
-        if request.path == "/healthz":
-            return web.json_response({"status": "ok"})
-        if request.path == "/report":
-            return await self._show_report(request)
-        if request.path in evaluations.PATHS:
-            return await evaluations.answer(request, self.engines.engine, now=self.clock())
-        if request.path == "/readyz":
-            problems = await self._problems()
-            return web.json_response(
-                {"status": "not ready" if problems else "ready", "problems": problems},
-                status=503 if problems else 200,
-            )
-        if request.path == "/upstreams":
-            return web.json_response(self._probes.as_json())
-        paths = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
-        return web.Response(status=404, text=paths)
-
-    async def _report(self, registered: Sequence[Client] = ()) -> Report:
-        """What the specifications ask of this server, held against what it has now; files are read again."""
-        jwks, now = self.keys.jwks(), self.clock()
-        return make(await asyncio.to_thread(gather, self.settings, now=now, jwks=jwks, registered=registered))
-
-    async def _show_report(self, request: web.BaseRequest) -> web.Response:
-        configured = {client.client_id for client in self.settings.clients}
-        report = await self._report(
-            [client for client in self.authorization.clients.values() if client.client_id not in configured]
-        )
-        if request.query.get("format") == "json":
-            return web.json_response(report.as_json(), headers=page.HEADERS)
-        return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
-
-    async def _hold_to_profiles(self) -> None:
-        """A server that does not meet a profile that it declares is not ready, and says which rule.
-
-        Clients of the registry are left out: no application that registers itself ends the service for others.
-        """
-        self._unmet = [
-            f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
-            for row in (await self._report()).unmet
-        ]
-        for problem in self._unmet:
-            _log.error("a declared profile is not met", extra={"cause": problem})
-
-    async def _problems(self) -> list[str]:
-        found = []
-        if self.draining:
-            found.append("draining")
-        if self.engines.engine is None:
-            found.append("no policy is in force")
-        found.extend(self._unmet)
-        found.extend(self._probes.problems())
-        try:
-            await self.store.check()
-        except StoreUnavailable:
-            found.append("the store does not answer")
-        try:
-            await self.keys.check()
-        except StoreUnavailable:
-            found.append("the signing keys do not answer")
-        return found
-
     async def reload(self) -> None:
         """Read certificates and policies again; what is wrong keeps the old ones in force and says so."""
         async with self._reloading:  # one that read older files must not be the last to put its own in force
@@ -382,7 +297,7 @@ class Gateway:
                 _log.info("certificate reloaded", extra={"listener": listener.name})
             except (OSError, ssl.SSLError) as error:
                 _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})
-        await self._hold_to_profiles()
+        await self.operations.hold_to_profiles()
         try:
             files = await asyncio.to_thread(policy_files, self.settings.policies)
             engine = self._engine(await asyncio.to_thread(load_policies, files))

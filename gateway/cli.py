@@ -10,12 +10,12 @@ from authz.keys import KeyRingError
 from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
 from authz.storage.store import StoreUnavailable
-from gateway.app import PoliciesRefused
 from gateway.audit import AuditUnavailable
 from gateway.commands import audit_log, clients, keys, policies, process, report, upstreams, users
 from gateway.commands.answers import OK, failed, problems
 from gateway.config.document import ConfigErrors
 from gateway.listener import ParserMissing
+from gateway.policies_folder import PoliciesRefused
 
 _ADD = (process.add, report.add, policies.add, audit_log.add, users.add, clients.add, keys.add, upstreams.add)
 

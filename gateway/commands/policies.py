@@ -4,9 +4,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.app import policy_files
-from gateway.commands import policy_diff, policy_explain
+from gateway.commands import policy_diff, policy_explain, policy_export, policy_replay
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
+from gateway.policies_folder import policy_files
 from gateway.policy import language, selftest
 from gateway.policy.coverage import coverage
 
@@ -16,6 +16,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     policy = add_group(verbs, "policy", "policies")
     policy_explain.add(policy)
     policy_diff.add(policy)
+    policy_replay.add(policy)
+    policy_export.add(policy)
     verb = add_verb(policy, "test", "run the tests inside the policy files", _test, configured=False)
     verb.add_argument(
         "path", nargs="?", type=Path, default=Path("policies"), metavar="PATH", help="file or folder"

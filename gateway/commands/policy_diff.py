@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from gateway.app import policy_files
 from gateway.commands.answers import OK, add_verb, failed, problems, say
+from gateway.policies_folder import policy_files
 from gateway.policy import language
 from gateway.policy.difference import Difference, compare
 

@@ -5,10 +5,10 @@ import json
 import time
 from pathlib import Path
 
-from gateway.app import policy_files
 from gateway.commands.answers import OK, add_verb, failed, problems, say
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
+from gateway.policies_folder import policy_files
 from gateway.policy import explanation_words, language
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.app import PoliciesRefused, load_policies, policy_files, serve
+from gateway.app import serve
 from gateway.commands.answers import OK, add_verb, problems, say, settings_of
 from gateway.config.document import ConfigErrors
 from gateway.demo.show import demo
+from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.telemetry import log_to_stderr
 from gateway.yaml_source import Problem
 

@@ -88,6 +88,32 @@ def may_be_in_compartment(
     return not _named(resource, patients, membership, bases).isdisjoint({_Whose.OWN, _Whose.UNCLEAR})
 
 
+def patients_of(resource: Mapping[str, Any], bases: frozenset[str]) -> frozenset[str] | None:
+    """The ids of the patients whom a resource is about: by its subject, by every parameter where it has none.
+
+    None where one of them cannot be told, and outside of the compartment; empty where it is about no patient.
+    """
+    type = resource.get("resourceType")
+    if not isinstance(type, str) or not is_resource_type(type):
+        return None
+    if type == "Patient":
+        id_ = resource.get("id")
+        return frozenset({id_}) if isinstance(id_, str) and is_id(id_) else None
+    compartment = _compartment(type)
+    found: set[str] = set()
+    for expression in compartment.subject or compartment.every:
+        for reference in expression.values(resource):
+            match _whose(reference, frozenset(), bases, resource):
+                case _Whose.FOREIGN:
+                    local = local_reference(reference["reference"], bases)
+                    found.add("" if local is None else local.id)
+                case _Whose.UNCLEAR:
+                    return None
+                case _:
+                    pass
+    return frozenset(found)
+
+
 def compartment_term(type: str, patients: Iterable[str], membership: str) -> SearchTerm | None:
     """The search term that narrows a search of the type to the patients, e.g. subject=Patient/A.
 

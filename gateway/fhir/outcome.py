@@ -44,6 +44,9 @@ class Reason(StrEnum):
     COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
     STALE_LINK = "stale-link"
+    FACTS_TOO_MANY = "facts-too-many"
+    FACTS_UNAVAILABLE = "facts-unavailable"
+    CONSENT_UNAVAILABLE = "consent-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -110,6 +113,13 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),
     Reason.STALE_LINK: (404, "not-found", "The page link is not valid for this caller any more."),
+    Reason.FACTS_TOO_MANY: (
+        403,
+        "too-costly",
+        "A list that a policy decides by is longer than the policy allows.",
+    ),
+    Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
+    Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),

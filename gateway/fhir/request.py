@@ -153,6 +153,27 @@ def upstream_form(asked: FhirRequest) -> bytes:
     return search.encode_terms(_of_the_store(asked)).encode("ascii")
 
 
+def canonical_text(asked: FhirRequest) -> str:
+    """The whole request as one line, 'GET /Observation?subject=Patient%2FA'; of a search by POST its form behind '?'.
+
+    asked_in() reads it again. A job or file of an export is told without what is sealed in its URL.
+    """
+    if asked.sealed is not None:
+        return f"{asked.method} /{'_file' if asked.operation == 'export-file' else '_job'}"
+    query = search.encode_terms(list(asked.terms))
+    path = "/".join(_upstream_segments(asked))
+    return f"{'HEAD' if asked.head else asked.method} /{path}{'?' if query else ''}{query}"
+
+
+def asked_in(text: str) -> FhirRequest:
+    """The request that canonical_text() wrote. Raises FhirError."""
+    method, _, target = text.partition(" ")
+    path, _, query = target.partition("?")
+    if path.endswith("/_search") and method == "POST":
+        return with_form(parse(method, path, ""), FORM_TYPE, query.encode("ascii"))
+    return parse(method, path, query)
+
+
 def is_id(text: str) -> bool:
     """Whether text is a FHIR id. '.' and '..' are not, though the grammar of FHIR R4 2.24.0.1 would have them."""
     return _ID.fullmatch(text) is not None and text not in (".", "..")

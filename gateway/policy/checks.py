@@ -48,6 +48,7 @@ def never_matches(rule: Rule) -> str | None:
     if (
         where.compartment is not None
         and where.compartment.patient.claim is None
+        and where.compartment.patient.fact is None
         and not where.compartment.patient.words
     ):
         return "nothing belongs to an empty set of patients"

@@ -15,8 +15,12 @@ from gateway.fhir.compartment import in_compartment, may_be_in_compartment, narr
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.policy.consent import ConsentCondition, ConsentQuestion
+from gateway.policy.consent_condition import holds_by_consent
 from gateway.policy.decision import Resource
-from gateway.policy.rules import Claim, Network, Value, Where
+from gateway.policy.facts import Fact, FactQuestion, FactValues
+from gateway.policy.known import Known
+from gateway.policy.rules import FACT, Claim, Network, Value, Where
 
 _IN_THE_WAY = object()  # a value where the path goes on: it is not the claim, and it is not nothing
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -44,6 +48,8 @@ class Condition:
 
 
 ALWAYS = Condition(lambda resource: True)
+NEVER = Condition(lambda resource: False, frozenset())
+"""What an empty set of values says: no patient is let through by it."""
 
 
 def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
@@ -117,19 +123,30 @@ def compile_where(
     bases: frozenset[str],
     *,
     in_doubt: bool,
+    known: Known,
+    facts: Mapping[str, Fact],
 ) -> Condition:
     """The condition of a rule on resources of this type. Raises Unsayable.
 
     in_doubt is what it says of a resource on which it cannot be told: False for what opens, True for what closes.
+    known holds the values of facts, and what consents say.
     """
     parts: list[Condition] = []
+    asking = _Asking(caller, claims, known, facts, in_doubt)
     if where.compartment is not None:
-        patients = _patients(where.compartment.patient, caller, claims)
         membership = where.compartment.membership
-        parts.append(compartment_condition(type_, patients, membership, bases, in_doubt=in_doubt))
+        patients = asking.patients(where.compartment.patient)
+        if patients is None:
+            parts.append(_supposed(known, in_doubt))
+        else:
+            parts.append(compartment_condition(type_, patients, membership, bases, in_doubt=in_doubt))
     if type_ in where.match:
         if where.match[type_]:
-            parts.append(criteria_condition(type_, _filled(where.match[type_], caller, claims), bases))
+            query = asking.filled(where.match[type_])
+            if query is None:
+                parts.append(_supposed(known, in_doubt))
+            else:
+                parts.append(NEVER if query == "" else criteria_condition(type_, query, bases))
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -139,24 +156,108 @@ def compile_where(
         # Never said in a search: stores differ on what _security:not means for what has no label.
         parts.append(Condition(where.labels.holds, exact=False))
     if where.any_of:
-        parts.append(_one_of(where.any_of, type_, caller, claims, bases, in_doubt=in_doubt))
+        parts.append(_one_of(where.any_of, asking, type_, bases))
+    if where.consent is not None:
+        # The last: what the others refuse asks for nobody's consents.
+        parts.append(_by_consent(where.consent, type_, asking, bases))
     return both(parts)
 
 
-def _one_of(
-    ways: tuple[Where, ...],
-    type_: str,
-    caller: Caller,
-    claims: Mapping[str, Claim],
-    bases: frozenset[str],
-    *,
-    in_doubt: bool,
-) -> Condition:
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """For whom conditions are compiled, and by what is known. in_doubt as in compile_where()."""
+
+    caller: Caller
+    claims: Mapping[str, Claim]
+    known: Known
+    facts: Mapping[str, Fact]
+    in_doubt: bool
+
+    def compiled(self, where: Where, type_: str, bases: frozenset[str]) -> Condition:
+        """The condition of a where that stands within another."""
+        return compile_where(
+            where,
+            type_,
+            self.caller,
+            self.claims,
+            bases,
+            in_doubt=self.in_doubt,
+            known=self.known,
+            facts=self.facts,
+        )
+
+    def patients(self, value: Value) -> frozenset[str] | None:
+        """The patients of a value; None where they are supposed to be right. Raises Unsayable."""
+        if value.fact is None:
+            return _patients(value, self.caller, self.claims)
+        found = self.fact(value.fact)
+        if found is None:
+            return None
+        if self.in_doubt and not found.are_patients:
+            raise Unsayable(f"not every value of the fact {value.fact} is a patient that is known")
+        return found.patients
+
+    def fact(self, name: str) -> FactValues | None:
+        """The values of a fact; None where they are supposed to be right. Raises Unsayable."""
+        fact = self.facts.get(name)
+        if fact is None:
+            raise Unsayable(f"no fact {name}")
+        question = None
+        if name not in self.known.facts:
+            question = FactQuestion(fact, _filled(fact.query, self.caller, self.claims))
+        found = self.known.fact(name, question)
+        if found is None and not self.known.supposes:
+            raise Unsayable(f"the values of the fact {name} are not known")
+        return found
+
+    def filled(self, query: str) -> str | None:
+        """Criteria with claims and facts in them; '' where a fact has no value, None where it is supposed to be right.
+
+        Raises Unsayable.
+        """
+        for name in FACT.findall(query):
+            found = self.fact(name)
+            if found is None:
+                return None
+            if self.in_doubt and not found.is_whole:
+                raise Unsayable(f"not every value of the fact {name} is known")
+            if not found.values:
+                return ""
+            texts = [_written(value, name) for value in sorted(found.values)]
+            query = query.replace(f"{{facts.{name}}}", ",".join(texts))
+        return _filled(query, self.caller, self.claims)
+
+
+def _supposed(known: Known, in_doubt: bool) -> Condition:
+    """What stands for a condition that cannot be told, while it is supposed to speak for the caller."""
+    return Condition(lambda resource: known.supposes and not in_doubt, exact=False)
+
+
+def _by_consent(condition: ConsentCondition, type_: str, asking: _Asking, bases: frozenset[str]) -> Condition:
+    actor = condition.actor
+    if condition.actor_claim is not None:
+        claim = asking.claims.get(condition.actor_claim)
+        value = None if claim is None else claim_value(asking.caller.claims, claim)
+        if not isinstance(value, str):
+            raise Unsayable(f"the token has no {condition.actor_claim} that a consent can be for")
+        actor = value
+    purpose = asking.claims.get("purpose")
+    purposes = None if purpose is None else claim_values(asking.caller.claims, purpose)
+    question = ConsentQuestion(condition.scope, actor, purposes or frozenset(), type_)
+    known, in_doubt = asking.known, asking.in_doubt
+    known.judges_ask = True
+    return Condition(
+        lambda resource: holds_by_consent(condition, question, resource, known, bases, in_doubt=in_doubt),
+        exact=False,
+    )
+
+
+def _one_of(ways: tuple[Where, ...], asking: _Asking, type_: str, bases: frozenset[str]) -> Condition:
     """The condition that holds when one of these does. What cannot be said opens no way, and closes every one."""
-    found = []
+    found, in_doubt = [], asking.in_doubt
     for way in ways:
         try:
-            found.append(compile_where(way, type_, caller, claims, bases, in_doubt=in_doubt))
+            found.append(asking.compiled(way, type_, bases))
         except Unsayable:
             if in_doubt:
                 raise
@@ -245,8 +346,13 @@ def _filled(query: str, caller: Caller, claims: Mapping[str, Claim]) -> str:
 
     def value(match: re.Match[str]) -> str:
         found = claim_value(caller.claims, claims[match[1]]) if match[1] in claims else None
-        if not isinstance(found, str) or any(c in found for c in "&=%+;#"):
-            raise Unsayable(f"the token has no {match[1]} that can stand in criteria")
-        return _ESCAPED.sub(r"\\\1", found)
+        return _written(found, match[1])
 
     return _PLACEHOLDER.sub(value, query)
+
+
+def _written(value: object, name: str) -> str:
+    """A value as it stands in criteria. Raises Unsayable for one that would end it."""
+    if not isinstance(value, str) or any(c in value for c in "&=%+;#{}"):
+        raise Unsayable(f"there is no {name} that can stand in criteria")
+    return _ESCAPED.sub(r"\\\1", value)

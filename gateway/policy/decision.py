@@ -7,6 +7,7 @@ from typing import Any
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
+from gateway.policy.known import Known
 
 Resource = Mapping[str, Any]  # a parsed FHIR resource
 
@@ -16,11 +17,13 @@ class Environment:
     """What a decision may depend on beside request and caller.
 
     now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
+    known is what was found out for this request; where nothing was, what policies ask of facts and consents is not met.
     """
 
     now: int
     peer: str
     location: str = ""
+    known: Known = field(default_factory=Known, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

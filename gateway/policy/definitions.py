@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.labels import Label, read_label
+from gateway.policy.facts import Fact
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     Claim,
@@ -34,6 +35,7 @@ class Definitions:
     clients: dict[str, frozenset[str]] = field(default_factory=dict)
     networks: dict[str, tuple[Network, ...]] = field(default_factory=dict)
     labels: dict[str, frozenset[Label]] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     acr: tuple[str, ...] = ()  # authentication contexts, from the weakest to the strongest
 
 
@@ -41,8 +43,7 @@ def read_definitions(reader: Reader, document: Mapping, found: Definitions) -> N
     reader.keys(
         document,
         "a definitions file",
-        ("definitions", "version", "fhir", "acr", "claims", "sets"),
-        ("facts",),
+        ("definitions", "version", "fhir", "acr", "claims", "sets", "facts", "consent"),
     )
     fhir = document.node("fhir")
     if fhir is not None:
@@ -61,14 +62,17 @@ def read_definitions(reader: Reader, document: Mapping, found: Definitions) -> N
         body = reader.mapping(entry.value, f"claim '{entry.key}'")
         if body is None:
             continue
-        reader.keys(body, f"claim '{entry.key}'", ("path", "type", "of"))
+        reader.keys(body, f"claim '{entry.key}'", ("path", "type", "of", "source"))
         path = reader.text(body.node("path"), "path")
         kind = reader.word(body.node("type"), "claim type", _CLAIM_TYPES)
         of = tuple(reader.text(node, "of") for node in reader.items(body.node("of"), "of"))
         if not path or not kind:
             reader.problem(entry, f"claim '{entry.key}' must have path and type")
             continue
-        found.claims[entry.key] = Claim(entry.key, tuple(path.split(".")), kind, of)
+        source = frozenset(
+            resource_type(reader, node) for node in reader.items(body.node("source"), "source")
+        )
+        found.claims[entry.key] = Claim(entry.key, tuple(path.split(".")), kind, of, source - {""})
     sets = reader.mapping(document.node("sets"), "sets")
     for entry in sets or ():
         _check_new(reader, "set", entry, found)

@@ -17,8 +17,11 @@ from gateway.policy.decision import Decision, Deny, Environment, Permit, Resourc
 from gateway.policy.engine import Engine
 from gateway.policy.index import RuleIndex
 from gateway.policy.plain import blank, conditions, plain
+from gateway.policy.query import EVERYTHING_SIMPLE
+from gateway.policy.request_conditions import asked_of_it
 from gateway.policy.rules import Dimension, Effect, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal
+from gateway.policy.write_rules import SAYS_NOTHING
 from gateway.yaml_source import Place
 
 _NOWHERE = Place("", 0, 0)
@@ -220,7 +223,13 @@ class _Inquiry:
                 continue
             # Whom and what a deny of elements is about is asked as of one that is about the whole.
             about = replace(
-                rule, fields=None, may=frozenset({Interaction.READ}), resources=frozenset({type_})
+                rule,
+                fields=None,
+                may=frozenset({Interaction.READ}),
+                resources=frozenset({type_}),
+                query=EVERYTHING_SIMPLE,
+                write=SAYS_NOTHING,
+                conditional=None,
             )
             parts = []
             for dimension in rule.who:
@@ -232,6 +241,12 @@ class _Inquiry:
                 parts.append(Part("shared", True, False, Truth.FALSE))
             for name in conditions(about):
                 parts.append(Part(name, plain(getattr(rule, name)), None, self._part(about, name)))
+            parts += [
+                Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
+                for name, holds in asked_of_it(
+                    rule, self._asked, self._resource, self._engine.claims_of(self._caller)
+                )
+            ]
             outcome = self._outcome(about, parts)
             if rule.fields is not None and outcome is Outcome.REFUSES:
                 outcome = Outcome.HIDES
@@ -257,11 +272,18 @@ class _Inquiry:
         decision = self._decide(whole)
         if isinstance(decision, Deny) and decision.reason is Reason.STEP_UP_REQUIRED:
             return Outcome.STEP_UP
+        write = next((part.holds for part in parts if part.name == "write"), Truth.TRUE)
+        if write is Truth.FALSE:
+            return Outcome.UNMATCHED
+        if write is Truth.OPEN and rule.effect is Effect.DENY and self._refuses(whole):
+            return Outcome.OPEN
         if self._refuses(whole):
             return Outcome.UNMATCHED if rule.effect is Effect.PERMIT else Outcome.REFUSES
         if any(part.holds is Truth.FALSE and part.name not in _LOOK_AT_IT for part in parts):
             return Outcome.UNMATCHED
         holds = self._on_resource(whole)
+        if holds is Truth.TRUE and write is Truth.OPEN:
+            return Outcome.OPEN
         match rule.effect:
             case Effect.PERMIT:
                 found = {Truth.TRUE: Outcome.PERMITS, Truth.FALSE: Outcome.UNMATCHED}

@@ -7,8 +7,10 @@ skipped is an opening.
 from collections.abc import Mapping as Table
 from hashlib import sha256
 
-from gateway.policy import checks
+from gateway.policy import checks, sources
 from gateway.policy.definitions import Definitions, read_definitions
+from gateway.policy.facts_reading import read_facts
+from gateway.policy.hospital_consent import read_hospital_consent
 from gateway.policy.reading import Reader
 from gateway.policy.rule_reading import read_rule
 from gateway.policy.rules import (
@@ -48,7 +50,14 @@ def load(files: Table[str, str]) -> PolicySet:
     for document in documents:
         if "definitions" in document:
             read_definitions(reader, document, definitions)
+    for document in documents:  # facts are asked by claims, which may be defined in another file
+        if "definitions" in document:
+            read_facts(reader, document, definitions)
     rules: list[Rule] = []
+    for document in documents:
+        if "definitions" in document:
+            of_all = read_hospital_consent(reader, document, definitions)
+            rules.extend([] if of_all is None else [of_all])
     tests: list[PolicyTest] = []
     seen: dict[str, int] = {}
     for document in documents:
@@ -62,8 +71,13 @@ def load(files: Table[str, str]) -> PolicySet:
         claims=definitions.claims,
         rules=tuple(rules),
         tests=tuple(tests),
-        warnings=(*reader.problems, *checks.warnings(rules)),
+        warnings=(
+            *reader.problems,
+            *checks.warnings(rules),
+            *sources.warnings(rules, definitions.facts, definitions.claims),
+        ),
         networks=definitions.networks,
+        facts=definitions.facts,
     )
 
 
@@ -101,7 +115,7 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "body", "given", "expect"), ("headers", "facts")
+                body, "a test", ("test", "as", "request", "body", "given", "expect", "facts"), ("headers",)
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

@@ -14,7 +14,7 @@ from gateway.yaml_source import Place
 _NOT_CONDITIONS = frozenset(
     {
         "id", "effect", "who", "may", "operation", "resources", "shared", "conceal", "audit", "because", "place",
-        "returned", "fields",
+        "returned", "fields", "named",
     }
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """One rule of a policy file: effect, who, when, may, resources, with every mistake at its place."""
 
+from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
 from gateway.policy.definitions import Definitions, named, read_networks, resource_type
 from gateway.policy.operation_reading import read_operation
@@ -18,7 +19,7 @@ from gateway.policy.unless_reading import read_unless
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
-from gateway.yaml_source import Mapping, Node, did_you_mean
+from gateway.yaml_source import Mapping, Node, Scalar, Sequence, did_you_mean
 
 RULE_KEYS = (
     "rule",
@@ -106,6 +107,7 @@ def read_rule(
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
+        named=_named(reader, body),
     )
 
 
@@ -167,6 +169,13 @@ def _resources(
         elif text:
             found.add(resource_type(reader, item))
     return frozenset(found - {""})
+
+
+def _named(reader: Reader, body: Mapping) -> frozenset[str]:
+    """The types that stand in `resources` by their own name."""
+    node = body.node("resources")
+    items = reader.items(node, "resources") if isinstance(node, Sequence | Scalar) else []
+    return frozenset(item.text for item in items if isinstance(item, Scalar) and is_resource_type(item.text))
 
 
 def _check_permit(

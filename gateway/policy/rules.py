@@ -1,17 +1,22 @@
 """Rules as they stand after loading: every name resolved, nothing left to parse at a request."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.consent import ConsentCondition
+from gateway.policy.facts import Fact
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
 
+FACT = re.compile(r"\{facts\.([A-Za-z][A-Za-z0-9_-]*)\}")
+"""A fact in criteria: its values as alternatives."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -39,6 +44,9 @@ class Claim:
     path: tuple[str, ...]
     type: str  # id | reference | string | codes
     of: tuple[str, ...] = ()
+    source: frozenset[str] = (
+        frozenset()
+    )  # resource types that it is made of, closed for writing as those of facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +73,11 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a condition: words of the file, or a claim of the token, whole and typed, never pasted into text."""
+    """A value of a condition: words of the file, a claim of the token or a fact, whole, never pasted into text."""
 
     words: tuple[str, ...] = ()
     claim: str | None = None
+    fact: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,20 @@ class Where:
     ids: frozenset[str] | None = None
     labels: LabelCondition | None = None
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
+    consent: ConsentCondition | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to look at on the resource."""
         return self == Where()
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """The facts that its own conditions look at, not those of any_of."""
+        found = {name for query in self.match.values() for name in FACT.findall(query)}
+        if self.compartment is not None and self.compartment.patient.fact is not None:
+            found.add(self.compartment.patient.fact)
+        return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,7 @@ class Rule:
         None  # what a deny takes away; without it the deny is about the whole resource
     )
     operation: OperationAccess = OperationAccess()
+    named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +210,4 @@ class PolicySet:
     tests: tuple[PolicyTest, ...]
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)

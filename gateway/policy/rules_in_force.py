@@ -32,9 +32,10 @@ from gateway.policy.layers import (
     WriteTest,
 )
 from gateway.policy.query import allows, page_at_most
-from gateway.policy.rules import Effect, PolicySet, Rule
+from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
+from gateway.policy.sources import Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
@@ -59,6 +60,7 @@ class RulesInForce:
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
+        self._sources = Sources(policies.rules, policies.facts, policies.claims)
 
     def _speaking(
         self,
@@ -122,14 +124,16 @@ class RulesInForce:
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
-                    condition = self._condition(rule, type_, caller)
+                    if self._sources.closes(rule, type_, asked.interaction, values):
+                        continue
+                    condition = self._condition(rule, type_, caller, environment)
                     if condition is None:
                         continue
                     if not allows(rule.query, asked):
                         narrower.append(rule)
                         continue
                     if not rule.write.is_empty:
-                        writes[rule.id] = partial(rule.write.allows, type_, claims=self._known(caller))
+                        writes[rule.id] = partial(rule.write.allows, type_, claims=self.claims_of(caller))
                     if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
@@ -137,11 +141,11 @@ class RulesInForce:
                 case Effect.DENY:
                     if not in_time_and_place:
                         continue
-                    standing = self._applies(rule, type_, caller, values)
+                    standing = self._applies(rule, type_, caller, environment, values)
                     if standing is None:
                         continue
                     # A deny whose condition cannot be said for this caller is a deny.
-                    condition = standing.closes(self._closing(rule, type_, caller))
+                    condition = standing.closes(self._closing(rule, type_, caller, environment))
                     if rule.fields is not None:
                         taken.append((rule.id, condition or ALWAYS, rule.fields))
                         continue
@@ -154,10 +158,12 @@ class RulesInForce:
                     denies.append((rule.id, condition))
                     conceal = conceal or rule.conceal
                 case Effect.REQUIRE:
-                    standing = self._applies(rule, type_, caller, values)
+                    standing = self._applies(rule, type_, caller, environment, values)
                     if standing is None:
                         continue
-                    condition = self._condition(rule, type_, caller) if in_time_and_place else None
+                    condition = (
+                        self._condition(rule, type_, caller, environment) if in_time_and_place else None
+                    )
                     condition = standing.asks(condition)
                     if condition is None:
                         closing.append(rule)
@@ -203,8 +209,8 @@ class RulesInForce:
             sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
         )
 
-    def _known(self, caller: Caller) -> dict[str, list[str]]:
-        """The claims that statements may speak of, as far as they are of their types."""
+    def claims_of(self, caller: Caller) -> dict[str, list[str]]:
+        """The claims that policies and their statements see of a caller, as far as they are of their types."""
         found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
         return {name: sorted(values) for name, values in found.items() if values is not None}
 
@@ -235,9 +241,9 @@ class RulesInForce:
                 if rule.effect is Effect.PERMIT:
                     found.append(rule)
                 elif rule.fields is not None:
-                    standing = self._applies(rule, other, caller, values)
+                    standing = self._applies(rule, other, caller, environment, values)
                     if standing is not None:
-                        condition = standing.closes(self._closing(rule, other, caller))
+                        condition = standing.closes(self._closing(rule, other, caller, environment))
                         taking.append((rule.id, condition or ALWAYS, rule.fields))
             return found, tuple(taking)
 
@@ -262,24 +268,44 @@ class RulesInForce:
         shown = {rule.id: rule.returned for rule, _ in permits}
         return Sight(type_, shown, taken, unnamed, nameless, contained)
 
-    def _condition(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+    def _condition(
+        self, rule: Rule, type_: str, caller: Caller, environment: Environment
+    ) -> Condition | None:
         try:
-            closes = rule.effect is Effect.DENY
-            return compile_where(rule.where, type_, caller, self._claims, self._bases, in_doubt=closes)
+            return self._compiled(rule.where, type_, caller, environment, in_doubt=rule.effect is Effect.DENY)
         except Unsayable:
             return None
 
-    def _closing(self, rule: Rule, type_: str, caller: Caller) -> Condition | None:
+    def _compiled(
+        self, where: Where, type_: str, caller: Caller, environment: Environment, *, in_doubt: bool
+    ) -> Condition:
+        return compile_where(
+            where,
+            type_,
+            caller,
+            self._claims,
+            self._bases,
+            in_doubt=in_doubt,
+            known=environment.known,
+            facts=self.policies.facts,
+        )
+
+    def _closing(self, rule: Rule, type_: str, caller: Caller, environment: Environment) -> Condition | None:
         """The condition of a deny; None where it closes every resource."""
-        return None if rule.where.is_empty else self._condition(rule, type_, caller)
+        return None if rule.where.is_empty else self._condition(rule, type_, caller, environment)
 
     def _applies(
-        self, rule: Rule, type_: str, caller: Caller, values: Mapping[str, frozenset[str]]
+        self,
+        rule: Rule,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        values: Mapping[str, frozenset[str]],
     ) -> NotExcepted | None:
         return applies(
             rule.unless,
             values,
-            lambda where: compile_where(where, type_, caller, self._claims, self._bases, in_doubt=False),
+            lambda where: self._compiled(where, type_, caller, environment, in_doubt=False),
         )
 
     def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:

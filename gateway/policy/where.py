@@ -7,10 +7,12 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
 from gateway.policy.labels_reading import read_labels
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
+    FACT,
     CompartmentCondition,
     Effect,
     Value,
@@ -18,8 +20,8 @@ from gateway.policy.rules import (
 )
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
-WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of")
-WHERE_LATER = ("fhirpath", "consent", "binary", "cda")
+WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent")
+WHERE_LATER = ("fhirpath", "binary", "cda")
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -73,6 +75,7 @@ def conditions_of(
         ids,
         read_labels(reader, where, definitions, effect),
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
+        read_consent(reader, where, definitions),
     )
 
 
@@ -161,12 +164,23 @@ def _compartment(reader: Reader, node: Node, definitions: Definitions) -> Compar
                 reader.problem(item, "a claim stands alone: it is not mixed with other values")
             return CompartmentCondition(Value(claim=match[1]), membership)
         if text.startswith("$facts."):
-            reader.problem(item, "facts are not supported by this version")
+            _check_fact(reader, item, text.removeprefix("$facts."), definitions)
+            if len(items) > 1:
+                reader.problem(item, "a fact stands alone: it is not mixed with other values")
+            return CompartmentCondition(Value(fact=text.removeprefix("$facts.")), membership)
         elif text and not is_id(text.removeprefix("Patient/")):
             reader.problem(item, f"'{text}' is neither an id nor a claim such as '{{token.patient}}'")
         elif text:
             words.append(text.removeprefix("Patient/"))
     return CompartmentCondition(Value(words=tuple(words)), membership)
+
+
+def _check_fact(reader: Reader, node: Node, name: str, definitions: Definitions) -> None:
+    if name not in definitions.facts:
+        suggestion = did_you_mean(name, definitions.facts)
+        reader.problem(
+            node, f"no fact named '{name}': add it under facts in the definitions file.{suggestion}"
+        )
 
 
 def _match(
@@ -208,8 +222,28 @@ def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: De
         if claim not in definitions.claims:
             reader.problem(node, f"no claim named '{claim}'.{did_you_mean(claim, definitions.claims)}")
             return query
+    for name in FACT.findall(query):
+        _check_fact(reader, node, name, definitions)
+    _check_whole(reader, node, query)
     try:
-        compile_criteria(type_, _PLACEHOLDER.sub("x", query))
+        compile_criteria(type_, FACT.sub("x", _PLACEHOLDER.sub("x", query)))
     except CriteriaError as error:
         reader.problem(node, f"criteria cannot be evaluated: {error}")
     return query
+
+
+def _check_whole(reader: Reader, node: Node, query: str) -> None:
+    """Note a fact that is only a part of its value, or that stands in a negation: none of its values is no value."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        for item in value.split(","):
+            if "{facts." in item and not FACT.fullmatch(item):
+                reader.problem(
+                    node, f"'{item}' is not a whole fact: write it as {{facts.name}}, and nothing beside"
+                )
+            elif "{facts." in item and value != item:
+                reader.problem(node, f"'{item}' stands alone: it is not mixed with other values")
+            elif "{facts." in item and name.endswith((":not", ":not-in")):
+                reader.problem(
+                    node, f"'{name}' cannot be asked of a fact: one without values would let all through"
+                )

@@ -8,7 +8,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from authz.clock import Clock
@@ -18,19 +18,21 @@ from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store, StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
-from gateway.fhir import links, request, resource
-from gateway.fhir.capability import capability_statement
+from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy import conditional_writes, headers
+from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status, fhir_answer, judge, stored
+from gateway.proxy.creates import Creates
+from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
+from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
 from gateway.proxy.trail import Trail
@@ -40,7 +42,6 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
-_CAPABILITIES_SECONDS = 60
 _log = logging.getLogger("securus.gateway")
 
 
@@ -74,7 +75,9 @@ class Passage:
         self._resource_server = resource_server
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=self._representation)
+        show = Representation(upstream=upstream, clock=clock)
+        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -82,9 +85,9 @@ class Passage:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
-        self._oauth_uris = oauth_uris
-        self._bases = (*upstream.bases, upstream.base)
-        self._capabilities: tuple[int, bytes] = (0, b"")
+        self._capabilities = Capabilities(
+            upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
+        )
 
     async def handle(self, http: HttpRequest) -> Answer:
         """The answer to a request under this mount."""
@@ -112,23 +115,35 @@ class Passage:
         if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
             headers.check_accept(http)
         http = decoded_request(http, self._upstream.max_body)
-        page = http.query.startswith(PAGE_PREFIX) and "&" not in http.query
-        asked = request.parse(http.method, http.path[len(self._upstream.at) :], "" if page else http.query)
-        trail.asked = asked
+        trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
-            return await self._capability(http, trail)
+            return await self._capabilities.answer(http, trail)
         caller = await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
-        trail.policy_hash = engine.policy_hash
+        trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
+        return await self.pass_one(http, asked, caller, engine, trail)
+
+    def _parsed(self, http: HttpRequest) -> FhirRequest:
+        query = "" if _is_page(http) else http.query
+        return request.parse(http.method, http.path[len(self._upstream.at) :], query)
+
+    async def pass_one(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Answer:
+        """One request of a caller who is known: decided, forwarded and filtered. asked is http as it was parsed.
+
+        Nothing is recorded here but what must be on record before it happens. Raises FhirError, OAuthError (step-up)
+        and what the store and the audit log raise.
+        """
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http))
         target = None
-        if page:
+        if _is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
         self._check_profile(asked)
@@ -152,9 +167,9 @@ class Passage:
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return self._is_there(http, trail, asked, found, caller, engine)
+                return self._creates.is_there(http, trail, asked, found, caller, engine)
             case Permit() if asked.interaction is Interaction.CREATE:
-                return await self._create(http, trail, decision, caller, engine)
+                return await self._creates.answer(http, trail, decision, caller, engine)
             case Permit() if asked.interaction in WRITES:
                 write = Write(http, trail, decision, caller, engine, self._environment(http), found)
                 return await self._writes.answer(write)
@@ -171,7 +186,7 @@ class Passage:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
     def _environment(self, http: HttpRequest) -> Environment:
-        return Environment(self._clock(), http.peer, self._upstream.identifier)
+        return environment_of(http, self._upstream, self._clock)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -225,49 +240,6 @@ class Passage:
         trail.decision = "permit"
         return await self._forward(http, trail, permit, caller, page)
 
-    async def _create(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
-    ) -> Answer:
-        """A new resource: judged, and on record, before the store hears of it."""
-        kind = creation.body_kind(http, permit)
-        body: bytes | AsyncIterator[bytes]
-        if kind is creation.BodyKind.RESOURCE:
-            raw = await http.body.read(self._upstream.max_resource)
-            value, body = creation.new_version(
-                raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
-            )
-            judge(trail, permit, value)
-        else:
-            body = creation.bounded(http.body.stream(), self._upstream.max_body)
-        trail.decision = "permit"
-        sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        sent |= creation.upstream_headers(http, kind)
-        target = request.upstream_target(permit.request)
-        trail.upstream.append(f"POST {target}")
-        # A write happens once the store has it, whatever becomes of the answer: it is on record before.
-        await self._audit.record(trail.begun(self._upstream.name))
-        answer = await self._client.send("POST", target, sent, body)
-        try:
-            if answer.status not in (200, 201):
-                check_status(answer)
-                raise FhirError(Reason.UPSTREAM_INVALID)
-            made = creation.made(answer.headers, self._upstream, permit.request.type)
-            shown = b""
-            if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
-                shown = self._representation(
-                    await answer.read(self._upstream.max_resource),
-                    made.id,
-                    permit.request,
-                    caller,
-                    engine,
-                    http,
-                )
-        finally:
-            answer.close()
-        content = (headers.JSON_BODY,) if shown else ()
-        passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
-        return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
-
     async def _find(
         self,
         http: HttpRequest,
@@ -279,59 +251,6 @@ class Passage:
     ) -> Found | None:
         asking = (http, trail, asked, criteria, caller, engine, self._environment(http))
         return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
-
-    def _is_there(
-        self,
-        http: HttpRequest,
-        trail: Trail,
-        asked: FhirRequest,
-        found: Found,
-        caller: Caller,
-        engine: Engine,
-    ) -> Answer:
-        """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
-        trail.decision = "permit"
-        shown = self._representation(found.raw, found.id, asked, caller, engine, http)
-        place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
-        return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)
-
-    def _representation(
-        self, raw: bytes, id_: str, created: FhirRequest, caller: Caller, engine: Engine, http: HttpRequest
-    ) -> bytes:
-        """What was stored, when the caller may read it; nothing otherwise. Never a refusal: it is stored."""
-        asked = replace(created, method="GET", interaction=Interaction.READ, id=id_, terms=())
-        decision = engine.decide(asked, caller, self._environment(http))
-        if not isinstance(decision, Permit) or decision.judge is None:
-            return b""
-        try:
-            value = stored(raw)
-        except FhirError:
-            return b""
-        verdict = decision.judge(value)
-        if not verdict.shown:
-            return b""
-        value = value if verdict.seen is None else dict(verdict.seen)
-        links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
-        return resource.write_resource(value)
-
-    async def _capability(self, http: HttpRequest, trail: Trail) -> Answer:
-        """The store's CapabilityStatement, narrowed to what passes here and with our security section."""
-        now = self._clock()
-        trail.decision = "permit"
-        if self._capabilities[0] <= now:
-            sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-            trail.upstream.append("GET metadata")
-            answer = await self._client.send("GET", "metadata", sent)
-            try:
-                check_status(answer)
-                value = stored(await answer.read(self._upstream.max_resource))
-            finally:
-                answer.close()
-            statement = capability_statement(
-                value, public_base=self._upstream.identifier, oauth_uris=self._oauth_uris
-            )
-            self._capabilities = (now + _CAPABILITIES_SECONDS, resource.write_resource(statement))
-        return fhir_answer(self._capabilities[1], ())
 
     async def _recorded(self, trail: Trail, answer: Answer) -> Answer:
         """The answer, once its record is durable; without a record there is no answer (fail closed)."""
@@ -361,6 +280,10 @@ class Passage:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
+
+
+def _is_page(http: HttpRequest) -> bool:
+    return http.query.startswith(PAGE_PREFIX) and "&" not in http.query
 
 
 async def _discard(answer: Answer) -> None:

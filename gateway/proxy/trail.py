@@ -1,11 +1,15 @@
 """The trail of one request: what it was, who asked, what was decided and what went out, for the audit log."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.request import canonical_text
 from gateway.proxy.response_filter import Tally
+
+_OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
 
 
 @dataclass(slots=True)
@@ -17,6 +21,9 @@ class Trail:
     started: float
     asked: FhirRequest | None = None
     caller: Caller | None = None
+    known: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # of the caller, the claims that policies see
     decision: str = "refused"
     rules: tuple[str, ...] = ()
     explanation: str = ""
@@ -72,11 +79,12 @@ class Trail:
                 "id": asked.id,
                 "version": asked.version,
                 "parameters": [term.name for term in asked.terms],
+                "canonical": canonical_text(asked),
             }
             if asked.operation is not None:
                 said["operation"] = asked.operation
         if caller is not None:
-            said["caller"] = {
+            who: dict[str, object] = {
                 "issuer": caller.issuer,
                 "subject": caller.subject,
                 "client": caller.client_id,
@@ -85,7 +93,11 @@ class Trail:
                 "patient": caller.claims.get("patient"),
                 "binding": str(caller.binding.kind),
                 "key": caller.binding.thumbprint,
+                "scope": " ".join(caller.scope),
+                "claims": dict(self.known),
             }
+            who |= {name: caller.claims[name] for name in _OF_THE_SIGN_IN if name in caller.claims}
+            said["caller"] = who
         if self.rules:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:

@@ -7,7 +7,6 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import check_status
 from gateway.proxy.patches import apply_patch, read_patch
 from gateway.proxy.refusals import step_up_error
+from gateway.proxy.representation import Representation
 from gateway.proxy.stored_version import (
     StoredVersion,
     check_version,
@@ -37,7 +37,6 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
-Show = Callable[[bytes, str, FhirRequest, Caller, Engine, HttpRequest], bytes]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -71,7 +70,9 @@ class Write:
 class Writes:
     """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
 
-    def __init__(self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Show) -> None:
+    def __init__(
+        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+    ) -> None:
         self._upstream = upstream
         self._client = client
         self._audit = audit

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.app import load_policies
+from gateway.policies_folder import load_policies
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
-from gateway.app import load_policies, policy_files
 from gateway.config.profiles import shipped
 from gateway.fhir.matching import compile_criteria
+from gateway.policies_folder import load_policies, policy_files
 from gateway.policy.criteria_used import criteria_used
 from gateway.proxy.probe import probe
 from tests.support.engines import (

@@ -286,7 +286,20 @@ def test_audit_verify_finds_that_the_end_was_cut_off(run: Run, folder: Path) -> 
     assert run("audit", "verify")[0] == 1
 
 
-@pytest.mark.parametrize("verb", [("audit", "verify"), ("key", "list"), ("key", "rotate")])
+def test_audit_export_prints_every_record_as_it_was_written(run: Run, folder: Path) -> None:
+    log(folder, 3)
+    code, out, err = run("audit", "export")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [(record["seq"], record["number"]) for record in records] == [(1, 0), (2, 1), (3, 2)]
+    assert run("audit", "export", "--until", records[0]["at"]) == (0, "", "")
+    assert run("audit", "export", "--since", records[0]["at"])[1] == out
+    assert run("audit", "export", "--since", "2999-01-01") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "verb", [("audit", "verify"), ("audit", "export"), ("key", "list"), ("key", "rotate")]
+)
 def test_a_store_that_is_not_there_is_a_refusal_and_is_not_made(
     run: Run, folder: Path, verb: tuple[str, str]
 ) -> None:

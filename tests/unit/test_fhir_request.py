@@ -10,7 +10,7 @@ from yarl import URL
 from gateway.fhir.definitions import RESOURCE_TYPES, search_parameters
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import parse, upstream_form, upstream_target, with_form
+from gateway.fhir.request import asked_in, canonical_text, parse, upstream_form, upstream_target, with_form
 
 
 @pytest.mark.parametrize(
@@ -335,6 +335,16 @@ def test_P1_the_canonical_form_is_its_own_canonical_form(method: str, path: str,
     assert upstream_target(again) == target
     assert ".." not in target.partition("?")[0].split("/")
     assert target.isascii()
+    if asked.sealed is None:
+        assert asked_in(canonical_text(asked)) == asked
+
+
+def test_a_search_by_post_is_told_with_its_form() -> None:
+    asked = with_form(
+        parse("POST", "/Observation/_search", "_count=5"), FORM, b"subject=Patient%2FA&code=a%2Cb"
+    )
+    assert canonical_text(asked) == "POST /Observation/_search?_count=5&subject=Patient%2FA&code=a%2Cb"
+    assert asked_in(canonical_text(asked)) == asked
 
 
 def _again(asked: FhirRequest, target: str) -> FhirRequest:

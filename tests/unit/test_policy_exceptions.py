@@ -229,7 +229,7 @@ def test_an_exception_leaves_fields() -> None:
         (closed("{any_of: [{}]}"), "an exception that says nothing would always hold"),
         (closed("{rol: [nurse]}"), "unless has no key 'rol'. Did you mean 'role'?"),
         (closed("{context: nurse}"), "unknown context 'nurse'"),
-        (closed("{consent: {}}"), "'consent' is not supported by this version"),
+        (closed("{consent: {}}"), "consent must say its 'scope'"),
         (
             "rule: r, effect: permit, may: [read], resources: [Patient], shared: true, unless: {role: [x]}",
             "'unless' is for a deny or a require",

@@ -157,3 +157,57 @@ def test_a_question_that_cannot_be_read_says_what_is_wrong(
     code, out = run(capsys, *arguments, "--policies", policies)
     assert code == 1
     assert said in out
+
+
+WRITES = (
+    "rule: find, effect: permit, who: {context: user}, may: [search], resources: [Patient], shared: true, "
+    "query: {needs_one_of: [identifier]}",
+    "rule: file, effect: permit, who: {context: user}, may: [create, update], resources: [Observation], shared: true, "
+    "write: {must_hold: \"status = 'final'\"}, conditional: {keys: [identifier]}",
+    "rule: labels, effect: deny, may: [create, update], resources: [Observation], changes: [meta.security]",
+)
+
+
+def told(text: str, stored: object = None) -> Explanation:
+    judge = Engine(load(policy(*WRITES)), bases=BASES)
+    return explain(judge, ask(text), caller(), HERE, resource=stored)  # type: ignore[arg-type]
+
+
+def test_a_search_that_a_permit_does_not_open_names_its_query() -> None:
+    for text, holds, outcome in (
+        ("GET /Patient?identifier=x", "true", Outcome.PERMITS),
+        ("GET /Patient?name=x", "false", Outcome.UNMATCHED),
+    ):
+        found = told(text)
+        assert (parts(found, "find"), outcomes(found)) == (
+            {"query": holds, "who.context": "true"},
+            {"find": outcome},
+        )
+    assert "query: wanted" in "\n".join(as_lines(told("GET /Patient?name=x")))
+
+
+def test_a_write_is_told_by_its_statement_and_by_what_it_changes() -> None:
+    final, draft = (resource("Observation", "x", status=status) for status in ("final", "preliminary"))
+    labelled = {**final, "meta": {"security": [{"code": "R"}]}}
+    for stored, allowed, file, labels in (
+        (final, Truth.TRUE, "true", "false"),
+        (draft, Truth.FALSE, "false", "false"),
+        (labelled, Truth.FALSE, "true", "true"),
+        (None, Truth.OPEN, "open", "open"),
+    ):
+        found = told("POST /Observation", stored)
+        said = (found.allowed, parts(found, "file")["write"], parts(found, "labels")["write"])
+        assert said == (allowed, file, labels), stored
+    assert outcomes(told("POST /Observation", labelled))["labels"] is Outcome.REFUSES
+    assert outcomes(told("POST /Observation", draft)) == {
+        "file": Outcome.UNMATCHED,
+        "labels": Outcome.UNMATCHED,
+    }
+    # Of an update two versions are looked at, and one is given.
+    assert outcomes(told("PUT /Observation/x", final)) == {"file": Outcome.OPEN, "labels": Outcome.OPEN}
+
+
+def test_a_conditional_update_is_told_by_its_criteria() -> None:
+    for text, holds in (("PUT /Observation?identifier=x", "true"), ("PUT /Observation?code=x", "false")):
+        assert parts(told(text), "file")["conditional"] == holds
+    assert "conditional" not in parts(told("PUT /Observation/x"), "file")

@@ -1,5 +1,6 @@
 """What the guides for writers of policies show is what happens."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,15 @@ TUTORIAL = (ROOT / "docs/policy-tutorial.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", TUTORIAL, re.S))
 TOOLS = (ROOT / "docs/policy-tools.md").read_text(encoding="utf-8")
 
+RECORD = {
+    "event": "access", "seq": 1, "at": "2026-11-28T05:37:57.800Z", "decision": "permit", "peer": "192.0.2.1",
+    "request": {"canonical": "GET /Patient/A"},
+    "caller": {
+        "issuer": "https://gw.example", "subject": "ann", "client": "portal", "token": "t", "scope": "patient/*.rs",
+        "binding": "dpop", "key": "x" * 43, "patient": "A", "claims": {"patient": ["A"]},
+    },
+}  # fmt: skip
+
 
 def commands(guide: str) -> list[str]:
     """The command lines that a guide shows."""
@@ -21,9 +31,11 @@ def commands(guide: str) -> list[str]:
 
 @pytest.mark.parametrize("command", commands(TOOLS))
 def test_the_commands_of_the_tools_guide_work(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "policies").symlink_to(ROOT / "policies")
+    (tmp_path / "audit.ndjson").write_text(json.dumps(RECORD))
+    monkeypatch.chdir(tmp_path)
     program, *arguments = shlex.split(command)
     assert program == "securus"
     assert main(arguments) == 0, capsys.readouterr()

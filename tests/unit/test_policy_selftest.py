@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import PoliciesRefused, load_policies
+from gateway.policies_folder import PoliciesRefused, load_policies
 from gateway.policy import selftest
 from gateway.policy.selftest import SelfTestReport
 from tests.support.policies import DEFINITIONS, load, policy

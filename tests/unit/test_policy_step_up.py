@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.app import PoliciesRefused, load_policies
 from gateway.fhir.outcome import Reason
+from gateway.policies_folder import PoliciesRefused, load_policies
 from gateway.policy import language, selftest
 from gateway.policy.decision import Decision, Deny, Nothing, Permit, StepUp
 from gateway.policy.language import PolicyErrors

@@ -1,0 +1,143 @@
+"""securus policy replay"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from authz.storage.sqlite import SqliteStore
+from gateway.commands.answers import OK, REFUSED, add_verb, failed, problems, say, settings_of, with_store
+from gateway.policies_folder import policy_files
+from gateway.policy import language
+from gateway.policy.replay import Change, Replay, Replayed
+from gateway.policy.rules import PolicySet
+from gateway.settings import GatewaySettings
+
+_PAGE_LINES = 1000
+
+
+def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to securus policy."""
+    verb = add_verb(policy, "replay", "put the requests of the audit log to other policies", _replay)
+    verb.add_argument("after", type=Path, metavar="DIR", help="folder of the policies to be")
+    verb.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="folder of the policies in force; without it what is on record counts",
+    )
+    verb.add_argument(
+        "--log", type=Path, metavar="FILE", help="lines of an audit log, in place of the store's"
+    )
+    verb.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
+    verb.add_argument("--until", default="", metavar="TIME")
+    verb.add_argument("--strict", action="store_true", help="exit 1 when a decision changes")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    sets: dict[str, PolicySet | None] = {"after": None, "before": None}
+    for name, folder in (("after", options.after), ("before", options.before)):
+        if folder is None:
+            continue
+        files = policy_files(folder)
+        if not files:
+            return failed(options, f"{folder} holds no policy files (*.yaml)")
+        try:
+            sets[name] = language.load(files)
+        except language.PolicyErrors as error:
+            return problems(options, error.problems)
+    after, before = sets["after"], sets["before"]
+    if after is None:
+        return failed(options, "the folder of the policies to be is missing")
+    settings = None if options.log is not None and not options.config.is_file() else settings_of(options)
+    replay = Replay(after, before=before, bases=_bases(settings), locations=_locations(settings))
+
+    def within(line: Mapping[str, object]) -> bool:
+        at = str(line.get("at", ""))
+        return at >= options.since and (not options.until or at < options.until)
+
+    if options.log is not None:
+        try:
+            for line in _lines_of(options.log):
+                if within(line):
+                    replay.take(line)
+        except ValueError:
+            return failed(options, f"{options.log} must hold one JSON object a line, as the audit log does")
+    elif settings is not None:
+
+        async def read(store: SqliteStore) -> None:
+            sequence = 0
+            while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
+                for line in lines:
+                    said = json.loads(line.line)
+                    if within(said):
+                        replay.take(said)
+                sequence = lines[-1].sequence
+
+        with_store(settings, read)
+    found = replay.result()
+    say(options, _value(found), _text(found))
+    return REFUSED if options.strict and (found.changes or found.open) else OK
+
+
+def _bases(settings: GatewaySettings | None) -> frozenset[str]:
+    upstreams = () if settings is None else settings.upstreams
+    return frozenset(base for upstream in upstreams for base in (*upstream.bases, upstream.base))
+
+
+def _locations(settings: GatewaySettings | None) -> dict[str, str]:
+    return {} if settings is None else {each.name: each.identifier for each in settings.upstreams}
+
+
+def _lines_of(path: Path) -> Iterator[Mapping[str, object]]:
+    """The lines of a file. Raises ValueError for one that is not an object."""
+    with path.open(encoding="utf-8") as lines:
+        for text in lines:
+            if not text.strip():
+                continue
+            line = json.loads(text)
+            if not isinstance(line, dict):
+                raise ValueError("not an object")
+            yield line
+
+
+def _value(found: Replayed) -> dict[str, object]:
+    return {
+        "compared": found.compared,
+        "changes": [_change(each) for each in found.changes],
+        "depending_on_the_resource": [_change(each) for each in found.open],
+        "left_out": dict(found.left_out),
+        "claims_not_on_record": sorted(found.unrecorded),
+    }
+
+
+def _change(each: Change) -> dict[str, object]:
+    return {
+        "client": each.client, "subject": each.subject, "patient": each.patient, "interaction": each.interaction,
+        "type": each.type, "from": each.before, "to": each.after, "requests": each.count, "records": each.sequences,
+    }  # fmt: skip
+
+
+def _text(found: Replayed) -> list[str]:
+    lines = [f"{_who(each)}: {each.before} -> {each.after} ({_records(each)})" for each in found.changes]
+    lines += [f"{_who(each)}: as the resource is, by other rules ({_records(each)})" for each in found.open]
+    lines += [f"left out: {count} because {why}" for why, count in found.left_out.items()]
+    if found.unrecorded:
+        lines.append(
+            f"no record has these claims, they count as absent: {', '.join(sorted(found.unrecorded))}"
+        )
+    changed, open_ = (sum(each.count for each in some) for some in (found.changes, found.open))
+    lines.append(
+        f"{found.compared} requests compared: {changed} would be decided differently, {open_} may be, as the resource is"
+    )
+    return lines
+
+
+def _who(each: Change) -> str:
+    patient = f", patient {each.patient}" if each.patient else ""
+    return f"{each.type or 'system'}.{each.interaction} by {each.subject} with {each.client}{patient}"
+
+
+def _records(each: Change) -> str:
+    more = " \u2026" if each.count > len(each.sequences) else ""
+    return f"{each.count} requests, records {', '.join(map(str, each.sequences))}{more}"

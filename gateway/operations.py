@@ -1,0 +1,123 @@
+"""The operations listener: health, readiness, metrics, the report, the probes of stores, access evaluation.
+
+It is for operators and their systems, on an address of its own; nothing that callers of FHIR send arrives here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from authz.clock import Clock
+from authz.keys import KeyRing
+from authz.protocol.clients import Client
+from authz.server import AuthorizationServer
+from authz.storage.store import Store, StoreUnavailable
+from gateway import evaluations
+from gateway.proxy.pipeline import EngineHolder
+from gateway.proxy.probing import UpstreamProbes
+from gateway.report import page
+from gateway.report.evidence import gather
+from gateway.report.report import Report, make
+from gateway.settings import GatewaySettings
+from gateway.telemetry import Metrics
+
+_PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
+_log = logging.getLogger("securus.operations")
+
+
+class Operations:
+    """What operators may ask of the process. is_draining says whether it is about to end."""
+
+    def __init__(
+        self,
+        *,
+        settings: GatewaySettings,
+        store: Store,
+        keys: KeyRing,
+        authorization: AuthorizationServer,
+        engines: EngineHolder,
+        probes: UpstreamProbes,
+        metrics: Metrics,
+        clock: Clock,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._keys = keys
+        self._authorization = authorization
+        self._engines = engines
+        self._probes = probes
+        self._metrics = metrics
+        self._clock = clock
+        self._is_draining = is_draining
+        self._unmet: list[str] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to a request on the operations listener."""
+        match request.path:
+            case "/metrics":
+                headers = {"Content-Type": "text/plain; version=0.0.4"}
+                return web.Response(body=self._metrics.text(), headers=headers)
+            case "/healthz":
+                return web.json_response({"status": "ok"})
+            case "/readyz":
+                problems = await self._problems()
+                status = "not ready" if problems else "ready"
+                return web.json_response(
+                    {"status": status, "problems": problems}, status=503 if problems else 200
+                )
+            case "/report":
+                return await self._show_report(request)
+            case "/upstreams":
+                return web.json_response(self._probes.as_json())
+            case path if path in evaluations.PATHS:
+                return await evaluations.answer(request, self._engines.engine, now=self._clock())
+            case _:
+                return web.Response(status=404, text=_PATHS)
+
+    async def hold_to_profiles(self) -> None:
+        """A server that does not meet a profile that it declares is not ready, and says which rule.
+
+        Clients of the registry are left out: no application that registers itself ends the service for others.
+        """
+        self._unmet = [
+            f"{row.rule.clause} is not met by {row.subject}: {row.finding.why} ({row.rule.id})"
+            for row in (await self._report()).unmet
+        ]
+        for problem in self._unmet:
+            _log.error("a declared profile is not met", extra={"cause": problem})
+
+    async def _report(self, registered: Sequence[Client] = ()) -> Report:
+        """What the specifications ask of this server, held against what it has now; files are read again."""
+        jwks, now = self._keys.jwks(), self._clock()
+        return make(
+            await asyncio.to_thread(gather, self._settings, now=now, jwks=jwks, registered=registered)
+        )
+
+    async def _show_report(self, request: web.BaseRequest) -> web.Response:
+        configured = {client.client_id for client in self._settings.clients}
+        clients = self._authorization.clients.values()
+        report = await self._report([client for client in clients if client.client_id not in configured])
+        if request.query.get("format") == "json":
+            return web.json_response(report.as_json(), headers=page.HEADERS)
+        return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
+
+    async def _problems(self) -> list[str]:
+        found = []
+        if self._is_draining():
+            found.append("draining")
+        if self._engines.engine is None:
+            found.append("no policy is in force")
+        found.extend(self._unmet)
+        found.extend(self._probes.problems())
+        try:
+            await self._store.check()
+        except StoreUnavailable:
+            found.append("the store does not answer")
+        try:
+            await self._keys.check()
+        except StoreUnavailable:
+            found.append("the signing keys do not answer")
+        return found

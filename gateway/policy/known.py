@@ -1,0 +1,99 @@
+"""What is known at one request beside itself and its token: facts, consents.
+
+The engine asks nobody. It looks here, and what is not here it decides without: a permit is false, a deny true. What
+it looked for is written down, so that whoever handed this in can find it out and have it decided again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.fhir.outcome import Reason
+from gateway.policy.consent import ConsentAnswer, ConsentQuestion
+from gateway.policy.facts import FactQuestion, FactValues
+
+ConsentsOf = Callable[[ConsentQuestion], ConsentAnswer]
+"""What the consents of one patient say to a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was looked for and not found: facts, and patients whose consents are not known."""
+
+    facts: tuple[FactQuestion, ...]
+    patients: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.facts or self.patients)
+
+
+class Known:
+    """Facts and consents of one request, and a note of what was looked for.
+
+    facts     by name; a Reason stands for a fact that could not be had
+    consents  by patient; None stands for consents that could not be had
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, FactValues | Reason] = {}
+        self.consents: dict[str, ConsentsOf | None] = {}
+        self.judges_ask = False
+        """Whether a judge may look for more than the decision did."""
+        self.consulted: dict[str, int] = {}
+        """The facts that were used, with their age in seconds."""
+        self.deciding: set[str] = set()
+        """The ids of the consents that answered."""
+        self._facts: dict[str, FactQuestion] = {}
+        self._patients: set[str] = set()
+        self._gaps: set[Reason] = set()
+        self._supposes = False
+
+    @property
+    def supposes(self) -> bool:
+        """Whether what could not be had is taken to speak for the caller: for supposed() alone."""
+        return self._supposes
+
+    def fact(self, name: str, question: FactQuestion | None) -> FactValues | None:
+        """The values of a fact; None when they are not known. question asks for it, where it is not there."""
+        found = self.facts.get(name)
+        if isinstance(found, FactValues):
+            self.consulted[name] = found.age
+            return found
+        if found is None and question is not None:
+            self._facts[name] = question
+        self._gaps.add(found or Reason.FACTS_UNAVAILABLE)
+        return None
+
+    def consent(self, patient: str, question: ConsentQuestion) -> ConsentAnswer | None:
+        """What the consents of a patient say; None when they are not known."""
+        if patient not in self.consents:
+            self._patients.add(patient)
+        consents = self.consents.get(patient)
+        if consents is None:
+            self._gaps.add(Reason.CONSENT_UNAVAILABLE)
+            return None
+        answer = consents(question)
+        self.deciding.update(answer.ids)
+        return answer
+
+    def wanted(self) -> Wanted:
+        """What was looked for in vain since this was asked last."""
+        found = Wanted(tuple(self._facts.values()), frozenset(self._patients))
+        self._facts.clear()
+        self._patients.clear()
+        return found
+
+    def refused_for(self, allows: Callable[[], bool]) -> Reason | None:
+        """Why allows() is false, where nothing but what could not be had makes it so; else None."""
+        self._gaps.clear()
+        if allows() or not self._gaps:
+            return None
+        gaps = set(self._gaps)
+        self._supposes = True
+        try:
+            would = allows()
+        finally:
+            self._supposes = False
+        return min(gaps, key=_GAPS.index) if would else None
+
+
+_GAPS = (Reason.FACTS_TOO_MANY, Reason.FACTS_UNAVAILABLE, Reason.CONSENT_UNAVAILABLE)

@@ -1,0 +1,64 @@
+"""What a test in a policy file says to be known: `facts` by name, and the consents of `given`, patient by patient."""
+
+from collections.abc import Mapping
+
+from gateway.fhir.outcome import Reason
+from gateway.fhir.request import is_id
+from gateway.policy.consent import ConsentAnswer, ConsentQuestion, Said
+from gateway.policy.facts import FactValues
+from gateway.policy.known import ConsentsOf, Known
+from gateway.policy.rules import PolicySet, PolicyTest
+from gateway.yaml_source import did_you_mean
+
+_UNAVAILABLE = "unavailable"
+
+
+class UnplayableKnown(Exception):
+    """What a test says to be known is not written right."""
+
+
+class GivenKnown(Known):
+    """What a test gives. Who is not named has no consents; a fact that is not named cannot be had."""
+
+    def consent(self, patient: str, question: ConsentQuestion) -> ConsentAnswer | None:
+        """What the consents of a patient say."""
+        self.consents.setdefault(patient, lambda asked: ConsentAnswer(Said.NONE))
+        return super().consent(patient, question)
+
+
+def known_of(test: PolicyTest, policies: PolicySet) -> Known:
+    """What this test gives. Raises UnplayableKnown."""
+    known = GivenKnown()
+    facts = test.body.get("facts", {})
+    if not isinstance(facts, Mapping):
+        raise UnplayableKnown("'facts' must give values by name: {my-patients: [Patient/A]}")
+    for name, values in facts.items():
+        fact = policies.facts.get(str(name))
+        if fact is None:
+            raise UnplayableKnown(f"no fact named '{name}'.{did_you_mean(str(name), policies.facts)}")
+        known.facts[fact.name] = _values(fact.name, values, fact.at_most)
+    given = test.body.get("given")
+    consents = given.get("consent", {}) if isinstance(given, Mapping) else {}
+    if not isinstance(consents, Mapping):
+        raise UnplayableKnown("'consent' of given must say what patients agreed to: {Patient/A: permit}")
+    for name, word in consents.items():
+        type_, _, patient = str(name).partition("/")
+        words = (*Said, _UNAVAILABLE)
+        if type_ != "Patient" or not is_id(patient):
+            raise UnplayableKnown(f"'{name}' is no patient: write Patient/A")
+        if word not in words:
+            raise UnplayableKnown(f"consent is '{word}', expected {' or '.join(words)}")
+        known.consents[patient] = None if word == _UNAVAILABLE else _always(Said(str(word)))
+    return known
+
+
+def _values(name: str, values: object, at_most: int) -> FactValues | Reason:
+    if values == _UNAVAILABLE:
+        return Reason.FACTS_UNAVAILABLE
+    if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+        raise UnplayableKnown(f"the fact {name} must be a list of values such as Patient/A, or unavailable")
+    return Reason.FACTS_TOO_MANY if len(set(values)) > at_most else FactValues(frozenset(values))
+
+
+def _always(said: Said) -> ConsentsOf:
+    return lambda question: ConsentAnswer(said)
