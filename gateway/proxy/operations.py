@@ -13,7 +13,7 @@ from gateway.fhir import request, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import creation, headers
-from gateway.proxy.delivery import check_status, fhir_answer, judge, stored
+from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -50,6 +50,7 @@ class OperationPassage:
             value = stored(await answer.read(self._upstream.max_resource))
         finally:
             answer.close()
+        await settle(trail, permit, value)
         judge(trail, permit, value)
 
     async def validate(self, http: HttpRequest, trail: Trail, permit: Permit) -> Answer:
@@ -59,6 +60,7 @@ class OperationPassage:
         raw = await http.body.read(self._upstream.max_resource)
         bases = (*self._upstream.bases, self._upstream.base)
         value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
+        await settle(trail, permit, value)
         judge(trail, permit, value)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)

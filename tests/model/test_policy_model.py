@@ -15,7 +15,7 @@ from gateway.policy import language
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from tests.model import policy_model as model
-from tests.model.worlds import DEFINITIONS, World
+from tests.model.worlds import DEFINITIONS, World, known_of
 from tests.support.policies import BASES, NOW, ask, caller
 
 WORLDS = settings(max_examples=150, deadline=None, derandomize=True)
@@ -57,7 +57,7 @@ def words_of(asker: model.Asker) -> tuple[FhirRequest, Caller]:
 def answer_of(judge: Engine, asker: model.Asker) -> Decision:
     """The engine's answer to the question."""
     asked, who_asks = words_of(asker)
-    return judge.decide(asked, who_asks, Environment(NOW, asker.peer))
+    return judge.decide(asked, who_asks, Environment(NOW, asker.peer, known=known_of(asker)))
 
 
 def judged(answer: Decision, resource: dict[str, Any]) -> bool:
