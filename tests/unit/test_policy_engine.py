@@ -226,8 +226,9 @@ def test_a_denial_whose_claim_is_missing_denies_all() -> None:
 def test_a_denial_by_compartment_holds_on_what_may_be_that_patients(subject: object, hidden: bool) -> None:
     deny = f"rule: d, effect: deny, {READ}, resources: [Patient, $chart], where: {{compartment: {{patient: VIP}}}}"
     decision = decide([OPEN, deny], caller(), "GET /Observation/x")
-    found = {"resourceType": "Observation", "id": "x", "contained": [{"resourceType": "Patient", "id": "p"}]}
+    found = {"resourceType": "Observation", "id": "x", "contained": [{"resourceType": "Group", "id": "g"}]}
     assert shows(decision, found | ({} if subject is None else {"subject": subject})) is not hidden
+    assert not shows(decision, found | {"contained": [{"resourceType": "Patient", "id": "p"}]})
 
 
 @pytest.mark.parametrize("base", ["", "http://upstream:8080/fhir/", "https://gw.example/fhir/r4/"])

@@ -103,7 +103,7 @@ ROWS = (
         body=note(), store=doubled, sent=("GET *",), twin=_UPDATE),
     update("H-141c-an-update-by-what-no-rule-names", note(), 403, "no-permit", "Observation?code=x"),
     row("H-142-a-create-unless-a-stranger-has-it", "POST /Observation", (201, 412), who="pA-rw", body=note(),
-        headers=(("If-None-Exist", "identifier=urn:mrn|two"),), store=identified, hides=("b1",),
+        headers=(("If-None-Exist", "identifier=urn:mrn|two"),), store=identified, hides=("Observation/b1",),
         sent=("GET Observation?identifier=urn%3Amrn%7Ctwo&subject=Patient%2FA", "POST Observation"), twin=_CREATE),
     row("H-142b-a-create-unless-two-have-it", "POST /Observation", 412, "multiple-matches", who="pA-rw", body=note(),
         headers=(("If-None-Exist", "identifier=urn:mrn|one"),), store=doubled, sent=("GET *",), twin=_CREATE),

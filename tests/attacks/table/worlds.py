@@ -192,7 +192,7 @@ rules:
     may: ["operation:Group/$export", "operation:Patient/$export"]
     resources: [Group, Patient]
     shared: true
-    operation: {types: [Patient, Observation], type_filter: {Observation: "Observation?category=vital-signs"}}
+    operation: {types: [Patient, Observation], type_filter: {Observation: "Observation?category=vital-signs"}, jobs_at_once: 100}
     because: The registry takes its group over.
   - rule: not-the-strangers
     effect: deny
