@@ -138,6 +138,8 @@ class Upstream:
         False  # writes to a store that does not name versions: nothing pins what was judged
     )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
+    compress: bool = True  # answers to callers that accept gzip
+    ask_gzip: bool = False  # the store is asked for gzip
     profile: UpstreamProfile = UpstreamProfile()
     probe: Probe = Probe.BACKGROUND
     consents: ConsentSettings | None = None

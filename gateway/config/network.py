@@ -163,7 +163,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "consents",
+        "unversioned_writes", "consents", "compress", "ask_gzip",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -191,6 +191,8 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         response_signatures=ResponseSignatures(
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),
+        compress=section.flag("compress", True),
+        ask_gzip=section.flag("ask_gzip", False),
         profile=read_profile(section),
         consents=read_consents(section),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),

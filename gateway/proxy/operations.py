@@ -10,6 +10,7 @@ from typing import Any
 
 from authz.protocol.request import Answer, HttpRequest
 from gateway.fhir import request, resource
+from gateway.fhir.formats import BOTH
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import creation, headers
@@ -56,7 +57,7 @@ class OperationPassage:
     async def validate(self, http: HttpRequest, trail: Trail, permit: Permit) -> Answer:
         """POST [type]/$validate: the body judged as one that is to be stored, the outcome told without its texts."""
         if creation.body_kind(http, permit) is not creation.BodyKind.RESOURCE:
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         raw = await http.body.read(self._upstream.max_resource)
         bases = (*self._upstream.bases, self._upstream.base)
         value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)

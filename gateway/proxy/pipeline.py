@@ -24,8 +24,9 @@ from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import conditional_writes, headers
+from gateway.proxy import conditional_writes, formats, headers
 from gateway.proxy.capabilities import Capabilities
+from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
@@ -97,7 +98,7 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await self._pass(http, trail)
+            answer = await formats.written(await self._pass(http, trail), trail.wish)
         except FhirError as error:
             answer = refusal(trail, error)
         except OAuthError as error:
@@ -113,12 +114,14 @@ class Passage:
         except Exception:
             _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
             answer = refusal(trail, FhirError(Reason.INTERNAL))
-        return await self._recorded(trail, answer)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+        return await coded(http, answer) if self._upstream.compress else answer
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
-            headers.check_accept(http)
-        http = decoded_request(http, self._upstream.max_body)
+        # A file is NDJSON, whatever is accepted.
+        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
+        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail)
@@ -146,6 +149,7 @@ class Passage:
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+            trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
         target = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
 from gateway.proxy.knowledge import Knowledge
@@ -34,6 +35,7 @@ class Trail:
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:

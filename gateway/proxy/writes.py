@@ -14,6 +14,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
 from gateway.fhir import links, resource
+from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
@@ -96,7 +97,7 @@ class Writes:
 
     async def _update(self, write: Write, wanted: str | None) -> Answer:
         if not headers.is_json(write.http.headers.get("content-type", "")):
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         after = self._new_version(
             await write.http.body.read(self._upstream.max_resource),
             write.permit.request,
