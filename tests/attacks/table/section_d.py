@@ -79,6 +79,8 @@ ROWS = (
         sees=True, world="views", twin="GET /Observation?code=x"),
     row("D-069g-a-hidden-identifier-missing", "GET /Patient?identifier:missing=true", 403, _CLOSED, who="dr1", sees=True,
         world="views", twin="GET /Patient?gender=male"),
+    row("D-069h-a-reference-by-identifier", "GET /Observation?subject:identifier=ssn|1", 403, who="dr1", sees=True,
+        world="views", twin="GET /Observation?subject=Patient/A"),
     refused("D-070-labels-asked-for", "_security=R", 403, _CLOSED),
     refused("D-070b-labels-excluded", "_security:not=R", 403, _CLOSED),
     narrowed("D-070c-tags", "_tag=x", f"_tag=x&{_ADDED}"),
