@@ -31,6 +31,7 @@ from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
 from gateway.operations import Operations
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
+from gateway.policy.checks import not_valid
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
@@ -193,6 +194,8 @@ class Gateway:
                 if upstream.consents is None:
                     said = "policies ask for consents, of which this mount has no source: what needs them is refused"
                     _log.warning(said, extra={"route": upstream.name})
+        for problem in not_valid(policies.rules, self.clock()):
+            _log.warning("a policy is not valid now", extra={"cause": str(problem)})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     FACTS_TOO_MANY = "facts-too-many"
     FACTS_UNAVAILABLE = "facts-unavailable"
     CONSENT_UNAVAILABLE = "consent-unavailable"
+    LABELS_UNAVAILABLE = "labels-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -120,6 +121,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
     Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
+    Reason.LABELS_UNAVAILABLE: (503, "transient", "The security labels that count here could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),
@@ -145,6 +147,7 @@ class FhirError(Exception):
     diagnostics  what was wrong and what would be right, for the caller: no PHI, no id that the caller did not send
     status       HTTP status where it differs from the reason's own
     headers      further response headers, e.g. Allow, WWW-Authenticate
+    expression   where in the caller's body it is, e.g. Bundle.entry[3]
     """
 
     def __init__(
@@ -154,15 +157,17 @@ class FhirError(Exception):
         *,
         status: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        expression: str = "",
     ) -> None:
         super().__init__(f"{reason}: {diagnostics}")
         self.reason = reason
         self.diagnostics = diagnostics
         self.status = REASONS[reason][0] if status is None else status
         self.headers = headers
+        self.expression = expression
 
 
-def operation_outcome(reason: Reason, diagnostics: str = "") -> bytes:
+def operation_outcome(reason: Reason, diagnostics: str = "", expression: str = "") -> bytes:
     """The OperationOutcome of a refusal, as JSON in UTF-8 (FHIR R4 3.1.0.1)."""
     _, code, sentence = REASONS[reason]
     issue: dict[str, object] = {
@@ -172,6 +177,8 @@ def operation_outcome(reason: Reason, diagnostics: str = "") -> bytes:
     }
     if diagnostics:
         issue["diagnostics"] = diagnostics
+    if expression:
+        issue["expression"] = [expression]
     return json.dumps(
         {"resourceType": "OperationOutcome", "issue": [issue]}, ensure_ascii=False, separators=(",", ":")
     ).encode()

@@ -2,20 +2,22 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
-from gateway.policy.definitions import Definitions, named, read_networks, resource_type
+from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
+    ENVELOPES,
     Effect,
-    Network,
     OperationAccess,
     Rule,
     Where,
 )
 from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
+from gateway.policy.when_reading import read_when
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
@@ -41,10 +43,11 @@ RULE_KEYS = (
     "write",
     "changes",
     "conditional",
+    "transaction",
 )
 _RULE_LATER = (
     "break_glass",
-    "transaction", "name",
+    "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
@@ -69,9 +72,14 @@ def read_rule(
         reader.problem(body, f"rule '{name}' does not say because of what ('because: …')", warning=True)
     effect = Effect(effect_text) if effect_text else Effect.DENY
     resources = _resources(reader, body, definitions, effect)
-    shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
+    is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
+    shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    if is_envelope and effect is Effect.PERMIT and "where" in body:
+        reader.problem(
+            body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
+        )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -86,11 +94,14 @@ def read_rule(
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
+    at_most, may = read_transaction(reader, body, effect, may)
+    networks, hours = read_when(reader, body, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
         who=read_who(reader, body, definitions, effect),
-        networks=_when(reader, body, definitions),
+        networks=networks,
+        hours=hours,
         may=may,
         resources=resources,
         where=where,
@@ -107,6 +118,7 @@ def read_rule(
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
+        at_most=at_most,
         named=_named(reader, body),
     )
 
@@ -194,25 +206,3 @@ def _check_permit(
 
 def _has_compartment(where: Where) -> bool:
     return where.compartment is not None or any(map(_has_compartment, where.any_of))
-
-
-def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:
-    when = reader.mapping(body.node("when"), "when")
-    if when is None:
-        return None
-    reader.keys(when, "when", ("network", "signed_in_within"), ("hours", "zone", "days"))
-    node = when.node("network")
-    if node is None:
-        return None
-    found: list[Network] = []
-    for item in named(reader, node, "network"):
-        text = reader.text(item, "network")
-        if text.startswith("$"):
-            networks = definitions.networks.get(text[1:])
-            if networks is None:
-                suggestion = did_you_mean(text[1:], definitions.networks)
-                reader.problem(item, f"no set of networks named '{text}'.{suggestion}")
-            found.extend(networks or ())
-        else:
-            found.extend(read_networks(reader, item))
-    return tuple(found)

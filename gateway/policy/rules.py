@@ -10,7 +10,9 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
+from gateway.policy.hours import Hours, Validity
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
+from gateway.policy.statements import ResourceStatement
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
@@ -18,6 +20,8 @@ from gateway.yaml_source import Place, Problem
 FACT = re.compile(r"\{facts\.([A-Za-z][A-Za-z0-9_-]*)\}")
 """A fact in criteria: its values as alternatives."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ENVELOPES = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
+"""What holds requests and is none itself."""
 
 
 class Effect(StrEnum):
@@ -98,6 +102,7 @@ class Where:
     labels: LabelCondition | None = None
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
+    fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
 
     @property
     def is_empty(self) -> bool:
@@ -163,7 +168,10 @@ class OperationAccess:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
+    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type.
+
+    at_most is how many entries a transaction may have that it opens; None for as many as the mount takes.
+    """
 
     id: str
     effect: Effect
@@ -187,7 +195,10 @@ class Rule:
         None  # what a deny takes away; without it the deny is about the whole resource
     )
     operation: OperationAccess = OperationAccess()
+    at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
+    hours: tuple[Hours, ...] | None = None
+    valid: Validity | None = None  # of its policy
 
 
 @dataclass(frozen=True, slots=True)

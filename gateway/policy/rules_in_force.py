@@ -25,6 +25,7 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Deny, Environment, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.exceptions import NotExcepted, applies
+from gateway.policy.hours import in_hours
 from gateway.policy.index import RuleIndex
 from gateway.policy.layers import (
     Layers,
@@ -113,12 +114,12 @@ class RulesInForce:
         narrower: list[Rule] = []  # permits that do not open this form of search
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            if rule.valid is not None and not rule.valid.holds(environment.now):
+                continue
             is_operation = asked.interaction is Interaction.OPERATION
             if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
                 continue
-            in_time_and_place = rule.networks is None or in_networks(
-                environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
-            )
+            in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
@@ -236,10 +237,9 @@ class RulesInForce:
             """The permits about another type that may hold for this caller, and what denies take from it."""
             found, taking = [], []
             for rule in self._index.candidates(other, asked.interaction, values, doubtful):
-                unknown = rule.effect is Effect.DENY
-                if rule.networks is not None and not in_networks(
-                    environment.peer, rule.networks, unknown=unknown
-                ):
+                if rule.valid is not None and not rule.valid.holds(environment.now):
+                    continue
+                if not _is_in_time_and_place(rule, environment):
                     continue
                 if rule.effect is Effect.PERMIT:
                     found.append(rule)
@@ -334,6 +334,14 @@ class RulesInForce:
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
         return values, frozenset(doubtful)
+
+
+def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
+    """Whether the request comes from where and when the rule says; what cannot be told closes."""
+    closes = rule.effect is Effect.DENY
+    return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
+        rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
+    )
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

@@ -30,11 +30,11 @@ from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
 from gateway.policy.selftest_known import UnplayableKnown, known_of
+from gateway.policy.selftest_time import time_of
 from gateway.policy.sign_in_reading import seconds_of
 from gateway.yaml_source import Problem, did_you_mean
 
 _ISSUER = "https://issuer.test"
-_NOW = 1_800_000_000
 _AS_WORDS = {
     "role": "roles",
     "user": "user",
@@ -43,7 +43,7 @@ _AS_WORDS = {
     "acr": "acr",
     "patient": "patient",
 }
-_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in")
+_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in", "time")
 _EXPECT_KEYS = (
     "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
     "acr_values", "max_age",
@@ -294,6 +294,10 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
     peer = said.get("network", "192.0.2.1")
     if in_networks(str(peer), (), unknown=True):  # it lies in no network, unless it has no address
         raise Unplayable(f"network is '{peer}', expected an address such as 10.20.1.4")
+    try:
+        now = time_of(said.get("time"), (r for r in policies.rules if r.id.startswith(f"{test.policy}/")))
+    except ValueError as error:
+        raise Unplayable(str(error)) from error
     claims: dict[str, object] = {}
     for key, value in said.items():
         if key in _AS_KEYS:
@@ -305,7 +309,7 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
             )
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
-        _sign_in(claims, said, policies)
+        _sign_in(claims, said, policies, now)
     is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
     default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
@@ -316,17 +320,17 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
             "sub": "test",
             "aud": "https://gateway.test",
             "client_id": said.get("client", "test-client"),
-            "iat": _NOW,
-            "exp": _NOW + 300,
+            "iat": now,
+            "exp": now + 300,
             "jti": "test",
             "scope": scope,
             "cnf": {member: "x" * 43},
         }
     )
-    return caller_of(claims, issuer=_ISSUER), Environment(_NOW, str(peer), known=known_of(test, policies))
+    return caller_of(claims, issuer=_ISSUER), Environment(now, str(peer), known=known_of(test, policies))
 
 
-def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet) -> None:
+def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet, now: int) -> None:
     """When and how the person of a test signed in: just now and as people do here, unless it says otherwise."""
     ago = str(said.get("signed_in", "just now"))
     seconds = 0 if ago == "just now" else seconds_of(ago)
@@ -334,7 +338,7 @@ def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies:
         return
     if seconds is None:
         raise Unplayable("'signed_in' must say how long ago, such as 5m, or never")
-    claims["auth_time"] = _NOW - seconds
+    claims["auth_time"] = now - seconds
     if "acr" not in said and policies.claims["acr"].type == "string":
         _place(claims, policies.claims["acr"].path, next(iter(SIGN_INS)))
 
