@@ -35,6 +35,9 @@ from gateway.policy.checks import not_valid
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
+from gateway.policy.sources import uses
+from gateway.proxy.knowledge import Lookups
+from gateway.proxy.lookups import open_lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.probing import UpstreamProbes
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -58,6 +61,7 @@ class _Mount:
     client: UpstreamClient
     passage: Passage
     signed: SignedAnswers | None
+    lookups: Lookups
 
 
 class Gateway:
@@ -140,6 +144,7 @@ class Gateway:
         for upstream in settings.upstreams:
             client = UpstreamClient(upstream, self.metrics.upstream_seconds.labels(upstream.name).observe)
             await client.open()
+            lookups = await open_lookups(upstream, client, metrics=self.metrics, clock=self.clock)
             passage = Passage(
                 upstream=upstream,
                 client=client,
@@ -151,6 +156,7 @@ class Gateway:
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,
+                lookups=lookups,
                 oauth_uris={
                     "authorize": f"{issuer}/authorize",
                     "token": f"{issuer}/token",
@@ -161,7 +167,7 @@ class Gateway:
             if upstream.response_signatures is not ResponseSignatures.OFF:
                 when = upstream.response_signatures
                 signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
-            self._mounts.append(_Mount(upstream, client, passage, signed))
+            self._mounts.append(_Mount(upstream, client, passage, signed, lookups))
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -185,6 +191,11 @@ class Gateway:
         self._criteria = criteria_used(policies)
         for problem in not_valid(policies.rules, self.clock()):
             _log.warning("a policy is not valid now", extra={"cause": str(problem)})
+        if any(uses(rule)[1] for rule in policies.rules):
+            for upstream in self.settings.upstreams:
+                if upstream.consents is None:
+                    said = "policies ask for consents, of which this mount has no source: what needs them is refused"
+                    _log.warning(said, extra={"route": upstream.name})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
@@ -339,6 +350,7 @@ class Gateway:
             await runner.cleanup()
         for mount in self._mounts:
             await mount.client.close()
+            await mount.lookups.close()
         if hasattr(self, "authorization"):
             await self.authorization.close()
         if hasattr(self, "_fetcher"):

@@ -11,6 +11,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.policy.consent import ConsentSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,20 @@ class UpstreamProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentSettings:
+    """Where the consents of a store's patients come from, and which of them count.
+
+    base is the URL of another store; None is the store of the mount itself. keep and timeout are seconds.
+    """
+
+    source: ConsentSource
+    base: str | None = None
+    authorization: str | None = field(default=None, repr=False)
+    keep: float = 30.0
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
 
@@ -123,8 +138,11 @@ class Upstream:
         False  # writes to a store that does not name versions: nothing pins what was judged
     )
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
+    compress: bool = True  # answers to callers that accept gzip
+    ask_gzip: bool = False  # the store is asked for gzip
     profile: UpstreamProfile = UpstreamProfile()
     probe: Probe = Probe.BACKGROUND
+    consents: ConsentSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

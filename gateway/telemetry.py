@@ -155,6 +155,18 @@ class Metrics:
             "Searches whose restriction the store did not echo",
             registry=registry,
         )
+        self.facts = Counter(
+            "securus_fact_requests",
+            "Facts of policies that requests needed",
+            ["route", "fact", "outcome"],
+            registry=registry,
+        )
+        self.patient_consents = Counter(
+            "securus_consent_requests",
+            "Consents of patients that requests needed",
+            ["route", "outcome"],
+            registry=registry,
+        )
         for outcome in ("accepted", "nonce", "replayed", "refused"):
             self.proofs.labels(outcome)
         self._clock_skews = {

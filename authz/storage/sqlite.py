@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from authz.storage.records import decode, encode, integer, octets, text
 from authz.storage.sqlite_connection import Row, SqliteConnection
+from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
 from authz.storage.store import (
@@ -44,6 +45,8 @@ _EXPIRING = (
     ("registration", "client_id", ""),  # an expires_at of NULL is never reached
     ("initial_access_token", "id", ""),
     ("revocation", "sequence", ""),
+    ("emergency", "id", " AND end_noted = 1"),
+    ("rate", "key", ""),
     ("counter", "key, window_seconds, period", ""),
     ("claim", "namespace, key", ""),
 )
@@ -57,7 +60,7 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations):
+class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.effects import EffectsStore
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 
 
@@ -139,7 +140,7 @@ class AuditLine:
     line: bytes
 
 
-class Store(Protocol):
+class Store(EffectsStore, Protocol):
     """Where records rest."""
 
     # single-use claims

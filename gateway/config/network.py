@@ -8,6 +8,7 @@ from cryptography import x509
 
 from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
+from gateway.config.consents import read_consents
 from gateway.config.profiles import read_profile
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -162,7 +163,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes",
+        "unversioned_writes", "consents", "compress", "ask_gzip",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -190,7 +191,10 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         response_signatures=ResponseSignatures(
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),
+        compress=section.flag("compress", True),
+        ask_gzip=section.flag("ask_gzip", False),
         profile=read_profile(section),
+        consents=read_consents(section),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
     )
 

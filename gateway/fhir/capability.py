@@ -82,8 +82,9 @@ def capability_statement(
         "software": {"name": "Securus"},
         "implementation": {"description": "FHIR R4 through an access gateway", "url": public_base},
         "fhirVersion": _FHIR_VERSION,
-        "format": ["application/fhir+json", "json"],
-        **({"patchFormat": [JSON_PATCH, "application/fhir+json"]} if patches else {}),
+        "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
+        # XML Patch is not among them: what a path of XML means in JSON has more than one reading.
+        **({"patchFormat": [JSON_PATCH, "application/fhir+json", "application/fhir+xml"]} if patches else {}),
         "rest": [
             {"mode": "server", "security": _security(oauth_uris)} | ({"resource": listed} if listed else {})
         ],

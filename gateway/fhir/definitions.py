@@ -14,6 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 _NOT_DOMAIN_RESOURCES = frozenset({"Binary", "Bundle", "Parameters"})
+_BACKBONE_TYPES = frozenset(  # data types whose own base is BackboneElement: they have modifierExtension
+    {
+        "Dosage", "ElementDefinition", "MarketingStatus", "Population", "ProdCharacteristic", "ProductShelfLife",
+        "SubstanceAmount", "Timing",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,8 @@ def search_parameter(type: str, code: str) -> SearchParameter | None:
 def members(path: str) -> Mapping[str, Element]:
     """The JSON members that may stand below a type, a data type or a path such as 'Observation.component'.
 
-    A choice appears under each of its JSON names: 'valueQuantity', 'valueString', ... Empty for what is not known.
+    They come in the order of the definition, which is that of XML. A choice appears under each of its JSON names:
+    'valueQuantity', 'valueString', ... Empty for what is not known.
     """
     type, _, inner = path.partition(".")
     rows = _element_table().get(type)
@@ -163,6 +170,8 @@ def _resolve(path: str) -> tuple[str, ...]:
 def _inherited(type: str, inner: str) -> dict[str, str]:
     table = _element_table()
     if inner:
+        return table["Element" if table[type][inner].endswith(" Element") else "BackboneElement"]
+    if type in _BACKBONE_TYPES:
         return table["BackboneElement"]
     if type in RESOURCE_TYPES:
         return table["Resource" if type in _NOT_DOMAIN_RESOURCES else "DomainResource"]

@@ -59,9 +59,16 @@ def local_reference(text: str, bases: Collection[str]) -> LocalReference | None:
     return LocalReference(match[1], match[2], match[3])
 
 
+def is_readable(url: str) -> bool:
+    """Whether every program reads the same characters of a URL: none that parsers drop, trim or turn round."""
+    if url.isascii() and url.isprintable() and " " not in url and "\\" not in url:
+        return True  # the usual case, told without a search
+    return _UNREADABLE.search(url) is None
+
+
 def below(url: str, bases: Collection[str]) -> str | None:
     """What follows a base in an absolute URL, without the slash between them; None below none of the bases."""
-    if _UNREADABLE.search(url):
+    if not is_readable(url):
         return None
     for base in bases:  # the usual case: written just as in the settings
         if url.startswith(base) and url[len(base) : len(base) + 1] == "/":

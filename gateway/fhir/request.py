@@ -50,6 +50,10 @@ _TYPE = {"GET": Interaction.SEARCH, "POST": Interaction.CREATE, **_WRITES}
 _INSTANCE = {"GET": Interaction.READ, **_WRITES}
 
 
+_LONGEST_TARGET = 4000  # characters; servers and proxies take 8 KiB of request line
+_LONGEST_FORM = 512 * 1024
+
+
 class _Place(NamedTuple):
     """What a path names, and what each method means there. HEAD is not listed: it goes with GET."""
 
@@ -151,6 +155,19 @@ def upstream_form(asked: FhirRequest) -> bytes:
     if not asked.posted:
         raise ValueError("only a search by POST has a form")
     return search.encode_terms(_of_the_store(asked)).encode("ascii")
+
+
+def fit_for_the_store(asked: FhirRequest) -> FhirRequest:
+    """The search as a form where its target would be longer than stores take (FHIR R4 3.1.0.6); else as it is.
+
+    Raises FhirError(FACTS_TOO_MANY) for one that is too long as a form.
+    """
+    if asked.interaction is not Interaction.SEARCH:
+        return asked
+    posted = asked if len(upstream_target(asked)) <= _LONGEST_TARGET else replace(asked, posted=True)
+    if posted.posted and len(upstream_form(posted)) > _LONGEST_FORM:
+        raise FhirError(Reason.FACTS_TOO_MANY, "the search is longer than a store is asked")
+    return posted
 
 
 def canonical_text(asked: FhirRequest) -> str:

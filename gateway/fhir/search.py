@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from authz.protocol import encoding
+from gateway.fhir import formats
 from gateway.fhir.definitions import (
     RESOURCE_TYPES,
     SearchParameter,
@@ -52,8 +53,6 @@ READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks 
 _SHAPES = frozenset({"_elements", "_summary", "_total"})
 _TOTALS = ("none", "estimate", "accurate")
 _SINGLE = _SHAPES | frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
-_JSON_FORMATS = frozenset({"json", "application/json", "application/fhir+json", "application/fhir json"})
-# The last one is how `application/fhir+json` arrives when its plus sign was not escaped.
 
 Join = Callable[[str, str, str], SearchTerm]
 """Reads the name and value of a chain, _has or include on a type: gateway.fhir.joins.join_term."""
@@ -368,8 +367,8 @@ def _check_format(code: str, value: str) -> None:
     if code == "_pretty":
         if value not in ("true", "false"):
             raise FhirError(Reason.INVALID_PARAMETER, "'_pretty' must be true or false")
-    elif value.partition(";")[0].strip() not in _JSON_FORMATS:
-        raise FhirError(Reason.NOT_ACCEPTABLE, "'_format' must be json or application/fhir+json")
+    elif formats.of_parameter(value) is None:
+        raise FhirError(Reason.NOT_ACCEPTABLE, f"'_format' must be json, xml, {formats.BOTH}")
 
 
 def _refuse_unlisted(name: str, allowed: Iterable[str], what: str) -> None:

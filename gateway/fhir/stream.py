@@ -14,10 +14,11 @@ import codecs
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep
+from gateway.fhir.plain_json import plain_object
+from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_deep
 
 MAX_ENTRY_BYTES = 10 * 1024 * 1024
 _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some
@@ -25,6 +26,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SCAN = re.compile(r'["\[\]{}]')
 _STRING_END = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
+_BEGIN = re.compile(rb'\{"[A-Za-z]+":')
+_MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,7 @@ class EntriesBegin:
     """The array of entries begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry: its value, and its exact bytes."""
 
     raw: bytes
@@ -91,6 +93,8 @@ class BundleReader:
         self._is_bundle = False
         self._rest = ""  # not yet read: less than one value, unless _cut
         self._cut: _CutValue | None = None
+        self._mark = ""  # what stands between two entries, as the first one began
+        self._attempts = _MOST_ATTEMPTS  # to read plain entries, before that is given up
 
     def feed(self, content: bytes) -> list[Piece]:
         """The pieces that are whole with these bytes, in the order of the Bundle."""
@@ -145,6 +149,8 @@ class BundleReader:
                         self._state = _State.AFTER_VALUE
                         position += 1
                     elif mark == "{":
+                        if self._mark and self._attempts:
+                            position = self._take_plain(text, position, pieces)
                         end = self._take(text, position, pieces)
                         if end is None:
                             return length
@@ -211,6 +217,26 @@ class BundleReader:
             case _:
                 _refuse("is not JSON")
 
+    def _take_plain(self, text: str, start: int, pieces: list[Piece]) -> int:
+        """Take the entries that end where another begins alike, written as JSON is written without white space.
+
+        What stands between two such marks and is an object by itself is the entry: JSON has no other reading of it. The
+        rest, and the last one, is for _take(). Returns where it begins.
+        """
+        mark, begin, at_most = self._mark, self._mark[2:], self._max_entry_bytes
+        while True:
+            end = text.find(mark, start)
+            if end < 0 or not text.startswith(begin, start):
+                return start
+            raw = text[start : end + 1].encode()
+            value = plain_object(raw) if len(raw) <= at_most else None
+            if value is None:  # the mark stands inside an entry, or the entry is written in another way
+                self._attempts -= 1
+                return start
+            pieces.append(Entry(raw, value))
+            self._attempts = _MOST_ATTEMPTS
+            start = end + 2
+
     def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
         """Take the string, array or object that begins at start; its end, or None when the text cuts it."""
         try:
@@ -270,7 +296,7 @@ class BundleReader:
     def _accept(self, raw: bytes, value: Any, pieces: list[Piece]) -> None:
         if len(raw) > self._max_entry_bytes:
             self._refuse_large()
-        if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_too_deep(value):
+        if may_be_too_deep(raw) and is_too_deep(value):
             self._refuse_deep()
         if self._state is _State.VALUE:
             if self._name == "resourceType":
@@ -282,6 +308,8 @@ class BundleReader:
         else:
             pieces.append(Entry(raw, value))
             self._state = _State.AFTER_ENTRY
+            if not self._mark and (begun := _BEGIN.match(raw)) is not None:
+                self._mark = "}," + begun[0].decode()
 
     def _refuse_large(self) -> NoReturn:
         _refuse(f"has a value of more than {self._max_entry_bytes} bytes")

@@ -8,10 +8,10 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from authz.protocol.tokens import Caller
-from gateway.fhir.compartment import in_compartment, may_be_in_compartment, narrows_exactly
+from gateway.fhir.compartment import compartment_test, may_be_in_compartment, narrows_exactly
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
@@ -304,9 +304,13 @@ def compartment_condition(
     type_: str, patients: frozenset[str], membership: str, bases: frozenset[str], *, in_doubt: bool = False
 ) -> Condition:
     """Belongs to one of these patients. An empty set of patients is an empty set: nothing belongs to nobody."""
-    belongs = may_be_in_compartment if in_doubt else in_compartment
+    belongs: Callable[[Resource], bool] = (
+        partial(may_be_in_compartment, patients=patients, membership=membership, bases=bases)
+        if in_doubt
+        else compartment_test(type_, patients, membership=membership, bases=bases)
+    )
     return Condition(
-        lambda resource: belongs(resource, patients, membership=membership, bases=bases),
+        belongs,
         patients,
         exact=_narrows_exactly(type_, membership),
     )

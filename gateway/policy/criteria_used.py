@@ -28,7 +28,11 @@ def criteria_used(policies: PolicySet) -> Mapping[str, frozenset[str]]:
                 if term is not None:
                     found[type_].add(term.code)
         for type_, criteria in rule.where.match.items():
-            found[type_].update(
-                re.split(r"[:.=]", part, maxsplit=1)[0] for part in criteria.split("&") if part
-            )
+            found[type_].update(_codes(criteria))
+    for fact in policies.facts.values():
+        found[fact.type].update(_codes(fact.query))
     return {type_: frozenset(codes) for type_, codes in found.items()}
+
+
+def _codes(criteria: str) -> list[str]:
+    return [re.split(r"[:.=]", part, maxsplit=1)[0] for part in criteria.split("&") if part]

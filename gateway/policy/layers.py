@@ -89,6 +89,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
     scopes, permits, requires = layers.scopes, layers.permits, layers.requires
     denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
+    shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
+    no_permit = Verdict(False, (), Reason.NO_PERMIT)
 
     def verdict(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
@@ -101,12 +103,17 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
-        if not any(holds(condition, resource, on_error=False) for _, condition in scopes):
+        for _, condition in scopes:
+            if holds(condition, resource, on_error=False):
+                break
+        else:
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
-        holding = tuple(name for name, condition in permits if holds(condition, resource, on_error=False))
+        holding = tuple([name for name, condition in permits if holds(condition, resource, on_error=False)])
         if not holding:
-            return Verdict(False, (), Reason.NO_PERMIT)
-        return Verdict(True, holding) if layers.sight is None else _seen(layers.sight, resource, holding)
+            return no_permit
+        if layers.sight is None:
+            return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
+        return _seen(layers.sight, resource, holding)
 
     return verdict
 

@@ -111,9 +111,15 @@ def _criteria(where: Where, type_: str) -> Iterator[str]:
     if where.compartment is not None:
         value = where.compartment.patient
         wanted = f"{{{{%token.{value.claim}}}}}" if value.claim is not None else ",".join(sorted(value.words))
+        wanted = wanted if value.fact is None else f"{{{{%facts.{value.fact}}}}}"
         yield f"{subject_parameter(type_) or 'patient'}={wanted}"
     if where.match.get(type_):
-        yield where.match[type_].replace("{token.", "{{%token.").replace("}", "}}")
+        yield (
+            where.match[type_]
+            .replace("{token.", "{{%token.")
+            .replace("{facts.", "{{%facts.")
+            .replace("}", "}}")
+        )
 
 
 def _actors(dimension: Dimension) -> Iterator[dict[str, object]]:

@@ -1,8 +1,8 @@
 """What decisions are made of is not for those to write whom they are about.
 
-The resources that a fact is asked of, that a claim says it is made of, and consents where policies ask for them, are
-closed for writing to the callers whom those policies govern. Only a permit that names the type opens it: one about
-`any`, or about a set, does not.
+The resources that a fact is asked of are closed for writing to the callers whom the rules with that fact govern; those
+that a claim says it is made of, and consents where rules ask for them, to everybody. Only a permit that names the type
+opens it: one about `any`, or about a set, does not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,14 @@ class Sources:
 
     def __init__(self, rules: Iterable[Rule], facts: Mapping[str, Fact], claims: Mapping[str, Claim]) -> None:
         self._governing: dict[str, list[Rule]] = {}
-        self.of_everybody = frozenset(type_ for claim in claims.values() for type_ in claim.source)
+        everybody = {type_ for claim in claims.values() for type_ in claim.source}
         for rule in rules:
             names, asks_consent = uses(rule)
-            types = {facts[name].type for name in names if name in facts}
-            for type_ in types | ({"Consent"} if asks_consent else set()):
+            if asks_consent:
+                everybody.add("Consent")  # one person's consent opens the record to others
+            for type_ in {facts[name].type for name in names if name in facts}:
                 self._governing.setdefault(type_, []).append(rule)
+        self.of_everybody = frozenset(everybody)
 
     @property
     def types(self) -> frozenset[str]:
@@ -95,7 +97,7 @@ def warnings(rules: Sequence[Rule], facts: Mapping[str, Fact], claims: Mapping[s
         for type_ in sorted(about & rule.named):
             others = [each for each in sources.governing(type_) if _may_meet(each.who, rule.who)]
             if type_ in sources.of_everybody or others:
-                whom = f"those whom '{others[0].id}' governs" if others else "those whose claims it makes"
+                whom = f"those whom '{others[0].id}' governs" if others else "callers"
                 said = f"lets {whom} write {type_}, of which that is decided"
                 found.append(rule.place.problem(f"rule '{rule.id}' {said}", warning=True))
     return found

@@ -17,7 +17,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.delivery import check_status, stored
+from gateway.proxy.delivery import check_status, settle, stored
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
@@ -67,7 +67,7 @@ async def find(
     Raises FhirError: MULTIPLE_MATCHES, and what a search of the caller's would be refused by.
     """
     wanted = FhirRequest(method="GET", interaction=Interaction.SEARCH, type=asked.type, terms=terms)
-    decision = engine.decide(wanted, caller, environment)
+    decision = await trail.knowledge.decided(lambda: engine.decide(wanted, caller, environment))
     match decision:
         case Deny():
             trail.explanation = f"a conditional write needs the right to search: {decision.explanation}"
@@ -87,6 +87,11 @@ async def find(
         bundle = stored(await answer.read(upstream.max_resource))
     finally:
         answer.close()
+    if isinstance(bundle.get("entry"), list):
+        for entry in bundle["entry"]:
+            value = entry.get("resource") if isinstance(entry, dict) else None
+            if isinstance(value, dict):
+                await settle(trail, decision, value)
     return _one(bundle, decision, terms, frozenset((*upstream.bases, upstream.base)))
 
 

@@ -12,7 +12,7 @@ from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
 from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import check_status, judge
+from gateway.proxy.delivery import check_status, judge, settle
 from gateway.proxy.representation import Representation
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -42,6 +42,7 @@ class Creates:
             value, body = creation.new_version(
                 raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
             )
+            await settle(trail, permit, value)
             judge(trail, permit, value)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
@@ -61,14 +62,14 @@ class Creates:
             shown = b""
             if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
                 raw = await answer.read(self._upstream.max_resource)
-                shown = self._show(raw, made.id, permit.request, caller, engine, http)
+                shown = await self._show(raw, made.id, permit.request, caller, engine, http, trail)
         finally:
             answer.close()
         content = (headers.JSON_BODY,) if shown else ()
         passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
 
-    def is_there(
+    async def is_there(
         self,
         http: HttpRequest,
         trail: Trail,
@@ -79,6 +80,6 @@ class Creates:
     ) -> Answer:
         """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
         trail.decision = "permit"
-        shown = self._show(found.raw, found.id, asked, caller, engine, http)
+        shown = await self._show(found.raw, found.id, asked, caller, engine, http, trail)
         place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
         return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)

@@ -12,6 +12,7 @@ from typing import Any
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links, request, resource
+from gateway.fhir.formats import BOTH
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
@@ -56,7 +57,7 @@ def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
         or not _MEDIA_TYPE.fullmatch(content_type)
         or _FHIR_TYPES.match(content_type)
     ):
-        raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+        raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
     if not permit.unconditional:
         raise FhirError(
             Reason.POLICY_DENIED, "native content cannot be judged by what you may store: send FHIR JSON"

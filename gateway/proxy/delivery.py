@@ -51,6 +51,7 @@ class Delivery:
         answer.close()
         value = stored(raw)
         trail.tally.dropped = 1
+        await settle(trail, permit, value)
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
         changed = seen is not None
@@ -87,6 +88,7 @@ class Delivery:
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
+            settle=trail.knowledge.settle,
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0
@@ -172,6 +174,13 @@ def check_status(answer: UpstreamAnswer) -> None:
     if answer.status == 429:
         raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
+
+
+async def settle(trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
+    """Find out what the judge needs to know. Raises FhirError where it refuses only since that could not be had."""
+    judging = permit.judge
+    if judging is not None:
+        await trail.knowledge.settle([lambda: judging(value).shown])
 
 
 def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> Mapping[str, Any] | None:

@@ -137,7 +137,7 @@ class ExportPassage:
         if asked.operation == "export-cancel":
             trail.decision = "permit"
             return await self._cancel(http, trail, job, caller)
-        decision = engine.decide(job.asked, caller, environment)
+        decision = await trail.knowledge.decided(lambda: engine.decide(job.asked, caller, environment))
         trail.rules = decision.rules
         if job.policy_hash != engine.policy_hash or not isinstance(decision, Permit):
             # What was begun under other policies, or would not be begun today, is nobody's to fetch.
@@ -244,6 +244,7 @@ class ExportPassage:
                 self._upstream.identifier,
                 trail.tally,
                 self._upstream.max_resource,
+                trail.knowledge.settle,
             ).run(answer.stream())
             return await self._streamed(trail, answer, filtered)
         except BaseException:

@@ -11,18 +11,16 @@ from collections.abc import Mapping
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
-from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.formats import Format, is_r4_in_utf8
 from gateway.settings import Upstream
 
-FHIR_JSON = "application/fhir+json"
-JSON_BODY = ("Content-Type", f"{FHIR_JSON}; charset=utf-8")
+FHIR_JSON = Format.JSON.value
+JSON_BODY = ("Content-Type", Format.JSON.content_type)
+_JSON_BODIES = frozenset({FHIR_JSON, "application/json", "application/json+fhir"})
 _PASSED = ("accept-language", "traceparent", "tracestate")
 _RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
 _SENDABLE = re.compile(r"[\t -~]*")  # RFC 9110 5.5; of other bytes no text can be made again
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_JSON_TYPES = frozenset(
-    {"application/fhir+json", "application/json", "text/json", "application/*", "*/*", "json"}
-)
 
 PRIVATE: tuple[tuple[str, str], ...] = (
     ("Cache-Control", "no-store, private"),
@@ -52,7 +50,7 @@ def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> d
 
 def of_our_own(upstream: Upstream) -> dict[str, str]:
     """The headers that every request to the store has, whoever asked."""
-    headers = {"accept": FHIR_JSON, "accept-encoding": "identity"}
+    headers = {"accept": FHIR_JSON, "accept-encoding": "gzip" if upstream.ask_gzip else "identity"}
     if upstream.profile.strict_handling:
         # Unknown parameters must be refused by the store, never skipped: a skipped criterion widens the answer.
         headers["prefer"] = "handling=strict"
@@ -74,27 +72,7 @@ def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str,
     return (*passed, ("Content-Location", place))
 
 
-def check_accept(request: HttpRequest) -> None:
-    """The caller must take JSON (XML is not given by this version). Raises FhirError(NOT_ACCEPTABLE)."""
-    accept = request.headers.get("accept", "")
-    if not accept:
-        return
-    ranges = [part.partition(";") for part in accept.split(",")]
-    for media_range, _, parameters in ranges:
-        refused = re.search(r"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)", parameters)
-        if media_range.strip().lower() in _JSON_TYPES and not refused:
-            return
-    raise FhirError(Reason.NOT_ACCEPTABLE, f"answers are {FHIR_JSON}: Accept must allow it")
-
-
 def is_json(content_type: str) -> bool:
-    """Whether a store's Content-Type is FHIR JSON in UTF-8."""
+    """Whether a Content-Type is FHIR JSON of R4 in UTF-8."""
     media_type, _, parameters = content_type.partition(";")
-    charset = re.search(r"charset=\"?([\w-]+)", parameters)
-    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-        return False
-    return media_type.strip().lower() in (
-        "application/fhir+json",
-        "application/json",
-        "application/json+fhir",
-    )
+    return media_type.strip().lower() in _JSON_BODIES and is_r4_in_utf8(parameters)

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.fhir import links, ndjson, resource
-from gateway.policy.decision import Judge, Verdict
-from gateway.proxy.response_filter import Tally
+from gateway.policy.decision import Judge, Resource, Verdict
+from gateway.proxy.response_filter import Settle, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +18,24 @@ class NdjsonFilter:
     public: str
     tally: Tally
     max_line_bytes: int = ndjson.MAX_LINE_BYTES
+    settle: Settle | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The lines that are shown. Raises FhirError(UPSTREAM_INVALID); bytes may have gone out."""
         reader = ndjson.LineReader(max_line_bytes=self.max_line_bytes)
         async for chunk in chunks:
-            out = b"".join(self._shown(reader.feed(chunk)))
+            out = b"".join(self._shown(await self._settled(reader.feed(chunk))))
             if out:
                 yield out
-        out = b"".join(self._shown(reader.finish()))
+        out = b"".join(self._shown(await self._settled(reader.finish())))
         if out:
             yield out
+
+    async def _settled(self, lines: list[ndjson.Line]) -> list[ndjson.Line]:
+        """The lines, once what their judge needs to know is found out."""
+        if self.settle is not None and lines:
+            await self.settle([partial(_passes, self.judge, line.value) for line in lines])
+        return lines
 
     def _shown(self, lines: list[ndjson.Line]) -> list[bytes]:
         out: list[bytes] = []
@@ -48,3 +56,7 @@ class NdjsonFilter:
         value = dict(verdict.seen)
         links.rewrite_urls(value, upstream=self.upstream, public=self.public)
         return resource.write_resource(value)
+
+
+def _passes(judge: Judge, resource: Resource) -> bool:
+    return judge(resource).shown

@@ -10,10 +10,11 @@ from typing import Any
 
 from authz.protocol.request import Answer, HttpRequest
 from gateway.fhir import request, resource
+from gateway.fhir.formats import BOTH
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import creation, headers
-from gateway.proxy.delivery import check_status, fhir_answer, judge, stored
+from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -50,15 +51,17 @@ class OperationPassage:
             value = stored(await answer.read(self._upstream.max_resource))
         finally:
             answer.close()
+        await settle(trail, permit, value)
         judge(trail, permit, value)
 
     async def validate(self, http: HttpRequest, trail: Trail, permit: Permit) -> Answer:
         """POST [type]/$validate: the body judged as one that is to be stored, the outcome told without its texts."""
         if creation.body_kind(http, permit) is not creation.BodyKind.RESOURCE:
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         raw = await http.body.read(self._upstream.max_resource)
         bases = (*self._upstream.bases, self._upstream.base)
         value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
+        await settle(trail, permit, value)
         judge(trail, permit, value)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.fhir import resource
 from gateway.fhir.fhirpath_patch import fhirpath_patch
+from gateway.fhir.formats import BOTH
 from gateway.fhir.json_patch import JSON_PATCH, invalid, json_patch
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
@@ -34,7 +35,7 @@ def read_patch(content_type: str, raw: bytes) -> Patch:
         return Patch(None, resource.parse_resource(raw))
     raise FhirError(
         Reason.UNSUPPORTED_MEDIA_TYPE,
-        f"a patch must be {JSON_PATCH}, or a Parameters resource as {headers.FHIR_JSON}",
+        f"a patch must be {JSON_PATCH}, or a Parameters resource as {BOTH}",
     )
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -23,13 +24,15 @@ from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import conditional_writes, headers
+from gateway.proxy import conditional_writes, formats, headers
 from gateway.proxy.capabilities import Capabilities
+from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.refusals import challenge, refusal, step_up_error
 from gateway.proxy.representation import Representation, environment_of
@@ -69,7 +72,9 @@ class Passage:
         metrics: Metrics,
         clock: Clock,
         oauth_uris: Mapping[str, str],
+        lookups: Lookups,
     ) -> None:
+        self._lookups = lookups
         self._upstream = upstream
         self._client = client
         self._resource_server = resource_server
@@ -93,7 +98,7 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await self._pass(http, trail)
+            answer = await formats.written(await self._pass(http, trail), trail.wish)
         except FhirError as error:
             answer = refusal(trail, error)
         except OAuthError as error:
@@ -109,12 +114,14 @@ class Passage:
         except Exception:
             _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
             answer = refusal(trail, FhirError(Reason.INTERNAL))
-        return await self._recorded(trail, answer)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+        return await coded(http, answer) if self._upstream.compress else answer
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        if not http.path.startswith(f"{self._upstream.at}/_file/"):  # a file is NDJSON, whatever is accepted
-            headers.check_accept(http)
-        http = decoded_request(http, self._upstream.max_body)
+        # A file is NDJSON, whatever is accepted.
+        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
+        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail)
@@ -137,24 +144,31 @@ class Passage:
         Nothing is recorded here but what must be on record before it happens. Raises FhirError, OAuthError (step-up)
         and what the store and the audit log raise.
         """
+        if not trail.knowledge.finds_out:
+            trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+            trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http))
+            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
         target = None
         if _is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+        environment = self._environment(http, trail)
+        decision = await trail.knowledge.decided(
+            partial(engine.decide, asked, caller, environment, criteria=criteria)
+        )
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decision = engine.decide(asked, caller, self._environment(http), criteria=criteria)
+                decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
+                decision = await trail.knowledge.decided(decide)
         trail.rules = decision.rules
         match decision:
             case Deny():
@@ -167,11 +181,11 @@ class Passage:
                 trail.explanation = decision.explanation
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return self._creates.is_there(http, trail, asked, found, caller, engine)
+                return await self._creates.is_there(http, trail, asked, found, caller, engine)
             case Permit() if asked.interaction is Interaction.CREATE:
                 return await self._creates.answer(http, trail, decision, caller, engine)
             case Permit() if asked.interaction in WRITES:
-                write = Write(http, trail, decision, caller, engine, self._environment(http), found)
+                write = Write(http, trail, decision, caller, engine, environment, found)
                 return await self._writes.answer(write)
             case Permit() if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, decision, caller, target)
@@ -185,8 +199,8 @@ class Passage:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
-    def _environment(self, http: HttpRequest) -> Environment:
-        return environment_of(http, self._upstream, self._clock)
+    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
+        return environment_of(http, self._upstream, self._clock, trail.knowledge)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -199,6 +213,8 @@ class Passage:
     async def _forward(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
     ) -> Answer:
+        if page is None:
+            permit = replace(permit, request=request.fit_for_the_store(permit.request))
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         method, body, target = "GET", None, page or request.upstream_target(asked)
@@ -249,7 +265,7 @@ class Passage:
         caller: Caller,
         engine: Engine,
     ) -> Found | None:
-        asking = (http, trail, asked, criteria, caller, engine, self._environment(http))
+        asking = (http, trail, asked, criteria, caller, engine, self._environment(http, trail))
         return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
 
     async def _recorded(self, trail: Trail, answer: Answer) -> Answer:

@@ -5,14 +5,16 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import exact_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.connections import Connections
@@ -23,6 +25,8 @@ _KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "respons
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
+Settle = Callable[[Sequence[Callable[[], bool]]], Awaitable[None]]
+"""Finds out what judges need to know, before they are asked for good."""
 Seal = Callable[[str], str | None]
 """From a target relative to the store's base to the public URL of that page; None when it is no page."""
 
@@ -66,6 +70,7 @@ class BundleFilter:
     bases: frozenset[str] = frozenset()  # by which references name resources of the store
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
+    settle: Settle | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -75,21 +80,41 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            out = b"".join(self._pieces(reader.feed(chunk), state))
+            pieces = reader.feed(chunk)
+            await self._settled(pieces)
+            out = b"".join(self._pieces(pieces, state))
             if out:
                 yield out
-        yield b"".join(self._pieces(reader.finish(), state)) + b"}"
+        pieces = reader.finish()
+        await self._settled(pieces)
+        yield b"".join(self._pieces(pieces, state)) + b"}"
+
+    async def _settled(self, pieces: "list[stream.Piece]") -> None:
+        """What the judges of these entries need to know is found out, for all of them at once."""
+        if self.settle is None:
+            return
+        judging = []
+        for piece in pieces:
+            found = piece.value.get("resource") if isinstance(piece, stream.Entry) else None
+            if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
+                judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
+        await self.settle(judging)
+
+    def _judges(self, type_: str) -> list[Judge]:
+        """Whoever may judge an entry of this type."""
+        beside = None if self.included is None else self.included.judges.get(type_)
+        return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
     def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
+                case stream.Entry():
+                    self._put(self._entry(piece.raw, piece.value, state), out, state)
                 case stream.Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
                     out.append(b',"entry":[')
-                case stream.Entry(raw=raw, value=value):
-                    self._put(self._entry(raw, value, state), out, state)
                 case stream.EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
                         self._put(self._beside(raw, value, state, last=True), out, state)
@@ -171,12 +196,12 @@ class BundleFilter:
         type_ = found.get("resourceType")
         judge = self.judges.get(type_) if isinstance(type_, str) else None
         verdict = judge(found) if judge is not None else None
-        if verdict is None or not verdict.shown:
+        if judge is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         if state.connections is not None:
             state.connections.shown(_seen(found, verdict), depth=0)
-        return self._shown(raw, value, verdict)
+        return self._shown(raw, value, verdict, judge)
 
     def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
         """An entry that is no match: shown when its judge shows it and something shown leads to it."""
@@ -186,7 +211,7 @@ class BundleFilter:
             self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
         )
         verdict = None if judge is None else judge(found)
-        if connections is None or verdict is None or not verdict.shown:
+        if connections is None or judge is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
             return None
         seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
@@ -197,18 +222,22 @@ class BundleFilter:
                 self.tally.dropped += 1
             return None
         connections.shown(seen, depth=depth)
-        return self._shown(raw, value, verdict)
+        return self._shown(raw, value, verdict, judge)
 
-    def _shown(self, raw: bytes, value: dict[str, Any], verdict: Verdict) -> bytes:
+    def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
-        entry = {name: member for name, member in value.items() if name in _KEPT_OF_ENTRY}
+        if self.shape is None and verdict.seen is None and value.keys() <= _KEPT_OF_ENTRY:
+            return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
+        exact = exact_object(raw)  # what is written anew has every number as it was
+        entry = {name: member for name, member in exact.items() if name in _KEPT_OF_ENTRY}
         if verdict.seen is not None:
-            entry["resource"] = dict(verdict.seen)
+            seen = judge(entry["resource"]).seen
+            if seen is None:
+                raise FhirError(Reason.INTERNAL)
+            entry["resource"] = dict(seen)
         if self.shape is not None:
             entry["resource"] = shaped(entry["resource"], self.shape)
-        if self.shape is None and verdict.seen is None and len(entry) == len(value):
-            return resource.rewrite_entry(raw, entry, upstream=self.upstream, public=self.public)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
 
@@ -218,6 +247,10 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+
+
+def _passes(judge: Judge, resource: Resource) -> bool:
+    return judge(resource).shown
 
 
 def _seen(resource: Resource, verdict: Verdict) -> Resource:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
@@ -32,6 +34,8 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def interaction(self) -> str:
@@ -62,6 +66,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **self.knowledge.record(),
         }
 
     def _what(self, route: str) -> dict[str, object]:
@@ -104,4 +109,4 @@ class Trail:
             said["policies"] = self.policy_hash
         if self.upstream:
             said["upstream"] = list(self.upstream)
-        return said
+        return said | self.knowledge.record()

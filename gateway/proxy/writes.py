@@ -14,14 +14,15 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
 from gateway.fhir import links, resource
+from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Deny, Environment, Permit, Verdict
+from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.view import SUBSETTED
 from gateway.proxy import creation, headers
 from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import check_status
+from gateway.proxy.delivery import check_status, settle
 from gateway.proxy.patches import apply_patch, read_patch
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.representation import Representation
@@ -95,19 +96,19 @@ class Writes:
 
     async def _update(self, write: Write, wanted: str | None) -> Answer:
         if not headers.is_json(write.http.headers.get("content-type", "")):
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         after = self._new_version(
             await write.http.body.read(self._upstream.max_resource),
             write.permit.request,
             is_found=write.found is not None,
         )
         # Decided by the body alone: the same answer for every id.
-        _check(write.trail, _judged(write.permit, after), conceal=False)
+        _check(write.trail, await _judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
         if before is None:
             return await self._upsert(write, wanted, after)
-        _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
-        self._check_whole(write, before)
+        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
+        await self._check_whole(write, before)
         check_version(wanted, before)
         return await self._replace(write, before, after)
 
@@ -120,26 +121,24 @@ class Writes:
         asked = replace(
             write.permit.request, method="POST", interaction=Interaction.CREATE, id=None, terms=()
         )
-        decision = write.engine.decide(asked, write.caller, write.environment)
+        decision = await _decided(write, asked)
         if wanted is not None or not isinstance(decision, Permit) or decision.judge_change is None:
             raise FhirError(Reason.NOT_FOUND)
-        _check(write.trail, decision.judge_change(None, after), conceal=False)
-        if write.permit.judge_change is None:
-            raise FhirError(Reason.INTERNAL)
-        _check(write.trail, write.permit.judge_change(None, after), conceal=False)
+        _check(write.trail, await _changed(write, decision, None, after), conceal=False)
+        _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
         return await self._put(write, after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Answer:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
         patch = read_patch(write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH))
-        reading = self._may_read(write)
+        reading = await self._may_read(write)
         before = await self._stored(write)
         if before is None:
             raise FhirError(Reason.NOT_FOUND)
         conceal = write.permit.conceal or reading.conceal
-        _check(write.trail, _judged(write.permit, before.resource), conceal=conceal)
-        _check(write.trail, _judged(reading, before.resource), conceal=conceal)
-        self._check_whole(write, before)
+        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=conceal)
+        _check(write.trail, await _judged(write, reading, before.resource), conceal=conceal)
+        await self._check_whole(write, before)
         check_version(wanted, before)
         after = apply_patch(before.resource, patch)
         own_references(after, self._bases)
@@ -147,9 +146,9 @@ class Writes:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
         return await self._replace(write, before, after)
 
-    def _may_read(self, write: Write) -> Permit:
+    async def _may_read(self, write: Write) -> Permit:
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
-        decision = write.engine.decide(asked, write.caller, write.environment)
+        decision = await _decided(write, asked)
         match decision:
             case Permit():
                 return decision
@@ -161,14 +160,17 @@ class Writes:
             case _:
                 raise FhirError(Reason.NO_PERMIT)
 
-    def _check_whole(self, write: Write, before: StoredVersion) -> None:
+    async def _check_whole(self, write: Write, before: StoredVersion) -> None:
         """Who sees only a part of the stored version does not write over it: the rest would be lost, or found out.
 
         Raises FhirError(POLICY_DENIED).
         """
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
-        decision = write.engine.decide(asked, write.caller, write.environment)
-        if isinstance(decision, Permit) and _judged(decision, before.resource).seen is not None:
+        decision = await _decided(write, asked)
+        if (
+            isinstance(decision, Permit)
+            and (await _judged(write, decision, before.resource)).seen is not None
+        ):
             write.trail.decision = "deny"
             raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
 
@@ -176,9 +178,9 @@ class Writes:
         before = await self._stored(write)
         if before is None:
             raise FhirError(Reason.NOT_FOUND)
-        _check(write.trail, _judged(write.permit, before.resource), conceal=write.permit.conceal)
+        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         check_version(wanted, before)
-        _check(write.trail, _changed(write.permit, before.resource, None), conceal=False)
+        _check(write.trail, await _changed(write, write.permit, before.resource, None), conceal=False)
         answer = await self._send(write, "DELETE", before.precondition, None)
         answer.close()
         _check_written(answer, (200, 202, 204))
@@ -216,7 +218,7 @@ class Writes:
 
     async def _replace(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Answer:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
-        _check(write.trail, _changed(write.permit, before.resource, after), conceal=False)
+        _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
         return await self._put(write, after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: dict[str, str]) -> Answer:
@@ -234,7 +236,8 @@ class Writes:
             if wants == "representation" and headers.is_json(answer.headers.get("content-type", "")):
                 raw = await answer.read(self._upstream.max_resource)
                 asked = write.permit.request
-                shown = self._show(raw, str(asked.id), asked, write.caller, write.engine, write.http)
+                show = (raw, str(asked.id), asked, write.caller, write.engine, write.http, write.trail)
+                shown = await self._show(*show)
         finally:
             answer.close()
         created = answer.status == 201
@@ -264,16 +267,28 @@ def preference(http: HttpRequest) -> str:
     return "representation" if found is None else found[1]
 
 
-def _judged(permit: Permit, version: dict[str, Any]) -> Verdict:
+async def _decided(write: Write, asked: FhirRequest) -> Decision:
+    def decide() -> Decision:
+        return write.engine.decide(asked, write.caller, write.environment)
+
+    return await write.trail.knowledge.decided(decide)
+
+
+async def _judged(write: Write, permit: Permit, version: dict[str, Any]) -> Verdict:
+    await settle(write.trail, permit, version)
     if permit.judge is None:
         raise FhirError(Reason.INTERNAL)
     return permit.judge(version)
 
 
-def _changed(permit: Permit, before: dict[str, Any], after: dict[str, Any] | None) -> Verdict:
-    if permit.judge_change is None:
+async def _changed(
+    write: Write, permit: Permit, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> Verdict:
+    change = permit.judge_change
+    if change is None:
         raise FhirError(Reason.INTERNAL)
-    return permit.judge_change(before, after)
+    await write.trail.knowledge.settle([lambda: change(before, after).shown])
+    return change(before, after)
 
 
 def _check(trail: Trail, verdict: Verdict, *, conceal: bool) -> None:

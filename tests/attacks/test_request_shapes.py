@@ -132,8 +132,8 @@ GROUP_D = {
     "D68c": ("_contained=true", "403 unsupported-parameter"),
     "D93": ("includesCt=x", "400 unknown-parameter"),
     "D61c": ("_getpages=x", "400 unknown-parameter"),
-    "P265a": ("_format=xml", "406 not-acceptable"),
-    "P265b": ("_format=json&_format=xml", "406 not-acceptable"),
+    "P265a": ("_format=html/json", "406 not-acceptable"),
+    "P265b": ("_format=json&_format=xml", "400 ambiguous-query"),
     "P265c": ("_format=json&_format=json", "400 ambiguous-query"),
     "P265d": ("_format=application/fhir%2Bjson&category=x", "Observation?category=x"),
 }

@@ -50,6 +50,8 @@ class Asker:
     type: str
     id: str | None
     now: int = 1_800_000_000
+    facts: tuple[tuple[str, tuple[str, ...] | None], ...] = ()  # values by name; None: it could not be had
+    consents: tuple[tuple[str, str | None], ...] = ()  # by patient: permit, deny or none; None: not to be had
 
 
 def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
@@ -209,11 +211,37 @@ def _where(rule: dict[str, Any], asker: Asker, resource: Resource, *, doubt: boo
         found.append(doubt if truth is None else truth)
     if "ids" in where:
         found.append(resource.get("id") in where["ids"])
+    if "consent" in where:
+        found.append(_agreed(where["consent"], asker, resource, doubt=doubt))
     # What cannot be said for this caller at all is not made false by another part.
     return None if None in found else all(found)
 
 
+def _agreed(wanted: dict[str, Any], asker: Asker, resource: Resource, *, doubt: bool) -> bool:
+    """Whether everybody whom the resource is about said so; to close, one of them. doubt where that cannot be told."""
+    if resource["resourceType"] == "Patient":
+        patients = [resource.get("id")]
+    elif resource["resourceType"] in SUBJECT:
+        names = SUBJECT[resource["resourceType"]]
+        references = [r for name in names for r in _listed(resource.get(name))]
+        kinds = [_kind(reference, set()) for reference in references]
+        if "unclear" in kinds:
+            return doubt
+        texts = [r["reference"].removeprefix(OWN_BASE) for r in references]
+        patients = [text.partition("/")[2] for text in texts if text.startswith("Patient/")]
+    else:
+        return doubt
+    said = [dict(asker.consents).get(str(patient)) for patient in patients]
+    if not said:
+        return doubt
+    met = [doubt if word is None else word == wanted["decision"] for word in said]
+    return any(met) if doubt else all(met)
+
+
 def _patients(wanted: Any, asker: Asker) -> set[str] | None:
+    if isinstance(wanted, dict):
+        values = dict(asker.facts).get(wanted["in"].removeprefix("$facts."))
+        return None if values is None else {value.removeprefix("Patient/") for value in values}
     if isinstance(wanted, list):
         return set(wanted)
     name = wanted.removeprefix("{token.").removesuffix("}")

@@ -11,7 +11,7 @@ from gateway.policy.engine import Engine
 from gateway.policy.explanation import Explanation, Outcome, Truth, explain
 from gateway.policy.rules import Effect
 from tests.model.test_policy_model import WORLDS, judged, questions, seeds, texts, words_of
-from tests.model.worlds import World
+from tests.model.worlds import World, known_of
 from tests.support.policies import BASES
 
 
@@ -22,7 +22,13 @@ def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | 
     for asker, resources in questions(world):
         asked, who = words_of(asker)
         for resource in (None, *resources[:2]):
-            explanation = explain(engine, asked, who, Environment(asker.now, asker.peer), resource=resource)
+            explanation = explain(
+                engine,
+                asked,
+                who,
+                Environment(asker.now, asker.peer, known=known_of(asker)),
+                resource=resource,
+            )
             found.append((explanation, engine, resource))
     return found
 

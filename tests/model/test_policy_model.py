@@ -15,7 +15,7 @@ from gateway.policy import language
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from tests.model import policy_model as model
-from tests.model.worlds import DEFINITIONS, World
+from tests.model.worlds import DEFINITIONS, World, known_of
 from tests.support.policies import BASES, ask, caller
 
 WORLDS = settings(max_examples=150, deadline=None, derandomize=True)
@@ -57,7 +57,7 @@ def words_of(asker: model.Asker) -> tuple[FhirRequest, Caller]:
 def answer_of(judge: Engine, asker: model.Asker) -> Decision:
     """The engine's answer to the question."""
     asked, who_asks = words_of(asker)
-    return judge.decide(asked, who_asks, Environment(asker.now, asker.peer))
+    return judge.decide(asked, who_asks, Environment(asker.now, asker.peer, known=known_of(asker)))
 
 
 def judged(answer: Decision, resource: dict[str, Any]) -> bool:
@@ -189,7 +189,7 @@ def test_the_order_of_rules_and_files_has_no_meaning(seed: int) -> None:
 def test_the_questions_reach_every_kind_of_answer() -> None:
     """The laws above would say nothing if everything were refused."""
     seen: Counter[str] = Counter()
-    for seed in range(100):
+    for seed in range(150):
         world = World(seed)
         judge = engine(world.policies())
         for asker, found in questions(world):

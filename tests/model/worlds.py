@@ -7,6 +7,10 @@ drawn from a seed, so that a failure names the world that it happened in.
 import random
 from typing import Any
 
+from gateway.fhir.outcome import Reason
+from gateway.policy.consent import ConsentAnswer, Said
+from gateway.policy.facts import FactValues
+from gateway.policy.known import ConsentsOf, Known
 from tests.model import policy_model as model
 
 PATIENTS = ("A", "B", "C", "VIP")
@@ -80,6 +84,10 @@ REFERENCES = [
 DEFINITIONS: dict[str, Any] = {
     "definitions": "model",
     "version": 1,
+    "facts": {
+        "mine": {"ask": "CareTeam?status=active", "take": "CareTeam.subject", "keep": "60s", "at_most": 9},
+        "none": {"ask": "CareTeam?status=active", "take": "CareTeam.subject", "keep": "60s", "at_most": 9},
+    },
     "claims": {
         name: {"path": path[0], "type": model.CLAIM_TYPES[name]} for name, path in model.CLAIM_PATHS.items()
     },
@@ -151,6 +159,8 @@ class World:
             type=self.pick([*model.TYPES, "Observation", "Observation"]),
             id=self.pick(PATIENTS) if interaction in ("read", "vread") else None,
             now=self.pick(TIMES),
+            facts=tuple((name, self._fact()) for name in ("mine", "none") if not self.one_in(6)),
+            consents=tuple((id_, self.pick(["permit", "deny", "none", None])) for id_ in PATIENTS),
         )
 
     def resource(self, asker: model.Asker) -> dict[str, Any]:
@@ -220,7 +230,14 @@ class World:
         where: dict[str, Any] = {}
         if "Organization" not in types and self.one_in(2):
             patient = self.pick(
-                [self.some(PATIENTS, 3), "{token.patient}", "{token.patient}", "{token.team}"]
+                [
+                    self.some(PATIENTS, 3),
+                    "{token.patient}",
+                    "{token.patient}",
+                    "{token.team}",
+                    {"in": "$facts.mine"},
+                    {"in": "$facts.none"},
+                ]
             )
             where["compartment"] = {
                 "patient": patient,
@@ -234,7 +251,14 @@ class World:
             where["fhirpath"] = {type_: self.pick(STATEMENTS[type_]) for type_ in named}
         if self.one_in(6):
             where["ids"] = self.some(PATIENTS, 3)
+        if self.one_in(6):
+            where["consent"] = {"scope": "research", "decision": self.pick(["permit", "permit", "deny"])}
         return where
+
+    def _fact(self) -> tuple[str, ...] | None:
+        if self.one_in(4):
+            return self.pick([None, ()])
+        return tuple(f"Patient/{id_}" for id_ in self.some(PATIENTS, 3))
 
     def _scope(self) -> tuple[str, str, str]:
         if self.one_in(5):
@@ -247,3 +271,17 @@ class World:
 
     def _references(self, most: int) -> list[dict[str, str]]:
         return [self._reference() for _ in range(self.random.randint(1, most))]
+
+
+def known_of(asker: model.Asker) -> Known:
+    """The facts and consents of a question as the engine takes them."""
+    known = Known()
+    for name, values in asker.facts:
+        known.facts[name] = Reason.FACTS_UNAVAILABLE if values is None else FactValues(frozenset(values))
+    for patient, word in asker.consents:
+        known.consents[patient] = None if word is None else _always(ConsentAnswer(Said(word)))
+    return known
+
+
+def _always(answer: ConsentAnswer) -> ConsentsOf:
+    return lambda question: answer

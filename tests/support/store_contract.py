@@ -11,6 +11,7 @@ from hashlib import sha256
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
     Registration,
@@ -85,6 +86,11 @@ REGISTRATION = Registration(
 )
 CHANGE = RegistrationChange("app", NOW, "vendor", "registered", "why ü", 1)
 INITIAL = InitialAccessToken("initial", 2, ("openid",), "alice", "a new app", NOW, NOW + 300)
+EMERGENCY = Emergency(
+    "e1", "emergency/glass", "https://issuer", "app", "dr1", "A", "unconscious ü", NOW, NOW + 3600, NOW + 9000
+)
+NOTIFICATION = Notification("n1", "privacy-office", b'{"event":"break-glass-start"}', NOW, NOW + 600)
+WHOSE = {"issuer": "https://issuer", "client_id": "app", "subject": "dr1"}
 
 
 def audit_lines(first: int, last: int, previous: bytes = b"start") -> list[AuditLine]:
@@ -445,6 +451,110 @@ class StoreContract:
         await store.remove_expired(now=NOW + 1, at_most=1000)
         await store.revoke_token("token2", now=NOW + 1, keep_until=NOW + 300)
         assert list((await store.revocations_since(sequence))[1]) == ["token2"]
+
+    # What permits oblige to
+
+    async def test_a_rate_is_spent_by_all_callers_together_and_opens_again_after_its_time(
+        self, store: Store
+    ) -> None:
+        limit = RateLimit(b"rule", 3, 60)
+        waits = await asyncio.gather(*(store.spend([limit], now=NOW) for _ in range(20)))
+        assert sorted(waits) == [0] * 3 + [60] * 17
+        assert await store.spend([limit], now=NOW + 45) == 15
+        assert await store.spend([RateLimit(b"other", 3, 60)], now=NOW + 45) == 0
+        assert [await store.spend([limit], now=NOW + 60) for _ in range(4)] == [0, 0, 0, 60]
+
+    async def test_of_several_rates_nothing_is_spent_when_one_is_used_up(self, store: Store) -> None:
+        narrow, wide = RateLimit(b"narrow", 1, 60), RateLimit(b"wide", 2, 3600)
+        assert await store.spend([narrow, wide], now=NOW) == 0
+        assert await store.spend([narrow, wide], now=NOW) == 60
+        assert await store.spend([wide], now=NOW) == 0  # the refused one had not counted
+        assert await store.spend([wide], now=NOW) == 3600
+        assert await store.spend([], now=NOW) == 0
+
+    async def test_rates_go_when_their_time_is_over(self, store: Store) -> None:
+        await store.spend([RateLimit(b"rule", 3, 60)], now=NOW)
+        assert await store.remove_expired(now=NOW + 59, at_most=10) == 0
+        assert await store.remove_expired(now=NOW + 60, at_most=10) == 1
+
+    async def test_of_the_same_emergency_access_one_is_under_way_with_its_messages(
+        self, store: Store
+    ) -> None:
+        numbers = iter(range(100))
+
+        async def begin() -> bool:
+            name = str(next(numbers))
+            messages = [replace(NOTIFICATION, id=name)]
+            return await store.begin_emergency(replace(EMERGENCY, id=name), messages, now=NOW)
+
+        assert await winners(begin) == 1
+        assert await store.waiting_notifications() == 1
+        for other in (
+            replace(EMERGENCY, id="a", patient="B"),
+            replace(EMERGENCY, id="b", subject="dr2"),
+            replace(EMERGENCY, id="c", client_id="other"),
+            replace(EMERGENCY, id="d", issuer="https://other"),
+            replace(EMERGENCY, id="e", rule="emergency/other"),
+        ):
+            assert await store.begin_emergency(other, [], now=NOW)
+        mine = await store.emergencies_of(**WHOSE, now=NOW)
+        assert sorted((each.rule, each.patient) for each in mine) == [
+            ("emergency/glass", "A"),
+            ("emergency/glass", "B"),
+            ("emergency/other", "A"),
+        ]
+
+    async def test_emergency_access_ends_and_begins_anew_as_another(self, store: Store) -> None:
+        assert await store.begin_emergency(EMERGENCY, [], now=NOW)
+        assert list(await store.emergencies_of(**WHOSE, now=NOW + 3599)) == [EMERGENCY]
+        assert list(await store.emergencies_of(**WHOSE, now=NOW + 3600)) == []
+        again = replace(EMERGENCY, id="e2", started_at=NOW + 3600, ends_at=NOW + 7200)
+        assert await store.begin_emergency(again, [], now=NOW + 3600)
+        assert list(await store.emergencies(only_open=False, now=NOW)) == [again, EMERGENCY]
+        assert await store.end_emergency("e2", now=NOW + 3700)
+        assert not await store.end_emergency("e2", now=NOW + 3700)
+        assert list(await store.emergencies_of(**WHOSE, now=NOW + 3700)) == []
+
+    async def test_the_end_of_emergency_access_is_noted_once_and_its_row_stays_until_then(
+        self, store: Store
+    ) -> None:
+        await store.begin_emergency(EMERGENCY, [], now=NOW)
+        assert list(await store.ended_emergencies(now=NOW + 3599, at_most=10)) == []
+        assert list(await store.ended_emergencies(now=NOW + 3600, at_most=10)) == [EMERGENCY]
+        assert await store.remove_expired(now=NOW + 9000, at_most=10) == 0
+        assert await winners(lambda: store.note_emergency_end("e1")) == 1
+        assert list(await store.ended_emergencies(now=NOW + 3600, at_most=10)) == []
+        assert await store.remove_expired(now=NOW + 9000, at_most=10) == 1
+
+    async def test_emergency_access_is_reviewed_once(self, store: Store) -> None:
+        await store.begin_emergency(EMERGENCY, [], now=NOW)
+        review = {"by": "ann", "review": "right", "now": NOW + 5}
+        assert await winners(lambda: store.review_emergency("e1", **review)) == 1
+        assert not await store.review_emergency("unknown", **review)
+        assert list(await store.emergencies(only_open=True, now=NOW + 5)) == []
+        (found,) = await store.emergencies(only_open=False, now=NOW + 5)
+        assert (found.reviewed_at, found.reviewed_by, found.review) == (NOW + 5, "ann", "right")
+
+    async def test_a_message_is_claimed_by_one_at_a_time_until_it_is_delivered(self, store: Store) -> None:
+        await store.put_notifications([NOTIFICATION, replace(NOTIFICATION, id="later", due_at=NOW + 100)])
+        claims = await asyncio.gather(
+            *(store.claim_notifications(now=NOW, until=NOW + 30, at_most=10) for _ in range(10))
+        )
+        (claimed,) = [message for found in claims for message in found]
+        assert claimed == replace(NOTIFICATION, due_at=NOW + 30, attempts=1)
+        (again,) = await store.claim_notifications(now=NOW + 30, until=NOW + 60, at_most=10)
+        assert again.attempts == 2
+        await store.postpone_notification("n1", due_at=NOW + 50)
+        assert list(await store.claim_notifications(now=NOW + 49, until=NOW + 90, at_most=10)) == []
+        assert await store.delete_notification("n1")
+        assert not await store.delete_notification("n1")
+        assert await store.waiting_notifications() == 1
+
+    async def test_a_message_that_is_too_old_is_taken_out_by_one(self, store: Store) -> None:
+        await store.put_notifications([NOTIFICATION])
+        assert list(await store.claim_notifications(now=NOW + 600, until=NOW + 700, at_most=10)) == []
+        assert await winners(lambda: store.expire_notifications(now=NOW + 600)) == 1
+        assert await store.waiting_notifications() == 0
 
     # Server keys and secrets
 

@@ -239,6 +239,9 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "upstreams.fhir.response_signatures is 'true', expected off or asked or on"),
         ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: aksed,", "Did you mean 'asked'?"),
         ("at: /fhir/r4,", "at: /fhir/r4, response_signature: on,", "Did you mean 'response_signatures'?"),
+        ("at: /fhir/r4,", "at: /fhir/r4, compress: gzip,", "upstreams.fhir.compress is"),
+        ("at: /fhir/r4,", "at: /fhir/r4, compres: true,", "Did you mean 'compress'?"),
+        ("at: /fhir/r4,", "at: /fhir/r4, ask_zip: true,", "Did you mean 'ask_gzip'?"),
         # Durations, sizes, words
         ("keys:\n", "keys:\n  announced_for: 0s\n", "8:18: error: keys.announced_for is '0s', expected 1m to 400d"),
         ("keys:\n", "keys:\n  announced_for: 500ms\n", "keys.announced_for is '500ms', expected 1m to 400d"),
@@ -634,3 +637,11 @@ def test_a_profile_or_a_probe_that_is_none_is_refused(write: Write) -> None:
     assert "upstreams.fhir.profile is 'hapy', expected generic or hapi" in found
     assert "Did you mean 'hapi'?" in found
     assert "upstreams.fhir.probe is 'maybe', expected off or background or required." in found
+
+
+def test_answers_are_compressed_unless_a_mount_says_otherwise(write: Write) -> None:
+    upstream = load(write(changed()), {}).upstreams[0]
+    assert (upstream.compress, upstream.ask_gzip) == (True, False)
+    said = changed(("at: /fhir/r4,", "compress: false, ask_gzip: true, at: /fhir/r4,"))
+    upstream = load(write(said), {}).upstreams[0]
+    assert (upstream.compress, upstream.ask_gzip) == (False, True)

@@ -99,7 +99,11 @@ def test_a_store_that_updates_is_patched_here() -> None:
     statement = capability_statement(store, public_base=PUBLIC, oauth_uris=URIS)
     codes = [each["code"] for each in statement["rest"][0]["resource"][0]["interaction"]]
     assert codes == ["update", "patch"]
-    assert statement["patchFormat"] == ["application/json-patch+json", "application/fhir+json"]
+    assert statement["patchFormat"] == [
+        "application/json-patch+json",
+        "application/fhir+json",
+        "application/fhir+xml",
+    ]
 
 
 def test_a_type_of_which_nothing_passes_is_not_listed() -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder",
     "gateway.policy",
-    "gateway.fhir gateway.yaml_source",
+    "gateway.fhir gateway.cda gateway.yaml_source",
     "authz.server",
     "authz.endpoints",
     "authz.login authz.resource_server authz.grant_endings authz.descriptions",
@@ -38,6 +38,7 @@ PURE = (
     "authz.protocol",
     "authz.events",
     "authz.settings",
+    "gateway.cda",
     "gateway.fhir",
     "gateway.policy",
     "gateway.report.rules",
@@ -46,7 +47,7 @@ PURE = (
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
-    "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "operator", "re", "string", "struct",
+    "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
 BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_data"}

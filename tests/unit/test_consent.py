@@ -1,0 +1,128 @@
+"""What a patient's consents say: scope, actor, period, purpose, class and exceptions."""
+
+from typing import Any
+
+import pytest
+
+from gateway.policy.consent import SCOPES, ConsentQuestion, ConsentSource, Said, answer
+
+NOW = 1_800_000_000  # 2027-01-15
+ACTOR = {"reference": {"identifier": {"system": "urn:org", "value": "H2"}}}
+QUESTION = ConsentQuestion((SCOPES, "patient-privacy"), "H2", frozenset({"TREAT"}), "Condition")
+
+
+def consent(
+    provision: Any = None, *, code: str = "patient-privacy", id_: str = "c", **more: Any
+) -> dict[str, Any]:
+    found = {
+        "resourceType": "Consent",
+        "id": id_,
+        "status": "active",
+        "scope": {"coding": [{"system": SCOPES, "code": code}]},
+        "patient": {"reference": "Patient/A"},
+    }
+    return found | ({} if provision is None else {"provision": provision}) | more
+
+
+def permit(*exceptions: Any, **conditions: Any) -> dict[str, Any]:
+    return {"type": "permit", **conditions} | ({"provision": list(exceptions)} if exceptions else {})
+
+
+def deny(*exceptions: Any, **conditions: Any) -> dict[str, Any]:
+    return permit(*exceptions, **conditions) | {"type": "deny"}
+
+
+CLASS = {"system": "http://hl7.org/fhir/resource-types", "code": "Condition"}
+
+
+@pytest.mark.parametrize(
+    ("provision", "said"),
+    [
+        (permit(), "permit"),
+        (deny(), "deny"),
+        (permit(actor=[ACTOR]), "permit"),
+        (permit(actor=[{"reference": {"reference": "H2"}}]), "permit"),
+        (permit(actor=[{"reference": {"identifier": {"value": "H3"}}}]), "none"),
+        (permit(actor=[{"role": {"text": "everybody"}}]), "none"),
+        (permit(actor=[]), "none"),
+        (permit(period={"start": "2026-01-01", "end": "2027-12-31"}), "permit"),
+        (permit(period={"start": "2027-02-01"}), "none"),
+        (permit(period={"end": "2027-01-14"}), "none"),
+        (permit(period={"end": "soon"}), "none"),
+        (permit(period={}), "none"),
+        (deny(period={"end": "2027-01-14"}), "none"),
+        (deny(period={"end": "soon"}), "deny"),
+        (permit(purpose=[{"code": "TREAT"}]), "permit"),
+        (permit(purpose=[{"code": "HRESCH"}]), "none"),
+        (permit(action=[{"coding": [{"code": "access"}]}]), "permit"),
+        (permit(action=[{"coding": [{"code": "correct"}]}]), "none"),
+        (permit(**{"class": [CLASS]}), "permit"),
+        (permit(**{"class": [CLASS | {"code": "Observation"}]}), "none"),
+        (permit(**{"class": [{"system": "urn:ietf:bcp:13", "code": "application/hl7-cda+xml"}]}), "none"),
+        (deny(**{"class": [{"system": "urn:ietf:bcp:13", "code": "application/hl7-cda+xml"}]}), "deny"),
+        (permit(dataPeriod={"start": "2020"}), "none"),
+        (permit(securityLabel=[{"code": "R"}]), "none"),
+        (permit(code=[{"text": "x"}]), "none"),
+        (permit(data=[{"meaning": "instance"}]), "none"),
+        (permit(modifierExtension=[{"url": "urn:x"}]), "none"),
+        (permit(deny(actor=[ACTOR])), "deny"),
+        (permit(deny(purpose=[{"code": "HRESCH"}])), "permit"),
+        (permit(deny(dataPeriod={"start": "2020"})), "deny"),
+        (permit("unreadable"), "deny"),
+        (deny(permit(actor=[ACTOR])), "permit"),
+        (deny(permit(dataPeriod={"start": "2020"})), "deny"),
+        (deny(permit(deny(purpose=[{"code": "TREAT"}]))), "deny"),
+        (deny(permit(actor=[ACTOR]), deny(purpose=[{"code": "TREAT"}])), "deny"),
+        ({"provision": [permit(actor=[ACTOR])]}, "permit"),
+        ({"provision": [permit(purpose=[{"code": "HRESCH"}])]}, "none"),
+        ({"type": "maybe"}, "deny"),
+        ("text", "none"),
+    ],
+)
+def test_a_provision_says_what_is_understood_of_it(provision: Any, said: str) -> None:
+    assert answer([consent(provision)], QUESTION, NOW).said == said
+
+
+def test_exceptions_without_end_forbid() -> None:
+    provision = permit()
+    for _ in range(12):
+        provision = permit(provision)
+    assert answer([consent(provision)], QUESTION, NOW).said is Said.DENY
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("OPTIN", "permit"), ("OPTOUT", "deny"), ("OPTINR", "none"), ("other", "none")]
+)
+def test_a_consent_without_provision_says_what_its_rule_says(code: str, said: str) -> None:
+    rule = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code}]}
+    assert answer([consent(policyRule=rule)], QUESTION, NOW).said == said
+
+
+def test_of_several_consents_a_denial_wins_and_those_that_decided_are_named() -> None:
+    one, other = consent(permit(), id_="one"), consent(deny(), id_="other")
+    assert answer([one, other], QUESTION, NOW) == answer([other, one], QUESTION, NOW)
+    assert answer([one, other], QUESTION, NOW).ids == {"other"}
+    assert answer([], QUESTION, NOW).said is Said.NONE
+
+
+def test_a_consent_of_another_scope_says_nothing() -> None:
+    assert answer([consent(permit(), code="research")], QUESTION, NOW).said is Said.NONE
+    assert answer([consent(deny(), code="research")], QUESTION, NOW).said is Said.NONE
+
+
+def test_a_consent_for_somebody_says_nothing_for_everybody() -> None:
+    question = ConsentQuestion(QUESTION.scope, None, frozenset(), "Condition")
+    assert answer([consent(permit(actor=[ACTOR]))], question, NOW).said is Said.NONE
+    assert answer([consent(deny(actor=[ACTOR]))], question, NOW).said is Said.DENY
+
+
+def test_a_source_takes_consents_by_organization_or_tag() -> None:
+    source = ConsentSource(frozenset({"Organization/h1"}), frozenset({("urn:t", "desk")}), verified=False)
+    assert source.takes(consent(organization=[{"reference": "Organization/h1"}]), "A")
+    assert source.takes(consent(meta={"tag": [{"system": "urn:t", "code": "desk"}]}), "A")
+    assert not source.takes(consent(meta={"tag": [{"system": "urn:other", "code": "desk"}]}), "A")
+    assert not source.takes(consent(organization=[{"display": "Organization/h1"}]), "A")
+    assert not source.takes(consent(organization=[{"reference": "Organization/h1"}]), "B")
+    assert ConsentSource(verified=False).takes(consent(), "A")
+    assert not ConsentSource().takes(consent(), "A")
+    assert not ConsentSource().takes(consent(verification=[{"verified": True}, {"verified": False}]), "A")

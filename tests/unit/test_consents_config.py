@@ -1,0 +1,54 @@
+"""`consents` of an upstream: which consents count is said, or the configuration is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.consents import read_consents
+from gateway.config.schema import Section
+from gateway.policy.consent import ConsentSource
+from gateway.settings import ConsentSettings
+from gateway.yaml_source import Mapping, Problem, parse
+
+
+def read(text: str) -> tuple[ConsentSettings | None, list[str]]:
+    problems: list[Problem] = []
+    node = parse(f"consents: {text}\n", "g.yaml")
+    assert isinstance(node, Mapping)
+    section = Section(node, "upstreams.fhir", problems, Path(), {"KEY": "Bearer x"})
+    return read_consents(section), [str(problem) for problem in problems]
+
+
+def test_consents_of_organizations_and_with_tags_count() -> None:
+    settings, problems = read(
+        "{organizations: [Organization/h1], tags: ['urn:t|desk'], verified: false, keep: 10s, timeout: 1s}"
+    )
+    assert problems == []
+    source = ConsentSource(frozenset({"Organization/h1"}), frozenset({("urn:t", "desk")}), verified=False)
+    assert settings == ConsentSettings(source, keep=10, timeout=1)
+
+
+def test_consents_of_a_store_of_their_own_count() -> None:
+    settings, problems = read("{base: 'https://consents.lan/fhir', authorization: {env: KEY}}")
+    assert problems == []
+    assert settings == ConsentSettings(ConsentSource(), "https://consents.lan/fhir", "Bearer x")
+    assert "Bearer" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{verified: true}", "must say which consents count: 'organizations', 'tags', or the 'base'"),
+        ("{organizations: [h1]}", "'h1', expected a reference such as Organization/h1"),
+        ("{tags: [desk]}", "'desk', expected system|code"),
+        ("{base: 'ftp://x'}", "upstreams.fhir.consents.base"),
+        ("{tags: ['a|b'], authorization: {env: KEY}}", "is for the store at 'base'"),
+        ("{tags: ['a|b'], keep: 2d}", "keep"),
+        ("{tags: ['a|b'], organisations: []}", "Did you mean 'organizations'?"),
+    ],
+)
+def test_a_mistake_is_found_at_its_place(text: str, message: str) -> None:
+    _, problems = read(text)
+    assert len(problems) == 1
+    assert problems[0].startswith("g.yaml:1:")
+    assert message in problems[0]
