@@ -8,12 +8,14 @@ from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
+    ENVELOPES,
     Effect,
     OperationAccess,
     Rule,
     Where,
 )
 from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
 from gateway.policy.when_reading import read_when
 from gateway.policy.where import where_of
@@ -41,10 +43,11 @@ RULE_KEYS = (
     "write",
     "changes",
     "conditional",
+    "transaction",
 )
 _RULE_LATER = (
     "break_glass",
-    "transaction", "name",
+    "name",
 )  # fmt: skip
 _THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
@@ -69,9 +72,14 @@ def read_rule(
         reader.problem(body, f"rule '{name}' does not say because of what ('because: …')", warning=True)
     effect = Effect(effect_text) if effect_text else Effect.DENY
     resources = _resources(reader, body, definitions, effect)
-    shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
+    is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
+    shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    if is_envelope and effect is Effect.PERMIT and "where" in body:
+        reader.problem(
+            body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
+        )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     then = reader.mapping(body.node("then"), "then")
@@ -87,6 +95,7 @@ def read_rule(
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
     networks, hours = read_when(reader, body, definitions)
+    at_most, may = read_transaction(reader, body, effect, may)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -109,6 +118,7 @@ def read_rule(
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
+        at_most=at_most,
         named=_named(reader, body),
     )
 

@@ -20,6 +20,8 @@ from gateway.yaml_source import Place, Problem
 FACT = re.compile(r"\{facts\.([A-Za-z][A-Za-z0-9_-]*)\}")
 """A fact in criteria: its values as alternatives."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ENVELOPES = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
+"""What holds requests and is none itself."""
 
 
 class Effect(StrEnum):
@@ -166,7 +168,10 @@ class OperationAccess:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
+    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type.
+
+    at_most is how many entries a transaction may have that it opens; None for as many as the mount takes.
+    """
 
     id: str
     effect: Effect
@@ -190,6 +195,7 @@ class Rule:
         None  # what a deny takes away; without it the deny is about the whole resource
     )
     operation: OperationAccess = OperationAccess()
+    at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
     hours: tuple[Hours, ...] | None = None
     valid: Validity | None = None  # of its policy
