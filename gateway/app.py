@@ -189,13 +189,13 @@ class Gateway:
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
         self._criteria = criteria_used(policies)
-        for problem in not_valid(policies.rules, self.clock()):
-            _log.warning("a policy is not valid now", extra={"cause": str(problem)})
         if any(uses(rule)[1] for rule in policies.rules):
             for upstream in self.settings.upstreams:
                 if upstream.consents is None:
                     said = "policies ask for consents, of which this mount has no source: what needs them is refused"
                     _log.warning(said, extra={"route": upstream.name})
+        for problem in not_valid(policies.rules, self.clock()):
+            _log.warning("a policy is not valid now", extra={"cause": str(problem)})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:

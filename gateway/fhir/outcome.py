@@ -47,6 +47,7 @@ class Reason(StrEnum):
     FACTS_TOO_MANY = "facts-too-many"
     FACTS_UNAVAILABLE = "facts-unavailable"
     CONSENT_UNAVAILABLE = "consent-unavailable"
+    LABELS_UNAVAILABLE = "labels-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -120,6 +121,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
     Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
+    Reason.LABELS_UNAVAILABLE: (503, "transient", "The security labels that count here could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),

@@ -94,8 +94,8 @@ def read_rule(
         audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
-    networks, hours = read_when(reader, body, definitions)
     at_most, may = read_transaction(reader, body, effect, may)
+    networks, hours = read_when(reader, body, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,

@@ -7,6 +7,7 @@ by the passage that single requests take, and has an audit record of its own und
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
@@ -99,7 +100,7 @@ class Bundles:
         try:
             part = part_of(entry, sent.http, self._upstream)
             trail.request, trail.asked = part.http, part.asked
-            self._check_opened(sent, part)
+            await self._check_opened(sent, part, trail)
             answer = await self._pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
             body = await self._whole(answer, budget)
             if body is None:
@@ -110,11 +111,12 @@ class Bundles:
             body = answer.body if isinstance(answer.body, bytes) else b""
         return trail.answered(answer.status), entry_of(answer, body, head=is_head)
 
-    def _check_opened(self, sent: Sent, part: Part) -> None:
+    async def _check_opened(self, sent: Sent, part: Part, trail: Trail) -> None:
         """Raise FhirError, or OAuthError (step-up), unless the entry may come in a Bundle of this kind."""
-        environment = environment_of(sent.http, self._upstream, self._clock, sent.trail.knowledge)
+        environment = environment_of(sent.http, self._upstream, self._clock, trail.knowledge)
         kind, count = sent.requests.kind, len(sent.requests.entries)
-        opened = sent.engine.enveloping(part.asked, kind, count, sent.caller, environment)
+        opening = partial(sent.engine.enveloping, part.asked, kind, count, sent.caller, environment)
+        opened = await trail.knowledge.decided(opening)
         if not isinstance(opened, Deny):
             return
         if opened.step_up is not None:

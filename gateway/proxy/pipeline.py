@@ -124,6 +124,7 @@ class Passage:
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
+        trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
@@ -140,8 +141,6 @@ class Passage:
         Nothing is recorded here but what must be on record before it happens. Raises FhirError, OAuthError (step-up)
         and what the store and the audit log raise.
         """
-        if not trail.knowledge.finds_out:
-            trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)

@@ -81,6 +81,7 @@ class Trail:
             caller=self.caller,
             policy_hash=self.policy_hash,
             known=self.known,
+            knowledge=self.knowledge.for_entry(),
             entry=index,
         )
 

@@ -49,9 +49,9 @@ class Asker:
     interaction: str
     type: str
     id: str | None
-    now: int = 1_800_000_000
     facts: tuple[tuple[str, tuple[str, ...] | None], ...] = ()  # values by name; None: it could not be had
     consents: tuple[tuple[str, str | None], ...] = ()  # by patient: permit, deny or none; None: not to be had
+    now: int = 1_800_000_000
 
 
 def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:

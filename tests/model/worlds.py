@@ -158,9 +158,9 @@ class World:
             interaction=interaction,
             type=self.pick([*model.TYPES, "Observation", "Observation"]),
             id=self.pick(PATIENTS) if interaction in ("read", "vread") else None,
-            now=self.pick(TIMES),
             facts=tuple((name, self._fact()) for name in ("mine", "none") if not self.one_in(6)),
             consents=tuple((id_, self.pick(["permit", "deny", "none", None])) for id_ in PATIENTS),
+            now=self.pick(TIMES),
         )
 
     def resource(self, asker: model.Asker) -> dict[str, Any]:
