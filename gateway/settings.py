@@ -101,6 +101,23 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    transactions: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLimits:
+    """What a batch or transaction may be.
+
+    entries       at most
+    size          bytes of the Bundle as sent
+    answer_size   bytes of all answers together
+    lookups       reads and searches of the gateway's own before a transaction is sent
+    """
+
+    entries: int = 200
+    size: int = 10 * 1024 * 1024
+    answer_size: int = 32 * 1024 * 1024
+    lookups: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +159,7 @@ class Upstream:
     compress: bool = True  # answers to callers that accept gzip
     ask_gzip: bool = False  # the store is asked for gzip
     profile: UpstreamProfile = UpstreamProfile()
+    bundle: BundleLimits = BundleLimits()
     probe: Probe = Probe.BACKGROUND
     consents: ConsentSettings | None = None
 

@@ -12,6 +12,7 @@ from gateway.config.consents import read_consents
 from gateway.config.profiles import read_profile
 from gateway.config.schema import Section
 from gateway.settings import (
+    BundleLimits,
     FetchSettings,
     Listener,
     Operations,
@@ -163,7 +164,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "consents", "compress", "ask_gzip",
+        "unversioned_writes", "consents", "compress", "ask_gzip", "bundle",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -195,7 +196,21 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         ask_gzip=section.flag("ask_gzip", False),
         profile=read_profile(section),
         consents=read_consents(section),
+        bundle=_bundle(section.section("bundle")),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
+    )
+
+
+def _bundle(section: Section | None) -> BundleLimits:
+    limits = BundleLimits()
+    if section is None:
+        return limits
+    section.known("entries", "bytes", "answer_bytes", "lookups")
+    return BundleLimits(
+        entries=section.integer("entries", limits.entries, low=1, high=5000),
+        size=section.size("bytes", limits.size),
+        answer_size=section.size("answer_bytes", limits.answer_size),
+        lookups=section.integer("lookups", limits.lookups, low=0, high=10_000),
     )
 
 

@@ -127,6 +127,16 @@ def relative_references(value: Any, bases: Collection[str]) -> bool:
     return _change(value, lambda url: below(url, own) or None, references_only=True)
 
 
+def change_references(value: Any, change: Callable[[str], str | None]) -> bool:
+    """Give every Reference.reference to change and put what it gives in its place, None for the same."""
+    return _change(value, change, references_only=True)
+
+
+def change_urls(value: Any, change: Callable[[str], str | None]) -> bool:
+    """As change_references(), with every other element that locates something beside."""
+    return _change(value, change, references_only=False)
+
+
 def _change(value: Any, change: _Change, *, references_only: bool) -> bool:
     if isinstance(value, list):
         return any([_walk(each, "Bundle.link", change, references_only) for each in value])

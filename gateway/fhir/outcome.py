@@ -163,6 +163,7 @@ class FhirError(Exception):
     diagnostics  what was wrong and what would be right, for the caller: no PHI, no id that the caller did not send
     status       HTTP status where it differs from the reason's own
     headers      further response headers, e.g. Allow, WWW-Authenticate
+    expression   where in the caller's body it is, e.g. Bundle.entry[3]
     """
 
     def __init__(
@@ -172,15 +173,17 @@ class FhirError(Exception):
         *,
         status: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        expression: str = "",
     ) -> None:
         super().__init__(f"{reason}: {diagnostics}")
         self.reason = reason
         self.diagnostics = diagnostics
         self.status = REASONS[reason][0] if status is None else status
         self.headers = headers
+        self.expression = expression
 
 
-def operation_outcome(reason: Reason, diagnostics: str = "") -> bytes:
+def operation_outcome(reason: Reason, diagnostics: str = "", expression: str = "") -> bytes:
     """The OperationOutcome of a refusal, as JSON in UTF-8 (FHIR R4 3.1.0.1)."""
     _, code, sentence = REASONS[reason]
     issue: dict[str, object] = {
@@ -190,6 +193,8 @@ def operation_outcome(reason: Reason, diagnostics: str = "") -> bytes:
     }
     if diagnostics:
         issue["diagnostics"] = diagnostics
+    if expression:
+        issue["expression"] = [expression]
     return json.dumps(
         {"resourceType": "OperationOutcome", "issue": [issue]}, ensure_ascii=False, separators=(",", ":")
     ).encode()

@@ -22,6 +22,7 @@ from gateway.policy.conditions import (
 )
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit
 from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.envelopes import Envelopes
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
@@ -36,13 +37,13 @@ from gateway.policy.layers import (
 )
 from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, Rule
-from gateway.policy.rules_in_force import JUDGED, RulesInForce
+from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
 
-class Engine(RulesInForce):
+class Engine(Envelopes):
     """Decides by one policy set.
 
     bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization

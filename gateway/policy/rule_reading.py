@@ -9,6 +9,7 @@ from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
 from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
+    ENVELOPES,
     Effect,
     Network,
     OperationAccess,
@@ -17,6 +18,7 @@ from gateway.policy.rules import (
 )
 from gateway.policy.sign_in_reading import read_sign_in
 from gateway.policy.then_reading import read_then
+from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
@@ -44,9 +46,10 @@ RULE_KEYS = (
     "write",
     "changes",
     "conditional",
+    "transaction",
 )
 _RULE_LATER = (
-    "transaction", "name",
+    "name",
 )  # fmt: skip
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
 
@@ -70,15 +73,21 @@ def read_rule(
         reader.problem(body, f"rule '{name}' does not say because of what ('because: …')", warning=True)
     effect = Effect(effect_text) if effect_text else Effect.DENY
     resources = _resources(reader, body, definitions, effect)
-    shared = reader.flag(body.node("shared"), "shared")
     may = _may(reader, body, effect)
+    is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
+    shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    if is_envelope and effect is Effect.PERMIT and "where" in body:
+        reader.problem(
+            body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
+        )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     audit, then = read_then(reader, body, effect, may)
     break_glass = read_break_glass(reader, body, effect, may, resources)
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
+    at_most, may = read_transaction(reader, body, effect, may)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
@@ -100,6 +109,7 @@ def read_rule(
         write=read_write_rule(reader, body, effect, may, resources, definitions),
         conditional=read_conditional(reader, body, effect, may, resources),
         operation=operation,
+        at_most=at_most,
         named=_named(reader, body),
         then=then,
         break_glass=break_glass,

@@ -19,6 +19,8 @@ from gateway.yaml_source import Place, Problem
 FACT = re.compile(r"\{facts\.([A-Za-z][A-Za-z0-9_-]*)\}")
 """A fact in criteria: its values as alternatives."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ENVELOPES = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
+"""What holds requests and is none itself."""
 
 
 class Effect(StrEnum):
@@ -164,7 +166,10 @@ class OperationAccess:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type."""
+    """One rule. id is 'policy/rule', as audit and explanations name it. resources: None means any type.
+
+    at_most is how many entries a transaction may have that it opens; None for as many as the mount takes.
+    """
 
     id: str
     effect: Effect
@@ -188,6 +193,7 @@ class Rule:
         None  # what a deny takes away; without it the deny is about the whole resource
     )
     operation: OperationAccess = OperationAccess()
+    at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
     then: Then = NOTHING_MORE
     break_glass: BreakGlass | None = None

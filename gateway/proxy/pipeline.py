@@ -6,7 +6,6 @@ Nothing of the store's answer goes out before the audit record is durable; whate
 with a stable reason. The passage knows no wire: it takes an HttpRequest and gives an Answer.
 """
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,28 +13,31 @@ from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
-from authz.storage.store import Store, StoreUnavailable
+from authz.storage.store import Store
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
-from gateway.policy.decision import Deny, Environment, Nothing, Permit
+from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.batch import Bundles
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
-from gateway.proxy.delivery import PAGE_PREFIX, Delivery, check_status
+from gateway.proxy.delivery import Delivery, check_status
+from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
-from gateway.proxy.refusals import challenge, refusal, step_up_error
+from gateway.proxy.permitted import Permitted
+from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import SealedLinks
@@ -46,7 +48,6 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
-_log = logging.getLogger("securus.gateway")
 
 
 @dataclass(slots=True)
@@ -94,6 +95,9 @@ class Passage:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
+        self._bundles = Bundles(
+            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+        )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -103,23 +107,13 @@ class Passage:
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
             answer = await formats.written(await self._pass(http, trail), trail.wish)
-        except FhirError as error:
-            answer = refusal(trail, error)
-        except OAuthError as error:
-            answer = challenge(trail, error, self._resource_server, at=self._upstream.at)
-        except RequestError as error:
-            reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
-            answer = refusal(trail, FhirError(reason, error.description, status=error.status))
-        except StoreUnavailable as error:
-            _log.error("the store does not answer", extra={"cause": str(error)})
-            answer = refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
-        except AuditUnavailable:
-            answer = refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
-        except Exception:
-            _log.exception("a passage failed", extra={"interaction_id": trail.interaction_id})
-            answer = refusal(trail, FhirError(Reason.INTERNAL))
+        except Exception as error:
+            answer = self._refused(trail, error)
         answer = await formats.written(await self._recorded(trail, answer), trail.wish)
         return await coded(http, answer) if self._upstream.compress else answer
+
+    def _refused(self, trail: Trail, error: Exception) -> Answer:
+        return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
         # A file is NDJSON, whatever is accepted.
@@ -134,10 +128,12 @@ class Passage:
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
+        if asked.interaction is Interaction.BATCH:
+            return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
 
     def _parsed(self, http: HttpRequest) -> FhirRequest:
-        query = "" if _is_page(http) else http.query
+        query = "" if is_page(http) else http.query
         return request.parse(http.method, http.path[len(self._upstream.at) :], query)
 
     async def pass_one(
@@ -157,9 +153,36 @@ class Passage:
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
         target = None
-        if _is_page(http):
+        if is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked
+        permitted = await self.permitted(http, asked, caller, engine, trail)
+        asked, found = permitted.asked, permitted.found
+        match permitted.decision:
+            case Nothing():
+                trail.decision = "permit"
+                return self._delivery.nothing(http)
+            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
+                answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
+                return shortened(trail, answer)
+            case Permit() as permit if asked.interaction is Interaction.CREATE:
+                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
+            case Permit() as permit if asked.interaction in WRITES:
+                write = Write(http, trail, permit, caller, engine, permitted.environment, found)
+                return shortened(trail, await self._writes.answer(write))
+            case Permit() as permit if asked.interaction is Interaction.OPERATION:
+                return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit:
+                trail.decision = "permit"
+                return await self._forward(http, trail, permit, caller, target)
+
+    async def permitted(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Permitted:
+        """The decision about a request, before the store hears of it; criteria of a conditional write are looked up.
+
+        Raises FhirError, OAuthError (step-up) for what is refused.
+        """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = self._environment(http, trail)
@@ -179,31 +202,14 @@ class Passage:
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             await self._obliged.meet(trail, decision, caller)
-        match decision:
-            case Deny():
-                trail.explanation = decision.explanation
-                self._obliged.refused(http, decision)
-                if decision.step_up is not None:
-                    raise step_up_error(decision.step_up, decision.explanation)
-                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
-            case Nothing():
-                trail.decision = "permit"
-                trail.explanation = decision.explanation
-                return self._delivery.nothing(http)
-            case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return shortened(
-                    trail, await self._creates.is_there(http, trail, asked, found, caller, engine)
-                )
-            case Permit() if asked.interaction is Interaction.CREATE:
-                return shortened(trail, await self._creates.answer(http, trail, decision, caller, engine))
-            case Permit() if asked.interaction in WRITES:
-                write = Write(http, trail, decision, caller, engine, environment, found)
-                return shortened(trail, await self._writes.answer(write))
-            case Permit() if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, decision, caller, target)
-            case Permit():
-                trail.decision = "permit"
-                return await self._forward(http, trail, decision, caller, target)
+            return Permitted(asked, decision, environment, found)
+        trail.explanation = decision.explanation
+        if isinstance(decision, Nothing):
+            return Permitted(asked, decision, environment)
+        self._obliged.refused(http, decision)
+        if decision.step_up is not None:
+            raise step_up_error(decision.step_up, decision.explanation)
+        raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
 
     def _check_profile(self, asked: FhirRequest) -> None:
         """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
@@ -309,10 +315,6 @@ class Passage:
             metrics.decisions.labels(policy, name, effect).inc()
         answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-def _is_page(http: HttpRequest) -> bool:
-    return http.query.startswith(PAGE_PREFIX) and "&" not in http.query
 
 
 async def _discard(answer: Answer) -> None:

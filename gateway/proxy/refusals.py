@@ -3,13 +3,39 @@
 RFC 6750 3, RFC 9449 7.1, RFC 9728 5.1.
 """
 
+import logging
+
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.request import Answer
+from authz.protocol.request import Answer, RequestError
 from authz.resource_server import ResourceServer
+from authz.storage.store import StoreUnavailable
+from gateway.audit import AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import StepUp
 from gateway.proxy import headers
 from gateway.proxy.trail import Trail
+
+_log = logging.getLogger("securus.gateway")
+
+
+def refused(trail: Trail, error: Exception, resource_server: ResourceServer, *, at: str) -> Answer:
+    """The answer to a request that failed by this error; the trail keeps why. at is the mount's path."""
+    match error:
+        case FhirError():
+            return refusal(trail, error)
+        case OAuthError():
+            return challenge(trail, error, resource_server, at=at)
+        case RequestError():
+            reason = Reason.TOO_LARGE if error.status == 413 else Reason.INVALID_BODY
+            return refusal(trail, FhirError(reason, error.description, status=error.status))
+        case StoreUnavailable():
+            _log.error("the store does not answer", extra={"cause": str(error)})
+            return refusal(trail, FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)))
+        case AuditUnavailable():
+            return refusal(trail, FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),)))
+        case _:
+            _log.error("a passage failed", extra={"interaction_id": trail.interaction_id}, exc_info=error)
+            return refusal(trail, FhirError(Reason.INTERNAL))
 
 
 def refusal(trail: Trail, error: FhirError) -> Answer:
@@ -17,7 +43,7 @@ def refusal(trail: Trail, error: FhirError) -> Answer:
     trail.reason = str(error.reason)
     if error.status in (401, 403, 404) and trail.decision == "permit" and trail.tally.shown == 0:
         trail.decision = "deny"
-    body = operation_outcome(error.reason, error.diagnostics)
+    body = operation_outcome(error.reason, error.diagnostics, error.expression)
     return Answer(error.status, (headers.JSON_BODY, *headers.PRIVATE, *error.headers), body)
 
 

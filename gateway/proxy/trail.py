@@ -42,6 +42,8 @@ class Trail:
     emergency: Emergency | None = None  # the one that this request goes by
     knowledge: Knowledge = field(default_factory=Knowledge)
     wish: Wish = field(default_factory=Wish)
+    entry: int | None = None  # of an entry of a Bundle: its index
+    status: int = 0  # of an entry: that of its answer
 
     @property
     def interaction(self) -> str:
@@ -73,7 +75,25 @@ class Trail:
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **self.knowledge.record(),
+            **({} if self.entry is None else {"entry": self.entry}),
         }
+
+    def of_entry(self, index: int, request: HttpRequest) -> "Trail":
+        """The trail of an entry of this Bundle: the same caller and the same interaction id, a record of its own."""
+        return Trail(
+            request,
+            self.interaction_id,
+            self.started,
+            caller=self.caller,
+            policy_hash=self.policy_hash,
+            known=self.known,
+            entry=index,
+        )
+
+    def answered(self, status: int) -> "Trail":
+        """The same trail, with the status of the entry's answer."""
+        self.status = status
+        return self
 
     def _what(self, route: str) -> dict[str, object]:
         asked, caller = self.asked, self.caller
@@ -84,6 +104,8 @@ class Trail:
             "interaction": self.interaction,
             "peer": self.request.peer,
         }
+        if self.entry is not None:
+            said["entry"] = self.entry
         if asked is not None:
             said["request"] = {
                 "type": asked.type,

@@ -7,7 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +70,14 @@ class Write:
         return f"{self.permit.request.type}/{self.permit.request.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write that may happen. after is what is to be stored, None for a delete; precondition are its headers."""
+
+    after: dict[str, Any] | None
+    precondition: Mapping[str, str]
+
+
 class Writes:
     """Writes to one store.
 
@@ -94,6 +102,13 @@ class Writes:
 
     async def answer(self, write: Write) -> Answer:
         """The answer to an update, patch or delete of one resource. Raises FhirError, OAuthError (step-up)."""
+        change = await self.decided(write)
+        if change.after is None:
+            return await self._remove(write, change)
+        return await self._put(write, change.after, change.precondition)
+
+    async def decided(self, write: Write) -> Change:
+        """What the store is to be told; it was asked for the stored version only. Raises FhirError, OAuthError."""
         for name, why in _CLOSED.items():
             if name in write.http.headers:
                 raise FhirError(Reason.INTERACTION_CLOSED, why)
@@ -106,7 +121,7 @@ class Writes:
             case _:
                 return await self._delete(write, wanted)
 
-    async def _update(self, write: Write, wanted: str | None) -> Answer:
+    async def _update(self, write: Write, wanted: str | None) -> Change:
         if not headers.is_json(write.http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         after = self._new_version(
@@ -122,9 +137,9 @@ class Writes:
         _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        return await self._replace(write, before, after)
+        return await self._replaced(write, before, after)
 
-    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Answer:
+    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Change:
         """Update as create (FHIR R4 3.1.0.4.1): an id that the caller chose.
 
         Stricter than SMART 2.2 @123, where `u` is enough: it takes what an update takes and what a create takes.
@@ -139,9 +154,9 @@ class Writes:
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
         await self._meet(write.trail, decision, write.caller)
-        return await self._put(write, after, {"if-none-match": "*"})
+        return Change(after, {"if-none-match": "*"})
 
-    async def _patch(self, write: Write, wanted: str | None) -> Answer:
+    async def _patch(self, write: Write, wanted: str | None) -> Change:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
         patch = read_patch(write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH))
         reading = await self._may_read(write)
@@ -157,7 +172,7 @@ class Writes:
         own_references(after, self._bases)
         if len(resource.write_resource(after)) > self._upstream.max_resource:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
-        return await self._replace(write, before, after)
+        return await self._replaced(write, before, after)
 
     async def _may_read(self, write: Write) -> Permit:
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
@@ -187,14 +202,17 @@ class Writes:
             write.trail.decision = "deny"
             raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
 
-    async def _delete(self, write: Write, wanted: str | None) -> Answer:
+    async def _delete(self, write: Write, wanted: str | None) -> Change:
         before = await self._stored(write)
         if before is None:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         check_version(wanted, before)
         _check(write.trail, await _changed(write, write.permit, before.resource, None), conceal=False)
-        answer = await self._send(write, "DELETE", before.precondition, None)
+        return Change(None, before.precondition)
+
+    async def _remove(self, write: Write, change: Change) -> Answer:
+        answer = await self._send(write, "DELETE", change.precondition, None)
         answer.close()
         _check_written(answer, (200, 202, 204))
         return Answer(204, headers.PRIVATE, b"")
@@ -229,12 +247,12 @@ class Writes:
             raise FhirError(Reason.VERSION_CONFLICT, "what the criteria found was changed since")
         return found
 
-    async def _replace(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Answer:
+    async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
-        return await self._put(write, after, before.precondition)
+        return Change(after, before.precondition)
 
-    async def _put(self, write: Write, after: dict[str, Any], precondition: dict[str, str]) -> Answer:
+    async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
         wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
@@ -261,13 +279,13 @@ class Writes:
         return Answer(201 if created else 200, (*content, *headers.PRIVATE, *passed), shown)
 
     async def _send(
-        self, write: Write, method: str, more: dict[str, str], body: bytes | None
+        self, write: Write, method: str, more: Mapping[str, str], body: bytes | None
     ) -> UpstreamAnswer:
         """Send the write. It happens once the store has it, whatever becomes of the answer: it is on record before."""
         write.trail.decision = "permit"
         write.trail.upstream.append(f"{method} {write.place}")
         await self._audit.record(write.trail.begun(self._upstream.name))
-        sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | more
+        sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | dict(more)
         return await self._client.send(method, write.place, sent, body)
 
 

@@ -238,7 +238,6 @@ async def test_an_include_that_nobody_asked_for_is_left_out(gateway: RunningGate
         ("PATCH", "/Observation/a1", b"[]"),
         ("DELETE", "/Observation/a1", b""),
         ("DELETE", "/Observation?code=x", b""),
-        ("POST", "", b'{"resourceType":"Bundle","type":"batch"}'),
         ("GET", "/Patient/A/$everything", b""),
         ("GET", "/$export", b""),
         ("GET", "/Observation/_history", b""),
