@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PATCH_FAILED = "patch-failed"
     VERSION_CONFLICT = "version-conflict"
     MULTIPLE_MATCHES = "multiple-matches"
+    SPLIT_TRANSACTION = "split-transaction"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     FACTS_TOO_MANY = "facts-too-many"
     FACTS_UNAVAILABLE = "facts-unavailable"
     CONSENT_UNAVAILABLE = "consent-unavailable"
+    LABELS_UNAVAILABLE = "labels-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -86,6 +88,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         "The stored version is not the one that the request is about.",
     ),
     Reason.MULTIPLE_MATCHES: (412, "multiple-matches", "The criteria match more than one resource."),
+    Reason.SPLIT_TRANSACTION: (
+        422,
+        "processing",
+        "What the entries do together cannot be decided: split the transaction.",
+    ),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),
@@ -133,6 +140,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
     Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
+    Reason.LABELS_UNAVAILABLE: (503, "transient", "The security labels that count here could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),

@@ -31,6 +31,12 @@ def warnings(rules: Sequence[Rule]) -> list[Problem]:
     return found
 
 
+def not_valid(rules: Iterable[Rule], now: int) -> list[Problem]:
+    """The policies that are expired by now, or not valid yet, at the place that says so."""
+    times = dict.fromkeys(rule.valid for rule in rules if rule.valid is not None)
+    return [problem for valid in times if (problem := valid.warning(now)) is not None]
+
+
 def unknown_receivers(rules: Iterable[Rule], known: Collection[str]) -> list[Problem]:
     """Rules that notify somebody whom the configuration does not know: they cannot be put in force there."""
     return [

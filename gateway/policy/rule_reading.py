@@ -2,8 +2,9 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
+from gateway.policy.attachments_reading import document_type, searched, with_attachments
 from gateway.policy.break_glass_reading import read_break_glass
-from gateway.policy.definitions import Definitions, named, read_networks, resource_type
+from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
@@ -11,7 +12,6 @@ from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     ENVELOPES,
     Effect,
-    Network,
     OperationAccess,
     Rule,
     Where,
@@ -20,6 +20,7 @@ from gateway.policy.sign_in_reading import read_sign_in
 from gateway.policy.then_reading import read_then
 from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
+from gateway.policy.when_reading import read_when
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
@@ -77,6 +78,7 @@ def read_rule(
     is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
     shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    where = with_attachments(reader, body, where, resources, effect, shared=shared)
     if is_envelope and effect is Effect.PERMIT and "where" in body:
         reader.problem(
             body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
@@ -88,11 +90,13 @@ def read_rule(
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
     at_most, may = read_transaction(reader, body, effect, may)
+    networks, hours = read_when(reader, body, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
         who=read_who(reader, body, definitions, effect),
-        networks=_when(reader, body, definitions),
+        networks=networks,
+        hours=hours,
         may=may,
         resources=resources,
         where=where,
@@ -102,7 +106,9 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        query=read_query(
+            reader, body, permits=effect is Effect.PERMIT, may=may, resources=searched(resources, where)
+        ),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
@@ -162,7 +168,7 @@ def _resources(
         if text == "any":
             return None
         if text.startswith("cda:"):
-            reader.problem(item, f"'{text}' is not supported by this version")
+            found |= document_type(reader, item, text)
         elif text.startswith("$"):
             types = definitions.types.get(text[1:])
             if types is None:
@@ -199,25 +205,3 @@ def _check_permit(
 
 def _has_compartment(where: Where) -> bool:
     return where.compartment is not None or any(map(_has_compartment, where.any_of))
-
-
-def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:
-    when = reader.mapping(body.node("when"), "when")
-    if when is None:
-        return None
-    reader.keys(when, "when", ("network", "signed_in_within"), ("hours", "zone", "days"))
-    node = when.node("network")
-    if node is None:
-        return None
-    found: list[Network] = []
-    for item in named(reader, node, "network"):
-        text = reader.text(item, "network")
-        if text.startswith("$"):
-            networks = definitions.networks.get(text[1:])
-            if networks is None:
-                suggestion = did_you_mean(text[1:], definitions.networks)
-                reader.problem(item, f"no set of networks named '{text}'.{suggestion}")
-            found.extend(networks or ())
-        else:
-            found.extend(read_networks(reader, item))
-    return tuple(found)

@@ -26,6 +26,7 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Deny, Environment, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.exceptions import NotExcepted, applies
+from gateway.policy.hours import in_hours
 from gateway.policy.index import RuleIndex
 from gateway.policy.layers import (
     Layers,
@@ -115,15 +116,19 @@ class RulesInForce:
         glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            if rule.valid is not None and not rule.valid.holds(environment.now):
+                continue
             is_operation = asked.interaction is Interaction.OPERATION
             if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
                 continue
-            in_time_and_place = rule.networks is None or in_networks(
-                environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
-            )
+            in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
@@ -206,7 +211,7 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
@@ -243,10 +248,9 @@ class RulesInForce:
             """The permits about another type that may hold for this caller, and what denies take from it."""
             found, taking = [], []
             for rule in self._index.candidates(other, asked.interaction, values, doubtful):
-                unknown = rule.effect is Effect.DENY
-                if rule.networks is not None and not in_networks(
-                    environment.peer, rule.networks, unknown=unknown
-                ):
+                if rule.valid is not None and not rule.valid.holds(environment.now):
+                    continue
+                if not _is_in_time_and_place(rule, environment):
                     continue
                 if rule.effect is Effect.PERMIT:
                     if glasses.shows(rule):
@@ -335,6 +339,19 @@ class RulesInForce:
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
         return values, frozenset(doubtful)
+
+
+def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
+    """Whether the request comes from where and when the rule says; what cannot be told closes."""
+    closes = rule.effect is Effect.DENY
+    return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
+        rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
+    )
+
+
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _opening(

@@ -18,6 +18,7 @@ from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.view import SUBSETTED
@@ -153,6 +154,7 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check_narratives(after)
         await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
@@ -250,6 +252,7 @@ class Writes:
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check_narratives(after, before.resource)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
