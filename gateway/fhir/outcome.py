@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PATCH_FAILED = "patch-failed"
     VERSION_CONFLICT = "version-conflict"
     MULTIPLE_MATCHES = "multiple-matches"
+    SPLIT_TRANSACTION = "split-transaction"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -87,6 +88,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         "The stored version is not the one that the request is about.",
     ),
     Reason.MULTIPLE_MATCHES: (412, "multiple-matches", "The criteria match more than one resource."),
+    Reason.SPLIT_TRANSACTION: (
+        422,
+        "processing",
+        "What the entries do together cannot be decided: split the transaction.",
+    ),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),

@@ -14,6 +14,7 @@ from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import (
     ALWAYS,
     Unsayable,
@@ -102,6 +103,20 @@ class Engine(Envelopes):
         """
         return self._values(scope_layer.standing(caller, self._bases), caller)
 
+    # Bundles
+
+    def enveloping(
+        self, asked: FhirRequest, kind: Interaction, entries: int, caller: Caller, environment: Environment
+    ) -> Permit | Deny:
+        """Whether asked may come as an entry of a Bundle of this kind that has so many entries; nothing else of it.
+
+        kind is BATCH or TRANSACTION. The Permit shows nothing: the entry is decided by decide(), as if it came alone.
+        """
+        letting_in = self._letting_in(asked, kind, entries, caller, environment)
+        if isinstance(letting_in, Deny):
+            return letting_in
+        return Permit(request=asked, judge=None, added=(), conceal=False, rules=letting_in, exact=False)
+
     # Instances
 
     def _instance(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
@@ -120,7 +135,15 @@ class Engine(Envelopes):
             exact=False,
             audit=layers.audit,
             obligations=layers.obligations,
+            needs=self._needs(type_, layers),
         )
+
+    def _needs(self, type_: str, layers: Layers) -> Needs:
+        if type_ != "Binary":
+            return NOTHING_NEEDED
+        names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
+        wheres = [self._rules[name].where for name in names if name in self._rules]
+        return needs_of((where.binary, where.cda) for where in wheres)
 
     # Operations
 
@@ -208,6 +231,7 @@ class Engine(Envelopes):
             audit=layers.audit,
             obligations=layers.obligations,
             judge_change=change,
+            needs=self._needs(type_, layers),
             unconditional=_is_plain(layers),
         )
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.attachments import BinaryCondition, CdaCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
@@ -104,6 +105,8 @@ class Where:
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
     fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
+    binary: BinaryCondition | None = None  # with it, all the others are about what leads to a Binary
+    cda: CdaCondition | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -225,3 +228,4 @@ class PolicySet:
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)  # of tests, by the name of their file

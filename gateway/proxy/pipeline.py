@@ -24,7 +24,9 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
+from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
@@ -33,6 +35,7 @@ from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
@@ -48,6 +51,7 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
+_READS = frozenset({Interaction.READ, Interaction.VREAD})
 
 
 @dataclass(slots=True)
@@ -88,6 +92,12 @@ class Passage:
         self._writes = Writes(
             upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
         )
+        self._binaries = Binaries(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            attachments=Attachments(upstream=upstream, client=client),
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -96,7 +106,13 @@ class Passage:
         self._metrics = metrics
         self._clock = clock
         self._bundles = Bundles(
-            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            clock=clock,
+            writes=self._writes,
+            show=show,
+            passage=self,
         )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
@@ -108,17 +124,18 @@ class Passage:
         try:
             answer = await formats.written(await self._pass(http, trail), trail)
         except Exception as error:
-            answer = self._refused(trail, error)
+            answer = self.refused(trail, error)
         answer = await formats.written(await self._recorded(trail, answer), trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
-    def _refused(self, trail: Trail, error: Exception) -> Answer:
+    def refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        # A file is NDJSON, whatever is accepted.
-        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
-        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        # A file is NDJSON and a Binary what it holds, whatever is accepted.
+        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
@@ -171,6 +188,9 @@ class Passage:
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
+                asking = Asking(http, trail, caller, engine, permitted.environment)
+                return await self._binaries.answer(asking, permit)
             case Permit() as permit:
                 trail.decision = "permit"
                 return await self._forward(http, trail, permit, caller, target)
@@ -294,14 +314,14 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            await _discard(answer)
+            await let_go(answer.body)
             answer = Answer(
                 error.status,
                 (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
                 operation_outcome(error.reason),
             )
         except BaseException:
-            await _discard(answer)  # the caller went away while the record was written
+            await let_go(answer.body)  # the caller went away while the record was written
             raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
@@ -314,9 +334,3 @@ class Passage:
             metrics.decisions.labels(policy, name, effect).inc()
         answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-async def _discard(answer: Answer) -> None:
-    close = getattr(answer.body, "aclose", None)
-    if close is not None:
-        await close()
