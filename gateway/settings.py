@@ -103,6 +103,7 @@ class UpstreamProfile:
     if_match: bool = True
     document_location: bool = True
     transactions: bool = True
+    told_by_search: bool = False  # its search tells what it holds now, chains and _has included
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
     JOIN_CLOSED = "join-closed"
+    NOT_DECIDABLE = "not-decidable"
     COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
     STALE_LINK = "stale-link"
@@ -130,6 +131,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
     Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
+    Reason.NOT_DECIDABLE: (
+        403,
+        "not-supported",
+        "What a policy asks here can only be told by a search of the store, which is not made for this.",
+    ),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),
     Reason.STALE_LINK: (404, "not-found", "The page link is not valid for this caller any more."),

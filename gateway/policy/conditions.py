@@ -13,6 +13,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_test, may_be_in_compartment, narrows_exactly
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
+from gateway.fhir.store_criteria import taken_apart
 from gateway.policy.asking import Asking
 from gateway.policy.asking import Unsayable as Unsayable
 from gateway.policy.attachments import holds_of
@@ -36,12 +37,22 @@ class Condition:
     patients the patients that it limits to; None when it does not limit by patient
     terms    search criteria that say the rest of it (all of it, when exact); never the patients
     exact    patients and terms together say all that holds() asks
+    by_search  where a resource alone does not tell: what does. holds() is false then, whatever the resource
     """
 
     holds: Callable[[Resource], bool]
     patients: frozenset[str] | None = None
     terms: tuple[SearchTerm, ...] = ()
     exact: bool = True
+    by_search: "BySearch | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class BySearch:
+    """A condition in two parts: criteria that only a search of the store can tell, and the rest, told by a resource."""
+
+    terms: tuple[SearchTerm, ...]
+    rest: Condition
 
 
 ALWAYS = Condition(lambda resource: True)
@@ -81,11 +92,13 @@ def compile_where(
     in_doubt: bool,
     known: Known,
     facts: Mapping[str, Fact],
+    may_ask: bool = False,
 ) -> Condition:
     """The condition of a rule on resources of this type. Raises Unsayable.
 
     in_doubt is what it says of a resource on which it cannot be told: False for what opens, True for what closes.
-    known holds the values of facts, and what consents say.
+    known holds the values of facts, and what consents say. may_ask is whether criteria may be ones that only a
+    search of the store can tell; without it they cannot be said.
     """
     parts: list[Condition] = []
     asking = Asking(caller, claims, known, facts, in_doubt)
@@ -104,7 +117,8 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                parts.append(NEVER if query == "" else criteria_condition(type_, query, bases))
+                told = _told_by_the_store if may_ask else criteria_condition
+                parts.append(NEVER if query == "" else told(type_, query, bases))
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -240,6 +254,11 @@ def both(parts: list[Condition]) -> Condition:
         return ALWAYS
     if len(parts) == 1:
         return parts[0]
+    asked = [part.by_search for part in parts if part.by_search is not None]
+    if asked:
+        terms = tuple(term for each in asked for term in each.terms)
+        rest = both([part if part.by_search is None else part.by_search.rest for part in parts])
+        return _by_search(BySearch(terms, rest))
     limits = [part.patients for part in parts if part.patients is not None]
     patients = frozenset.intersection(*limits) if limits else None
     holders = [part.holds for part in parts]
@@ -249,6 +268,23 @@ def both(parts: list[Condition]) -> Condition:
         tuple(term for part in parts for term in part.terms),
         all(part.exact for part in parts),
     )
+
+
+def _by_search(found: BySearch) -> Condition:
+    return Condition(lambda resource: False, found.rest.patients, exact=False, by_search=found)
+
+
+def _told_by_the_store(type_: str, query: str, bases: frozenset[str]) -> Condition:
+    """Matches search criteria, of which a search of the store may have to tell some. Raises Unsayable."""
+    try:
+        judged, terms = taken_apart(type_, query)
+    except CriteriaError as error:
+        raise Unsayable(str(error)) from error
+    if not terms:
+        return criteria_condition(type_, query, bases)
+    # Never ALWAYS: that one is an open type.
+    rest = criteria_condition(type_, judged, bases) if judged else Condition(lambda resource: True)
+    return _by_search(BySearch(terms, rest))
 
 
 def compartment_condition(

@@ -21,6 +21,7 @@ class Environment:
     now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
     known is what was found out for this request; where nothing was, what policies ask of facts and consents is not met.
     emergency is what is known of one; None where emergency access opens nothing, whatever is said.
+    by_search is whether the store may be asked, by a search in place of the request, what no resource tells.
     """
 
     now: int
@@ -28,6 +29,7 @@ class Environment:
     location: str = ""
     known: Known = field(default_factory=Known, compare=False)
     emergency: Emergency | None = None
+    by_search: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class Permit:
     needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
     obligations   what must be done before anything goes out
+    by_search     of a read: the search that goes to the store in its place, whose one match is judged
+    asks          criteria that the judge cannot tell, of the request or of by_search: nothing is shown before the
+                  store's self link has named them all
     """
 
     request: FhirRequest
@@ -93,6 +98,8 @@ class Permit:
     jobs_at_once: int = 1
     obligations: Obligations = NO_OBLIGATIONS
     needs: Needs = NOTHING_NEEDED
+    by_search: FhirRequest | None = None
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
+from gateway.fhir.search import make_term
 from gateway.policy import details_layer, operations, scope_layer
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
+from gateway.policy.by_search import proof
 from gateway.policy.conditions import (
     ALWAYS,
     Unsayable,
@@ -64,7 +66,8 @@ class Engine(Envelopes):
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
         # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
-        others = replace(environment, emergency=None)
+        # So is what the store must be asked by a search in its place.
+        others = replace(environment, emergency=None, by_search=False)
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, others)
         if asked.type is None:
@@ -126,16 +129,23 @@ class Engine(Envelopes):
             limits = limit(layers)
             if limits is not None and asked.id not in limits:
                 return Deny(Reason.NOT_FOUND, permits, "the patient is not one that the caller may see", True)
+        by_search = None
+        if layers.asks and asked.id is not None:
+            terms = (make_term("_id", [asked.id]), *layers.asks)
+            by_search = FhirRequest("GET", Interaction.SEARCH, type_, terms=terms)
         return Permit(
             request=asked,
             judge=judge(layers, type_, asked.id),
             added=(),
-            conceal=layers.conceal,
+            # What the store does not find is not there: nobody learns which half of a condition was not met.
+            conceal=layers.conceal or by_search is not None,
             rules=permits,
             exact=False,
             audit=layers.audit,
             obligations=layers.obligations,
             needs=self._needs(type_, layers),
+            by_search=by_search,
+            asks=() if by_search is None else proof(by_search.terms),
         )
 
     def _needs(self, type_: str, layers: Layers) -> Needs:
@@ -287,13 +297,14 @@ class Engine(Envelopes):
         return Permit(
             request=without_total(asked).with_terms(added),
             judge=judge(layers, type_, None) if counting != "only" else show_nothing,
-            added=tuple(f"{term.name}={term.text}" for term in added),
+            added=proof(added),
             conceal=layers.conceal,
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
             obligations=layers.obligations,
             included=beside,
+            asks=proof(layers.asks),
         )
 
     def _added(
@@ -311,6 +322,7 @@ class Engine(Envelopes):
             # A filter is pushed down when it is the only way in; of several the judge alone decides.
             if len(layer) == 1:
                 added.extend(layer[0][1].terms)
+        added.extend(layers.asks)
         for _, condition in layers.requires:
             added.extend(condition.terms)
         return tuple(dict.fromkeys(added))

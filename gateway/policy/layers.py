@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.fhir.compartment import subject_parameter
-from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.interaction import FhirRequest, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
@@ -31,6 +31,7 @@ class Layers:
     total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
     obligations: Obligations = NO_OBLIGATIONS
+    asks: tuple[SearchTerm, ...] = ()  # what the store must be asked besides, and prove to have heard
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
 

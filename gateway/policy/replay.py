@@ -22,7 +22,7 @@ _OF_POLICIES = frozenset(
     {
         Reason.POLICY_DENIED, Reason.NO_PERMIT, Reason.SCOPE_INSUFFICIENT, Reason.DETAILS_INSUFFICIENT, Reason.NOT_FOUND,
         Reason.QUERY_CLOSED, Reason.COUNT_CLOSED, Reason.UNSUPPORTED_PARAMETER, Reason.INTERACTION_CLOSED,
-        Reason.STEP_UP_REQUIRED,
+        Reason.STEP_UP_REQUIRED, Reason.NOT_DECIDABLE,
     }
 )  # fmt: skip
 """Reasons that a decision may have; a record with another tells nothing about policies."""
@@ -108,7 +108,7 @@ def read_record(
         asked,
         caller,
         frozenset(map(str, claims)),
-        Environment(now, str(line.get("peer", "")), location),
+        Environment(now, str(line.get("peer", "")), location, by_search="entry" not in line),
         _was(line),
     )
 

@@ -14,6 +14,7 @@ from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, scope_layer
 from gateway.policy.break_glass import Glasses
+from gateway.policy.by_search import can_be_asked, chosen, undecided
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -114,6 +115,7 @@ class RulesInForce:
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
+        untold: list[Rule] = []  # permits whose condition nobody can tell of what is asked here
         glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
@@ -138,6 +140,9 @@ class RulesInForce:
                     condition = self._condition(rule, type_, caller, environment)
                     condition = None if condition is None else glasses.condition(rule, type_, condition)
                     if condition is None:
+                        continue
+                    if condition.by_search is not None and not can_be_asked(asked, environment):
+                        untold.append(rule)
                         continue
                     if not allows(rule.query, asked):
                         narrower.append(rule)
@@ -198,6 +203,8 @@ class RulesInForce:
         if not permits and not ways and narrower:
             said = "their query does not allow all of this search"
             return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
+        if not permits and not ways and untold:
+            return undecided(untold)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
@@ -209,6 +216,10 @@ class RulesInForce:
             if isinstance(opening, Deny):
                 return opening
             permits = opening
+        open_to, asks = chosen(permits)
+        if not open_to:
+            return undecided(rule for rule, _ in permits)
+        permits = open_to
         return Layers(
             scopes=scopes,
             permits=tuple((rule.id, condition) for rule, condition in permits),
@@ -220,6 +231,7 @@ class RulesInForce:
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
             obligations=glasses.obligations(rule for rule, _ in permits),
+            asks=asks,
             writes=writes,
             sight=self._sight(asked, type_, permits, *seen_by),
         )
@@ -295,12 +307,21 @@ class RulesInForce:
         self, rule: Rule, type_: str, caller: Caller, environment: Environment
     ) -> Condition | None:
         try:
-            return self._compiled(rule.where, type_, caller, environment, in_doubt=rule.effect is Effect.DENY)
+            closes = rule.effect is Effect.DENY
+            may_ask = rule.effect is Effect.PERMIT
+            return self._compiled(rule.where, type_, caller, environment, in_doubt=closes, may_ask=may_ask)
         except Unsayable:
             return None
 
     def _compiled(
-        self, where: Where, type_: str, caller: Caller, environment: Environment, *, in_doubt: bool
+        self,
+        where: Where,
+        type_: str,
+        caller: Caller,
+        environment: Environment,
+        *,
+        in_doubt: bool,
+        may_ask: bool = False,
     ) -> Condition:
         return compile_where(
             where,
@@ -311,6 +332,7 @@ class RulesInForce:
             in_doubt=in_doubt,
             known=environment.known,
             facts=self.policies.facts,
+            may_ask=may_ask,
         )
 
     def _closing(self, rule: Rule, type_: str, caller: Caller, environment: Environment) -> Condition | None:

@@ -154,7 +154,9 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
         case Permit():
-            outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
+            outcome.upstream = [
+                f"{asked.method} /{request.upstream_target(decision.by_search or decision.request)}"
+            ]
             _show(test, asked, decision, outcome, environment)
     return outcome
 
@@ -365,7 +367,7 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
     except ValueError as error:
         raise Unplayable(str(error)) from error
     known = known_of(test, policies)
-    environment = Environment(now, str(peer), known=known, emergency=emergency)
+    environment = Environment(now, str(peer), known=known, emergency=emergency, by_search=True)
     return caller_of(claims, issuer=_ISSUER), environment
 
 

@@ -7,6 +7,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.fhir.store_criteria import needs_the_store, taken_apart
 from gateway.policy.attachments_reading import ATTACHMENT_KEYS
 from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
@@ -42,7 +43,8 @@ def where_of(
         return Where()
     later = set(WHERE_LATER) - set(ATTACHMENT_KEYS)
     reader.keys(where, "where", (*WHERE_KEYS, *ATTACHMENT_KEYS), later)
-    return conditions_of(reader, where, resources, may, definitions, effect)
+    may_ask = effect is Effect.PERMIT and "binary" not in where
+    return conditions_of(reader, where, resources, may, definitions, effect, may_ask=may_ask)
 
 
 def conditions_of(
@@ -54,10 +56,11 @@ def conditions_of(
     effect: Effect,
     *,
     ways: bool = True,
+    may_ask: bool = False,
 ) -> Where:
     """The conditions on the resource among the keys of a mapping. effect is what comes of it when they hold.
 
-    ways is whether any_of is read too.
+    ways is whether any_of is read too, may_ask whether criteria may be ones that only the store can tell.
     """
     compartment = None
     node = where.node("compartment")
@@ -86,7 +89,7 @@ def conditions_of(
         reader.problem(where.node("labels") or where, said, warning=True)
     return Where(
         compartment,
-        _match(reader, where, resources, definitions),
+        _match(reader, where, resources, may if may_ask else None, definitions),
         ids,
         labels,
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
@@ -205,8 +208,13 @@ def _check_fact(reader: Reader, node: Node, name: str, definitions: Definitions)
 
 
 def _match(
-    reader: Reader, where: Mapping, resources: frozenset[str] | None, definitions: Definitions
+    reader: Reader,
+    where: Mapping,
+    resources: frozenset[str] | None,
+    asking: frozenset[Interaction] | None,
+    definitions: Definitions,
 ) -> dict[str, str]:
+    """The criteria by type. asking is what a permit opens by criteria that only the store can tell; None: none may be."""
     body = reader.mapping(where.node("match"), "match")
     found: dict[str, str] = {}
     if body is None:
@@ -218,7 +226,7 @@ def _match(
             )
             continue
         text = reader.text(entry.value, "criteria")
-        found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions)
+        found[entry.key] = _criteria(reader, entry.key, entry.value, text, asking, definitions)
     if resources is not None and found:
         led_to = {"Binary"} if "binary" in where else set()
         for type_ in sorted(resources - found.keys() - led_to):
@@ -230,13 +238,20 @@ def _match(
     return found
 
 
-def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: Definitions) -> str:
+def _criteria(
+    reader: Reader,
+    type_: str,
+    node: Node,
+    text: str,
+    asking: frozenset[Interaction] | None,
+    definitions: Definitions,
+) -> str:
     if text in ("any", ""):
         return ""
     query = text.removeprefix(f"{type_}?")
     for part in query.split("&"):
         code = re.split(r"[:.=]", part, maxsplit=1)[0]
-        if search_parameter(type_, code) is None:
+        if code != "_has" and search_parameter(type_, code) is None:
             said = f"{type_} has no search parameter '{code}'.{did_you_mean(code, search_parameters(type_))}"
             reader.problem(node, said)
             return query
@@ -247,11 +262,33 @@ def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: De
     for name in FACT.findall(query):
         _check_fact(reader, node, name, definitions)
     _check_whole(reader, node, query)
+    _check_judged(reader, type_, node, query, asking)
+    return query
+
+
+def _check_judged(
+    reader: Reader, type_: str, node: Node, query: str, asking: frozenset[Interaction] | None
+) -> None:
+    """Note criteria that cannot be evaluated, and those that only a search of the store can tell where none is made."""
+    plain = FACT.sub("x", _PLACEHOLDER.sub("x", query))
     try:
-        compile_criteria(type_, FACT.sub("x", _PLACEHOLDER.sub("x", query)))
+        judged, terms = taken_apart(type_, plain)
+        if judged or not terms:
+            compile_criteria(type_, judged)
     except CriteriaError as error:
         reader.problem(node, f"criteria cannot be evaluated: {error}")
-    return query
+        return
+    if not terms:
+        return
+    asked = next(part.partition("=")[0] for part in query.split("&") if needs_the_store(part))
+    if any(part.partition("=")[0].endswith(":in") and "{" in part for part in query.split("&")):
+        reader.problem(node, "a value set is named by its URL: not by what a token or the store says")
+    elif asking is None:
+        said = "no resource shows it, so it could not be held: only a permit asks it, in 'match' of its own 'where'"
+        reader.problem(node, f"'{asked}' is told by a search of the store alone; {said}")
+    elif beyond := sorted(asking - {Interaction.READ, Interaction.SEARCH}):
+        said = f"it opens read and search, and not {', '.join(beyond)}"
+        reader.problem(node, f"'{asked}' is told by a search of the store alone: {said}", warning=True)
 
 
 def _check_whole(reader: Reader, node: Node, query: str) -> None:

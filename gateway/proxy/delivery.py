@@ -21,7 +21,7 @@ from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.page_links import is_page
 from gateway.proxy.response_filter import BundleFilter
-from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.sealed_links import Page, SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
 from gateway.settings import SelfLink, Upstream
@@ -49,6 +49,12 @@ class Delivery:
         raw = await answer.read(self._upstream.max_resource)
         passed = headers.returned(answer.headers, self._upstream)
         answer.close()
+        return await self.shown(trail, permit, raw, passed)
+
+    async def shown(
+        self, trail: Trail, permit: Permit, raw: bytes, passed: tuple[tuple[str, str], ...]
+    ) -> Answer:
+        """A single resource as the store gave it, judged. passed are the store's headers that the caller gets."""
         value = stored(raw)
         trail.tally.dropped = 1
         await settle(trail, permit, value)
@@ -82,7 +88,8 @@ class Delivery:
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
-            seal=lambda target: self._seal(target, permit.request, asked, caller, trail.policy_hash or ""),
+            seal=lambda target: self._seal(target, permit, asked, caller, trail.policy_hash or ""),
+            proof=permit.asks if permit.added else (),
             tally=trail.tally,
             included=permit.included,
             shape=shape_of(asked.terms),
@@ -119,15 +126,13 @@ class Delivery:
             # was posted, stores do not speak at all.)
             self._metrics.narrowing_ignored.inc()
 
-    def open_page(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine
-    ) -> tuple[FhirRequest, str]:
+    def open_page(self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine) -> Page:
         """The request that a page link stands for, and where the store continues. Raises FhirError(STALE_LINK)."""
         token = http.query[len(PAGE_PREFIX) :]
         page = self._links.open(token, caller=caller, policy_hash=engine.policy_hash, now=self._clock())
         if page is None or page.asked.type != asked.type:
             raise FhirError(Reason.STALE_LINK)
-        return page.asked, page.target
+        return page
 
     def _self_link(self, sent: FhirRequest) -> SelfLink:
         profile = self._upstream.profile
@@ -136,12 +141,14 @@ class Delivery:
         return profile.self_link
 
     def _seal(
-        self, target: str, sent: FhirRequest, asked: FhirRequest, caller: Caller, policy_hash: str
+        self, target: str, permit: Permit, asked: FhirRequest, caller: Caller, policy_hash: str
     ) -> str | None:
-        if not is_page(target, sent, self._upstream.profile):
+        if not is_page(target, permit.request, self._upstream.profile):
             self._metrics.page_links_left_out.labels(self._upstream.name).inc()
             return None
-        token = self._links.seal(asked, target, caller=caller, policy_hash=policy_hash, now=self._clock())
+        token = self._links.seal(
+            asked, target, caller=caller, policy_hash=policy_hash, now=self._clock(), asks=permit.asks
+        )
         return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
 
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:

@@ -40,10 +40,12 @@ from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.read_as_search import ReadAsSearch, check_can_be_told
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.sealed_links import Page, SealedLinks
+from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
@@ -99,6 +101,9 @@ class Passage:
             attachments=Attachments(upstream=upstream, client=client),
         )
         self._operations = OperationPassage(upstream=upstream, client=client)
+        self._read_as_search = ReadAsSearch(
+            upstream=upstream, client=client, delivery=self._delivery, metrics=metrics
+        )
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -168,10 +173,10 @@ class Passage:
             trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
-        target = None
+        page = None
         if is_page(http):
-            asked, target = self._delivery.open_page(http, asked, caller, engine)
-            trail.asked = asked
+            page = self._delivery.open_page(http, asked, caller, engine)
+            trail.asked = asked = page.asked
         permitted = await self.permitted(http, asked, caller, engine, trail)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
@@ -187,13 +192,15 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, target)
+                return await self._operation(http, trail, permit, caller, page)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
+            case Permit() as permit if permit.by_search is not None:
+                return await self._read_as_search.answer(http, trail, permit, permit.by_search)
             case Permit() as permit:
                 trail.decision = "permit"
-                return await self._forward(http, trail, permit, caller, target)
+                return await self._forward(http, trail, permit, caller, page)
 
     async def permitted(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
@@ -206,8 +213,9 @@ class Passage:
         criteria = conditional_writes.criteria(asked, http)
         environment = self._environment(http, trail)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
-        # Only this request itself goes by emergency access, nothing that is decided on its way.
-        itself = replace(environment, emergency=emergency)
+        # Only this request itself goes by emergency access, nothing that is decided on its way; and none in a Bundle
+        # goes to the store as another than it is.
+        itself = replace(environment, emergency=emergency, by_search=trail.entry is None)
         decision = await trail.knowledge.decided(
             partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
@@ -220,6 +228,7 @@ class Passage:
                 decision = await trail.knowledge.decided(decide)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
+            check_can_be_told(decision, self._upstream)
             await self._obliged.meet(trail, decision, caller)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
@@ -248,13 +257,18 @@ class Passage:
         return found.caller
 
     async def _forward(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
+        if page is not None and page.asks != permit.asks:
+            raise FhirError(Reason.STALE_LINK)
         if page is None:
             permit = replace(permit, request=request.fit_for_the_store(permit.request))
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        method, body, target = "GET", None, page or request.upstream_target(asked)
+        if permit.asks:
+            sent |= NO_CACHE  # what let somebody see a resource a minute ago may not any more
+        method, body = "GET", None
+        target = request.upstream_target(asked) if page is None else page.target
         if asked.posted and page is None:
             method, body = "POST", request.upstream_form(asked)
             sent["content-type"] = "application/x-www-form-urlencoded"
@@ -280,7 +294,7 @@ class Passage:
             raise
 
     async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if permit.request.operation == "validate":
             return await self._operations.validate(http, trail, permit)

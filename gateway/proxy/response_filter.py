@@ -61,6 +61,7 @@ class BundleFilter:
     shape     what is left of each resource
     included  what may stand beside the matches, each judged by its own type's judge
     self_link what the store's self link proves
+    proof     those of added that the judges cannot tell: nothing goes out before the self link has named them
     """
 
     judges: Mapping[str, Judge]
@@ -78,23 +79,36 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    proof: tuple[str, ...] = ()
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
         reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
-        yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
+        held = [b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"']
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
             pieces = reader.feed(chunk)
             await self._settled(pieces)
-            out = b"".join(self._pieces(pieces, state))
-            if out:
-                yield out
-        pieces = reader.finish()
-        await self._settled(pieces)
-        yield b"".join(self._pieces(pieces, state)) + b"}"
+            held += self._pieces(pieces, state)
+            if self._is_proven():
+                if held:
+                    yield b"".join(held)
+                held.clear()
+            elif sum(map(len, held)) > _MAX_ENTRY_BYTES:
+                break
+        else:
+            pieces = reader.finish()
+            await self._settled(pieces)
+            held += [*self._pieces(pieces, state), b"}"]
+        if not self._is_proven():
+            raise self._ignored()
+        yield b"".join(held)
+
+    def _is_proven(self) -> bool:
+        """Whether what has been filtered may go out: the store was heard to have taken what no judge can tell."""
+        return not self.proof or self.tally.narrowing_seen is True
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -181,7 +195,12 @@ class BundleFilter:
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:
-            raise FhirError(Reason.NARROWING_IGNORED)
+            raise self._ignored()
+
+    def _ignored(self) -> FhirError:
+        if self.proof:
+            self.tally.shown = 0  # nothing has gone out
+        return FhirError(Reason.NARROWING_IGNORED)
 
     def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
         if kept is not None:

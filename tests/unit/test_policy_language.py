@@ -244,10 +244,13 @@ def test_when_that_is_not_right_is_refused(when: str, message: str) -> None:
         ),
         ("{match: {Observation: 'code'}}", "criteria cannot be evaluated"),
         ("{match: {Observation: 'code='}}", "criteria cannot be evaluated"),
-        ("{match: {Observation: 'code:in=x'}}", "criteria cannot be evaluated: ':in' is closed on 'code'"),
+        (
+            "{match: {Observation: 'code:in=x'}}",
+            "criteria cannot be evaluated: 'code:in' takes the URL of one value set",
+        ),
         (
             "{match: {Observation: 'subject.name=x'}}",
-            "criteria cannot be evaluated: 'subject.name' is closed",
+            "criteria cannot be evaluated: 'subject.name' may mean subject:Location.name or subject:Patient.name",
         ),
         ("{match: {Observation: 'date=yesterday'}}", "criteria cannot be evaluated: 'date' must be a date"),
         ("{match: {Observation: 'code={token.nobody}'}}", "no claim named 'nobody'."),

@@ -66,6 +66,7 @@ self_link_of_forms: silent
 if_match: supported
 document_location: supported
 transactions: supported
+told_by_search: closed
 """
     assert mistakes(text) == []
     found = mistakes(text.replace(old, new))
