@@ -176,7 +176,8 @@ class _Inquiry:
         asked, resource = self._asked, self._resource
         if asked.type is None:
             return Truth.FALSE, "a request to the whole system is closed"
-        engine = self._engine.with_rules((self._everything(asked.interaction),))
+        taking = [rule for rule in self._engine.policies.rules if rule.fields is not None]
+        engine = self._engine.with_rules((self._everything(asked.interaction), *taking))
         decision = engine.decide(asked, caller, self._environment)
         if isinstance(decision, Deny):
             return Truth.FALSE, decision.explanation
@@ -272,6 +273,8 @@ class _Inquiry:
         decision = self._decide(whole)
         if isinstance(decision, Deny) and decision.reason is Reason.STEP_UP_REQUIRED:
             return Outcome.STEP_UP
+        if rule.effect is Effect.PERMIT and self._is_blind(whole):
+            return Outcome.UNMATCHED
         write = next((part.holds for part in parts if part.name == "write"), Truth.TRUE)
         if write is Truth.FALSE:
             return Outcome.UNMATCHED
@@ -292,6 +295,24 @@ class _Inquiry:
             case Effect.REQUIRE:
                 found = {Truth.TRUE: Outcome.KEPT, Truth.FALSE: Outcome.REFUSES}
         return found.get(holds, Outcome.OPEN)
+
+    def _is_blind(self, rule: Rule) -> bool:
+        """Whether a permit opens nothing since it hides that by which the scopes of the caller are filtered."""
+        if rule.returned is None or not any("?" in scope for scope in self._caller.scope):
+            return False
+        rule = replace(rule, may=frozenset({self._asked.interaction}))
+        without, within = (
+            self._engine.with_rules((each,)).decide(self._asked, self._caller, self._environment)
+            for each in (replace(rule, returned=None), rule)
+        )
+        if isinstance(without, Deny) or self._resource is None:
+            return isinstance(within, Deny) and not isinstance(without, Deny)
+        return self._shows(without) and not self._shows(within)
+
+    def _shows(self, decision: Decision) -> bool:
+        resource = self._resource
+        is_judged = isinstance(decision, Permit) and decision.judge is not None and resource is not None
+        return is_judged and decision.judge(resource).shown  # type: ignore[union-attr,misc,arg-type]
 
     def _on_resource(self, rule: Rule) -> Truth:
         """Whether what the rule asks of the resource holds. A permit is asked as a require: they hold alike."""

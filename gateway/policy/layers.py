@@ -90,6 +90,8 @@ def asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[st
 def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
     scopes, permits, requires = layers.scopes, layers.permits, layers.requires
+    # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
+    is_filtered = any(condition.terms for _, condition in scopes)
     denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
     shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
     no_permit = Verdict(False, (), Reason.NO_PERMIT)
@@ -105,14 +107,14 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
-        for _, condition in scopes:
-            if holds(condition, resource, on_error=False):
-                break
-        else:
+        in_scope = any(holds(condition, resource, on_error=False) for _, condition in scopes)
+        if not in_scope and not is_filtered:
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding = tuple([name for name, condition in permits if holds(condition, resource, on_error=False)])
         if not holding:
             return no_permit
+        if not in_scope:
+            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)

@@ -12,7 +12,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import details_layer, scope_filters, scope_layer
 from gateway.policy.break_glass import Glasses
 from gateway.policy.by_search import can_be_asked, chosen, undecided
 from gateway.policy.conditions import (
@@ -43,6 +43,7 @@ from gateway.policy.sources import Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN_OVER = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -210,6 +211,21 @@ class RulesInForce:
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
         seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
+        if self._has_views and any(condition.terms for _, condition in scopes):
+            scopes = scope_filters.needed(scopes)
+            if asked.interaction in JUDGED:
+                scopes = scope_filters.not_taken(scopes, type_, (fields for _, _, fields in taken))
+                scopes = scope_filters.seen_by_any(scopes, type_, [rule.returned for rule, _ in permits])
+                permits = scope_filters.seeing(permits, type_, scopes)
+            elif asked.interaction in _WRITTEN_OVER:
+                reading, taking = self._about(
+                    type_, Interaction.READ, caller, environment, values, doubtful, glasses
+                )
+                scopes = scope_filters.not_taken(scopes, type_, (fields for _, _, fields in taking))
+                scopes = scope_filters.seen_by_all(scopes, type_, [rule.returned for rule in reading])
+            if not scopes or not permits:
+                said = f"the filters of the scopes are about elements of {type_} that are hidden"
+                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
         if asked.interaction is Interaction.SEARCH:
             sight = self._sight(asked, type_, permits, *seen_by)
             opening = opened(asked, type_, permits, taken, sight)
@@ -258,22 +274,7 @@ class RulesInForce:
             return None
 
         def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
-            """The permits about another type that may hold for this caller, and what denies take from it."""
-            found, taking = [], []
-            for rule in self._index.candidates(other, asked.interaction, values, doubtful):
-                if rule.valid is not None and not rule.valid.holds(environment.now):
-                    continue
-                if not _is_in_time_and_place(rule, environment):
-                    continue
-                if rule.effect is Effect.PERMIT:
-                    if glasses.shows(rule):
-                        found.append(rule)
-                elif rule.fields is not None:
-                    standing = self._applies(rule, other, caller, environment, values)
-                    if standing is not None:
-                        condition = standing.closes(self._closing(rule, other, caller, environment))
-                        taking.append((rule.id, condition or ALWAYS, rule.fields))
-            return found, tuple(taking)
+            return self._about(other, asked.interaction, caller, environment, values, doubtful, glasses)
 
         people = {person: about(person) for person in PEOPLE}
         unsaid = {
@@ -302,6 +303,33 @@ class RulesInForce:
 
         shown = {rule.id: rule.returned for rule, _ in permits}
         return Sight(type_, shown, taken, unshown, unsaid, contained)
+
+    def _about(
+        self,
+        type_: str,
+        interaction: Interaction,
+        caller: Caller,
+        environment: Environment,
+        values: Mapping[str, frozenset[str]],
+        doubtful: frozenset[str],
+        glasses: Glasses,
+    ) -> tuple[list[Rule], tuple[Taken, ...]]:
+        """The permits about another type that may hold for this caller, and what denies take from it."""
+        found, taking = [], []
+        for rule in self._index.candidates(type_, interaction, values, doubtful):
+            if rule.valid is not None and not rule.valid.holds(environment.now):
+                continue
+            if not _is_in_time_and_place(rule, environment):
+                continue
+            if rule.effect is Effect.PERMIT:
+                if glasses.shows(rule):
+                    found.append(rule)
+            elif rule.fields is not None:
+                standing = self._applies(rule, type_, caller, environment, values)
+                if standing is not None:
+                    condition = standing.closes(self._closing(rule, type_, caller, environment))
+                    taking.append((rule.id, condition or ALWAYS, rule.fields))
+        return found, tuple(taking)
 
     def _condition(
         self, rule: Rule, type_: str, caller: Caller, environment: Environment

@@ -62,11 +62,9 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
         return False
     if asker.context == "patient" and not isinstance(asker.claims.get("patient"), str):
         return False
-    if not any(_scope_holds(scope, asker, resource) for scope in asker.scopes):
-        return False
     rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
-    permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
+    permits = [r for r in about if r["effect"] == "permit" and _opens(r, about, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
     broken = [r for r in about if r["effect"] == "require" and not _is_kept(r, asker, resource)]
     return bool(permits) and not denies and not broken
@@ -78,7 +76,7 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
-        if rule["effect"] == "permit" and _permits(rule, asker, resource):
+        if rule["effect"] == "permit" and _opens(rule, about, asker, resource):
             view = rule.get("return", {})
             only = view.get("only", [f"{asker.type}.{name}" for name in resource])
             found |= {
@@ -88,6 +86,27 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
         if "fields" in rule and _denies(rule, asker, resource):
             found -= {path.removeprefix(f"{asker.type}.") for path in rule["fields"]}
     return found | {"resourceType", "id"}
+
+
+def _opens(rule: dict[str, Any], about: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
+    """Whether a permit holds, together with a scope that asks for nothing which is hidden."""
+    return _permits(rule, asker, resource) and any(
+        _scope_holds(scope, asker, resource)
+        and (asker.interaction == "create" or not _asks_for_hidden(scope[2], rule, about, asker))
+        for scope in asker.scopes
+    )
+
+
+def _asks_for_hidden(query: str, rule: dict[str, Any], about: list[dict[str, Any]], asker: Asker) -> bool:
+    names = {part.partition("=")[0] for part in query.split("&")} - {""}
+    view = rule.get("return", {})
+    if "only" in view and not {f"{asker.type}.{name}" for name in names} <= set(view["only"]):
+        return True
+    taken = set(view.get("hide", []))
+    for deny in about:
+        if "fields" in deny and _who(deny, asker) is not False and _when(deny, asker) is not False:
+            taken |= {f if f[0].isupper() else f"{asker.type}.{f}" for f in deny["fields"]}
+    return not taken.isdisjoint(f"{asker.type}.{name}" for name in names)
 
 
 def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) -> bool:

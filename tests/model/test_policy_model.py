@@ -66,12 +66,13 @@ def judged(answer: Decision, resource: dict[str, Any]) -> bool:
 
 
 def seen_of(answer: Decision, resource: dict[str, Any]) -> set[str]:
-    """The members of the resource that go out; none of one that is not shown."""
+    """The members of the resource that go out; none of one that is not shown. What is masked does not."""
     if not isinstance(answer, Permit) or answer.judge is None:
         return set()
     verdict = answer.judge(resource)
     seen = resource if verdict.seen is None else verdict.seen
-    return set(seen) - {"meta"} if verdict.shown else set()
+    out = {name for name, value in seen.items() if "masked" not in json.dumps(value)}
+    return out - {"meta"} if verdict.shown else set()
 
 
 def reaches(answer: Decision, resource: dict[str, Any]) -> bool:
