@@ -118,6 +118,12 @@ class Metrics:
             ["route"],
             registry=registry,
         )
+        self.not_narrowed = Counter(
+            "securus_not_narrowed",
+            "Searches for which the store found matches that policies leave out",
+            ["route", "type"],
+            registry=registry,
+        )
         self.refusals = Counter("securus_refusals", "Refused requests", ["reason"], registry=registry)
         self.decisions = Counter(
             "securus_policy_decisions", "Decisions by rule", ["policy", "rule", "effect"], registry=registry

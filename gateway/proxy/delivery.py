@@ -16,6 +16,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
+from gateway.policy.layers import show_nothing
 from gateway.proxy import headers
 from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
@@ -108,6 +109,7 @@ class Delivery:
             else:
                 answer.close()
                 self._note_narrowing(permit, trail)
+                self._note_refused(permit, trail)
                 return fhir_answer(b"".join(held), ())
         except FhirError as error:
             if error.reason is Reason.NARROWING_IGNORED:
@@ -116,6 +118,7 @@ class Delivery:
         self._note_narrowing(permit, trail)
 
         async def record(ended: str) -> None:
+            self._note_refused(permit, trail)
             await self._audit.record(trail.delivered(ended))
 
         return fhir_answer(LongAnswer(held, filtered, answer, record), ())
@@ -125,6 +128,11 @@ class Delivery:
             # A self link that does not speak: the judge alone decided. The operator should know. (Of a form that
             # was posted, stores do not speak at all.)
             self._metrics.narrowing_ignored.inc()
+
+    def _note_refused(self, permit: Permit, trail: Trail) -> None:
+        is_search = permit.request.interaction is Interaction.SEARCH
+        if is_search and trail.tally.refused and permit.judge is not show_nothing:
+            self._metrics.not_narrowed.labels(self._upstream.name, permit.request.type or "").inc()
 
     def open_page(self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine) -> Page:
         """The request that a page link stands for, and where the store continues. Raises FhirError(STALE_LINK)."""

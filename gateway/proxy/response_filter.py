@@ -40,10 +40,11 @@ Seal = Callable[[str], str | None]
 
 @dataclass(slots=True)
 class Tally:
-    """What went out and what stayed back, for the audit record."""
+    """What went out and what stayed back, for the audit record. refused are those of dropped that a judge left out."""
 
     shown: int = 0
     dropped: int = 0
+    refused: int = 0
     narrowing_seen: bool | None = None
     rules: set[str] = field(default_factory=set)
 
@@ -224,6 +225,7 @@ class BundleFilter:
         verdict = judge(found) if judge is not None else None
         if judge is None or verdict is None or not verdict.shown:
             self.tally.dropped += 1
+            self.tally.refused += 1
             return None
         if state.connections is not None:
             state.connections.shown(_seen(found, verdict), depth=0)
