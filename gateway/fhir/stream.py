@@ -12,6 +12,7 @@ or nested deeper than allowed, an end before the end.
 
 import codecs
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, NoReturn
@@ -51,6 +52,12 @@ class Entry(NamedTuple):
     value: dict[str, Any]
 
 
+class PlainEntries(NamedTuple):
+    """Entries that follow each other, each as an Entry would have it: bytes and value. As they come from most stores."""
+
+    entries: list[tuple[bytes, dict[str, Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class EntriesEnd:
     """The array of entries ends."""
@@ -61,7 +68,16 @@ class End:
     """The Bundle was whole: one object, of type Bundle, and nothing behind it."""
 
 
-Piece = Member | EntriesBegin | Entry | EntriesEnd | End
+Piece = Member | EntriesBegin | Entry | PlainEntries | EntriesEnd | End
+
+
+def values(pieces: Iterable[Piece]) -> Iterator[dict[str, Any]]:
+    """The values of the entries among these pieces."""
+    for piece in pieces:
+        if isinstance(piece, Entry):
+            yield piece.value
+        elif isinstance(piece, PlainEntries):
+            yield from (value for _, value in piece.entries)
 
 
 class _State(Enum):
@@ -224,18 +240,22 @@ class BundleReader:
         rest, and the last one, is for _take(). Returns where it begins.
         """
         mark, begin, at_most = self._mark, self._mark[2:], self._max_entry_bytes
+        taken: list[tuple[bytes, dict[str, Any]]] = []
         while True:
             end = text.find(mark, start)
             if end < 0 or not text.startswith(begin, start):
-                return start
+                break
             raw = text[start : end + 1].encode()
             value = plain_object(raw) if len(raw) <= at_most else None
             if value is None:  # the mark stands inside an entry, or the entry is written in another way
                 self._attempts -= 1
-                return start
-            pieces.append(Entry(raw, value))
-            self._attempts = _MOST_ATTEMPTS
+                break
+            taken.append((raw, value))
             start = end + 2
+        if taken:
+            self._attempts = _MOST_ATTEMPTS
+            pieces.append(PlainEntries(taken))
+        return start
 
     def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
         """Take the string, array or object that begins at start; its end, or None when the text cuts it."""

@@ -49,11 +49,15 @@ NEVER = Condition(lambda resource: False, frozenset())
 """What an empty set of values says: no patient is let through by it."""
 
 
+NOT_TOLD = (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError)
+"""What is raised where a condition cannot be told on a resource."""
+
+
 def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
     """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
     try:
         return condition.holds(resource)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+    except NOT_TOLD:
         return on_error
 
 

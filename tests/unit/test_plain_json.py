@@ -11,6 +11,7 @@ from gateway.fhir.outcome import FhirError
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.resource import MAX_DEPTH, Number, parse_json, write_resource
 from gateway.fhir.stream import BundleReader, Entry
+from tests.unit.test_fhir_stream import entry_by_entry
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -85,7 +86,8 @@ def read(raw: bytes, size: int) -> list[tuple[bytes, Any]] | str:
         pieces += reader.finish()
     except FhirError as error:
         return str(error)
-    return [(piece.raw, _by_value(piece.value)) for piece in pieces if isinstance(piece, Entry)]
+    entries = [piece for piece in entry_by_entry(pieces) if isinstance(piece, Entry)]
+    return [(piece.raw, _by_value(piece.value)) for piece in entries]
 
 
 MARK = b'},{"fullUrl":'
