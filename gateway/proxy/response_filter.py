@@ -242,8 +242,10 @@ class BundleFilter:
         return self._shown(raw, value, verdict, judge)
 
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
-        self.tally.shown += 1
-        self.tally.rules.update(verdict.rules)
+        tally = self.tally
+        tally.shown += 1
+        if not tally.rules.issuperset(verdict.rules):
+            tally.rules.update(verdict.rules)
         if self.shape is None and verdict.seen is None:
             usual = self._usual(raw, value)
             if usual is not None:
@@ -267,14 +269,17 @@ class BundleFilter:
         None for another form: its name first and by its resource, its search, and no other address of the store.
         """
         search, found = value.get("search"), value["resource"]
+        if (
+            self.kind != "searchset"
+            or len(value) != 3
+            or type(search) is not dict
+            or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
+        ):
+            return None
         old, new = resource.full_urls(self.upstream, self.public)
         if (
-            len(value) != 3
-            or not raw.startswith(old)
-            or type(search) is not dict
-            or not search.keys() <= _OF_SEARCH
-            or self.kind != "searchset"
-            or value["fullUrl"] != f"{self.upstream}/{found.get('resourceType')}/{found.get('id')}"
+            not raw.startswith(old)
+            or value["fullUrl"] != f"{self.upstream}/{found['resourceType']}/{found.get('id')}"
             or (b"\\" in raw and b"\\u" in raw)
             or links.mentions(raw, self.upstream) != 1
         ):

@@ -121,3 +121,14 @@ def test_a_mark_inside_entries_does_not_end_them() -> None:
     found = read(bundle(entries), 10_000)
     assert isinstance(found, list)
     assert [raw for raw, _ in found] == entries
+
+
+@given(st.integers(1, 60), st.sampled_from([16 * 1024, 16 * 1024 + 7, 40_000]), st.integers(0, 3000))
+def test_P6_long_pieces_give_what_the_whole_gives(count: int, size: int, length: int) -> None:
+    entries = [b'{"fullUrl":"%d","text":"%b"}' % (n, b"x" * (length * (n % 3))) for n in range(count)]
+    raw = bundle(entries)
+    found = read(raw, size)
+    assert isinstance(found, list)
+    assert [each for each, _ in found] == entries
+    assert isinstance(read(raw[:-1], size), str)  # an end before the end
+    assert isinstance(read(raw + b"x", size), str)
