@@ -262,6 +262,7 @@ def _show(
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
             raise Unplayable("'search' of given must be a list of resources")
         resources = found
+        environment.known.found_by = frozenset(permit.added)
     else:
         one: object = given.get(f"{asked.type}/{asked.id}")
         if not isinstance(one, Mapping):
