@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
@@ -200,6 +200,11 @@ class Rule:
     hours: tuple[Hours, ...] | None = None
     valid: Validity | None = None  # of its policy
 
+    @property
+    def policy(self) -> str:
+        """The name of its policy."""
+        return self.id.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
@@ -213,7 +218,10 @@ class PolicyTest:
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Everything that was loaded together. hash names exactly these files."""
+    """Everything that was loaded together. hash names exactly these files.
+
+    rules are those in force, shadow and off those of policies that are not, tests those of all policies.
+    """
 
     hash: str
     claims: Mapping[str, Claim]
@@ -222,3 +230,15 @@ class PolicySet:
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    shadow: tuple[Rule, ...] = ()
+    off: tuple[Rule, ...] = ()
+
+    @property
+    def every_rule(self) -> tuple[Rule, ...]:
+        """The rules of all policies, in force or not."""
+        return (*self.rules, *self.shadow, *self.off)
+
+    def enforcing(self, policy: str) -> "PolicySet":
+        """The set as it would be if this policy, in shadow or off, were enforced too."""
+        waiting = tuple(rule for rule in (*self.shadow, *self.off) if rule.policy == policy)
+        return replace(self, rules=(*self.rules, *waiting), shadow=(), off=()) if waiting else self

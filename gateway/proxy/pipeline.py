@@ -190,6 +190,7 @@ class Passage:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
+        decision = trail.shadows.beside(engine, asked, caller, environment, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             return Permitted(asked, decision, environment, found)
@@ -298,6 +299,7 @@ class Passage:
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
             metrics.refusals.labels(trail.reason).inc()
+        metrics.shadowed(trail.shadows.uncounted())
         effect = trail.decision
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")

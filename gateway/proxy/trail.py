@@ -8,6 +8,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.policy.shadow import Shadows
 from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
@@ -35,6 +36,7 @@ class Trail:
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
+    shadows: Shadows = field(default_factory=Shadows)
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
     status: int = 0  # of an entry: that of its answer
@@ -56,6 +58,7 @@ class Trail:
             record["reason"] = self.reason
         if self.explanation:
             record["explanation"] = self.explanation
+        record |= self._shadow()
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
@@ -69,6 +72,7 @@ class Trail:
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **self.knowledge.record(),
+            **self._shadow(),
             **({} if self.entry is None else {"entry": self.entry}),
         }
 
@@ -82,6 +86,7 @@ class Trail:
             policy_hash=self.policy_hash,
             known=self.known,
             knowledge=self.knowledge.for_entry(),
+            shadows=self.shadows.of_entry(),
             entry=index,
         )
 
@@ -89,6 +94,11 @@ class Trail:
         """The same trail, with the status of the entry's answer."""
         self.status = status
         return self
+
+    def _shadow(self) -> dict[str, object]:
+        """What policies in shadow would change."""
+        found = self.shadows.record()
+        return {"shadow": found} if found else {}
 
     def _what(self, route: str) -> dict[str, object]:
         asked, caller = self.asked, self.caller
