@@ -30,6 +30,9 @@ MOST = 8
 _POLICY_KEYS = ("policy", "version", "owner", "status", "valid", "text", "rules", "tests")
 
 
+_DOCUMENT = ".xml"  # files that tests speak of
+
+
 class PolicyErrors(Exception):
     """The files cannot be put in force. problems names every mistake."""
 
@@ -43,6 +46,8 @@ def load(files: Table[str, str]) -> PolicySet:
     reader = Reader()
     documents: list[Mapping] = []
     for name in sorted(files):
+        if name.endswith(_DOCUMENT):
+            continue
         try:
             root = reader.mapping(parse(files[name], name), "a policy file")
         except YamlError as error:
@@ -92,6 +97,7 @@ def load(files: Table[str, str]) -> PolicySet:
         ),
         networks=definitions.networks,
         facts=definitions.facts,
+        documents={name.rpartition("/")[2]: files[name] for name in files if name.endswith(_DOCUMENT)},
         shadow=tuple(shadow),
         off=tuple(by_status.get(Status.OFF, [])),
     )
@@ -130,7 +136,9 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "body", "given", "expect", "facts"), ("headers",)
+                body,
+                "a test",
+                ("test", "as", "request", "headers", "body", "given", "expect", "facts"),
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +29,7 @@ from gateway.settings import (
     Listener,
     Operations,
     Probe,
+    Receiver,
     TlsFiles,
     Upstream,
 )
@@ -237,6 +239,7 @@ async def start_gateway(
     clock: Clock = system_clock,
     second_mount: str | None = None,
     signing_algorithm: str = "ES256",
+    notifications: Mapping[str, Receiver] | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
@@ -302,6 +305,7 @@ async def start_gateway(
         clients=(),
         accounts=(),
         limits=limits or Limits(drain=2.0),
+        notifications=notifications or {},
     )
     gateway = await Gateway.open(settings, clock=clock)
     running = RunningGateway(gateway, store, folder, port, mtls_port, operations)
