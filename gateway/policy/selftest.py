@@ -87,15 +87,18 @@ class Outcome:
 
 
 def run(policies: PolicySet) -> SelfTestReport:
-    """Run every test of the set against an engine of the whole set."""
-    engine = Engine(policies, bases=frozenset())
+    """Run every test of the set against an engine of the whole set, and of its own policy as if that were enforced."""
+    engines: dict[str, Engine] = {}
     failures: list[Problem] = []
     permitted: set[str] = set()
     refused: set[str] = set()
     passed = 0
     for test in policies.tests:
         try:
-            outcome = play(engine, policies, test)
+            if test.policy not in engines:
+                engines[test.policy] = Engine(policies.enforcing(test.policy), bases=frozenset())
+            engine = engines[test.policy]
+            outcome = play(engine, engine.policies, test)
             differences = _compare(test, outcome)
         except (Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
@@ -112,7 +115,7 @@ def run(policies: PolicySet) -> SelfTestReport:
             refused.update(outcome.rules)
     untested = tuple(
         rule.id
-        for rule in policies.rules
+        for rule in policies.every_rule
         if (rule.id not in permitted and rule.effect is Effect.PERMIT)
         or (rule.id not in refused and rule.effect is not Effect.PERMIT)
     )

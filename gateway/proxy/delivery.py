@@ -110,6 +110,7 @@ class Delivery:
 
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
+            self._metrics.shadowed(trail.shadows.uncounted())
 
         return fhir_answer(LongAnswer(held, filtered, answer, record), ())
 

@@ -218,6 +218,7 @@ class Passage:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
+        decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             await self._obliged.meet(trail, decision, caller)
@@ -328,6 +329,7 @@ class Passage:
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
             metrics.refusals.labels(trail.reason).inc()
+        metrics.shadowed(trail.shadows.uncounted())
         effect = trail.decision
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")

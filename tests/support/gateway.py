@@ -8,7 +8,6 @@ import asyncio
 import json
 import secrets
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -120,7 +119,7 @@ class RunningGateway:
         content: dict[str, Any] = {
             "htm": method,
             "htu": url,
-            "iat": int(time.time()),
+            "iat": self.gateway.clock(),
             "jti": secrets.token_urlsafe(16),
             "nonce": self.nonce,
             "ath": base64url(sha256(token.encode()).digest()),
