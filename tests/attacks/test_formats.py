@@ -346,8 +346,27 @@ async def test_what_xml_cannot_say_is_refused_and_json_is_not(
     before = len(await gateway.audit())
     reply = await ask(gateway, "GET", "/Observation/a1", GIVE_XML)
     assert (reply.status, reason(reply)) == (406, "not-acceptable")
-    assert [record["reason"] for record in await access(gateway, before)] == ["not-acceptable"]
+    [record] = await access(gateway, before)
+    assert (record["reason"], record["entries"]) == ("not-acceptable", {"shown": 0, "dropped": 1})
     assert (await gateway.fhir("GET", "/Observation/a1", who="pA-rw")).status == 200
+
+
+async def test_a_long_bundle_that_xml_cannot_say_is_refused_with_a_status_and_nothing_is_delivered(
+    gateway: RunningGateway,
+) -> None:
+    async def links_last(request: web.BaseRequest) -> web.StreamResponse:
+        link = [{"relation": "self", "url": f"{gateway.upstream.base}/x?{request.query_string}"}]
+        found = [entry(number, "x" * 100_000) for number in range(100)]
+        value = {"resourceType": "Bundle", "type": "searchset", "entry": found, "link": link}
+        return web.json_response(value, content_type="application/fhir+json")
+
+    gateway.upstream.answer = links_last
+    before = len(await gateway.audit())
+    reply = await ask(gateway, "GET", "/Observation", GIVE_XML)
+    assert (reply.status, reason(reply)) == (406, "not-acceptable")
+    [record] = [r for r in (await gateway.audit())[before:] if r.get("event") in ("access", "delivered")]
+    assert (record["reason"], record["entries"]["shown"]) == ("not-acceptable", 0)
+    assert len((await gateway.fhir("GET", "/Observation", who="pA-rw")).json["entry"]) == 100
 
 
 # What is sent
