@@ -102,6 +102,11 @@ class Engine(Envelopes):
 
         return self._search(asked, asked.type, layers, right)
 
+    @property
+    def bases(self) -> frozenset[str]:
+        """The URLs by which resources are our own."""
+        return self._bases
+
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
         policies = replace(self.policies, rules=rules, tests=(), shadow=(), off=())

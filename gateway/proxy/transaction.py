@@ -259,6 +259,7 @@ class Transactions:
         """Read what is to be read after the writes, as it is now: who may not see it is refused before they happen."""
         part = step.part
         trail = sent.trail.of_entry(part.entry.index, part.http)
+        trail.obligations = step.trail.obligations  # what the read obliges to is done once
         try:
             answer = await self._passage.pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
         finally:
@@ -311,7 +312,7 @@ class Transactions:
         response, value = told
         trail.status = int(response["status"])
         shown = b""
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not trail.obligations.minimal:
             raw, id_ = resource.write_resource(value), id_of(step, response, self._upstream)
             shown = await self._show(raw, id_, part.asked, sent.caller, sent.engine, part.http, trail)
         said = resource.write_resource(response)
