@@ -39,6 +39,7 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    DOCUMENT_OF_ANOTHER_PATIENT = "document-of-another-patient"
     QUERY_CLOSED = "query-closed"
     JOIN_CLOSED = "join-closed"
     COUNT_CLOSED = "count-closed"
@@ -108,6 +109,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.DOCUMENT_OF_ANOTHER_PATIENT: (
+        403,
+        "business-rule",
+        "The document is not about the patient under whom it is filed.",
+    ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
     Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),

@@ -24,6 +24,7 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attached_writes import AttachedWrites
 from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
 from gateway.proxy.binaries import Binaries
@@ -85,14 +86,11 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
-        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
-        self._binaries = Binaries(
-            upstream=upstream,
-            client=client,
-            audit=audit,
-            attachments=Attachments(upstream=upstream, client=client),
-        )
+        found = Attachments(upstream=upstream, client=client)
+        self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
+        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -170,7 +168,7 @@ class Passage:
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
                 return await self._creates.is_there(http, trail, asked, found, caller, engine)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, permit, caller, engine)
+                return await self._creates.answer(http, trail, permit, caller, engine, permitted.environment)
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return await self._writes.answer(write)
