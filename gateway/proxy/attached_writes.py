@@ -85,15 +85,24 @@ class AttachedWrites:
                 raise FhirError(Reason.DOCUMENT_OF_ANOTHER_PATIENT) from None
             raise
 
-    async def check_attachments(self, asking: Asking, before: Resource | None, after: Resource) -> None:
-        """Raise FhirError(POLICY_DENIED) where after names a Binary, new to it, that the caller may not read."""
+    async def check_attachments(
+        self, asking: Asking, before: Resource | None, after: Resource, fresh: frozenset[str] = frozenset()
+    ) -> None:
+        """Raise FhirError(POLICY_DENIED) where after names a Binary, new to it, that the caller may not read.
+
+        fresh are the ids of Binaries that are made, and judged, together with it.
+        """
         type_ = str(after.get("resourceType"))
         if type_ not in THROUGH or type_ not in asking.engine.ways_to_binaries:
             return
         known = set() if before is None else set(attachment_urls(before))
         added = list(dict.fromkeys(url for url in attachment_urls(after) if url not in known))
         places = [local_reference(url, self._attachments.bases) for url in added]
-        named = [place for place in places if place is not None and place.type == "Binary"]
+        named = [
+            place
+            for place in places
+            if place is not None and place.type == "Binary" and place.id not in fresh
+        ]
         if len(named) > _MAX_ATTACHMENTS:
             raise FhirError(Reason.TOO_LARGE, f"at most {_MAX_ATTACHMENTS} Binaries can be attached at once")
         for place in named:

@@ -69,7 +69,8 @@ class Creates:
                 body = await self._attached.native(asking, native, permit, body)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        sent |= creation.upstream_headers(http, kind, native)
+        minimal = permit.obligations.minimal
+        sent |= creation.upstream_headers(http, kind, native, minimal=minimal)
         target = request.upstream_target(permit.request)
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.

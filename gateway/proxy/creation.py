@@ -14,6 +14,7 @@ from authz.protocol.request import HttpRequest
 from gateway.fhir import links, request, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
 from gateway.settings import Upstream
@@ -78,6 +79,7 @@ def new_version(
         raise FhirError(Reason.INVALID_BODY, f"the body of this create must be a {type_}")
     if not may_name_id and "id" in value:
         raise FhirError(Reason.INVALID_BODY, "nothing was found: leave the id out, or update by id")
+    check_narratives(value)
     changed = value.pop("id", None) is not None
     changed |= links.relative_references(value, bases)
     return value, resource.write_resource(value) if changed else raw
@@ -108,9 +110,12 @@ def native_members(http: HttpRequest, bases: Collection[str]) -> dict[str, Any]:
 
 
 def upstream_headers(
-    http: HttpRequest, kind: BodyKind, native: Mapping[str, Any] | None = None
+    http: HttpRequest, kind: BodyKind, native: Mapping[str, Any] | None = None, *, minimal: bool = False
 ) -> dict[str, str]:
-    """Further headers of the request to the store. native is what native_members() said."""
+    """Further headers of the request to the store. native is what native_members() said.
+
+    minimal: nobody is shown what was stored.
+    """
     if kind is BodyKind.NATIVE:
         length = (
             {"content-length": http.headers["content-length"]} if "content-length" in http.headers else {}
@@ -127,7 +132,7 @@ def upstream_headers(
         }
     wants = (
         "minimal"
-        if re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
+        if minimal or re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
         else "representation"
     )
     return {

@@ -36,7 +36,9 @@ from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
+from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.refusals import refused, step_up_error
@@ -86,11 +88,19 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
+        self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
         attached = AttachedWrites(attachments=found, binaries=self._binaries)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
+        self._writes = Writes(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            show=show,
+            attached=attached,
+            meet=self._obliged.meet,
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -99,7 +109,13 @@ class Passage:
         self._metrics = metrics
         self._clock = clock
         self._bundles = Bundles(
-            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            clock=clock,
+            writes=self._writes,
+            show=show,
+            passage=self,
         )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
@@ -109,13 +125,15 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail.wish)
+            answer = await self._pass(http, trail)
+            answer = await formats.written(answer, trail.wish, trail.asked)
         except Exception as error:
-            answer = self._refused(trail, error)
-        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+            answer = self.refused(trail, error)
+        answer = await formats.written(await self._recorded(trail, answer), trail.wish, trail.asked)
         return await coded(http, answer) if self._upstream.compress else answer
 
-    def _refused(self, trail: Trail, error: Exception) -> Answer:
+    def refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
@@ -131,6 +149,7 @@ class Passage:
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
+        trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
@@ -147,8 +166,6 @@ class Passage:
         Nothing is recorded here but what must be on record before it happens. Raises FhirError, OAuthError (step-up)
         and what the store and the audit log raise.
         """
-        if not trail.knowledge.finds_out:
-            trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
         if asked.posted:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
@@ -166,12 +183,14 @@ class Passage:
                 trail.decision = "permit"
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return await self._creates.is_there(http, trail, asked, found, caller, engine)
+                answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
+                return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, permit, caller, engine, permitted.environment)
+                create = (http, trail, permit, caller, engine, permitted.environment)
+                return shortened(trail, await self._creates.answer(*create))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
-                return await self._writes.answer(write)
+                return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
@@ -191,22 +210,27 @@ class Passage:
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = self._environment(http, trail)
+        emergency = await self._obliged.emergency(http, trail, caller, engine)
+        # Only this request itself goes by emergency access, nothing that is decided on its way.
+        itself = replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
-            partial(engine.decide, asked, caller, environment, criteria=criteria)
+            partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
+                decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
+            await self._obliged.meet(trail, decision, caller)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
             return Permitted(asked, decision, environment)
+        self._obliged.refused(http, decision)
         if decision.step_up is not None:
             raise step_up_error(decision.step_up, decision.explanation)
         raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
@@ -295,14 +319,14 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            await _discard(answer)
+            await let_go(answer.body)
             answer = Answer(
                 error.status,
                 (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
                 operation_outcome(error.reason),
             )
         except BaseException:
-            await _discard(answer)  # the caller went away while the record was written
+            await let_go(answer.body)  # the caller went away while the record was written
             raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
@@ -313,10 +337,5 @@ class Passage:
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
+        answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-async def _discard(answer: Answer) -> None:
-    close = getattr(answer.body, "aclose", None)
-    if close is not None:
-        await close()

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.storage.effects import Emergency
+from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
@@ -34,6 +37,9 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    obligations: Obligations = NO_OBLIGATIONS  # those that are met
+    under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
+    emergency: Emergency | None = None  # the one that this request goes by
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
     content_bytes: int | None = None
@@ -89,6 +95,7 @@ class Trail:
             caller=self.caller,
             policy_hash=self.policy_hash,
             known=self.known,
+            knowledge=self.knowledge.for_entry(),
             entry=index,
         )
 
@@ -137,6 +144,8 @@ class Trail:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:
             said["policies"] = self.policy_hash
+        if self.emergency is not None:
+            said["audit"], said["emergency"] = "full", described(self.emergency)
         if self.upstream:
             said["upstream"] = list(self.upstream)
         return said | self.knowledge.record()

@@ -7,7 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.view import SUBSETTED
@@ -41,6 +42,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -64,6 +66,7 @@ class Write:
     engine: Engine
     environment: Environment
     found: Found | None = None  # by the criteria of a conditional write
+    fresh: frozenset[str] = frozenset()  # ids that stand for resources which are made in the same transaction
 
     @property
     def asking(self) -> Asking:
@@ -85,7 +88,10 @@ class Change:
 
 
 class Writes:
-    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+    """Writes to one store.
+
+    show gives what a caller may see of a stored resource, b'' where that is nothing; meet does what a permit obliges to.
+    """
 
     def __init__(
         self,
@@ -95,12 +101,14 @@ class Writes:
         audit: AuditLog,
         show: Representation,
         attached: AttachedWrites,
+        meet: Meet,
     ) -> None:
-        self._attached = attached
+        self.attached = attached
         self._upstream = upstream
         self._client = client
         self._audit = audit
         self._show = show
+        self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(self, write: Write) -> Answer:
@@ -132,7 +140,7 @@ class Writes:
             write.permit.request,
             is_found=write.found is not None,
         )
-        after = await self._attached.seen(write.asking, after, write.permit, is_new=True)
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         # Decided by the body alone: the same answer for every id.
         _check(write.trail, await _judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
@@ -157,7 +165,9 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
-        await self._attached.check_attachments(write.asking, None, after)
+        await self.attached.check_attachments(write.asking, None, after, write.fresh)
+        check_narratives(after)
+        await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
@@ -176,7 +186,7 @@ class Writes:
         own_references(after, self._bases)
         if len(resource.write_resource(after)) > self._upstream.max_resource:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
-        after = await self._attached.seen(write.asking, after, write.permit, is_new=True)
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         return await self._replaced(write, before, after)
 
     async def _may_read(self, write: Write) -> Permit:
@@ -252,17 +262,18 @@ class Writes:
             raise FhirError(Reason.VERSION_CONFLICT, "what the criteria found was changed since")
         if found is None:
             return None
-        seen = await self._attached.seen(write.asking, found.resource, write.permit, is_new=False)
+        seen = await self.attached.seen(write.asking, found.resource, write.permit, is_new=False)
         return replace(found, resource=seen)
 
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
-        await self._attached.check_attachments(write.asking, before.resource, after)
+        await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
+        check_narratives(after, before.resource)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
-        wants = preference(write.http)
+        wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
