@@ -251,3 +251,47 @@ async def test_a_new_document_that_takes_its_header_back_is_not_stored_whole(
     reply = await write(gateway, "POST", "/Binary", content, *native, token=await partner(gateway))
     assert (reply.status, reply.reason) == (400, "invalid-body")
     assert content not in store.taken
+
+
+def provided(url: str, context: str) -> dict[str, Any]:
+    """A document and its reference in one transaction, as MHD ITI-65 has them."""
+    entries = [
+        ("Binary", binary(context), "urn:uuid:0f5c6bc2-1a2b-4b3c-8d4e-5f6a7b8c9d01"),
+        ("DocumentReference", reference("x", "A", url), "urn:uuid:0f5c6bc2-1a2b-4b3c-8d4e-5f6a7b8c9d02"),
+    ]
+    return {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {"fullUrl": name, "resource": value, "request": {"method": "POST", "url": type_}}
+            for type_, value, name in entries
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "context", "status"),
+    [
+        ("urn:uuid:0f5c6bc2-1a2b-4b3c-8d4e-5f6a7b8c9d01", "Patient/A", 200),
+        ("Binary/a", "Patient/A", 200),
+        ("urn:uuid:0f5c6bc2-1a2b-4b3c-8d4e-5f6a7b8c9d01", "Patient/B", 403),
+        ("Binary/b", "Patient/A", 403),
+    ],
+)
+async def test_229_a_transaction_opens_no_more_than_single_writes(
+    gateway: RunningGateway, store: Creating, url: str, context: str, status: int
+) -> None:
+    reply = await write(gateway, "POST", "", provided(url, context))
+    # This store answers a Bundle with no Bundle: whether it was asked at all is what is looked at.
+    assert len(writes(gateway)) == (1 if status == 200 else 0), reply.raw
+    if status == 403:
+        assert reply.status == 403
+
+
+async def test_a_batch_reads_binaries_as_single_requests_do(gateway: RunningGateway, store: Creating) -> None:
+    entries = [{"request": {"method": "GET", "url": f"Binary/{id_}"}} for id_ in ("a", "b", "none")]
+    body = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+    reply = await write(gateway, "POST", "", body)
+    own, others, nobodys = reply.json["entry"]
+    assert base64.b64decode(own["resource"]["data"]) == store.contents["a"]
+    assert others["response"]["status"] == nobodys["response"]["status"] == "404"
