@@ -19,6 +19,8 @@ from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_writing import write_resource_xml
 from gateway.proxy import headers
 from gateway.proxy.delivery import PAGE_PREFIX
+from gateway.proxy.long_answer import LongAnswer
+from gateway.proxy.trail import Trail
 
 _INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
 _SPACE = b" \t\r\n"
@@ -133,20 +135,22 @@ def _as_json(content: bytes) -> bytes:
     return resource.write_resource(parse_resource_xml(content))
 
 
-async def written(answer: Answer, wish: Wish, asked: FhirRequest | None = None) -> Answer:
-    """The answer in the format of the wish; one that is in it, or is no FHIR resource, stays as it is.
+async def written(answer: Answer, trail: Trail) -> Answer:
+    """The answer in the format that is wished; one that is in it, or is no FHIR resource, stays as it is.
 
     Raises FhirError: NOT_ACCEPTABLE where XML cannot say it, and what the body raises before its first piece. What
     answers a write stays in JSON then: it is done, and a refusal would say that it is not (RFC 9110 12.4.1).
     """
-    if wish.format is Format.JSON:
+    if trail.wish.format is Format.JSON:
         return answer
+    asked, tally = trail.asked, trail.tally
     try:
-        return await _in_xml(answer, wish, asked)
+        return await _in_xml(answer, trail.wish, asked)
     except FhirError:
-        if asked is None or asked.interaction not in _WRITES or not isinstance(answer.body, bytes):
-            raise
-        return answer
+        if asked is not None and asked.interaction in _WRITES and isinstance(answer.body, bytes):
+            return answer
+        tally.dropped, tally.shown = tally.dropped + tally.shown, 0  # nothing of it leaves
+        raise
 
 
 def outcome(http: HttpRequest, reason: Reason, *more: tuple[str, str]) -> Answer:
@@ -175,7 +179,7 @@ async def _in_xml(answer: Answer, wish: Wish, asked: FhirRequest | None) -> Answ
     try:
         await stream.begin()
     except BaseException:
-        await stream.aclose()
+        await stream.withdraw()
         raise
     return replace(answer, headers=fields, body=stream)
 
@@ -234,6 +238,12 @@ class _XmlStream:
             if piece:
                 return piece
         return b""
+
+    async def withdraw(self) -> None:
+        """Let go of it, where nothing has gone out."""
+        if isinstance(self._body, LongAnswer):
+            self._body.withdraw()
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""

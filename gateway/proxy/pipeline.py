@@ -125,11 +125,10 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await self._pass(http, trail)
-            answer = await formats.written(answer, trail.wish, trail.asked)
+            answer = await formats.written(await self._pass(http, trail), trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recorded(trail, answer), trail.wish, trail.asked)
+        answer = await formats.written(await self._recorded(trail, answer), trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:

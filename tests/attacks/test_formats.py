@@ -42,6 +42,12 @@ rules:
     resources: [Observation, Patient]
     where: {compartment: {patient: "{token.patient}", membership: subject}}
     because: it is theirs
+  - rule: bundles
+    effect: permit
+    who: {context: patient}
+    may: [batch, transaction]
+    resources: [Observation, Patient]
+    because: apps ask for much at once
 tests:
   - test: a stranger's chart is closed
     as: {context: patient, patient: A}
@@ -346,8 +352,27 @@ async def test_what_xml_cannot_say_is_refused_and_json_is_not(
     before = len(await gateway.audit())
     reply = await ask(gateway, "GET", "/Observation/a1", GIVE_XML)
     assert (reply.status, reason(reply)) == (406, "not-acceptable")
-    assert [record["reason"] for record in await access(gateway, before)] == ["not-acceptable"]
+    [record] = await access(gateway, before)
+    assert (record["reason"], record["entries"]) == ("not-acceptable", {"shown": 0, "dropped": 1})
     assert (await gateway.fhir("GET", "/Observation/a1", who="pA-rw")).status == 200
+
+
+async def test_a_long_bundle_that_xml_cannot_say_is_refused_with_a_status_and_nothing_is_delivered(
+    gateway: RunningGateway,
+) -> None:
+    async def links_last(request: web.BaseRequest) -> web.StreamResponse:
+        link = [{"relation": "self", "url": f"{gateway.upstream.base}/x?{request.query_string}"}]
+        found = [entry(number, "x" * 100_000) for number in range(100)]
+        value = {"resourceType": "Bundle", "type": "searchset", "entry": found, "link": link}
+        return web.json_response(value, content_type="application/fhir+json")
+
+    gateway.upstream.answer = links_last
+    before = len(await gateway.audit())
+    reply = await ask(gateway, "GET", "/Observation", GIVE_XML)
+    assert (reply.status, reason(reply)) == (406, "not-acceptable")
+    [record] = [r for r in (await gateway.audit())[before:] if r.get("event") in ("access", "delivered")]
+    assert (record["reason"], record["entries"]["shown"]) == ("not-acceptable", 0)
+    assert len((await gateway.fhir("GET", "/Observation", who="pA-rw")).json["entry"]) == 100
 
 
 # What is sent
@@ -474,6 +499,21 @@ async def test_the_twin_of_an_update_and_of_a_patch(gateway: RunningGateway) -> 
     count = len(got)
     reply = await ask(gateway, "PUT", "/Observation/a1", XML, body=write_resource_xml(foreign))
     assert (reply.status, len(got)) == (403, count)
+
+
+async def test_a_batch_in_xml_is_judged_entry_by_entry(gateway: RunningGateway) -> None:
+    asks = [{"request": {"method": "GET", "url": f"Observation/{id_}"}} for id_ in ("a1", "b1")]
+    batch = write_resource_xml({"resourceType": "Bundle", "type": "batch", "entry": asks})
+    found = value(await ask(gateway, "POST", "", XML, GIVE_XML, body=batch))
+    assert found["type"] == "batch-response"
+    own, foreign = found["entry"]
+    assert own["resource"]["id"] == "a1"
+    assert foreign["response"]["status"].startswith("404")
+    assert foreign["response"]["outcome"]["resourceType"] == "OperationOutcome"
+    reply = await ask(
+        gateway, "POST", "", XML, GIVE_XML, body=batch.replace(b"<type", b"<total value='1'/><type")
+    )
+    assert (reply.status, reason(reply)) == (400, "invalid-body")
 
 
 async def test_a_write_that_is_done_is_never_answered_by_a_refusal(gateway: RunningGateway) -> None:
