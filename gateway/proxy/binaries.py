@@ -91,6 +91,7 @@ class Binaries:
         more = {
             "accept": "*/*" if plain == native_content.OCTETS else f"{plain.partition(';')[0]}, */*;q=0.5"
         }
+        more["accept-encoding"] = "identity"  # a part of something coded is no part of the content
         part = None if permit.needs.content else native_content.range_of(asking.http, tag)
         if part is not None:
             more["range"] = part
