@@ -7,6 +7,7 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
@@ -158,6 +159,12 @@ class Engine(Envelopes):
             needs=self._needs(type_, layers),
         )
 
+    @cached_property
+    def ways_to_binaries(self) -> frozenset[str]:
+        """The types that lead to Binaries by some rule: an attachment in one of them opens something."""
+        wheres = (rule.where for rule in self.policies.rules)
+        return needs_of((where.binary, where.cda) for where in wheres).through
+
     def _needs(self, type_: str, layers: Layers) -> Needs:
         if type_ != "Binary":
             return NOTHING_NEEDED
@@ -251,7 +258,7 @@ class Engine(Envelopes):
             audit=layers.audit,
             obligations=layers.obligations,
             judge_change=change,
-            needs=self._needs(type_, layers),
+            needs=replace(self._needs(type_, layers), whole=bool(layers.writes)),
             unconditional=_is_plain(layers),
         )
 
