@@ -26,11 +26,14 @@ from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
+from gateway.emergencies import note_ends
 from gateway.fhir.outcome import Reason, operation_outcome
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.notifications import Outbox
 from gateway.operations import Operations
-from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
+from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
 from gateway.policy import language
+from gateway.policy.checks import not_valid
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
@@ -49,6 +52,7 @@ from gateway.telemetry import Metrics
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
+_NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
@@ -184,6 +188,7 @@ class Gateway:
         await self.audit.settled()
 
     def _engine(self, policies: language.PolicySet) -> Engine:
+        check_receivers(policies, self.settings.notifications)
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
@@ -193,6 +198,8 @@ class Gateway:
                 if upstream.consents is None:
                     said = "policies ask for consents, of which this mount has no source: what needs them is refused"
                     _log.warning(said, extra={"route": upstream.name})
+        for problem in not_valid(policies.rules, self.clock()):
+            _log.warning("a policy is not valid now", extra={"cause": str(problem)})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 
     async def _listen(self) -> None:
@@ -211,8 +218,26 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
+            asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
+            asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._probes.keep()),
         ]
+
+    def _outbox(self) -> Outbox:
+        async def post(url: str, body: bytes, authorization: str | None) -> None:
+            await self._fetcher.post(url, body, media_type="application/json", authorization=authorization)
+
+        return Outbox(
+            store=self.store,
+            receivers=self.settings.notifications,
+            post=post,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
+    async def _note_ends(self) -> None:
+        await note_ends(self.store, self.audit, now=self.clock())
 
     async def _start(
         self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None

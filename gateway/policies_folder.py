@@ -1,8 +1,9 @@
 """The folder of policy files, and what of it may be put in force."""
 
+from collections.abc import Collection
 from pathlib import Path
 
-from gateway.policy import language, selftest
+from gateway.policy import checks, language, selftest
 from gateway.yaml_source import Problem
 
 
@@ -29,3 +30,10 @@ def load_policies(files: dict[str, str]) -> language.PolicySet:
     if report.failures:
         raise PoliciesRefused(tuple(report.failures))
     return policies
+
+
+def check_receivers(policies: language.PolicySet, known: Collection[str]) -> None:
+    """Raise PoliciesRefused where a rule notifies somebody who is not a known receiver of the configuration."""
+    unknown = checks.unknown_receivers(policies.rules, known)
+    if unknown:
+        raise PoliciesRefused(tuple(unknown))

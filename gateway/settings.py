@@ -3,6 +3,7 @@
 Durations are seconds, sizes bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -205,6 +206,14 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is told when a rule says 'notify'. url takes a POST; None is the operator's log."""
+
+    url: str | None = None
+    bearer: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -220,3 +229,4 @@ class GatewaySettings:
     accounts: tuple[Account, ...]
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    notifications: Mapping[str, Receiver] = field(default_factory=dict)

@@ -4,10 +4,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from authz.clock import system_clock
 from gateway.commands import policy_diff, policy_explain, policy_export, policy_replay
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
 from gateway.policies_folder import policy_files
 from gateway.policy import language, selftest
+from gateway.policy.checks import not_valid
 from gateway.policy.coverage import coverage
 
 
@@ -45,7 +47,8 @@ def _test(options: argparse.Namespace) -> int:
     untested = [rule for rule in report.untested if rule in own_rules]
     covered = [each for each in coverage(policies) if each.rule in own_rules]
     gaps = [f"{each.rule}: {gap}" for each in covered for gap in each.gaps]
-    warnings = [str(w) for w in policies.warnings if not path.is_file() or w.file == str(path)]
+    all_warnings = (*policies.warnings, *not_valid(policies.rules, system_clock()))
+    warnings = [str(w) for w in all_warnings if not path.is_file() or w.file == str(path)]
     value = {
         "passed": report.passed,
         "failed": [str(problem) for problem in report.failures],

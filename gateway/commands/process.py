@@ -5,11 +5,13 @@ from pathlib import Path
 
 import uvloop
 
+from authz.clock import system_clock
 from gateway.app import serve
 from gateway.commands.answers import OK, add_verb, problems, say, settings_of
 from gateway.config.document import ConfigErrors
 from gateway.demo.show import demo
-from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
+from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
+from gateway.policy.checks import not_valid
 from gateway.telemetry import log_to_stderr
 from gateway.yaml_source import Problem
 
@@ -47,6 +49,8 @@ def _check(options: argparse.Namespace) -> int:
         try:
             policies = load_policies(policy_files(settings.policies))
             warnings.extend(policies.warnings)
+            warnings.extend(not_valid(policies.rules, system_clock()))
+            check_receivers(policies, settings.notifications)
         except PoliciesRefused as error:
             found.extend(error.problems)
         if policies is not None and not policies.rules:

@@ -164,7 +164,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "bundle", "consents", "compress", "ask_gzip",
+        "unversioned_writes", "consents", "compress", "ask_gzip", "bundle",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -195,8 +195,8 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         compress=section.flag("compress", True),
         ask_gzip=section.flag("ask_gzip", False),
         profile=read_profile(section),
-        bundle=_bundle(section.section("bundle")),
         consents=read_consents(section),
+        bundle=_bundle(section.section("bundle")),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
     )
 

@@ -4,20 +4,23 @@
     MedicationRequest.requester.reference = %token.user
     status != 'entered-in-error' and %before.subject.reference = subject.reference
     note.exists() or (value.exists() and issued >= '2024-01-01')
+    %token.user in performer.reference
 
 Paths are those of gateway.fhir.fhirpath, with or without the type in front. A statement about another type than that
 of the resource says nothing against it. `=` asks for one value on either side; more than one is not equal. A name in
-%token is a claim that policies know. Everything is resolved when the statement is compiled.
+%token is a claim that policies know. Everything is resolved when the statement is compiled; there are no loops and no
+patterns, and the values that are looked at on one resource are counted.
 """
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.definitions import RESOURCE_TYPES
-from gateway.fhir.fhirpath import ExpressionError, compile_expression
+from gateway.fhir.fhirpath import ExpressionError, Steps, compile_expression
 from gateway.fhir.json_patch import same
+from gateway.fhir.search import did_you_mean
 
 _TOKEN = re.compile(
     r"\s*(?:'((?:[^'\\]|\\['\\])*)'|(-?[0-9]+(?:\.[0-9]+)?)(?![A-Za-z0-9])"
@@ -26,6 +29,8 @@ _TOKEN = re.compile(
 )
 _MAX_LENGTH = 1000
 _MAX_DEPTH = 20
+_MAX_STEPS = 200_000
+_MEMBERSHIPS = ("in", "contains")
 _COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">="})
 _SIDES = ("%before", "%after")
 
@@ -40,6 +45,7 @@ class Subject:
     resource: Mapping[str, Any]
     before: Mapping[str, Any] | None = None
     claims: Mapping[str, Any] | None = None
+    steps: Steps = field(default_factory=lambda: Steps(_MAX_STEPS), compare=False)
 
 
 Reading = Callable[[Subject], Values]
@@ -50,14 +56,18 @@ class StatementError(Exception):
     """A statement that is not of this part of FHIRPath, or that names an element or claim that is not there."""
 
 
-def compile_statement(text: str, type_: str, *, claims: Collection[str] = ()) -> Statement:
+def compile_statement(
+    text: str, type_: str, *, claims: Collection[str] = (), of_a_write: bool = True
+) -> Statement:
     """The statement for resources of one type. Raises StatementError.
 
     Its result is None where an element or claim that it needs is not there; for a permit that is no, for a deny yes.
+    The statement itself raises TooManySteps. of_a_write: there are versions before and after, and it may speak of other
+    types, of which it says nothing; without, it is about one resource of this type.
     """
     if len(text) > _MAX_LENGTH:
         raise StatementError(f"a statement has at most {_MAX_LENGTH} characters")
-    reader = _Reader(text, type_, claims)
+    reader = _Reader(text, type_, claims, of_a_write)
     found = reader.either(0)
     reader.expect_end()
     return found
@@ -71,9 +81,10 @@ def mentions_before(text: str) -> bool:
 class _Reader:
     """A recursive descent over the tokens of one statement."""
 
-    def __init__(self, text: str, type_: str, claims: Collection[str]) -> None:
+    def __init__(self, text: str, type_: str, claims: Collection[str], of_a_write: bool) -> None:
         self.type = type_
         self.claims = claims
+        self.of_a_write = of_a_write
         self.tokens: list[tuple[str, str]] = []
         self.position = 0
         at = 0
@@ -116,6 +127,12 @@ class _Reader:
             return lambda subject: None if not applies else bool(reading(subject)) is wanted
         left, applies = self.reading(kind, text)
         mark = self.peek()
+        if mark is not None and mark[0] == "path" and mark[1] in _MEMBERSHIPS:
+            self.position += 1
+            right, other_applies = self.reading(*self.next())
+            item, items = (left, right) if mark[1] == "in" else (right, left)
+            speaks = applies and other_applies
+            return lambda subject: _vacuous(speaks, _is_among(item(subject), items(subject)))
         if mark is None or mark[0] != "mark" or mark[1] not in _COMPARISONS:
             if kind != "path":
                 raise StatementError("a text or number alone states nothing")
@@ -143,6 +160,8 @@ class _Reader:
             return self.claim(text.removeprefix("%token.")), True
         side, dot, path = text.partition(".")
         if text.startswith("%"):
+            if not self.of_a_write:
+                raise StatementError(f"'{text}' is not known: there is one resource, and %token.claim")
             if side not in _SIDES or not dot:
                 raise StatementError(f"'{text}' is not known: %token.claim, %before.element, %after.element")
             return self.elements(path, before=side == "%before")
@@ -150,7 +169,7 @@ class _Reader:
 
     def claim(self, name: str) -> Reading:
         if name not in self.claims:
-            raise StatementError(f"no claim named '{name}' is defined")
+            raise StatementError(f"no claim named '{name}' is defined{did_you_mean(name, self.claims)}")
 
         def values(subject: Subject) -> Values:
             value = None if subject.claims is None else subject.claims.get(name)
@@ -161,6 +180,8 @@ class _Reader:
     def elements(self, path: str, *, before: bool) -> tuple[Reading, bool]:
         root = path.partition(".")[0]
         if root in RESOURCE_TYPES and root != self.type:
+            if not self.of_a_write:
+                raise StatementError(f'it speaks of {root}: say it of each type, {{{root}: "…"}}')
             self.check(path)
             return (lambda subject: []), False
         full = path if root in RESOURCE_TYPES else f"{self.type}.{path}"
@@ -168,7 +189,7 @@ class _Reader:
 
         def values(subject: Subject) -> Values:
             side = subject.before if before else subject.resource
-            return [] if side is None else expression.values(side)
+            return [] if side is None else expression.values(side, subject.steps)
 
         return values, True
 
@@ -226,6 +247,13 @@ def _compared(operator: str, left: Values, right: Values) -> Truth:
     if len(left) != 1 or len(right) != 1:
         return None
     return _ordered(operator, left[0], right[0])
+
+
+def _is_among(item: Values, items: Values) -> Truth:
+    """Whether the one value is one of these; nothing can be said of several, or of none."""
+    if len(item) != 1 or not items:
+        return None
+    return any(same(item[0], each) for each in items)
 
 
 def _ordered(operator: str, left: Any, right: Any) -> Truth:

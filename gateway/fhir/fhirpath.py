@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from gateway.fhir.definitions import RESOURCE_TYPES, choices
+from gateway.fhir.definitions import RESOURCE_TYPES, choices, members
+from gateway.fhir.search import did_you_mean
 
 _TOKEN = re.compile(r"\s*(?:([A-Za-z][A-Za-z0-9]*)|'([^'\\]*)'|([.()|=]))")
 _LITERAL = re.compile(r"(?:.*/)?([A-Za-z]+)/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?", re.DOTALL)
@@ -24,6 +25,23 @@ class ExpressionError(Exception):
     """An expression that is not of the supported part, or that names an element which R4 does not have."""
 
 
+class TooManySteps(ValueError):
+    """A resource so large that looking through it was given up."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """The values that may still be looked at, on one resource."""
+
+    left: int
+
+    def take(self, count: int) -> None:
+        """Count values that are looked at. Raises TooManySteps."""
+        self.left -= count
+        if self.left < 0:
+            raise TooManySteps
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One way from the resource to values of one data type: member names and filters, in order."""
@@ -32,10 +50,12 @@ class Route:
     path: str  # where its members are listed
     steps: tuple[str | Filter, ...]
 
-    def values(self, resource: Any) -> list[Any]:
-        """The values at the end of the way; arrays are opened, null is left out."""
+    def values(self, resource: Any, steps: Steps | None = None) -> list[Any]:
+        """The values at the end of the way; arrays are opened, null is left out. Raises TooManySteps."""
         nodes = [resource]
         for step in self.steps:
+            if steps is not None:
+                steps.take(len(nodes))
             if isinstance(step, str):
                 nodes = [
                     item
@@ -61,11 +81,11 @@ class Expression:
         """The data types that the values can have."""
         return frozenset(route.type for route in self.routes)
 
-    def values(self, resource: Any) -> list[Any]:
-        """Every value that the expression selects in the resource."""
+    def values(self, resource: Any, steps: Steps | None = None) -> list[Any]:
+        """Every value that the expression selects in the resource. Raises TooManySteps."""
         if len(self.routes) == 1:
-            return self.routes[0].values(resource)
-        return [value for route in self.routes for value in route.values(resource)]
+            return self.routes[0].values(resource, steps)
+        return [value for route in self.routes for value in route.values(resource, steps)]
 
 
 @cache
@@ -131,7 +151,8 @@ class _Reader:
                 for key, element in choices(route.path, name).items()
             ]
             if not found:
-                raise self.error(f"there is no element '{name}'")
+                known = {member for route in routes for member in members(route.path)}
+                raise self.error(f"there is no element '{name}'{did_you_mean(name, known)}")
             return found
         match name:
             case "ofType" | "as":

@@ -51,16 +51,21 @@ class LabelCondition:
     any_of      one of these labels is there
     without     none of these labels is there
     unlabelled  what the confidentiality of a resource without such a label is taken for; ABOVE_ALL for 'deny'
+    inherit     elements by which the labels of other resources count too
     """
 
     at_most: int | None = None
     any_of: frozenset[Label] = frozenset()
     without: frozenset[Label] = frozenset()
     unlabelled: int = ABOVE_ALL
+    inherit: tuple[str, ...] = ()
 
     def holds(self, resource: Mapping[str, Any]) -> bool:
-        """Whether the labels of the resource are as asked. Raises ValueError where they cannot be read."""
-        found = labels_of(resource)
+        """Whether the resource's own labels are as asked. Raises ValueError where they cannot be read."""
+        return self.holds_for(labels_of(resource))
+
+    def holds_for(self, found: frozenset[Label]) -> bool:
+        """Whether labels are as asked."""
         if self.at_most is not None and confidentiality(found, self.unlabelled) > self.at_most:
             return False
         if self.any_of and not any(_is_one_of(label, self.any_of) for label in found):

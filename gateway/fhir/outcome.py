@@ -40,6 +40,8 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
+    BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
     JOIN_CLOSED = "join-closed"
     COUNT_CLOSED = "count-closed"
@@ -48,6 +50,7 @@ class Reason(StrEnum):
     FACTS_TOO_MANY = "facts-too-many"
     FACTS_UNAVAILABLE = "facts-unavailable"
     CONSENT_UNAVAILABLE = "consent-unavailable"
+    LABELS_UNAVAILABLE = "labels-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -57,6 +60,7 @@ class Reason(StrEnum):
     UPSTREAM_REFUSED = "upstream-refused"
     NARROWING_IGNORED = "narrowing-ignored"
     TOO_MANY_JOBS = "too-many-jobs"
+    RATE_EXCEEDED = "rate-exceeded"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -114,6 +118,16 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.BREAK_GLASS_NEEDS_ONE_PATIENT: (
+        403,
+        "forbidden",
+        "Emergency access is for one patient: read that Patient, or search within the record of one.",
+    ),
+    Reason.BREAK_GLASS_NEEDS_REASON: (
+        403,
+        "forbidden",
+        "Emergency access needs a reason in X-Break-Glass-Reason: one sentence of 10 to 500 characters.",
+    ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
     Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
@@ -126,6 +140,7 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
     Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
+    Reason.LABELS_UNAVAILABLE: (503, "transient", "The security labels that count here could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),
@@ -135,6 +150,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.UPSTREAM_REFUSED: (400, "processing", "The FHIR store refused the request."),
     Reason.NARROWING_IGNORED: (502, "processing", "The FHIR store ignored a restriction of the search."),
     Reason.TOO_MANY_JOBS: (429, "throttled", "This client has as many exports running as it may have."),
+    Reason.RATE_EXCEEDED: (
+        429,
+        "throttled",
+        "The rule that opens this is used as often as it may be for now.",
+    ),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
     Reason.INTERNAL: (
         500,

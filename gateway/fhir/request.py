@@ -50,7 +50,7 @@ _TYPE = {"GET": Interaction.SEARCH, "POST": Interaction.CREATE, **_WRITES}
 _INSTANCE = {"GET": Interaction.READ, **_WRITES}
 
 
-_LONGEST_TARGET = 4000  # characters; servers and proxies take 8 KiB of request line
+_LONGEST_TARGET = 7000  # characters; servers and proxies take 8 KiB of request line
 _LONGEST_FORM = 512 * 1024
 
 

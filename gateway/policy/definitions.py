@@ -1,4 +1,4 @@
-"""The definitions files of the policy language: typed claims, and sets of types, clients, networks and labels."""
+"""The definitions files of the policy language: typed claims, and sets of types, clients, networks, hours and labels."""
 
 import ipaddress
 import re
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.labels import Label, read_label
 from gateway.policy.facts import Fact
+from gateway.policy.hours import Hours
+from gateway.policy.hours_reading import HOURS_KEYS, read_hours
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     Claim,
@@ -36,6 +38,7 @@ class Definitions:
     networks: dict[str, tuple[Network, ...]] = field(default_factory=dict)
     labels: dict[str, frozenset[Label]] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
+    hours: dict[str, tuple[Hours, ...]] = field(default_factory=dict)
     acr: tuple[str, ...] = ()  # authentication contexts, from the weakest to the strongest
 
 
@@ -92,7 +95,7 @@ def _read_set(reader: Reader, name: str, node: Node, found: Definitions) -> None
     body = reader.mapping(node, f"set '{name}'")
     if body is None:
         return
-    reader.keys(body, f"set '{name}'", ("types", "clients", "networks", "labels"), ("hours", "days", "zone"))
+    reader.keys(body, f"set '{name}'", ("types", "clients", "networks", "labels", *HOURS_KEYS))
     types = body.node("types")
     if types is not None:
         found.types[name] = frozenset(
@@ -106,6 +109,9 @@ def _read_set(reader: Reader, name: str, node: Node, found: Definitions) -> None
     networks = body.node("networks")
     if networks is not None:
         found.networks[name] = read_networks(reader, networks)
+    hours = read_hours(reader, body)
+    if hours is not None:
+        found.hours[name] = hours
     labels = body.node("labels")
     if labels is not None:
         found.labels[name] = frozenset(

@@ -62,8 +62,10 @@ class Engine(Envelopes):
 
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
+        # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
+        others = replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
-            return operations.decide(self, asked, caller, environment)
+            return operations.decide(self, asked, caller, others)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
@@ -80,7 +82,7 @@ class Engine(Envelopes):
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, environment)
+            return self._speaking(touching, type_, caller, others)
 
         return self._search(asked, asked.type, layers, right)
 
@@ -131,6 +133,7 @@ class Engine(Envelopes):
             rules=permits,
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
         )
 
     # Operations
@@ -217,6 +220,7 @@ class Engine(Envelopes):
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
             judge_change=change,
             unconditional=_is_plain(layers),
         )
@@ -278,6 +282,7 @@ class Engine(Envelopes):
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
+            obligations=layers.obligations,
             included=beside,
         )
 

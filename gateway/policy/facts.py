@@ -34,6 +34,11 @@ class Fact:
     max_stale: int
     at_most: int
 
+    @property
+    def gives_patients(self) -> bool:
+        """Whether its values may be patients."""
+        return self.take in ("", "Patient.id") or "Reference" in compile_expression(self.take).types
+
 
 @dataclass(frozen=True, slots=True)
 class FactQuestion:
@@ -77,6 +82,8 @@ def taken(
 ) -> FactValues:
     """The values in the resources of an answer: references to the store's own resources as 'Type/id', and plain texts.
 
+    The ids of patients are references to them.
+
     Raises CriteriaError.
     """
     criteria = question.criteria(bases)
@@ -88,6 +95,8 @@ def taken(
             continue
         for value in expression.values(resource):
             text = _text(value, bases)
+            if text is not None and question.fact.take == "Patient.id":
+                text = f"Patient/{text}"
             if text is None:
                 is_whole = False
             else:

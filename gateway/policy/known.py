@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gateway.fhir.outcome import Reason
 from gateway.policy.consent import ConsentAnswer, ConsentQuestion
 from gateway.policy.facts import FactQuestion, FactValues
+from gateway.policy.inherited_labels import Labelled
 
 ConsentsOf = Callable[[ConsentQuestion], ConsentAnswer]
 """What the consents of one patient say to a question."""
@@ -17,25 +18,28 @@ ConsentsOf = Callable[[ConsentQuestion], ConsentAnswer]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was looked for and not found: facts, and patients whose consents are not known."""
+    """What was looked for and not found: facts, patients whose consents are not known, resources by 'Type/id'."""
 
     facts: tuple[FactQuestion, ...]
     patients: frozenset[str]
+    places: frozenset[str]
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.patients)
+        return bool(self.facts or self.patients or self.places)
 
 
 class Known:
-    """Facts and consents of one request, and a note of what was looked for.
+    """Facts, consents and labels of one request, and a note of what was looked for.
 
     facts     by name; a Reason stands for a fact that could not be had
     consents  by patient; None stands for consents that could not be had
+    labels    of other resources than the one that is judged, by 'Type/id'; None stands for what could not be had
     """
 
     def __init__(self) -> None:
         self.facts: dict[str, FactValues | Reason] = {}
         self.consents: dict[str, ConsentsOf | None] = {}
+        self.labels: dict[str, Labelled | None] = {}
         self.judges_ask = False
         """Whether a judge may look for more than the decision did."""
         self.consulted: dict[str, int] = {}
@@ -44,6 +48,7 @@ class Known:
         """The ids of the consents that answered."""
         self._facts: dict[str, FactQuestion] = {}
         self._patients: set[str] = set()
+        self._places: set[str] = set()
         self._gaps: set[Reason] = set()
         self._supposes = False
 
@@ -75,9 +80,19 @@ class Known:
         self.deciding.update(answer.ids)
         return answer
 
+    def labels_at(self, place: str) -> Labelled | None:
+        """The labels of another resource; None when they are not known."""
+        if place not in self.labels:
+            self._places.add(place)
+        found = self.labels.get(place)
+        if found is None:
+            self._gaps.add(Reason.LABELS_UNAVAILABLE)
+        return found
+
     def wanted(self) -> Wanted:
         """What was looked for in vain since this was asked last."""
-        found = Wanted(tuple(self._facts.values()), frozenset(self._patients))
+        found = Wanted(tuple(self._facts.values()), frozenset(self._patients), frozenset(self._places))
+        self._places.clear()
         self._facts.clear()
         self._patients.clear()
         return found
@@ -96,4 +111,9 @@ class Known:
         return min(gaps, key=_GAPS.index) if would else None
 
 
-_GAPS = (Reason.FACTS_TOO_MANY, Reason.FACTS_UNAVAILABLE, Reason.CONSENT_UNAVAILABLE)
+_GAPS = (
+    Reason.FACTS_TOO_MANY,
+    Reason.FACTS_UNAVAILABLE,
+    Reason.CONSENT_UNAVAILABLE,
+    Reason.LABELS_UNAVAILABLE,
+)

@@ -2,6 +2,7 @@
 
 from gateway.fhir.labels import ABOVE_ALL, ORDER, Label, LabelCondition
 from gateway.policy.definitions import Definitions, label_of, named
+from gateway.policy.inherited_labels import INHERITED
 from gateway.policy.reading import Reader
 from gateway.policy.rules import Effect
 from gateway.yaml_source import Mapping, did_you_mean
@@ -14,7 +15,7 @@ def read_labels(
     body = reader.mapping(where.node("labels"), "labels")
     if body is None:
         return None
-    keys = ("at_most", "any_of", "without", "unlabelled")
+    keys = ("at_most", "any_of", "without", "unlabelled", "inherit_labels")
     reader.keys(body, "labels", keys)
     if not any(key in body for key in keys[:3]):
         reader.problem(body, "labels must say 'at_most', 'any_of' or 'without'")
@@ -32,6 +33,15 @@ def read_labels(
         _labels(reader, body, "any_of", definitions),
         _labels(reader, body, "without", definitions),
         ABOVE_ALL if unlabelled is None else unlabelled,
+        _inherit(reader, body),
+    )
+
+
+def _inherit(reader: Reader, body: Mapping) -> tuple[str, ...]:
+    node = body.node("inherit_labels")
+    items = named(reader, node, "inherit_labels") if node is not None else []
+    return tuple(
+        word for item in items if (word := reader.word(item, "element of inherit_labels", INHERITED))
     )
 
 

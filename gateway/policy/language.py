@@ -5,6 +5,7 @@ skipped is an opening.
 """
 
 from collections.abc import Mapping as Table
+from dataclasses import replace
 from hashlib import sha256
 
 from gateway.policy import checks, sources
@@ -19,11 +20,12 @@ from gateway.policy.rules import (
     Rule,
     Status,
 )
+from gateway.policy.when_reading import read_valid
 from gateway.yaml_source import Mapping, Problem, YamlError, parse
 
 __all__ = ["PolicyErrors", "PolicySet", "load"]
 
-_POLICY_KEYS = ("policy", "version", "owner", "status", "text", "rules", "tests")
+_POLICY_KEYS = ("policy", "version", "owner", "status", "valid", "text", "rules", "tests")
 
 
 class PolicyErrors(Exception):
@@ -89,7 +91,7 @@ def _read_policy(
     tests: list[PolicyTest],
     seen: dict[str, int],
 ) -> None:
-    reader.keys(document, "a policy", _POLICY_KEYS, ("valid",))
+    reader.keys(document, "a policy", _POLICY_KEYS)
     policy = reader.text(document.node("policy"), "policy")
     if not policy:
         reader.problem(document, "a file must begin with 'policy: name' or 'definitions: name'")
@@ -101,13 +103,14 @@ def _read_policy(
         node = document.node("status")
         if node is not None:
             reader.problem(node, "status 'shadow' is not supported by this version")
+    valid = read_valid(reader, document)
     own: list[Rule] = []
     for node in reader.items(document.node("rules"), "rules"):
         body = reader.mapping(node, "a rule")
         if body is not None:
             rule = read_rule(reader, body, policy, definitions, seen)
             if rule is not None:
-                own.append(rule)
+                own.append(replace(rule, valid=valid))
     if not own:
         reader.problem(document, f"policy '{policy}' has no rules")
     own_tests = []
@@ -115,7 +118,9 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "body", "given", "expect", "facts"), ("headers",)
+                body,
+                "a test",
+                ("test", "as", "request", "headers", "body", "given", "expect", "facts"),
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network, IPv6Network
 
+from gateway.policy.hours import Hours, Validity
 from gateway.policy.rules import Effect, Rule, Where
+from gateway.policy.statements import ResourceStatement
 from gateway.yaml_source import Place
 
 _NOT_CONDITIONS = frozenset(
@@ -25,7 +27,7 @@ def plain(value: object) -> object:
         return value
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, IPv4Network | IPv6Network):
+    if isinstance(value, IPv4Network | IPv6Network | Hours | Validity | ResourceStatement):
         return str(value)
     if isinstance(value, Place):
         return f"{value.file}:{value.line}"

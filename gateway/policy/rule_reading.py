@@ -2,7 +2,8 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
-from gateway.policy.definitions import Definitions, named, read_networks, resource_type
+from gateway.policy.break_glass_reading import read_break_glass
+from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
@@ -10,14 +11,15 @@ from gateway.policy.return_reading import SEEN, read_fields, read_return
 from gateway.policy.rules import (
     ENVELOPES,
     Effect,
-    Network,
     OperationAccess,
     Rule,
     Where,
 )
 from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.then_reading import read_then
 from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
+from gateway.policy.when_reading import read_when
 from gateway.policy.where import where_of
 from gateway.policy.who_reading import read_who
 from gateway.policy.write_reading import read_conditional, read_write_rule
@@ -38,6 +40,7 @@ RULE_KEYS = (
     "unless",
     "conceal",
     "operation",
+    "break_glass",
     "then",
     "because",
     "write",
@@ -46,10 +49,8 @@ RULE_KEYS = (
     "transaction",
 )
 _RULE_LATER = (
-    "break_glass",
     "name",
 )  # fmt: skip
-_THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
 
 
@@ -82,30 +83,24 @@ def read_rule(
         )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
-    then = reader.mapping(body.node("then"), "then")
-    audit = "standard"
-    if then is not None:
-        reader.keys(
-            then,
-            "then",
-            ("audit",),
-            _THEN_LATER,
-        )
-        audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
+    audit, then = read_then(reader, body, effect, may)
+    break_glass = read_break_glass(reader, body, effect, may, resources)
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
     at_most, may = read_transaction(reader, body, effect, may)
+    networks, hours = read_when(reader, body, definitions)
     return Rule(
         id=f"{policy}/{name}",
         effect=effect,
         who=read_who(reader, body, definitions, effect),
-        networks=_when(reader, body, definitions),
+        networks=networks,
+        hours=hours,
         may=may,
         resources=resources,
         where=where,
         shared=shared,
         conceal=reader.flag(body.node("conceal"), "conceal"),
-        audit=audit,
+        audit=audit if break_glass is None else "full",
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
@@ -118,6 +113,8 @@ def read_rule(
         operation=operation,
         at_most=at_most,
         named=_named(reader, body),
+        then=then,
+        break_glass=break_glass,
     )
 
 
@@ -193,7 +190,7 @@ def _check_permit(
 ) -> None:
     entry = body.entry("where") or body.entry("rule")
     place: Node | Mapping = body if entry is None else entry.value
-    if where.is_empty and not shared:
+    if where.is_empty and not shared and "break_glass" not in body:
         reader.problem(
             place,
             "a permit must say whose data it opens: give 'where:', or 'shared: true' for data of no one patient",
@@ -204,25 +201,3 @@ def _check_permit(
 
 def _has_compartment(where: Where) -> bool:
     return where.compartment is not None or any(map(_has_compartment, where.any_of))
-
-
-def _when(reader: Reader, body: Mapping, definitions: Definitions) -> tuple[Network, ...] | None:
-    when = reader.mapping(body.node("when"), "when")
-    if when is None:
-        return None
-    reader.keys(when, "when", ("network", "signed_in_within"), ("hours", "zone", "days"))
-    node = when.node("network")
-    if node is None:
-        return None
-    found: list[Network] = []
-    for item in named(reader, node, "network"):
-        text = reader.text(item, "network")
-        if text.startswith("$"):
-            networks = definitions.networks.get(text[1:])
-            if networks is None:
-                suggestion = did_you_mean(text[1:], definitions.networks)
-                reader.problem(item, f"no set of networks named '{text}'.{suggestion}")
-            found.extend(networks or ())
-        else:
-            found.extend(read_networks(reader, item))
-    return tuple(found)

@@ -10,7 +10,10 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
+from gateway.policy.hours import Hours, Validity
+from gateway.policy.obligations import NOTHING_MORE, BreakGlass, Then
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
+from gateway.policy.statements import ResourceStatement
 from gateway.policy.view import Precision
 from gateway.policy.write_rules import SAYS_NOTHING, Conditional, WriteRule
 from gateway.yaml_source import Place, Problem
@@ -100,6 +103,7 @@ class Where:
     labels: LabelCondition | None = None
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
+    fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
 
     @property
     def is_empty(self) -> bool:
@@ -194,6 +198,10 @@ class Rule:
     operation: OperationAccess = OperationAccess()
     at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
+    hours: tuple[Hours, ...] | None = None
+    valid: Validity | None = None  # of its policy
+    then: Then = NOTHING_MORE
+    break_glass: BreakGlass | None = None
 
 
 @dataclass(frozen=True, slots=True)

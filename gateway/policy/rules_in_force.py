@@ -13,6 +13,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, scope_layer
+from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -25,6 +26,7 @@ from gateway.policy.conditions import (
 from gateway.policy.decision import Deny, Environment, Resource
 from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.exceptions import NotExcepted, applies
+from gateway.policy.hours import in_hours
 from gateway.policy.index import RuleIndex
 from gateway.policy.layers import (
     Layers,
@@ -58,6 +60,7 @@ class RulesInForce:
         self._claims = policies.claims
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+        self.has_emergencies = any(rule.break_glass is not None for rule in policies.rules)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
@@ -110,14 +113,15 @@ class RulesInForce:
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
+        glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
+            if rule.valid is not None and not rule.valid.holds(environment.now):
+                continue
             is_operation = asked.interaction is Interaction.OPERATION
             if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
                 continue
-            in_time_and_place = rule.networks is None or in_networks(
-                environment.peer, rule.networks, unknown=rule.effect is Effect.DENY
-            )
+            in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
                     if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
@@ -127,6 +131,7 @@ class RulesInForce:
                     if self._sources.closes(rule, type_, asked.interaction, values):
                         continue
                     condition = self._condition(rule, type_, caller, environment)
+                    condition = None if condition is None else glasses.condition(rule, type_, condition)
                     if condition is None:
                         continue
                     if not allows(rule.query, asked):
@@ -183,6 +188,8 @@ class RulesInForce:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and (lacking := glasses.refusal()) is not None:
+            return lacking
         if not permits and not ways and narrower:
             said = "their query does not allow all of this search"
             return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
@@ -205,8 +212,11 @@ class RulesInForce:
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
+            obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
-            sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
+            sight=self._sight(
+                asked, type_, permits, tuple(taken), caller, environment, values, doubtful, glasses
+            ),
         )
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:
@@ -224,6 +234,7 @@ class RulesInForce:
         environment: Environment,
         values: Mapping[str, frozenset[str]],
         doubtful: frozenset[str],
+        glasses: Glasses,
     ) -> Sight | None:
         """How the caller sees what is read; None for as it is."""
         if not self._has_views or asked.interaction not in JUDGED:
@@ -233,13 +244,13 @@ class RulesInForce:
             """The permits about another type that may hold for this caller, and what denies take from it."""
             found, taking = [], []
             for rule in self._index.candidates(other, asked.interaction, values, doubtful):
-                unknown = rule.effect is Effect.DENY
-                if rule.networks is not None and not in_networks(
-                    environment.peer, rule.networks, unknown=unknown
-                ):
+                if rule.valid is not None and not rule.valid.holds(environment.now):
+                    continue
+                if not _is_in_time_and_place(rule, environment):
                     continue
                 if rule.effect is Effect.PERMIT:
-                    found.append(rule)
+                    if glasses.shows(rule):
+                        found.append(rule)
                 elif rule.fields is not None:
                     standing = self._applies(rule, other, caller, environment, values)
                     if standing is not None:
@@ -324,6 +335,14 @@ class RulesInForce:
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
         return values, frozenset(doubtful)
+
+
+def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
+    """Whether the request comes from where and when the rule says; what cannot be told closes."""
+    closes = rule.effect is Effect.DENY
+    return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
+        rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
+    )
 
 
 def _opening(

@@ -29,12 +29,13 @@ from gateway.policy.decision import (
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
+from gateway.policy.selftest_effects import emergency_of
 from gateway.policy.selftest_known import UnplayableKnown, known_of
+from gateway.policy.selftest_time import time_of
 from gateway.policy.sign_in_reading import seconds_of
 from gateway.yaml_source import Problem, did_you_mean
 
 _ISSUER = "https://issuer.test"
-_NOW = 1_800_000_000
 _AS_WORDS = {
     "role": "roles",
     "user": "user",
@@ -43,9 +44,9 @@ _AS_WORDS = {
     "acr": "acr",
     "patient": "patient",
 }
-_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in")
+_AS_KEYS = ("context", "client", "bound", "network", "scope", "signed_in", "time", "reason")
 _EXPECT_KEYS = (
-    "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason",
+    "decision", "rule", "status", "upstream", "entries", "shows", "hides", "reason", "code",
     "acr_values", "max_age",
 )  # fmt: skip
 _CHANGES = (Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE)
@@ -148,8 +149,8 @@ def _closed(test: PolicyTest, error: FhirError) -> Outcome:
     Unless the test expects just that: it names the reason.
     """
     expect = test.body.get("expect")
-    expected = expect.get("reason") if isinstance(expect, Mapping) else None
-    if error.status != 403 and expected != str(error.reason):
+    expected = [expect.get("reason"), expect.get("code")] if isinstance(expect, Mapping) else []
+    if error.status != 403 and str(error.reason) not in expected:
         raise error
     return Outcome("deny", error.status, error.reason, (), [], [], [])
 
@@ -294,6 +295,10 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
     peer = said.get("network", "192.0.2.1")
     if in_networks(str(peer), (), unknown=True):  # it lies in no network, unless it has no address
         raise Unplayable(f"network is '{peer}', expected an address such as 10.20.1.4")
+    try:
+        now = time_of(said.get("time"), (r for r in policies.rules if r.id.startswith(f"{test.policy}/")))
+    except ValueError as error:
+        raise Unplayable(str(error)) from error
     claims: dict[str, object] = {}
     for key, value in said.items():
         if key in _AS_KEYS:
@@ -305,7 +310,7 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
             )
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
-        _sign_in(claims, said, policies)
+        _sign_in(claims, said, policies, now)
     is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
     default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
@@ -316,17 +321,23 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
             "sub": "test",
             "aud": "https://gateway.test",
             "client_id": said.get("client", "test-client"),
-            "iat": _NOW,
-            "exp": _NOW + 300,
+            "iat": now,
+            "exp": now + 300,
             "jti": "test",
             "scope": scope,
             "cnf": {member: "x" * 43},
         }
     )
-    return caller_of(claims, issuer=_ISSUER), Environment(_NOW, str(peer), known=known_of(test, policies))
+    try:
+        emergency = emergency_of(test.body, said)
+    except ValueError as error:
+        raise Unplayable(str(error)) from error
+    known = known_of(test, policies)
+    environment = Environment(now, str(peer), known=known, emergency=emergency)
+    return caller_of(claims, issuer=_ISSUER), environment
 
 
-def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet) -> None:
+def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies: PolicySet, now: int) -> None:
     """When and how the person of a test signed in: just now and as people do here, unless it says otherwise."""
     ago = str(said.get("signed_in", "just now"))
     seconds = 0 if ago == "just now" else seconds_of(ago)
@@ -334,7 +345,7 @@ def _sign_in(claims: dict[str, object], said: Mapping[object, object], policies:
         return
     if seconds is None:
         raise Unplayable("'signed_in' must say how long ago, such as 5m, or never")
-    claims["auth_time"] = _NOW - seconds
+    claims["auth_time"] = now - seconds
     if "acr" not in said and policies.claims["acr"].type == "string":
         _place(claims, policies.claims["acr"].path, next(iter(SIGN_INS)))
 
@@ -367,7 +378,7 @@ def _compare(test: PolicyTest, outcome: Outcome) -> list[str]:
                 found: object = outcome.decision
             case "status":
                 found = outcome.status
-            case "reason":
+            case "reason" | "code":
                 found = None if outcome.reason is None else str(outcome.reason)
             case "acr_values":
                 found = None if outcome.step_up is None else list(outcome.step_up.acr_values)

@@ -6,6 +6,7 @@ from gateway.fhir.outcome import Reason
 from gateway.fhir.request import is_id
 from gateway.policy.consent import ConsentAnswer, ConsentQuestion, Said
 from gateway.policy.facts import FactValues
+from gateway.policy.inherited_labels import UNKNOWN, Labelled, labelled
 from gateway.policy.known import ConsentsOf, Known
 from gateway.policy.rules import PolicySet, PolicyTest
 from gateway.yaml_source import did_you_mean
@@ -24,6 +25,11 @@ class GivenKnown(Known):
         """What the consents of a patient say."""
         self.consents.setdefault(patient, lambda asked: ConsentAnswer(Said.NONE))
         return super().consent(patient, question)
+
+    def labels_at(self, place: str) -> Labelled | None:
+        """The labels of another resource of `given`."""
+        self.labels.setdefault(place, UNKNOWN)
+        return super().labels_at(place)
 
 
 def known_of(test: PolicyTest, policies: PolicySet) -> Known:
@@ -49,6 +55,9 @@ def known_of(test: PolicyTest, policies: PolicySet) -> Known:
         if word not in words:
             raise UnplayableKnown(f"consent is '{word}', expected {' or '.join(words)}")
         known.consents[patient] = None if word == _UNAVAILABLE else _always(Said(str(word)))
+    for place, value in given.items() if isinstance(given, Mapping) else ():
+        if "/" in str(place) and isinstance(value, Mapping):
+            known.labels[str(place)] = labelled(value, frozenset())
     return known
 
 

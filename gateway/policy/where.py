@@ -18,10 +18,11 @@ from gateway.policy.rules import (
     Value,
     Where,
 )
+from gateway.policy.statements import read_statements
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
-WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent")
-WHERE_LATER = ("fhirpath", "binary", "cda")
+WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent", "fhirpath")
+WHERE_LATER = ("binary", "cda")
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -69,13 +70,25 @@ def conditions_of(
     ids_node = where.node("ids")
     if ids_node is not None:
         ids = frozenset(_id(reader, item) for item in named(reader, ids_node, "ids"))
+    labels = read_labels(reader, where, definitions, effect)
+    is_of_encounters = resources is None or (resources - {"Encounter"} and "Encounter" in resources)
+    if (
+        labels is not None
+        and labels.any_of
+        and not labels.inherit
+        and effect is Effect.DENY
+        and is_of_encounters
+    ):
+        said = "a label of an Encounter does not count for what belongs to it, without 'inherit_labels'"
+        reader.problem(where.node("labels") or where, said, warning=True)
     return Where(
         compartment,
         _match(reader, where, resources, definitions),
         ids,
-        read_labels(reader, where, definitions, effect),
+        labels,
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
         read_consent(reader, where, definitions),
+        read_statements(reader, where, resources, definitions.claims),
     )
 
 
@@ -165,6 +178,11 @@ def _compartment(reader: Reader, node: Node, definitions: Definitions) -> Compar
             return CompartmentCondition(Value(claim=match[1]), membership)
         if text.startswith("$facts."):
             _check_fact(reader, item, text.removeprefix("$facts."), definitions)
+            fact = definitions.facts.get(text.removeprefix("$facts."))
+            if fact is not None and not fact.gives_patients:
+                reader.problem(
+                    item, f"'{fact.take}' gives no patients: references, or Patient.id, are expected"
+                )
             if len(items) > 1:
                 reader.problem(item, "a fact stands alone: it is not mixed with other values")
             return CompartmentCondition(Value(fact=text.removeprefix("$facts.")), membership)

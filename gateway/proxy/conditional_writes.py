@@ -78,10 +78,13 @@ async def find(
             return None
         case Permit():
             pass
-    target = request.upstream_target(decision.request)
-    trail.upstream.append(f"GET {target}")
+    asking = request.fit_for_the_store(decision.request)
+    target = request.upstream_target(asking)
+    method, form = ("POST", request.upstream_form(asking)) if asking.posted else ("GET", None)
+    trail.upstream.append(f"{method} {target}")
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
-    answer = await client.send("GET", target, sent)
+    sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.send(method, target, sent, form)
     try:
         check_status(answer)
         bundle = stored(await answer.read(upstream.max_resource))

@@ -3,8 +3,6 @@
 Consents of many patients are asked in one search: a page of results has many patients.
 """
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -12,13 +10,12 @@ from authz.clock import Clock
 from gateway.fhir.search import encode_terms, make_term
 from gateway.policy.consent import ConsentAnswer, ConsentQuestion, ConsentSource, answer
 from gateway.policy.known import ConsentsOf
+from gateway.proxy.kept import Kept
 from gateway.proxy.knowledge import AT_ONCE
 from gateway.proxy.preflight import Preflight, TooMany, Unavailable
 
-_MAX_KEPT = 10_000  # patients
 _MAX_CONSENTS = 2000  # of the patients of one search
 _Consents = tuple[dict[str, Any], ...]
-_Found = dict[str, _Consents | None]
 
 
 class Consents:
@@ -36,75 +33,26 @@ class Consents:
         self._preflight = preflight
         self._source = source
         self._clock = clock
-        self._keep = keep
-        self._count = count
-        self._kept: OrderedDict[str, tuple[_Consents, int]] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[_Found]] = {}
+        self._kept: Kept[_Consents] = Kept(self._asked, clock, at_once=AT_ONCE, keep=keep, count=count)
 
-    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf | None]:
-        """What the consents of these patients say; None for those whose consents could not be had. Raises nothing."""
-        found: _Found = {}
-        tasks: set[asyncio.Task[_Found]] = set()
-        new: list[str] = []
-        for patient in patients:
-            kept = self._kept_for(patient)
-            if kept is not None:
-                self._count("kept")
-                found[patient] = kept
-            elif patient in self._asking:
-                tasks.add(self._asking[patient])
-            else:
-                new.append(patient)
-        for start in range(0, len(new), AT_ONCE):
-            tasks.add(self._ask(new[start : start + AT_ONCE]))
-        for task in tasks:
-            # A task of its own: who asked first may go away, the others wait on.
-            found |= await asyncio.shield(task)
-        return {patient: self._answering(found.get(patient)) for patient in patients}
+    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf]:
+        """What the consents of these patients say, without those that could not be had. Raises nothing."""
+        found = await self._kept.of(patients)
+        return {patient: self._answering(consents) for patient, consents in found.items()}
 
-    def _ask(self, patients: list[str]) -> asyncio.Task[_Found]:
-        task = asyncio.create_task(self._asked(patients))
-        for patient in patients:
-            self._asking[patient] = task
-
-        def done(_: object) -> None:
-            for patient in patients:
-                self._asking.pop(patient, None)
-
-        task.add_done_callback(done)
-        return task
-
-    async def _asked(self, patients: list[str]) -> _Found:
-        began = self._clock()
+    async def _asked(self, patients: list[str]) -> dict[str, _Consents] | None:
         of = make_term("patient", [f"Patient/{patient}" for patient in patients])
         terms = (of, make_term("status", ["active"]), make_term("_count", ["200"]))
         try:
-            resources = await self._preflight.search(f"Consent?{encode_terms(terms)}", at_most=_MAX_CONSENTS)
+            found = await self._preflight.search(f"Consent?{encode_terms(terms)}", at_most=_MAX_CONSENTS)
         except (Unavailable, TooMany):
-            self._count("unavailable")
-            return dict.fromkeys(patients)
-        self._count("asked")
-        found: _Found = {}
-        for patient in patients:
-            consents = tuple(each for each in resources if self._source.takes(each, patient))
-            found[patient] = consents
-            self._kept.pop(patient, None)
-            self._kept[patient] = (consents, began)
-        while len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
-        return found
-
-    def _kept_for(self, patient: str) -> _Consents | None:
-        kept = self._kept.get(patient)
-        if kept is None or self._clock() - kept[1] >= self._keep:
             return None
-        self._kept.move_to_end(patient)
-        return kept[0]
+        return {
+            patient: tuple(each for each in found if self._source.takes(each, patient))
+            for patient in patients
+        }
 
-    def _answering(self, consents: _Consents | None) -> ConsentsOf | None:
-        if consents is None:
-            return None
-
+    def _answering(self, consents: _Consents) -> ConsentsOf:
         def said(question: ConsentQuestion) -> ConsentAnswer:
             return answer(consents, question, self._clock())
 

@@ -93,8 +93,8 @@ async def bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator
         yield chunk
 
 
-def upstream_headers(http: HttpRequest, kind: BodyKind) -> dict[str, str]:
-    """Further headers of the request to the store."""
+def upstream_headers(http: HttpRequest, kind: BodyKind, *, minimal: bool = False) -> dict[str, str]:
+    """Further headers of the request to the store. minimal: nobody is shown what was stored."""
     if kind is BodyKind.NATIVE:
         length = (
             {"content-length": http.headers["content-length"]} if "content-length" in http.headers else {}
@@ -106,7 +106,7 @@ def upstream_headers(http: HttpRequest, kind: BodyKind) -> dict[str, str]:
         }
     wants = (
         "minimal"
-        if re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
+        if minimal or re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
         else "representation"
     )
     return {

@@ -4,19 +4,21 @@ The engine and its judges are asked, what they looked for in vain is fetched, an
 refuses but what could not be had, the answer says so: 503, and not that something is forbidden.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Decision, Permit
+from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
+from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
 
-_ROUNDS = 4
+_ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
 _BUDGET = 256  # searches that one request may cost beside its own
+Decided = TypeVar("Decided")
 _RETRY = (("Retry-After", "5"),)
 
 
@@ -35,7 +37,13 @@ class FactsAt(Protocol):
 class ConsentsAt(Protocol):
     """Consents from one source."""
 
-    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf | None]: ...
+    async def of(self, patients: Collection[str]) -> Mapping[str, ConsentsOf]: ...
+
+
+class LabelsAt(Protocol):
+    """Labels of the resources of one store."""
+
+    async def of(self, places: Collection[str]) -> Mapping[str, Labelled]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class Lookups:
 
     facts: FactsAt
     consents: ConsentsAt | None
+    labels: LabelsAt
     close: Callable[[], Awaitable[None]]
 
 
@@ -57,23 +66,19 @@ class Knowledge(Known):
         self._lookups = lookups
         self._caller = caller
         self._policy_hash = policy_hash
-        self._budget = [_BUDGET]  # in a list, so that all of a Bundle's entries spend the same
+        self._budget = [_BUDGET]
 
-    def of_entry(self) -> "Knowledge":
-        """What is known at an entry of this request, a Bundle: nothing yet, and it is found out on the same budget."""
+    def for_entry(self) -> "Knowledge":
+        """What is known for an entry of a Bundle: all that is known here, and the same budget. Its record is its own."""
         entry = Knowledge(self._lookups, self._caller, self._policy_hash)
+        entry.facts, entry.consents, entry.labels = dict(self.facts), dict(self.consents), dict(self.labels)
         entry._budget = self._budget
         return entry
 
-    @property
-    def finds_out(self) -> bool:
-        """Whether there is somewhere to find out."""
-        return self._lookups is not None
-
-    async def decided(self, decide: Callable[[], Decision]) -> Decision:
+    async def decided(self, decide: Callable[[], Decided]) -> Decided:
         """The decision, by all that can be known.
 
-        Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that keeps it from being a Permit.
+        Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that makes it a refusal.
         """
         self.wanted()
         for _ in range(_ROUNDS):
@@ -82,14 +87,14 @@ class Knowledge(Known):
             if not wanted:
                 break
             await self._find(wanted)
-        if not isinstance(decision, Permit):
-            self._check(lambda: isinstance(decide(), Permit))
+        if isinstance(decision, Deny | Nothing):
+            self._check(lambda: not isinstance(decide(), Deny | Nothing))
         return decision
 
     async def settle(self, judges: Sequence[Callable[[], bool]]) -> None:
         """Find out what these judges look for, so that they can be asked for good. Each says whether it lets pass.
 
-        Raises FhirError(CONSENT_UNAVAILABLE) where one refuses only since something could not be had.
+        Raises FhirError: CONSENT_UNAVAILABLE, LABELS_UNAVAILABLE where one refuses only since these could not be had.
         """
         if not self.judges_ask:
             return
@@ -119,17 +124,24 @@ class Knowledge(Known):
             raise FhirError(reason, headers=() if reason is Reason.FACTS_TOO_MANY else _RETRY)
 
     async def _find(self, wanted: Wanted) -> None:
+        """Fetch it. What could not be had is noted as such, once that is known: entries of a batch share this."""
+        lookups, caller = self._lookups, self._caller
         for question in wanted.facts:
-            self.facts[question.fact.name] = Reason.FACTS_UNAVAILABLE
-            if self._lookups is not None and self._caller is not None and self._spend(1):
-                self.facts[question.fact.name] = await self._lookups.facts.answer(
-                    question, self._caller, self._policy_hash
-                )
+            answer: FactValues | Reason = Reason.FACTS_UNAVAILABLE
+            if lookups is not None and caller is not None and self._spend(1):
+                answer = await lookups.facts.answer(question, caller, self._policy_hash)
+            self.facts[question.fact.name] = answer
         if wanted.patients:
-            self.consents |= dict.fromkeys(wanted.patients)
-            consents = None if self._lookups is None else self._lookups.consents
-            if consents is not None and self._spend(ceil(len(wanted.patients) / AT_ONCE)):
-                self.consents |= await consents.of(sorted(wanted.patients))
+            consents: Mapping[str, ConsentsOf] = {}
+            searches = ceil(len(wanted.patients) / AT_ONCE)
+            if lookups is not None and lookups.consents is not None and self._spend(searches):
+                consents = await lookups.consents.of(sorted(wanted.patients))
+            self.consents |= {patient: consents.get(patient) for patient in wanted.patients}
+        if wanted.places:
+            labels: Mapping[str, Labelled] = {}
+            if lookups is not None and self._spend(ceil(len(wanted.places) / AT_ONCE)):
+                labels = await lookups.labels.of(sorted(wanted.places))
+            self.labels |= {place: labels.get(place) for place in wanted.places}
 
     def _spend(self, searches: int) -> bool:
         self._budget[0] -= searches

@@ -6,6 +6,7 @@ from authz.clock import Clock
 from gateway.proxy.consents import Consents
 from gateway.proxy.facts import Facts
 from gateway.proxy.knowledge import Lookups
+from gateway.proxy.labels import Labels
 from gateway.proxy.preflight import Preflight
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -28,9 +29,10 @@ async def open_lookups(
 
     asking = Preflight(client, clock, seconds=min(upstream.answer_timeout, _LONGEST_SECONDS))
     facts = Facts(asking, clock, count_fact)
+    labels = Labels(asking, clock)
     settings = upstream.consents
     if settings is None:
-        return Lookups(facts, None, _nothing)
+        return Lookups(facts, None, labels, _nothing)
     other = None
     if settings.base is not None:
         store = replace(upstream, base=settings.base, bases=frozenset(), authorization=settings.authorization)
@@ -38,7 +40,7 @@ async def open_lookups(
         await other.open()
     asking = Preflight(other or client, clock, seconds=settings.timeout)
     consents = Consents(asking, settings.source, clock, keep=settings.keep, count=count_consents)
-    return Lookups(facts, consents, _nothing if other is None else other.close)
+    return Lookups(facts, consents, labels, _nothing if other is None else other.close)
 
 
 async def _nothing() -> None:

@@ -35,6 +35,7 @@ from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
+from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.refusals import refused, step_up_error
@@ -83,8 +84,11 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
+        self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
+        self._writes = Writes(
+            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -166,12 +170,13 @@ class Passage:
                 trail.decision = "permit"
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return await self._creates.is_there(http, trail, asked, found, caller, engine)
+                answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
+                return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, permit, caller, engine)
+                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
-                return await self._writes.answer(write)
+                return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
             case Permit() as permit:
@@ -188,22 +193,27 @@ class Passage:
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = self._environment(http, trail)
+        emergency = await self._obliged.emergency(http, trail, caller, engine)
+        # Only this request itself goes by emergency access, nothing that is decided on its way.
+        itself = replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
-            partial(engine.decide, asked, caller, environment, criteria=criteria)
+            partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
+                decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
+            await self._obliged.meet(trail, decision, caller)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
             return Permitted(asked, decision, environment)
+        self._obliged.refused(http, decision)
         if decision.step_up is not None:
             raise step_up_error(decision.step_up, decision.explanation)
         raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
@@ -310,4 +320,5 @@ class Passage:
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
+        answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.storage.effects import Emergency
+from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
@@ -34,10 +37,13 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
-    entry: int | None = None  # of an entry of a Bundle: its index
-    status: int = 0  # of an entry: that of its answer
+    obligations: Obligations = NO_OBLIGATIONS  # those that are met
+    under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
+    emergency: Emergency | None = None  # the one that this request goes by
     knowledge: Knowledge = field(default_factory=Knowledge)
     wish: Wish = field(default_factory=Wish)
+    entry: int | None = None  # of an entry of a Bundle: its index
+    status: int = 0  # of an entry: that of its answer
 
     @property
     def interaction(self) -> str:
@@ -68,8 +74,8 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
-            **({} if self.entry is None else {"entry": self.entry}),
             **self.knowledge.record(),
+            **({} if self.entry is None else {"entry": self.entry}),
         }
 
     def of_entry(self, index: int, request: HttpRequest) -> "Trail":
@@ -81,7 +87,7 @@ class Trail:
             caller=self.caller,
             policy_hash=self.policy_hash,
             known=self.known,
-            knowledge=self.knowledge.of_entry(),
+            knowledge=self.knowledge.for_entry(),
             entry=index,
         )
 
@@ -130,6 +136,8 @@ class Trail:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:
             said["policies"] = self.policy_hash
+        if self.emergency is not None:
+            said["audit"], said["emergency"] = "full", described(self.emergency)
         if self.upstream:
             said["upstream"] = list(self.upstream)
         return said | self.knowledge.record()

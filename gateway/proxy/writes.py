@@ -7,7 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -78,15 +79,25 @@ class Change:
 
 
 class Writes:
-    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+    """Writes to one store.
+
+    show gives what a caller may see of a stored resource, b'' where that is nothing; meet does what a permit obliges to.
+    """
 
     def __init__(
-        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        meet: Meet,
     ) -> None:
         self._upstream = upstream
         self._client = client
         self._audit = audit
         self._show = show
+        self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(self, write: Write) -> Answer:
@@ -142,6 +153,7 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
@@ -241,7 +253,7 @@ class Writes:
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
-        wants = preference(write.http)
+        wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",

@@ -19,7 +19,7 @@ from authz.clock import system_clock
 from gateway.policy.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
-from tests.support.hostile_upstream import asked_for
+from tests.support.hostile_upstream import HostileUpstream, asked_for
 from tests.support.world import SECRET
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
@@ -53,6 +53,13 @@ rules:
     resources: [Patient, Observation]
     where: {compartment: {patient: {in: $facts.my-patients}}}
     because: treatment
+  - rule: apps-send-batches
+    effect: permit
+    who: {context: user}
+    may: [batch]
+    resources: any
+    shared: true
+    because: apps send their reads together
   - rule: family
     effect: permit
     who: {context: patient}
@@ -60,6 +67,34 @@ rules:
     resources: [Patient]
     where: {compartment: {patient: {in: $facts.my-family}}}
     because: family
+  - rule: visits
+    effect: permit
+    who: {context: user, role: nurse}
+    may: [read, search]
+    resources: [Procedure]
+    shared: true
+    because: nurses read what was done
+  - rule: visits-of-psychiatry
+    effect: deny
+    who: {role: nurse}
+    may: [read, search]
+    resources: [Procedure]
+    where: {labels: {any_of: ["v3-ActCode|PSY"], inherit_labels: [encounter, partOf]}}
+    because: special care
+  - rule: registration
+    effect: permit
+    who: {context: user, role: registrar}
+    may: [create, update]
+    resources: [Condition]
+    shared: true
+    because: the registry
+  - rule: registration-by-consent
+    effect: require
+    who: {role: registrar}
+    may: [create, update]
+    resources: [Condition]
+    where: {consent: {scope: research, decision: permit, for: "urn:study:dm2"}}
+    because: only who agreed is registered
   - rule: study
     effect: permit
     who: {context: user, role: researcher}
@@ -229,7 +264,7 @@ async def test_a_list_that_is_too_long_is_no_list(gateway: RunningGateway) -> No
 
 
 async def test_a_search_for_many_goes_as_a_form(gateway: RunningGateway) -> None:
-    codes = ",".join(f"http://loinc.org|{n:05d}-1" for n in range(190))
+    codes = ",".join(f"http://loinc.org|{n:05d}-1" for n in range(240))
     reply = await ask(gateway, "GET", f"/Observation?code={codes}", sub="form")
     assert reply.status == 200, reply.raw
     assert asked(gateway)[-1] == "POST /fhir/Observation/_search"
@@ -516,6 +551,126 @@ async def test_298_consents_of_a_mount_without_a_source_are_503(tmp_path: Path) 
         assert (await ask(gateway, "GET", "/Patient/A")).status == 200
     finally:
         await stop_gateway(gateway)
+
+
+async def test_298_a_write_needs_the_consent_that_its_rule_asks_for(gateway: RunningGateway) -> None:
+    put(gateway, consent("c1"))
+    body = {k: v for k, v in condition("k", "A").items() if k != "id"}
+    made = await ask(gateway, "POST", "/Condition", body, roles=["registrar"])
+    assert made.status in (200, 201), made.raw
+    gateway.upstream.requests.clear()
+    before = len(await gateway.audit())
+    stranger = body | {"subject": {"reference": "Patient/B"}}
+    refused = await ask(gateway, "POST", "/Condition", stranger, roles=["registrar"])
+    check_refusal(gateway, refused, 403, "policy-denied")
+    assert asked(gateway) == ["GET /fhir/Consent"]
+    assert len(await gateway.audit()) == before + 1
+    put(gateway, condition("k-b", "B"))
+    moved = await ask(gateway, "PUT", "/Condition/k-b", condition("k-b", "A"), roles=["registrar"])
+    check_refusal(gateway, moved, 403, "policy-denied")
+    assert "PUT /fhir/Condition/k-b" not in asked(gateway)
+
+
+async def test_consents_come_from_the_store_that_keeps_them(tmp_path: Path) -> None:
+    other = HostileUpstream()
+    await other.start()
+    settings = ConsentSettings(ConsentSource(), base=other.base, authorization="Bearer desk", timeout=5.0)
+    gateway = await start_gateway(tmp_path, policies=policies(tmp_path), consents=settings)
+    try:
+        put(gateway, consent("own", "B"))
+        other.resources["Consent/c1"] = consent("c1")
+        assert (await ask(gateway, "GET", "/Patient/A", roles=["researcher"])).status == 200
+        refused = await ask(gateway, "GET", "/Patient/B", roles=["researcher"])
+        check_refusal(gateway, refused, 403, "no-permit")
+        assert {request.headers["authorization"] for request in other.requests} == {"Bearer desk"}
+        assert [request for request in gateway.upstream.requests if "authorization" in request.headers] == []
+        assert "GET /fhir/Consent" not in asked(gateway)
+    finally:
+        await stop_gateway(gateway)
+        await other.stop()
+
+
+async def test_a_list_is_read_to_its_last_page(gateway: RunningGateway) -> None:
+    async def paging(request: web.BaseRequest) -> web.StreamResponse:
+        if not request.path.endswith("CareTeam"):
+            return web.json_response(gateway.upstream.resources["Patient/A"])
+        page = int(request.query.get("page", "1"))
+        further = {"relation": "next", "url": f"{gateway.upstream.base}/CareTeam?page={page + 1}"}
+        entry = [{"resource": team(f"t{page}", {1: "X", 2: "Y", 3: "A"}[page])}]
+        links = [further] if page < 3 else []
+        return web.json_response(
+            {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": entry}
+        )
+
+    gateway.upstream.answer = paging
+    assert (await ask(gateway, "GET", "/Patient/A", sub="pages")).status == 200
+    assert asked(gateway) == ["GET /fhir/CareTeam"] * 3 + ["GET /fhir/Patient/A"]
+
+
+async def test_entries_of_a_batch_share_what_was_found_out(gateway: RunningGateway) -> None:
+    put(gateway, consent("c1"))
+    paths = ("Patient/A", "Observation/a1", "Patient/B")
+    entries = [{"request": {"method": "GET", "url": path}} for path in paths]
+    batch = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+    reply = await ask(gateway, "POST", "", batch, sub="batch")
+    assert reply.status == 200, reply.raw
+    answers = [entry["response"]["status"][:3] for entry in reply.json["entry"]]
+    assert answers == ["200", "200", "404"]
+    assert SECRET.encode() not in reply.raw
+    assert asked(gateway).count("GET /fhir/CareTeam") == 1
+    study = await ask(gateway, "POST", "", batch, roles=["researcher"])
+    answers = [entry["response"]["status"][:3] for entry in study.json["entry"]]
+    assert answers == ["200", "403", "403"]
+
+
+# 296: labels of the encounter
+
+
+def procedure(id_: str, encounter: str, note: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Procedure",
+        "id": id_,
+        "subject": {"reference": "Patient/A", "display": note},
+        "encounter": {"reference": f"Encounter/{encounter}"},
+    }
+
+
+def visit(id_: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Encounter", "id": id_, "subject": {"reference": "Patient/A"}} | more
+
+
+PSY = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSY"}]}
+
+
+async def test_296_what_belongs_to_a_labelled_encounter_is_labelled(gateway: RunningGateway) -> None:
+    put(gateway, visit("296-psy", meta=PSY), visit("296-part", partOf={"reference": "Encounter/296-psy"}))
+    put(gateway, visit("296-plain"))
+    put(gateway, procedure("p1", "296-psy", SECRET), procedure("p2", "296-part", SECRET))
+    put(gateway, procedure("p3", "296-plain", "own"), procedure("p4", "296-gone", SECRET))
+    before = len(await gateway.audit())
+    reply = await ask(gateway, "GET", "/Procedure", roles=["nurse"])
+    assert [entry["resource"]["id"] for entry in reply.json["entry"]] == ["p3"]
+    assert SECRET.encode() not in reply.raw
+    assert asked(gateway) == ["GET /fhir/Procedure", "GET /fhir/Encounter"]
+    assert len(await gateway.audit()) == before + 1
+    for id_ in ("p1", "p2", "p4"):
+        refused = await ask(gateway, "GET", f"/Procedure/{id_}", roles=["nurse"])
+        check_refusal(gateway, refused, 403, "policy-denied")
+    assert (await ask(gateway, "GET", "/Procedure/p3", roles=["nurse"])).status == 200
+
+
+async def test_296_labels_that_cannot_be_had_are_503(gateway: RunningGateway) -> None:
+    async def failing(request: web.BaseRequest) -> web.StreamResponse:
+        if "Encounter" in request.path:
+            return web.Response(status=500)
+        return web.json_response(procedure("p", "296-new", SECRET), content_type="application/fhir+json")
+
+    gateway.upstream.answer = failing
+    reply = await ask(gateway, "GET", "/Procedure/p", roles=["nurse"])
+    check_refusal(gateway, reply, 503, "labels-unavailable")
+    gateway.upstream.reset()
+    put(gateway, visit("296-new"), procedure("p", "296-new", "own"))
+    assert (await ask(gateway, "GET", "/Procedure/p", roles=["nurse"])).status == 200
 
 
 async def test_the_operator_sees_how_often_the_store_was_asked(gateway: RunningGateway) -> None:

@@ -10,11 +10,14 @@ vocabulary that the generated worlds use: the types, parameters and references n
 
 import ipaddress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 Truth = bool | None
 Resource = dict[str, Any]
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PATIENT_TYPES = ("Patient", "Observation", "Condition", "Account")
 SHARED_TYPES = ("Organization",)
 TYPES = (*PATIENT_TYPES, *SHARED_TYPES)
@@ -48,6 +51,7 @@ class Asker:
     id: str | None
     facts: tuple[tuple[str, tuple[str, ...] | None], ...] = ()  # values by name; None: it could not be had
     consents: tuple[tuple[str, str | None], ...] = ()  # by patient: permit, deny or none; None: not to be had
+    now: int = 1_800_000_000
 
 
 def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
@@ -60,7 +64,7 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
         return False
     if not any(_scope_holds(scope, asker, resource) for scope in asker.scopes):
         return False
-    rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
+    rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
@@ -70,7 +74,7 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
 
 def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> set[str]:
     """Which members of the resource are seen, once it may be: those of any permit that holds, less what denies take."""
-    rules = [rule for policy in policies if policy["status"] == "enforce" for rule in policy["rules"]]
+    rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
@@ -149,10 +153,44 @@ def _typed(name: str, raw: Any) -> set[str] | None:
 
 
 def _when(rule: dict[str, Any], asker: Asker) -> Truth:
-    if "when" not in rule:
-        return True
+    when = rule.get("when", {})
     peer = ipaddress.ip_address(asker.peer)
-    return any(peer in ipaddress.ip_network(text) for text in rule["when"]["network"])
+    networks = when.get("network", ["0.0.0.0/0"])
+    return any(peer in ipaddress.ip_network(text) for text in networks) and _is_time(when, asker.now)
+
+
+def _is_time(when: dict[str, Any], now: int) -> bool:
+    """Whether now lies in a window of the rule, by the clocks of its zone; a window over midnight began yesterday."""
+    if "zone" not in when:
+        return True
+    days = when.get("days", DAYS)
+    for window in when.get("hours", ["00:00-24:00"]):
+        begin, end = (_minutes(text) for text in window.split("-"))
+        clock = datetime.fromtimestamp(now, ZoneInfo(when["zone"]))
+        today, yesterday = DAYS[clock.weekday()], DAYS[clock.weekday() - 1]
+        minute = clock.hour * 60 + clock.minute
+        if begin < end:
+            if today in days and begin <= minute < end:
+                return True
+        elif (today in days and minute >= begin) or (yesterday in days and minute < end):
+            return True
+    return False
+
+
+def _minutes(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])
+
+
+def in_force(policies: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+    """The rules of the policies that are enforced and valid on this day of UTC."""
+    today = datetime.fromtimestamp(now, UTC).date().isoformat()
+    return [
+        rule
+        for policy in policies
+        if policy["status"] == "enforce"
+        and policy.get("valid", {}).get("from", "") <= today <= policy.get("valid", {}).get("until", "9")
+        for rule in policy["rules"]
+    ]
 
 
 def _where(rule: dict[str, Any], asker: Asker, resource: Resource, *, doubt: bool) -> Truth:
@@ -164,6 +202,13 @@ def _where(rule: dict[str, Any], asker: Asker, resource: Resource, *, doubt: boo
     if "match" in where:
         query = where["match"].get(asker.type)
         found.append(None if query is None else _matches(resource, query, asker))
+    if "fhirpath" in where:
+        text = where["fhirpath"].get(asker.type)
+        if text is None:
+            return None  # it says nothing about this type, for no resource of it
+        # What cannot be told of one resource is told by the side that the rule stands on.
+        truth = _states(resource, text, asker)
+        found.append(doubt if truth is None else truth)
     if "ids" in where:
         found.append(resource.get("id") in where["ids"])
     if "consent" in where:
@@ -256,6 +301,38 @@ def _matches(resource: Resource, query: str, asker: Asker) -> Truth:
         else:
             raise AssertionError(f"the model does not know {name}")
     return all(answers)
+
+
+def _states(resource: Resource, text: str, asker: Asker) -> Truth:
+    """Statements of the vocabulary: 'status = …', '!=', 'status in …', exists() and empty(), joined by and or or."""
+    if " or " in text:
+        parts = [_states(resource, part, asker) for part in text.split(" or ")]
+        return True if True in parts else None if None in parts else False
+    if " and " in text:
+        parts = [_states(resource, part, asker) for part in text.split(" and ")]
+        return False if False in parts else None if None in parts else True
+    if text.endswith("()"):
+        name, _, function = text.removesuffix("()").partition(".")
+        return bool(resource.get(name)) is (function == "exists")
+    left, operator, right = text.split(" ")
+    one, other = _said(resource, left, asker), _said(resource, right, asker)
+    if not one or not other:
+        return None
+    if operator == "in":
+        return one[0] in other if len(one) == 1 else None
+    equal = len(one) == len(other) == 1 and one == other
+    return equal if operator == "=" else not equal
+
+
+def _said(resource: Resource, text: str, asker: Asker) -> list[Any]:
+    if text.startswith("'"):
+        return [text.strip("'")]
+    if text.startswith("%token."):
+        name = text.removeprefix("%token.")
+        raw = asker.claims.get(CLAIM_PATHS[name][0])
+        typed = None if raw is None else _typed(name, raw)
+        return sorted(typed or ())
+    return _listed(resource.get(text))
 
 
 def finds(resource: Resource, terms: tuple[str, ...]) -> bool:

@@ -6,13 +6,13 @@ from typing import Any
 from hypothesis import given
 
 from gateway.policy import language
-from gateway.policy.decision import Deny, Environment, Permit
+from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.explanation import Explanation, Outcome, Truth, explain
 from gateway.policy.rules import Effect
 from tests.model.test_policy_model import WORLDS, judged, questions, seeds, texts, words_of
 from tests.model.worlds import World, known_of
-from tests.support.policies import BASES, NOW
+from tests.support.policies import BASES
 
 
 def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | None]]:
@@ -23,7 +23,11 @@ def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | 
         asked, who = words_of(asker)
         for resource in (None, *resources[:2]):
             explanation = explain(
-                engine, asked, who, Environment(NOW, asker.peer, known=known_of(asker)), resource=resource
+                engine,
+                asked,
+                who,
+                Environment(asker.now, asker.peer, known=known_of(asker)),
+                resource=resource,
             )
             found.append((explanation, engine, resource))
     return found
@@ -49,6 +53,9 @@ def test_what_is_said_of_each_rule_adds_up_to_the_decision(seed: int) -> None:
                 assert set(decision.rules) == refusing
             elif isinstance(decision, Deny) and decision.reason == "no-permit":
                 assert not by_request
+        elif isinstance(decision, Nothing):
+            # A search for nobody's records: what somebody else only had a part in is found by reading.
+            assert not judged(decision, resource)
         elif resource["resourceType"] == explanation.asked.type:
             allowed = explanation.opens is Truth.TRUE
             allowed &= Outcome.PERMITS in outcomes

@@ -16,6 +16,21 @@ from tests.model import policy_model as model
 PATIENTS = ("A", "B", "C", "VIP")
 CODES = ("lab", "psy")
 NETWORKS = (["10.0.0.0/8"], ["192.0.2.0/24", "10.1.0.0/16"])
+HOURS = (["08:00-18:00"], ["22:00-06:00"], ["01:00-03:00", "23:30-24:00"], ["12:00-12:01", "00:00-24:00"])
+ZONES = ("Europe/Amsterdam", "America/New_York", "Asia/Kathmandu", "UTC")
+VALID = (
+    {"from": "2027-01-15"}, {"until": "2027-01-15"}, {"from": "2027-01-16"}, {"from": "2020-01-01", "until": "2027-01-14"},
+)  # fmt: skip
+# A Friday, its end in UTC, a Saturday night, and the hours when European clocks are put forward and back.
+TIMES = (
+    1_800_000_000,
+    1_800_057_599,
+    1_800_057_600,
+    1_800_140_400,
+    1_806_195_599,
+    1_806_195_600,
+    1_824_944_400,
+)
 FILTERS: dict[str, list[str]] = {
     "Patient": ["any", "identifier=o1"],
     "Observation": [
@@ -31,6 +46,17 @@ ELEMENTS = {
     "Condition": ("asserter", "category", "subject"),
     "Account": ("status", "subject"),
     "Organization": ("identifier",),
+}
+_OF_STATUS = (
+    "status = 'final'", "status != 'final'", "status.empty()", "status in %token.roles", "status = %token.org",
+    "status = 'final' and subject.exists()", "status = 'final' or category.exists()",
+)  # fmt: skip
+STATEMENTS: dict[str, tuple[str, ...]] = {
+    "Patient": ("id = %token.patient", "identifier.exists()", "id in %token.team"),
+    "Observation": _OF_STATUS,
+    "Condition": ("asserter.exists()", "category.empty()", "id != %token.patient"),
+    "Account": (*_OF_STATUS[:4], "subject.exists() and status = 'other'"),
+    "Organization": ("identifier.exists()", "id = %token.org"),
 }
 SCOPE_FILTERS = ("category=lab", "category=psy&status=final")
 WORDS = {
@@ -86,9 +112,10 @@ class World:
         """A policy of these rules."""
         status = "off" if off else "enforce"
         self._rules += 1
-        return {
+        found: dict[str, Any] = {
             "policy": f"p{self._rules}", "version": 1, "owner": "o", "status": status, "text": "t", "rules": rules,
         }  # fmt: skip
+        return {**found, "valid": self.pick(VALID)} if self.one_in(6) else found
 
     def rule(self, effect: str = "") -> dict[str, Any]:
         """A rule; of those that close, most look at the resource."""
@@ -98,7 +125,7 @@ class World:
         if self.one_in(3):
             rule["who"] = self._who()
         if self.one_in(6):
-            rule["when"] = {"network": self.pick(NETWORKS)}
+            rule["when"] = self.pick([{"network": self.pick(NETWORKS)}, self._hours(), self._hours()])
         rule["may"] = self.pick([["any"], ["any"], self.some(("read", "search", "create", "vread"), 3)])
         rule["resources"] = self.pick([list(model.PATIENT_TYPES), self.some(model.TYPES, 4)])
         where = self._where(rule["resources"])
@@ -133,6 +160,7 @@ class World:
             id=self.pick(PATIENTS) if interaction in ("read", "vread") else None,
             facts=tuple((name, self._fact()) for name in ("mine", "none") if not self.one_in(6)),
             consents=tuple((id_, self.pick(["permit", "deny", "none", None])) for id_ in PATIENTS),
+            now=self.pick(TIMES),
         )
 
     def resource(self, asker: model.Asker) -> dict[str, Any]:
@@ -182,6 +210,15 @@ class World:
                 ]
             )
 
+    def _hours(self) -> dict[str, Any]:
+        """Hours, days, or both, and now and then a network besides."""
+        when: dict[str, Any] = {"zone": self.pick(ZONES)}
+        if not self.one_in(4):
+            when["hours"] = self.pick(HOURS)
+        if "hours" not in when or self.one_in(2):
+            when["days"] = self.some(model.DAYS, 5)
+        return {**when, "network": self.pick(NETWORKS)} if self.one_in(5) else when
+
     def _who(self) -> dict[str, Any]:
         who: dict[str, Any] = {}
         for key in self.some(WORDS, 2):
@@ -209,6 +246,9 @@ class World:
         if self.one_in(3):
             named = types if self.one_in(2) else self.some(types, 4)
             where["match"] = {type_: self.pick(FILTERS[type_]) for type_ in named}
+        if self.one_in(6):
+            named = types if self.one_in(2) else self.some(types, 4)
+            where["fhirpath"] = {type_: self.pick(STATEMENTS[type_]) for type_ in named}
         if self.one_in(6):
             where["ids"] = self.some(PATIENTS, 3)
         if self.one_in(6):

@@ -250,7 +250,7 @@ def test_a_resource_on_which_a_rule_fails_is_shown_by_no_permit_and_hidden_by_ev
     def fail(*_: object, **__: object) -> bool:
         raise RecursionError
 
-    monkeypatch.setattr("gateway.policy.conditions.in_compartment", fail)
+    monkeypatch.setattr("gateway.policy.conditions.compartment_test", lambda *_, **__: fail)
     monkeypatch.setattr("gateway.policy.conditions.may_be_in_compartment", fail)
     deny = (
         f"rule: d, effect: deny, {READ}, resources: [Observation], where: {{compartment: {{patient: VIP}}}}"

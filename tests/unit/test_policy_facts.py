@@ -1,5 +1,6 @@
 """Facts and consents in policies: how they are written, what the engine looks for, and what unknown ones come to."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_fact_that_is_not_right_is_refused(fact: str, message: str) -> None:
     [
         ("{compartment: {patient: {in: $facts.mne}}}", "no fact named 'mne'"),
         ("{compartment: {patient: {in: [$facts.mine, Patient/A]}}}", "a fact stands alone"),
+        ("{compartment: {patient: {in: $facts.units}}}", "'List.id' gives no patients"),
         ("{match: {Observation: 'subject={facts.mne}'}}", "no fact named 'mne'"),
         ("{match: {Observation: 'subject=Patient/{facts.mine}'}}", "is not a whole fact"),
         ("{match: {Observation: 'subject={facts.mine},Patient/A'}}", "stands alone"),
@@ -198,6 +200,10 @@ def test_an_answer_is_held_to_the_question() -> None:
     assert taken(question, [mine, theirs, {"resourceType": "Patient"}], BASES) == FactValues(
         frozenset({"Patient/A"})
     )
+    by_id = replace(question.fact, type="Patient", take="Patient.id")
+    own = {"resourceType": "Patient", "id": "A", "generalPractitioner": [{"reference": "Practitioner/dr1"}]}
+    asked = FactQuestion(by_id, "general-practitioner=Practitioner/dr1")
+    assert taken(asked, [own], BASES).patients == {"A"}
     odd = team("Practitioner/dr1", {"identifier": {"value": "C"}})
     assert taken(question, [mine, odd], BASES) == FactValues(frozenset({"Patient/A"}), is_whole=False)
 
@@ -220,10 +226,10 @@ class Agreed:
     async def answer(self, *args: object) -> FactValues | Reason:
         return Reason.FACTS_UNAVAILABLE
 
-    async def of(self, patients: Any) -> dict[str, ConsentsOf | None]:
+    async def of(self, patients: Any) -> dict[str, Any]:
         self.asked.append(list(patients))
         told = selftest_words(*self.patients)
-        return {patient: told.get(patient) for patient in patients}
+        return {patient: told[patient] for patient in patients if patient in told}
 
     async def close(self) -> None:
         return None
@@ -295,7 +301,7 @@ def test_the_consent_of_the_whole_hospital_is_asked_whatever_opens() -> None:
 @pytest.mark.asyncio
 async def test_consents_of_many_are_found_out_at_once_and_once() -> None:
     agreed = Agreed("A", "-B")
-    told = Knowledge(Lookups(agreed, agreed, agreed.close), DOCTOR)
+    told = Knowledge(Lookups(agreed, agreed, agreed, agreed.close), DOCTOR)
     decision = decide(engine(STUDY), "GET /Observation", told)
     assert isinstance(decision, Permit)
     judge = decision.judge
@@ -312,7 +318,7 @@ async def test_consents_of_many_are_found_out_at_once_and_once() -> None:
 @pytest.mark.asyncio
 async def test_a_request_does_not_cost_more_searches_than_its_budget() -> None:
     agreed = Agreed(*(f"p{n}" for n in range(20_000)))
-    told = Knowledge(Lookups(agreed, agreed, agreed.close), DOCTOR)
+    told = Knowledge(Lookups(agreed, agreed, agreed, agreed.close), DOCTOR)
     decision = decide(engine(STUDY), "GET /Observation", told)
     assert isinstance(decision, Permit)
     judge = decision.judge
