@@ -119,6 +119,7 @@ class Bundles:
         for each in trails:
             trail.tally.shown += each.tally.shown
             trail.tally.dropped += each.tally.dropped
+            trail.obligations = trail.obligations.and_those_of(each.obligations)
         await asyncio.gather(
             *(self._audit.record(each.record(self._upstream.name, each.status)) for each in trails)
         )

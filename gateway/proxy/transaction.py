@@ -90,6 +90,8 @@ class Transactions:
         held = Held(self._upstream.bundle.answer_size)
         entries = [await self._entry(sent, step, told.get(step.part.entry.index), held) for step in steps]
         sent.trail.decision = "permit"
+        for step in steps:
+            sent.trail.obligations = sent.trail.obligations.and_those_of(step.trail.obligations)
         await asyncio.gather(
             *(self._audit.record(step.trail.record(self._upstream.name, step.trail.status)) for step in steps)
         )
@@ -259,10 +261,12 @@ class Transactions:
         """Read what is to be read after the writes, as it is now: who may not see it is refused before they happen."""
         part = step.part
         trail = sent.trail.of_entry(part.entry.index, part.http)
+        trail.obligations = step.trail.obligations
         try:
             answer = await self._passage.pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
         finally:
             step.trail.rules, step.trail.explanation = trail.rules, trail.explanation
+            step.trail.obligations = trail.obligations
             step.trail.upstream.extend(trail.upstream)
         await let_go(answer.body)
 
@@ -311,7 +315,7 @@ class Transactions:
         response, value = told
         trail.status = int(response["status"])
         shown = b""
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not trail.obligations.minimal:
             raw, id_ = resource.write_resource(value), id_of(step, response, self._upstream)
             shown = await self._show(raw, id_, part.asked, sent.caller, sent.engine, part.http, trail)
         said = resource.write_resource(response)
