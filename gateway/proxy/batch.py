@@ -49,7 +49,7 @@ class Bundles:
         self._audit = audit
         self._clock = clock
         self._passage = passage
-        self._transactions = Transactions(
+        self.transactions = Transactions(
             upstream=upstream,
             client=client,
             audit=audit,
@@ -70,7 +70,7 @@ class Bundles:
             trail.asked = replace(trail.asked, interaction=requests.kind)
         sent = Sent(http, trail, caller, engine, requests)
         if requests.kind is Interaction.TRANSACTION:
-            return await self._transactions.answer(sent)
+            return await self.transactions.answer(sent)
         return await self._batch(sent)
 
     async def _batch(self, sent: Sent) -> Answer:

@@ -37,6 +37,7 @@ from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.provenance import Provenances, brings_provenance
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
@@ -104,6 +105,7 @@ class Passage:
             show=show,
             passage=self,
         )
+        self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -136,6 +138,8 @@ class Passage:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
         trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
+        if brings_provenance(http, asked):
+            return await self._provenances.answer(http, asked, trail, caller, engine)
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
