@@ -27,7 +27,7 @@ from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.emergencies import note_ends
-from gateway.fhir.outcome import Reason, operation_outcome
+from gateway.fhir.outcome import Reason
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
 from gateway.notifications import Outbox
 from gateway.operations import Operations
@@ -38,6 +38,7 @@ from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.policy.sources import uses
+from gateway.proxy import formats
 from gateway.proxy.knowledge import Lookups
 from gateway.proxy.lookups import open_lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
@@ -272,8 +273,7 @@ class Gateway:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
             self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            body = operation_outcome(Reason.OVERLOADED)
-            return Answer(503, (("Content-Type", "application/fhir+json"), ("Retry-After", "1")), body)
+            return formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
         self._inflight += 1
         self._idle.clear()
         self.metrics.inflight.inc()

@@ -16,8 +16,12 @@ class PoliciesRefused(Exception):
 
 
 def policy_files(folder: Path) -> dict[str, str]:
-    """The policy files of a folder, by the path to be shown in problems. Raises OSError."""
-    return {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    """The policy files of a folder and the documents of their tests, by the path to be shown in problems.
+
+    Raises OSError.
+    """
+    found = sorted((*folder.glob("*.yaml"), *folder.glob("*.xml")))
+    return {str(path): path.read_text(encoding="utf-8") for path in found}
 
 
 def load_policies(files: dict[str, str]) -> language.PolicySet:

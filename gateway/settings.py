@@ -101,6 +101,7 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    document_location: bool = True
     transactions: bool = True
 
 
@@ -155,6 +156,8 @@ class Upstream:
     unversioned_writes: bool = (
         False  # writes to a store that does not name versions: nothing pins what was judged
     )
+    # FHIR systems of the assigning authorities of documents, by 'urn:oid:…'
+    identifier_systems: Mapping[str, str] = field(default_factory=dict)
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
     compress: bool = True  # answers to callers that accept gzip
     ask_gzip: bool = False  # the store is asked for gzip

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
+from gateway.policy.attachments import NOTHING_NEEDED, Needs
 from gateway.policy.known import Known
 from gateway.policy.obligations import NO_OBLIGATIONS, Emergency, Obligations
 
@@ -73,6 +74,7 @@ class Permit:
     judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
               stored (None: it is deleted), both at once; judge decides on either alone
     judges    of an operation: a judge for each type that it may return; a type without one is refused
+    needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
     obligations   what must be done before anything goes out
     """
@@ -90,6 +92,7 @@ class Permit:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     jobs_at_once: int = 1
     obligations: Obligations = NO_OBLIGATIONS
+    needs: Needs = NOTHING_NEEDED
 
 
 @dataclass(frozen=True, slots=True)

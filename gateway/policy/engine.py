@@ -14,6 +14,7 @@ from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import (
     ALWAYS,
     Unsayable,
@@ -134,7 +135,15 @@ class Engine(Envelopes):
             exact=False,
             audit=layers.audit,
             obligations=layers.obligations,
+            needs=self._needs(type_, layers),
         )
+
+    def _needs(self, type_: str, layers: Layers) -> Needs:
+        if type_ != "Binary":
+            return NOTHING_NEEDED
+        names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
+        wheres = [self._rules[name].where for name in names if name in self._rules]
+        return needs_of((where.binary, where.cda) for where in wheres)
 
     # Operations
 
@@ -222,6 +231,7 @@ class Engine(Envelopes):
             audit=layers.audit,
             obligations=layers.obligations,
             judge_change=change,
+            needs=self._needs(type_, layers),
             unconditional=_is_plain(layers),
         )
 

@@ -2,6 +2,7 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
+from gateway.policy.attachments_reading import document_type, searched, with_attachments
 from gateway.policy.break_glass_reading import read_break_glass
 from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
@@ -77,6 +78,7 @@ def read_rule(
     is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
     shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    where = with_attachments(reader, body, where, resources, effect, shared=shared)
     if is_envelope and effect is Effect.PERMIT and "where" in body:
         reader.problem(
             body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
@@ -104,7 +106,9 @@ def read_rule(
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        query=read_query(
+            reader, body, permits=effect is Effect.PERMIT, may=may, resources=searched(resources, where)
+        ),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
@@ -164,7 +168,7 @@ def _resources(
         if text == "any":
             return None
         if text.startswith("cda:"):
-            reader.problem(item, f"'{text}' is not supported by this version")
+            found |= document_type(reader, item, text)
         elif text.startswith("$"):
             types = definitions.types.get(text[1:])
             if types is None:

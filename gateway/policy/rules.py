@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.attachments import BinaryCondition, CdaCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
@@ -104,6 +105,8 @@ class Where:
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
     fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
+    binary: BinaryCondition | None = None  # with it, all the others are about what leads to a Binary
+    cda: CdaCondition | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -142,6 +145,10 @@ class Returned:
     rounded: tuple[tuple[str, Precision], ...] = ()
 
 
+JOB_STEPS = ("export-status", "export-file", "export-cancel")
+"""What follows the kick-off of an export: status, files, end (Bulk Data Access 2.0)."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationAccess:
     """What a rule says of operations.
@@ -150,12 +157,14 @@ class OperationAccess:
     types         types that may be returned; None says nothing of types
     type_filter   search criteria by type, of what an export may hold
     jobs_at_once  exports of one client that may run at the same time
+    follows       what its client may do with a job that it began, of JOB_STEPS; None is all of it
     """
 
     names: frozenset[str] | None = frozenset()
     types: frozenset[str] | None = None
     type_filter: Mapping[str, str] = field(default_factory=dict)
     jobs_at_once: int = 1
+    follows: frozenset[str] | None = None
 
     @property
     def exports(self) -> bool:
@@ -225,3 +234,4 @@ class PolicySet:
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)  # of tests, by the name of their file

@@ -36,7 +36,8 @@ from gateway.policy.layers import (
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
+from gateway.policy.search_opening import opened
+from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
 from gateway.policy.sources import Sources
 from gateway.policy.step_up import easiest, is_met
 
@@ -124,7 +125,11 @@ class RulesInForce:
             in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
@@ -197,8 +202,10 @@ class RulesInForce:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
+        seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
         if asked.interaction is Interaction.SEARCH:
-            opening = _opening(asked, type_, permits, taken)
+            sight = self._sight(asked, type_, permits, *seen_by)
+            opening = opened(asked, type_, permits, taken, sight)
             if isinstance(opening, Deny):
                 return opening
             permits = opening
@@ -207,16 +214,14 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
             obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
-            sight=self._sight(
-                asked, type_, permits, tuple(taken), caller, environment, values, doubtful, glasses
-            ),
+            sight=self._sight(asked, type_, permits, *seen_by),
         )
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:
@@ -259,13 +264,20 @@ class RulesInForce:
             return found, tuple(taking)
 
         people = {person: about(person) for person in PEOPLE}
-        nameless = frozenset(
-            person
-            for person, (_, taking) in people.items()
-            if any(takes_away(person, fields, NAME) for _, _, fields in taking)
-        )
-        named = any(not is_hidden(view_of(rule.returned, "Patient"), NAME) for rule in people["Patient"][0])
-        unnamed = frozenset() if named else frozenset({"Patient"})
+        unsaid = {
+            word: frozenset(
+                person
+                for person, (_, taking) in people.items()
+                if any(takes_away(person, fields, ways) for _, _, fields in taking)
+            )
+            for word, ways in SAID.items()
+        }
+        unshown = {
+            word: frozenset[str]()
+            if any(not is_hidden(view_of(rule.returned, "Patient"), ways) for rule in people["Patient"][0])
+            else frozenset({"Patient"})
+            for word, ways in SAID.items()
+        }
 
         def contained(resource: Resource) -> Resource | None:
             """A contained resource: less what every permit about its type hides, and what denies take away."""
@@ -274,10 +286,10 @@ class RulesInForce:
                 return None
             rules, taking = about(other)
             returned = {rule.id: rule.returned for rule in rules} or {"": None}
-            return Sight(other, returned, taking, unnamed, nameless, None).see(resource, tuple(returned))[0]
+            return Sight(other, returned, taking, unshown, unsaid, None).see(resource, tuple(returned))[0]
 
         shown = {rule.id: rule.returned for rule, _ in permits}
-        return Sight(type_, shown, taken, unnamed, nameless, contained)
+        return Sight(type_, shown, taken, unshown, unsaid, contained)
 
     def _condition(
         self, rule: Rule, type_: str, caller: Caller, environment: Environment
@@ -345,19 +357,9 @@ def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
     )
 
 
-def _opening(
-    asked: FhirRequest, type_: str, permits: list[tuple[Rule, Condition]], taken: list[Taken]
-) -> list[tuple[Rule, Condition]] | Deny:
-    """The permits that open this search: what it asks for must be seen, or its answer tells what is hidden."""
-    ways = touched(asked)
-    if ways == ():
-        return permits
-    closing = tuple(name for name, _, fields in taken if takes_away(type_, fields, ways))
-    opening = [each for each in permits if not is_hidden(view_of(each[0].returned, type_), ways)]
-    if closing or not opening:
-        rules = closing or tuple(rule.id for rule, _ in permits)
-        return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
-    return opening
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

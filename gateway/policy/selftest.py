@@ -1,7 +1,7 @@
 """The tests inside policy files: run when policies are checked, and again whenever they are to be put in force."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from authz.protocol.openid import SIGN_INS
@@ -14,6 +14,7 @@ from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.fhir.search import query_pairs
+from gateway.policy.attachments import SeenBinary
 from gateway.policy.conditions import in_networks
 from gateway.policy.decision import (
     Decision,
@@ -29,6 +30,12 @@ from gateway.policy.decision import (
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
+from gateway.policy.selftest_documents import (
+    DOCUMENT_KEYS,
+    UnplayableDocument,
+    given_binary,
+    speaks_of_documents,
+)
 from gateway.policy.selftest_effects import emergency_of
 from gateway.policy.selftest_known import UnplayableKnown, known_of
 from gateway.policy.selftest_time import time_of
@@ -90,7 +97,7 @@ def run(policies: PolicySet) -> SelfTestReport:
         try:
             outcome = play(engine, policies, test)
             differences = _compare(test, outcome)
-        except (Unplayable, UnplayableKnown, TokenError, FhirError) as error:
+        except (Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
             continue
         if differences:
@@ -117,13 +124,22 @@ class Unplayable(Exception):
 
 
 def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
-    """What this test sees. Raises Unplayable, UnplayableKnown, TokenError, FhirError."""
+    """What this test sees. Raises Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError."""
     try:
         asked = what_is_asked(test)
     except FhirError as error:
         return _closed(test, error)
     caller, environment = who_asks(policies, test, asked)
+    if asked.sealed is not None:  # a test begins no export: whatever it names is somebody else's job
+        return Outcome("deny", 404, Reason.NOT_FOUND, (), [], [], [])
     decision = engine.decide(asked, caller, environment)
+    if asked.type == "Binary" and speaks_of_documents(test):
+
+        def reading(type_: str) -> Judge | None:
+            found = engine.decide(FhirRequest("GET", Interaction.READ, type_), caller, environment)
+            return found.judge if isinstance(found, Permit) else None
+
+        test = _with_binary(test, policies, asked, reading)
     outcome = Outcome("permit", 200, None, _rules(decision), [], [], [])
     match decision:
         case Deny():
@@ -141,6 +157,22 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome, environment)
     return outcome
+
+
+def _with_binary(
+    test: PolicyTest, policies: PolicySet, asked: FhirRequest, reading: Callable[[str], Judge | None]
+) -> PolicyTest:
+    """The test with the Binary that it is about as judges see one: that of its body, or the one that is stored."""
+    given, body = test.body.get("given"), test.body.get("body")
+    rest = {k: v for k, v in given.items() if k not in DOCUMENT_KEYS} if isinstance(given, Mapping) else {}
+    name = f"Binary/{asked.id}"
+    if asked.interaction is Interaction.CREATE:
+        members = body if isinstance(body, Mapping) else {"resourceType": "Binary"}
+        return replace(test, body={**test.body, "body": given_binary(test, policies, members, reading)})
+    found = rest.get(name)
+    members = found if isinstance(found, Mapping) else {"resourceType": "Binary", "id": asked.id}
+    rest[name] = given_binary(test, policies, members, reading)
+    return replace(test, body={**test.body, "given": rest})
 
 
 def _closed(test: PolicyTest, error: FhirError) -> Outcome:
@@ -268,7 +300,7 @@ def _judge(permit: Permit, asked: FhirRequest, type_: str) -> Judge | None:
 
 def typed(resource: Mapping[str, object]) -> Resource:
     """The resource that a test gives."""
-    return dict(resource)
+    return resource if isinstance(resource, SeenBinary) else dict(resource)
 
 
 def _rules(decision: Decision) -> tuple[str, ...]:

@@ -19,16 +19,17 @@ from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
-from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
+from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
-from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
@@ -50,6 +51,7 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
+_READS = frozenset({Interaction.READ, Interaction.VREAD})
 
 
 @dataclass(slots=True)
@@ -90,6 +92,12 @@ class Passage:
         self._writes = Writes(
             upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
         )
+        self._binaries = Binaries(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            attachments=Attachments(upstream=upstream, client=client),
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -114,10 +122,10 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail.wish)
+            answer = await formats.written(await self._pass(http, trail), trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recording.recorded(trail, answer), trail.wish)
+        answer = await formats.written(await self._recording.recorded(trail, answer), trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:
@@ -125,9 +133,9 @@ class Passage:
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        # A file is NDJSON, whatever is accepted.
-        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
-        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        # A file is NDJSON and a Binary what it holds, whatever is accepted.
+        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
@@ -182,6 +190,9 @@ class Passage:
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
+                asking = Asking(http, trail, caller, engine, permitted.environment)
+                return await self._binaries.answer(asking, permit)
             case Permit() as permit:
                 trail.decision = "permit"
                 return await self._forward(http, trail, permit, caller, target)
@@ -204,7 +215,8 @@ class Passage:
         )
         found = None
         if criteria and isinstance(decision, Permit):
-            found = await self._find(http, trail, asked, criteria, caller, engine)
+            asking = (http, trail, asked, criteria, caller, engine, environment)
+            found = await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
@@ -283,15 +295,3 @@ class Passage:
             await self._operations.look_at_instance(http, trail, permit)
         trail.decision = "permit"
         return await self._forward(http, trail, permit, caller, page)
-
-    async def _find(
-        self,
-        http: HttpRequest,
-        trail: Trail,
-        asked: FhirRequest,
-        criteria: tuple[SearchTerm, ...],
-        caller: Caller,
-        engine: Engine,
-    ) -> Found | None:
-        asking = (http, trail, asked, criteria, caller, engine, self._environment(http, trail))
-        return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)

@@ -40,6 +40,9 @@ class Trail:
     obligations: Obligations = NO_OBLIGATIONS  # those that are met
     under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
     emergency: Emergency | None = None  # the one that this request goes by
+    through: list[str] = field(default_factory=list)  # what led the caller to a Binary
+    document: dict[str, object] | None = None  # what a Binary held, where a rule asked
+    content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
@@ -62,6 +65,10 @@ class Trail:
             record["reason"] = self.reason
         if self.explanation:
             record["explanation"] = self.explanation
+        if self.through:
+            record["through"] = list(self.through)
+        if self.document is not None:
+            record["document"] = self.document
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
@@ -74,6 +81,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
             **self.knowledge.record(),
             **({} if self.entry is None else {"entry": self.entry}),
         }

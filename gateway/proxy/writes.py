@@ -17,10 +17,12 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import check_whole
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
-from gateway.policy.view import SUBSETTED
 from gateway.proxy import creation, headers
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import check_status, settle
@@ -153,6 +155,7 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check_narratives(after)
         await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
@@ -229,10 +232,8 @@ class Writes:
             raise FhirError(
                 Reason.INVALID_BODY, "resourceType and id of the body must be those of the address"
             )
-        if _is_subsetted(value):
-            raise FhirError(
-                Reason.INVALID_BODY, "a resource tagged SUBSETTED is not whole: patch what you want to change"
-            )
+        check_elements(value)
+        check_whole(value)
         own_references(value, self._bases)
         for base in self._upstream.bases:  # other addresses of ours: as the store itself would write them
             links.rewrite_urls(value, upstream=base, public=self._upstream.base)
@@ -250,6 +251,7 @@ class Writes:
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check_narratives(after, before.resource)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
@@ -338,12 +340,3 @@ def _check_written(answer: UpstreamAnswer, right: tuple[int, ...]) -> None:
         raise FhirError(Reason.VERSION_CONFLICT, "read the resource again: it was changed since")
     check_status(answer)
     raise FhirError(Reason.UPSTREAM_INVALID)
-
-
-def _is_subsetted(value: dict[str, Any]) -> bool:
-    meta = value.get("meta")
-    tags = meta.get("tag") if isinstance(meta, dict) else None
-    return any(
-        isinstance(tag, dict) and tag.get("code") == SUBSETTED["code"]
-        for tag in (tags if isinstance(tags, list) else ())
-    )
