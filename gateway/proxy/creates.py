@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
-from gateway.fhir import request
+from gateway.fhir import bundle_graph, request
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
@@ -44,6 +44,7 @@ class Creates:
             )
             await settle(trail, permit, value)
             judge(trail, permit, value)
+            bundle_graph.check_resolved(value, None, self._bases)
         else:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
         trail.decision = "permit"
