@@ -9,6 +9,7 @@ from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
@@ -29,6 +30,7 @@ class Layers:
     page: int | None = None  # entries of a page at most, by the permits
     total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
+    obligations: Obligations = NO_OBLIGATIONS
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
 

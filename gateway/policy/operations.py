@@ -206,7 +206,15 @@ def _also(decision: Decision, opened: Permit, asked: FhirRequest) -> Decision:
     judge = _all((opened.judge, decision.judge))
     request = decision.request if asked.operation == "lastn" else asked
     rules = tuple(dict.fromkeys((*opened.rules, *decision.rules)))
-    return replace(decision, request=request, judge=judge, judges={asked.type: judge}, rules=rules)
+    obligations = opened.obligations.and_those_of(decision.obligations)
+    return replace(
+        decision,
+        request=request,
+        judge=judge,
+        judges={asked.type: judge},
+        rules=rules,
+        obligations=obligations,
+    )
 
 
 def _reading(

@@ -13,6 +13,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, scope_layer
+from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -60,6 +61,7 @@ class RulesInForce:
         self._claims = policies.claims
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+        self.has_emergencies = any(rule.break_glass is not None for rule in policies.rules)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
@@ -112,6 +114,7 @@ class RulesInForce:
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
+        glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             if rule.valid is not None and not rule.valid.holds(environment.now):
@@ -122,13 +125,18 @@ class RulesInForce:
             in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
                     if self._sources.closes(rule, type_, asked.interaction, values):
                         continue
                     condition = self._condition(rule, type_, caller, environment)
+                    condition = None if condition is None else glasses.condition(rule, type_, condition)
                     if condition is None:
                         continue
                     if not allows(rule.query, asked):
@@ -185,6 +193,8 @@ class RulesInForce:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and (lacking := glasses.refusal()) is not None:
+            return lacking
         if not permits and not ways and narrower:
             said = "their query does not allow all of this search"
             return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
@@ -192,7 +202,7 @@ class RulesInForce:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
-        seen_by = (tuple(taken), caller, environment, values, doubtful)
+        seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
         if asked.interaction is Interaction.SEARCH:
             sight = self._sight(asked, type_, permits, *seen_by)
             opening = opened(asked, type_, permits, taken, sight)
@@ -204,11 +214,12 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
+            obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
             sight=self._sight(asked, type_, permits, *seen_by),
         )
@@ -228,6 +239,7 @@ class RulesInForce:
         environment: Environment,
         values: Mapping[str, frozenset[str]],
         doubtful: frozenset[str],
+        glasses: Glasses,
     ) -> Sight | None:
         """How the caller sees what is read; None for as it is."""
         if not self._has_views or asked.interaction not in JUDGED:
@@ -242,7 +254,8 @@ class RulesInForce:
                 if not _is_in_time_and_place(rule, environment):
                     continue
                 if rule.effect is Effect.PERMIT:
-                    found.append(rule)
+                    if glasses.shows(rule):
+                        found.append(rule)
                 elif rule.fields is not None:
                     standing = self._applies(rule, other, caller, environment, values)
                     if standing is not None:
@@ -342,6 +355,11 @@ def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
     return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
         rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
     )
+
+
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

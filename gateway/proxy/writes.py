@@ -7,7 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import check_whole
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
@@ -40,6 +41,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -79,15 +81,25 @@ class Change:
 
 
 class Writes:
-    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+    """Writes to one store.
+
+    show gives what a caller may see of a stored resource, b'' where that is nothing; meet does what a permit obliges to.
+    """
 
     def __init__(
-        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        meet: Meet,
     ) -> None:
         self._upstream = upstream
         self._client = client
         self._audit = audit
         self._show = show
+        self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(self, write: Write) -> Answer:
@@ -143,6 +155,8 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check_narratives(after)
+        await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
@@ -237,10 +251,11 @@ class Writes:
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check_narratives(after, before.resource)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
-        wants = preference(write.http)
+        wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
