@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
+
 from tests.support.document_policies import POLICIES
 from tests.support.document_store import MRN, DocumentStore, reference
 from tests.support.documents import OID

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 
 from authz.storage.sqlite import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.settings import Receiver
-from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.gateway import Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 from tests.support.world import SECRET
 

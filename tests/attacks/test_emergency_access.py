@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 
 from authz.storage.sqlite import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.settings import Receiver
-from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]

@@ -58,6 +58,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     236: (_DOCUMENTS + "test_236_every_record_target_is_the_patient_of_what_leads_to_it",),
     237: (_DOCUMENTS + "test_237_what_cannot_be_read_for_certain_stays_here",),
     238: (_DOCUMENTS + "test_238_a_document_is_never_rendered_and_brings_no_stylesheet",),
+    240: (_DOCUMENTS + "test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those",),
     266: ("tests/attacks/test_formats.py::test_what_is_not_one_readable_resource_is_not_stored",),
     277: (
         _FACTS + "test_nobody_in_care_is_no_data_and_no_request",
@@ -109,9 +110,14 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/unit/test_policy_statements.py::test_317_a_statement_that_is_not_right_is_refused_at_its_place",
     ),
     332: (_STREAMING + "test_a_gigabyte_comes_down_filtered_within_50_MB",),
+    333: (
+        "tests/attacks/test_effects.py::test_a_rate_is_of_the_principal_and_the_next_request_is_429_with_the_time_to_wait",
+        "tests/unit/test_lookups.py::test_a_fact_is_asked_once_for_all_who_wait_and_one_who_leaves_spoils_nothing",
+    ),
     334: (
         "tests/attacks/test_key_set_urls.py::test_I3_a_flood_of_kids_is_one_fetch_and_the_client_still_works",
     ),
+    337: ("tests/attacks/test_long_answers.py::test_U337_a_bundle_beyond_its_budget_never_ends_well",),
     338: (_LEAVING + "test_who_hangs_up_in_the_middle_of_a_long_bundle_frees_the_store_and_is_on_record",),
 }
 """Number to the tests that show it."""
@@ -119,9 +125,6 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
 WAITING: dict[int, str] = {
     225: "queries: the budget of pages that are refilled",
     229: "binary: an attachment that a writer names must be one that the writer may read",
-    240: "binary: packages of documents",
-    333: "effects: a rate of each principal",
     336: "queries: the budget of pages that are refilled",
-    337: "a budget of bytes of each answer",
 }
 """Number to the part of the project that will show it. Empty when all is done."""

@@ -83,7 +83,7 @@ def closed(
 
 
 ROWS = (
-    row("S-308-the-capabilities-in-another-mode", "GET /metadata?mode=terminology", 200, sent=("GET metadata",),
+    row("S-308-the-capabilities-in-another-mode", "GET /metadata?mode=terminology", 200, sent=None,
         hides=("127.0.0.1", "upstream-product"), twin=_READ),
     row("S-308b-an-operation-for-capabilities", "GET /Patient/$metadata", 403, "interaction-closed", twin=_READ),
     row("S-308c-smart-configuration", "GET /.well-known/smart-configuration", 200, "-", who=None, twin=_READ,
