@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.attacks.table.play import send
+from tests.attacks.table.play import check_no_marker as check_no_leak
+from tests.attacks.table.play import check_no_store, send
 from tests.attacks.table.rows import Headers, ask
 from tests.support.gateway import MOUNT, Reply, RunningGateway, start_gateway, stop_gateway
 
@@ -19,6 +20,18 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     running = await start_gateway(folder)
     yield running
     await stop_gateway(running)
+
+
+__all__ = ["check_no_leak", "check_outcome"]
+
+
+def check_outcome(reply: Reply, gateway: RunningGateway) -> None:
+    """Nothing of the store, and an error in JSON is an OperationOutcome."""
+    check_no_store(reply)
+    assert str(gateway.upstream.port).encode() not in reply.raw
+    json_body = reply.header("Content-Type") == "application/fhir+json; charset=utf-8"
+    if reply.status >= 400 and reply.body and json_body:
+        assert reply.json["resourceType"] == "OperationOutcome"
 
 
 async def ask_for(gateway: RunningGateway, place: str, headers: Headers = ()) -> Reply:
