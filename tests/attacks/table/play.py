@@ -18,7 +18,7 @@ from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.world import SECRET
 
 _FOREIGN = ("Patient/B", "Patient/C", "Observation/b1", "Task/b", "Binary/b", "Encounter/eb")
-_STORE = ("upstream-product", "JSESSIONID", "Traceback", "http://127.0.0.1", "127.0.0.1:")
+_STORE = ("upstream-product", "aiohttp", "JSESSIONID", "Traceback", "http://127.0.0.1", "127.0.0.1:")
 _READS = ("GET ",)
 _VOLATILE = frozenset({"x-fapi-interaction-id", "date", "dpop-nonce"})
 _UNAUTHENTICATED = frozenset({"token-missing", "token-invalid", "proof-invalid", "nonce-required"})
