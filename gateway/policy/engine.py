@@ -7,6 +7,7 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
@@ -102,6 +103,11 @@ class Engine(Envelopes):
 
         return self._search(asked, asked.type, layers, right)
 
+    @property
+    def bases(self) -> frozenset[str]:
+        """The URLs by which resources are our own."""
+        return self._bases
+
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
         policies = replace(self.policies, rules=rules, tests=(), shadow=(), off=())
@@ -152,6 +158,12 @@ class Engine(Envelopes):
             obligations=layers.obligations,
             needs=self._needs(type_, layers),
         )
+
+    @cached_property
+    def ways_to_binaries(self) -> frozenset[str]:
+        """The types that lead to Binaries by some rule: an attachment in one of them opens something."""
+        wheres = (rule.where for rule in self.policies.rules)
+        return needs_of((where.binary, where.cda) for where in wheres).through
 
     def _needs(self, type_: str, layers: Layers) -> Needs:
         if type_ != "Binary":
@@ -246,7 +258,7 @@ class Engine(Envelopes):
             audit=layers.audit,
             obligations=layers.obligations,
             judge_change=change,
-            needs=self._needs(type_, layers),
+            needs=replace(self._needs(type_, layers), whole=bool(layers.writes)),
             unconditional=_is_plain(layers),
         )
 

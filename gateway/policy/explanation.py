@@ -238,6 +238,7 @@ class _Inquiry:
                 query=EVERYTHING_SIMPLE,
                 write=SAYS_NOTHING,
                 conditional=None,
+                break_glass=None,
             )
             parts = []
             for dimension in rule.who:
@@ -252,7 +253,12 @@ class _Inquiry:
             parts += [
                 Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
                 for name, holds in asked_of_it(
-                    rule, self._asked, self._resource, self._engine.claims_of(self._caller)
+                    rule,
+                    self._asked,
+                    self._resource,
+                    self._engine.claims_of(self._caller),
+                    self._environment.emergency,
+                    self._engine.bases,
                 )
             ]
             outcome = self._outcome(about, parts)

@@ -145,6 +145,10 @@ class Returned:
     rounded: tuple[tuple[str, Precision], ...] = ()
 
 
+JOB_STEPS = ("export-status", "export-file", "export-cancel")
+"""What follows the kick-off of an export: status, files, end (Bulk Data Access 2.0)."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationAccess:
     """What a rule says of operations.
@@ -153,12 +157,14 @@ class OperationAccess:
     types         types that may be returned; None says nothing of types
     type_filter   search criteria by type, of what an export may hold
     jobs_at_once  exports of one client that may run at the same time
+    follows       what its client may do with a job that it began, of JOB_STEPS; None is all of it
     """
 
     names: frozenset[str] | None = frozenset()
     types: frozenset[str] | None = None
     type_filter: Mapping[str, str] = field(default_factory=dict)
     jobs_at_once: int = 1
+    follows: frozenset[str] | None = None
 
     @property
     def exports(self) -> bool:

@@ -134,11 +134,17 @@ class ExportPassage:
         job = self._jobs.open(asked.sealed, caller=caller, is_file=is_file, now=self._clock())
         if job is None:
             raise FhirError(Reason.NOT_FOUND)
-        if asked.operation == "export-cancel":
-            trail.decision = "permit"
-            return await self._cancel(http, trail, job, caller)
         decision = await trail.knowledge.decided(lambda: engine.decide(job.asked, caller, environment))
         trail.rules = decision.rules
+        step = asked.operation or ""
+        if isinstance(decision, Permit):
+            for access in engine.accesses(decision.rules):
+                if access.follows is not None and step not in access.follows:
+                    trail.explanation = f"the export may be begun, its rule does not name {step}"
+                    raise FhirError(Reason.INTERACTION_CLOSED)
+        if step == "export-cancel":  # also of a job that would not be begun today
+            trail.decision = "permit"
+            return await self._cancel(http, trail, job, caller)
         if job.policy_hash != engine.policy_hash or not isinstance(decision, Permit):
             # What was begun under other policies, or would not be begun today, is nobody's to fetch.
             if not is_file:

@@ -42,6 +42,12 @@ rules:
     resources: [Observation, Patient]
     where: {compartment: {patient: "{token.patient}", membership: subject}}
     because: it is theirs
+  - rule: bundles
+    effect: permit
+    who: {context: patient}
+    may: [batch, transaction]
+    resources: [Observation, Patient]
+    because: apps ask for much at once
 tests:
   - test: a stranger's chart is closed
     as: {context: patient, patient: A}
@@ -493,6 +499,21 @@ async def test_the_twin_of_an_update_and_of_a_patch(gateway: RunningGateway) -> 
     count = len(got)
     reply = await ask(gateway, "PUT", "/Observation/a1", XML, body=write_resource_xml(foreign))
     assert (reply.status, len(got)) == (403, count)
+
+
+async def test_a_batch_in_xml_is_judged_entry_by_entry(gateway: RunningGateway) -> None:
+    asks = [{"request": {"method": "GET", "url": f"Observation/{id_}"}} for id_ in ("a1", "b1")]
+    batch = write_resource_xml({"resourceType": "Bundle", "type": "batch", "entry": asks})
+    found = value(await ask(gateway, "POST", "", XML, GIVE_XML, body=batch))
+    assert found["type"] == "batch-response"
+    own, foreign = found["entry"]
+    assert own["resource"]["id"] == "a1"
+    assert foreign["response"]["status"].startswith("404")
+    assert foreign["response"]["outcome"]["resourceType"] == "OperationOutcome"
+    reply = await ask(
+        gateway, "POST", "", XML, GIVE_XML, body=batch.replace(b"<type", b"<total value='1'/><type")
+    )
+    assert (reply.status, reason(reply)) == (400, "invalid-body")
 
 
 async def test_a_write_that_is_done_is_never_answered_by_a_refusal(gateway: RunningGateway) -> None:
