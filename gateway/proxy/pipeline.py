@@ -24,6 +24,7 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attached_writes import AttachedWrites
 from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
 from gateway.proxy.binaries import Binaries
@@ -88,15 +89,17 @@ class Passage:
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
-        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
+        found = Attachments(upstream=upstream, client=client)
+        self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
-            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
-        )
-        self._binaries = Binaries(
             upstream=upstream,
             client=client,
             audit=audit,
-            attachments=Attachments(upstream=upstream, client=client),
+            show=show,
+            attached=attached,
+            meet=self._obliged.meet,
         )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
@@ -182,7 +185,8 @@ class Passage:
                 answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
                 return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
+                create = (http, trail, permit, caller, engine, permitted.environment)
+                return shortened(trail, await self._creates.answer(*create))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
@@ -218,6 +222,7 @@ class Passage:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
+        decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             await self._obliged.meet(trail, decision, caller)
@@ -328,6 +333,7 @@ class Passage:
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
             metrics.refusals.labels(trail.reason).inc()
+        metrics.shadowed(trail.shadows.uncounted())
         effect = trail.decision
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
