@@ -30,6 +30,7 @@ from gateway.policy.decision import (
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
+from gateway.policy.selftest_bundles import UnplayableBundle, play_bundle
 from gateway.policy.selftest_documents import UnplayableDocument, speaks_of_documents, with_binary
 from gateway.policy.selftest_effects import emergency_of
 from gateway.policy.selftest_known import UnplayableKnown, known_of
@@ -95,7 +96,14 @@ def run(policies: PolicySet) -> SelfTestReport:
             engine = engines[test.policy]
             outcome = play(engine, engine.policies, test)
             differences = _compare(test, outcome)
-        except (Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError) as error:
+        except (
+            Unplayable,
+            UnplayableBundle,
+            UnplayableKnown,
+            UnplayableDocument,
+            TokenError,
+            FhirError,
+        ) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
             continue
         if differences:
@@ -122,7 +130,7 @@ class Unplayable(Exception):
 
 
 def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
-    """What this test sees. Raises Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError."""
+    """What this test sees. Raises Unplayable and its like, TokenError, FhirError."""
     try:
         asked = what_is_asked(test)
     except FhirError as error:
@@ -130,6 +138,15 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
     caller, environment = who_asks(policies, test, asked)
     if asked.sealed is not None:  # a test begins no export: whatever it names is somebody else's job
         return Outcome("deny", 404, Reason.NOT_FOUND, (), [], [], [])
+    if asked.interaction is Interaction.BATCH:
+        outcome = Outcome("permit", 200, None, (), [], [], [])
+        play_bundle(
+            test,
+            outcome,
+            lambda entry, kind, count: engine.enveloping(entry, kind, count, caller, environment),
+            lambda entry: play(engine, policies, entry),
+        )
+        return outcome
     decision = engine.decide(asked, caller, environment)
     if asked.type == "Binary" and speaks_of_documents(test):
 
@@ -326,7 +343,8 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
         _sign_in(claims, said, policies, now)
-    is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
+    others = (Interaction.OPERATION, Interaction.BATCH)
+    is_clinical = asked.interaction in LETTERS or asked.interaction in others
     default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
-from gateway.fhir import request
+from gateway.fhir import bundle_graph, request
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Permit
@@ -62,6 +62,7 @@ class Creates:
             value = await self._attached.seen(asking, value, permit, is_new=True)
             await self._attached.judge(asking, value, permit)
             await self._attached.check_attachments(asking, None, value)
+            bundle_graph.check_resolved(value, None, self._bases)
         else:
             native = creation.native_members(http, self._bases)
             body = creation.bounded(http.body.stream(), self._upstream.max_body)

@@ -91,6 +91,8 @@ class Transactions:
         held = Held(self._upstream.bundle.answer_size)
         entries = [await self._entry(sent, step, told.get(step.part.entry.index), held) for step in steps]
         sent.trail.decision = "permit"
+        for step in steps:
+            sent.trail.obligations = sent.trail.obligations.and_those_of(step.trail.obligations)
         await asyncio.gather(
             *(self._audit.record(step.trail.record(self._upstream.name, step.trail.status)) for step in steps)
         )
@@ -284,6 +286,7 @@ class Transactions:
             answer = await self._passage.pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
         finally:
             step.trail.rules, step.trail.explanation = trail.rules, trail.explanation
+            step.trail.obligations = trail.obligations
             step.trail.upstream.extend(trail.upstream)
         await let_go(answer.body)
 

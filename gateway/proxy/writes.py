@@ -14,7 +14,7 @@ from typing import Any
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
-from gateway.fhir import links, resource
+from gateway.fhir import bundle_graph, links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.known_elements import check_elements
@@ -168,6 +168,7 @@ class Writes:
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
         await self.attached.check_attachments(write.asking, None, after, write.fresh)
         check_narratives(after)
+        bundle_graph.check_resolved(after, None, self._bases)
         await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
@@ -269,6 +270,7 @@ class Writes:
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
         await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
         check_narratives(after, before.resource)
+        bundle_graph.check_resolved(after, before.resource, self._bases)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
