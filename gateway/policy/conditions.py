@@ -49,11 +49,15 @@ NEVER = Condition(lambda resource: False, frozenset())
 """What an empty set of values says: no patient is let through by it."""
 
 
+NOT_TOLD = (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError)
+"""What is raised where a condition cannot be told on a resource."""
+
+
 def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
     """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
     try:
         return condition.holds(resource)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+    except NOT_TOLD:
         return on_error
 
 
@@ -104,7 +108,7 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                parts.append(NEVER if query == "" else criteria_condition(type_, query, bases))
+                parts.append(NEVER if query == "" else _by_criteria(type_, query, bases, known))
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -277,6 +281,17 @@ def criteria_condition(type_: str, query: str, bases: frozenset[str]) -> Conditi
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
     return Condition(compiled.matches, None, compiled.terms)
+
+
+def _by_criteria(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:
+    condition = criteria_condition(type_, query, bases)
+    matches_found = _compiled(type_, query, bases).matches_found
+    return replace(
+        condition,
+        holds=lambda resource: (
+            matches_found(resource, known.found_by) if known.found_by else condition.holds(resource)
+        ),
+    )
 
 
 _criteria: dict[tuple[str, str, frozenset[str]], Criteria] = {}

@@ -88,7 +88,7 @@ class Delivery:
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
-            settle=trail.knowledge.settle,
+            settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
         ).run(answer.stream())
         held: list[bytes] = []
         size = 0
@@ -110,6 +110,7 @@ class Delivery:
 
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
+            self._metrics.shadowed(trail.shadows.uncounted())
 
         return fhir_answer(LongAnswer(held, filtered, answer, record), ())
 

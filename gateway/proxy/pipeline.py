@@ -21,9 +21,10 @@ from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Environment, Nothing, Permit
+from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attached_writes import AttachedWrites
 from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
 from gateway.proxy.binaries import Binaries
@@ -88,15 +89,17 @@ class Passage:
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
-        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
+        found = Attachments(upstream=upstream, client=client)
+        self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
-            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
-        )
-        self._binaries = Binaries(
             upstream=upstream,
             client=client,
             audit=audit,
-            attachments=Attachments(upstream=upstream, client=client),
+            show=show,
+            attached=attached,
+            meet=self._obliged.meet,
         )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
@@ -169,7 +172,8 @@ class Passage:
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
+            environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
+            return await self._exports.follow(http, trail, caller, engine, environment)
         target = None
         if is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
@@ -184,7 +188,8 @@ class Passage:
                 answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
                 return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
+                create = (http, trail, permit, caller, engine, permitted.environment)
+                return shortened(trail, await self._creates.answer(*create))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
@@ -206,7 +211,7 @@ class Passage:
         """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        environment = self._environment(http, trail)
+        environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
         itself = replace(environment, emergency=emergency)
@@ -221,6 +226,7 @@ class Passage:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
+        decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             await self._obliged.meet(trail, decision, caller)
@@ -238,9 +244,6 @@ class Passage:
         for term in asked.terms:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
-
-    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
-        return environment_of(http, self._upstream, self._clock, trail.knowledge)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:

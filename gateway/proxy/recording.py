@@ -44,6 +44,7 @@ class Recording:
         metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
             metrics.refusals.labels(trail.reason).inc()
+        metrics.shadowed(trail.shadows.uncounted())
         effect = trail.decision
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
