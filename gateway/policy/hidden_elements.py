@@ -18,7 +18,7 @@ def warnings(rule: Rule) -> Iterator[Problem]:
         required = [each for each in _hidden(rule, type_) if each in mandatory_elements(type_)]
         if required:
             paths = ", ".join(f"{type_}.{each}" for each in required)
-            said = f"rule '{name}' hides {paths}, which FHIR requires: what is left is not a valid {type_}"
+            said = f"rule '{name}' hides {paths}, which FHIR requires: readers find it marked as masked"
             yield rule.place.problem(said, warning=True)
         for code in _needed_in_vain(rule, type_):
             said = (

@@ -89,7 +89,7 @@ def test_a_value_set_that_is_not_here_is_refused_by_name() -> None:
 )
 def test_a_required_element_that_is_hidden_is_named(view: str, required: str | None) -> None:
     found = problems(f"rule: r, {READ}, resources: [Observation], shared: true, {view}")
-    said = f"rule 'r' hides {required}, which FHIR requires: what is left is not a valid Observation"
+    said = f"rule 'r' hides {required}, which FHIR requires: readers find it marked as masked"
     assert [each.partition("warning: ")[2] for each in found] == ([] if required is None else [said])
 
 
