@@ -21,7 +21,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Environment, Nothing, Permit
+from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
 from gateway.proxy.attached_writes import AttachedWrites
@@ -172,7 +172,8 @@ class Passage:
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
+            environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
+            return await self._exports.follow(http, trail, caller, engine, environment)
         target = None
         if is_page(http):
             asked, target = self._delivery.open_page(http, asked, caller, engine)
@@ -210,7 +211,7 @@ class Passage:
         """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        environment = self._environment(http, trail)
+        environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
         itself = replace(environment, emergency=emergency)
@@ -243,9 +244,6 @@ class Passage:
         for term in asked.terms:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
-
-    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
-        return environment_of(http, self._upstream, self._clock, trail.knowledge)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
