@@ -60,11 +60,15 @@ NEVER = Condition(lambda resource: False, frozenset())
 """What an empty set of values says: no patient is let through by it."""
 
 
+NOT_TOLD = (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError)
+"""What is raised where a condition cannot be told on a resource."""
+
+
 def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
     """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
     try:
         return condition.holds(resource)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+    except NOT_TOLD:
         return on_error
 
 
@@ -117,8 +121,8 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                told = _told_by_the_store if may_ask else criteria_condition
-                parts.append(NEVER if query == "" else told(type_, query, bases))
+                told = _told_by_the_store if may_ask else _by_criteria
+                parts.append(NEVER if query == "" else told(type_, query, bases, known))
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -274,16 +278,16 @@ def _by_search(found: BySearch) -> Condition:
     return Condition(lambda resource: False, found.rest.patients, exact=False, by_search=found)
 
 
-def _told_by_the_store(type_: str, query: str, bases: frozenset[str]) -> Condition:
+def _told_by_the_store(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:
     """Matches search criteria, of which a search of the store may have to tell some. Raises Unsayable."""
     try:
         judged, terms = taken_apart(type_, query)
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
     if not terms:
-        return criteria_condition(type_, query, bases)
+        return _by_criteria(type_, query, bases, known)
     # Never ALWAYS: that one is an open type.
-    rest = criteria_condition(type_, judged, bases) if judged else Condition(lambda resource: True)
+    rest = _by_criteria(type_, judged, bases, known) if judged else Condition(lambda resource: True)
     return _by_search(BySearch(terms, rest))
 
 
@@ -313,6 +317,17 @@ def criteria_condition(type_: str, query: str, bases: frozenset[str]) -> Conditi
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
     return Condition(compiled.matches, None, compiled.terms)
+
+
+def _by_criteria(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:
+    condition = criteria_condition(type_, query, bases)
+    matches_found = _compiled(type_, query, bases).matches_found
+    return replace(
+        condition,
+        holds=lambda resource: (
+            matches_found(resource, known.found_by) if known.found_by else condition.holds(resource)
+        ),
+    )
 
 
 _criteria: dict[tuple[str, str, frozenset[str]], Criteria] = {}

@@ -13,6 +13,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import plain_object
 from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
@@ -56,7 +57,8 @@ class Delivery:
         self, trail: Trail, permit: Permit, raw: bytes, passed: tuple[tuple[str, str], ...]
     ) -> Answer:
         """A single resource as the store gave it, judged. passed are the store's headers that the caller gets."""
-        value = stored(raw)
+        plain = plain_object(raw)
+        value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
         trail.tally.dropped = 1
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
@@ -64,6 +66,11 @@ class Delivery:
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
+        if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):
+            return fhir_answer(raw, passed)  # the usual case: not a byte is another
+        if value is plain:  # what is written anew has every number as it was
+            value = stored(raw)
+            seen = judge(trail, permit, value)
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         shape = shape_of(permit.request.terms)
@@ -96,8 +103,8 @@ class Delivery:
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
-            settle=trail.knowledge.settle,
-        ).run(answer.stream())
+            settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
+        ).run(_bounded(answer.stream(), self._upstream.max_body))
         held: list[bytes] = []
         size = 0
         try:
@@ -120,6 +127,7 @@ class Delivery:
         async def record(ended: str) -> None:
             self._note_refused(permit, trail)
             await self._audit.record(trail.delivered(ended))
+            self._metrics.shadowed(trail.shadows.uncounted())
 
         return fhir_answer(LongAnswer(held, filtered, answer, record), ())
 
@@ -173,6 +181,16 @@ class Delivery:
         link = {"relation": "self", "url": self._asked_url(http)}
         value = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
         return fhir_answer(resource.write_resource(value), ())
+
+
+async def _bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The pieces of an answer. Raises FhirError(UPSTREAM_INVALID) as soon as there are more bytes than that."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise FhirError(Reason.UPSTREAM_INVALID, f"the answer is longer than {limit_bytes} bytes")
+        yield chunk
 
 
 def check_status(answer: UpstreamAnswer) -> None:

@@ -220,7 +220,7 @@ def test_the_payers_example_loads_and_its_test_holds() -> None:
 policy: payer-own-members
 version: 2
 owner: finance@h1.example
-status: enforce
+status: shadow
 text: A health insurer sees claims and coverage of its own members only.
 rules:
   - rule: own-claims

@@ -93,7 +93,7 @@ ROWS = (
     closed("K-204-a-message", "POST /$process-message", body=_MESSAGE, who="pA-rw"),
     closed("K-205-a-definition-of-an-operation", "GET /OperationDefinition/x", "no-permit"),
     closed("K-205b-statistics", "GET /Observation/$stats"),
-    row("K-205c-a-statement-without-closed-operations", "GET /metadata", 200, who=None, sent=("GET metadata",),
+    row("K-205c-a-statement-without-closed-operations", "GET /metadata", 200, who=None, sent=None,
         hides=("$everything-of-a-vendor", "graphql"), twin=_TWIN),
 )  # fmt: skip
 
