@@ -31,6 +31,12 @@ PARTS = {
     "Condition": ("subject", "asserter"),
     "Account": ("subject",),
 }
+# What a resource of the type must have (R4), by the member that stands for it where it is hidden.
+MANDATORY = {
+    "Observation": {"status": "_status"},
+    "Condition": {"subject": "subject"},
+    "Account": {"status": "_status"},
+}
 CLAIM_PATHS = {"patient": ("patient",), "roles": ("groups",), "org": ("organization",), "team": ("team",)}
 CLAIM_TYPES = {"patient": "id", "roles": "codes", "org": "string", "team": "codes"}
 WHO_CLAIMS = {"role": "roles", "org": "org", "team": "team"}
@@ -88,6 +94,12 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
         if "fields" in rule and _denies(rule, asker, resource):
             found -= {path.removeprefix(f"{asker.type}.") for path in rule["fields"]}
     return found | {"resourceType", "id"}
+
+
+def marks(resource: Resource, seen: set[str]) -> set[str]:
+    """The members that say 'masked' in place of what must be there, is there and is not seen."""
+    must = MANDATORY.get(resource["resourceType"], {})
+    return {mark for name, mark in must.items() if name in resource and name not in seen}
 
 
 def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) -> bool:
