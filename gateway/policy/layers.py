@@ -31,6 +31,8 @@ class Layers:
     sight: Sight | None = None  # None where every resource is seen as it is
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
+    # By scope, the permits that its filter does not open: it asks for what they hide.
+    blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies or not layers.total:
+    if layers.denies or layers.blind or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -103,19 +105,32 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
-        for _, condition in scopes:
-            if holds(condition, resource, on_error=False):
-                break
-        else:
-            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        if not layers.blind:
+            for _, condition in scopes:
+                if holds(condition, resource, on_error=False):
+                    break
+            else:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding = tuple([name for name, condition in permits if holds(condition, resource, on_error=False)])
         if not holding:
             return no_permit
+        if layers.blind:
+            # A filter is not even looked at beside what it may not ask of: the reason would tell what it says.
+            holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
+            if not holding:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def _is_opened(permit: str, layers: Layers, resource: Resource) -> bool:
+    return any(
+        permit not in layers.blind.get(name, ()) and holds(condition, resource, on_error=False)
+        for name, condition in layers.scopes
+    )
 
 
 def show_nothing(resource: Resource) -> Verdict:

@@ -12,7 +12,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import asked_of_hidden, details_layer, scope_layer
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -35,7 +35,7 @@ from gateway.policy.layers import (
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, touched, view_of
+from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, view_of
 from gateway.policy.sources import Sources
 from gateway.policy.step_up import easiest, is_met
 
@@ -192,12 +192,18 @@ class RulesInForce:
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
         if asked.interaction is Interaction.SEARCH:
-            opening = _opening(asked, type_, permits, taken)
+            opening = asked_of_hidden.opening(asked, type_, permits, taken)
             if isinstance(opening, Deny):
                 return opening
             permits = opening
+        blind = asked_of_hidden.blinded(type_, scopes, permits, taken)
+        every = frozenset(rule.id for rule, _ in permits)
+        if blind and all(blind.get(name) == every for name, _ in scopes):
+            said = "the filters of its scopes ask for elements that are hidden"
+            return Deny(Reason.SCOPE_INSUFFICIENT, tuple(sorted(every)), said)
         return Layers(
-            scopes=scopes,
+            scopes=tuple(scope for scope in scopes if blind.get(scope[0]) != every),
+            blind=blind,
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
@@ -332,21 +338,6 @@ def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
     return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
         rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
     )
-
-
-def _opening(
-    asked: FhirRequest, type_: str, permits: list[tuple[Rule, Condition]], taken: list[Taken]
-) -> list[tuple[Rule, Condition]] | Deny:
-    """The permits that open this search: what it asks for must be seen, or its answer tells what is hidden."""
-    ways = touched(asked)
-    if ways == ():
-        return permits
-    closing = tuple(name for name, _, fields in taken if takes_away(type_, fields, ways))
-    opening = [each for each in permits if not is_hidden(view_of(each[0].returned, type_), ways)]
-    if closing or not opening:
-        rules = closing or tuple(rule.id for rule, _ in permits)
-        return Deny(Reason.UNSUPPORTED_PARAMETER, rules, "the search asks for elements that are hidden")
-    return opening
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:
