@@ -144,6 +144,12 @@ class Engine(Envelopes):
             replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
         )
 
+    def following(
+        self, job: FhirRequest, operation: str, caller: Caller, environment: Environment
+    ) -> Decision:
+        """Whether an export may be followed by its client: export-status, export-file, export-cancel."""
+        return operations.following(self, job, operation, caller, environment)
+
     def exporting(
         self,
         asked: FhirRequest,

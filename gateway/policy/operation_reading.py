@@ -6,7 +6,7 @@ from gateway.fhir.outcome import FhirError
 from gateway.policy.conditions import Unsayable, criteria_condition
 from gateway.policy.definitions import named, resource_type
 from gateway.policy.reading import Reader
-from gateway.policy.rules import Effect, OperationAccess
+from gateway.policy.rules import FOLLOWING, Effect, OperationAccess
 from gateway.yaml_source import Mapping, Node, Scalar, did_you_mean
 
 _PREFIX = "operation:"
@@ -54,12 +54,23 @@ def _names(
             reader.problem(item, "a permit names each operation, such as 'operation:Patient/$everything'")
     if effect is not Effect.PERMIT and (node is None or any(t in ("any", "operation") for _, t in words)):
         return None
+    is_export = OperationAccess(frozenset(found)).exports
+    if effect is Effect.PERMIT and not is_export:
+        for item, text in words:
+            if text.removeprefix(_PREFIX) in FOLLOWING and text.startswith(_PREFIX):
+                reader.problem(
+                    item, f"'{text}' follows an export: let the rule that permits '$export' name it"
+                )
+    if effect is Effect.PERMIT and is_export and found.isdisjoint(FOLLOWING):
+        found |= FOLLOWING  # who may begin an export may take it in, unless the rule says which part of it
     return frozenset(found)
 
 
 def _name(reader: Reader, node: Node, text: str, resources: frozenset[str] | None) -> str:
+    if text in FOLLOWING:
+        return text
     type_, slash, name = text.rpartition("/")
-    known = [f"${operation}" for operation in OPERATIONS]
+    known = [*(f"${operation}" for operation in OPERATIONS), *sorted(FOLLOWING)]
     if name not in known:
         reader.problem(node, f"unknown operation '{name}'.{did_you_mean(name, known)}")
     elif slash and type_ not in RESOURCE_TYPES:

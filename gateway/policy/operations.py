@@ -56,6 +56,9 @@ class Deciding(Protocol):
 
 def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
     """The decision on an operation. Never raises for what a caller can send."""
+    if asked.sealed is not None:
+        said = "a job or file of an export is known by what is sealed in its URL, to its owner"
+        return Deny(Reason.NOT_FOUND, (), said, True)
     operation = operation_of(asked)
     if operation is None:
         return Deny(
@@ -84,6 +87,22 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
             return _searched(engine, asked, opened, criteria, own, caller, environment)
         case _:
             return _documents(engine, asked, opened, caller, environment)
+
+
+def following(
+    engine: Deciding, job: FhirRequest, operation: str, caller: Caller, environment: Environment
+) -> Decision:
+    """Whether an export that was asked for by job would still be begun, and may be followed by this operation."""
+    begun = engine.decide(job, caller, environment)
+    if not isinstance(begun, Permit):
+        return begun
+    opened = engine.opening(replace(job, operation=operation), caller, environment)
+    if not isinstance(opened, Permit):
+        return opened
+    rules = tuple(name for name in begun.rules if name in opened.rules)
+    if not rules:
+        return Deny(Reason.INTERACTION_CLOSED, begun.rules, f"no rule of this export opens {operation}")
+    return replace(begun, rules=rules)
 
 
 def _everything(

@@ -141,11 +141,16 @@ class Returned:
     rounded: tuple[tuple[str, Precision], ...] = ()
 
 
+FOLLOWING = frozenset({"export-status", "export-file", "export-cancel"})
+"""What its client does with an export that it began: ask for its status, fetch its files, end it."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationAccess:
     """What a rule says of operations.
 
-    names         'Type/$name' or '$name'; None is every operation, which only a deny or a require says
+    names         'Type/$name' or '$name', and 'export-status' … of what follows an export; None is every operation,
+                  which only a deny or a require says
     types         types that may be returned; None says nothing of types
     type_filter   search criteria by type, of what an export may hold
     jobs_at_once  exports of one client that may run at the same time
@@ -163,7 +168,8 @@ class OperationAccess:
 
     def speaks_of(self, type_: str | None, operation: str | None) -> bool:
         """Whether this operation is one of its names."""
-        return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})
+        spoken = {operation or ""} if operation in FOLLOWING else {f"${operation}", f"{type_}/${operation}"}
+        return self.names is None or not self.names.isdisjoint(spoken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,12 +134,21 @@ class ExportPassage:
         job = self._jobs.open(asked.sealed, caller=caller, is_file=is_file, now=self._clock())
         if job is None:
             raise FhirError(Reason.NOT_FOUND)
-        if asked.operation == "export-cancel":
+        operation = asked.operation or ""
+        decision = await trail.knowledge.decided(lambda: engine.decide(job.asked, caller, environment))
+        is_current = job.policy_hash == engine.policy_hash and isinstance(decision, Permit)
+        if is_current:
+            decision = await trail.knowledge.decided(
+                lambda: engine.following(job.asked, operation, caller, environment)
+            )
+        trail.rules = decision.rules
+        if is_current and not isinstance(decision, Permit):
+            trail.explanation = decision.explanation
+            raise FhirError(decision.reason if isinstance(decision, Deny) else Reason.NOT_FOUND)
+        if operation == "export-cancel":
             trail.decision = "permit"
             return await self._cancel(http, trail, job, caller)
-        decision = await trail.knowledge.decided(lambda: engine.decide(job.asked, caller, environment))
-        trail.rules = decision.rules
-        if job.policy_hash != engine.policy_hash or not isinstance(decision, Permit):
+        if not isinstance(decision, Permit) or not is_current:
             # What was begun under other policies, or would not be begun today, is nobody's to fetch.
             if not is_file:
                 await self._end_at_store(http, trail, job, caller)
