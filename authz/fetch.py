@@ -1,4 +1,4 @@
-"""The one outbound GET of the authorization server, for URLs that strangers chose.
+"""The one outbound way: GET of URLs that strangers chose, and POST of messages to receivers of the configuration.
 
 https with verified certificates; no redirect, proxy, cookie, credential or decompression; 2.5 s and a number of bytes
 at most; four at a time. A name is looked up once, each address is checked, and the connection goes to a checked
@@ -9,8 +9,9 @@ origins and listeners are never fetched from, whatever the allow-list says.
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
@@ -95,6 +96,21 @@ class Fetcher:
         except TimeoutError as error:
             raise FetchError("slow", f"no whole answer within {TOTAL_SECONDS} s") from error
 
+    async def post(self, url: str, body: bytes, *, media_type: str, authorization: str | None = None) -> None:
+        """Send a message to this URL; done when it is answered with 2xx. Raises FetchError."""
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS), self._slots:
+                asked = read_url(url)
+                addresses = await self._addresses(asked)
+                headers = {"Content-Type": media_type}
+                if authorization is not None:
+                    headers["Authorization"] = authorization
+                await self._to_any(asked, addresses, body, headers)
+        except NotFetched as error:
+            raise FetchError("refused", str(error)) from error
+        except TimeoutError as error:
+            raise FetchError("slow", f"no answer within {TOTAL_SECONDS} s") from error
+
     def close(self) -> None:
         """Look up no more names."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
@@ -136,41 +152,69 @@ class Fetcher:
     async def _from_any(
         self, asked: FetchUrl, addresses: list[Address], *, media_types: Collection[str], max_bytes: int
     ) -> Fetched:
+        headers = {"Accept": ", ".join(media_types)}
+        async with self._answer("GET", asked, addresses, headers) as response:
+            return await _read(response, media_types=media_types, max_bytes=max_bytes)
+
+    async def _to_any(
+        self, asked: FetchUrl, addresses: list[Address], body: bytes, headers: dict[str, str]
+    ) -> None:
+        async with self._answer("POST", asked, addresses, headers, body) as response:
+            if not 200 <= response.status < 300:
+                raise FetchError(
+                    "status", f"the status is {response.status}, expected 2xx; redirects are not followed"
+                )
+
+    @asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        asked: FetchUrl,
+        addresses: list[Address],
+        headers: dict[str, str],
+        body: bytes | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer of the first address that can be connected to."""
         for number, address in enumerate(addresses, start=1):
+            connected = False
             try:
-                return await self._from(asked, address, media_types=media_types, max_bytes=max_bytes)
+                async with (
+                    self._session() as session,
+                    session.request(
+                        method,
+                        _at(asked, address),
+                        headers={"Host": asked.authority, "Accept-Encoding": "identity", **headers},
+                        data=body,
+                        server_hostname=asked.host,  # the certificate is that of the name
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    connected = True
+                    yield response
+                    return
             except aiohttp.ClientSSLError as error:
                 raise FetchError("tls", f"TLS with {asked.authority} failed: {error}") from error
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                if number == len(addresses):
+                if number == len(addresses) or connected:
                     raise FetchError("unreachable", f"{asked.authority} cannot be connected to") from error
             except (aiohttp.ClientError, ValueError) as error:
                 raise FetchError("malformed", f"the answer cannot be read: {type(error).__name__}") from error
-        raise AssertionError("there is always an address")
 
-    async def _from(
-        self, asked: FetchUrl, address: Address, *, media_types: Collection[str], max_bytes: int
-    ) -> Fetched:
-        """The answer of this address. The URL names the address, so that nothing is looked up again."""
-        at = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
-        headers = {"Host": asked.authority, "Accept": ", ".join(media_types), "Accept-Encoding": "identity"}
-        async with (
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._context, force_close=True, limit=1),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                skip_auto_headers=("User-Agent", "Content-Type"),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            ) as session,
-            session.get(
-                URL(f"https://{at}:{asked.port}{asked.target}", encoded=True),
-                headers=headers,
-                server_hostname=asked.host,  # the certificate is that of the name
-                allow_redirects=False,
-            ) as response,
-        ):
-            return await _read(response, media_types=media_types, max_bytes=max_bytes)
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context, force_close=True, limit=1),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=("User-Agent", "Content-Type"),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        )
+
+
+def _at(asked: FetchUrl, address: Address) -> URL:
+    """The URL with the address in it, so that nothing is looked up again."""
+    at = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
+    return URL(f"https://{at}:{asked.port}{asked.target}", encoded=True)
 
 
 async def _read(response: aiohttp.ClientResponse, *, media_types: Collection[str], max_bytes: int) -> Fetched:

@@ -26,16 +26,19 @@ from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
-from gateway.fhir.outcome import Reason, operation_outcome
+from gateway.emergencies import note_ends
+from gateway.fhir.outcome import Reason
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.notifications import Outbox
 from gateway.operations import Operations
-from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
+from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
 from gateway.policy import language
 from gateway.policy.checks import not_valid
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
 from gateway.policy.sources import uses
+from gateway.proxy import formats
 from gateway.proxy.knowledge import Lookups
 from gateway.proxy.lookups import open_lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
@@ -50,6 +53,7 @@ from gateway.telemetry import Metrics
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
+_NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
@@ -185,6 +189,7 @@ class Gateway:
         await self.audit.settled()
 
     def _engine(self, policies: language.PolicySet) -> Engine:
+        check_receivers(policies, self.settings.notifications)
         bases = frozenset(
             base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
         )
@@ -214,8 +219,26 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
+            asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
+            asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._probes.keep()),
         ]
+
+    def _outbox(self) -> Outbox:
+        async def post(url: str, body: bytes, authorization: str | None) -> None:
+            await self._fetcher.post(url, body, media_type="application/json", authorization=authorization)
+
+        return Outbox(
+            store=self.store,
+            receivers=self.settings.notifications,
+            post=post,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
+    async def _note_ends(self) -> None:
+        await note_ends(self.store, self.audit, now=self.clock())
 
     async def _start(
         self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
@@ -250,8 +273,7 @@ class Gateway:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
             self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            body = operation_outcome(Reason.OVERLOADED)
-            return Answer(503, (("Content-Type", "application/fhir+json"), ("Retry-After", "1")), body)
+            return formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
         self._inflight += 1
         self._idle.clear()
         self.metrics.inflight.inc()

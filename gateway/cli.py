@@ -1,4 +1,4 @@
-"""The command line: securus serve | check | demo | report | policy … | audit … | user … | client … | key …
+"""The command line: securus serve | check | demo | report, and groups of verbs: policy …, client …, break-glass …
 
 Exit code 0 on success, 1 on a refused request or an error in a file, 2 on wrong usage. --json gives one JSON value.
 """
@@ -11,13 +11,33 @@ from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
 from authz.storage.store import StoreUnavailable
 from gateway.audit import AuditUnavailable
-from gateway.commands import audit_log, clients, keys, policies, process, report, upstreams, users
+from gateway.commands import (
+    audit_log,
+    break_glass,
+    clients,
+    keys,
+    policies,
+    process,
+    report,
+    upstreams,
+    users,
+)
 from gateway.commands.answers import OK, failed, problems
 from gateway.config.document import ConfigErrors
 from gateway.listener import ParserMissing
 from gateway.policies_folder import PoliciesRefused
 
-_ADD = (process.add, report.add, policies.add, audit_log.add, users.add, clients.add, keys.add, upstreams.add)
+_ADD = (
+    process.add,
+    report.add,
+    policies.add,
+    audit_log.add,
+    users.add,
+    clients.add,
+    keys.add,
+    upstreams.add,
+    break_glass.add,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

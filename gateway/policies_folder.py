@@ -1,8 +1,9 @@
 """The folder of policy files, and what of it may be put in force."""
 
+from collections.abc import Collection
 from pathlib import Path
 
-from gateway.policy import language, selftest
+from gateway.policy import checks, language, selftest
 from gateway.yaml_source import Problem
 
 
@@ -15,8 +16,12 @@ class PoliciesRefused(Exception):
 
 
 def policy_files(folder: Path) -> dict[str, str]:
-    """The policy files of a folder, by the path to be shown in problems. Raises OSError."""
-    return {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    """The policy files of a folder and the documents of their tests, by the path to be shown in problems.
+
+    Raises OSError.
+    """
+    found = sorted((*folder.glob("*.yaml"), *folder.glob("*.xml")))
+    return {str(path): path.read_text(encoding="utf-8") for path in found}
 
 
 def load_policies(files: dict[str, str]) -> language.PolicySet:
@@ -29,3 +34,10 @@ def load_policies(files: dict[str, str]) -> language.PolicySet:
     if report.failures:
         raise PoliciesRefused(tuple(report.failures))
     return policies
+
+
+def check_receivers(policies: language.PolicySet, known: Collection[str]) -> None:
+    """Raise PoliciesRefused where a rule notifies somebody who is not a known receiver of the configuration."""
+    unknown = checks.unknown_receivers(policies.rules, known)
+    if unknown:
+        raise PoliciesRefused(tuple(unknown))

@@ -3,6 +3,7 @@
 Durations are seconds, sizes bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -100,6 +101,7 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    document_location: bool = True
     transactions: bool = True
 
 
@@ -154,6 +156,8 @@ class Upstream:
     unversioned_writes: bool = (
         False  # writes to a store that does not name versions: nothing pins what was judged
     )
+    # FHIR systems of the assigning authorities of documents, by 'urn:oid:…'
+    identifier_systems: Mapping[str, str] = field(default_factory=dict)
     response_signatures: ResponseSignatures = ResponseSignatures.OFF
     compress: bool = True  # answers to callers that accept gzip
     ask_gzip: bool = False  # the store is asked for gzip
@@ -205,6 +209,14 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is told when a rule says 'notify'. url takes a POST; None is the operator's log."""
+
+    url: str | None = None
+    bearer: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -220,3 +232,4 @@ class GatewaySettings:
     accounts: tuple[Account, ...]
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    notifications: Mapping[str, Receiver] = field(default_factory=dict)

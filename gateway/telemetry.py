@@ -149,12 +149,26 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.break_glass = Counter(
+            "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
+        )
+        self.notifications = Counter(
+            "securus_notifications",
+            "Deliveries of notifications",
+            ["receiver", "outcome"],
+            registry=registry,
+        )
+        self.notifications_waiting = Gauge(
+            "securus_notifications_waiting", "Notifications in the outbox", registry=registry
+        )
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.narrowing_ignored = Counter(
             "securus_narrowing_ignored",
             "Searches whose restriction the store did not echo",
             registry=registry,
         )
+        for outcome in ("started", "continued", "refused"):
+            self.break_glass.labels(outcome)
         self.facts = Counter(
             "securus_fact_requests",
             "Facts of policies that requests needed",

@@ -33,6 +33,7 @@ class Namespace(StrEnum):
     REQUEST_OBJECT = "request-object"  # client_id ‖ jti
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
+    EMERGENCY_END = "emergency-end"  # id of emergency access
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ class BlockParser:
         self._pending.clear()
         self._parse(rest, final=True)
 
+    @property
+    def unread_bytes(self) -> int:
+        """How many of the bytes that were taken are not looked at yet."""
+        return len(self._pending)
+
     def read_start(self, name: str, attributes: Sequence[str], depth: int) -> None:
         """An element begins; attributes are names and values in turn, depth is 0 for the root."""
 

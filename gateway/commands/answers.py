@@ -94,10 +94,19 @@ def with_store(settings: GatewaySettings, work: Callable[[SqliteStore], Awaitabl
 def with_audit(settings: GatewaySettings, work: Callable[[SqliteStore, Emit], Awaitable[T]]) -> T:
     """The result of work on the store; whatever it emitted is in the audit log. Raises as with_store, AuditUnavailable."""
 
+    async def run(store: SqliteStore, log: AuditLog) -> T:
+        return await work(store, log.note)
+
+    return with_log(settings, run)
+
+
+def with_log(settings: GatewaySettings, work: Callable[[SqliteStore, AuditLog], Awaitable[T]]) -> T:
+    """The result of work on the store and its audit log. Raises as with_store, AuditUnavailable."""
+
     async def run(store: SqliteStore) -> T:
         log = await AuditLog.open(store, time.time)
         try:
-            return await work(store, log.note)
+            return await work(store, log)
         finally:
             await log.close()
 

@@ -10,7 +10,7 @@ from gateway.app import serve
 from gateway.commands.answers import OK, add_verb, problems, say, settings_of
 from gateway.config.document import ConfigErrors
 from gateway.demo.show import demo
-from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
+from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
 from gateway.policy.checks import not_valid
 from gateway.telemetry import log_to_stderr
 from gateway.yaml_source import Problem
@@ -50,6 +50,7 @@ def _check(options: argparse.Namespace) -> int:
             policies = load_policies(policy_files(settings.policies))
             warnings.extend(policies.warnings)
             warnings.extend(not_valid(policies.rules, system_clock()))
+            check_receivers(policies, settings.notifications)
         except PoliciesRefused as error:
             found.extend(error.problems)
         if policies is not None and not policies.rules:

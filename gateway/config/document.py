@@ -13,6 +13,7 @@ from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
+from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
@@ -27,7 +28,8 @@ from gateway.yaml_source import Problem, YamlError, parse
 
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
-    "authorization_details", "upstreams", "policies", "limits", "fetch", "users", "clients", "registration",
+    "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
+    "registration",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -96,6 +98,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         accounts=read_accounts(top),
         limits=_limits(top),
         fetch=read_fetch(top),
+        notifications=read_notifications(top),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")

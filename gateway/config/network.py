@@ -9,6 +9,7 @@ from cryptography import x509
 from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
 from gateway.config.consents import read_consents
+from gateway.config.identifier_systems import read_identifier_systems
 from gateway.config.profiles import read_profile
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -164,7 +165,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "consents", "compress", "ask_gzip", "bundle",
+        "unversioned_writes", "identifier_systems", "consents", "compress", "ask_gzip", "bundle",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -189,6 +190,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         max_body=section.size("max_body", 2 * 1024**3),
         mtls_only=section.flag("mtls_only", False),
         unversioned_writes=section.flag("unversioned_writes", False),
+        identifier_systems=read_identifier_systems(section),
         response_signatures=ResponseSignatures(
             section.word("response_signatures", [word.value for word in ResponseSignatures], "off")
         ),

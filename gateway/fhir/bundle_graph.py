@@ -52,16 +52,33 @@ def resolve(value: Any, names: Mapping[str, str], found: Mapping[str, str]) -> N
     links.change_urls(value, names.get)
 
 
-def names_entries(value: Any, names: Collection[str], bases: Collection[str]) -> bool:
-    """Whether a resource refers to entries by urn, or by criteria."""
+def is_open(value: Any, names: Collection[str], bases: Collection[str]) -> bool:
+    """Whether a resource refers to something that is not known yet: a urn beside names, or what criteria find."""
     seen: list[str] = []
 
     def note(text: str) -> None:
-        if text in names or _URN.match(text) or criteria_of(text, bases) is not None:
+        if (_URN.match(text) and text not in names) or criteria_of(text, bases) is not None:
             seen.append(text)
 
     links.change_references(value, note)
     return bool(seen)
+
+
+def mentions_entries(value: Any, names: Collection[str], bases: Collection[str]) -> bool:
+    """Whether a resource refers to one of these urns, or to what criteria find."""
+    seen: list[str] = []
+
+    def note(text: str) -> None:
+        if text in names or criteria_of(text, bases) is not None:
+            seen.append(text)
+
+    links.change_references(value, note)
+    return bool(seen)
+
+
+def relative(value: Any, bases: Collection[str]) -> None:
+    """Make references to the store's own resources relative, as they are judged, in place."""
+    links.relative_references(value, bases)
 
 
 def referred(value: Any, bases: Collection[str]) -> set[str]:

@@ -52,11 +52,13 @@ def capability_statement(
     public_base: str,
     oauth_uris: Mapping[str, str],
     interactions: frozenset[Interaction] = OPEN_INTERACTIONS,
+    transactions: bool = True,
 ) -> dict[str, Any]:
     """The statement of the gateway in front of the store whose statement is upstream.
 
     oauth_uris are the addresses of the authorization server's doors by the names of the SMART extension: authorize,
-    token, and what there is of introspect, revoke, register, manage. interactions are those that may pass at all.
+    token, and what there is of introspect, revoke, register, manage. interactions are those that may pass at all;
+    transactions, where the store carries them out as well.
     Raises FhirError UPSTREAM_INVALID when upstream is not the statement of an R4 server.
     """
     if upstream.get("resourceType") != "CapabilityStatement":
@@ -86,7 +88,9 @@ def capability_statement(
         # XML Patch is not among them: what a path of XML means in JSON has more than one reading.
         **({"patchFormat": [JSON_PATCH, "application/fhir+json", "application/fhir+xml"]} if patches else {}),
         "rest": [
-            {"mode": "server", "security": _security(oauth_uris)} | ({"resource": listed} if listed else {})
+            {"mode": "server", "security": _security(oauth_uris)}
+            | ({"resource": listed} if listed else {})
+            | {"interaction": [{"code": code} for code in _bundles(upstream, transactions)]}
         ],
     }
 
@@ -123,6 +127,17 @@ def _resource(upstream: Mapping[str, Any], open_codes: frozenset[str]) -> dict[s
         if not resource["searchParam"]:
             del resource["searchParam"]
     return resource
+
+
+def _bundles(upstream: Mapping[str, Any], transactions: bool) -> list[str]:
+    """What may be asked of the system: batches are taken apart here, transactions are the store's to carry out."""
+    offered = {
+        each.get("code")
+        for rest in _objects(upstream.get("rest"))
+        if rest.get("mode") == "server"
+        for each in _objects(rest.get("interaction"))
+    }
+    return ["batch", "transaction"] if transactions and "transaction" in offered else ["batch"]
 
 
 def _security(oauth_uris: Mapping[str, str]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ Three readings of membership, since a resource may name several people:
     spec     the specification's: any parameter of the CompartmentDefinition, the author's and performer's included
     all      every patient whom any of these parameters names is one of the caller's, and there is one
 For subject and all, a reference that may be somebody else's counts against: a fragment whose resource is a Patient,
-an absolute or logical reference to a Patient, a urn. What closes asks the other way round, with
-may_be_in_compartment(): there the same reference counts for.
+an absolute or logical reference to a Patient, a urn. So does a contained Patient, and a contained resource of another.
+What closes asks the other way round, with may_be_in_compartment(): there the same reference counts for.
 """
 
 import re
@@ -75,7 +75,13 @@ def in_compartment(
     False for every type outside the Patient compartment, and for 'subject' where the type has no subject.
     """
     found = _named(resource, patients, membership, bases)
-    return _Whose.OWN in found and (membership == "spec" or not found & {_Whose.FOREIGN, _Whose.UNCLEAR})
+    if _Whose.OWN not in found:
+        return False
+    if membership == "spec":
+        return True
+    if "contained" in resource:
+        found |= _named_within(resource, patients, bases)
+    return not found & {_Whose.FOREIGN, _Whose.UNCLEAR}
 
 
 def compartment_test(
@@ -93,7 +99,7 @@ def compartment_test(
     decides = membership == "subject"  # by another parameter of the compartment it may still be in it
 
     def glance(resource: Mapping[str, Any]) -> bool:
-        if resource.get("resourceType") == type:
+        if resource.get("resourceType") == type and "contained" not in resource:
             reference = resource.get(element)
             if isinstance(reference, dict):
                 text = reference.get("reference")
@@ -128,7 +134,8 @@ def may_be_in_compartment(
     It does when any of the references of that membership is one of them, whoever else is named beside, and when one
     cannot be told.
     """
-    return not _named(resource, patients, membership, bases).isdisjoint({_Whose.OWN, _Whose.UNCLEAR})
+    found = _named(resource, patients, membership, bases) | _named_within(resource, patients, bases)
+    return not found.isdisjoint({_Whose.OWN, _Whose.UNCLEAR})
 
 
 def patients_of(resource: Mapping[str, Any], bases: frozenset[str]) -> frozenset[str] | None:
@@ -208,6 +215,19 @@ def _named(
         for expression in expressions
         for reference in expression.values(resource)
     }
+
+
+def _named_within(
+    resource: Mapping[str, Any], patients: frozenset[str], bases: frozenset[str]
+) -> set[_Whose]:
+    """Whose the contained resources are. A Patient there has an id of the container's only: nobody can tell who it is."""
+    contained = resource.get("contained")
+    found: set[_Whose] = set()
+    for inner in contained if isinstance(contained, list) else [contained]:
+        if isinstance(inner, dict):
+            is_person = inner.get("resourceType") == "Patient"
+            found |= {_Whose.UNCLEAR} if is_person else _named(inner, patients, "all", bases)
+    return found
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.fhir.definitions import choices, members
-from gateway.fhir.json_patch import MAX_OPERATIONS, Resource, checked, failed, invalid
+from gateway.fhir.json_patch import Resource, check_count, checked, failed, invalid
 
 _STEP = re.compile(
     r"(?P<name>[A-Za-z][A-Za-z0-9]*)(?:\[(?P<index>[0-9]{1,6})\])?"
@@ -23,8 +23,7 @@ def fhirpath_patch(resource: Mapping[str, Any], parameters: Mapping[str, Any]) -
     asked = parameters.get("parameter")
     if parameters.get("resourceType") != "Parameters" or not isinstance(asked, list):
         raise invalid("a FHIRPath Patch is a Parameters resource with parameter")
-    if not 0 < len(asked) <= MAX_OPERATIONS:
-        raise invalid(f"a patch has 1 to {MAX_OPERATIONS} operations")
+    check_count(asked)
     changed = copy.deepcopy(dict(resource))
     for number, each in enumerate(asked):
         parts = _parts(each, number)

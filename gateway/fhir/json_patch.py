@@ -43,9 +43,16 @@ def json_patch(resource: Mapping[str, Any], patch: Any) -> Resource:
 def _operations(patch: Any) -> Sequence[Mapping[str, Any]]:
     if not isinstance(patch, list) or not all(isinstance(each, dict) for each in patch):
         raise invalid("a JSON Patch is an array of objects")
-    if not 0 < len(patch) <= MAX_OPERATIONS:
-        raise invalid(f"a patch has 1 to {MAX_OPERATIONS} operations")
+    check_count(patch)
     return patch
+
+
+def check_count(operations: Sequence[Any]) -> None:
+    """Raise FhirError INVALID_BODY for no operation, TOO_LARGE for more than MAX_OPERATIONS."""
+    if not operations:
+        raise invalid("a patch has no operation")
+    if len(operations) > MAX_OPERATIONS:
+        raise FhirError(Reason.TOO_LARGE, f"a patch has at most {MAX_OPERATIONS} operations")
 
 
 def checked(before: Mapping[str, Any], after: Resource) -> Resource:

@@ -91,14 +91,15 @@ def labels_of(resource: Mapping[str, Any]) -> frozenset[Label]:
 def confidentiality(labels: Iterable[Label], unlabelled: int) -> int:
     """The place in ORDER of the highest confidentiality among labels; ABOVE_ALL for an unknown code of that system.
 
-    A code without a system counts where it is one of ORDER: it may have been meant.
+    A code without a system counts where it is one of ORDER and higher: it may have been meant, but it lowers nothing.
     """
-    found = [_place(label) for label in labels if _speaks_of_confidentiality(label)]
-    return max(found, default=unlabelled)
-
-
-def _speaks_of_confidentiality(label: Label) -> bool:
-    return label.system == CONFIDENTIALITY or (not label.system and label.code in ORDER)
+    found, meant = [], []
+    for label in labels:
+        if label.system == CONFIDENTIALITY:
+            found.append(_place(label))
+        elif not label.system and label.code in ORDER:
+            meant.append(_place(label))
+    return max(max(found, default=unlabelled), *meant) if meant else max(found, default=unlabelled)
 
 
 def _place(label: Label) -> int:

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PATCH_FAILED = "patch-failed"
     VERSION_CONFLICT = "version-conflict"
     MULTIPLE_MATCHES = "multiple-matches"
+    SPLIT_TRANSACTION = "split-transaction"
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
     PROOF_INVALID = "proof-invalid"
@@ -39,6 +40,8 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
+    BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
     JOIN_CLOSED = "join-closed"
     COUNT_CLOSED = "count-closed"
@@ -57,6 +60,7 @@ class Reason(StrEnum):
     UPSTREAM_REFUSED = "upstream-refused"
     NARROWING_IGNORED = "narrowing-ignored"
     TOO_MANY_JOBS = "too-many-jobs"
+    RATE_EXCEEDED = "rate-exceeded"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -84,6 +88,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         "The stored version is not the one that the request is about.",
     ),
     Reason.MULTIPLE_MATCHES: (412, "multiple-matches", "The criteria match more than one resource."),
+    Reason.SPLIT_TRANSACTION: (
+        422,
+        "processing",
+        "What the entries do together cannot be decided: split the transaction.",
+    ),
     Reason.TOKEN_MISSING: (401, "login", "An access token is required."),
     Reason.TOKEN_INVALID: (401, "login", "The access token is not valid here."),
     Reason.PROOF_INVALID: (401, "login", "The proof of possession is not valid."),
@@ -109,6 +118,16 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.BREAK_GLASS_NEEDS_ONE_PATIENT: (
+        403,
+        "forbidden",
+        "Emergency access is for one patient: read that Patient, or search within the record of one.",
+    ),
+    Reason.BREAK_GLASS_NEEDS_REASON: (
+        403,
+        "forbidden",
+        "Emergency access needs a reason in X-Break-Glass-Reason: one sentence of 10 to 500 characters.",
+    ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
     Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
@@ -131,6 +150,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.UPSTREAM_REFUSED: (400, "processing", "The FHIR store refused the request."),
     Reason.NARROWING_IGNORED: (502, "processing", "The FHIR store ignored a restriction of the search."),
     Reason.TOO_MANY_JOBS: (429, "throttled", "This client has as many exports running as it may have."),
+    Reason.RATE_EXCEEDED: (
+        429,
+        "throttled",
+        "The rule that opens this is used as often as it may be for now.",
+    ),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
     Reason.INTERNAL: (
         500,

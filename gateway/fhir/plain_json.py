@@ -31,6 +31,11 @@ def plain_object(raw: bytes) -> dict[str, Any] | None:
     return value
 
 
+def number_text(value: float) -> str:
+    """A decimal of a plain object as it was written: in any other form its object would not have been plain."""
+    return _encode(value).decode("ascii")
+
+
 def exact_object(raw: bytes) -> dict[str, Any]:
     """The object of bytes that were read before, with every number as it was written."""
     value: dict[str, Any] = DECODER.decode(raw.decode("utf-8"))

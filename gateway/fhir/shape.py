@@ -81,6 +81,24 @@ def shaped(resource: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     return left | {"meta": meta | {"tag": [*(tag for tag in tags if tag != _SUBSETTED), _SUBSETTED]}}
 
 
+def is_subsetted(resource: Mapping[str, Any]) -> bool:
+    """Whether a resource says of itself that it is not whole."""
+    meta = resource.get("meta")
+    tags = meta.get("tag") if isinstance(meta, dict) else None
+    return any(
+        isinstance(tag, dict) and tag.get("code") == _SUBSETTED["code"]
+        for tag in (tags if isinstance(tags, list) else [tags])
+    )
+
+
+def check_whole(resource: Mapping[str, Any]) -> None:
+    """Refuse to store what is not whole (FHIR R4 3.1.1.5.9). Raises FhirError(INVALID_BODY)."""
+    if is_subsetted(resource):
+        raise FhirError(
+            Reason.INVALID_BODY, "a resource tagged SUBSETTED is not whole: patch what you want to change"
+        )
+
+
 @cache
 def _kept(type: str, shape: Shape) -> frozenset[str]:
     kept = _ALWAYS | mandatory_elements(type)

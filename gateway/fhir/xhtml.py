@@ -1,15 +1,17 @@
 """The narrative: XHTML as a string in JSON and as elements in XML, in one spelling (FHIR R4 2.4.0, rules txt-1, txt-2).
 
 One spelling, so that the same narrative is the same string by whichever way it came: attributes as written in double
-quotes, no prefix, no comment, no CDATA, empty elements as <br/>. With `strict` the elements and attributes are those
-that R4 lists, and addresses are none that run: what is stored through this gateway is shown by applications that trust
-it. What others stored is passed on as it is.
+quotes, no prefix, no comment, no CDATA, empty elements as <br/>. What is stored through this gateway has the elements
+and attributes that R4 lists, and no address that runs: applications show it, and trust it. What others stored is passed
+on as it is.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 from xml.parsers import expat
 
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.xml_parser import XmlError, parse_whole, secure_parser
 from gateway.fhir.xml_shapes import XHTML
 
@@ -38,9 +40,9 @@ _XML = "http://www.w3.org/XML/1998/namespace "
 
 
 class Narrative:
-    """Writes one div from the parser's events. Raises XmlError."""
+    """Writes one div from the parser's events. Raises XmlError, with strict for all that R4 2.4.0 does not list."""
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
         self._parts: list[str] = []
         self._is_open = False  # the last start tag still lacks its '>'
@@ -121,6 +123,34 @@ def one_spelling(div: str, *, strict: bool = False) -> str:
     except (expat.ExpatError, UnicodeEncodeError) as error:
         raise XmlError("a narrative is not well-formed") from error
     return narrative.whole()
+
+
+def check_narratives(value: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
+    """Refuse a resource with a narrative that R4 2.4.0 does not allow; one that stands in before is nobody's news.
+
+    Raises FhirError(INVALID_BODY).
+    """
+    found = set(_divs(value))
+    if before is not None:
+        found -= set(_divs(before))
+    for div in found:
+        try:
+            one_spelling(div, strict=True)
+        except XmlError as error:
+            raise FhirError(Reason.INVALID_BODY, str(error)) from error
+
+
+def _divs(value: Any) -> Iterator[str]:
+    """Every narrative within; in R4 no other element has this name."""
+    level = [value]
+    while level:
+        one = level.pop()
+        if isinstance(one, Mapping):
+            if isinstance(one.get("div"), str):
+                yield one["div"]
+            level.extend(inner for inner in one.values() if isinstance(inner, Mapping | list))
+        else:
+            level.extend(inner for inner in one if isinstance(inner, Mapping | list))
 
 
 def _is_at_rest(address: str) -> bool:

@@ -14,7 +14,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import Number, is_too_deep
 from gateway.fhir.xhtml import Narrative
 from gateway.fhir.xml_parser import MAX_ATTRIBUTES, MAX_DEPTH, XmlError, parse_whole, secure_parser
-from gateway.fhir.xml_shapes import FHIR, PRIMITIVE, XHTML, Kind, Shape, shapes
+from gateway.fhir.xml_shapes import FHIR, XHTML, Kind, Shape, shapes
 
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][+-]?[0-9]{1,9})?")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
@@ -73,7 +73,7 @@ class _Frame:
         """Store the occurrences of the member that came last."""
         if self.last is None:
             return
-        name = next(name for name, shape in self.members.items() if shape is self.last)
+        name = self.last.name
         values, extras = self.values, self.extras
         self.values, self.extras = [], []
         if self.last.repeats:
@@ -118,10 +118,10 @@ class _Reader:
         if uri != (XHTML if shape.kind is Kind.XHTML else FHIR):
             raise XmlError("an element is in no namespace, or in one that is not its own")
         if shape.kind is Kind.XHTML:
-            self._narrative = Narrative(strict=True)
+            self._narrative = Narrative()
             self._narrative.start(name, attributes)
             return
-        frame = _Frame(local, shape, "Element" if shape.kind in PRIMITIVE else shape.path)
+        frame = _Frame(local, shape, "Element" if shape.is_primitive else shape.path)
         self._stack.append(frame)
         for attribute, value in zip(attributes[::2], attributes[1::2], strict=True):
             self._attribute(frame, shape, attribute, value)
@@ -142,7 +142,7 @@ class _Reader:
     def _attribute(self, frame: _Frame, shape: Shape, name: str, value: str) -> None:
         if not value:
             raise XmlError("an attribute is empty")
-        if shape.kind in PRIMITIVE and name == "value":
+        if shape.is_primitive and name == "value":
             frame.scalar = _scalar(shape.kind, value)
             return
         own = frame.members.get(name)
@@ -166,13 +166,11 @@ class _Reader:
         frame = self._stack.pop()
         frame.close()
         if frame.shape is None:
-            if len(frame.value) == 1 and frame.path not in ("Bundle", "Parameters"):
-                _refuse_empty(frame)
             if self._stack:
                 self._stack[-1].value = frame.value
             else:
                 self.resource = frame.value
-        elif frame.shape.kind in PRIMITIVE:
+        elif frame.shape.is_primitive:
             if frame.scalar is None and not frame.value:
                 _refuse_empty(frame)
             self._put(frame.scalar, frame.value or None)

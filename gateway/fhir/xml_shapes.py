@@ -35,17 +35,19 @@ class Kind(Enum):
     RESOURCE = auto()  # an element that holds one resource
 
 
-PRIMITIVE = frozenset({Kind.TEXT, Kind.DECIMAL, Kind.INTEGER, Kind.BOOLEAN})
+_PRIMITIVE = frozenset({Kind.TEXT, Kind.DECIMAL, Kind.INTEGER, Kind.BOOLEAN})
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One member. path is where its own members are listed, place its position among its neighbours."""
 
+    name: str
     kind: Kind
     path: str
     repeats: bool
     place: int
+    is_primitive: bool
 
 
 @cache
@@ -54,8 +56,9 @@ def shapes(path: str) -> Mapping[str, Shape]:
     known = members(path).items()
     return MappingProxyType(
         {
-            name: Shape(_kind(path, name, element.type), element.path, element.repeats, place)
+            name: Shape(name, kind, element.path, element.repeats, place, kind in _PRIMITIVE)
             for place, (name, element) in enumerate(known)
+            for kind in (_kind(path, name, element.type),)
         }
     )
 

@@ -10,14 +10,16 @@ from typing import Any, NoReturn
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import number_text
 from gateway.fhir.resource import Number
 from gateway.fhir.xhtml import attribute_text, one_spelling
 from gateway.fhir.xml_parser import XmlError
-from gateway.fhir.xml_shapes import FHIR, PRIMITIVE, Kind, Shape, shapes
+from gateway.fhir.xml_shapes import FHIR, Kind, Shape, shapes
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 _NO_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # XML 1.0 2.2
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][+-]?[0-9]{1,9})?")
+_PLAIN = re.compile('[^\x00-\x1f&<>"\ud800-\udfff\ufffe\uffff]+').fullmatch  # nothing to escape or refuse
 Put = Callable[[str], None]
 
 
@@ -42,8 +44,6 @@ def _resource(value: Any, put: Put, *, root: bool = False) -> None:
     members = {name: member for name, member in value.items() if name != "resourceType"}
     put(f'<{type} xmlns="{FHIR}"' if root else f"<{type}")
     if not members:
-        if type not in ("Bundle", "Parameters"):
-            _refuse(type, "is empty")
         put("/>")
         return
     put(">")
@@ -58,13 +58,19 @@ def _members(path: str, value: Mapping[str, Any], put: Put) -> None:
     for name in value:
         plain = name[1:] if name.startswith("_") else name
         shape = known.get(plain)
-        if shape is None or (plain is not name and shape.kind not in PRIMITIVE):
+        if shape is None or (plain is not name and not shape.is_primitive):
             _refuse(path, "has a member that FHIR R4 does not know")
         if shape.kind is not Kind.ATTRIBUTE and (plain is name or plain not in value):
             found.append((shape.place, plain, shape))
     found.sort(key=_place)
     for _, name, shape in found:
-        _member(path, name, shape, value.get(name), value.get("_" + name), put)
+        one = value.get(name)
+        extra = value.get("_" + name)
+        is_usual = shape.kind is Kind.TEXT and extra is None and not shape.repeats
+        if is_usual and type(one) is str and _PLAIN(one):
+            put(f'<{name} value="{one}"/>')
+        else:
+            _member(path, name, shape, one, extra, put)
 
 
 def _place(found: tuple[int, str, Shape]) -> int:
@@ -87,7 +93,7 @@ def _member(path: str, name: str, shape: Shape, value: Any, extra: Any, put: Put
 
 
 def _element(path: str, name: str, shape: Shape, value: Any, extra: Any, put: Put) -> None:
-    if shape.kind in PRIMITIVE:
+    if shape.is_primitive:
         _primitive(path, name, shape, value, extra, put)
         return
     if shape.kind is Kind.XHTML:
@@ -147,9 +153,10 @@ def _scalar(path: str, name: str, kind: Kind, value: Any) -> str:
     if kind is Kind.BOOLEAN:
         if isinstance(value, bool):
             return "true" if value else "false"
-    elif isinstance(value, Number):
-        if kind is Kind.DECIMAL and _DECIMAL.fullmatch(value.text):
-            return value.text
+    elif isinstance(value, Number | float):
+        text = number_text(value) if isinstance(value, float) else value.text
+        if kind is Kind.DECIMAL and _DECIMAL.fullmatch(text):
+            return text
     elif isinstance(value, int) and not isinstance(value, bool):
         text = int.__repr__(value)
         if len(text) <= (100 if kind is Kind.DECIMAL else 20):

@@ -3,13 +3,13 @@
 Only what is certain is said: a rule that is named here does nothing for any caller, request and resource.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import Interaction
 from gateway.policy.plain import conditions
 from gateway.policy.rules import Dimension, Effect, Network, Rule
-from gateway.yaml_source import Problem
+from gateway.yaml_source import Problem, did_you_mean
 
 _ONE_VALUE = frozenset({"context", "client", "bound", "issuer"})
 
@@ -35,6 +35,19 @@ def not_valid(rules: Iterable[Rule], now: int) -> list[Problem]:
     """The policies that are expired by now, or not valid yet, at the place that says so."""
     times = dict.fromkeys(rule.valid for rule in rules if rule.valid is not None)
     return [problem for valid in times if (problem := valid.warning(now)) is not None]
+
+
+def unknown_receivers(rules: Iterable[Rule], known: Collection[str]) -> list[Problem]:
+    """Rules that notify somebody whom the configuration does not know: they cannot be put in force there."""
+    return [
+        rule.place.problem(
+            f"rule '{rule.id.rpartition('/')[2]}' notifies '{name}', which is no receiver of"
+            f" 'notifications' in the configuration.{did_you_mean(name, known)}"
+        )
+        for rule in rules
+        for name in rule.then.notify
+        if name not in known
+    ]
 
 
 def never_matches(rule: Rule) -> str | None:

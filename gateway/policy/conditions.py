@@ -6,7 +6,7 @@ false and a deny true, so it is compiled to Never or Always by the side it stand
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from authz.protocol.tokens import Caller
@@ -15,6 +15,7 @@ from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.policy.asking import Asking
 from gateway.policy.asking import Unsayable as Unsayable
+from gateway.policy.attachments import holds_of
 from gateway.policy.claims import claim_value as claim_value
 from gateway.policy.claims import claim_values as claim_values
 from gateway.policy.claims import is_said as is_said
@@ -88,6 +89,8 @@ def compile_where(
     """
     parts: list[Condition] = []
     asking = Asking(caller, claims, known, facts, in_doubt)
+    if where.binary is not None or where.cda is not None:
+        return _of_attachments(where, asking, type_, bases)
     if where.compartment is not None:
         membership = where.compartment.membership
         patients = asking.patients(where.compartment.patient)
@@ -127,6 +130,57 @@ def compile_where(
     return both(parts)
 
 
+def _within(asking: Asking, where: Where, type_: str, bases: frozenset[str]) -> Condition:
+    """The condition of a where that stands within another. Raises Unsayable."""
+    return compile_where(
+        where,
+        type_,
+        asking.caller,
+        asking.claims,
+        bases,
+        in_doubt=asking.in_doubt,
+        known=asking.known,
+        facts=asking.facts,
+    )
+
+
+def _of_attachments(where: Where, asking: Asking, type_: str, bases: frozenset[str]) -> Condition:
+    """The condition of a rule that speaks of Binaries: what else it asks is asked of the resources that lead to one."""
+    rest = replace(where, binary=None, cda=None)
+    if type_ != "Binary":
+        return _within(asking, rest, type_, bases)
+    binary, cda, ids = where.binary, where.cda, where.ids
+    if binary is None:
+        condition = _within(asking, rest, type_, bases)
+        is_such = Condition(
+            lambda resource: holds_of(resource, None, cda, lambda via: True, bases), exact=False
+        )
+        return both([condition, is_such])
+    rest, leading = replace(rest, ids=None), dict[str, Condition | None]()
+
+    def compiled(via: str) -> Condition | None:
+        if via not in leading:
+            try:
+                leading[via] = _within(asking, rest, via, bases)
+            except Unsayable:
+                leading[via] = None
+        return leading[via]
+
+    for each in sorted(binary.through):  # now, so that it is known by then what they will look for
+        compiled(each)
+
+    def leads(via: Resource) -> bool:
+        condition = compiled(str(via.get("resourceType")))
+        return condition is not None and holds(condition, via, on_error=asking.in_doubt)
+
+    return Condition(
+        lambda resource: (
+            (ids is None or resource.get("id") in ids) and holds_of(resource, binary, cda, leads, bases)
+        ),
+        exact=False,
+    )
+
+
 def _supposed(known: Known, in_doubt: bool) -> Condition:
     """What stands for a condition that cannot be told, while it is supposed to speak for the caller."""
     return Condition(lambda resource: known.supposes and not in_doubt, exact=False)
@@ -164,18 +218,7 @@ def _one_of(ways: tuple[Where, ...], asking: Asking, type_: str, bases: frozense
     found, in_doubt = [], asking.in_doubt
     for way in ways:
         try:
-            found.append(
-                compile_where(
-                    way,
-                    type_,
-                    asking.caller,
-                    asking.claims,
-                    bases,
-                    in_doubt=in_doubt,
-                    known=asking.known,
-                    facts=asking.facts,
-                )
-            )
+            found.append(_within(asking, way, type_, bases))
         except Unsayable:
             if in_doubt:
                 raise

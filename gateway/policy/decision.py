@@ -7,7 +7,9 @@ from typing import Any
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
+from gateway.policy.attachments import NOTHING_NEEDED, Needs
 from gateway.policy.known import Known
+from gateway.policy.obligations import NO_OBLIGATIONS, Emergency, Obligations
 
 Resource = Mapping[str, Any]  # a parsed FHIR resource
 
@@ -18,12 +20,14 @@ class Environment:
 
     now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
     known is what was found out for this request; where nothing was, what policies ask of facts and consents is not met.
+    emergency is what is known of one; None where emergency access opens nothing, whatever is said.
     """
 
     now: int
     peer: str
     location: str = ""
     known: Known = field(default_factory=Known, compare=False)
+    emergency: Emergency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class Permit:
     judge_change  of a write: decides on the stored version (None: there is none) and on the version that is to be
               stored (None: it is deleted), both at once; judge decides on either alone
     judges    of an operation: a judge for each type that it may return; a type without one is refused
+    needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
+    obligations   what must be done before anything goes out
     """
 
     request: FhirRequest
@@ -85,6 +91,8 @@ class Permit:
     judge_change: ChangeJudge | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
     jobs_at_once: int = 1
+    obligations: Obligations = NO_OBLIGATIONS
+    needs: Needs = NOTHING_NEEDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import (
     ALWAYS,
     Unsayable,
@@ -62,8 +63,10 @@ class Engine(Envelopes):
 
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
+        # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
+        others = replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
-            return operations.decide(self, asked, caller, environment)
+            return operations.decide(self, asked, caller, others)
         if asked.type is None:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} on the whole system is closed")
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
@@ -80,7 +83,7 @@ class Engine(Envelopes):
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, environment)
+            return self._speaking(touching, type_, caller, others)
 
         return self._search(asked, asked.type, layers, right)
 
@@ -100,6 +103,20 @@ class Engine(Envelopes):
         """
         return self._values(scope_layer.standing(caller, self._bases), caller)
 
+    # Bundles
+
+    def enveloping(
+        self, asked: FhirRequest, kind: Interaction, entries: int, caller: Caller, environment: Environment
+    ) -> Permit | Deny:
+        """Whether asked may come as an entry of a Bundle of this kind that has so many entries; nothing else of it.
+
+        kind is BATCH or TRANSACTION. The Permit shows nothing: the entry is decided by decide(), as if it came alone.
+        """
+        letting_in = self._letting_in(asked, kind, entries, caller, environment)
+        if isinstance(letting_in, Deny):
+            return letting_in
+        return Permit(request=asked, judge=None, added=(), conceal=False, rules=letting_in, exact=False)
+
     # Instances
 
     def _instance(self, asked: FhirRequest, type_: str, layers: Layers) -> Decision:
@@ -117,7 +134,16 @@ class Engine(Envelopes):
             rules=permits,
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
+            needs=self._needs(type_, layers),
         )
+
+    def _needs(self, type_: str, layers: Layers) -> Needs:
+        if type_ != "Binary":
+            return NOTHING_NEEDED
+        names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
+        wheres = [self._rules[name].where for name in names if name in self._rules]
+        return needs_of((where.binary, where.cda) for where in wheres)
 
     # Operations
 
@@ -143,12 +169,6 @@ class Engine(Envelopes):
         return (
             replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
         )
-
-    def following(
-        self, job: FhirRequest, operation: str, caller: Caller, environment: Environment
-    ) -> Decision:
-        """Whether an export may be followed by its client: export-status, export-file, export-cancel."""
-        return operations.following(self, job, operation, caller, environment)
 
     def exporting(
         self,
@@ -209,7 +229,9 @@ class Engine(Envelopes):
             rules=ids(layers.permits),
             exact=False,
             audit=layers.audit,
+            obligations=layers.obligations,
             judge_change=change,
+            needs=self._needs(type_, layers),
             unconditional=_is_plain(layers),
         )
 
@@ -270,6 +292,7 @@ class Engine(Envelopes):
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
+            obligations=layers.obligations,
             included=beside,
         )
 

@@ -5,7 +5,7 @@ batch and transaction only, for every entry about its types. Scopes have no lett
 batches and transactions: a Bundle is validated by the requests in it).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction
@@ -19,20 +19,13 @@ from gateway.policy.rules_in_force import RulesInForce
 from gateway.policy.scope_layer import ScopeRefusal
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The permits that let an entry come in a Bundle."""
-
-    rules: tuple[str, ...]
-
-
 class Envelopes(RulesInForce):
     """The part of Engine that decides about Bundles as such."""
 
-    def enveloping(
+    def _letting_in(
         self, asked: FhirRequest, kind: Interaction, entries: int, caller: Caller, environment: Environment
-    ) -> Opened | Deny:
-        """Whether asked may come as an entry of a Bundle of this kind that has so many entries.
+    ) -> tuple[str, ...] | Deny:
+        """The permits that let asked come as an entry of a Bundle of this kind that has so many entries.
 
         kind is BATCH or TRANSACTION. Denies and requires that look at a resource are left to the entry itself.
         """
@@ -57,7 +50,7 @@ class Envelopes(RulesInForce):
             return Deny(
                 Reason.POLICY_DENIED, named, f"the {kind} has {entries} entries, more than they allow"
             )
-        return Opened(wide)
+        return wide
 
 
 def _is_about(rule: Rule, interaction: Interaction) -> bool:

@@ -28,6 +28,9 @@ __all__ = ["PolicyErrors", "PolicySet", "load"]
 _POLICY_KEYS = ("policy", "version", "owner", "status", "valid", "text", "rules", "tests")
 
 
+_DOCUMENT = ".xml"  # files that tests speak of
+
+
 class PolicyErrors(Exception):
     """The files cannot be put in force. problems names every mistake."""
 
@@ -41,6 +44,8 @@ def load(files: Table[str, str]) -> PolicySet:
     reader = Reader()
     documents: list[Mapping] = []
     for name in sorted(files):
+        if name.endswith(_DOCUMENT):
+            continue
         try:
             root = reader.mapping(parse(files[name], name), "a policy file")
         except YamlError as error:
@@ -80,6 +85,7 @@ def load(files: Table[str, str]) -> PolicySet:
         ),
         networks=definitions.networks,
         facts=definitions.facts,
+        documents={name.rpartition("/")[2]: files[name] for name in files if name.endswith(_DOCUMENT)},
     )
 
 
@@ -118,7 +124,9 @@ def _read_policy(
         body = reader.mapping(node, "a test")
         if body is not None:
             reader.keys(
-                body, "a test", ("test", "as", "request", "body", "given", "expect", "facts"), ("headers",)
+                body,
+                "a test",
+                ("test", "as", "request", "headers", "body", "given", "expect", "facts"),
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))

@@ -9,6 +9,7 @@ from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
@@ -29,6 +30,7 @@ class Layers:
     page: int | None = None  # entries of a page at most, by the permits
     total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
+    obligations: Obligations = NO_OBLIGATIONS
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
     # By scope, the permits that its filter does not open: it asks for what they hide.
@@ -79,10 +81,9 @@ def asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[st
         if term.code not in codes or term.modifier not in (None, "Patient") or term.chain is not None:
             continue
         prefix = "" if type_ == "Patient" else "Patient/"
-        named = {value.removeprefix(prefix) for value in term.values}
-        if not named & limits and all(
-            "/" not in name and ":" not in name and "|" not in name for name in named
-        ):
+        named = {value.removeprefix(prefix).partition("/_history/")[0] for value in term.values}
+        # Without a scheme a reference is one of the store's own, and the subject is one patient: Group/g is no A.
+        if not named & limits and all(":" not in name and "|" not in name for name in named):
             return True
     return False
 

@@ -6,7 +6,7 @@ from gateway.fhir.outcome import FhirError
 from gateway.policy.conditions import Unsayable, criteria_condition
 from gateway.policy.definitions import named, resource_type
 from gateway.policy.reading import Reader
-from gateway.policy.rules import FOLLOWING, Effect, OperationAccess
+from gateway.policy.rules import JOB_STEPS, Effect, OperationAccess
 from gateway.yaml_source import Mapping, Node, Scalar, did_you_mean
 
 _PREFIX = "operation:"
@@ -18,9 +18,10 @@ def read_operation(
 ) -> OperationAccess:
     """The operations of a rule, and what it says of them."""
     names = _names(reader, body.node("may"), effect, resources)
+    follows = _follows(reader, body.node("may"), effect, names)
     node = reader.mapping(body.node("operation"), "operation")
     if node is None:
-        return OperationAccess(names)
+        return OperationAccess(names, follows=follows)
     reader.keys(node, "operation", ("types", "type_filter", "jobs_at_once", "files_through_gateway"))
     if effect is not Effect.PERMIT or not names:
         reader.problem(node, "'operation' is for a permit whose 'may' names operations")
@@ -38,7 +39,28 @@ def read_operation(
         types,
         _filters(reader, node.node("type_filter"), types),
         _jobs(reader, node.node("jobs_at_once")),
+        follows,
     )
+
+
+def _follows(
+    reader: Reader, node: Node | None, effect: Effect, names: frozenset[str] | None
+) -> frozenset[str] | None:
+    """What may be done with a job: the steps that are named, all of them where none is."""
+    quiet = Reader()
+    found = set()
+    for item in quiet.items(node, "may"):
+        step = quiet.text(item, "may").removeprefix(_PREFIX)
+        if step not in JOB_STEPS:
+            continue
+        found.add(step)
+        if effect is not Effect.PERMIT:
+            reader.problem(item, f"'{step}' is for a permit: deny the export, and what follows it is closed")
+        elif not OperationAccess(names).exports:
+            reader.problem(
+                item, f"'{step}' belongs to an export: name that too, such as 'operation:Group/$export'"
+            )
+    return frozenset(found) or None
 
 
 def _names(
@@ -48,30 +70,19 @@ def _names(
     words = [(item, quiet.text(item, "may")) for item in quiet.items(node, "may")]
     found: set[str] = set()
     for item, text in words:
-        if text.startswith(_PREFIX):
+        if text.startswith(_PREFIX) and text.removeprefix(_PREFIX) not in JOB_STEPS:
             found.add(_name(reader, item, text.removeprefix(_PREFIX), resources))
         elif text == "operation" and effect is Effect.PERMIT:
             reader.problem(item, "a permit names each operation, such as 'operation:Patient/$everything'")
     if effect is not Effect.PERMIT and (node is None or any(t in ("any", "operation") for _, t in words)):
         return None
-    is_export = OperationAccess(frozenset(found)).exports
-    if effect is Effect.PERMIT and not is_export:
-        for item, text in words:
-            if text.removeprefix(_PREFIX) in FOLLOWING and text.startswith(_PREFIX):
-                reader.problem(
-                    item, f"'{text}' follows an export: let the rule that permits '$export' name it"
-                )
-    if effect is Effect.PERMIT and is_export and found.isdisjoint(FOLLOWING):
-        found |= FOLLOWING  # who may begin an export may take it in, unless the rule says which part of it
     return frozenset(found)
 
 
 def _name(reader: Reader, node: Node, text: str, resources: frozenset[str] | None) -> str:
-    if text in FOLLOWING:
-        return text
     type_, slash, name = text.rpartition("/")
-    known = [*(f"${operation}" for operation in OPERATIONS), *sorted(FOLLOWING)]
-    if name not in known:
+    known = [*(f"${operation}" for operation in OPERATIONS), *JOB_STEPS]
+    if name not in known or name in JOB_STEPS:
         reader.problem(node, f"unknown operation '{name}'.{did_you_mean(name, known)}")
     elif slash and type_ not in RESOURCE_TYPES:
         reader.problem(node, f"unknown resource type '{type_}'.{did_you_mean(type_, RESOURCE_TYPES)}")

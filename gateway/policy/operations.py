@@ -89,22 +89,6 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
             return _documents(engine, asked, opened, caller, environment)
 
 
-def following(
-    engine: Deciding, job: FhirRequest, operation: str, caller: Caller, environment: Environment
-) -> Decision:
-    """Whether an export that was asked for by job would still be begun, and may be followed by this operation."""
-    begun = engine.decide(job, caller, environment)
-    if not isinstance(begun, Permit):
-        return begun
-    opened = engine.opening(replace(job, operation=operation), caller, environment)
-    if not isinstance(opened, Permit):
-        return opened
-    rules = tuple(name for name in begun.rules if name in opened.rules)
-    if not rules:
-        return Deny(Reason.INTERACTION_CLOSED, begun.rules, f"no rule of this export opens {operation}")
-    return replace(begun, rules=rules)
-
-
 def _everything(
     engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
 ) -> Decision:
@@ -225,7 +209,15 @@ def _also(decision: Decision, opened: Permit, asked: FhirRequest) -> Decision:
     judge = _all((opened.judge, decision.judge))
     request = decision.request if asked.operation == "lastn" else asked
     rules = tuple(dict.fromkeys((*opened.rules, *decision.rules)))
-    return replace(decision, request=request, judge=judge, judges={asked.type: judge}, rules=rules)
+    obligations = opened.obligations.and_those_of(decision.obligations)
+    return replace(
+        decision,
+        request=request,
+        judge=judge,
+        judges={asked.type: judge},
+        rules=rules,
+        obligations=obligations,
+    )
 
 
 def _reading(

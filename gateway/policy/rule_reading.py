@@ -2,6 +2,8 @@
 
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.interaction import Interaction
+from gateway.policy.attachments_reading import document_type, searched, with_attachments
+from gateway.policy.break_glass_reading import read_break_glass
 from gateway.policy.definitions import Definitions, named, resource_type
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
@@ -15,6 +17,7 @@ from gateway.policy.rules import (
     Where,
 )
 from gateway.policy.sign_in_reading import read_sign_in
+from gateway.policy.then_reading import read_then
 from gateway.policy.transaction_reading import read_transaction
 from gateway.policy.unless_reading import read_unless
 from gateway.policy.when_reading import read_when
@@ -38,6 +41,7 @@ RULE_KEYS = (
     "unless",
     "conceal",
     "operation",
+    "break_glass",
     "then",
     "because",
     "write",
@@ -46,10 +50,8 @@ RULE_KEYS = (
     "transaction",
 )
 _RULE_LATER = (
-    "break_glass",
     "name",
 )  # fmt: skip
-_THEN_LATER = ("rate", "notify", "answer", "headers", "answer_headers", "header_to_client")
 _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
 
 
@@ -76,22 +78,15 @@ def read_rule(
     is_envelope = bool(may) and may <= ENVELOPES  # it opens Bundles alone, which show nobody's data
     shared = reader.flag(body.node("shared"), "shared") or is_envelope
     where = where_of(reader, body, resources, may, definitions, effect)
+    where = with_attachments(reader, body, where, resources, effect, shared=shared)
     if is_envelope and effect is Effect.PERMIT and "where" in body:
         reader.problem(
             body.entry("where") or body, "a rule about batch and transaction alone looks at no resource"
         )
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
-    then = reader.mapping(body.node("then"), "then")
-    audit = "standard"
-    if then is not None:
-        reader.keys(
-            then,
-            "then",
-            ("audit",),
-            _THEN_LATER,
-        )
-        audit = reader.word(then.node("audit"), "audit level", ("basic", "standard", "full")) or audit
+    audit, then = read_then(reader, body, effect, may)
+    break_glass = read_break_glass(reader, body, effect, may, resources)
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)
     at_most, may = read_transaction(reader, body, effect, may)
@@ -107,11 +102,13 @@ def read_rule(
         where=where,
         shared=shared,
         conceal=reader.flag(body.node("conceal"), "conceal"),
-        audit=audit,
+        audit=audit if break_glass is None else "full",
         because=reader.text(body.node("because"), "because"),
         place=body.place,
         sign_in=sign_in,
-        query=read_query(reader, body, permits=effect is Effect.PERMIT, may=may, resources=resources),
+        query=read_query(
+            reader, body, permits=effect is Effect.PERMIT, may=may, resources=searched(resources, where)
+        ),
         returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
@@ -120,6 +117,8 @@ def read_rule(
         operation=operation,
         at_most=at_most,
         named=_named(reader, body),
+        then=then,
+        break_glass=break_glass,
     )
 
 
@@ -169,7 +168,7 @@ def _resources(
         if text == "any":
             return None
         if text.startswith("cda:"):
-            reader.problem(item, f"'{text}' is not supported by this version")
+            found |= document_type(reader, item, text)
         elif text.startswith("$"):
             types = definitions.types.get(text[1:])
             if types is None:
@@ -195,7 +194,7 @@ def _check_permit(
 ) -> None:
     entry = body.entry("where") or body.entry("rule")
     place: Node | Mapping = body if entry is None else entry.value
-    if where.is_empty and not shared:
+    if where.is_empty and not shared and "break_glass" not in body:
         reader.problem(
             place,
             "a permit must say whose data it opens: give 'where:', or 'shared: true' for data of no one patient",

@@ -8,9 +8,11 @@ from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
+from gateway.policy.attachments import BinaryCondition, CdaCondition
 from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
+from gateway.policy.obligations import NOTHING_MORE, BreakGlass, Then
 from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.statements import ResourceStatement
 from gateway.policy.view import Precision
@@ -103,6 +105,8 @@ class Where:
     any_of: tuple["Where", ...] = ()  # one of them must hold, where any is given
     consent: ConsentCondition | None = None
     fhirpath: Mapping[str, ResourceStatement] = field(default_factory=dict)  # by type
+    binary: BinaryCondition | None = None  # with it, all the others are about what leads to a Binary
+    cda: CdaCondition | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -141,25 +145,26 @@ class Returned:
     rounded: tuple[tuple[str, Precision], ...] = ()
 
 
-FOLLOWING = frozenset({"export-status", "export-file", "export-cancel"})
-"""What its client does with an export that it began: ask for its status, fetch its files, end it."""
+JOB_STEPS = ("export-status", "export-file", "export-cancel")
+"""What follows the kick-off of an export: status, files, end (Bulk Data Access 2.0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationAccess:
     """What a rule says of operations.
 
-    names         'Type/$name' or '$name', and 'export-status' … of what follows an export; None is every operation,
-                  which only a deny or a require says
+    names         'Type/$name' or '$name'; None is every operation, which only a deny or a require says
     types         types that may be returned; None says nothing of types
     type_filter   search criteria by type, of what an export may hold
     jobs_at_once  exports of one client that may run at the same time
+    follows       what its client may do with a job that it began, of JOB_STEPS; None is all of it
     """
 
     names: frozenset[str] | None = frozenset()
     types: frozenset[str] | None = None
     type_filter: Mapping[str, str] = field(default_factory=dict)
     jobs_at_once: int = 1
+    follows: frozenset[str] | None = None
 
     @property
     def exports(self) -> bool:
@@ -168,8 +173,7 @@ class OperationAccess:
 
     def speaks_of(self, type_: str | None, operation: str | None) -> bool:
         """Whether this operation is one of its names."""
-        spoken = {operation or ""} if operation in FOLLOWING else {f"${operation}", f"{type_}/${operation}"}
-        return self.names is None or not self.names.isdisjoint(spoken)
+        return self.names is None or not self.names.isdisjoint({f"${operation}", f"{type_}/${operation}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,8 @@ class Rule:
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
     hours: tuple[Hours, ...] | None = None
     valid: Validity | None = None  # of its policy
+    then: Then = NOTHING_MORE
+    break_glass: BreakGlass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +234,4 @@ class PolicySet:
     warnings: tuple[Problem, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)  # of tests, by the name of their file

@@ -12,7 +12,8 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import asked_of_hidden, details_layer, scope_layer
+from gateway.policy import details_layer, hidden_filters, scope_layer
+from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -35,7 +36,8 @@ from gateway.policy.layers import (
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.sight import NAME, PEOPLE, Sight, Taken, is_hidden, takes_away, view_of
+from gateway.policy.search_opening import opened
+from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
 from gateway.policy.sources import Sources
 from gateway.policy.step_up import easiest, is_met
 
@@ -59,6 +61,7 @@ class RulesInForce:
         self._claims = policies.claims
         self._bases = bases
         self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
+        self.has_emergencies = any(rule.break_glass is not None for rule in policies.rules)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
@@ -111,6 +114,7 @@ class RulesInForce:
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
+        glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
             if rule.valid is not None and not rule.valid.holds(environment.now):
@@ -121,13 +125,18 @@ class RulesInForce:
             in_time_and_place = _is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
-                    if not in_time_and_place or (scope_layer.needs_shared(who, type_) and not rule.shared):
+                    if not in_time_and_place or (
+                        scope_layer.needs_shared(who, type_)
+                        and not rule.shared
+                        and (type_ != "Binary" or rule.where.binary is None)  # it goes by what leads to it
+                    ):
                         continue
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
                     if self._sources.closes(rule, type_, asked.interaction, values):
                         continue
                     condition = self._condition(rule, type_, caller, environment)
+                    condition = None if condition is None else glasses.condition(rule, type_, condition)
                     if condition is None:
                         continue
                     if not allows(rule.query, asked):
@@ -184,6 +193,8 @@ class RulesInForce:
                 "; ".join(f"{rule.id}: {rule.because}" for rule in closing),
                 any(rule.conceal for rule in closing),
             )
+        if not permits and not ways and (lacking := glasses.refusal()) is not None:
+            return lacking
         if not permits and not ways and narrower:
             said = "their query does not allow all of this search"
             return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
@@ -191,12 +202,14 @@ class RulesInForce:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
+        seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
         if asked.interaction is Interaction.SEARCH:
-            opening = asked_of_hidden.opening(asked, type_, permits, taken)
+            sight = self._sight(asked, type_, permits, *seen_by)
+            opening = opened(asked, type_, permits, taken, sight)
             if isinstance(opening, Deny):
                 return opening
             permits = opening
-        blind = asked_of_hidden.blinded(type_, scopes, permits, taken)
+        blind = hidden_filters.blinded(type_, scopes, permits, taken)
         every = frozenset(rule.id for rule, _ in permits)
         if blind and all(blind.get(name) == every for name, _ in scopes):
             said = "the filters of its scopes ask for elements that are hidden"
@@ -207,13 +220,14 @@ class RulesInForce:
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
-            conceal=conceal or any(rule.conceal for rule, _ in permits),
+            conceal=conceal or any(rule.conceal or _conceals(rule, type_) for rule, _ in permits),
             audit=max((rule.audit for rule, _ in permits), key=_LEVELS.index),
             types=types,
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
+            obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
-            sight=self._sight(asked, type_, permits, tuple(taken), caller, environment, values, doubtful),
+            sight=self._sight(asked, type_, permits, *seen_by),
         )
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:
@@ -231,6 +245,7 @@ class RulesInForce:
         environment: Environment,
         values: Mapping[str, frozenset[str]],
         doubtful: frozenset[str],
+        glasses: Glasses,
     ) -> Sight | None:
         """How the caller sees what is read; None for as it is."""
         if not self._has_views or asked.interaction not in JUDGED:
@@ -245,7 +260,8 @@ class RulesInForce:
                 if not _is_in_time_and_place(rule, environment):
                     continue
                 if rule.effect is Effect.PERMIT:
-                    found.append(rule)
+                    if glasses.shows(rule):
+                        found.append(rule)
                 elif rule.fields is not None:
                     standing = self._applies(rule, other, caller, environment, values)
                     if standing is not None:
@@ -254,13 +270,20 @@ class RulesInForce:
             return found, tuple(taking)
 
         people = {person: about(person) for person in PEOPLE}
-        nameless = frozenset(
-            person
-            for person, (_, taking) in people.items()
-            if any(takes_away(person, fields, NAME) for _, _, fields in taking)
-        )
-        named = any(not is_hidden(view_of(rule.returned, "Patient"), NAME) for rule in people["Patient"][0])
-        unnamed = frozenset() if named else frozenset({"Patient"})
+        unsaid = {
+            word: frozenset(
+                person
+                for person, (_, taking) in people.items()
+                if any(takes_away(person, fields, ways) for _, _, fields in taking)
+            )
+            for word, ways in SAID.items()
+        }
+        unshown = {
+            word: frozenset[str]()
+            if any(not is_hidden(view_of(rule.returned, "Patient"), ways) for rule in people["Patient"][0])
+            else frozenset({"Patient"})
+            for word, ways in SAID.items()
+        }
 
         def contained(resource: Resource) -> Resource | None:
             """A contained resource: less what every permit about its type hides, and what denies take away."""
@@ -269,10 +292,10 @@ class RulesInForce:
                 return None
             rules, taking = about(other)
             returned = {rule.id: rule.returned for rule in rules} or {"": None}
-            return Sight(other, returned, taking, unnamed, nameless, None).see(resource, tuple(returned))[0]
+            return Sight(other, returned, taking, unshown, unsaid, None).see(resource, tuple(returned))[0]
 
         shown = {rule.id: rule.returned for rule, _ in permits}
-        return Sight(type_, shown, taken, unnamed, nameless, contained)
+        return Sight(type_, shown, taken, unshown, unsaid, contained)
 
     def _condition(
         self, rule: Rule, type_: str, caller: Caller, environment: Environment
@@ -338,6 +361,11 @@ def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
     return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
         rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
     )
+
+
+def _conceals(rule: Rule, type_: str) -> bool:
+    """Whether a refusal would tell that there is something, which only those may know whom it is led to."""
+    return type_ == "Binary" and (rule.where.binary is not None or rule.where.cda is not None)
 
 
 def _another_sign_in(who: Standing, guards: list[Rule], unmet: list[Rule], ways: list[Rule]) -> Deny:

@@ -16,6 +16,7 @@ from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import includes
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import Resource
+from gateway.policy.masking import masked
 from gateway.policy.rules import Returned
 from gateway.policy.view import WHOLE, Paths, View, paths_of, see
 
@@ -25,9 +26,9 @@ _LOOKS_AT_NOTHING = frozenset(
 )
 
 PEOPLE = ("Patient", "Person", "Practitioner", "RelatedPerson")
-"""Types whose names stand as `display` in references to them."""
-NAME = (("name",),)
-"""The element that holds them."""
+"""Types whose names stand as `display` in references to them, and their identifiers as `identifier`."""
+SAID: Mapping[str, tuple[tuple[str, ...], ...]] = {"display": (("name",),), "identifier": (("identifier",),)}
+"""What a reference repeats of whom it names, with the element that holds it."""
 
 Taken = tuple[str, Condition, tuple[str, ...]]
 """A deny of fields: its name, when it holds, and the elements."""
@@ -73,16 +74,17 @@ def denied_paths(type_: str, fields: tuple[str, ...]) -> Paths:
 
 
 @cache
-def hidden_names(returned: Returned | None) -> frozenset[str]:
-    """The types of people whose names a permit hides by what it says of them."""
+def hidden_of_people(returned: Returned | None, word: str) -> frozenset[str]:
+    """The types of people of whom a permit hides this by what it says of them."""
     if returned is None:
         return frozenset()
     spoken = {path.partition(".")[0] for path in returned.only or ()}
+    element = SAID[word][0][0]
     return frozenset(
         type_
         for type_ in PEOPLE
-        if is_hidden(view_of(returned, type_), NAME)
-        and (type_ in spoken or any(path.startswith(f"{type_}.name") for path in returned.hide))
+        if is_hidden(view_of(returned, type_), SAID[word])
+        and (type_ in spoken or any(path.startswith(f"{type_}.{element}") for path in returned.hide))
     )
 
 
@@ -92,34 +94,41 @@ class Sight:
 
     returned   what each permit shows, by the name of its rule
     taken      the denies of fields about this type
-    unnamed    people whose names no permit shows to this caller: a permit with a view does not show them as display
-    nameless   people whose names denies take away
+    unshown    by word of SAID, people of whom no permit shows it to this caller: a permit with a view does not either
+    unsaid     by word of SAID, people of whom denies take it away
     contained  how a contained resource is seen, None for as it is
     """
 
     type: str
     returned: Mapping[str, Returned | None]
     taken: tuple[Taken, ...]
-    unnamed: frozenset[str]
-    nameless: frozenset[str]
+    unshown: Mapping[str, frozenset[str]]
+    unsaid: Mapping[str, frozenset[str]]
     contained: Callable[[Resource], Resource | None] | None
 
     def see(self, resource: Resource, permits: Sequence[str]) -> tuple[Resource, tuple[str, ...]]:
         """What is seen of a resource for which these permits hold, and the denies that took something away."""
         names, fields = self._taken_from(resource)
         ways = [self.returned[name] for name in permits]
-        nameless = frozenset(PEOPLE)
-        for returned in ways:
-            whole = returned is None or view_of(returned, self.type).is_whole
-            nameless &= hidden_names(returned) | (frozenset() if whole else self.unnamed)
         seen = see(
             resource,
             [view_of(returned, self.type) for returned in ways],
             denied=denied_paths(self.type, fields),
-            nameless=nameless | self.nameless,
+            nameless=self.left_out("display", ways),
+            numberless=self.left_out("identifier", ways),
             contained=self.contained if "contained" in resource else None,
         )
-        return seen, names if seen is not resource else ()
+        if seen is resource:
+            return resource, ()
+        return masked(seen, resource), names
+
+    def left_out(self, word: str, ways: Iterable[Returned | None]) -> frozenset[str]:
+        """The people in references to whom this is left out, where what these permits return is seen."""
+        found = frozenset(PEOPLE)
+        for returned in ways:
+            whole = returned is None or view_of(returned, self.type).is_whole
+            found &= hidden_of_people(returned, word) | (frozenset() if whole else self.unshown[word])
+        return found | self.unsaid[word]
 
     def _taken_from(self, resource: Resource) -> tuple[tuple[str, ...], tuple[str, ...]]:
         held = [

@@ -9,6 +9,7 @@ from gateway.policy.rules import Effect, SignIn
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
 _AT_LEAST = "at-least-"
+_LEVELS = ("loa1", "loa2", "loa3", "loa4")  # ISO/IEC 29115: their order need not be said
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORTEST = 60  # a person signs in, reads the consent page and comes back: less could never be met
@@ -55,7 +56,8 @@ def acr_values(reader: Reader, node: Node, definitions: Definitions) -> tuple[st
     lowest = text.removeprefix(_AT_LEAST)
     if not lowest:
         return ()
-    if lowest != text and not definitions.acr:
+    order = definitions.acr or (_LEVELS if lowest in _LEVELS else ())
+    if lowest != text and not order:
         reader.problem(
             node, f"'{text}' needs an order: give 'acr: [weakest, …, strongest]' in the definitions"
         )
@@ -63,7 +65,7 @@ def acr_values(reader: Reader, node: Node, definitions: Definitions) -> tuple[st
     if definitions.acr and lowest not in definitions.acr:
         reader.problem(node, f"acr has no value '{lowest}'.{did_you_mean(lowest, definitions.acr)}")
         return ()
-    found = (text,) if lowest == text else definitions.acr[definitions.acr.index(lowest) :]
+    found = (text,) if lowest == text else order[order.index(lowest) :]
     if not set(found) & set(SIGN_INS):
         said = f"nobody can sign in here so that acr is {' or '.join(found)}"
         reader.problem(node, f"{said}; reachable: {', '.join(SIGN_INS)}", warning=True)

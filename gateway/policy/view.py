@@ -16,6 +16,9 @@ from typing import Any
 from gateway.fhir.definitions import choices, element_exists, is_resource_type
 from gateway.fhir.resource import Number
 
+_OF_A_REFERENCE = frozenset(
+    {"id", "extension", "reference", "_reference", "type", "_type", "identifier", "display", "_display"}
+)
 SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 _DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?(?:T.*)?")
 _SHORTEST_COPY = 4  # a hidden text this short or shorter stands in other texts by chance
@@ -125,17 +128,25 @@ def see(
     *,
     denied: Paths = _NOTHING,
     nameless: frozenset[str] = frozenset(),
+    numberless: frozenset[str] = frozenset(),
     contained: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None = None,
 ) -> Mapping[str, Any]:
     """The resource as these views together show it, less what is denied; the same object when nothing is to be done.
 
     views are those of the permits that hold for this resource; without one nothing is shown but its type. nameless
-    are types whose names the caller may not see: what references to them display is left out. contained says how a
+    are types whose names the caller may not see: what references to them display is left out. numberless are types whose
+    identifiers the caller may not see: those in references to them are left out as well. contained says how a
     contained resource is seen, None for not at all; without it one is seen as it is.
     """
-    if any(view.is_whole for view in views) and not denied.below and not nameless and contained is None:
+    said = {"display": nameless, "identifier": numberless}
+    if (
+        any(view.is_whole for view in views)
+        and not denied.below
+        and not any(said.values())
+        and contained is None
+    ):
         return resource
-    walk = _Walk(nameless, contained)
+    walk = _Walk(said, contained)
     sights = [_Sight(view.only or _EVERYTHING, view.hide, view.rounded) for view in views]
     seen = walk.members(resource, sights, denied, top=True)
     if not walk.took:
@@ -150,10 +161,10 @@ class _Walk:
 
     def __init__(
         self,
-        nameless: frozenset[str],
+        said: Mapping[str, frozenset[str]],
         contained: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None,
     ) -> None:
-        self._nameless = nameless
+        self._said = {word: types for word, types in said.items() if types}
         self._contained = contained
         self._texts: set[str] = set()
         self._numbers: set[Any] = set()
@@ -163,7 +174,7 @@ class _Walk:
         self, value: Mapping[str, Any], sights: list[_Sight], denied: Paths, *, top: bool = False
     ) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        is_nameless = _refers_to(value, self._nameless)
+        unsaid = {word for word, types in self._said.items() if _refers_to(value, types)}
         for key, inner in value.items():
             name = key[1:] if key.startswith("_") else key
             if top and key in _KEPT:
@@ -174,7 +185,7 @@ class _Walk:
             if (
                 (forbidden is not None and forbidden.whole)
                 or not showing
-                or (is_nameless and name == "display")
+                or (name in unsaid and (name != "identifier" or value.keys() <= _OF_A_REFERENCE))
             ):
                 self._take(inner)
                 continue

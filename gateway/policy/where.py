@@ -7,6 +7,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.policy.attachments_reading import ATTACHMENT_KEYS
 from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
 from gateway.policy.labels_reading import read_labels
@@ -39,7 +40,8 @@ def where_of(
     where = reader.mapping(body.node("where"), "where")
     if where is None:
         return Where()
-    reader.keys(where, "where", WHERE_KEYS, WHERE_LATER)
+    later = set(WHERE_LATER) - set(ATTACHMENT_KEYS)
+    reader.keys(where, "where", (*WHERE_KEYS, *ATTACHMENT_KEYS), later)
     return conditions_of(reader, where, resources, may, definitions, effect)
 
 
@@ -62,7 +64,8 @@ def conditions_of(
     if node is not None:
         compartment = _compartment(reader, node, definitions)
         _check_membership(reader, node, compartment.membership, resources, may)
-        outside = sorted(t for t in resources or () if t != "Patient" and not patient_compartment(t))
+        led_to = {"Patient", "Binary"} if "binary" in where else {"Patient"}
+        outside = sorted(t for t in resources or () if t not in led_to and not patient_compartment(t))
         if outside:
             said = "give 'match:' or, in a rule of its own, 'shared: true'"
             reader.problem(node, f"{outside[0]} is not in the Patient compartment: {said}")
@@ -217,7 +220,8 @@ def _match(
         text = reader.text(entry.value, "criteria")
         found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions)
     if resources is not None and found:
-        for type_ in sorted(resources - found.keys()):
+        led_to = {"Binary"} if "binary" in where else set()
+        for type_ in sorted(resources - found.keys() - led_to):
             reader.problem(
                 body,
                 f"match says nothing about {type_}: a permit opens nothing of it, any other rule closes all of it",

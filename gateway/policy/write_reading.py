@@ -34,7 +34,7 @@ def read_write_rule(
         reader.keys(body, "write", ("readonly", "must_hold", "old_version"))
         if effect != "permit":
             reader.problem(node, "'write' is for a permit: a deny says 'changes'")
-        if not may <= WRITING:
+        if not may <= WRITING | {Interaction.TRANSACTION}:  # which brings writes, and reads nothing
             reader.problem(node, "'write' is for a rule about writes alone: let another rule permit the rest")
         if "readonly" in body:
             readonly = _paths(reader, body.node("readonly"), "readonly", types)

@@ -41,7 +41,10 @@ class Capabilities:
             finally:
                 answer.close()
             statement = capability_statement(
-                value, public_base=self._upstream.identifier, oauth_uris=self._oauth_uris
+                value,
+                public_base=self._upstream.identifier,
+                oauth_uris=self._oauth_uris,
+                transactions=self._upstream.profile.transactions,
             )
             self._kept = (now + _KEPT_SECONDS, resource.write_resource(statement))
         return fhir_answer(self._kept[1], ())

@@ -48,7 +48,7 @@ class Creates:
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        sent |= creation.upstream_headers(http, kind)
+        sent |= creation.upstream_headers(http, kind, minimal=permit.obligations.minimal)
         target = request.upstream_target(permit.request)
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.

@@ -13,7 +13,10 @@ from typing import Any
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links, request, resource
 from gateway.fhir.formats import BOTH
+from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import check_whole
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
 from gateway.settings import Upstream
@@ -78,6 +81,9 @@ def new_version(
         raise FhirError(Reason.INVALID_BODY, f"the body of this create must be a {type_}")
     if not may_name_id and "id" in value:
         raise FhirError(Reason.INVALID_BODY, "nothing was found: leave the id out, or update by id")
+    check_narratives(value)
+    check_elements(value)
+    check_whole(value)
     changed = value.pop("id", None) is not None
     changed |= links.relative_references(value, bases)
     return value, resource.write_resource(value) if changed else raw
@@ -93,8 +99,8 @@ async def bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator
         yield chunk
 
 
-def upstream_headers(http: HttpRequest, kind: BodyKind) -> dict[str, str]:
-    """Further headers of the request to the store."""
+def upstream_headers(http: HttpRequest, kind: BodyKind, *, minimal: bool = False) -> dict[str, str]:
+    """Further headers of the request to the store. minimal: nobody is shown what was stored."""
     if kind is BodyKind.NATIVE:
         length = (
             {"content-length": http.headers["content-length"]} if "content-length" in http.headers else {}
@@ -106,7 +112,7 @@ def upstream_headers(http: HttpRequest, kind: BodyKind) -> dict[str, str]:
         }
     wants = (
         "minimal"
-        if re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
+        if minimal or re.search(r"return\s*=\s*\"?minimal", http.headers.get("prefer", ""))
         else "representation"
     )
     return {

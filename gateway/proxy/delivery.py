@@ -176,7 +176,7 @@ def check_status(answer: UpstreamAnswer) -> None:
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
 
 
-async def settle(trail: Trail, permit: Permit, value: dict[str, Any]) -> None:
+async def settle(trail: Trail, permit: Permit, value: Mapping[str, Any]) -> None:
     """Find out what the judge needs to know. Raises FhirError where it refuses only since that could not be had."""
     judging = permit.judge
     if judging is not None:

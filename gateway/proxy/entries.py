@@ -10,16 +10,22 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 from authz.protocol.request import Answer, Body, BytesBody, EmptyBody, HttpRequest
+from authz.protocol.tokens import Caller
 from gateway.fhir import request, resource
-from gateway.fhir.bundle import Entry
+from gateway.fhir.bundle import Entry, Requests
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import JSON_PATCH
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Deny, Environment
+from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.delivery import PAGE_PREFIX
+from gateway.proxy.permitted import Permitted
+from gateway.proxy.refusals import step_up_error
+from gateway.proxy.trail import Trail
 from gateway.settings import Upstream
 
 _OF_ALL = ("accept-language", "prefer", "traceparent", "tracestate")
@@ -28,6 +34,37 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\
 _SAID = {"Location": "location", "ETag": "etag"}
 _OUTCOME = b'{"resourceType":"OperationOutcome"'
 _NESTED = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
+
+
+class OnePassage(Protocol):
+    """How a single request passes."""
+
+    async def permitted(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Permitted:
+        """The decision about a request. Raises what refuses it."""
+        ...
+
+    async def pass_one(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Answer:
+        """The answer to a request. Raises what refuses it."""
+        ...
+
+    def refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A Bundle that came, who sent it, and the policies that decide."""
+
+    http: HttpRequest
+    trail: Trail
+    caller: Caller
+    engine: Engine
+    requests: Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +93,20 @@ def part_of(entry: Entry, http: HttpRequest, upstream: Upstream) -> Part:
     if entry.resource is None and asked.interaction is Interaction.CREATE:
         raise FhirError(Reason.INVALID_BODY, "a create needs a resource", expression=entry.expression)
     return Part(entry, sub, asked)
+
+
+async def check_opened(sent: Sent, part: Part, trail: Trail, environment: Environment) -> None:
+    """Raise FhirError, or OAuthError (step-up), unless the entry may come in a Bundle of this kind."""
+    kind, count = sent.requests.kind, len(sent.requests.entries)
+    opened = await trail.knowledge.decided(
+        lambda: sent.engine.enveloping(part.asked, kind, count, sent.caller, environment)
+    )
+    if not isinstance(opened, Deny):
+        return
+    if opened.step_up is not None:
+        raise step_up_error(opened.step_up, opened.explanation)
+    reason = Reason.NOT_FOUND if opened.conceal else opened.reason
+    raise FhirError(reason, expression=part.entry.expression)
 
 
 def is_page(http: HttpRequest) -> bool:

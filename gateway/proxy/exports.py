@@ -134,21 +134,18 @@ class ExportPassage:
         job = self._jobs.open(asked.sealed, caller=caller, is_file=is_file, now=self._clock())
         if job is None:
             raise FhirError(Reason.NOT_FOUND)
-        operation = asked.operation or ""
         decision = await trail.knowledge.decided(lambda: engine.decide(job.asked, caller, environment))
-        is_current = job.policy_hash == engine.policy_hash and isinstance(decision, Permit)
-        if is_current:
-            decision = await trail.knowledge.decided(
-                lambda: engine.following(job.asked, operation, caller, environment)
-            )
         trail.rules = decision.rules
-        if is_current and not isinstance(decision, Permit):
-            trail.explanation = decision.explanation
-            raise FhirError(decision.reason if isinstance(decision, Deny) else Reason.NOT_FOUND)
-        if operation == "export-cancel":
+        step = asked.operation or ""
+        if isinstance(decision, Permit):
+            for access in engine.accesses(decision.rules):
+                if access.follows is not None and step not in access.follows:
+                    trail.explanation = f"the export may be begun, its rule does not name {step}"
+                    raise FhirError(Reason.INTERACTION_CLOSED)
+        if step == "export-cancel":  # also of a job that would not be begun today
             trail.decision = "permit"
             return await self._cancel(http, trail, job, caller)
-        if not isinstance(decision, Permit) or not is_current:
+        if job.policy_hash != engine.policy_hash or not isinstance(decision, Permit):
             # What was begun under other policies, or would not be begun today, is nobody's to fetch.
             if not is_file:
                 await self._end_at_store(http, trail, job, caller)

@@ -12,15 +12,23 @@ from dataclasses import replace
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.fhir import formats, resource, search
 from gateway.fhir.formats import BOTH, Format, Wish
-from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.outcome import REASONS, FhirError, Reason, operation_outcome
 from gateway.fhir.xml_bundle import BundleXml, with_suffix
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_writing import write_resource_xml
 from gateway.proxy import headers
 from gateway.proxy.delivery import PAGE_PREFIX
+from gateway.proxy.long_answer import LongAnswer
+from gateway.proxy.trail import Trail
 
 _INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
+_SPACE = b" \t\r\n"
+_PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
 _PAGE_SUFFIX = "&_format=xml"
+_WRITES = frozenset(
+    {Interaction.CREATE, Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE, Interaction.BATCH}
+)
 XML_BODY = ("Content-Type", Format.XML.content_type)
 
 
@@ -70,12 +78,32 @@ def as_json(http: HttpRequest, limit_bytes: int) -> HttpRequest:
     if http.query.startswith(PAGE_PREFIX):
         http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
     content_type = http.headers.get("content-type", "")
+    if headers.is_json(content_type):
+        return replace(http, body=_JsonBody(http.body))
     native = http.path.rstrip("/").rpartition("/")[2] == "Binary" or "/Binary/" in http.path
     if not formats.is_xml_body(content_type, native=native) or http.path.rstrip("/").endswith("/_search"):
         return http
     sent = {name: value for name, value in http.headers.items() if name != "content-length"}
     sent["content-type"] = Format.JSON.content_type
     return replace(http, headers=sent, body=_XmlBody(http.body, limit_bytes))
+
+
+class _JsonBody:
+    """A body that is said to be JSON: one that begins as XML is not read as anything (attack case 264)."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises RequestError(413), FhirError(UNSUPPORTED_MEDIA_TYPE)."""
+        content = await self._body.read(limit_bytes)
+        if content.lstrip(_SPACE).startswith(b"<"):
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, "the body is not the JSON that Content-Type says")
+        return content
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as it is."""
+        return self._body.stream()
 
 
 class _XmlBody:
@@ -88,7 +116,7 @@ class _XmlBody:
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body as JSON. Raises RequestError(413), FhirError: INVALID_BODY, UNSUPPORTED_MEDIA_TYPE."""
         content = await self._body.read(min(limit_bytes, self._limit_bytes))
-        if content and not content.lstrip(b" \t\r\n").startswith((b"<", b"\xef\xbb\xbf")):
+        if content and not content.lstrip(_SPACE).startswith((b"<", b"\xef\xbb\xbf")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, "the body is not the XML that Content-Type says")
         if len(content) <= _INLINE_BYTES:
             written = _as_json(content)
@@ -107,13 +135,33 @@ def _as_json(content: bytes) -> bytes:
     return resource.write_resource(parse_resource_xml(content))
 
 
-async def written(answer: Answer, wish: Wish) -> Answer:
-    """The answer in the format of the wish; one that is in it, or is no FHIR resource, stays as it is.
+async def written(answer: Answer, trail: Trail) -> Answer:
+    """The answer in the format that is wished; one that is in it, or is no FHIR resource, stays as it is.
 
-    Raises FhirError: NOT_ACCEPTABLE where XML cannot say it, and what the body raises before its first piece.
+    Raises FhirError: NOT_ACCEPTABLE where XML cannot say it, and what the body raises before its first piece. What
+    answers a write stays in JSON then: it is done, and a refusal would say that it is not (RFC 9110 12.4.1).
     """
-    if wish.format is Format.JSON:
+    if trail.wish.format is Format.JSON:
         return answer
+    asked, tally = trail.asked, trail.tally
+    try:
+        return await _in_xml(answer, trail.wish, asked)
+    except FhirError:
+        if asked is not None and asked.interaction in _WRITES and isinstance(answer.body, bytes):
+            return answer
+        tally.dropped, tally.shown = tally.dropped + tally.shown, 0  # nothing of it leaves
+        raise
+
+
+def outcome(http: HttpRequest, reason: Reason, *more: tuple[str, str]) -> Answer:
+    """A refusal before any passage: the outcome of the reason in the format that the caller wants."""
+    body, content_type = operation_outcome(reason), headers.JSON_BODY
+    if preferred(http).format is Format.XML:
+        body, content_type = _as_xml(body, ""), XML_BODY
+    return Answer(REASONS[reason][0], (content_type, *more), body)
+
+
+async def _in_xml(answer: Answer, wish: Wish, asked: FhirRequest | None) -> Answer:
     fields = weak_etags(answer.headers)
     if headers.JSON_BODY not in answer.headers:
         return replace(answer, headers=fields)
@@ -126,10 +174,12 @@ async def written(answer: Answer, wish: Wish) -> Answer:
             body = await asyncio.to_thread(_as_xml, answer.body, suffix)
         return replace(answer, headers=fields, body=body)
     stream = _XmlStream(answer.body, BundleXml(page_suffix=suffix))
+    if asked is not None and asked.head:  # nobody takes the body
+        return replace(answer, headers=fields, body=stream)
     try:
         await stream.begin()
     except BaseException:
-        await stream.aclose()
+        await stream.withdraw()
         raise
     return replace(answer, headers=fields, body=stream)
 
@@ -176,13 +226,24 @@ class _XmlStream:
         """The next piece; b'' at the end."""
         while not self._is_ended:
             try:
-                piece = self._bundle.feed(await anext(self._body))
+                content = await anext(self._body)
             except StopAsyncIteration:
                 self._is_ended = True
-                piece = self._bundle.finish()
+                return self._bundle.finish()
+            piece = b""
+            for start in range(0, len(content), _PIECE_BYTES):
+                if start:
+                    await asyncio.sleep(0)  # others have their turn
+                piece += self._bundle.feed(content[start : start + _PIECE_BYTES])
             if piece:
                 return piece
         return b""
+
+    async def withdraw(self) -> None:
+        """Let go of it, where nothing has gone out."""
+        if isinstance(self._body, LongAnswer):
+            self._body.withdraw()
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""

@@ -44,6 +44,10 @@ class LongAnswer:
             await self._end("broken-off")
             raise
 
+    def withdraw(self) -> None:
+        """What was taken of it did not go out after all: it ends without a record."""
+        self._is_begun = False
+
     async def aclose(self) -> None:
         """End it here, if it has not ended. What nobody began to take is let go without a record."""
         await self._end("broken-off")

@@ -8,7 +8,9 @@ from gateway.fhir import resource
 from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.formats import BOTH
 from gateway.fhir.json_patch import JSON_PATCH, invalid, json_patch
+from gateway.fhir.known_elements import check_elements, unknown_element
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import check_whole, is_subsetted
 from gateway.proxy import headers
 
 _TOO_DEEP = f"the patched resource is nested deeper than {resource.MAX_DEPTH} objects and arrays"
@@ -50,6 +52,10 @@ def apply_patch(before: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
         raise invalid(_TOO_DEEP) from error
     if resource.is_too_deep(after):
         raise invalid(_TOO_DEEP)
+    if unknown_element(before) is None:  # what a store says in words of its own may stay
+        check_elements(after)
+    if not is_subsetted(before):
+        check_whole(after)
     for name in _KEPT:
         if _meta(before).get(name) != _meta(after).get(name):
             raise invalid(f"a patch cannot change meta.{name}")

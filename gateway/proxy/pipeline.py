@@ -24,7 +24,9 @@ from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
+from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
@@ -33,7 +35,9 @@ from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
+from gateway.proxy.obligations import Obliged, shortened, with_headers
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.refusals import refused, step_up_error
@@ -47,6 +51,7 @@ from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
+_READS = frozenset({Interaction.READ, Interaction.VREAD})
 
 
 @dataclass(slots=True)
@@ -82,8 +87,17 @@ class Passage:
         self._engines = engines
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
+        self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
-        self._writes = Writes(upstream=upstream, client=client, audit=audit, show=show)
+        self._writes = Writes(
+            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
+        )
+        self._binaries = Binaries(
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            attachments=Attachments(upstream=upstream, client=client),
+        )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -92,7 +106,13 @@ class Passage:
         self._metrics = metrics
         self._clock = clock
         self._bundles = Bundles(
-            upstream=upstream, audit=audit, clock=clock, pass_one=self.pass_one, refuse=self._refused
+            upstream=upstream,
+            client=client,
+            audit=audit,
+            clock=clock,
+            writes=self._writes,
+            show=show,
+            passage=self,
         )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
@@ -102,19 +122,20 @@ class Passage:
         """The answer to a request under this mount."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail.wish)
+            answer = await formats.written(await self._pass(http, trail), trail)
         except Exception as error:
-            answer = self._refused(trail, error)
-        answer = await formats.written(await self._recorded(trail, answer), trail.wish)
+            answer = self.refused(trail, error)
+        answer = await formats.written(await self._recorded(trail, answer), trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
-    def _refused(self, trail: Trail, error: Exception) -> Answer:
+    def refused(self, trail: Trail, error: Exception) -> Answer:
+        """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
     async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
-        # A file is NDJSON, whatever is accepted.
-        is_file = http.path.startswith(f"{self._upstream.at}/_file/")
-        trail.wish = formats.preferred(http) if is_file else formats.negotiated(http)
+        # A file is NDJSON and a Binary what it holds, whatever is accepted.
+        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
@@ -158,14 +179,18 @@ class Passage:
                 trail.decision = "permit"
                 return self._delivery.nothing(http)
             case Permit() if asked.interaction is Interaction.CREATE and found is not None:
-                return await self._creates.is_there(http, trail, asked, found, caller, engine)
+                answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
+                return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return await self._creates.answer(http, trail, permit, caller, engine)
+                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
-                return await self._writes.answer(write)
+                return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
                 return await self._operation(http, trail, permit, caller, target)
+            case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
+                asking = Asking(http, trail, caller, engine, permitted.environment)
+                return await self._binaries.answer(asking, permit)
             case Permit() as permit:
                 trail.decision = "permit"
                 return await self._forward(http, trail, permit, caller, target)
@@ -180,22 +205,27 @@ class Passage:
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = self._environment(http, trail)
+        emergency = await self._obliged.emergency(http, trail, caller, engine)
+        # Only this request itself goes by emergency access, nothing that is decided on its way.
+        itself = replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
-            partial(engine.decide, asked, caller, environment, criteria=criteria)
+            partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
         found = None
         if criteria and isinstance(decision, Permit):
             found = await self._find(http, trail, asked, criteria, caller, engine)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
-                decide = partial(engine.decide, asked, caller, environment, criteria=criteria)
+                decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
+            await self._obliged.meet(trail, decision, caller)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
             return Permitted(asked, decision, environment)
+        self._obliged.refused(http, decision)
         if decision.step_up is not None:
             raise step_up_error(decision.step_up, decision.explanation)
         raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
@@ -284,14 +314,14 @@ class Passage:
         except AuditUnavailable:
             trail.reason = str(Reason.AUDIT_UNAVAILABLE)
             error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            await _discard(answer)
+            await let_go(answer.body)
             answer = Answer(
                 error.status,
                 (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
                 operation_outcome(error.reason),
             )
         except BaseException:
-            await _discard(answer)  # the caller went away while the record was written
+            await let_go(answer.body)  # the caller went away while the record was written
             raise
         metrics = self._metrics
         metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
@@ -302,10 +332,5 @@ class Passage:
         for rule in trail.rules:
             policy, _, name = rule.rpartition("/")
             metrics.decisions.labels(policy, name, effect).inc()
+        answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
-
-
-async def _discard(answer: Answer) -> None:
-    close = getattr(answer.body, "aclose", None)
-    if close is not None:
-        await close()

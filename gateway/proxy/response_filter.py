@@ -21,7 +21,14 @@ from gateway.proxy.connections import Connections
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
-_KEPT_OF_ENTRY = frozenset({"fullUrl", "resource", "search", "request", "response"})
+_KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "searchset": {"search": frozenset({"mode", "score"})},
+    "history": {
+        "request": frozenset({"method", "url"}),
+        "response": frozenset({"status", "location", "etag", "lastModified"}),
+    },
+}
+"""What is passed on of an entry beside its resource and its fullUrl. Outcomes, extensions and the like tell too much."""
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
@@ -227,10 +234,9 @@ class BundleFilter:
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         self.tally.shown += 1
         self.tally.rules.update(verdict.rules)
-        if self.shape is None and verdict.seen is None and value.keys() <= _KEPT_OF_ENTRY:
+        if self.shape is None and verdict.seen is None and self._is_plain(value):
             return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
-        exact = exact_object(raw)  # what is written anew has every number as it was
-        entry = {name: member for name, member in exact.items() if name in _KEPT_OF_ENTRY}
+        entry = self._plain(exact_object(raw))  # what is written anew has every number as it was
         if verdict.seen is not None:
             seen = judge(entry["resource"]).seen
             if seen is None:
@@ -240,6 +246,35 @@ class BundleFilter:
             entry["resource"] = shaped(entry["resource"], self.shape)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
+
+    def _is_plain(self, value: Mapping[str, Any]) -> bool:
+        """Whether an entry says nothing beside its resource that a client would believe and nobody judged."""
+        kept = _KEPT_OF_ENTRY[self.kind]
+        for name, member in value.items():
+            if name == "resource":
+                continue
+            if name == "fullUrl":
+                found = value["resource"]
+                place = f"/{found.get('resourceType')}/{found.get('id')}"
+                if member not in (self.upstream + place, self.public + place):
+                    return False
+            elif not isinstance(member, dict) or not member.keys() <= kept.get(name, frozenset()):
+                return False
+        return True
+
+    def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The entry with its resource, its name as the resource says it, and the members that are known."""
+        kept = _KEPT_OF_ENTRY[self.kind]
+        found = value["resource"]
+        entry: dict[str, Any] = {}
+        for name, member in value.items():
+            if name == "resource":
+                entry[name] = found
+            elif name == "fullUrl" and isinstance(found.get("id"), str):
+                entry[name] = f"{self.public}/{found['resourceType']}/{found['id']}"
+            elif name in kept and isinstance(member, dict):
+                entry[name] = {key: inner for key, inner in member.items() if key in kept[name]}
+        return entry
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ from authz.protocol.jose import Signer
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from authz.protocol.structured_fields import StructuredFieldError
 from authz.storage.store import StoreUnavailable
-from gateway.fhir.outcome import Reason, operation_outcome
+from gateway.fhir.outcome import Reason
+from gateway.proxy import formats
 from gateway.settings import ResponseSignatures
 
 Handler = Callable[[HttpRequest], Awaitable[Answer]]
@@ -47,8 +48,7 @@ class SignedAnswers:
         except StoreUnavailable as error:
             # Whoever was promised a signature is not given an answer without one.
             _log.error("an answer could not be signed", extra={"cause": str(error)})
-            headers = (("Content-Type", "application/fhir+json; charset=utf-8"), ("Retry-After", "2"))
-            return Answer(503, headers, operation_outcome(Reason.STORE_UNAVAILABLE))
+            return formats.outcome(request, Reason.STORE_UNAVAILABLE, ("Retry-After", "2"))
 
     async def _signed(
         self,

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.storage.effects import Emergency
+from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
@@ -34,6 +37,12 @@ class Trail:
     tally: Tally = field(default_factory=Tally)
     answer_headers: tuple[tuple[str, str], ...] = ()
     policy_hash: str | None = None
+    obligations: Obligations = NO_OBLIGATIONS  # those that are met
+    under_way: tuple[Emergency, ...] = ()  # emergency access of this caller
+    emergency: Emergency | None = None  # the one that this request goes by
+    through: list[str] = field(default_factory=list)  # what led the caller to a Binary
+    document: dict[str, object] | None = None  # what a Binary held, where a rule asked
+    content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
@@ -56,6 +65,10 @@ class Trail:
             record["reason"] = self.reason
         if self.explanation:
             record["explanation"] = self.explanation
+        if self.through:
+            record["through"] = list(self.through)
+        if self.document is not None:
+            record["document"] = self.document
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
@@ -68,6 +81,7 @@ class Trail:
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
+            **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
             **self.knowledge.record(),
             **({} if self.entry is None else {"entry": self.entry}),
         }
@@ -130,6 +144,8 @@ class Trail:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:
             said["policies"] = self.policy_hash
+        if self.emergency is not None:
+            said["audit"], said["emergency"] = "full", described(self.emergency)
         if self.upstream:
             said["upstream"] = list(self.upstream)
         return said | self.knowledge.record()

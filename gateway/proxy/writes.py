@@ -7,7 +7,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.shape import check_whole
+from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
-from gateway.policy.view import SUBSETTED
 from gateway.proxy import creation, headers
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import check_status, settle
@@ -39,6 +41,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
@@ -78,15 +81,25 @@ class Change:
 
 
 class Writes:
-    """Writes to one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+    """Writes to one store.
+
+    show gives what a caller may see of a stored resource, b'' where that is nothing; meet does what a permit obliges to.
+    """
 
     def __init__(
-        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        meet: Meet,
     ) -> None:
         self._upstream = upstream
         self._client = client
         self._audit = audit
         self._show = show
+        self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(self, write: Write) -> Answer:
@@ -142,6 +155,8 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check_narratives(after)
+        await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
@@ -217,10 +232,8 @@ class Writes:
             raise FhirError(
                 Reason.INVALID_BODY, "resourceType and id of the body must be those of the address"
             )
-        if _is_subsetted(value):
-            raise FhirError(
-                Reason.INVALID_BODY, "a resource tagged SUBSETTED is not whole: patch what you want to change"
-            )
+        check_elements(value)
+        check_whole(value)
         own_references(value, self._bases)
         for base in self._upstream.bases:  # other addresses of ours: as the store itself would write them
             links.rewrite_urls(value, upstream=base, public=self._upstream.base)
@@ -238,10 +251,11 @@ class Writes:
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check_narratives(after, before.resource)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
-        wants = preference(write.http)
+        wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
@@ -326,12 +340,3 @@ def _check_written(answer: UpstreamAnswer, right: tuple[int, ...]) -> None:
         raise FhirError(Reason.VERSION_CONFLICT, "read the resource again: it was changed since")
     check_status(answer)
     raise FhirError(Reason.UPSTREAM_INVALID)
-
-
-def _is_subsetted(value: dict[str, Any]) -> bool:
-    meta = value.get("meta")
-    tags = meta.get("tag") if isinstance(meta, dict) else None
-    return any(
-        isinstance(tag, dict) and tag.get("code") == SUBSETTED["code"]
-        for tag in (tags if isinstance(tags, list) else ())
-    )

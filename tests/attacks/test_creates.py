@@ -97,7 +97,8 @@ async def create(
 
 
 async def test_what_may_be_stored_is_stored_byte_for_byte(gateway: RunningGateway) -> None:
-    body = b'{"resourceType":"Observation", "status":"final","subject":{"reference":"Patient/A"},"x":1.50}'
+    body = b'{"resourceType":"Observation", "status":"final","subject":{"reference":"Patient/A"},'
+    body += b'"valueQuantity":{"value":1.50}}'
     got = stores(gateway, note() | {"id": "new"})
     reply = await create(gateway, body)
     assert reply.status == 201

@@ -42,6 +42,12 @@ rules:
     resources: [Observation, Patient]
     where: {compartment: {patient: "{token.patient}", membership: subject}}
     because: it is theirs
+  - rule: bundles
+    effect: permit
+    who: {context: patient}
+    may: [batch, transaction]
+    resources: [Observation, Patient]
+    because: apps ask for much at once
 tests:
   - test: a stranger's chart is closed
     as: {context: patient, patient: A}
@@ -285,6 +291,14 @@ async def test_a_head_says_the_type_and_length_that_a_get_has(gateway: RunningGa
         assert head.header(name) == got.header(name)
 
 
+async def test_a_head_of_a_long_bundle_delivers_nothing(gateway: RunningGateway) -> None:
+    gateway.upstream.answer = long_bundle(gateway, 10)
+    before = len(await gateway.audit())
+    head = await ask(gateway, "HEAD", "/Observation", GIVE_XML, GZIP)
+    assert (head.status, head.body, head.header("Content-Type")) == (200, b"", XML_ANSWER)
+    assert [record for record in (await gateway.audit())[before:] if record.get("event") == "delivered"] == []
+
+
 async def test_a_version_is_the_same_version_in_each_format(gateway: RunningGateway) -> None:
     async def tagged(request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response(OWN, headers={"ETag": '"7"'}, content_type="application/fhir+json")
@@ -338,8 +352,27 @@ async def test_what_xml_cannot_say_is_refused_and_json_is_not(
     before = len(await gateway.audit())
     reply = await ask(gateway, "GET", "/Observation/a1", GIVE_XML)
     assert (reply.status, reason(reply)) == (406, "not-acceptable")
-    assert [record["reason"] for record in await access(gateway, before)] == ["not-acceptable"]
+    [record] = await access(gateway, before)
+    assert (record["reason"], record["entries"]) == ("not-acceptable", {"shown": 0, "dropped": 1})
     assert (await gateway.fhir("GET", "/Observation/a1", who="pA-rw")).status == 200
+
+
+async def test_a_long_bundle_that_xml_cannot_say_is_refused_with_a_status_and_nothing_is_delivered(
+    gateway: RunningGateway,
+) -> None:
+    async def links_last(request: web.BaseRequest) -> web.StreamResponse:
+        link = [{"relation": "self", "url": f"{gateway.upstream.base}/x?{request.query_string}"}]
+        found = [entry(number, "x" * 100_000) for number in range(100)]
+        value = {"resourceType": "Bundle", "type": "searchset", "entry": found, "link": link}
+        return web.json_response(value, content_type="application/fhir+json")
+
+    gateway.upstream.answer = links_last
+    before = len(await gateway.audit())
+    reply = await ask(gateway, "GET", "/Observation", GIVE_XML)
+    assert (reply.status, reason(reply)) == (406, "not-acceptable")
+    [record] = [r for r in (await gateway.audit())[before:] if r.get("event") in ("access", "delivered")]
+    assert (record["reason"], record["entries"]["shown"]) == ("not-acceptable", 0)
+    assert len((await gateway.fhir("GET", "/Observation", who="pA-rw")).json["entry"]) == 100
 
 
 # What is sent
@@ -386,7 +419,7 @@ SENT = [
     Sent("P264 a release that is not ours", observation(), 415, "unsupported-media-type",
          "application/fhir+xml; fhirVersion=3.0"),
     Sent("P264 JSON that is said to be XML", json.dumps(OWN).encode(), 415, "unsupported-media-type"),
-    Sent("P264 XML that is said to be JSON", observation(), media="application/fhir+json"),
+    Sent("P264 XML that is said to be JSON", observation(), 415, "unsupported-media-type", "application/fhir+json"),
     Sent("P264 no type", observation(), 415, "unsupported-media-type", ""),
     Sent("P264 plain text", observation(), 415, "unsupported-media-type", "text/plain"),
     Sent("P266 the subject twice", observation("<subject><reference value='Patient/B'/></subject>")),
@@ -466,6 +499,54 @@ async def test_the_twin_of_an_update_and_of_a_patch(gateway: RunningGateway) -> 
     count = len(got)
     reply = await ask(gateway, "PUT", "/Observation/a1", XML, body=write_resource_xml(foreign))
     assert (reply.status, len(got)) == (403, count)
+
+
+async def test_a_batch_in_xml_is_judged_entry_by_entry(gateway: RunningGateway) -> None:
+    asks = [{"request": {"method": "GET", "url": f"Observation/{id_}"}} for id_ in ("a1", "b1")]
+    batch = write_resource_xml({"resourceType": "Bundle", "type": "batch", "entry": asks})
+    found = value(await ask(gateway, "POST", "", XML, GIVE_XML, body=batch))
+    assert found["type"] == "batch-response"
+    own, foreign = found["entry"]
+    assert own["resource"]["id"] == "a1"
+    assert foreign["response"]["status"].startswith("404")
+    assert foreign["response"]["outcome"]["resourceType"] == "OperationOutcome"
+    reply = await ask(
+        gateway, "POST", "", XML, GIVE_XML, body=batch.replace(b"<type", b"<total value='1'/><type")
+    )
+    assert (reply.status, reason(reply)) == (400, "invalid-body")
+
+
+async def test_a_write_that_is_done_is_never_answered_by_a_refusal(gateway: RunningGateway) -> None:
+    """What the store gives back cannot be said in XML: it comes in JSON, since it is stored."""
+
+    async def odd(request: web.BaseRequest) -> web.StreamResponse:
+        stored = json.loads(await request.read()) | {"id": "new", "unknown": 1}
+        headers = {"Location": f"{gateway.upstream.base}/Observation/new"}
+        return web.json_response(stored, status=201, headers=headers, content_type="application/fhir+json")
+
+    gateway.upstream.answer = odd
+    reply = await ask(gateway, "POST", "/Observation", XML, GIVE_XML, body=observation())
+    assert (reply.status, reply.json["unknown"]) == (201, 1)
+    assert reply.header("Content-Type") == "application/fhir+json; charset=utf-8"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_a_narrative_that_runs_is_not_stored_in_json_either(
+    gateway: RunningGateway, method: str
+) -> None:
+    got = stores(gateway)
+    text = {"status": "generated", "div": f"{_DIV}<script>x</script></div>"}
+    body: Any = OWN | {"text": text}
+    media, path = JSON, "/Observation" if method == "POST" else "/Observation/a1"
+    if method == "PATCH":
+        media, body = (
+            ("Content-Type", "application/json-patch+json"),
+            [{"op": "add", "path": "/text", "value": text}],
+        )
+    reply = await ask(gateway, method, path, media, body=json.dumps(body).encode())
+    assert (reply.status, reason(reply), got) == (400, "invalid-body", [])
+    reply = await ask(gateway, method, path, media, body=json.dumps(body).replace("script", "b").encode())
+    assert (reply.status in (200, 201), len(got)) == (True, 1)
 
 
 async def test_P53_xml_in_gzip_is_decoded_before_it_is_judged(gateway: RunningGateway) -> None:

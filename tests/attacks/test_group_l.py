@@ -16,7 +16,15 @@ from aiohttp import web
 
 from gateway.policies_folder import load_policies
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
-from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
+from tests.support.gateway import (
+    MOUNT,
+    ROOT,
+    Reply,
+    RunningGateway,
+    policies_with,
+    start_gateway,
+    stop_gateway,
+)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
 ASYNC = ("Prefer", "respond-async")
@@ -368,3 +376,28 @@ async def test_H250_a_file_that_breaks_its_form_is_no_file(gateway: RunningGatew
         reply = await ask(gateway, "GET", file, "broken")
         assert (reply.status, reply.reason) == (502, "upstream-invalid")
         check_no_leak(reply)
+
+
+async def test_L209_of_what_follows_an_export_only_the_steps_that_its_rule_names_are_open(
+    gateway: RunningGateway,
+) -> None:
+    shipped = next(path for path in (ROOT / "policies").glob("00-*.yaml"))
+    named = POLICY.replace(
+        '"operation:Patient/$export"]', '"operation:Patient/$export", "operation:export-status"]'
+    )
+    before = gateway.gateway.engines.engine
+    files = {"0.yaml": shipped.read_text(), "1.yaml": named}
+    gateway.gateway.engines.engine = gateway.gateway._engine(load_policies(files))
+    try:
+        job = await begin(gateway, "steps")
+        gateway.upstream.reset()
+        reply = await ask(gateway, "DELETE", job, "steps")
+        assert (reply.status, reply.reason, sent(gateway)) == (403, "interaction-closed", [])
+        status = await ask(gateway, "GET", job, "steps")
+        assert status.status == 200, status.raw[:400]
+        for each in status.json["output"]:
+            reply = await ask(gateway, "GET", path_of(gateway, each["url"]), "steps")
+            assert (reply.status, reply.reason) == (403, "interaction-closed")
+        assert sent(gateway) == ["GET " + gateway.upstream.requests[0].target]
+    finally:
+        gateway.gateway.engines.engine = before

@@ -5,6 +5,7 @@ import base64
 import json
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -199,6 +200,32 @@ async def test_a_gigabyte_comes_down_filtered_within_50_MB(
     assert head.startswith(b'{"resourceType":"Bundle"')
     assert tail.endswith(b"}")
     assert first < whole / 4  # the first entries are out long before the last are in
+    assert running.peak_bytes() - before < SLACK
+
+
+async def test_a_gigabyte_comes_down_as_xml_in_gzip_within_50_MB(
+    running: GatewayProcess, store: Store, lab: tuple[Session, str]
+) -> None:
+    app, token = lab
+    url = f"{running.facts['fhir_base']}/Observation"
+    for size, filling in ((MEGABYTE, 20_000), (GIGABYTE, 200_000)):
+        before = running.resident_bytes()
+        running.forget_peak()
+        store.answer = bundle(store, size, filling)
+        asked = {**await headers_for(app, token, "GET", url), "Accept": "application/fhir+xml"}
+        got, rest, decoder = 0, b"", zlib.decompressobj(wbits=31)
+        async with app.http.get(url, headers={**asked, "Accept-Encoding": "gzip"}) as response:
+            assert response.status == 200
+            assert response.headers["Content-Type"] == "application/fhir+xml; charset=utf-8"
+            assert response.headers["Content-Encoding"] == "gzip"
+            async for chunk in response.content.iter_any():
+                text = decoder.decompress(chunk)
+                got += len(text)
+                rest = rest[-1000:] + text
+                assert b"vital-signs" not in rest
+        assert decoder.eof
+        assert rest.endswith(b"</entry></Bundle>")
+        assert 0.88 * size < got < 0.95 * size  # nine of ten entries
     assert running.peak_bytes() - before < SLACK
 
 

@@ -14,6 +14,8 @@ import pytest_asyncio
 
 from gateway.config.profiles import shipped
 from gateway.fhir.matching import compile_criteria
+from gateway.fhir.resource import parse_json
+from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.policies_folder import load_policies, policy_files
 from gateway.policy.criteria_used import criteria_used
 from gateway.proxy.probe import probe
@@ -188,6 +190,21 @@ async def test_the_own_record_is_read_as_the_engine_holds_it(setting: Setting) -
             assert reply.status == 200, (type_, id_, reply.raw[:300])
             assert reply.json == await setting.direct(f"/{type_}/{id_}")
             assert_nothing_of_bert(setting, reply)
+
+
+async def test_the_own_record_in_xml_is_what_it_is_in_json(setting: Setting) -> None:
+    for type_ in ("Patient", *CHART):
+        for id_ in sorted(setting.ids(ANNA, type_) - {"addresses"})[:3]:
+            reply = await setting.anna(f"/{type_}/{id_}?_format=xml")
+            assert reply.status == 200, (type_, id_, reply.raw[:500])
+            in_json = await setting.anna(f"/{type_}/{id_}")
+            assert parse_resource_xml(reply.body) == parse_json(in_json.body)
+            assert_nothing_of_bert(setting, reply)
+        found = await setting.anna(f"/{type_}?_count=20&_format=xml")
+        shown = set(ids(parse_resource_xml(found.body)))
+        assert shown <= setting.ids(ANNA, type_)
+        assert bool(shown) is bool(setting.ids(ANNA, type_))
+        assert_nothing_of_bert(setting, found)
 
 
 async def test_every_version_that_is_read_is_judged_by_itself(setting: Setting) -> None:

@@ -67,12 +67,15 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
     broken = [r for r in about if r["effect"] == "require" and not _is_kept(r, asker, resource)]
-    opened = any(
+    opened = any(_is_opened(permit, about, asker, resource) for permit in permits)
+    return opened and not denies and not broken
+
+
+def _is_opened(permit: dict[str, Any], about: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
+    return any(
         _scope_holds(scope, asker, resource) and not _asks_of_hidden(scope, permit, about, asker)
         for scope in asker.scopes
-        for permit in permits
     )
-    return opened and not denies and not broken
 
 
 def _asks_of_hidden(
@@ -97,7 +100,11 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
-        if rule["effect"] == "permit" and _permits(rule, asker, resource):
+        if (
+            rule["effect"] == "permit"
+            and _permits(rule, asker, resource)
+            and _is_opened(rule, about, asker, resource)
+        ):
             view = rule.get("return", {})
             only = view.get("only", [f"{asker.type}.{name}" for name in resource])
             found |= {

@@ -71,7 +71,8 @@ def seen_of(answer: Decision, resource: dict[str, Any]) -> set[str]:
         return set()
     verdict = answer.judge(resource)
     seen = resource if verdict.seen is None else verdict.seen
-    return set(seen) - {"meta"} if verdict.shown else set()
+    marks = {name for name, value in seen.items() if '"masked"' in json.dumps(value)}  # that it is hidden
+    return set(seen) - {"meta"} - marks if verdict.shown else set()
 
 
 def reaches(answer: Decision, resource: dict[str, Any]) -> bool:

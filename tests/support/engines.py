@@ -113,6 +113,13 @@ def _medplum() -> list[str]:
 
 
 def _hapi() -> list[str]:
+    options = ["-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
+    return hapi_program("HapiServer", options)
+
+
+def hapi_program(name: str, options: list[str]) -> list[str]:
+    """The command of a program of tests/interop/hapi, built when that can be done. Raises EngineMissing."""
     java, maven = shutil.which("java"), shutil.which("mvn")
     if java is None:
         raise EngineMissing("HAPI FHIR needs java")
@@ -129,9 +136,7 @@ def _hapi() -> list[str]:
         if built.returncode and any(sign in built.stdout for sign in _UNREACHABLE):
             raise EngineMissing("HAPI FHIR is on no Maven repository that can be reached")
         assert built.returncode == 0, built.stdout[-2000:]
-    options = ["-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
-    return [java, *options, "-cp", f"{HAPI}/target/classes:{HAPI}/target/lib/*", "HapiServer"]
+    return [java, *options, "-cp", f"{HAPI}/target/classes:{HAPI}/target/lib/*", name]
 
 
 def _is_built() -> bool:
@@ -139,7 +144,7 @@ def _is_built() -> bool:
     made = HAPI / "target" / "hapi-server-1.jar"
     if not made.is_file() or not (HAPI / "target" / "lib").is_dir():
         return False
-    sources = (HAPI / "pom.xml", HAPI / "src" / "HapiServer.java")
+    sources = (HAPI / "pom.xml", *(HAPI / "src").iterdir())
     return all(source.stat().st_mtime <= made.stat().st_mtime for source in sources)
 
 

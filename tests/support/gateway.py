@@ -9,6 +9,7 @@ import json
 import secrets
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,7 @@ from gateway.settings import (
     Listener,
     Operations,
     Probe,
+    Receiver,
     TlsFiles,
     Upstream,
 )
@@ -238,6 +240,7 @@ async def start_gateway(
     clock: Clock = system_clock,
     second_mount: str | None = None,
     signing_algorithm: str = "ES256",
+    notifications: Mapping[str, Receiver] | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
@@ -303,6 +306,7 @@ async def start_gateway(
         clients=(),
         accounts=(),
         limits=limits or Limits(drain=2.0),
+        notifications=notifications or {},
     )
     gateway = await Gateway.open(settings, clock=clock)
     running = RunningGateway(gateway, store, folder, port, mtls_port, operations)

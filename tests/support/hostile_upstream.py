@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.demo.world import free_port
 from tests.support.world import world
 
+_MODIFIED = "2026-01-02T03:04:05Z"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -82,6 +83,8 @@ class HostileUpstream:
         path = request.path.removeprefix("/fhir").strip("/")
         if path == "metadata":
             return _json({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": []})
+        if path == "" and request.method == "POST":
+            return self._transaction(json.loads(body))
         parts = path.split("/")
         if parts[-1].startswith("$") or parts[0] == "jobs":
             return self._operation(request.method, parts)
@@ -131,6 +134,50 @@ class HostileUpstream:
         self.resources[key] = resource
         said = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{key}/_history/{version}"}
         return _json(resource, said, status=200 if known else 201)
+
+    def _transaction(self, bundle: dict[str, Any]) -> web.Response:
+        """Everything or nothing, with an outcome for each entry that tells too much."""
+        kept, told = dict(self.resources), []
+        made = {
+            e["fullUrl"]: f"{e['request']['url']}/made-{n}"
+            for n, e in enumerate(bundle["entry"])
+            if "fullUrl" in e
+        }
+        for entry in bundle["entry"]:
+            asked, value = entry["request"], entry.get("resource")
+            key = made.get(entry.get("fullUrl", ""), asked["url"])
+            known = key in self.resources
+            current = f'W/"{self.version(key)}"' if known else None
+            if asked.get("ifMatch") not in (None, current) or (asked["method"] != "POST" and not known):
+                self.resources = kept
+                return _json(
+                    {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "SECRET-B"}]}, status=412
+                )
+            outcome = {
+                "resourceType": "OperationOutcome",
+                "issue": [{"severity": "information", "diagnostics": "SECRET-B"}],
+            }
+            version = str(int(self.version(key)) + 1) if known else "1"
+            response = {
+                "status": "200 OK",
+                "etag": f'W/"{version}"',
+                "outcome": outcome,
+                "lastModified": "2026-01-02T03:04:05Z",
+            }
+            if asked["method"] == "DELETE":
+                self.resources.pop(key)
+                told.append({"response": {"status": "204 No Content"}})
+                continue
+            text = json.dumps(value)
+            for urn, place in made.items():
+                text = text.replace(urn, place)
+            stored = json.loads(text) | {"id": key.partition("/")[2]}
+            stored["meta"] = {**stored.get("meta", {}), "versionId": version}
+            self.resources[key] = stored
+            if not known:
+                response |= {"status": "201 Created", "location": f"{self.base}/{key}/_history/{version}"}
+            told.append({"fullUrl": f"{self.base}/{key}", "resource": stored, "response": response})
+        return _json({"resourceType": "Bundle", "type": "transaction-response", "entry": told})
 
     def _operation(self, method: str, parts: list[str]) -> web.Response:
         """Every operation gives everything; an export is done at once, its files hold all of their type."""

@@ -30,6 +30,7 @@ class KeyServer:
     body: bytes = b'{"keys":[]}'
     silent: bool = False
     seen: list[Mapping[str, str]] = field(default_factory=list)
+    taken: list[bytes] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -42,9 +43,11 @@ class KeyServer:
         self.body = json.dumps({"keys": keys}).encode()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a GET."""
-        assert request.method == "GET"
+        """Answer a GET, or take a POST."""
+        assert request.method in ("GET", "POST")
         self.seen.append({name.lower(): value for name, value in request.headers.items()})
+        if request.method == "POST":
+            self.taken.append(await request.read())
         if self.silent:
             await self.released.wait()
         return web.Response(status=self.status, headers=self.headers, body=self.body)

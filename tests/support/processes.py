@@ -72,6 +72,7 @@ class GatewayProcess:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=300),
             auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),  # what is not decoded is not asked for
         )
         keys = (app["jwks"] or {"keys": []})["keys"]
         return Session(

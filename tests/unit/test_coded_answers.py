@@ -55,6 +55,11 @@ async def test_a_long_answer_is_compressed_whole() -> None:
     assert dict(found.headers)["Vary"] == "Authorization, DPoP, Accept, Accept-Encoding"
 
 
+async def test_the_lines_of_an_export_are_compressed_too() -> None:
+    lines = Answer(200, (("Content-Type", "application/fhir+ndjson"), *headers.PRIVATE), LONG)
+    assert ("Content-Encoding", "gzip") in (await coded(asked(), lines)).headers
+
+
 async def test_caches_are_told_of_the_coding_whether_it_was_used_or_not() -> None:
     found = await coded(asked(None), answer())
     assert found.body == LONG

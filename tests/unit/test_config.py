@@ -159,6 +159,29 @@ def test_answers_are_signed_where_a_mount_says_so(write: Write, said: str, word:
     assert settings.authorization.resources[0].signs is (word is not ResponseSignatures.OFF)
 
 
+def test_the_systems_of_assigning_authorities_are_read_with_their_oids(write: Write) -> None:
+    said = "identifier_systems: {urn:oid:2.16.840.1.113883.19.5: https://h1.example/mrn}, at: /fhir/r4,"
+    settings = load(write(changed(("at: /fhir/r4,", said))), {})
+    assert settings.upstreams[0].identifier_systems == {
+        "urn:oid:2.16.840.1.113883.19.5": "https://h1.example/mrn"
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{2.16.840: https://h1.example/mrn}", "names '2.16.840', expected urn:oid: and an OID"),
+        ("{urn:oid:2.016: https://h1.example/mrn}", "expected urn:oid: and an OID"),
+        ("{urn:oid:2.16: mrn}", "the system of 'urn:oid:2.16' must be a URI"),
+        ("{urn:oid:2.16: 7}", "the system of 'urn:oid:2.16' must be a URI"),
+        ("[urn:oid:2.16]", "upstreams.fhir.identifier_systems is a list, expected a mapping"),
+    ],
+)
+def test_a_system_that_no_document_can_be_of_is_refused(write: Write, said: str, message: str) -> None:
+    path = write(changed(("at: /fhir/r4,", f"identifier_systems: {said}, at: /fhir/r4,")))
+    assert [text for text in problems(path) if message in text]
+
+
 def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write) -> None:
     path = write(changed(
         ("version: 1", "version: 2"),
@@ -341,6 +364,19 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "2:9: error: 'fetch' has no key 'allowed'. Did you mean 'allow'?"),
         ("version: 1\n", "version: 1\nfetch: {allow: ['http://keys.lan']}\n",
          "fetch.allow: 'http://keys.lan' is not a host, an address or a network, such as keys.example or 10.0.0.0/24"),
+        ("version: 1\n", "version: 1\nnotifications: {office: lgo}\n",
+         "2:25: error: notifications.office is 'lgo', expected log, or {url: https://…, bearer: {file: …}}."
+         " Did you mean 'log'?"),
+        ("version: 1\n", "version: 1\nnotifications: {'an office': log}\n",
+         "2:17: error: 'an office' is no name of a receiver: letters, digits, '.', '_' and '-'"),
+        ("version: 1\n", "version: 1\nnotifications: {office: {url: 'http://office.example/'}}\n",
+         "error: notifications.office.url is 'http://office.example/', expected a URL of https without query"),
+        ("version: 1\n", "version: 1\nnotifications: {office: {bearer: {env: NO_SUCH}}}\n",
+         "error: notifications.office.url is missing, expected a URL"),
+        ("version: 1\n", "version: 1\nnotifications: {office: {url: 'https://office.example/', token: x}}\n",
+         "error: 'notifications.office' has no key 'token'."),
+        ("version: 1\n", "version: 1\nnotifications: {office: {url: 'https://office.example/', bearer: secret}}\n",
+         "error: notifications.office.bearer is text, expected a reference, {file: …} or {env: …}"),
         ("version: 1\n", "version: 1\nfetch: {certificate_authorities: {file: portal.jwks}}\n",
          "error: fetch.certificate_authorities holds no PEM certificates"),
         ("jwks: {file: portal.jwks}", "jwks: portal.jwks", "clients[0].jwks is 'portal.jwks', expected a mapping"),

@@ -193,3 +193,53 @@ async def test_I3_four_fetches_run_at_once_and_no_more(server: KeyServer) -> Non
     server.released.set()
     assert len(await asyncio.gather(*running)) == 6
     fetcher.close()
+
+
+# Messages
+
+
+async def posted(server: KeyServer, fetcher: Fetcher | None = None, url: str | None = None) -> str | None:
+    """Send a message; the outcome of a failure, None without one."""
+    fetcher = fetcher or server.fetcher()
+    failure = None
+    try:
+        await fetcher.post(
+            url or server.url, b'{"a":1}', media_type="application/json", authorization="Bearer secret"
+        )
+    except FetchError as error:
+        failure = error
+    fetcher.close()
+    assert "secret" not in str(failure)
+    return None if failure is None else failure.outcome
+
+
+async def test_a_message_is_posted_with_its_bearer_and_any_2xx_takes_it(server: KeyServer) -> None:
+    for status in (200, 201, 202, 204):
+        server.status = status
+        assert await posted(server) is None
+    assert server.taken == [b'{"a":1}'] * 4
+    said = {
+        "host": f"{HOST}:{server.port}",
+        "content-type": "application/json",
+        "authorization": "Bearer secret",
+    }
+    assert said.items() <= server.seen[0].items()
+    assert "cookie" not in server.seen[0]
+    assert "user-agent" not in server.seen[0]
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 401, 404, 500, 503])
+async def test_a_message_that_is_not_taken_is_not_delivered_and_goes_nowhere_else(
+    server: KeyServer, status: int
+) -> None:
+    server.status, server.headers["Location"] = status, server.url
+    assert await posted(server) == "status"
+    assert len(server.seen) == 1
+
+
+async def test_a_message_goes_the_guarded_way_only(server: KeyServer) -> None:
+    assert await posted(server, server.fetcher(allow=AllowList())) == "refused"
+    assert await posted(server, server.fetcher(trusted=False)) == "tls"
+    assert await posted(server, server.fetcher(ports=(server.port,))) == "refused"
+    assert await posted(server, url=server.url.replace("https", "http")) == "refused"
+    assert server.taken == []

@@ -106,7 +106,6 @@ def test_nothing_else_makes_a_resource_ones_own(subject: object) -> None:
         {"reference": "Patient/B/_history/1"},
         {"reference": "http://elsewhere/fhir/Patient/A"},
         {"reference": "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"},
-        {"reference": "#p"},
         {"reference": "#missing"},
         {"type": "Patient", "identifier": {"value": "x"}},
         [{"reference": "Patient/B"}],
@@ -118,9 +117,37 @@ def test_all_fails_by_one_reference_that_may_be_a_strangers(other: object) -> No
         "resourceType": "Observation",
         "subject": {"reference": "Patient/A"},
         "performer": [other],
-        "contained": [{"resourceType": "Patient", "id": "p"}],
+        "contained": [{"resourceType": "Group", "id": "g"}],
     }
     assert _memberships(resource) == ["subject", "spec"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"resourceType": "Patient", "id": "p"},
+        {"resourceType": "Patient", "id": "A"},
+        {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/B"}},
+        {"resourceType": "RelatedPerson", "id": "r", "patient": {"reference": "Patient/B"}},
+    ],
+)
+def test_a_contained_stranger_makes_a_resource_nobodys_own(inner: object) -> None:
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient/A"}}
+    assert _memberships(resource | {"contained": [inner]}) == ["spec"]
+    assert _memberships(resource | {"contained": inner}) == ["spec"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"resourceType": "Practitioner", "id": "dr"},
+        {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/A"}},
+        {"resourceType": "Observation", "id": "o"},
+    ],
+)
+def test_what_else_is_contained_is_as_its_container(inner: object) -> None:
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient/A"}, "contained": [inner]}
+    assert _memberships(resource) == ["subject", "spec", "all"]
 
 
 @pytest.mark.parametrize(

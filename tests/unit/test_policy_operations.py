@@ -48,9 +48,13 @@ def passes(decision: Decision, **members: object) -> bool:
         ("may: ['operation:Observation/$everything'], resources: [Observation]",
          "'$everything' is not an operation of Observation that is decided here"),
         ("may: ['operation:Patient/$everything'], resources: [Observation]", "could never match"),
+        ("may: ['operation:export-status'], resources: [Group]", "'export-status' belongs to an export"),
+        ("may: ['operation:Group/$export', 'operation:Group/export-file'], resources: [Group]",
+         "unknown operation 'export-file'"),
+        ("may: ['operation:Group/$export', 'operation:export-fil'], resources: [Group]",
+         "unknown operation 'export-fil'. Did you mean 'export-file'?"),
         ("may: ['operation:$everything'], resources: [Observation]", "could never match"),
         ("may: [operation], resources: [Patient]", "a permit names each operation"),
-        ("may: ['operation:export-file'], resources: [Group]", "follows an export: let the rule that permits '$export'"),
         ("may: ['operation:export-files'], resources: [Group]", "Did you mean 'export-file'?"),
         ("may: [read], resources: [Patient], operation: {types: [Patient]}", "is for a permit whose 'may' names operations"),
         ("may: ['operation:$everything'], resources: [Patient], operation: {jobs_at_once: 2}",
@@ -313,32 +317,8 @@ def test_an_export_shows_of_its_types_what_its_rule_says() -> None:
     assert "subject" not in shown
 
 
-# What follows an export
-
-EXPORTS = (
-    "rule: take, effect: permit, who: {context: system}, may: ['operation:Group/$export'%s], resources: [Group], "
-    "where: {ids: [g]}, operation: {types: [Patient]}"
-)
-FOLLOWING = ("export-status", "export-file", "export-cancel")
-
-
-@pytest.mark.parametrize("word", FOLLOWING)
-def test_who_may_begin_an_export_follows_it_unless_the_rule_names_a_part_of_that(word: str) -> None:
-    job, system = ask("GET /Group/g/$export"), caller("system")
-    for said, open_ in (("", FOLLOWING), (f", 'operation:{word}'", (word,))):
-        judge = engine(EXPORTS % said)
-        permitted = [w for w in FOLLOWING if isinstance(judge.following(job, w, system, HERE), Permit)]
-        assert tuple(permitted) == open_
-
-
-def test_a_deny_of_files_ends_no_other_way_to_follow() -> None:
-    no_files = "rule: none, effect: deny, may: ['operation:export-file'], resources: [Group]"
-    judge, job = engine(EXPORTS % "", no_files), ask("GET /Group/g/$export")
-    assert isinstance(judge.following(job, "export-status", caller("system"), HERE), Permit)
-    assert denied(judge.following(job, "export-file", caller("system"), HERE)) is Reason.POLICY_DENIED
-    assert isinstance(judge.decide(job, caller("system"), HERE), Permit)
-
-
 def test_a_job_that_is_not_known_is_not_found() -> None:
-    decision = engine(EXPORTS % "").decide(ask("GET /_job/of-somebody-else"), caller("system"), HERE)
+    decision = engine("rule: r, effect: permit, may: [read], resources: [Group], shared: true").decide(
+        ask("GET /_job/of-somebody-else"), caller("system"), HERE
+    )
     assert denied(decision) is Reason.NOT_FOUND

@@ -64,6 +64,7 @@ strict_handling: sent
 self_link: checked
 self_link_of_forms: silent
 if_match: supported
+document_location: supported
 transactions: supported
 """
     assert mistakes(text) == []

@@ -1,6 +1,8 @@
 """A Bundle goes from JSON to XML as it passes: order, first entries before the last, nothing held but one entry."""
 
 import json
+import re
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -56,6 +58,31 @@ def test_the_bundle_is_the_same_in_whatever_order_and_pieces_it_came(
     assert parse_resource_xml(fed(content, size)) == expected
 
 
+@pytest.mark.parametrize("size", [3, 10_000])
+def test_every_decimal_keeps_its_text_in_whatever_form_the_store_writes(size: int) -> None:
+    texts = [
+        "1.5",
+        "0.1",
+        "1e-7",
+        "1E-7",
+        "6.30",
+        "123456789.125",
+        "-0.0",
+        "1e22",
+        "12345678901234567890.5",
+        "7",
+    ]
+    entries = ",".join(
+        f'{{"fullUrl":"u:{number}","resource":{{"resourceType":"Observation","valueQuantity":{{"value":{text}}}}}}}'
+        for number, text in enumerate(texts)
+    )
+    link = json.dumps(LINK, separators=(",", ":"))
+    content = f'{{"resourceType":"Bundle","type":"searchset","link":{link},"entry":[{entries}]}}'.encode()
+    xml = fed(content, size)
+    assert re.findall(rb'<value value="([^"]+)"/>', xml) == [text.encode() for text in texts]
+    assert parse_resource_xml(xml) == parse_json(content)
+
+
 def test_the_first_entry_is_out_before_the_second_is_in() -> None:
     content = bundle(link=LINK, entry=[entry(1), entry(2)])
     writer = BundleXml()
@@ -64,6 +91,22 @@ def test_the_first_entry_is_out_before_the_second_is_in() -> None:
     assert b"Patient/1" in out
     assert b"</entry>" in out
     assert b"Patient/2" not in out
+
+
+def test_of_a_long_bundle_one_entry_is_held() -> None:
+    one = json.dumps({"resource": {"resourceType": "Patient", "name": [{"family": "x" * 5000}]}}).encode()
+    writer, made = BundleXml(), 0
+    writer.feed(bundle(link=LINK)[:-1] + b',"entry":[')
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            made += len(writer.feed((b"," if number else b"") + one))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    made += len(writer.feed(b"]}") + writer.finish())
+    assert made > 5_000_000
+    assert peak < 200_000
 
 
 def test_links_behind_many_entries_are_refused_while_nothing_is_out() -> None:

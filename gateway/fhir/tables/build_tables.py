@@ -18,7 +18,33 @@ from typing import Any
 
 HERE = Path(__file__).parent
 NOT_IN_R4_TYPES = {"SubscriptionStatus"}
-NOT_IN_R4_ELEMENTS = {"Binary.url"}
+NOT_IN_R4_ELEMENTS = {  # nor what is below them; held against the XML schema of R4 (fhir-single.xsd)
+    "Binary.url",
+    *(f"Meta.{name}" for name in ("project", "author", "onBehalfOf", "account", "accounts", "compartment", "deleted")),
+    "DeviceDefinition.bodySite", "DeviceDefinition.classification", "HealthcareService.offeredIn",
+    "ObservationDefinition.publisher", "ResearchStudy.objective.description",
+    *(
+        f"ResearchStudy.{name}"
+        for name in (
+            "associatedParty", "classifier", "comparisonGroup", "descriptionSummary", "label", "name", "outcomeMeasure",
+            "progressStatus", "recruitment", "region", "result", "studyDesign", "whyStopped",
+        )
+    ),
+    "EvidenceVariable.characteristic",
+}  # fmt: skip
+R4_ROWS = {  # where the source has a later release
+    "EvidenceVariable": {
+        "characteristic": "* BackboneElement",
+        "characteristic.description": "1 string",
+        "characteristic.definition[x]": "1 Reference|canonical|CodeableConcept|Expression|DataRequirement"
+        "|TriggerDefinition",
+        "characteristic.usageContext": "* UsageContext",
+        "characteristic.exclude": "1 boolean",
+        "characteristic.participantEffective[x]": "1 dateTime|Period|Duration|Timing",
+        "characteristic.timeFromStart": "1 Duration",
+        "characteristic.groupMeasure": "1 code",
+    }
+}
 NOT_IN_R4_PARAMETERS = {
     ("DetectedIssue", "status"),
     ("DeviceDefinition", "classification"),
@@ -86,7 +112,7 @@ def _elements(definitions: dict[str, Any], types: list[str]) -> dict[str, dict[s
         rows: dict[str, str] = {}
         for element in definition["elements"]:
             path = element["path"].partition(".")[2]
-            if not path or element["path"] in NOT_IN_R4_ELEMENTS:
+            if not path or _is_left_out(element["path"]):
                 continue
             if name in types and path in inherited:
                 continue
@@ -95,8 +121,12 @@ def _elements(definitions: dict[str, Any], types: list[str]) -> dict[str, dict[s
             kinds = ["string" if t == STRING else t.partition("(")[0] for t in element.get("type", [])]
             shared = element.get("contentReference", "").replace("#", "@")
             rows[path] = f"{element['max']} {shared or '|'.join(dict.fromkeys(kinds))}"
-        table[name] = rows
+        table[name] = rows | R4_ROWS.get(name, {})
     return {name: table[name] for name in sorted(table)}
+
+
+def _is_left_out(path: str) -> bool:
+    return any(path == name or path.startswith(name + ".") for name in NOT_IN_R4_ELEMENTS)
 
 
 def _paths(definitions: dict[str, Any], name: str) -> set[str]:

@@ -1,6 +1,8 @@
 """The attack table: every row of every section."""
 
-from tests.attacks.table import section_a, section_b, section_c
+from importlib import import_module
+
 from tests.attacks.table.rows import Row
 
-ROWS: tuple[Row, ...] = (*section_a.ROWS, *section_b.ROWS, *section_c.ROWS)
+_SECTIONS = [import_module(f"{__name__}.section_{letter}") for letter in "abcdefghiklopq"]
+ROWS: tuple[Row, ...] = tuple(row for section in _SECTIONS for row in section.ROWS)

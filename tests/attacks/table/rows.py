@@ -49,7 +49,8 @@ class Row:
 
     status   the answers that are right
     reason   the reason code of a refusal; LISTENER when there is none
-    sent     what the store sees, in order, as 'GET Patient/A' (a text ending in '*' is a beginning); () nothing
+    sent     what the store sees, in order, as 'GET Patient/A' (a text ending in '*' is a beginning); () nothing,
+             None whatever
     shows    the resources in the answer's Bundle, all of them
     holds    texts in the body
     hides    texts that are nowhere in the answer, beside the marker
@@ -66,7 +67,7 @@ class Row:
     ask: Ask
     status: tuple[int, ...]
     reason: str | None = None
-    sent: tuple[str, ...] = ()
+    sent: tuple[str, ...] | None = ()
     shows: frozenset[str] | None = None
     holds: tuple[str, ...] = ()
     hides: tuple[str, ...] = ()

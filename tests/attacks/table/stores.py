@@ -67,6 +67,26 @@ def found(*resources: Resource, more: dict[str, Any] | None = None, entries: Any
     return set_
 
 
+def pages(*held: list[Resource]) -> Store:
+    """A searchset of several pages, each with a link to the next."""
+
+    def set_(store: HostileUpstream) -> None:
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            place, _, query = request.path_qs.removeprefix("/fhir/").partition("?")
+            number = int(request.query.get("_page", "0"))
+            links = [{"relation": "self", "url": f"{store.base}/{place}?{query}"}]
+            turned = f"{query.partition('&_page=')[0]}&_page={number + 1}"
+            if number + 1 < len(held):
+                links.append({"relation": "next", "url": f"{store.base}/{place}?{turned}"})
+            entries = [{"resource": r, "search": {"mode": "match"}} for r in held[number]]
+            bundle = {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": entries}
+            return fhir(json.dumps(bundle).encode())
+
+        store.answer = answer
+
+    return set_
+
+
 def with_(change: Callable[[dict[str, Resource]], object]) -> Store:
     """The store behaves, and its resources are others."""
 

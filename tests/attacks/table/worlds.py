@@ -20,7 +20,7 @@ claims:
   purpose: {path: purpose_of_use, type: codes}
 sets:
   chart:
-    types: [Condition, Coverage, DocumentReference, Encounter, List, MedicationAdministration, Observation, Procedure]
+    types: [Condition, Coverage, DocumentReference, Encounter, MedicationAdministration, Observation, Procedure]
   directory: {types: [Practitioner, Organization]}
   inside: {networks: [10.0.0.0/8]}
   special-care: {labels: ["v3-ActCode|PSY", "v3-ActCode|HIV"]}
@@ -192,7 +192,7 @@ rules:
     may: ["operation:Group/$export", "operation:Patient/$export"]
     resources: [Group, Patient]
     shared: true
-    operation: {types: [Patient, Observation], type_filter: {Observation: "Observation?category=vital-signs"}}
+    operation: {types: [Patient, Observation], type_filter: {Observation: "Observation?category=vital-signs"}, jobs_at_once: 100}
     because: The registry takes its group over.
   - rule: not-the-strangers
     effect: deny

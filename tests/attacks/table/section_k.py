@@ -1,0 +1,104 @@
+"""Section K: operations. Each is closed until a permit names it, and what it returns is judged entry by entry."""
+
+from typing import Any
+
+from tests.attacks.table.rows import Row, ask, row
+from tests.attacks.table.section_h import note
+from tests.support.gateway import RunningGateway
+
+_TWIN = ask("GET /Patient/A/$everything")
+_CLOSED = "interaction-closed"
+
+
+def closed(
+    id: str, line: str, reason: str = _CLOSED, status: int = 403, body: Any = None, **more: Any
+) -> Row:
+    """An operation that is refused before the store hears of it."""
+    return row(id, line, status, reason, body=body, **{"twin": _TWIN} | more)
+
+
+_MESSAGE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": {
+    "resourceType": "MessageHeader", "focus": [{"reference": "Patient/B"}]}}]}  # fmt: skip
+_ADMIN = ("reindex", "expunge", "import", "process-message", "convert", "convert-data", "apply", "populate",
+          "evaluate-measure", "closure", "sql", "graphql", "meta-add", "cql", "translate")  # fmt: skip
+_URLS = (
+    "localfile:/etc/passwd",
+    "http://169.254.169.254/",
+    "file:///etc/passwd",
+    "http://localhost:9090/metrics",
+)
+ROWS = (
+    closed("K-189-a-strangers-record", "GET /Patient/B/$everything", "not-found", 404,
+           same_as="GET /Patient/none/$everything", twin_sent=None),
+    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", body={"resourceType": "Parameters"}),
+    closed("K-189c-everybodys-record", "GET /Patient/$everything"),
+    closed("K-189d-the-record-of-an-encounter", "GET /Encounter/eb/$everything"),
+    closed("K-189e-where-no-rule-names-it", "GET /Patient/A/$everything", world="labels", twin="GET /Patient/A"),
+    row("K-190-the-own-record-and-no-neighbours", "GET /Patient/A/$everything", 200, shows={
+        "DocumentReference/a1", "Observation/a-mh", "Observation/a-vitals", "Observation/a1", "Organization/h1",
+        "Organization/h2", "Patient/A", "Practitioner/dr1", "Practitioner/dr2"},
+        sent=("GET Patient/A", "GET Patient/A/$everything?_type=*"), check=lambda gateway, _: _types(gateway), twin=_TWIN),
+    row("K-190b-a-type-that-is-not-granted", "GET /Patient/A/$everything?_type=Group", 403, "no-permit", twin=_TWIN),
+    closed("K-190c-elements", "GET /Patient/A/$everything?_elements=id", "unsupported-parameter"),
+    closed("K-190d-a-parameter-that-nobody-knows", "GET /Patient/A/$everything?_mdm=true", "unsupported-parameter"),
+    row("K-190e-a-filter", "GET /Patient/A/$everything?_typeFilter=Observation%3Fcode%3Dx", (400, 403), twin=_TWIN),
+    closed("K-192-a-query-language", "POST /$graphql", body={"query": '{ Patient(id:"B"){name} }'}),
+    closed("K-192b-a-query-language-at-the-own", "GET /Patient/A/$graphql?query=%7Bname%7D"),
+    closed("K-192c-a-query-language-in-the-base", "GET /$graphql?query=%7BPatientList%7Bid%7D%7D"),
+    closed("K-193-validation-of-a-strangers", "POST /Observation/$validate", "no-permit", body=note(patient="B"),
+           who="pA-rw", twin=ask("POST /Observation/$validate", "pA-rw", note())),
+    closed("K-193b-validation-by-a-profile-elsewhere", "POST /Observation/$validate?profile=http://evil.example/p",
+           "unsupported-parameter", body=note(), who="pA-rw", twin=ask("POST /Observation/$validate", "pA-rw", note())),
+    closed("K-193c-validation-of-what-is-stored", "GET /Observation/b1/$validate",
+           twin=ask("POST /Observation/$validate", "pA-rw", note())),
+    row("K-193d-an-outcome-without-the-texts-of-the-store", "POST /Observation/$validate", 200, who="pA-rw", body=note(),
+        sent=("POST Observation/$validate",), hides=("upstream-product", "diagnostics"), twin=_TWIN),
+    *(closed(f"K-194-{name}", f"POST /Patient/${name}", who="dr1", sees=True, body={"resourceType": "Parameters"},
+             twin="GET /Patient/A") for name in ("merge", "match", "link", "mdm-merge-golden-resources", "mdm-query-links")),
+    closed("K-194b-merge-at-a-person", "POST /Patient/B/$merge", who="dr1", sees=True, body={"resourceType": "Parameters"},
+           twin="GET /Patient/A"),
+    row("K-196-last-results-of-a-stranger", "GET /Observation/$lastn?patient=B", 200, shows=set(),
+        twin="GET /Observation/$lastn?patient=A"),
+    row("K-196b-last-results-of-own-or-foreign", "GET /Observation/$lastn?subject=Patient/A,Patient/B", 200,
+        shows={"Observation/a1", "Observation/a-vitals", "Observation/a-mh"},
+        sent=("GET Observation/$lastn?subject=Patient%2FA%2CPatient%2FB&subject=Patient%2FA",),
+        twin="GET /Observation/$lastn?patient=A"),
+    closed("K-196c-last-results-with-a-parameter-of-nobody", "GET /Observation/$lastn?x=1", "unknown-parameter", 400),
+    row("K-196d-documents-of-a-stranger", "GET /DocumentReference/$docref?patient=B", 200, shows=set(),
+        twin="GET /DocumentReference/$docref?patient=A"),
+    *(closed(f"K-197-{name}", f"POST /${name}", who="dr1", sees=True, body={"resourceType": "Parameters"},
+             twin="GET /Patient/A") for name in _ADMIN),
+    *(closed(f"K-197b-{name}", f"POST /Patient/${name}", body={"resourceType": "Parameters"})
+      for name in _ADMIN[:4]),
+    *(closed(f"K-198-expansion-{number}", f"GET /ValueSet/$expand?url={url}") for number, url in enumerate(_URLS)),
+    closed("K-198b-expansion-by-post", "POST /ValueSet/$expand", body={"resourceType": "Parameters", "parameter": [
+        {"name": "url", "valueUri": _URLS[0]}]}),
+    closed("K-198c-a-look-up", "GET /CodeSystem/$lookup?system=http://169.254.169.254/&code=x"),
+    closed("K-200-a-document-of-a-stranger", "GET /Composition/cb/$document"),
+    closed("K-200b-a-document-that-is-kept", "GET /Composition/cb/$document?persist=true"),
+    closed("K-201-an-export-of-a-group", "GET /Group/g/$export"),
+    closed("K-201b-an-export-of-patients", "GET /Patient/$export"),
+    closed("K-201c-an-export-of-all", "GET /$export?_type=Patient&_elements=id"),
+    closed("K-201d-a-type-beyond-the-grant", "GET /Group/g/$export?_type=Coverage", "no-permit", world="export", who="sys",
+           headers=(("Prefer", "respond-async"),), twin=ask("GET /Group/g/$export", "sys", None, (
+               ("Prefer", "respond-async"),))),
+    closed("K-202-a-history-of-an-operation", "GET /Patient/A/$everything/_history", "unknown-route", 404),
+    closed("K-202b-an-id-behind-an-operation", "GET /Patient/$everything/A", "unknown-route", 404),
+    closed("K-202c-an-operation-of-the-base", "GET /$everything"),
+    closed("K-202d-two-operations", "GET /Patient/A/$everything/$lastn", "unknown-route", 404),
+    closed("K-202e-an-operation-without-a-name", "GET /Patient/A/$", "unknown-route", 404),
+    closed("K-202f-an-operation-by-an-escape", "GET /Patient/B/%24everything", "not-found", 404),
+    closed("K-202g-an-operation-of-a-version", "GET /Patient/A/_history/1/$everything", "unknown-route", 404),
+    closed("K-202h-an-operation-by-delete", "DELETE /Patient/A/$everything", "method-not-allowed", 405),
+    closed("K-204-a-message", "POST /$process-message", body=_MESSAGE, who="pA-rw"),
+    closed("K-205-a-definition-of-an-operation", "GET /OperationDefinition/x", "no-permit"),
+    closed("K-205b-statistics", "GET /Observation/$stats"),
+    row("K-205c-a-statement-without-closed-operations", "GET /metadata", 200, who=None, sent=("GET metadata",),
+        hides=("$everything-of-a-vendor", "graphql"), twin=_TWIN),
+)  # fmt: skip
+
+
+def _types(gateway: RunningGateway) -> None:
+    asked = gateway.upstream.requests[1].target
+    assert "Group" not in asked
+    assert "AuditEvent" not in asked

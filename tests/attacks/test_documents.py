@@ -1,0 +1,250 @@
+"""Attack group N, clinical documents: whose they are and how confidential, judged before their first byte goes out."""
+
+import base64
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from gateway.cda.header_reader import header_of
+from tests.attacks.test_binaries import FHIR, refused
+from tests.support.document_policies import POLICIES
+from tests.support.document_store import MRN, DocumentStore, reference
+from tests.support.documents import OID, document
+from tests.support.gateway import RunningGateway, policies_with, start_gateway, stop_gateway
+from tests.support.world import SECRET
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("documents")]
+
+SAMPLES = sorted((Path(__file__).parents[1] / "data" / "cda").glob("*.xml.gz"))
+OTHER = "2.16.840.1.113883.4.1"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    folder: Path = tmp_path_factory.mktemp("documents")
+    policies = policies_with(folder, "50-documents.yaml", POLICIES)
+    running = await start_gateway(folder, policies=policies, identifier_systems={f"urn:oid:{OID}": MRN})
+    yield running
+    await stop_gateway(running)
+
+
+@pytest.fixture
+def store(gateway: RunningGateway) -> DocumentStore:
+    return DocumentStore(gateway.upstream)
+
+
+async def partner(gateway: RunningGateway) -> str:
+    """A token of the partner who fetches documents."""
+    return await gateway.token("lab", client_id="partner-h2", scope="system/*.crs", organization="H2")
+
+
+def level(code: str, system: str = "2.16.840.1.113883.5.25") -> str:
+    return f'<confidentialityCode code="{code}" codeSystem="{system}"/>'
+
+
+async def test_a_document_of_the_patient_goes_out_as_it_is(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    store.document("d", "A")
+    before = len(await gateway.audit())
+    reply = await gateway.fhir("GET", "/Binary/d", token=await partner(gateway))
+    assert (reply.status, reply.body) == (200, store.contents["d"])
+    assert reply.header("Content-Type") == "text/xml"
+    assert "GET /fhir/Patient/A" in [str(r) for r in gateway.upstream.requests]
+    access = (await gateway.audit())[before]
+    assert access["document"] == {
+        "kind": "ClinicalDocument",
+        "type": "34133-9",
+        "confidentiality": "N",
+        "custodian": ["1.6^"],
+    }
+    assert b"mrn-A" not in str(access).encode()
+    whole = await gateway.fhir("GET", "/Binary/d", token=await partner(gateway), headers=FHIR)
+    assert base64.b64decode(whole.json["data"]) == store.contents["d"]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+async def test_the_sample_documents_pass_to_whom_they_are_about(
+    gateway: RunningGateway, store: DocumentStore, path: Path
+) -> None:
+    content = gzip.decompress(path.read_bytes())
+    store.document("d", "A", content)
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+    header = header_of(content)
+    assert header is not None
+    own = [
+        {"system": f"urn:oid:{each.root}", "value": each.extension}
+        for target in header.record_targets
+        for each in target
+    ]
+    store.upstream.resources["Patient/A"]["identifier"] = own
+    reply = await gateway.fhir("GET", "/Binary/d", token=await partner(gateway))
+    assert reply.status == 200
+    start = content.find(b"<?xml-stylesheet")
+    end = content.find(b"?>", start) + 2
+    assert reply.body == (content if start < 0 else content[:start] + content[end:])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        document(confidentiality=level("R"), before=f"<title>{SECRET}</title>"),
+        document(confidentiality=level("V")),
+        document(confidentiality=level("N", "1.2.3")),
+        document(confidentiality=level("n")),
+        document(confidentiality=""),
+        document(confidentiality='<confidentialityCode nullFlavor="UNK"/>'),
+        document(confidentiality=level("N") + level("R")),
+        document(confidentiality=level("R"), before='<x:confidentialityCode xmlns:x="urn:x" code="N"/>'),
+    ],
+)
+async def test_a_restricted_document_stays_here(
+    gateway: RunningGateway, store: DocumentStore, content: bytes
+) -> None:
+    store.document("d", "A", content)
+    for headers in ([], FHIR, [("Range", "bytes=0-10")], [("If-None-Match", 'W/"1"')]):
+        await refused(gateway, "/Binary/d", token=await partner(gateway), headers=headers)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        document(ids=f'<id root="{OID}" extension="mrn-B"/>', before=f"<title>{SECRET}</title>"),
+        document(ids=f'<id root="{OID}" extension="mrn-A"/><id root="{OID}" extension="mrn-B"/>'),
+        document(
+            before=f'<recordTarget><patientRole><id root="{OID}" extension="mrn-B"/></patientRole></recordTarget>'
+        ),
+        document(before="<recordTarget><patientRole/></recordTarget>"),
+        document(ids=f'<id root="{OTHER}" extension="mrn-A"/>'),
+        document(ids='<id nullFlavor="UNK"/>'),
+        document(ids=f'<id xmlns="urn:evil" root="{OID}" extension="mrn-A"/>'),
+        document(
+            after_role=f'<patientRole><id root="{OID}" extension="mrn-B"/></patientRole>'
+        ),
+        document(after=f'<recordTarget><patientRole><id root="{OID}" extension="mrn-B"/></patientRole></recordTarget>'),
+    ],
+)  # fmt: skip
+async def test_236_every_record_target_is_the_patient_of_what_leads_to_it(
+    gateway: RunningGateway, store: DocumentStore, content: bytes
+) -> None:
+    store.document("d", "A", content)
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+    store.document("d", "A")
+    assert (await gateway.fhir("GET", "/Binary/d", token=await partner(gateway))).status == 200
+
+
+async def test_236_a_reference_of_the_own_patient_to_anothers_document_opens_nothing(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    store.document(
+        "d", "B", document(ids=f'<id root="{OID}" extension="mrn-B"/>', before=f"<title>{SECRET}</title>")
+    )
+    store.upstream.resources["DocumentReference/d-d"] = reference("d-d", "A", "Binary/d")
+    before = len(await gateway.audit())
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+    assert "document-of-another-patient" in (await gateway.audit())[before]["explanation"]
+
+
+BILLION = (
+    '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+    '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]>'
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        document(prolog='<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>', before="<title>&e;</title>"),
+        document(prolog='<!DOCTYPE x SYSTEM "http://169.254.169.254/latest">'),
+        document(prolog=BILLION, before="<title>&c;</title>"),
+        document(prolog="<?xml-model href='http://169.254.169.254/'?>"),
+        document(before='<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="http://169.254.169.254/"/>'),
+        document(declaration='<?xml version="1.0" encoding="UTF-7"?>'),
+        document(declaration="").decode().encode("utf-16"),
+        document(declaration="").decode().encode("utf-32"),
+        document(before="<!--" + "x" * 100_000 + "-->"),
+        document(before="<title>" + "x" * 300_000 + "</title>"),
+        document()[:300],
+        b"",
+        b"<",
+        b" " * 5000,
+    ],
+)  # fmt: skip
+async def test_237_what_cannot_be_read_for_certain_stays_here(
+    gateway: RunningGateway, store: DocumentStore, content: bytes
+) -> None:
+    store.document("d", "A", content)
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+
+
+@pytest.mark.parametrize(
+    "content", [b"%PDF-1.7", b"<html><body>x</body></html>", b"\xff\xd8\xff", b"x" * 3000]
+)
+async def test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those(
+    gateway: RunningGateway, store: DocumentStore, content: bytes
+) -> None:
+    store.document("d", "A", content)
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+    assert (
+        await gateway.fhir("GET", "/Binary/d")
+    ).status == 200  # the person's own rule asks for no document
+
+
+async def test_what_a_rule_says_of_the_document_reference_holds(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    store.document("d", "A")
+    store.upstream.resources["DocumentReference/d-d"]["status"] = "superseded"
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
+
+
+async def test_238_a_document_is_never_rendered_and_brings_no_stylesheet(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    prolog = (
+        "\n<?xml-stylesheet type='text/xsl' href='https://evil.example/x.xsl'?>\n<?xml-stylesheet href='y'?>"
+    )
+    body = "<nonXMLBody><text><reference value='javascript:alert(1)'/></text></nonXMLBody>"
+    store.document("d", "A", document(prolog=prolog, body=body), "text/html")
+    reply = await gateway.fhir("GET", "/Binary/d", token=await partner(gateway))
+    assert reply.body == document(prolog="\n\n", body=body)
+    assert reply.header("Content-Type") == "application/octet-stream"
+    assert reply.header("Content-Disposition") == "attachment"
+    assert str(reply.header("Content-Security-Policy")).startswith("sandbox")
+
+
+async def test_a_document_that_takes_its_header_back_breaks_off(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    filler = "<text>" + "<br/>x" * 200_000 + "</text>"
+    store.document("d", "A", document(body=filler, after=f"<recordTarget/><title>{SECRET}</title>"))
+    reply = await gateway.fhir("GET", "/Binary/d", token=await partner(gateway))
+    assert len(reply.body) < len(store.contents["d"])
+    assert not reply.raw.endswith(b"0\r\n\r\n")
+    assert SECRET.encode() not in reply.raw
+    assert (await gateway.audit())[-1]["ended"] == "broken-off"
+
+
+async def test_nothing_goes_out_before_the_header_is_judged(
+    gateway: RunningGateway, store: DocumentStore
+) -> None:
+    """A store that stalls in the middle of the header: the caller has nothing, not even a status."""
+    content = document(confidentiality=level("R"), before=f"<title>{SECRET}</title>")
+    store.document("d", "A", content)
+    inner = store.answer
+
+    async def by_bytes(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != "/fhir/Binary/d" or "fhir" in request.headers["Accept"]:
+            return await inner(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/xml", "ETag": 'W/"1"'})
+        await response.prepare(request)
+        for at in range(0, len(content), 16):
+            await response.write(content[at : at + 16])
+        return response
+
+    gateway.upstream.answer = by_bytes
+    await refused(gateway, "/Binary/d", token=await partner(gateway))
