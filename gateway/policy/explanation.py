@@ -241,6 +241,9 @@ class _Inquiry:
                 parts.append(Part("shared", True, False, Truth.FALSE))
             for name in conditions(about):
                 parts.append(Part(name, plain(getattr(rule, name)), None, self._part(about, name)))
+            if about.effect is Effect.PERMIT and self._hides_what_scopes_ask_of(about):
+                said = "it hides what the filters of the scopes ask of"
+                parts.append(Part("return", plain(rule.returned), said, Truth.FALSE))
             parts += [
                 Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
                 for name, holds in asked_of_it(
@@ -252,6 +255,18 @@ class _Inquiry:
                 outcome = Outcome.HIDES
             found.append(RuleExplanation(rule, tuple(parts), outcome))
         return tuple(found)
+
+    def _hides_what_scopes_ask_of(self, rule: Rule) -> bool:
+        """Whether a permit opens nothing by these scopes, since their filters ask for what it does not show."""
+        taking = tuple(each for each in self._engine.policies.rules if each.fields is not None)
+        if rule.returned is None and not taking:
+            return False
+        asked = replace(self._asked, terms=(), compartment=None, posted=False)
+        about = replace(rule, may=frozenset({asked.interaction}))
+        decision = self._engine.with_rules((about, *taking)).decide(asked, self._caller, self._environment)
+        if isinstance(decision, Permit) and decision.judge is not None and self._resource is not None:
+            return decision.judge(self._resource).reason is Reason.SCOPE_INSUFFICIENT
+        return isinstance(decision, Deny) and decision.reason is Reason.SCOPE_INSUFFICIENT
 
     def _part(self, rule: Rule, name: str) -> Truth:
         """One condition, as a rule with nothing else would have it."""

@@ -214,6 +214,8 @@ class RulesInForce:
         if blind and all(blind.get(name) == every for name, _ in scopes):
             said = "the filters of its scopes ask for elements that are hidden"
             return Deny(Reason.SCOPE_INSUFFICIENT, tuple(sorted(every)), said)
+        if blind:
+            permits = [each for each in permits if any(each[0].id not in blind.get(n, ()) for n, _ in scopes)]
         return Layers(
             scopes=tuple(scope for scope in scopes if blind.get(scope[0]) != every),
             blind=blind,
