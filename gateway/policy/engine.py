@@ -13,7 +13,7 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy import by_search, details_layer, operations, scope_layer
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import (
     ALWAYS,
@@ -72,6 +72,10 @@ class Engine(Envelopes):
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
         if isinstance(layers, Deny):
             return layers
+        apart = by_search.parted(layers, asked.interaction)
+        if isinstance(apart, Deny):
+            return apart
+        layers, needs_proof = apart
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
         if asked.interaction in _WRITTEN:
@@ -79,13 +83,15 @@ class Engine(Envelopes):
         if asked.interaction not in JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is not Interaction.SEARCH:
-            return self._instance(asked, asked.type, layers)
+            found = self._instance(asked, asked.type, layers)
+            return self._by_search(asked, asked.type, layers, found) if needs_proof else found
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
             return self._speaking(touching, type_, caller, others)
 
-        return self._search(asked, asked.type, layers, right)
+        decision = self._search(asked, asked.type, layers, right)
+        return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision
 
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
@@ -144,6 +150,15 @@ class Engine(Envelopes):
         names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
         wheres = [self._rules[name].where for name in names if name in self._rules]
         return needs_of((where.binary, where.cda) for where in wheres)
+
+    def _by_search(self, asked: FhirRequest, type_: str, layers: Layers, decision: Decision) -> Decision:
+        """A read that goes as a search, since only a search can tell the condition."""
+        added = self._added(type_, layers, limit(layers))
+        if not isinstance(decision, Permit):
+            return decision
+        if added is None:
+            return Deny(Reason.TOLD_BY_SEARCH, decision.rules, f"{type_} cannot be narrowed in a search")
+        return by_search.as_search(decision, asked, added)
 
     # Operations
 

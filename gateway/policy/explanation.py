@@ -119,7 +119,8 @@ def explain(
     """Why the engine decides so; resource is what is stored, or what is to be stored."""
     decision = engine.decide(asked, caller, environment)
     verdict = None
-    if resource is not None and isinstance(decision, Permit) and decision.judge is not None:
+    judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
+    if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:
         verdict = decision.judge(resource)
     inquiry = _Inquiry(engine, asked, caller, environment, resource)
     scopes = inquiry.scopes()

@@ -253,6 +253,8 @@ def _show(
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
+    if permit.by_search is not None:  # what is given is what the search finds
+        permit = replace(permit, judge=permit.by_search.judge)
     if not isinstance(given, Mapping) or permit.judge is None:
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
     given = {key: value for key, value in given.items() if key != "consent"}
