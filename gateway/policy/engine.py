@@ -40,6 +40,7 @@ from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, Rule
 from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.step_up import as_signed_in, together
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
@@ -86,12 +87,34 @@ class Engine(Envelopes):
             found = self._instance(asked, asked.type, layers)
             return self._by_search(asked, asked.type, layers, found) if needs_proof else found
 
+        wanting: list[Deny] = []  # what another sign-in would open on the way of a join
+
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, others)
+            found = self._speaking(touching, type_, caller, others)
+            if isinstance(found, Deny) and found.step_up is not None:
+                wanting.append(found)
+            return found
 
         decision = self._search(asked, asked.type, layers, right)
+        if isinstance(decision, Deny) and decision.reason is Reason.JOIN_CLOSED and wanting:
+            return self._after_sign_in(decision, wanting[0], asked, caller, environment)
         return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision
+
+    def _after_sign_in(
+        self, refused: Deny, wanting: Deny, asked: FhirRequest, caller: Caller, environment: Environment
+    ) -> Deny:
+        """The challenge for a join that would be open after a sign-in; the refusal where even that opens nothing."""
+        if wanting.step_up is None:
+            return refused
+        signed_in = as_signed_in(caller, wanting.step_up, self._claims, environment.now)
+        if signed_in.claims == caller.claims:
+            return refused
+        then = self.decide(asked, signed_in, environment)
+        if not isinstance(then, Deny):
+            return wanting
+        both = None if then.step_up is None else together((wanting.step_up, then.step_up))
+        return refused if both is None else replace(wanting, step_up=both)
 
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
