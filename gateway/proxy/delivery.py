@@ -169,7 +169,7 @@ class Delivery:
         return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
 
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
-        if http.query.startswith(PAGE_PREFIX) or asked.posted:
+        if http.query.startswith(PAGE_PREFIX) or http.method == "POST":
             return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
         return self._asked_url(http)
 

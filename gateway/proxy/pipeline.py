@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
@@ -167,6 +168,8 @@ class Passage:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
+        if takes_parameters(asked):
+            trail.asked = asked = await self._operations.with_parameters(http, asked)
         if asked.sealed is not None:
             return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
         target = None

@@ -82,7 +82,7 @@ SUBSCRIPTION = {
 }
 GROUP_K = (
     closed("K189a", "{base}/Patient/B/$everything", (404,), reason="not-found"),
-    post("K189b", "{base}/Patient/B/$everything", reason="interaction-closed"),
+    closed("K189b", "{base}/Patient/B/$everything", (404,), reason="not-found", method="POST", twin="POST {base}/Patient/A/$everything"),
     closed("K189c", "{base}/Patient/$everything", reason="interaction-closed"),
     closed("K189d", "{base}/Encounter/eb/$everything", reason="interaction-closed"),
     closed("K190a", "{base}/Patient/A/$everything?_type=Coverage,Group", reason="no-permit"),
