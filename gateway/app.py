@@ -199,7 +199,7 @@ class Gateway:
                 if upstream.consents is None:
                     said = "policies ask for consents, of which this mount has no source: what needs them is refused"
                     _log.warning(said, extra={"route": upstream.name})
-        for problem in not_valid(policies.rules, self.clock()):
+        for problem in not_valid(policies.every_rule, self.clock()):
             _log.warning("a policy is not valid now", extra={"cause": str(problem)})
         return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
 

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -122,6 +123,12 @@ class Metrics:
         self.decisions = Counter(
             "securus_policy_decisions", "Decisions by rule", ["policy", "rule", "effect"], registry=registry
         )
+        self.shadow_decisions = Counter(
+            "securus_shadow_decisions",
+            "Requests that a policy in shadow would answer in another way",
+            ["policy", "would"],
+            registry=registry,
+        )
         self.tokens = Counter("securus_tokens_issued", "Access tokens issued", ["grant"], registry=registry)
         self.proofs = Counter("securus_dpop_proofs", "DPoP proofs looked at", ["outcome"], registry=registry)
         self.sign_ins = Counter("securus_sign_ins", "Attempts to sign in", ["outcome"], registry=registry)
@@ -213,6 +220,11 @@ class Metrics:
                 self.client_changes.labels(event.what).inc()
             case _:
                 pass
+
+    def shadowed(self, found: Iterable[tuple[str, str]]) -> None:
+        """Count what policies in shadow would have done."""
+        for policy, would in found:
+            self.shadow_decisions.labels(policy, would).inc()
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""

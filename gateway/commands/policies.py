@@ -47,7 +47,7 @@ def _test(options: argparse.Namespace) -> int:
     untested = [rule for rule in report.untested if rule in own_rules]
     covered = [each for each in coverage(policies) if each.rule in own_rules]
     gaps = [f"{each.rule}: {gap}" for each in covered for gap in each.gaps]
-    all_warnings = (*policies.warnings, *not_valid(policies.rules, system_clock()))
+    all_warnings = (*policies.warnings, *not_valid(policies.every_rule, system_clock()))
     warnings = [str(w) for w in all_warnings if not path.is_file() or w.file == str(path)]
     value = {
         "passed": report.passed,
@@ -77,4 +77,6 @@ def _test(options: argparse.Namespace) -> int:
 
 def _rules_of(policies: language.PolicySet, path: Path) -> frozenset[str]:
     """The rules that a test of this path should show: of the one file, or of all."""
-    return frozenset(rule.id for rule in policies.rules if not path.is_file() or rule.place.file == str(path))
+    return frozenset(
+        rule.id for rule in policies.every_rule if not path.is_file() or rule.place.file == str(path)
+    )

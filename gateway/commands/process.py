@@ -49,7 +49,7 @@ def _check(options: argparse.Namespace) -> int:
         try:
             policies = load_policies(policy_files(settings.policies))
             warnings.extend(policies.warnings)
-            warnings.extend(not_valid(policies.rules, system_clock()))
+            warnings.extend(not_valid(policies.every_rule, system_clock()))
             check_receivers(policies, settings.notifications)
         except PoliciesRefused as error:
             found.extend(error.problems)

@@ -81,6 +81,19 @@ def relative(value: Any, bases: Collection[str]) -> None:
     links.relative_references(value, bases)
 
 
+def check_resolved(after: Any, before: Any, bases: Collection[str]) -> None:
+    """Raise FhirError(INTERACTION_CLOSED) for criteria in a reference that before, the stored version, did not hold.
+
+    The store would resolve them among all that it holds, after everything was judged.
+    """
+    kept = () if before is None else conditional_references(before, bases)
+    if any(text not in kept for text in conditional_references(after, bases)):
+        raise FhirError(
+            Reason.INTERACTION_CLOSED,
+            "a conditional reference is resolved in a transaction only: name the resource by its id",
+        )
+
+
 def referred(value: Any, bases: Collection[str]) -> set[str]:
     """What a resource refers to in the store, as 'Type/id'."""
     found: set[str] = set()

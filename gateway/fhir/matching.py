@@ -65,6 +65,17 @@ class Criteria:
             criterion.holds(resource) for criterion in self._criteria
         )
 
+    def matches_found(self, resource: Mapping[str, Any], sent: frozenset[str]) -> bool:
+        """The same of a resource that a search with the criteria in sent ('name=value') is said to have found.
+
+        Of what it says nothing about, what it was found by is true.
+        """
+        return resource.get("resourceType") == self.type and all(
+            each.holds(resource)
+            or (f"{each.term.name}={each.term.text}" in sent and not each.expression.values(resource))
+            for each in self._criteria
+        )
+
 
 def compile_criteria(type: str, query: str, *, bases: frozenset[str] = frozenset()) -> Criteria:
     """The criteria of a query such as 'category=laboratory&status=final,amended' (terms AND, commas OR).

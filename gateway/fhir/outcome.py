@@ -40,6 +40,7 @@ class Reason(StrEnum):
     POLICY_DENIED = "policy-denied"
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
+    DOCUMENT_OF_ANOTHER_PATIENT = "document-of-another-patient"
     BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
     BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
@@ -119,6 +120,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_DENIED: (403, "forbidden", "A policy forbids this access."),
     Reason.NO_PERMIT: (403, "forbidden", "No policy permits this access."),
     Reason.INTERACTION_CLOSED: (403, "not-supported", "This interaction is closed at this gateway."),
+    Reason.DOCUMENT_OF_ANOTHER_PATIENT: (
+        403,
+        "business-rule",
+        "The document is not about the patient under whom it is filed.",
+    ),
     Reason.BREAK_GLASS_NEEDS_ONE_PATIENT: (
         403,
         "forbidden",

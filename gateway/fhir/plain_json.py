@@ -22,7 +22,7 @@ def plain_object(raw: bytes) -> dict[str, Any] | None:
     """The object that these bytes are; None where another decoder must say so, or that they are none."""
     try:
         value = _decode(raw)
-        if type(value) is not dict or _encode(value) != raw:
+        if _encode(value) != raw or type(value) is not dict:
             return None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None

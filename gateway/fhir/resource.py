@@ -18,6 +18,7 @@ __all__ = [
     "DECODER",
     "MAX_DEPTH",
     "Number",
+    "full_urls",
     "is_too_deep",
     "may_be_too_deep",
     "parse_json",
@@ -112,7 +113,7 @@ def rewrite_entry(raw: bytes, value: Mapping[str, Any], *, upstream: str, public
     if not count and not is_escaped:
         return raw
     if count == 1 and not is_escaped:
-        old, new = _full_urls(upstream, public)
+        old, new = full_urls(upstream, public)
         url = value.get("fullUrl")
         if isinstance(url, str) and is_readable(url):
             if raw.startswith(old):
@@ -128,7 +129,7 @@ def rewrite_entry(raw: bytes, value: Mapping[str, Any], *, upstream: str, public
 
 
 @cache
-def _full_urls(upstream: str, public: str) -> tuple[bytes, bytes]:
+def full_urls(upstream: str, public: str) -> tuple[bytes, bytes]:
     """How an entry begins whose fullUrl is below the store's base, and how it does below the public one."""
     first, second = (
         b'{"fullUrl":' + encode_basestring(base.rstrip("/") + "/").encode()[:-1]

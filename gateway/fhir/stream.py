@@ -12,6 +12,7 @@ or nested deeper than allowed, an end before the end.
 
 import codecs
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, NoReturn
@@ -28,6 +29,7 @@ _STRING_END = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
 _BEGIN = re.compile(rb'\{"[A-Za-z]+":')
 _MOST_ATTEMPTS = 3
+_SHORT = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ class Entry(NamedTuple):
     value: dict[str, Any]
 
 
+class PlainEntries(NamedTuple):
+    """Entries that follow each other, each as an Entry would have it: bytes and value. As they come from most stores."""
+
+    entries: list[tuple[bytes, dict[str, Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class EntriesEnd:
     """The array of entries ends."""
@@ -61,7 +69,16 @@ class End:
     """The Bundle was whole: one object, of type Bundle, and nothing behind it."""
 
 
-Piece = Member | EntriesBegin | Entry | EntriesEnd | End
+Piece = Member | EntriesBegin | Entry | PlainEntries | EntriesEnd | End
+
+
+def values(pieces: Iterable[Piece]) -> Iterator[dict[str, Any]]:
+    """The values of the entries among these pieces."""
+    for piece in pieces:
+        if isinstance(piece, Entry):
+            yield piece.value
+        elif isinstance(piece, PlainEntries):
+            yield from (value for _, value in piece.entries)
 
 
 class _State(Enum):
@@ -94,6 +111,7 @@ class BundleReader:
         self._rest = ""  # not yet read: less than one value, unless _cut
         self._cut: _CutValue | None = None
         self._mark = ""  # what stands between two entries, as the first one began
+        self._may_wait = False
         self._attempts = _MOST_ATTEMPTS  # to read plain entries, before that is given up
 
     def feed(self, content: bytes) -> list[Piece]:
@@ -102,6 +120,8 @@ class BundleReader:
             text = self._decode(content)
         except UnicodeDecodeError:
             _refuse("is not UTF-8")
+        # What a long piece cuts is short beside it: to put it before the next one costs less than to search for its end.
+        self._may_wait = len(content) >= _SHORT
         return self._read(text)
 
     def finish(self) -> list[Piece]:
@@ -110,11 +130,13 @@ class BundleReader:
             self._decode(b"", True)
         except UnicodeDecodeError:
             _refuse("ends within a character")
+        self._may_wait = False
+        pieces = self._read("")
         if self._state is not _State.AFTER:
             _refuse("ends before its end")
         if not self._is_bundle:
             _refuse("has no resourceType Bundle")
-        return [End()]
+        return [*pieces, End()]
 
     def _read(self, text: str) -> list[Piece]:
         pieces: list[Piece] = []
@@ -150,7 +172,9 @@ class BundleReader:
                         position += 1
                     elif mark == "{":
                         if self._mark and self._attempts:
-                            position = self._take_plain(text, position, pieces)
+                            position, is_open = self._take_plain(text, position, pieces)
+                            if is_open and self._may_wait and length - position < _SHORT:
+                                return position
                         end = self._take(text, position, pieces)
                         if end is None:
                             return length
@@ -217,25 +241,31 @@ class BundleReader:
             case _:
                 _refuse("is not JSON")
 
-    def _take_plain(self, text: str, start: int, pieces: list[Piece]) -> int:
+    def _take_plain(self, text: str, start: int, pieces: list[Piece]) -> tuple[int, bool]:
         """Take the entries that end where another begins alike, written as JSON is written without white space.
 
         What stands between two such marks and is an object by itself is the entry: JSON has no other reading of it. The
-        rest, and the last one, is for _take(). Returns where it begins.
+        rest, and the last one, is for _take(). Returns where it begins, and whether no other mark follows.
         """
         mark, begin, at_most = self._mark, self._mark[2:], self._max_entry_bytes
+        taken: list[tuple[bytes, dict[str, Any]]] = []
         while True:
             end = text.find(mark, start)
             if end < 0 or not text.startswith(begin, start):
-                return start
+                is_open = end < 0
+                break
             raw = text[start : end + 1].encode()
             value = plain_object(raw) if len(raw) <= at_most else None
             if value is None:  # the mark stands inside an entry, or the entry is written in another way
                 self._attempts -= 1
-                return start
-            pieces.append(Entry(raw, value))
-            self._attempts = _MOST_ATTEMPTS
+                is_open = False
+                break
+            taken.append((raw, value))
             start = end + 2
+        if taken:
+            self._attempts = _MOST_ATTEMPTS
+            pieces.append(PlainEntries(taken))
+        return start, is_open
 
     def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
         """Take the string, array or object that begins at start; its end, or None when the text cuts it."""

@@ -1,6 +1,6 @@
-"""Criteria that no resource can tell by itself, and a search of the store can: chains, `_has`, `:in`, `:below`.
+"""Criteria that no resource can tell by itself, and a search of the store can: chains, `_has`, `:below`.
 
-They say something of other resources, or of value sets. A policy may name them; whether they hold is known only from
+They say something of other resources, or of code systems. A policy may name them; whether they hold is known only from
 a search that provably was narrowed by them.
 """
 
@@ -12,9 +12,9 @@ from gateway.fhir.definitions import is_resource_type, search_parameter
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.search import encode_terms, make_term, split_values, unescape
+from gateway.fhir.search import encode_terms, split_values, unescape
 
-_SETS = ("in", "below")
+_SETS = ("below",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def split_criteria(type: str, query: str, *, bases: frozenset[str] = frozenset()
     except ValueError as error:
         raise CriteriaError(f"the criteria of {type}: the query {error}") from error
     told = [term for name, value in pairs if (term := _told(type, name, value)) is not None]
-    rest = [make_raw(name, value) for name, value in pairs if _told(type, name, value) is None]
+    rest = [_as_written(name, value) for name, value in pairs if _told(type, name, value) is None]
     judged = compile_criteria(type, encode_terms(rest), bases=bases) if rest or not told else None
     return SplitCriteria(judged, tuple(told))
 
@@ -42,10 +42,10 @@ def split_criteria(type: str, query: str, *, bases: frozenset[str] = frozenset()
 def needs_search(query: str) -> bool:
     """Whether some criterion of a query may be one that only a search can tell."""
     names = [part.partition("=")[0] for part in query.split("&")]
-    return any("." in name or name.startswith("_has:") or name.endswith((":in", ":below")) for name in names)
+    return any("." in name or name.startswith("_has:") or name.endswith(":below") for name in names)
 
 
-def make_raw(name: str, value: str) -> SearchTerm:
+def _as_written(name: str, value: str) -> SearchTerm:
     """A term as it was written, to be written again."""
     return SearchTerm(name, name, None, None, (value,), value)
 
@@ -60,8 +60,11 @@ def _told(type: str, name: str, value: str) -> SearchTerm | None:
         return None
     if not value:
         raise CriteriaError(f"'{name}' has an empty value")
-    made = make_term(code, [unescape(value)], modifier=modifier)
-    return made
+    try:
+        values = tuple(unescape(each) for each in split_values(value))
+    except FhirError as error:
+        raise CriteriaError(error.diagnostics) from error
+    return SearchTerm(name, code, modifier, None, values, value)
 
 
 def _joined(type: str, name: str, value: str) -> SearchTerm:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.fhir import stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import exact_object
 from gateway.fhir.xml_shapes import FHIR, shapes
 from gateway.fhir.xml_writing import DECLARATION, write_member_xml
 
@@ -58,7 +59,10 @@ class BundleXml:
                         self._entries.append(self._head())
                 case stream.Entry(value=value):
                     self._entry(write_member_xml("Bundle", "entry", [value]))
-                case _:
+                case stream.PlainEntries(entries=entries):
+                    for raw, _ in entries:  # decimals as they were written
+                        self._entry(write_member_xml("Bundle", "entry", [exact_object(raw)]))
+                case stream.EntriesEnd() | stream.End():
                     pass
         if not self._is_begun:
             return b""

@@ -68,11 +68,15 @@ class SeenBinary(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What rules want to be found out about a Binary: what leads to it, its content, and the patients of that."""
+    """What rules want to be found out about a Binary: what leads to it, its content, and the patients of that.
+
+    whole is whether a write is judged by more than that, which native content does not show.
+    """
 
     through: frozenset[str] = frozenset()
     content: bool = False
     patients: bool = False
+    whole: bool = False
 
 
 NOTHING_NEEDED = Needs()

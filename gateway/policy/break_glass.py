@@ -8,13 +8,13 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from gateway.fhir.compartment import subject_parameter
+from gateway.fhir.compartment import in_compartment, subject_parameter
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import Reason
 from gateway.fhir.request import is_id
 from gateway.policy.conditions import Condition, both, compartment_condition
-from gateway.policy.decision import Deny
+from gateway.policy.decision import Deny, Resource
 from gateway.policy.obligations import READING, BreakGlass, Emergency, EmergencyAccess, Obligations, united
 from gateway.policy.rules import Rule
 
@@ -78,6 +78,24 @@ def opens(
     if emergency.reason is None or not is_reason(emergency.reason, glass):
         return Reason.BREAK_GLASS_NEEDS_REASON
     return EmergencyAccess(rule, patient, glass.lasts_seconds, emergency.reason)
+
+
+def has_opened(
+    rule: Rule,
+    asked: FhirRequest,
+    resource: Resource | None,
+    emergency: Emergency | None,
+    bases: frozenset[str],
+) -> bool | None:
+    """Whether a rule gives emergency access to what is stored; None where that takes a resource. For explanations."""
+    if rule.break_glass is None or emergency is None:
+        return False
+    found = opens(rule.id, rule.break_glass, asked, emergency, bases)
+    if isinstance(found, Reason):
+        return False
+    if resource is None:
+        return None
+    return in_compartment(resource, frozenset({found.patient}), membership="subject", bases=bases)
 
 
 def is_reason(text: str, glass: BreakGlass) -> bool:

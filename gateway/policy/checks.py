@@ -31,6 +31,17 @@ def warnings(rules: Sequence[Rule]) -> list[Problem]:
     return found
 
 
+def of_their_own(rules: Iterable[Rule]) -> list[Problem]:
+    """What is to be said of rules that are not in force, each by itself."""
+    found = []
+    for rule in rules:
+        why = never_matches(rule)
+        if why is not None:
+            said = f"rule '{rule.id.rpartition('/')[2]}' can never match: {why}"
+            found.append(rule.place.problem(said, warning=True))
+    return found
+
+
 def not_valid(rules: Iterable[Rule], now: int) -> list[Problem]:
     """The policies that are expired by now, or not valid yet, at the place that says so."""
     times = dict.fromkeys(rule.valid for rule in rules if rule.valid is not None)

@@ -61,11 +61,15 @@ NEVER = Condition(lambda resource: False, frozenset())
 """What an empty set of values says: no patient is let through by it."""
 
 
+NOT_TOLD = (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError)
+"""What is raised where a condition cannot be told on a resource."""
+
+
 def holds(condition: Condition, resource: Resource, *, on_error: bool) -> bool:
     """Whether the condition holds; a resource on which it cannot be evaluated counts as on_error."""
     try:
         return condition.holds(resource)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
+    except NOT_TOLD:
         return on_error
 
 
@@ -116,7 +120,9 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                parts.append(NEVER if query == "" else _matching(type_, query, bases, in_doubt=in_doubt))
+                parts.append(
+                    NEVER if query == "" else _matching(type_, query, bases, known, in_doubt=in_doubt)
+                )
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -276,16 +282,16 @@ def _proof(parts: list[Condition]) -> ToldBySearch | None:
     )
 
 
-def _matching(type_: str, query: str, bases: frozenset[str], *, in_doubt: bool) -> Condition:
+def _matching(type_: str, query: str, bases: frozenset[str], known: Known, *, in_doubt: bool) -> Condition:
     """Matches criteria of a rule, of which a permit may leave some to a search. Raises Unsayable."""
     if in_doubt or not needs_search(query):
-        return criteria_condition(type_, query, bases)
+        return _by_criteria(type_, query, bases, known)
     try:
         found = split_criteria(type_, query, bases=bases)
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
     if not found.told:
-        return criteria_condition(type_, query, bases)
+        return _by_criteria(type_, query, bases, known)
     judged = found.judged
     holds = (lambda resource: True) if judged is None else judged.matches
     terms = () if judged is None else judged.terms
@@ -318,6 +324,17 @@ def criteria_condition(type_: str, query: str, bases: frozenset[str]) -> Conditi
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
     return Condition(compiled.matches, None, compiled.terms)
+
+
+def _by_criteria(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:
+    condition = criteria_condition(type_, query, bases)
+    matches_found = _compiled(type_, query, bases).matches_found
+    return replace(
+        condition,
+        holds=lambda resource: (
+            matches_found(resource, known.found_by) if known.found_by else condition.holds(resource)
+        ),
+    )
 
 
 _criteria: dict[tuple[str, str, frozenset[str]], Criteria] = {}

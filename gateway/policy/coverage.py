@@ -48,11 +48,14 @@ class RuleCoverage:
 
 def coverage(policies: PolicySet) -> tuple[RuleCoverage, ...]:
     """The coverage of every rule by the tests of its set. Tests that cannot be played show nothing."""
-    engine = Engine(policies, bases=frozenset())
-    permits: dict[str, dict[str, None]] = {rule.id: {} for rule in policies.rules}
-    refuses: dict[str, dict[str, None]] = {rule.id: {} for rule in policies.rules}
+    engines: dict[str, Engine] = {}
+    permits: dict[str, dict[str, None]] = {rule.id: {} for rule in policies.every_rule}
+    refuses: dict[str, dict[str, None]] = {rule.id: {} for rule in policies.every_rule}
     for test in policies.tests:
-        for explanation in _explained(engine, policies, test):
+        if test.policy not in engines:
+            engines[test.policy] = Engine(policies.enforcing(test.policy), bases=frozenset())
+        engine = engines[test.policy]
+        for explanation in _explained(engine, engine.policies, test):
             for each in explanation.rules:
                 if _opens(explanation, each):
                     permits[each.rule.id][test.name] = None
@@ -66,7 +69,7 @@ def coverage(policies: PolicySet) -> tuple[RuleCoverage, ...]:
             tuple(refuses[rule.id]),
             is_absolute=rule.effect is Effect.DENY and not rule.who and not conditions(rule),
         )
-        for rule in policies.rules
+        for rule in policies.every_rule
     )
 
 

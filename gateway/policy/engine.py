@@ -7,7 +7,9 @@ it goes out; what a search can say of it is added to the search, where it can on
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
+from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
@@ -22,7 +24,7 @@ from gateway.policy.conditions import (
     criteria_condition,
 )
 from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit
-from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
 from gateway.policy.envelopes import Envelopes
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.joining import Narrowing, Right, included, joined
@@ -37,7 +39,7 @@ from gateway.policy.layers import (
     show_nothing,
 )
 from gateway.policy.query import counts, with_page, without_total
-from gateway.policy.rules import OperationAccess, Rule
+from gateway.policy.rules import OperationAccess, PolicySet, Rule
 from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.step_up import as_signed_in, together
@@ -51,6 +53,20 @@ class Engine(Envelopes):
     bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization
     details that are enforced.
     """
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        *,
+        bases: frozenset[str],
+        detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
+    ) -> None:
+        super().__init__(policies, bases=bases, detail_types=detail_types)
+        self.shadows: Mapping[str, Engine] = {
+            name: Engine(policies.enforcing(name), bases=bases, detail_types=detail_types)
+            for name in dict.fromkeys(rule.policy for rule in policies.shadow)
+        }
+        """By policy in shadow the engine that would decide if it were enforced."""
 
     def decide(
         self,
@@ -116,9 +132,14 @@ class Engine(Envelopes):
         both = None if then.step_up is None else together((wanting.step_up, then.step_up))
         return refused if both is None else replace(wanting, step_up=both)
 
+    @property
+    def bases(self) -> frozenset[str]:
+        """The URLs by which resources are our own."""
+        return self._bases
+
     def with_rules(self, rules: tuple[Rule, ...]) -> "Engine":
         """The same engine with these rules alone: for questions about one rule."""
-        policies = replace(self.policies, rules=rules, tests=())
+        policies = replace(self.policies, rules=rules, tests=(), shadow=(), off=())
         return Engine(policies, bases=self._bases, detail_types=tuple(self._detail_types.values()))
 
     def standing_of(self, caller: Caller) -> Standing:
@@ -166,6 +187,12 @@ class Engine(Envelopes):
             obligations=layers.obligations,
             needs=self._needs(type_, layers),
         )
+
+    @cached_property
+    def ways_to_binaries(self) -> frozenset[str]:
+        """The types that lead to Binaries by some rule: an attachment in one of them opens something."""
+        wheres = (rule.where for rule in self.policies.rules)
+        return needs_of((where.binary, where.cda) for where in wheres).through
 
     def _needs(self, type_: str, layers: Layers) -> Needs:
         if type_ != "Binary":
@@ -269,7 +296,7 @@ class Engine(Envelopes):
             audit=layers.audit,
             obligations=layers.obligations,
             judge_change=change,
-            needs=self._needs(type_, layers),
+            needs=replace(self._needs(type_, layers), whole=bool(layers.writes)),
             unconditional=_is_plain(layers),
         )
 

@@ -21,6 +21,7 @@ from gateway.policy.query import EVERYTHING_SIMPLE
 from gateway.policy.request_conditions import asked_of_it
 from gateway.policy.rules import Dimension, Effect, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal
+from gateway.policy.shadow import Difference, Shadows
 from gateway.policy.write_rules import SAYS_NOTHING
 from gateway.yaml_source import Place
 
@@ -80,7 +81,10 @@ class ScopeExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The whole reasoning. opens: what the scopes leave of the request, whatever rules say. verdict: on the resource."""
+    """The whole reasoning. opens: what the scopes leave of the request, whatever rules say. verdict: on the resource.
+
+    shadow: what policies in shadow would change, were they enforced.
+    """
 
     asked: FhirRequest
     decision: Decision
@@ -88,6 +92,7 @@ class Explanation:
     scopes: tuple[ScopeExplanation, ...]
     rules: tuple[RuleExplanation, ...]
     verdict: Verdict | None
+    shadow: tuple[Difference, ...] = ()
 
     @property
     def allowed(self) -> Truth:
@@ -117,7 +122,9 @@ def explain(
     resource: Resource | None = None,
 ) -> Explanation:
     """Why the engine decides so; resource is what is stored, or what is to be stored."""
+    shadows = Shadows()
     decision = engine.decide(asked, caller, environment)
+    decision = shadows.beside(engine, asked, caller, environment, (), decision)
     verdict = None
     judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
     if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:
@@ -125,7 +132,8 @@ def explain(
     inquiry = _Inquiry(engine, asked, caller, environment, resource)
     scopes = inquiry.scopes()
     opens = inquiry.opens(caller)
-    return Explanation(asked, decision, opens[0], scopes, inquiry.rules(engine.policies.rules), verdict)
+    rules = inquiry.rules(engine.policies.rules)
+    return Explanation(asked, decision, opens[0], scopes, rules, verdict, shadows.differences)
 
 
 def _is_certain(explanation: Explanation) -> bool:
@@ -231,6 +239,7 @@ class _Inquiry:
                 query=EVERYTHING_SIMPLE,
                 write=SAYS_NOTHING,
                 conditional=None,
+                break_glass=None,
             )
             parts = []
             for dimension in rule.who:
@@ -248,7 +257,12 @@ class _Inquiry:
             parts += [
                 Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
                 for name, holds in asked_of_it(
-                    rule, self._asked, self._resource, self._engine.claims_of(self._caller)
+                    rule,
+                    self._asked,
+                    self._resource,
+                    self._engine.claims_of(self._caller),
+                    self._environment.emergency,
+                    self._engine.bases,
                 )
             ]
             outcome = self._outcome(about, parts)

@@ -31,6 +31,8 @@ def as_json(explanation: Explanation) -> dict[str, object]:
     }
     if isinstance(decision, Permit):
         found["upstream"] = f"{decision.request.method} /{request.upstream_target(decision.request)}"
+    if explanation.shadow:
+        found["shadow"] = [shadow.as_record() for shadow in explanation.shadow]
     if verdict is not None:
         found["resource"] = {"shown": verdict.shown, "rules": list(verdict.rules)}
     return found
@@ -57,6 +59,9 @@ def as_lines(explanation: Explanation) -> list[str]:
     if explanation.verdict is not None:
         said = "is shown" if explanation.verdict.shown else "is not shown"
         lines.append(f"the resource {said}: {', '.join(explanation.verdict.rules) or 'no rule'}")
+    for shadow in explanation.shadow:
+        would, rules = " and ".join(sorted(shadow.would)), ", ".join(shadow.deciding)
+        lines.append(f"in shadow, policy {shadow.policy} would: {would}, by {rules or 'no rule of its own'}")
     lines.append("")
     lines.append("scopes:" if explanation.scopes else "scopes: none")
     lines += [f"  {_MARKS[each.holds]} {each.scope}: {each.why}" for each in explanation.scopes]

@@ -40,6 +40,8 @@ class Known:
         self.facts: dict[str, FactValues | Reason] = {}
         self.consents: dict[str, ConsentsOf | None] = {}
         self.labels: dict[str, Labelled | None] = {}
+        self.found_by: frozenset[str] = frozenset()
+        """Of a test that gives what a search found: the criteria that the store was sent. Nothing at a request."""
         self.judges_ask = False
         """Whether a judge may look for more than the decision did."""
         self.consulted: dict[str, int] = {}

@@ -5,10 +5,10 @@ skipped is an opening.
 """
 
 from collections.abc import Mapping as Table
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from gateway.policy import checks, sources
+from gateway.policy import checks, hidden_elements, sources
 from gateway.policy.definitions import Definitions, read_definitions
 from gateway.policy.facts_reading import read_facts
 from gateway.policy.hospital_consent import read_hospital_consent
@@ -25,6 +25,8 @@ from gateway.yaml_source import Mapping, Problem, YamlError, parse
 
 __all__ = ["PolicyErrors", "PolicySet", "load"]
 
+MOST = 8
+"""Policies that may be in shadow at a time."""
 _POLICY_KEYS = ("policy", "version", "owner", "status", "valid", "text", "rules", "tests")
 
 
@@ -65,11 +67,20 @@ def load(files: Table[str, str]) -> PolicySet:
         if "definitions" in document:
             of_all = read_hospital_consent(reader, document, definitions)
             rules.extend([] if of_all is None else [of_all])
+    by_status: dict[Status, list[Rule]] = {}
     tests: list[PolicyTest] = []
     seen: dict[str, int] = {}
     for document in documents:
         if "definitions" not in document:
-            _read_policy(reader, document, definitions, rules, tests, seen)
+            own = _read_policy(reader, document, definitions, seen)
+            by_status.setdefault(own.status, []).extend(own.rules)
+            tests.extend(own.tests)
+    rules.extend(by_status.get(Status.ENFORCE, []))
+    shadow = by_status.get(Status.SHADOW, [])
+    if len({rule.policy for rule in shadow}) > MOST:
+        last = next(rule for rule in reversed(shadow))
+        said = f"at most {MOST} policies can be in shadow at a time: each is decided beside every request"
+        reader.problems.append(last.place.problem(said))
     if errors := [problem for problem in reader.problems if not problem.warning]:
         raise PolicyErrors(errors)
     digest = sha256("\0".join(f"{name}\0{files[name]}" for name in sorted(files)).encode()).hexdigest()[:32]
@@ -81,22 +92,28 @@ def load(files: Table[str, str]) -> PolicySet:
         warnings=(
             *reader.problems,
             *checks.warnings(rules),
+            *(problem for rule in rules for problem in hidden_elements.warnings(rule)),
+            *checks.of_their_own([*shadow, *by_status.get(Status.OFF, [])]),
             *sources.warnings(rules, definitions.facts, definitions.claims),
         ),
         networks=definitions.networks,
         facts=definitions.facts,
         documents={name.rpartition("/")[2]: files[name] for name in files if name.endswith(_DOCUMENT)},
+        shadow=tuple(shadow),
+        off=tuple(by_status.get(Status.OFF, [])),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    status: Status
+    rules: list[Rule]
+    tests: list[PolicyTest]
+
+
 def _read_policy(
-    reader: Reader,
-    document: Mapping,
-    definitions: Definitions,
-    rules: list[Rule],
-    tests: list[PolicyTest],
-    seen: dict[str, int],
-) -> None:
+    reader: Reader, document: Mapping, definitions: Definitions, seen: dict[str, int]
+) -> _Policy:
     reader.keys(document, "a policy", _POLICY_KEYS)
     policy = reader.text(document.node("policy"), "policy")
     if not policy:
@@ -105,10 +122,6 @@ def _read_policy(
         if key not in document:
             reader.problem(document, f"policy '{policy}' has no '{key}'")
     status = reader.word(document.node("status"), "status", [s.value for s in Status])
-    if status == Status.SHADOW:
-        node = document.node("status")
-        if node is not None:
-            reader.problem(node, "status 'shadow' is not supported by this version")
     valid = read_valid(reader, document)
     own: list[Rule] = []
     for node in reader.items(document.node("rules"), "rules"):
@@ -132,6 +145,4 @@ def _read_policy(
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))
     if not own_tests:
         reader.problem(document, f"policy '{policy}' has no tests", warning=True)
-    if status != Status.OFF:
-        rules.extend(own)
-        tests.extend(own_tests)
+    return _Policy(Status(status) if status else Status.ENFORCE, own, own_tests)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
-from gateway.policy.conditions import Condition, holds
+from gateway.policy.conditions import NOT_TOLD, Condition, holds
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
@@ -94,6 +94,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
     shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
     no_permit = Verdict(False, (), Reason.NO_PERMIT)
+    in_scope = tuple(condition.holds for _, condition in scopes)
+    permitting = tuple((name, condition.holds) for name, condition in permits)
 
     def verdict(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
@@ -106,13 +108,22 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
-        if not layers.blind:
-            for _, condition in scopes:
-                if holds(condition, resource, on_error=False):
+        for scope in in_scope:
+            try:  # as holds() does, which would be half of the cost for each entry
+                if scope(resource):
                     break
-            else:
+            except NOT_TOLD:
+                pass
+        else:
+            if not layers.blind:
                 return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
-        holding = tuple([name for name, condition in permits if holds(condition, resource, on_error=False)])
+        holding: tuple[str, ...] = ()
+        for name, permit in permitting:
+            try:
+                if permit(resource):
+                    holding = (*holding, name)
+            except NOT_TOLD:
+                pass
         if not holding:
             return no_permit
         if layers.blind:

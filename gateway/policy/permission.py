@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import Interaction
+from gateway.policy.obligations import NOTHING_MORE
 from gateway.policy.plain import conditions, plain
 from gateway.policy.rules import Dimension, Effect, PolicySet, Rule, Where
 
@@ -161,6 +162,8 @@ def _not_expressed(rule: Rule) -> Iterator[str]:
     for name in conditions(rule):
         if name not in _SAID_ELSEWHERE:
             yield f"{name}: {_text(plain(getattr(rule, name)))}"
+    if rule.then != NOTHING_MORE:
+        yield f"then: {_text(plain(rule.then))}"
     for name in sorted(_SAID_ELSEWHERE - {"where"}):
         if name in conditions(rule) or (name == "operation" and rule.operation.names):
             yield f"{name}: {_text(plain(getattr(rule, name)))}"

@@ -16,7 +16,7 @@ from gateway.yaml_source import Place
 _NOT_CONDITIONS = frozenset(
     {
         "id", "effect", "who", "may", "operation", "resources", "shared", "conceal", "audit", "because", "place",
-        "returned", "fields", "named",
+        "returned", "fields", "named", "then",
     }
 )  # fmt: skip
 

@@ -16,13 +16,14 @@ from gateway.fhir.request import asked_in
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.difference import rule_changes
 from gateway.policy.engine import Engine
+from gateway.policy.obligations import Emergency
 from gateway.policy.rules import PolicySet
 
 _OF_POLICIES = frozenset(
     {
         Reason.POLICY_DENIED, Reason.NO_PERMIT, Reason.SCOPE_INSUFFICIENT, Reason.DETAILS_INSUFFICIENT, Reason.NOT_FOUND,
         Reason.QUERY_CLOSED, Reason.COUNT_CLOSED, Reason.UNSUPPORTED_PARAMETER, Reason.INTERACTION_CLOSED,
-        Reason.STEP_UP_REQUIRED,
+        Reason.STEP_UP_REQUIRED, Reason.BREAK_GLASS_NEEDS_ONE_PATIENT, Reason.BREAK_GLASS_NEEDS_REASON,
     }
 )  # fmt: skip
 """Reasons that a decision may have; a record with another tells nothing about policies."""
@@ -108,9 +109,16 @@ def read_record(
         asked,
         caller,
         frozenset(map(str, claims)),
-        Environment(now, str(line.get("peer", "")), location),
+        Environment(now, str(line.get("peer", "")), location, emergency=_emergency(line)),
         _was(line),
     )
+
+
+def _emergency(line: Mapping[str, object]) -> Emergency:
+    """What was known of an emergency: of one that opened nothing, the record keeps no reason."""
+    said = line.get("emergency")
+    reason = said.get("reason") if isinstance(said, Mapping) else None
+    return Emergency(reason if isinstance(reason, str) else None)
 
 
 class Replay:

@@ -1,16 +1,23 @@
-"""What a rule asks of the search or the write itself: its `query`, `conditional`, `write` and `changes`, one by one."""
+"""What a rule asks of the request itself: its `query`, `conditional`, `write`, `changes` and `break_glass`, one by one."""
 
 from collections.abc import Mapping, Sequence
 
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.policy.break_glass import has_opened
 from gateway.policy.decision import Resource
+from gateway.policy.obligations import Emergency
 from gateway.policy.query import EVERYTHING_SIMPLE, allows
 from gateway.policy.rules import Effect, Rule
 from gateway.policy.write_rules import WRITING
 
 
 def asked_of_it(
-    rule: Rule, asked: FhirRequest, resource: Resource | None, claims: Mapping[str, Sequence[str]]
+    rule: Rule,
+    asked: FhirRequest,
+    resource: Resource | None,
+    claims: Mapping[str, Sequence[str]],
+    emergency: Emergency | None,
+    bases: frozenset[str],
 ) -> list[tuple[str, bool | None]]:
     """The names of these conditions and whether they hold; None where it takes a resource, or two versions of it.
 
@@ -24,6 +31,8 @@ def asked_of_it(
         found.append(("conditional", rule.conditional.takes(asked.terms)))
     if not rule.write.is_empty and asked.interaction in WRITING:
         found.append(("write", _of_the_write(rule, asked, resource, claims)))
+    if rule.break_glass is not None:
+        found.append(("break_glass", has_opened(rule, asked, resource, emergency, bases)))
     return found
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.fhir.interaction import Interaction
@@ -212,6 +212,11 @@ class Rule:
     then: Then = NOTHING_MORE
     break_glass: BreakGlass | None = None
 
+    @property
+    def policy(self) -> str:
+        """The name of its policy."""
+        return self.id.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
@@ -225,7 +230,10 @@ class PolicyTest:
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Everything that was loaded together. hash names exactly these files."""
+    """Everything that was loaded together. hash names exactly these files.
+
+    rules are those in force, shadow and off those of policies that are not, tests those of all policies.
+    """
 
     hash: str
     claims: Mapping[str, Claim]
@@ -235,3 +243,15 @@ class PolicySet:
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)  # of tests, by the name of their file
+    shadow: tuple[Rule, ...] = ()
+    off: tuple[Rule, ...] = ()
+
+    @property
+    def every_rule(self) -> tuple[Rule, ...]:
+        """The rules of all policies, in force or not."""
+        return (*self.rules, *self.shadow, *self.off)
+
+    def enforcing(self, policy: str) -> "PolicySet":
+        """The set as it would be if this policy, in shadow or off, were enforced too."""
+        waiting = tuple(rule for rule in (*self.shadow, *self.off) if rule.policy == policy)
+        return replace(self, rules=(*self.rules, *waiting), shadow=(), off=()) if waiting else self

@@ -30,12 +30,8 @@ from gateway.policy.decision import (
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS
-from gateway.policy.selftest_documents import (
-    DOCUMENT_KEYS,
-    UnplayableDocument,
-    given_binary,
-    speaks_of_documents,
-)
+from gateway.policy.selftest_bundles import UnplayableBundle, play_bundle
+from gateway.policy.selftest_documents import UnplayableDocument, speaks_of_documents, with_binary
 from gateway.policy.selftest_effects import emergency_of
 from gateway.policy.selftest_known import UnplayableKnown, known_of
 from gateway.policy.selftest_time import time_of
@@ -87,17 +83,27 @@ class Outcome:
 
 
 def run(policies: PolicySet) -> SelfTestReport:
-    """Run every test of the set against an engine of the whole set."""
-    engine = Engine(policies, bases=frozenset())
+    """Run every test of the set against an engine of the whole set, and of its own policy as if that were enforced."""
+    engines: dict[str, Engine] = {}
     failures: list[Problem] = []
     permitted: set[str] = set()
     refused: set[str] = set()
     passed = 0
     for test in policies.tests:
         try:
-            outcome = play(engine, policies, test)
+            if test.policy not in engines:
+                engines[test.policy] = Engine(policies.enforcing(test.policy), bases=frozenset())
+            engine = engines[test.policy]
+            outcome = play(engine, engine.policies, test)
             differences = _compare(test, outcome)
-        except (Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError) as error:
+        except (
+            Unplayable,
+            UnplayableBundle,
+            UnplayableKnown,
+            UnplayableDocument,
+            TokenError,
+            FhirError,
+        ) as error:
             failures.append(test.place.problem(f"test '{test.name}': {error}"))
             continue
         if differences:
@@ -112,7 +118,7 @@ def run(policies: PolicySet) -> SelfTestReport:
             refused.update(outcome.rules)
     untested = tuple(
         rule.id
-        for rule in policies.rules
+        for rule in policies.every_rule
         if (rule.id not in permitted and rule.effect is Effect.PERMIT)
         or (rule.id not in refused and rule.effect is not Effect.PERMIT)
     )
@@ -124,7 +130,7 @@ class Unplayable(Exception):
 
 
 def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
-    """What this test sees. Raises Unplayable, UnplayableKnown, UnplayableDocument, TokenError, FhirError."""
+    """What this test sees. Raises Unplayable and its like, TokenError, FhirError."""
     try:
         asked = what_is_asked(test)
     except FhirError as error:
@@ -132,6 +138,15 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
     caller, environment = who_asks(policies, test, asked)
     if asked.sealed is not None:  # a test begins no export: whatever it names is somebody else's job
         return Outcome("deny", 404, Reason.NOT_FOUND, (), [], [], [])
+    if asked.interaction is Interaction.BATCH:
+        outcome = Outcome("permit", 200, None, (), [], [], [])
+        play_bundle(
+            test,
+            outcome,
+            lambda entry, kind, count: engine.enveloping(entry, kind, count, caller, environment),
+            lambda entry: play(engine, policies, entry),
+        )
+        return outcome
     decision = engine.decide(asked, caller, environment)
     if asked.type == "Binary" and speaks_of_documents(test):
 
@@ -139,7 +154,7 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             found = engine.decide(FhirRequest("GET", Interaction.READ, type_), caller, environment)
             return found.judge if isinstance(found, Permit) else None
 
-        test = _with_binary(test, policies, asked, reading)
+        test = with_binary(test, policies, asked, reading)
     outcome = Outcome("permit", 200, None, _rules(decision), [], [], [])
     match decision:
         case Deny():
@@ -157,22 +172,6 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome, environment)
     return outcome
-
-
-def _with_binary(
-    test: PolicyTest, policies: PolicySet, asked: FhirRequest, reading: Callable[[str], Judge | None]
-) -> PolicyTest:
-    """The test with the Binary that it is about as judges see one: that of its body, or the one that is stored."""
-    given, body = test.body.get("given"), test.body.get("body")
-    rest = {k: v for k, v in given.items() if k not in DOCUMENT_KEYS} if isinstance(given, Mapping) else {}
-    name = f"Binary/{asked.id}"
-    if asked.interaction is Interaction.CREATE:
-        members = body if isinstance(body, Mapping) else {"resourceType": "Binary"}
-        return replace(test, body={**test.body, "body": given_binary(test, policies, members, reading)})
-    found = rest.get(name)
-    members = found if isinstance(found, Mapping) else {"resourceType": "Binary", "id": asked.id}
-    rest[name] = given_binary(test, policies, members, reading)
-    return replace(test, body={**test.body, "given": rest})
 
 
 def _closed(test: PolicyTest, error: FhirError) -> Outcome:
@@ -264,6 +263,7 @@ def _show(
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
             raise Unplayable("'search' of given must be a list of resources")
         resources = found
+        environment.known.found_by = frozenset(permit.added)
     else:
         one: object = given.get(f"{asked.type}/{asked.id}")
         if not isinstance(one, Mapping):
@@ -345,7 +345,8 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
         _place(claims, claim.path, value if claim.type != "codes" or isinstance(value, list) else [value])
     if context != "system":
         _sign_in(claims, said, policies, now)
-    is_clinical = asked.interaction in LETTERS or asked.interaction is Interaction.OPERATION
+    others = (Interaction.OPERATION, Interaction.BATCH)
+    is_clinical = asked.interaction in LETTERS or asked.interaction in others
     default = _SCOPES.format(context=context) if is_clinical else ""
     scope = said.get("scope", default)
     member = "x5t#S256" if bound == "mtls" else "jkt"

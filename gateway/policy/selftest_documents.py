@@ -6,6 +6,7 @@ names. So a test says only what it is about.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gateway.cda.header import Header
 from gateway.cda.header_reader import header_of
@@ -13,6 +14,7 @@ from gateway.cda.parser import DocumentError
 from gateway.cda.patients import is_about
 from gateway.fhir.compartment import patients_of
 from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.request import is_id
 from gateway.policy.attachments import Content, SeenBinary
 from gateway.policy.decision import Judge, Resource
@@ -34,7 +36,24 @@ def speaks_of_documents(test: PolicyTest) -> bool:
     return isinstance(given, Mapping) and any(key in given for key in DOCUMENT_KEYS)
 
 
-def given_binary(
+def with_binary(test: PolicyTest, policies: PolicySet, asked: FhirRequest, reading: Reading) -> PolicyTest:
+    """The test with the Binary that it is about as judges see one: that of its body, or the one that is stored.
+
+    Raises UnplayableDocument.
+    """
+    given, body = test.body.get("given"), test.body.get("body")
+    rest = {k: v for k, v in given.items() if k not in DOCUMENT_KEYS} if isinstance(given, Mapping) else {}
+    name = f"Binary/{asked.id}"
+    if asked.interaction is Interaction.CREATE:
+        members = body if isinstance(body, Mapping) else {"resourceType": "Binary"}
+        return replace(test, body={**test.body, "body": _given(test, policies, members, reading)})
+    found = rest.get(name)
+    members = found if isinstance(found, Mapping) else {"resourceType": "Binary", "id": asked.id}
+    rest[name] = _given(test, policies, members, reading)
+    return replace(test, body={**test.body, "given": rest})
+
+
+def _given(
     test: PolicyTest, policies: PolicySet, members: Mapping[str, object], reading: Reading
 ) -> SeenBinary:
     """The Binary as the test gives it. Raises UnplayableDocument."""

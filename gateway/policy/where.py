@@ -12,6 +12,7 @@ from gateway.policy.attachments_reading import ATTACHMENT_KEYS
 from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
 from gateway.policy.labels_reading import read_labels
+from gateway.policy.placeholders import mismatches
 from gateway.policy.reading import Reader
 from gateway.policy.rules import (
     FACT,
@@ -20,7 +21,7 @@ from gateway.policy.rules import (
     Value,
     Where,
 )
-from gateway.policy.statements import read_statements
+from gateway.policy.statements_reading import read_statements
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
 WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent", "fhirpath")
@@ -260,6 +261,15 @@ def _criteria(
     for name in FACT.findall(query):
         _check_fact(reader, node, name, definitions)
     _check_whole(reader, node, query)
+    if found := list(mismatches(type_, query, definitions.claims)):
+        for said in found:
+            reader.problem(node, said)
+        return query
+    for part in query.split("&"):
+        if re.search(r":(?:in|not-in)$", part.partition("=")[0]):
+            said = f"value set not available: '{part}' cannot be told here. List the codes: code=system|a,system|b"
+            reader.problem(node, said)
+            return query
     try:
         filled = FACT.sub("x", _PLACEHOLDER.sub("x", query))
         if effect is Effect.PERMIT:

@@ -91,7 +91,7 @@ class Attachments:
         # By the resource as it is now: rights that were taken away are not found in an old version of it.
         permit = await self._reading(asking, place.type, place.id)
         found = None if permit is None else await self._get(asking, f"{place.type}/{place.id}")
-        return [] if found is None or not await self._shows(asking, permit, found) else [found]
+        return [] if found is None or await self._read(asking, permit, found) is None else [found]
 
     async def _found(
         self, asking: Asking, type_: str, members: Mapping[str, Any], version: str | None
@@ -118,7 +118,9 @@ class Attachments:
                 and self._names(value, id_, version)
             ):
                 own_references(value, self.bases)
-                if await self._shows(asking, permit, value):
+                read = await self._read(asking, permit, value)
+                # Whose view of it has no such attachment is not led anywhere by it.
+                if read is not None and self._names(read, id_, version):
                     found.append(value)
         return found
 
@@ -137,11 +139,15 @@ class Attachments:
         )
         return decision if isinstance(decision, Permit) else None
 
-    async def _shows(self, asking: Asking, permit: Permit | None, resource: Resource) -> bool:
+    async def _read(self, asking: Asking, permit: Permit | None, resource: Resource) -> Resource | None:
+        """What the caller sees of a resource; None for nothing."""
         if permit is None or permit.judge is None:
-            return False
+            return None
         await settle(asking.trail, permit, resource)
-        return permit.judge(resource).shown
+        verdict = permit.judge(resource)
+        if not verdict.shown:
+            return None
+        return resource if verdict.seen is None else verdict.seen
 
     async def _get(self, asking: Asking, target: str) -> dict[str, Any] | None:
         """A resource of the store; None where it has none. Raises FhirError."""

@@ -49,7 +49,7 @@ class Bundles:
         self._audit = audit
         self._clock = clock
         self._passage = passage
-        self._transactions = Transactions(
+        self.transactions = Transactions(
             upstream=upstream,
             client=client,
             audit=audit,
@@ -70,7 +70,7 @@ class Bundles:
             trail.asked = replace(trail.asked, interaction=requests.kind)
         sent = Sent(http, trail, caller, engine, requests)
         if requests.kind is Interaction.TRANSACTION:
-            return await self._transactions.answer(sent)
+            return await self.transactions.answer(sent)
         return await self._batch(sent)
 
     async def _batch(self, sent: Sent) -> Answer:
@@ -119,6 +119,7 @@ class Bundles:
         for each in trails:
             trail.tally.shown += each.tally.shown
             trail.tally.dropped += each.tally.dropped
+            trail.obligations = trail.obligations.and_those_of(each.obligations)
         await asyncio.gather(
             *(self._audit.record(each.record(self._upstream.name, each.status)) for each in trails)
         )

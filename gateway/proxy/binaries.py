@@ -33,7 +33,8 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 _ELEMENTS = "_elements=contentType,securityContext"
-_CONTENT = "AA=="  # stands for the content of a Binary that is judged without it
+PLACEHOLDER = "AA=="
+"""Stands for the content of a Binary that is judged without it."""
 
 
 class Binaries:
@@ -73,7 +74,7 @@ class Binaries:
                 size += len(chunk)
                 if size > 2 * self._upstream.max_body:
                     raise FhirError(Reason.UPSTREAM_INVALID, "the Binary is larger than max_body")
-            return members.members() | {"data": _CONTENT}, answer.headers.get("etag", "")
+            return members.members() | {"data": PLACEHOLDER}, answer.headers.get("etag", "")
         finally:
             answer.close()
 
@@ -90,6 +91,7 @@ class Binaries:
         more = {
             "accept": "*/*" if plain == native_content.OCTETS else f"{plain.partition(';')[0]}, */*;q=0.5"
         }
+        more["accept-encoding"] = "identity"  # a part of something coded is no part of the content
         part = None if permit.needs.content else native_content.range_of(asking.http, tag)
         if part is not None:
             more["range"] = part
@@ -109,7 +111,7 @@ class Binaries:
                 seen = await self._with_content(asking, permit, seen, content.header, content.fault)
             # Once more, now that all of it is known: what was found out may be what a rule asked for.
             shown = await _judged(asking, permit, seen)
-            if shown is not None and shown.get("data") != _CONTENT:
+            if shown is not None and shown.get("data") != PLACEHOLDER:
                 raise FhirError(Reason.POLICY_DENIED, "the content of this Binary is not shown here")
             native_content.check_acceptable(asking.http, plain)
             return self._delivered(asking, permit, answer, content, (("Content-Type", plain), *partial))
@@ -165,7 +167,7 @@ class Binaries:
             return _one(raw)  # it is FHIR that the Binary holds
         if value.get("securityContext") != seen.get("securityContext"):
             raise FhirError(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
-        return _one(_decoded(value))
+        return _one(decoded(value))
 
     async def _check_same(
         self, asking: Asking, asked: FhirRequest, seen: SeenBinary, tag: str, answer: UpstreamAnswer
@@ -261,12 +263,13 @@ def _check_coding(answer: UpstreamAnswer) -> None:
 
 def _header(value: dict[str, Any]) -> tuple[Header | None, str | None]:
     try:
-        return header_of(_decoded(value)), None
+        return header_of(decoded(value)), None
     except DocumentError as error:
         return None, str(error)
 
 
-def _decoded(value: dict[str, Any]) -> bytes:
+def decoded(value: Mapping[str, Any]) -> bytes:
+    """The content of a Binary. Raises FhirError(UPSTREAM_INVALID)."""
     data = value.get("data", "")
     try:
         return binascii.a2b_base64(data if isinstance(data, str) else b"", strict_mode=True) if data else b""

@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
-from gateway.fhir import request
+from gateway.fhir import bundle_graph, request
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Permit
+from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
+from gateway.proxy.attached_writes import AttachedWrites
+from gateway.proxy.attachments import Asking
 from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import check_status, judge, settle
+from gateway.proxy.delivery import check_status
 from gateway.proxy.representation import Representation
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -23,8 +25,15 @@ class Creates:
     """Creates in one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
 
     def __init__(
-        self, *, upstream: Upstream, client: UpstreamClient, audit: AuditLog, show: Representation
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        attached: AttachedWrites,
     ) -> None:
+        self._attached = attached
         self._upstream = upstream
         self._client = client
         self._audit = audit
@@ -32,23 +41,37 @@ class Creates:
         self._bases = (*upstream.bases, upstream.base)
 
     async def answer(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, engine: Engine
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        permit: Permit,
+        caller: Caller,
+        engine: Engine,
+        environment: Environment,
     ) -> Answer:
         """The answer to a create that the engine lets go on. Raises FhirError, AuditUnavailable."""
         kind = creation.body_kind(http, permit)
+        asking = Asking(http, trail, caller, engine, environment)
         body: bytes | AsyncIterator[bytes]
+        native = None
         if kind is creation.BodyKind.RESOURCE:
             raw = await http.body.read(self._upstream.max_resource)
             value, body = creation.new_version(
                 raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
             )
-            await settle(trail, permit, value)
-            judge(trail, permit, value)
+            value = await self._attached.seen(asking, value, permit, is_new=True)
+            await self._attached.judge(asking, value, permit)
+            await self._attached.check_attachments(asking, None, value)
+            bundle_graph.check_resolved(value, None, self._bases)
         else:
+            native = creation.native_members(http, self._bases)
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
+            if not permit.unconditional:
+                body = await self._attached.native(asking, native, permit, body)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        sent |= creation.upstream_headers(http, kind, minimal=permit.obligations.minimal)
+        minimal = permit.obligations.minimal
+        sent |= creation.upstream_headers(http, kind, native, minimal=minimal)
         target = request.upstream_target(permit.request)
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.

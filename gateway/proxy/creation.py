@@ -1,7 +1,7 @@
 """A create, on its way in and back: what is to be stored is read once, by strict rules, before the store hears of it.
 
-FHIR R4 3.1.0.8. A resource is judged whole and goes on as it was judged. The native bytes of a Binary cannot be
-judged: they pass, as a stream, only where no condition looks at what is stored.
+FHIR R4 3.1.0.8. A resource is judged whole and goes on as it was judged. Of the native bytes of a Binary
+type and security context are judged: they pass, as a stream, where that says it all.
 """
 
 import re
@@ -21,9 +21,7 @@ from gateway.policy.decision import Permit
 from gateway.proxy import headers
 from gateway.settings import Upstream
 
-_REFUSED_HEADERS = {
-    "x-security-context": "X-Security-Context is not taken here: send the Binary as FHIR JSON",
-}
+_CONTEXT = "x-security-context"
 _MEDIA_TYPE = re.compile(
     r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}(?:[ \t]*;[\x20-\x7e]{1,128})?", re.I
 )
@@ -49,10 +47,12 @@ class Made:
 
 def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
     """How to treat the body. Raises FhirError: UNSUPPORTED_MEDIA_TYPE, INTERACTION_CLOSED."""
-    for name, why in _REFUSED_HEADERS.items():
-        if name in http.headers:
-            raise FhirError(Reason.INTERACTION_CLOSED, why)
     content_type = http.headers.get("content-type", "")
+    if _CONTEXT in http.headers and (permit.request.type != "Binary" or headers.is_json(content_type)):
+        raise FhirError(
+            Reason.INTERACTION_CLOSED,
+            "X-Security-Context goes with native content: say securityContext in FHIR JSON",
+        )
     if headers.is_json(content_type):
         return BodyKind.RESOURCE
     if (
@@ -61,7 +61,7 @@ def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
         or _FHIR_TYPES.match(content_type)
     ):
         raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-    if not permit.unconditional:
+    if not permit.unconditional and (not permit.needs.through or permit.needs.whole):
         raise FhirError(
             Reason.POLICY_DENIED, "native content cannot be judged by what you may store: send FHIR JSON"
         )
@@ -99,8 +99,27 @@ async def bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator
         yield chunk
 
 
-def upstream_headers(http: HttpRequest, kind: BodyKind, *, minimal: bool = False) -> dict[str, str]:
-    """Further headers of the request to the store. minimal: nobody is shown what was stored."""
+def native_members(http: HttpRequest, bases: Collection[str]) -> dict[str, Any]:
+    """What the headers of native content say of the Binary that it becomes (FHIR R4 2.41.3).
+
+    Raises FhirError(AMBIGUOUS_HEADER) for a security context that is no resource of this store.
+    """
+    members: dict[str, Any] = {"resourceType": "Binary", "contentType": http.headers["content-type"]}
+    if _CONTEXT not in http.headers:
+        return members
+    place = links.local_reference(http.headers[_CONTEXT].strip(" \t"), bases)
+    if place is None or place.version is not None:
+        raise FhirError(Reason.AMBIGUOUS_HEADER, "X-Security-Context must be a reference such as Patient/1")
+    return members | {"securityContext": {"reference": f"{place.type}/{place.id}"}}
+
+
+def upstream_headers(
+    http: HttpRequest, kind: BodyKind, native: Mapping[str, Any] | None = None, *, minimal: bool = False
+) -> dict[str, str]:
+    """Further headers of the request to the store. native is what native_members() said.
+
+    minimal: nobody is shown what was stored.
+    """
     if kind is BodyKind.NATIVE:
         length = (
             {"content-length": http.headers["content-length"]} if "content-length" in http.headers else {}
@@ -109,6 +128,11 @@ def upstream_headers(http: HttpRequest, kind: BodyKind, *, minimal: bool = False
             "content-type": http.headers["content-type"],
             "prefer": "return=minimal, handling=strict",
             **length,
+            **(
+                {_CONTEXT: native["securityContext"]["reference"]}
+                if native and "securityContext" in native
+                else {}
+            ),
         }
     wants = (
         "minimal"

@@ -110,9 +110,9 @@ class Delivery:
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
-            settle=trail.knowledge.settle,
+            settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
             proof=permit.by_search is not None and bool(permit.added),
-        ).run(answer.stream())
+        ).run(_bounded(answer.stream(), self._upstream.max_body))
         held: list[bytes] = []
         size = 0
         try:
@@ -133,6 +133,7 @@ class Delivery:
 
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
+            self._metrics.shadowed(trail.shadows.uncounted())
 
         return fhir_answer(LongAnswer(held, filtered, answer, record), ())
 
@@ -182,6 +183,16 @@ class Delivery:
         link = {"relation": "self", "url": self._asked_url(http)}
         value = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
         return fhir_answer(resource.write_resource(value), ())
+
+
+async def _bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The pieces of an answer. Raises FhirError(UPSTREAM_INVALID) as soon as there are more bytes than that."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise FhirError(Reason.UPSTREAM_INVALID, f"the answer is longer than {limit_bytes} bytes")
+        yield chunk
 
 
 def check_status(answer: UpstreamAnswer) -> None:

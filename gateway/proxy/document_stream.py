@@ -21,8 +21,17 @@ class DocumentStream:
     fault   why the content cannot be told; None where it can
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        stylesheets: bool = True,
+        fault: Reason = Reason.UPSTREAM_INVALID,
+    ) -> None:
+        """stylesheets is whether a document may name one; fault is the reason of what pieces() raises."""
         self._chunks = chunks
+        self._stylesheets = stylesheets
+        self._fault = fault
         self._held = bytearray()
         self._reader: HeaderReader | None = None
         self._is_whole = False
@@ -59,16 +68,16 @@ class DocumentStream:
 
     def _starts_reading(self) -> bool:
         beginning = bytes(self._held)
-        if beginning.strip(b" \t\r\n") and not looks_like_xml(beginning):
+        if not beginning or (beginning.strip(b" \t\r\n") and not looks_like_xml(beginning)):
             return False
-        self._reader = HeaderReader()
+        self._reader = HeaderReader(stylesheets=self._stylesheets)
         self._reader.feed(beginning)
         return True
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The content, without stylesheet instructions before a document: they name a script for whoever opens it.
 
-        Raises FhirError(UPSTREAM_INVALID): it breaks off here.
+        Raises FhirError: it breaks off here.
         """
         first = self._without_stylesheets()
         self._held.clear()
@@ -88,7 +97,7 @@ class DocumentStream:
                 reader.feed(chunk)
             reader.finish()
         except DocumentError as error:
-            raise FhirError(Reason.UPSTREAM_INVALID, str(error)) from error
+            raise FhirError(self._fault, str(error)) from error
         if waiting:
             yield bytes(waiting)
 

@@ -27,7 +27,14 @@ _SPACE = b" \t\r\n"
 _PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
 _PAGE_SUFFIX = "&_format=xml"
 _WRITES = frozenset(
-    {Interaction.CREATE, Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE, Interaction.BATCH}
+    {
+        Interaction.CREATE,
+        Interaction.UPDATE,
+        Interaction.PATCH,
+        Interaction.DELETE,
+        Interaction.BATCH,
+        Interaction.TRANSACTION,
+    }
 )
 XML_BODY = ("Content-Type", Format.XML.content_type)
 

@@ -71,7 +71,7 @@ class Knowledge(Known):
     def for_entry(self) -> "Knowledge":
         """What is known for an entry of a Bundle: all that is known here, and the same budget. Its record is its own."""
         entry = Knowledge(self._lookups, self._caller, self._policy_hash)
-        entry.facts, entry.consents, entry.labels = self.facts, self.consents, self.labels
+        entry.facts, entry.consents, entry.labels = dict(self.facts), dict(self.consents), dict(self.labels)
         entry._budget = self._budget
         return entry
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.fhir import links, ndjson, resource
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import exact_object
 from gateway.policy.decision import Judge, Resource, Verdict
 from gateway.proxy.response_filter import Settle, Tally
 
@@ -53,7 +55,10 @@ class NdjsonFilter:
     def _written(self, line: ndjson.Line, verdict: Verdict) -> bytes:
         if verdict.seen is None:
             return resource.rewrite_entry(line.raw, line.value, upstream=self.upstream, public=self.public)
-        value = dict(verdict.seen)
+        seen = self.judge(exact_object(line.raw)).seen  # what is written anew has every number as it was
+        if seen is None:
+            raise FhirError(Reason.INTERNAL)
+        value = dict(seen)
         links.rewrite_urls(value, upstream=self.upstream, public=self.public)
         return resource.write_resource(value)
 

@@ -17,31 +17,32 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit import AuditLog
 from gateway.fhir import request
-from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.operation_parameters import takes_parameters
-from gateway.fhir.outcome import FhirError, Reason, operation_outcome
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
+from gateway.proxy.attached_writes import AttachedWrites
 from gateway.proxy.attachments import Asking, Attachments
 from gateway.proxy.batch import Bundles
 from gateway.proxy.binaries import Binaries
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
-from gateway.proxy.conditional_writes import Found
 from gateway.proxy.creates import Creates
 from gateway.proxy.delivery import Delivery, check_status
 from gateway.proxy.entries import is_page
 from gateway.proxy.exports import ExportPassage
-from gateway.proxy.held import let_go
 from gateway.proxy.knowledge import Knowledge, Lookups
-from gateway.proxy.obligations import Obliged, shortened, with_headers
+from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.proven_searches import provable
+from gateway.proxy.provenance import Provenances, brings_provenance
+from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -90,22 +91,23 @@ class Passage:
         self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
         show = Representation(upstream=upstream, clock=clock)
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
-        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show)
+        found = Attachments(upstream=upstream, client=client)
+        self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
-            upstream=upstream, client=client, audit=audit, show=show, meet=self._obliged.meet
-        )
-        self._binaries = Binaries(
             upstream=upstream,
             client=client,
             audit=audit,
-            attachments=Attachments(upstream=upstream, client=client),
+            show=show,
+            attached=attached,
+            meet=self._obliged.meet,
         )
         self._operations = OperationPassage(upstream=upstream, client=client)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
-        self._audit = audit
-        self._metrics = metrics
+        self._recording = Recording(upstream=upstream, audit=audit, metrics=metrics)
         self._clock = clock
         self._bundles = Bundles(
             upstream=upstream,
@@ -116,6 +118,7 @@ class Passage:
             show=show,
             passage=self,
         )
+        self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -127,7 +130,7 @@ class Passage:
             answer = await formats.written(await self._pass(http, trail), trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recorded(trail, answer), trail)
+        answer = await formats.written(await self._recording.recorded(trail, answer), trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:
@@ -148,6 +151,8 @@ class Passage:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.policy_hash, trail.known = engine.policy_hash, engine.claims_of(caller)
         trail.knowledge = Knowledge(self._lookups, caller, engine.policy_hash)
+        if brings_provenance(http, asked):
+            return await self._provenances.answer(http, asked, trail, caller, engine)
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
@@ -186,7 +191,8 @@ class Passage:
                 answer = await self._creates.is_there(http, trail, asked, found, caller, engine)
                 return shortened(trail, answer)
             case Permit() as permit if asked.interaction is Interaction.CREATE:
-                return shortened(trail, await self._creates.answer(http, trail, permit, caller, engine))
+                create = (http, trail, permit, caller, engine, permitted.environment)
+                return shortened(trail, await self._creates.answer(*create))
             case Permit() as permit if asked.interaction in WRITES:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
@@ -217,11 +223,13 @@ class Passage:
         )
         found = None
         if criteria and isinstance(decision, Permit):
-            found = await self._find(http, trail, asked, criteria, caller, engine)
+            asking = (http, trail, asked, criteria, caller, engine, environment)
+            found = await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
                 decision = await trail.knowledge.decided(decide)
+        decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
             await self._obliged.meet(trail, decision, caller)
@@ -301,45 +309,3 @@ class Passage:
             await self._operations.look_at_instance(http, trail, permit)
         trail.decision = "permit"
         return await self._forward(http, trail, permit, caller, page)
-
-    async def _find(
-        self,
-        http: HttpRequest,
-        trail: Trail,
-        asked: FhirRequest,
-        criteria: tuple[SearchTerm, ...],
-        caller: Caller,
-        engine: Engine,
-    ) -> Found | None:
-        asking = (http, trail, asked, criteria, caller, engine, self._environment(http, trail))
-        return await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
-
-    async def _recorded(self, trail: Trail, answer: Answer) -> Answer:
-        """The answer, once its record is durable; without a record there is no answer (fail closed)."""
-        asked = trail.asked
-        interaction = str(asked.interaction) if asked is not None else "none"
-        try:
-            await self._audit.record(trail.record(self._upstream.name, answer.status))
-        except AuditUnavailable:
-            trail.reason = str(Reason.AUDIT_UNAVAILABLE)
-            error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
-            await let_go(answer.body)
-            answer = Answer(
-                error.status,
-                (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
-                operation_outcome(error.reason),
-            )
-        except BaseException:
-            await let_go(answer.body)  # the caller went away while the record was written
-            raise
-        metrics = self._metrics
-        metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
-        metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
-        if trail.reason is not None:
-            metrics.refusals.labels(trail.reason).inc()
-        effect = trail.decision
-        for rule in trail.rules:
-            policy, _, name = rule.rpartition("/")
-            metrics.decisions.labels(policy, name, effect).inc()
-        answer = with_headers(trail, answer)
-        return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))

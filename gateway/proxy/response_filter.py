@@ -21,8 +21,9 @@ from gateway.proxy.connections import Connections
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
+_OF_SEARCH = frozenset({"mode", "score"})
 _KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "searchset": {"search": frozenset({"mode", "score"})},
+    "searchset": {"search": _OF_SEARCH},
     "history": {
         "request": frozenset({"method", "url"}),
         "response": frozenset({"status", "location", "etag", "lastModified"}),
@@ -102,8 +103,8 @@ class BundleFilter:
         if self.settle is None:
             return
         judging = []
-        for piece in pieces:
-            found = piece.value.get("resource") if isinstance(piece, stream.Entry) else None
+        for value in stream.values(pieces):
+            found = value.get("resource")
             if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
                 judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
         await self.settle(judging)
@@ -117,6 +118,12 @@ class BundleFilter:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
+                case stream.PlainEntries(entries=entries):
+                    for raw, value in entries:
+                        kept = self._entry(raw, value, state)
+                        if kept is not None:
+                            out.append(kept if state.first else b"," + kept)
+                            state.first = False
                 case stream.Entry():
                     self._put(self._entry(piece.raw, piece.value, state), out, state)
                 case stream.Member(name=name, raw=raw):
@@ -197,20 +204,23 @@ class BundleFilter:
 
     def _entry(self, raw: bytes, value: dict[str, Any], state: "_State") -> bytes | None:
         """The entry as it goes out; None when it does not."""
-        search = value.get("search")
+        search, found = value.get("search"), value.get("resource")
         mode = search.get("mode") if isinstance(search, dict) else None
-        found = value.get("resource")
-        if mode == "include" and self.included is not None and isinstance(found, dict):
-            return self._beside(raw, value, state, last=False)
-        asked_for = mode in (None, "match") or (mode == "include" and self.includes)
-        if not asked_for or not isinstance(found, dict):
-            # Outcomes tell what was left out; nobody asked for other modes; deleted versions show no owner.
-            self.tally.dropped += 1
+        if not isinstance(found, dict):
+            self.tally.dropped += 1  # a deleted version shows no owner
+            return None
+        if mode != "match" and mode is not None and not (mode == "include" and self.includes):
+            if mode == "include" and self.included is not None:
+                return self._beside(raw, value, state, last=False)
+            self.tally.dropped += 1  # outcomes tell what was left out; nobody asked for other modes
             return None
         type_ = found.get("resourceType")
         judge = self.judges.get(type_) if isinstance(type_, str) else None
-        verdict = judge(found) if judge is not None else None
-        if judge is None or verdict is None or not verdict.shown:
+        if judge is None:
+            self.tally.dropped += 1
+            return None
+        verdict = judge(found)
+        if not verdict.shown:
             self.tally.dropped += 1
             return None
         if state.connections is not None:
@@ -239,10 +249,16 @@ class BundleFilter:
         return self._shown(raw, value, verdict, judge)
 
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
-        self.tally.shown += 1
-        self.tally.rules.update(verdict.rules)
-        if self.shape is None and verdict.seen is None and self._is_plain(value):
-            return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
+        tally = self.tally
+        tally.shown += 1
+        if not tally.rules.issuperset(verdict.rules):
+            tally.rules.update(verdict.rules)
+        if self.shape is None and verdict.seen is None:
+            usual = self._usual(raw, value)
+            if usual is not None:
+                return usual
+            if self._is_plain(value):
+                return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
         entry = self._plain(exact_object(raw))  # what is written anew has every number as it was
         if verdict.seen is not None:
             seen = judge(entry["resource"]).seen
@@ -253,6 +269,29 @@ class BundleFilter:
             entry["resource"] = shaped(entry["resource"], self.shape)
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
+
+    def _usual(self, raw: bytes, value: Mapping[str, Any]) -> bytes | None:
+        """An entry of a search as nearly every store writes it: what _is_plain() and the rewriting would make of it.
+
+        None for another form: its name first and by its resource, its search, and no other address of the store.
+        """
+        search, found = value.get("search"), value["resource"]
+        if (
+            self.kind != "searchset"
+            or len(value) != 3
+            or type(search) is not dict
+            or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
+        ):
+            return None
+        old, new = resource.full_urls(self.upstream, self.public)
+        if (
+            not raw.startswith(old)
+            or value["fullUrl"] != f"{self.upstream}/{found['resourceType']}/{found.get('id')}"
+            or (b"\\" in raw and b"\\u" in raw)
+            or links.mentions(raw, self.upstream) != 1
+        ):
+            return None
+        return new + raw[len(old) :]
 
     def _is_plain(self, value: Mapping[str, Any]) -> bool:
         """Whether an entry says nothing beside its resource that a client would believe and nobody judged."""

@@ -11,6 +11,7 @@ from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
+from gateway.policy.shadow import Shadows
 from gateway.proxy.knowledge import Knowledge
 from gateway.proxy.response_filter import Tally
 
@@ -44,6 +45,7 @@ class Trail:
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
     content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
+    shadows: Shadows = field(default_factory=Shadows)
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
     status: int = 0  # of an entry: that of its answer
@@ -69,6 +71,7 @@ class Trail:
             record["through"] = list(self.through)
         if self.document is not None:
             record["document"] = self.document
+        record |= self._shadow()
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
@@ -83,6 +86,7 @@ class Trail:
             "dropped": self.tally.dropped,
             **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
             **self.knowledge.record(),
+            **self._shadow(),
             **({} if self.entry is None else {"entry": self.entry}),
         }
 
@@ -96,6 +100,7 @@ class Trail:
             policy_hash=self.policy_hash,
             known=self.known,
             knowledge=self.knowledge.for_entry(),
+            shadows=self.shadows.of_entry(),
             entry=index,
         )
 
@@ -103,6 +108,11 @@ class Trail:
         """The same trail, with the status of the entry's answer."""
         self.status = status
         return self
+
+    def _shadow(self) -> dict[str, object]:
+        """What policies in shadow would change."""
+        found = self.shadows.record()
+        return {"shadow": found} if found else {}
 
     def _what(self, route: str) -> dict[str, object]:
         asked, caller = self.asked, self.caller

@@ -19,6 +19,7 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Permit
 from gateway.proxy import conditional_writes, creation, headers
+from gateway.proxy.attachments import Asking
 from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.entries import OnePassage, Sent, answering, check_opened, entry_of, part_of
 from gateway.proxy.held import Held, let_go
@@ -90,6 +91,8 @@ class Transactions:
         held = Held(self._upstream.bundle.answer_size)
         entries = [await self._entry(sent, step, told.get(step.part.entry.index), held) for step in steps]
         sent.trail.decision = "permit"
+        for step in steps:
+            sent.trail.obligations = sent.trail.obligations.and_those_of(step.trail.obligations)
         await asyncio.gather(
             *(self._audit.record(step.trail.record(self._upstream.name, step.trail.status)) for step in steps)
         )
@@ -138,8 +141,10 @@ class Transactions:
                 value = resource.parse_resource(resource.write_resource(body))
                 bundle_graph.resolve(value, known, {})
                 bundle_graph.relative(value, self._bases)
-                await settle(step.trail, decision, value)
-                judge(step.trail, replace(decision, conceal=False), value)  # the same answer for every id
+                asking = Asking(part.http, step.trail, sent.caller, sent.engine, step.permitted.environment)
+                seen = await self._writes.attached.seen(asking, value, decision, is_new=True)
+                await settle(step.trail, decision, seen)
+                judge(step.trail, replace(decision, conceal=False), seen)  # the same answer for every id
 
         return work
 
@@ -175,9 +180,10 @@ class Transactions:
 
             await self._each(sent, [step], by_reference)
         known = names(steps)
+        fresh = frozenset(step.fresh for step in steps)
 
         async def write(sent: Sent, step: Step) -> None:
-            await self._write(sent, step, known, found)
+            await self._write(sent, step, known, found, fresh)
 
         await self._each(sent, [step for step in steps if not step.is_read], write)
         self._check_kept(steps)
@@ -206,8 +212,15 @@ class Transactions:
             raise FhirError(Reason.NOT_FOUND, "a conditional reference finds nothing", status=412)
         return f"{type_}/{found.id}"
 
-    async def _write(self, sent: Sent, step: Step, known: dict[str, str], found: dict[str, str]) -> None:
-        """Judge what is stored and what is to be stored."""
+    async def _write(
+        self,
+        sent: Sent,
+        step: Step,
+        known: dict[str, str],
+        found: dict[str, str],
+        fresh: frozenset[str],
+    ) -> None:
+        """Judge what is stored and what is to be stored. fresh are the ids that stand for new resources."""
         permitted, part = step.permitted, step.part
         if permitted is None or not isinstance(permitted.decision, Permit):
             raise FhirError(Reason.INTERNAL)
@@ -223,12 +236,21 @@ class Transactions:
         if asked.interaction is Interaction.CREATE:
             raw = await http.body.read(self._upstream.max_resource)
             may_name_id = part.asked.interaction is Interaction.CREATE
-            step.after, _ = creation.new_version(raw, asked.type, self._bases, may_name_id=may_name_id)
-            await settle(step.trail, permit, step.after)
-            judge(step.trail, permit, step.after)
+            new, _ = creation.new_version(raw, asked.type, self._bases, may_name_id=may_name_id)
+            asking = Asking(http, step.trail, sent.caller, sent.engine, permitted.environment)
+            step.after = await self._writes.attached.seen(asking, new, permit, is_new=True)
+            await self._writes.attached.judge(asking, step.after, permit)
+            await self._writes.attached.check_attachments(asking, None, step.after, fresh)
         else:
             write = Write(
-                http, step.trail, permit, sent.caller, sent.engine, permitted.environment, permitted.found
+                http,
+                step.trail,
+                permit,
+                sent.caller,
+                sent.engine,
+                permitted.environment,
+                permitted.found,
+                fresh,
             )
             change = await self._writes.decided(write)
             if "if-none-match" in change.precondition:
@@ -259,10 +281,12 @@ class Transactions:
         """Read what is to be read after the writes, as it is now: who may not see it is refused before they happen."""
         part = step.part
         trail = sent.trail.of_entry(part.entry.index, part.http)
+        trail.obligations = step.trail.obligations  # what the read obliges to is done once
         try:
             answer = await self._passage.pass_one(part.http, part.asked, sent.caller, sent.engine, trail)
         finally:
             step.trail.rules, step.trail.explanation = trail.rules, trail.explanation
+            step.trail.obligations = trail.obligations
             step.trail.upstream.extend(trail.upstream)
         await let_go(answer.body)
 
@@ -311,7 +335,7 @@ class Transactions:
         response, value = told
         trail.status = int(response["status"])
         shown = b""
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not trail.obligations.minimal:
             raw, id_ = resource.write_resource(value), id_of(step, response, self._upstream)
             shown = await self._show(raw, id_, part.asked, sent.caller, sent.engine, part.http, trail)
         said = resource.write_resource(response)

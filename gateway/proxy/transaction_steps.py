@@ -131,7 +131,7 @@ def response_of(
     Raises FhirError(UPSTREAM_INVALID) where the store speaks of another resource than the one that was sent.
     """
     response = said["response"]
-    told: dict[str, Any] = {"status": response["status"][:3]}
+    told: dict[str, Any] = {"status": "204" if step.after is None else response["status"][:3]}
     location = response.get("location")
     made = creation.made(
         {"location": location} if isinstance(location, str) else {}, upstream, step.part.asked.type

@@ -14,7 +14,7 @@ from typing import Any
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
-from gateway.fhir import links, resource
+from gateway.fhir import bundle_graph, links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.known_elements import check_elements
@@ -24,6 +24,8 @@ from gateway.fhir.xhtml import check_narratives
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
 from gateway.policy.engine import Engine
 from gateway.proxy import creation, headers
+from gateway.proxy.attached_writes import AttachedWrites
+from gateway.proxy.attachments import Asking
 from gateway.proxy.conditional_writes import Found
 from gateway.proxy.delivery import check_status, settle
 from gateway.proxy.patches import apply_patch, read_patch
@@ -65,6 +67,12 @@ class Write:
     engine: Engine
     environment: Environment
     found: Found | None = None  # by the criteria of a conditional write
+    fresh: frozenset[str] = frozenset()  # ids that stand for resources which are made in the same transaction
+
+    @property
+    def asking(self) -> Asking:
+        """Who asks, and by what it is decided."""
+        return Asking(self.http, self.trail, self.caller, self.engine, self.environment)
 
     @property
     def place(self) -> str:
@@ -93,8 +101,10 @@ class Writes:
         client: UpstreamClient,
         audit: AuditLog,
         show: Representation,
+        attached: AttachedWrites,
         meet: Meet,
     ) -> None:
+        self.attached = attached
         self._upstream = upstream
         self._client = client
         self._audit = audit
@@ -131,6 +141,7 @@ class Writes:
             write.permit.request,
             is_found=write.found is not None,
         )
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         # Decided by the body alone: the same answer for every id.
         _check(write.trail, await _judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
@@ -155,7 +166,9 @@ class Writes:
             raise FhirError(Reason.NOT_FOUND)
         _check(write.trail, await _changed(write, decision, None, after), conceal=False)
         _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        await self.attached.check_attachments(write.asking, None, after, write.fresh)
         check_narratives(after)
+        bundle_graph.check_resolved(after, None, self._bases)
         await self._meet(write.trail, decision, write.caller)
         return Change(after, {"if-none-match": "*"})
 
@@ -175,6 +188,7 @@ class Writes:
         own_references(after, self._bases)
         if len(resource.write_resource(after)) > self._upstream.max_resource:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         return await self._replaced(write, before, after)
 
     async def _may_read(self, write: Write) -> Permit:
@@ -246,12 +260,17 @@ class Writes:
         )
         if write.found is not None and (found is None or found.version != write.found.version):
             raise FhirError(Reason.VERSION_CONFLICT, "what the criteria found was changed since")
-        return found
+        if found is None:
+            return None
+        seen = await self.attached.seen(write.asking, found.resource, write.permit, is_new=False)
+        return replace(found, resource=seen)
 
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
         check_narratives(after, before.resource)
+        bundle_graph.check_resolved(after, before.resource, self._bases)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:

@@ -94,6 +94,8 @@ async def test_226_both_forms_hold_the_same_content(gateway: RunningGateway, sto
         ("application/pdf, application/fhir+json;q=0.5", False),
         ("application/fhir+json, */*;q=0.1", True),
         ("application/json", True),
+        ("application/fhir+xml", True),
+        ("application/fhir+xml;q=0.9, application/pdf;q=0.8", True),
         ("application/fhir+json;q=0, */*", False),
     ],
 )
@@ -103,7 +105,10 @@ async def test_accept_says_which_form_goes_out(
     headers = [] if accept is None else [("Accept", accept)]
     reply = await gateway.fhir("GET", "/Binary/a", headers=headers)
     assert reply.status == 200
-    assert str(reply.header("Content-Type")).startswith("application/fhir+json") is is_fhir
+    assert str(reply.header("Content-Type")).startswith("application/fhir+") is is_fhir
+    if accept is not None and accept.startswith("application/fhir+xml"):
+        assert reply.header("Content-Type") == "application/fhir+xml; charset=utf-8"
+        assert base64.b64encode(store.contents["a"]) in reply.body
     assert (await gateway.fhir("GET", "/Binary/a?_format=json")).json["resourceType"] == "Binary"
 
 
@@ -371,6 +376,23 @@ async def test_the_labels_of_the_binary_count_with_those_of_the_document(tmp_pat
         assert (await running.fhir("GET", "/Binary/a")).status == 404
         store.upstream.resources["Binary/a"]["meta"] = {"versionId": "1"}
         store.upstream.resources["DocumentReference/a1"]["meta"] |= label
+        assert (await running.fhir("GET", "/Binary/a")).status == 404
+    finally:
+        await stop_gateway(running)
+
+
+async def test_who_is_not_shown_the_attachment_is_not_led_to_it(tmp_path: Path) -> None:
+    hidden = (
+        'where: {compartment: {patient: "{token.patient}"}}\n    return: {hide: [DocumentReference.content]}'
+    )
+    text = POLICIES.replace(
+        "resources: [Patient, DocumentReference]", "resources: [DocumentReference]"
+    ).replace('where: {compartment: {patient: "{token.patient}"}}', hidden, 1)
+    text = text.replace("may: [read, search, create, update, batch, transaction]", "may: [read, search]", 1)
+    running = await start_gateway(tmp_path, policies=policies_with(tmp_path, "50.yaml", text))
+    try:
+        DocumentStore(running.upstream)
+        assert b"Binary/a" not in (await running.fhir("GET", "/DocumentReference/a1")).body
         assert (await running.fhir("GET", "/Binary/a")).status == 404
     finally:
         await stop_gateway(running)

@@ -4,6 +4,7 @@ import base64
 import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from gateway.cda.header_reader import header_of
 from tests.attacks.test_binaries import FHIR, refused
+from tests.attacks.test_facts_and_consents import CONSENTS
 from tests.support.document_policies import POLICIES
 from tests.support.document_store import MRN, DocumentStore, reference
 from tests.support.documents import OID, document
@@ -182,8 +184,15 @@ async def test_237_what_cannot_be_read_for_certain_stays_here(
 
 
 @pytest.mark.parametrize(
-    "content", [b"%PDF-1.7", b"<html><body>x</body></html>", b"\xff\xd8\xff", b"x" * 3000]
-)
+    "content",
+    [
+        b"%PDF-1.7", b"<html><body>x</body></html>", b"\xff\xd8\xff", b"x" * 3000,
+        # Packages are not taken apart: of two documents in one, the wrong one could be looked at.
+        b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n--x\r\n\r\n<ClinicalDocument/>",
+        b'<Envelope xmlns="http://www.w3.org/2003/05/soap-envelope"><ClinicalDocument xmlns="urn:hl7-org:v3"/></Envelope>',
+        b'<x:Include xmlns:x="http://www.w3.org/2004/08/xop/include" href="http://169.254.169.254/"/>',
+    ],
+)  # fmt: skip
 async def test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those(
     gateway: RunningGateway, store: DocumentStore, content: bytes
 ) -> None:
@@ -248,3 +257,64 @@ async def test_nothing_goes_out_before_the_header_is_judged(
 
     gateway.upstream.answer = by_bytes
     await refused(gateway, "/Binary/d", token=await partner(gateway))
+
+
+@pytest.mark.parametrize(
+    ("consents", "status"),
+    [
+        (["permit"], 200),
+        (["deny"], 404),
+        ([], 404),
+        (["permit of somebody else"], 404),
+        (None, 503),
+    ],
+)
+async def test_the_consent_of_the_patient_of_what_leads_to_it_decides(
+    tmp_path: Path, consents: list[str] | None, status: int
+) -> None:
+    said = "cda: {patient_from: recordTarget, confidentiality_at_most: N}\n    because: Regional"
+    consent = 'consent: {scope: patient-privacy, decision: permit, for: "{token.org}", if_unavailable: deny}'
+    text = POLICIES.replace(said, said.replace("\n", f"\n      {consent}\n"), 1)
+    assert consent in text
+    policies = policies_with(tmp_path, "50.yaml", text)
+    systems = {f"urn:oid:{OID}": MRN}
+    running = await start_gateway(tmp_path, policies=policies, identifier_systems=systems, consents=CONSENTS)
+    try:
+        store = DocumentStore(running.upstream)
+        store.document("d", "A", type_="application/hl7-cda+xml")
+        for number, word in enumerate(consents or []):
+            store.add(_consent(f"c{number}", "B" if "else" in word else "A", word.split(" ")[0]))
+        if consents is None:
+            inner = store.answer
+
+            async def down(request: web.BaseRequest) -> web.StreamResponse:
+                is_consent = request.path.startswith("/fhir/Consent")
+                return web.Response(status=500) if is_consent else await inner(request)
+
+            running.upstream.answer = down
+        reply = await running.fhir("GET", "/Binary/d", token=await partner(running))
+        assert reply.status == status, reply.raw
+        assert (reply.body == store.contents["d"]) is (status == 200)
+    finally:
+        await stop_gateway(running)
+
+
+def _consent(id_: str, patient: str, word: str) -> dict[str, Any]:
+    """An active consent about the exchange with H2."""
+    actor = {"role": {"coding": [{"code": "IRCP"}]}, "reference": {"identifier": {"value": "H2"}}}
+    return {
+        "resourceType": "Consent",
+        "id": id_,
+        "status": "active",
+        "scope": {
+            "coding": [
+                {"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}
+            ]
+        },
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": f"Patient/{patient}"},
+        "dateTime": "2026-01-01T00:00:00Z",
+        "organization": [{"reference": "Organization/h1"}],
+        "verification": [{"verified": True}],
+        "provision": {"type": word, "actor": [actor]},
+    }

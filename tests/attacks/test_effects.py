@@ -64,6 +64,12 @@ rules:
     resources: [Observation]
     shared: true
     because: A clerk notes, and reads what was noted.
+  - rule: bundles
+    effect: permit
+    who: {context: [user, system]}
+    may: [batch, transaction]
+    resources: any
+    because: Requests may come together.
 tests:
   - test: a clerk finds
     as: {context: user, role: clerk}
@@ -257,3 +263,52 @@ async def test_A48_a_read_of_the_same_rule_has_its_body(gateway: RunningGateway)
     token = await gateway.token("lab", scope="system/*.cruds")
     reply = await gateway.fhir("GET", "/Observation/a1", token=token)
     assert reply.json["id"] == "a1"
+
+
+# Bundles
+
+
+async def bundled(gateway: RunningGateway, kind: str, *entries: dict[str, Any], **claims: Any) -> Reply:
+    said = {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+    token = await gateway.token(claims.pop("principal", "dr1"), **claims)
+    headers = [JSON, ("Prefer", "return=representation")]
+    return await gateway.fhir("POST", "", token=token, headers=headers, body=json.dumps(said).encode())
+
+
+def creation() -> dict[str, Any]:
+    note = {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": {"reference": "Patient/A"},
+    }
+    return {"request": {"method": "POST", "url": "Observation"}, "resource": note}
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_A48_writes_of_a_bundle_are_answered_without_resources_too(
+    gateway: RunningGateway, kind: str
+) -> None:
+    reply = await bundled(gateway, kind, creation(), principal="lab", scope="system/*.cruds")
+    assert reply.status == 200, reply.raw[:600]
+    (entry,) = reply.json["entry"]
+    assert entry["response"]["status"].startswith("201")
+    assert "resource" not in entry
+
+
+async def test_A48_the_twin_of_a_transaction_has_what_is_stored(gateway: RunningGateway) -> None:
+    twin = await bundled(gateway, "transaction", creation(), **CLERK)
+    assert twin.json["entry"][0]["resource"]["status"] == "final", twin.raw[:600]
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_each_read_of_a_bundle_is_told_once_and_counts_once(gateway: RunningGateway, kind: str) -> None:
+    read = {"request": {"method": "GET", "url": "Organization/h1"}}
+    find = {"request": {"method": "GET", "url": "Organization?name=x"}}
+    sub = f"bundled-{kind}"
+    reply = await bundled(gateway, kind, read, find, find, find, sub=sub, **CLERK)
+    assert reply.status == 200, reply.raw[:600]
+    assert [e["response"]["status"][:3] for e in reply.json["entry"]] == ["200"] * 4
+    told = [receiver for receiver, said in await waiting(gateway) if said["subject"] == sub]
+    assert sorted(told) == ["night-shift", "privacy-office"]
+    assert (await clerk(gateway, "/Organization?name=x", sub)).status == 429

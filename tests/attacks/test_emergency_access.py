@@ -5,6 +5,7 @@ Every case makes the five assertions of the groups; the permitted twin is the sa
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from aiohttp import web
 from authz.storage.sqlite import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.audit import AuditLog, AuditUnavailable
-from gateway.settings import Receiver
+from gateway.policy.consent import ConsentSource
+from gateway.settings import ConsentSettings, Receiver
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 
@@ -259,15 +261,44 @@ async def test_A302_what_looks_like_markup_or_json_is_stored_as_the_text_it_is(
     assert "forged" not in start
 
 
-async def test_A298_emergency_access_asks_no_consent_and_stays_possible_where_others_are_closed(
-    gateway: RunningGateway,
-) -> None:
-    """The rule has no consent of its own: the path stays open by its own conditions alone."""
-    assert (await send(gateway, "/Patient/B", HEADER, sub="298")).status == 200
-    gateway.upstream.reset()
-    before = len(await gateway.audit())
-    reply = await send(gateway, "/Patient/B", HEADER, sub="298", roles=["nurse"])
-    await refused(gateway, reply, 403, "no-permit", before)
+BY_CONSENT = """\
+  - rule: with-consent
+    effect: permit
+    who: {context: user, role: [physician]}
+    may: [read, search]
+    resources: [Patient, Observation]
+    where: {consent: {scope: research, decision: permit, for: "urn:study:dm2", if_unavailable: deny}}
+    because: Who agreed is seen.
+"""
+
+
+async def test_A298_without_an_answer_on_consent_nothing_is_seen_but_in_an_emergency(tmp_path: Path) -> None:
+    rules, tests = POLICY.partition("  - test: not without")[0].split("tests:\n")
+    policies = policies_with(tmp_path, "25-emergency.yaml", f"{rules}{BY_CONSENT}tests:\n{tests}")
+    consents = ConsentSettings(ConsentSource(frozenset({"Organization/h1"})), keep=0, timeout=2.0)
+    gateway = await start_gateway(
+        tmp_path, policies=policies, consents=consents, notifications={"privacy-office": Receiver()}
+    )
+    try:
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path.endswith("/Consent"):
+                return web.Response(status=500)
+            body = json.dumps(gateway.upstream.resources["Patient/B"]).encode()
+            return web.Response(body=body, content_type="application/fhir+json")
+
+        gateway.upstream.answer = answer
+        for claims in ({"purpose_of_use": ["TREAT"]}, RIGHT):
+            reply = await send(gateway, "/Patient/B", **claims)
+            assert (reply.status, reply.reason) == (503, "consent-unavailable")
+            check_no_leak(reply)
+            check_outcome(reply, gateway)
+        assert await sessions(gateway, "dr1") == []
+        twin = await send(gateway, "/Patient/B", HEADER)
+        assert (twin.status, twin.json["id"]) == (200, "B")
+        assert len(await sessions(gateway, "dr1")) == 1
+    finally:
+        await stop_gateway(gateway)
 
 
 async def end(gateway: RunningGateway, sub: str) -> Any:

@@ -203,7 +203,7 @@ REFUSED = [
     Refused("criteria in a patch", (
         entry("PATCH", "Observation/a1", json_patch(
             {"op": "add", "path": "/focus", "value": [{"reference": "Patient?identifier=urn:mrn|SECRET-B"}]})),
-    ), 400, "invalid-body", 0, store=1),
+    ), 403, "interaction-closed", 0, store=1),
     Refused("a patch that moves it away", (
         entry("PATCH", "Observation/a1", json_patch({"op": "replace", "path": "/subject/reference", "value": "Patient/B"})),
     ), 403, "scope-insufficient", 0, store=1),
@@ -415,3 +415,28 @@ async def test_a_transaction_passes_where_each_of_its_entries_would_whatever_the
     if not all(alone):
         assert {request.method for request in gateway.upstream.requests} <= {"GET"}
         assert gateway.upstream.resources == world()
+
+
+BY_CRITERIA = observation(subject={"reference": "Patient?identifier=urn:mrn|SECRET-B"})
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_H132_outside_a_transaction_no_reference_is_left_for_the_store_to_resolve(
+    gateway: RunningGateway, method: str
+) -> None:
+    path = "/Observation" if method == "POST" else "/Observation/b1"
+    body = json.dumps(BY_CRITERIA | ({} if method == "POST" else {"id": "b1"})).encode()
+    headers = [("Content-Type", "application/fhir+json")]
+    reply = await gateway.fhir(method, path, who="dr1", headers=headers, body=body)
+    assert (reply.status, reply.reason) == (403, "interaction-closed"), reply.raw
+    assert {request.method for request in gateway.upstream.requests} <= {"GET"}
+    batch = await post(gateway, bundle("batch", entry("POST", "Observation", BY_CRITERIA)), who="dr1")
+    assert said(batch) == [("403", "interaction-closed")]
+
+
+async def test_a_stored_reference_by_criteria_may_stay(gateway: RunningGateway) -> None:
+    kept = {"performer": [{"reference": "Practitioner?identifier=x|1"}]}
+    gateway.upstream.resources["Observation/b1"] |= kept
+    body = json.dumps(observation(id="b1", **kept)).encode()
+    headers = [("Content-Type", "application/fhir+json")]
+    assert (await gateway.fhir("PUT", "/Observation/b1", who="dr1", headers=headers, body=body)).status == 200

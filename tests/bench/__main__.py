@@ -32,7 +32,7 @@ from gateway.demo import world
 from gateway.demo.client import Key
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
-from tests.bench import load, subjects
+from tests.bench import in_process, load, subjects
 from tests.bench.subjects import Subject
 
 SUBJECT_CORE, OTHER_CORE = 0, 1
@@ -71,6 +71,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder, ExitStack() as stack:
         rows = _read_2k(Path(folder), stack, options)
     rows.append(_verify_limit())
+    rows += in_process.rows(options.runs)
     options.out.write_text(json.dumps({"machine": _machine(), "rows": rows}, indent=2) + "\n")
     _print(rows)
     return 0
@@ -271,10 +272,10 @@ def _machine() -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    print(f"{'case':14} {'subject':22} {'CPU µs':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'MB':>7} runs")
+    print(f"{'case':24} {'subject':22} {'CPU µs':>8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'MB':>7} runs")
     for row in rows:
         print(
-            f"{row['case']:14} {row['subject']:22} {row['cpu_us']:8.1f} {row['requests_per_second']:9.0f}"
+            f"{row['case']:24} {row['subject']:22} {row['cpu_us']:8.1f} {row['requests_per_second']:9.0f}"
             f" {row['p50_ms']:8.2f} {row['p99_ms']:8.2f} {row['peak_rss_mb']:7.0f} {row['runs']:4}"
         )
 

@@ -66,13 +66,19 @@ def judged(answer: Decision, resource: dict[str, Any]) -> bool:
 
 
 def seen_of(answer: Decision, resource: dict[str, Any]) -> set[str]:
-    """The members of the resource that go out; none of one that is not shown."""
+    """The members of the resource that go out; none of one that is not shown. Marks of what is masked are none."""
     if not isinstance(answer, Permit) or answer.judge is None:
         return set()
     verdict = answer.judge(resource)
     seen = resource if verdict.seen is None else verdict.seen
-    marks = {name for name, value in seen.items() if '"masked"' in json.dumps(value)}  # that it is hidden
-    return set(seen) - {"meta"} - marks if verdict.shown else set()
+    own = {name for name in seen if name in resource and not _is_mark(seen[name])}
+    return own - {"meta"} if verdict.shown else set()
+
+
+def _is_mark(value: Any) -> bool:
+    """Whether it only stands in place of something that is masked."""
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return isinstance(one, dict) and one.keys() == {"extension"}
 
 
 def reaches(answer: Decision, resource: dict[str, Any]) -> bool:

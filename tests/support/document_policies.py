@@ -10,14 +10,14 @@ rules:
   - rule: own-record
     effect: permit
     who: {context: patient}
-    may: [read, search, create, update]
+    may: [read, search, create, update, batch, transaction]
     resources: [Patient, DocumentReference]
     where: {compartment: {patient: "{token.patient}"}}
     because: A person reads and adds to the own record.
   - rule: own-content
     effect: permit
     who: {context: patient}
-    may: [read, vread, create, update]
+    may: [read, vread, create, update, batch, transaction]
     resources: [Binary]
     where:
       compartment: {patient: "{token.patient}"}

@@ -5,10 +5,10 @@ tokens are tested elsewhere. Requests go out as bytes on a socket: what a client
 """
 
 import asyncio
+import errno
 import json
 import secrets
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -120,7 +120,7 @@ class RunningGateway:
         content: dict[str, Any] = {
             "htm": method,
             "htu": url,
-            "iat": int(time.time()),
+            "iat": self.gateway.clock(),
             "jti": secrets.token_urlsafe(16),
             "nonce": self.nonce,
             "ath": base64url(sha256(token.encode()).digest()),
@@ -232,7 +232,21 @@ def policies_with(folder: Path, name: str, text: str) -> Path:
     return policies
 
 
-async def start_gateway(
+async def start_gateway(folder: Path, **options: Any) -> RunningGateway:
+    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
+
+    The options are those of _started. A port that somebody took after it had been looked at is given up for another.
+    """
+    for _ in range(5):
+        try:
+            return await _started(folder, **options)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError("no ports could be taken")
+
+
+async def _started(
     folder: Path,
     *,
     policies: Path = ROOT / "policies",
@@ -243,7 +257,7 @@ async def start_gateway(
     notifications: Mapping[str, Receiver] | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
-    """A gateway on free ports, with certificates of its own, before a recording upstream or the one at base=….
+    """A gateway on ports that are free now.
 
     second_mount is the path of a second upstream, which is the same store.
     """
@@ -308,7 +322,11 @@ async def start_gateway(
         limits=limits or Limits(drain=2.0),
         notifications=notifications or {},
     )
-    gateway = await Gateway.open(settings, clock=clock)
+    try:
+        gateway = await Gateway.open(settings, clock=clock)
+    except BaseException:
+        await store.stop()
+        raise
     running = RunningGateway(gateway, store, folder, port, mtls_port, operations)
     challenge = await running.send("GET", MOUNT + "/Patient/A", [("Authorization", "DPoP x")])
     running.nonce = challenge.header("DPoP-Nonce")

@@ -174,7 +174,7 @@ class HostileUpstream:
             stored = json.loads(text) | {"id": key.partition("/")[2]}
             stored["meta"] = {**stored.get("meta", {}), "versionId": version}
             self.resources[key] = stored
-            if not known:
+            if asked["method"] == "POST":
                 response |= {"status": "201 Created", "location": f"{self.base}/{key}/_history/{version}"}
             told.append({"fullUrl": f"{self.base}/{key}", "resource": stored, "response": response})
         return _json({"resourceType": "Bundle", "type": "transaction-response", "entry": told})

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import DECODER, MAX_DEPTH
-from gateway.fhir.stream import BundleReader, End, EntriesBegin, EntriesEnd, Entry, Member, Piece
+from gateway.fhir.stream import (
+    BundleReader,
+    End,
+    EntriesBegin,
+    EntriesEnd,
+    Entry,
+    Member,
+    Piece,
+    PlainEntries,
+)
 
 HOSTILE = r"""
 { "type" : "searchset", "link":[{"relation":"self","url":"http:\/\/x\/\"entry\":[{"}],
@@ -29,7 +38,18 @@ def _read(content: bytes, sizes: list[int] | None = None, **options: int) -> lis
         size = len(content) if sizes is None else sizes[turn % len(sizes)]
         pieces += reader.feed(content[position : position + size])
         position, turn = position + size, turn + 1
-    return pieces + reader.finish()
+    return entry_by_entry(pieces + reader.finish())
+
+
+def entry_by_entry(pieces: list[Piece]) -> list[Piece]:
+    """The pieces with every entry as a piece of its own."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, PlainEntries):
+            found += [Entry(raw, value) for raw, value in piece.entries]
+        else:
+            found.append(piece)
+    return found
 
 
 def test_each_member_comes_in_its_order_with_its_exact_bytes() -> None:

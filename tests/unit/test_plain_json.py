@@ -11,6 +11,7 @@ from gateway.fhir.outcome import FhirError
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.resource import MAX_DEPTH, Number, parse_json, write_resource
 from gateway.fhir.stream import BundleReader, Entry
+from tests.unit.test_fhir_stream import entry_by_entry
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -85,7 +86,8 @@ def read(raw: bytes, size: int) -> list[tuple[bytes, Any]] | str:
         pieces += reader.finish()
     except FhirError as error:
         return str(error)
-    return [(piece.raw, _by_value(piece.value)) for piece in pieces if isinstance(piece, Entry)]
+    entries = [piece for piece in entry_by_entry(pieces) if isinstance(piece, Entry)]
+    return [(piece.raw, _by_value(piece.value)) for piece in entries]
 
 
 MARK = b'},{"fullUrl":'
@@ -119,3 +121,14 @@ def test_a_mark_inside_entries_does_not_end_them() -> None:
     found = read(bundle(entries), 10_000)
     assert isinstance(found, list)
     assert [raw for raw, _ in found] == entries
+
+
+@given(st.integers(1, 60), st.sampled_from([16 * 1024, 16 * 1024 + 7, 40_000]), st.integers(0, 3000))
+def test_P6_long_pieces_give_what_the_whole_gives(count: int, size: int, length: int) -> None:
+    entries = [b'{"fullUrl":"%d","text":"%b"}' % (n, b"x" * (length * (n % 3))) for n in range(count)]
+    raw = bundle(entries)
+    found = read(raw, size)
+    assert isinstance(found, list)
+    assert [each for each, _ in found] == entries
+    assert isinstance(read(raw[:-1], size), str)  # an end before the end
+    assert isinstance(read(raw + b"x", size), str)

@@ -17,7 +17,7 @@ OTHER = "rule: other, effect: permit, may: [read, search], resources: [Observati
     [
         ("subject:Patient.organization=Organization/h1", "subject:Patient.organization=Organization%2Fh1"),
         ("_has:Provenance:target:agent=Practitioner/p", "_has:Provenance:target:agent=Practitioner%2Fp"),
-        ("code:in=http://h1.example/vs/lab", "code:in=http%3A%2F%2Fh1.example%2Fvs%2Flab"),
+        ("code:below=http://loinc.org|x", "code:below=http%3A%2F%2Floinc.org%7Cx"),
     ],
 )
 def test_a_search_is_narrowed_and_a_read_goes_as_a_search(said: str, sent: str) -> None:

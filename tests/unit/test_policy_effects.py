@@ -7,6 +7,7 @@ import pytest
 from gateway.fhir.outcome import Reason
 from gateway.policy.break_glass import is_reason, one_patient
 from gateway.policy.decision import Decision, Deny, Environment, Permit
+from gateway.policy.explanation import Outcome, Truth, explain
 from gateway.policy.language import PolicyErrors
 from gateway.policy.obligations import (
     NO_OBLIGATIONS,
@@ -16,6 +17,8 @@ from gateway.policy.obligations import (
     Obligations,
     Rate,
 )
+from gateway.policy.permission import not_said
+from gateway.policy.replay import read_record
 from tests.support.policies import BASES, NOW, ask, caller, decide, engine, load, policy, resource, shows
 
 OPEN = "effect: permit, may: [read, search, create], resources: [Observation], shared: true"
@@ -353,3 +356,46 @@ def test_contained_resources_are_not_seen_through_emergency_access_that_was_not_
     seen = shown.judge(resource("Observation", subject="B", contained=[person])).seen
     assert seen is not None
     assert "Secret" not in str(seen)
+
+
+# What tools say of it
+
+
+def explained(text: str, reason: str | None, given: dict[str, Any] | None = None) -> Any:
+    judge = engine(GLASS + ", then: {rate: 5/s}")
+    environment = Environment(NOW, "192.0.2.1", emergency=Emergency(reason))
+    (rule,) = explain(judge, ask(text), DOCTOR, environment, resource=given).rules
+    assert "then" not in [part.name for part in rule.parts]  # what follows is no condition
+    (glass,) = [part for part in rule.parts if part.name == "break_glass"]
+    return glass.holds, rule.outcome
+
+
+def test_an_explanation_says_whether_the_request_opens_the_chart() -> None:
+    assert explained("GET /Patient/B", None) == (Truth.FALSE, Outcome.UNMATCHED)
+    assert explained("GET /Observation", REASON) == (Truth.FALSE, Outcome.UNMATCHED)
+    assert explained("GET /Patient/B", REASON)[0] is Truth.OPEN
+    own, other = resource("Observation", subject="B"), resource("Observation", subject="C")
+    assert explained("GET /Observation?patient=B", REASON, own) == (Truth.TRUE, Outcome.PERMITS)
+    assert explained("GET /Observation?patient=B", REASON, other) == (Truth.FALSE, Outcome.UNMATCHED)
+
+
+def test_a_permission_says_that_it_cannot_say_emergency_access_and_what_follows() -> None:
+    (line,) = not_said(load(policy(GLASS + ", then: {rate: 5/s}")))
+    assert "break_glass: lasts_seconds 3600" in line
+    assert "then: rate at_most 5, seconds 1" in line
+
+
+def test_a_record_is_replayed_with_the_reason_that_was_given() -> None:
+    rules = load(policy(GLASS))
+    line: dict[str, object] = {
+        "event": "access", "at": "2027-01-15T08:00:00.000Z", "peer": "192.0.2.1", "decision": "permit",
+        "request": {"canonical": "GET /Patient/B"}, "interaction": "read", "status": 200,
+        "caller": {
+            "issuer": "https://gw.example", "subject": "s", "client": "app", "binding": "dpop", "key": "x" * 43,
+            "scope": "user/*.rs", "token": "t", "claims": {"roles": ["physician"], "purpose": ["BTG"]},
+        },
+    }  # fmt: skip
+    for emergency, reason in ((None, None), ({"reason": REASON, "patient": "B"}, REASON)):
+        found = read_record(line | {"emergency": emergency}, rules, {})
+        assert found is not None
+        assert found.environment.emergency == Emergency(reason)

@@ -7,7 +7,7 @@ import pytest
 from authz.protocol.tokens import caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
-from gateway.policy import language
+from gateway.policy import language, selftest
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.engine import Engine
 from gateway.policy.language import PolicyErrors
@@ -129,3 +129,36 @@ def test_what_would_not_act_is_refused_at_load(rule: str, message: str) -> None:
     with pytest.raises(PolicyErrors) as refused:
         engine(f"rule: r, {rule}")
     assert message in str(refused.value)
+
+
+def played(body: str, expect: str, who: str = "{context: system, client: lis}") -> list[str]:
+    text = f"{HEAD}  - {{{FILES}, because: t}}\ntests:\n  - test: t\n    as: {who}\n    request: POST /\n"
+    policies = language.load({"p.yaml": f"{text}    body: {body}\n    expect: {expect}\n"})
+    return [failure.message for failure in selftest.run(policies).failures]
+
+
+FILED = "{request: {method: POST, url: Observation}, resource: {resourceType: Observation}}"
+READ = "{request: {method: GET, url: Observation/a}}"
+
+
+def test_tests_in_the_file_send_bundles() -> None:
+    both = "{type: %s, entry: [%s, %s]}"
+    permit = '{decision: permit, rule: files, upstream: ["POST /Observation", "POST /Observation"]}'
+    assert played(both % ("transaction", FILED, FILED), permit) == []
+    refused = "{decision: deny, status: 403, reason: interaction-closed, upstream: none}"
+    assert played(both % ("transaction", FILED, READ), refused) == []
+    assert played(both % ("batch", FILED, READ), refused) == []
+    assert played(both % ("transaction", FILED, FILED), refused) != []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (f"{{type: collection, entry: [{READ}]}}", "'body' must be a Bundle"),
+        ("{type: batch, entry: []}", "'body' must be a Bundle"),
+        ("{type: batch, entry: [{resource: {}}]}", "an entry must have 'request'"),
+    ],
+)
+def test_a_test_of_a_bundle_that_is_not_written_right_is_told(body: str, message: str) -> None:
+    (found,) = played(body, "{decision: permit}")
+    assert message in found

@@ -383,6 +383,24 @@ def test_what_a_test_gives_is_written_right(test: str, message: str) -> None:
     assert message in found[0]
 
 
+def test_what_a_search_found_meets_what_it_was_sent_where_a_test_says_nothing_of_it() -> None:
+    rule = (
+        "rule: lab, effect: permit, may: [search, read], resources: [Observation], "
+        "where: {match: {Observation: 'status=final&category=laboratory'}}"
+    )
+    brief = "{resourceType: Observation, id: x}"
+    other = "{resourceType: Observation, id: y, status: amended}"
+    listed = f"request: GET /Observation, given: {{search: [{brief}, {other}]}}"
+    assert outcome(f"{listed}, expect: {{shows: [Observation/x], hides: [Observation/y]}}", rule) == []
+    read = f"request: GET /Observation/x, given: {{Observation/x: {brief}}}, expect: {{decision: deny}}"
+    assert outcome(read, rule) == []
+    deny = (
+        "rule: no, effect: deny, may: [search], resources: [Observation], "
+        "where: {match: {Observation: 'code=x'}}"
+    )
+    assert outcome(f"{listed}, expect: {{shows: [Observation/x]}}", rule, deny) == []
+
+
 # Writing of sources
 
 

@@ -1,0 +1,53 @@
+"""The record of a request, durable before its answer goes out; without a record there is no answer."""
+
+import time
+
+from authz.protocol.request import Answer
+from gateway.audit import AuditLog, AuditUnavailable
+from gateway.fhir.outcome import FhirError, Reason, operation_outcome
+from gateway.proxy import headers
+from gateway.proxy.held import let_go
+from gateway.proxy.obligations import with_headers
+from gateway.proxy.trail import Trail
+from gateway.settings import Upstream
+from gateway.telemetry import Metrics
+
+
+class Recording:
+    """Records and counts the requests to one store."""
+
+    def __init__(self, *, upstream: Upstream, audit: AuditLog, metrics: Metrics) -> None:
+        self._upstream = upstream
+        self._audit = audit
+        self._metrics = metrics
+
+    async def recorded(self, trail: Trail, answer: Answer) -> Answer:
+        """The answer, once its record is durable; without a record there is no answer (fail closed)."""
+        asked = trail.asked
+        interaction = str(asked.interaction) if asked is not None else "none"
+        try:
+            await self._audit.record(trail.record(self._upstream.name, answer.status))
+        except AuditUnavailable:
+            trail.reason = str(Reason.AUDIT_UNAVAILABLE)
+            error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
+            await let_go(answer.body)
+            answer = Answer(
+                error.status,
+                (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
+                operation_outcome(error.reason),
+            )
+        except BaseException:
+            await let_go(answer.body)  # the caller went away while the record was written
+            raise
+        metrics = self._metrics
+        metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
+        metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
+        if trail.reason is not None:
+            metrics.refusals.labels(trail.reason).inc()
+        metrics.shadowed(trail.shadows.uncounted())
+        effect = trail.decision
+        for rule in trail.rules:
+            policy, _, name = rule.rpartition("/")
+            metrics.decisions.labels(policy, name, effect).inc()
+        answer = with_headers(trail, answer)
+        return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
