@@ -13,6 +13,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import plain_object
 from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
@@ -50,7 +51,9 @@ class Delivery:
         raw = await answer.read(self._upstream.max_resource)
         passed = headers.returned(answer.headers, self._upstream)
         answer.close()
-        return await self._whole(trail, permit, stored(raw), raw, passed)
+        plain = plain_object(raw)
+        value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
+        return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
 
     async def found(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A read that went as a search: the one resource of the Bundle, by itself."""
@@ -71,7 +74,10 @@ class Delivery:
         value: dict[str, Any],
         raw: bytes,
         passed: tuple[tuple[str, str], ...],
+        *,
+        is_plain: bool = False,
     ) -> Answer:
+        """value, the resource that raw holds, judged; is_plain is whether its numbers are not as they were written."""
         trail.tally.dropped = 1
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
@@ -79,6 +85,11 @@ class Delivery:
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
+        if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):
+            return fhir_answer(raw, passed)  # the usual case: not a byte is another
+        if is_plain:  # what is written anew has every number as it was
+            value = stored(raw)
+            seen = judge(trail, permit, value)
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         shape = shape_of(permit.request.terms)

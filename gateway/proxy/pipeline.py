@@ -22,7 +22,7 @@ from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Environment, Nothing, Permit
+from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
 from gateway.proxy.attached_writes import AttachedWrites
@@ -176,7 +176,8 @@ class Passage:
         if takes_parameters(asked):
             trail.asked = asked = await self._operations.with_parameters(http, asked)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
+            environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
+            return await self._exports.follow(http, trail, caller, engine, environment)
         target = None
         if is_page(http):
             target = self._delivery.open_page(http, asked, caller, engine)
@@ -214,7 +215,7 @@ class Passage:
         """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        environment = self._environment(http, trail)
+        environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
         itself = replace(environment, emergency=emergency)
@@ -247,9 +248,6 @@ class Passage:
         for term in asked.terms:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
-
-    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
-        return environment_of(http, self._upstream, self._clock, trail.knowledge)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:

@@ -53,6 +53,9 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     217: ("tests/attacks/test_leaks.py::test_a_page_of_somebody_else_opens_for_nobody",),
     226: (_BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",),
     228: (_BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",),
+    229: (
+        "tests/attacks/test_binary_writes.py::test_229_an_attachment_opens_no_binary_that_its_writer_may_not_read",
+    ),
     230: (_BINARIES + "test_313_the_address_of_an_attachment_leads_back_through_the_gateway",),
     232: (_BINARIES + "test_232_content_opens_in_no_browser_under_the_name_of_the_gateway",),
     236: (_DOCUMENTS + "test_236_every_record_target_is_the_patient_of_what_leads_to_it",),
@@ -124,7 +127,6 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
 
 WAITING: dict[int, str] = {
     225: "queries: the budget of pages that are refilled",
-    229: "binary: an attachment that a writer names must be one that the writer may read",
     336: "queries: the budget of pages that are refilled",
 }
 """Number to the part of the project that will show it. Empty when all is done."""

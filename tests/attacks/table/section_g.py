@@ -62,7 +62,7 @@ ROWS = (
         store=versions({"resource": _MOVED}, {"resource": _A1}), sent=("GET Observation/a1/_history",),
         twin="GET /Observation/a1/_history"),
     row("G-120b-a-deleted-version-of-a-stranger", "GET /Observation/b1/_history", (200, 404), store=versions(_DELETED),
-        sent=("GET Observation/b1/_history",), hides=("\"204", "DELETE"), twin="GET /Observation/a1/_history"),
+        sent=("GET Observation/b1/_history",), hides=('"204"', "DELETE"), twin="GET /Observation/a1/_history"),
     row("G-120c-a-history-of-another-resource", "GET /Observation/a1/_history", 200, shows=set(),
         store=versions({"resource": world()["Observation/b1"]}, {"resource": world()["Observation/a-vitals"]}),
         sent=("GET Observation/a1/_history",), twin="GET /Observation/a1/_history"),
