@@ -90,6 +90,7 @@ class Permit:
     judges    of an operation: a judge for each type that it may return; a type without one is refused
     needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
+    leaves_to_judge  of a search: the judge may leave out what the search finds, since not all could be said in it
     by_search     set where only a search can tell a condition; judge then shows nothing
     obligations   what must be done before anything goes out
     """
@@ -109,6 +110,7 @@ class Permit:
     obligations: Obligations = NO_OBLIGATIONS
     needs: Needs = NOTHING_NEEDED
     by_search: BySearch | None = None
+    leaves_to_judge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

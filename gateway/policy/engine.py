@@ -356,6 +356,7 @@ class Engine(Envelopes):
             conceal=layers.conceal,
             rules=permits,
             exact=exact and counting != "no",
+            leaves_to_judge=not exact,
             audit=layers.audit,
             obligations=layers.obligations,
             included=beside,

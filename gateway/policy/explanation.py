@@ -12,6 +12,7 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Caller, caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
+from gateway.fhir.told_by_search import needs_search
 from gateway.policy import scope_layer
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
@@ -28,7 +29,9 @@ from gateway.yaml_source import Place
 _NOWHERE = Place("", 0, 0)
 _LOOK_AT_IT = ("where", "unless")
 """Conditions of a rule that may look at the resource."""
-_OF_THE_ANSWER = frozenset({"request", "judge", "rules", "reason", "explanation"})
+_OF_THE_ANSWER = frozenset(
+    {"request", "judge", "rules", "reason", "explanation", "by_search", "leaves_to_judge"}
+)
 
 
 class Truth(StrEnum):
@@ -330,6 +333,8 @@ class _Inquiry:
         resource = self._resource
         if resource is None or resource.get("resourceType") != self._asked.type:
             return Truth.OPEN
+        if needs_search(rule.where.match.get(self._asked.type or "", "")):
+            return Truth.OPEN  # no resource tells it
         closing = rule if rule.effect is not Effect.PERMIT else replace(rule, effect=Effect.REQUIRE)
         decision = self._decide(closing)
         if not isinstance(decision, Permit) or decision.judge is None:

@@ -124,6 +124,8 @@ class Delivery:
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
             proof=permit.by_search is not None and bool(permit.added),
         ).run(_bounded(answer.stream(), self._upstream.max_body))
+        if is_search and not is_operation and permit.leaves_to_judge:
+            self._metrics.criteria_not_pushed_down.labels(self._upstream.name).inc()
         held: list[bytes] = []
         size = 0
         try:

@@ -1,11 +1,16 @@
 """Criteria that only a search can tell: what a permit says by them, and what it does not open."""
 
+import json
+
 import pytest
 
 from gateway.fhir.outcome import Reason
 from gateway.fhir.request import upstream_target
 from gateway.policy.decision import Deny, Permit
-from tests.support.policies import caller, decide, load, policy, resource
+from gateway.policy.explanation import Outcome, Truth, explain
+from gateway.policy.explanation_words import as_json
+from gateway.policy.language import PolicyErrors
+from tests.support.policies import HERE, ask, caller, decide, engine, load, policy, resource
 
 TEAM = "rule: team, effect: permit, may: [read, search], resources: [Observation], where: {match: {Observation: '%s'}}"
 CHAINED = TEAM % "status=final&subject:Patient.organization=Organization/h1"
@@ -72,8 +77,6 @@ def test_beside_another_permit_it_opens_nothing() -> None:
     ],
 )
 def test_what_cannot_be_told_is_refused_at_load(rule: str, message: str) -> None:
-    from gateway.policy.language import PolicyErrors
-
     with pytest.raises(PolicyErrors, match=message):
         load(policy(rule))
 
@@ -81,3 +84,12 @@ def test_what_cannot_be_told_is_refused_at_load(rule: str, message: str) -> None
 def test_what_stays_closed_is_said_at_load() -> None:
     found = load(policy(CHAINED.replace("[read, search]", "[read, search, update]"))).warnings
     assert any("only a search can tell" in str(problem) for problem in found)
+
+
+def test_an_explanation_leaves_open_what_only_a_search_can_tell() -> None:
+    held = resource("Observation", status="final")
+    found = explain(engine(CHAINED), ask("GET /Observation/x"), caller("system"), HERE, resource=held)
+    assert found.verdict is None
+    assert found.allowed is not Truth.FALSE
+    assert [rule.outcome for rule in found.rules] == [Outcome.OPEN]
+    assert "by_search" not in json.dumps(as_json(found))
