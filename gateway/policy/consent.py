@@ -220,7 +220,7 @@ def _is_one_of(value: object, wanted: frozenset[str]) -> bool | None:
     """Whether a code of codings or concepts is one of these; None where it is not, and one cannot be read."""
     found: set[object] = set()
     for each in _listed(value):
-        codings = _objects(each["coding"] if "coding" in each else each) if isinstance(each, Mapping) else []
+        codings = _objects(each.get("coding", each)) if isinstance(each, Mapping) else []
         codes = {code for coding in codings if isinstance(code := coding.get("code"), str)}
         found |= codes or {None}
     return True if not found.isdisjoint(wanted) else None if None in found else False
