@@ -62,6 +62,6 @@ ROWS = (
         sent=("GET *",), store=found(_KEPT), hides=("very-secret",), check=_without_header, twin=_STAFF),
     closed("V-348c-a-second-record-by-any", "POST /Patient", body={"resourceType": "Patient"}, twin=made("Patient")),
     closed("V-348d-matching-by-any", "POST /Patient/$match", "interaction-closed", body={"resourceType": "Parameters"}),
-    closed("V-192-a-query-language-by-any", "POST /$graphql", "interaction-closed", body={"query": "{PatientList{id}}"}),
-    closed("V-192b-a-query-language-of-a-person-by-any", "GET /Patient/A/$graphql?query=%7Bname%7D", "interaction-closed"),
+    closed("K-192d-a-query-language-by-any", "POST /$graphql", "interaction-closed", body={"query": "{PatientList{id}}"}),
+    closed("K-192e-a-query-language-of-a-person-by-any", "GET /Patient/A/$graphql?query=%7Bname%7D", "interaction-closed"),
 )  # fmt: skip
