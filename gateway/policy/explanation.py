@@ -363,7 +363,7 @@ class _Inquiry:
         return Rule(
             id="everything", effect=Effect.PERMIT, who=(), networks=None, may=frozenset({interaction}),
             resources=frozenset({self._asked.type or ""}), where=Where(), shared=True, conceal=False, audit="basic",
-            because="", place=_NOWHERE,
+            because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}),
         )  # fmt: skip
 
 

@@ -146,6 +146,12 @@ def _is_about(rule: dict[str, Any], asker: Asker) -> bool:
 def _permits(rule: dict[str, Any], asker: Asker, resource: Resource) -> bool:
     if asker.context == "patient" and asker.type in SHARED_TYPES and not rule.get("shared"):
         return False
+    if (
+        asker.interaction == "create"
+        and asker.type == "Patient"
+        and "Patient" not in rule.get("resources", [])
+    ):
+        return False  # a new person is a right of its own, which 'any' does not give
     parts = (_who(rule, asker), _when(rule, asker), _where(rule, asker, resource, doubt=False))
     return all(part is True for part in parts)
 
