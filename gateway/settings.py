@@ -101,9 +101,11 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    index_is_immediate: bool = (
+        False  # whether a search finds at once what was stored, and nothing that is gone
+    )
     document_location: bool = True
     transactions: bool = True
-    told_by_search: bool = False  # its search tells what it holds now, chains and _has included
 
 
 @dataclass(frozen=True, slots=True)

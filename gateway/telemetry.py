@@ -119,12 +119,6 @@ class Metrics:
             ["route"],
             registry=registry,
         )
-        self.not_narrowed = Counter(
-            "securus_not_narrowed",
-            "Searches for which the store found matches that policies leave out",
-            ["route", "type"],
-            registry=registry,
-        )
         self.refusals = Counter("securus_refusals", "Refused requests", ["reason"], registry=registry)
         self.decisions = Counter(
             "securus_policy_decisions", "Decisions by rule", ["policy", "rule", "effect"], registry=registry
@@ -175,6 +169,12 @@ class Metrics:
             "securus_notifications_waiting", "Notifications in the outbox", registry=registry
         )
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
+        self.criteria_not_pushed_down = Counter(
+            "securus_criteria_not_pushed_down",
+            "Searches of which the store was not told all that the judge looks at",
+            ["route"],
+            registry=registry,
+        )
         self.narrowing_ignored = Counter(
             "securus_narrowing_ignored",
             "Searches whose restriction the store did not echo",

@@ -3,7 +3,6 @@
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from gateway.commands.answers import OK, add_verb, failed, problems, say
@@ -66,8 +65,6 @@ def _explain(options: argparse.Namespace) -> int:
         return failed(options, str(error))
     except YamlError as error:
         return problems(options, list(error.problems))
-    # A resource alone does not tell what only a search of the store does.
-    environment = replace(environment, by_search=resource is None)
     engine = Engine(policies, bases=frozenset(options.base))
     found = explain(engine, asked, caller, environment, resource=resource)
     say(options, explanation_words.as_json(found), explanation_words.as_lines(found))

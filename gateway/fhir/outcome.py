@@ -44,8 +44,8 @@ class Reason(StrEnum):
     BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
     BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
+    TOLD_BY_SEARCH = "told-by-search"
     JOIN_CLOSED = "join-closed"
-    NOT_DECIDABLE = "not-decidable"
     COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
     STALE_LINK = "stale-link"
@@ -136,12 +136,12 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         "Emergency access needs a reason in X-Break-Glass-Reason: one sentence of 10 to 500 characters.",
     ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
-    Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
-    Reason.NOT_DECIDABLE: (
+    Reason.TOLD_BY_SEARCH: (
         403,
-        "not-supported",
-        "What a policy asks here can only be told by a search of the store, which is not made for this.",
+        "forbidden",
+        "Only a search that proves its narrowing can tell whether this access is permitted.",
     ),
+    Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),
     Reason.STALE_LINK: (404, "not-found", "The page link is not valid for this caller any more."),

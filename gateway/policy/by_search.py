@@ -1,45 +1,49 @@
-"""Permits whose condition only a search of the store can tell: when they open, and by which criteria.
+"""Permits whose conditions only a search can tell: open to reads and searches that prove that they were narrowed.
 
-What a body cannot tell opens nothing by itself. Such a permit opens a read or a search that is asked for as such, when
-it is the only one: then the request goes to the store as a search with its criteria. Of several permits those open
-that can be told of a body; criteria are one more AND each, and would not say OR.
+Such a permit holds for no resource by itself. It counts where it is the only way in, and the request goes as a search
+with its criteria; the proof is the store's own self link. Beside other permits it opens nothing, since a search cannot
+be narrowed by one of two ways in; nor does it open what is no search: versions, histories, writes, operations.
 """
 
-from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
+from gateway.fhir.search import make_term
 from gateway.policy.conditions import Condition
-from gateway.policy.decision import Deny, Environment
-from gateway.policy.rules import Rule
+from gateway.policy.decision import BySearch, Deny, Permit
+from gateway.policy.layers import Layers, ids, show_nothing
 
-Permits = list[tuple[Rule, Condition]]
-_ASKED = frozenset({Interaction.READ, Interaction.SEARCH})
-
-
-def can_be_asked(asked: FhirRequest, environment: Environment) -> bool:
-    """Whether this request may go to the store as a search with further criteria."""
-    return environment.by_search and asked.interaction in _ASKED and asked.type != "Binary"
+_SEARCHED = frozenset({Interaction.READ, Interaction.SEARCH})
 
 
-def chosen(permits: Permits) -> tuple[Permits, tuple[SearchTerm, ...]]:
-    """The permits that open, and the criteria that the store must be asked with; no permit where several need that."""
-    told = [(rule, condition) for rule, condition in permits if condition.by_search is None]
-    if told or len(permits) != 1:
-        return told, ()
-    [(rule, condition)] = permits
-    if condition.by_search is None:
-        return permits, ()
-    return [(rule, condition.by_search.rest)], condition.by_search.terms
+def parted(layers: Layers, interaction: Interaction) -> tuple[Layers, bool] | Deny:
+    """The layers as they count, and whether what they say needs the proof of a search."""
+    telling = [(name, condition) for name, condition in layers.permits if condition.proof is not None]
+    if not telling:
+        return layers, False
+    others = tuple(each for each in layers.permits if each[1].proof is None)
+    if others:
+        return replace(layers, permits=others), False
+    name, condition = telling[0]
+    if condition.proof is None or len(telling) > 1 or interaction not in _SEARCHED:
+        said = "only a search can tell the conditions, by one permit at a time"
+        return Deny(Reason.TOLD_BY_SEARCH, ids(layers.permits), said, layers.conceal)
+    proof = condition.proof
+    proven = Condition(proof.holds, condition.patients, (*condition.terms, *proof.terms), proof.exact)
+    return replace(layers, permits=((name, proven),)), True
 
 
-def undecided(rules: Iterable[Rule]) -> Deny:
-    """The refusal of what these rules would open, if it could be told."""
-    names = tuple(rule.id for rule in rules)
-    said = "what they ask only a search of the store can tell, which is not made for this request"
-    return Deny(Reason.NOT_DECIDABLE, names, said)
+def as_search(permit: Permit, asked: FhirRequest, added: tuple[SearchTerm, ...]) -> Permit:
+    """The permit of a read that goes as a search for the one resource."""
+    terms = (make_term("_id", [asked.id or ""]), *added)
+    search = replace(asked, interaction=Interaction.SEARCH, id=None, terms=(*asked.terms, *terms))
+    said = tuple(f"{term.name}={term.text}" for term in terms)
+    return proven(replace(permit, request=search, added=said), unwraps=True)
 
 
-def proof(terms: Sequence[SearchTerm]) -> tuple[str, ...]:
-    """The terms as the store's self link must name them."""
-    return tuple(f"{term.name}={term.text}" for term in terms)
+def proven(permit: Permit, *, unwraps: bool = False) -> Permit:
+    """The permit with its judge behind the proof: whoever does not ask for that is shown nothing."""
+    if permit.judge is None:
+        return permit
+    return replace(permit, judge=show_nothing, by_search=BySearch(permit.added, permit.judge, unwraps))

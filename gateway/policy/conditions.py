@@ -13,7 +13,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_test, may_be_in_compartment, narrows_exactly
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
-from gateway.fhir.store_criteria import taken_apart
+from gateway.fhir.told_by_search import needs_search, split_criteria
 from gateway.policy.asking import Asking
 from gateway.policy.asking import Unsayable as Unsayable
 from gateway.policy.attachments import holds_of
@@ -30,6 +30,15 @@ from gateway.policy.rules import Claim, Network, Where
 
 
 @dataclass(frozen=True, slots=True)
+class ToldBySearch:
+    """Criteria that only a search can tell, and what is left to judge on the resource once one has told them."""
+
+    terms: tuple[SearchTerm, ...]
+    holds: Callable[[Resource], bool]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A condition on resources of one type, for one caller.
 
@@ -37,22 +46,14 @@ class Condition:
     patients the patients that it limits to; None when it does not limit by patient
     terms    search criteria that say the rest of it (all of it, when exact); never the patients
     exact    patients and terms together say all that holds() asks
-    by_search  where a resource alone does not tell: what does. holds() is false then, whatever the resource
+    proof    what a search must have told; without it the condition holds for no resource
     """
 
     holds: Callable[[Resource], bool]
     patients: frozenset[str] | None = None
     terms: tuple[SearchTerm, ...] = ()
     exact: bool = True
-    by_search: "BySearch | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class BySearch:
-    """A condition in two parts: criteria that only a search of the store can tell, and the rest, told by a resource."""
-
-    terms: tuple[SearchTerm, ...]
-    rest: Condition
+    proof: ToldBySearch | None = None
 
 
 ALWAYS = Condition(lambda resource: True)
@@ -96,13 +97,11 @@ def compile_where(
     in_doubt: bool,
     known: Known,
     facts: Mapping[str, Fact],
-    may_ask: bool = False,
 ) -> Condition:
     """The condition of a rule on resources of this type. Raises Unsayable.
 
     in_doubt is what it says of a resource on which it cannot be told: False for what opens, True for what closes.
-    known holds the values of facts, and what consents say. may_ask is whether criteria may be ones that only a
-    search of the store can tell; without it they cannot be said.
+    known holds the values of facts, and what consents say.
     """
     parts: list[Condition] = []
     asking = Asking(caller, claims, known, facts, in_doubt)
@@ -121,8 +120,9 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                told = _told_by_the_store if may_ask else _by_criteria
-                parts.append(NEVER if query == "" else told(type_, query, bases, known))
+                parts.append(
+                    NEVER if query == "" else _matching(type_, query, bases, known, in_doubt=in_doubt)
+                )
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -258,11 +258,6 @@ def both(parts: list[Condition]) -> Condition:
         return ALWAYS
     if len(parts) == 1:
         return parts[0]
-    asked = [part.by_search for part in parts if part.by_search is not None]
-    if asked:
-        terms = tuple(term for each in asked for term in each.terms)
-        rest = both([part if part.by_search is None else part.by_search.rest for part in parts])
-        return _by_search(BySearch(terms, rest))
     limits = [part.patients for part in parts if part.patients is not None]
     patients = frozenset.intersection(*limits) if limits else None
     holders = [part.holds for part in parts]
@@ -271,24 +266,36 @@ def both(parts: list[Condition]) -> Condition:
         patients,
         tuple(term for part in parts for term in part.terms),
         all(part.exact for part in parts),
+        _proof(parts),
     )
 
 
-def _by_search(found: BySearch) -> Condition:
-    return Condition(lambda resource: False, found.rest.patients, exact=False, by_search=found)
+def _proof(parts: list[Condition]) -> ToldBySearch | None:
+    proofs = [part.proof for part in parts if part.proof is not None]
+    if not proofs:
+        return None
+    holders = [part.holds if part.proof is None else part.proof.holds for part in parts]
+    return ToldBySearch(
+        tuple(term for proof in proofs for term in proof.terms),
+        lambda resource: all(holds(resource) for holds in holders),
+        all(part.exact if part.proof is None else part.proof.exact for part in parts),
+    )
 
 
-def _told_by_the_store(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:
-    """Matches search criteria, of which a search of the store may have to tell some. Raises Unsayable."""
+def _matching(type_: str, query: str, bases: frozenset[str], known: Known, *, in_doubt: bool) -> Condition:
+    """Matches criteria of a rule, of which a permit may leave some to a search. Raises Unsayable."""
+    if in_doubt or not needs_search(query):
+        return _by_criteria(type_, query, bases, known)
     try:
-        judged, terms = taken_apart(type_, query)
+        found = split_criteria(type_, query, bases=bases)
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
-    if not terms:
+    if not found.told:
         return _by_criteria(type_, query, bases, known)
-    # Never ALWAYS: that one is an open type.
-    rest = _by_criteria(type_, judged, bases, known) if judged else Condition(lambda resource: True)
-    return _by_search(BySearch(terms, rest))
+    judged = found.judged
+    holds = (lambda resource: True) if judged is None else judged.matches
+    terms = () if judged is None else judged.terms
+    return Condition(lambda resource: False, None, terms, False, ToldBySearch(found.told, holds, True))
 
 
 def compartment_condition(

@@ -35,5 +35,5 @@ def criteria_used(policies: PolicySet) -> Mapping[str, frozenset[str]]:
 
 
 def _codes(criteria: str) -> list[str]:
-    found = [re.split(r"[:.=]", part, maxsplit=1)[0] for part in criteria.split("&") if part]
-    return [code for code in found if code != "_has"]
+    parts = [part for part in criteria.split("&") if part and not part.startswith("_has:")]
+    return [re.split(r"[:.=]", part, maxsplit=1)[0] for part in parts]

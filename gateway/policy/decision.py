@@ -21,7 +21,6 @@ class Environment:
     now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
     known is what was found out for this request; where nothing was, what policies ask of facts and consents is not met.
     emergency is what is known of one; None where emergency access opens nothing, whatever is said.
-    by_search is whether the store may be asked, by a search in place of the request, what no resource tells.
     """
 
     now: int
@@ -29,7 +28,6 @@ class Environment:
     location: str = ""
     known: Known = field(default_factory=Known, compare=False)
     emergency: Emergency | None = None
-    by_search: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,20 @@ class Included:
 
 
 @dataclass(frozen=True, slots=True)
+class BySearch:
+    """What holds only where a search proves that it was narrowed.
+
+    proof    'name=value' of the criteria that the store's self link must name before anything is shown
+    judge    the judge that counts then
+    unwraps  the request was a read: the one resource that is found goes out by itself
+    """
+
+    proof: tuple[str, ...]
+    judge: Judge
+    unwraps: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The request may go upstream, as `request`. Only the engine makes one.
 
@@ -78,10 +90,9 @@ class Permit:
     judges    of an operation: a judge for each type that it may return; a type without one is refused
     needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
+    leaves_to_judge  of a search: the judge may leave out what the search finds, since not all could be said in it
+    by_search     set where only a search can tell a condition; judge then shows nothing
     obligations   what must be done before anything goes out
-    by_search     of a read: the search that goes to the store in its place, whose one match is judged
-    asks          criteria that the judge cannot tell, of the request or of by_search: nothing is shown before the
-                  store's self link has named them all
     """
 
     request: FhirRequest
@@ -98,8 +109,8 @@ class Permit:
     jobs_at_once: int = 1
     obligations: Obligations = NO_OBLIGATIONS
     needs: Needs = NOTHING_NEEDED
-    by_search: FhirRequest | None = None
-    asks: tuple[str, ...] = ()
+    by_search: BySearch | None = None
+    leaves_to_judge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,8 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.fhir.search import make_term
-from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy import by_search, details_layer, operations, scope_layer
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
-from gateway.policy.by_search import proof
 from gateway.policy.conditions import (
     ALWAYS,
     Unsayable,
@@ -44,6 +42,7 @@ from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, PolicySet, Rule
 from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.step_up import as_signed_in, together
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
@@ -82,8 +81,7 @@ class Engine(Envelopes):
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
         # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
-        # So is what the store must be asked by a search in its place.
-        others = replace(environment, emergency=None, by_search=False)
+        others = replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, others)
         if asked.type is None:
@@ -91,6 +89,10 @@ class Engine(Envelopes):
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
         if isinstance(layers, Deny):
             return layers
+        apart = by_search.parted(layers, asked.interaction)
+        if isinstance(apart, Deny):
+            return apart
+        layers, needs_proof = apart
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
         if asked.interaction in _WRITTEN:
@@ -98,13 +100,37 @@ class Engine(Envelopes):
         if asked.interaction not in JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is not Interaction.SEARCH:
-            return self._instance(asked, asked.type, layers)
+            found = self._instance(asked, asked.type, layers)
+            return self._by_search(asked, asked.type, layers, found) if needs_proof else found
+
+        wanting: list[Deny] = []  # what another sign-in would open on the way of a join
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, others)
+            found = self._speaking(touching, type_, caller, others)
+            if isinstance(found, Deny) and found.step_up is not None:
+                wanting.append(found)
+            return found
 
-        return self._search(asked, asked.type, layers, right)
+        decision = self._search(asked, asked.type, layers, right)
+        if isinstance(decision, Deny) and decision.reason is Reason.JOIN_CLOSED and wanting:
+            return self._after_sign_in(decision, wanting[0], asked, caller, environment)
+        return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision
+
+    def _after_sign_in(
+        self, refused: Deny, wanting: Deny, asked: FhirRequest, caller: Caller, environment: Environment
+    ) -> Deny:
+        """The challenge for a join that would be open after a sign-in; the refusal where even that opens nothing."""
+        if wanting.step_up is None:
+            return refused
+        signed_in = as_signed_in(caller, wanting.step_up, self._claims, environment.now)
+        if signed_in.claims == caller.claims:
+            return refused
+        then = self.decide(asked, signed_in, environment)
+        if not isinstance(then, Deny):
+            return wanting
+        both = None if then.step_up is None else together((wanting.step_up, then.step_up))
+        return refused if both is None else replace(wanting, step_up=both)
 
     @property
     def bases(self) -> frozenset[str]:
@@ -150,23 +176,16 @@ class Engine(Envelopes):
             limits = limit(layers)
             if limits is not None and asked.id not in limits:
                 return Deny(Reason.NOT_FOUND, permits, "the patient is not one that the caller may see", True)
-        by_search = None
-        if layers.asks and asked.id is not None:
-            terms = (make_term("_id", [asked.id]), *layers.asks)
-            by_search = FhirRequest("GET", Interaction.SEARCH, type_, terms=terms)
         return Permit(
             request=asked,
             judge=judge(layers, type_, asked.id),
             added=(),
-            # What the store does not find is not there: nobody learns which half of a condition was not met.
-            conceal=layers.conceal or by_search is not None,
+            conceal=layers.conceal,
             rules=permits,
             exact=False,
             audit=layers.audit,
             obligations=layers.obligations,
             needs=self._needs(type_, layers),
-            by_search=by_search,
-            asks=() if by_search is None else proof(by_search.terms),
         )
 
     @cached_property
@@ -181,6 +200,15 @@ class Engine(Envelopes):
         names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
         wheres = [self._rules[name].where for name in names if name in self._rules]
         return needs_of((where.binary, where.cda) for where in wheres)
+
+    def _by_search(self, asked: FhirRequest, type_: str, layers: Layers, decision: Decision) -> Decision:
+        """A read that goes as a search, since only a search can tell the condition."""
+        added = self._added(type_, layers, limit(layers))
+        if not isinstance(decision, Permit):
+            return decision
+        if added is None:
+            return Deny(Reason.TOLD_BY_SEARCH, decision.rules, f"{type_} cannot be narrowed in a search")
+        return by_search.as_search(decision, asked, added)
 
     # Operations
 
@@ -324,14 +352,14 @@ class Engine(Envelopes):
         return Permit(
             request=without_total(asked).with_terms(added),
             judge=judge(layers, type_, None) if counting != "only" else show_nothing,
-            added=proof(added),
+            added=tuple(f"{term.name}={term.text}" for term in added),
             conceal=layers.conceal,
             rules=permits,
             exact=exact and counting != "no",
+            leaves_to_judge=not exact,
             audit=layers.audit,
             obligations=layers.obligations,
             included=beside,
-            asks=proof(layers.asks),
         )
 
     def _added(
@@ -349,7 +377,6 @@ class Engine(Envelopes):
             # A filter is pushed down when it is the only way in; of several the judge alone decides.
             if len(layer) == 1:
                 added.extend(layer[0][1].terms)
-        added.extend(layers.asks)
         for _, condition in layers.requires:
             added.extend(condition.terms)
         return tuple(dict.fromkeys(added))

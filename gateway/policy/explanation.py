@@ -12,6 +12,7 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Caller, caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
+from gateway.fhir.told_by_search import needs_search
 from gateway.policy import scope_layer
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
@@ -28,7 +29,9 @@ from gateway.yaml_source import Place
 _NOWHERE = Place("", 0, 0)
 _LOOK_AT_IT = ("where", "unless")
 """Conditions of a rule that may look at the resource."""
-_OF_THE_ANSWER = frozenset({"request", "judge", "rules", "reason", "explanation"})
+_OF_THE_ANSWER = frozenset(
+    {"request", "judge", "rules", "reason", "explanation", "by_search", "leaves_to_judge"}
+)
 
 
 class Truth(StrEnum):
@@ -126,7 +129,8 @@ def explain(
     decision = engine.decide(asked, caller, environment)
     decision = shadows.beside(engine, asked, caller, environment, (), decision)
     verdict = None
-    if resource is not None and isinstance(decision, Permit) and decision.judge is not None:
+    judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
+    if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:
         verdict = decision.judge(resource)
     inquiry = _Inquiry(engine, asked, caller, environment, resource)
     scopes = inquiry.scopes()
@@ -184,8 +188,7 @@ class _Inquiry:
         asked, resource = self._asked, self._resource
         if asked.type is None:
             return Truth.FALSE, "a request to the whole system is closed"
-        taking = [rule for rule in self._engine.policies.rules if rule.fields is not None]
-        engine = self._engine.with_rules((self._everything(asked.interaction), *taking))
+        engine = self._engine.with_rules((self._everything(asked.interaction),))
         decision = engine.decide(asked, caller, self._environment)
         if isinstance(decision, Deny):
             return Truth.FALSE, decision.explanation
@@ -251,6 +254,9 @@ class _Inquiry:
                 parts.append(Part("shared", True, False, Truth.FALSE))
             for name in conditions(about):
                 parts.append(Part(name, plain(getattr(rule, name)), None, self._part(about, name)))
+            if about.effect is Effect.PERMIT and self._hides_what_scopes_ask_of(about):
+                said = "it hides what the filters of the scopes ask of"
+                parts.append(Part("return", plain(rule.returned), said, Truth.FALSE))
             parts += [
                 Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
                 for name, holds in asked_of_it(
@@ -267,6 +273,18 @@ class _Inquiry:
                 outcome = Outcome.HIDES
             found.append(RuleExplanation(rule, tuple(parts), outcome))
         return tuple(found)
+
+    def _hides_what_scopes_ask_of(self, rule: Rule) -> bool:
+        """Whether a permit opens nothing by these scopes, since their filters ask for what it does not show."""
+        taking = tuple(each for each in self._engine.policies.rules if each.fields is not None)
+        if rule.returned is None and not taking:
+            return False
+        asked = replace(self._asked, terms=(), compartment=None, posted=False)
+        about = replace(rule, may=frozenset({asked.interaction}))
+        decision = self._engine.with_rules((about, *taking)).decide(asked, self._caller, self._environment)
+        if isinstance(decision, Permit) and decision.judge is not None and self._resource is not None:
+            return decision.judge(self._resource).reason is Reason.SCOPE_INSUFFICIENT
+        return isinstance(decision, Deny) and decision.reason is Reason.SCOPE_INSUFFICIENT
 
     def _part(self, rule: Rule, name: str) -> Truth:
         """One condition, as a rule with nothing else would have it."""
@@ -287,8 +305,6 @@ class _Inquiry:
         decision = self._decide(whole)
         if isinstance(decision, Deny) and decision.reason is Reason.STEP_UP_REQUIRED:
             return Outcome.STEP_UP
-        if rule.effect is Effect.PERMIT and self._is_blind(whole):
-            return Outcome.UNMATCHED
         write = next((part.holds for part in parts if part.name == "write"), Truth.TRUE)
         if write is Truth.FALSE:
             return Outcome.UNMATCHED
@@ -310,24 +326,6 @@ class _Inquiry:
                 found = {Truth.TRUE: Outcome.KEPT, Truth.FALSE: Outcome.REFUSES}
         return found.get(holds, Outcome.OPEN)
 
-    def _is_blind(self, rule: Rule) -> bool:
-        """Whether a permit opens nothing since it hides that by which the scopes of the caller are filtered."""
-        if rule.returned is None or not any("?" in scope for scope in self._caller.scope):
-            return False
-        rule = replace(rule, may=frozenset({self._asked.interaction}))
-        without, within = (
-            self._engine.with_rules((each,)).decide(self._asked, self._caller, self._environment)
-            for each in (replace(rule, returned=None), rule)
-        )
-        if isinstance(without, Deny) or self._resource is None:
-            return isinstance(within, Deny) and not isinstance(without, Deny)
-        return self._shows(without) and not self._shows(within)
-
-    def _shows(self, decision: Decision) -> bool:
-        resource = self._resource
-        is_judged = isinstance(decision, Permit) and decision.judge is not None and resource is not None
-        return is_judged and decision.judge(resource).shown  # type: ignore[union-attr,misc,arg-type]
-
     def _on_resource(self, rule: Rule) -> Truth:
         """Whether what the rule asks of the resource holds. A permit is asked as a require: they hold alike."""
         if rule.where.is_empty and rule.unless is None:
@@ -335,6 +333,8 @@ class _Inquiry:
         resource = self._resource
         if resource is None or resource.get("resourceType") != self._asked.type:
             return Truth.OPEN
+        if needs_search(rule.where.match.get(self._asked.type or "", "")):
+            return Truth.OPEN  # no resource tells it
         closing = rule if rule.effect is not Effect.PERMIT else replace(rule, effect=Effect.REQUIRE)
         decision = self._decide(closing)
         if not isinstance(decision, Permit) or decision.judge is None:
@@ -363,7 +363,7 @@ class _Inquiry:
         return Rule(
             id="everything", effect=Effect.PERMIT, who=(), networks=None, may=frozenset({interaction}),
             resources=frozenset({self._asked.type or ""}), where=Where(), shared=True, conceal=False, audit="basic",
-            because="", place=_NOWHERE,
+            because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}),
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.fhir.compartment import subject_parameter
-from gateway.fhir.interaction import FhirRequest, SearchTerm
+from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import NOT_TOLD, Condition, holds
 from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
@@ -31,9 +31,10 @@ class Layers:
     total: bool = True  # whether the permits let the number of matches be told
     sight: Sight | None = None  # None where every resource is seen as it is
     obligations: Obligations = NO_OBLIGATIONS
-    asks: tuple[SearchTerm, ...] = ()  # what the store must be asked besides, and prove to have heard
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
+    # By scope, the permits that its filter does not open: it asks for what they hide.
+    blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies or not layers.total:
+    if layers.denies or layers.blind or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -90,12 +91,12 @@ def asks_only_for_strangers(asked: FhirRequest, type_: str, limits: frozenset[st
 def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     """The judge of this request: the type and id that were asked for, then every layer. Errors are refusals."""
     scopes, permits, requires = layers.scopes, layers.permits, layers.requires
-    # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
-    is_filtered = any(condition.terms for _, condition in scopes)
     denies = tuple(each for each in layers.denies if each[0] not in layers.writes)
     shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
     no_permit = Verdict(False, (), Reason.NO_PERMIT)
     in_scope = tuple(condition.holds for _, condition in scopes)
+    # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
+    is_filtered = bool(layers.blind) or any(condition.terms for _, condition in scopes)
     permitting = tuple((name, condition.holds) for name, condition in permits)
 
     def verdict(resource: Resource) -> Verdict:
@@ -130,11 +131,23 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             return no_permit
         if not is_in_scope:
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        if layers.blind:
+            # A filter is not even looked at beside what it may not ask of: the reason would tell what it says.
+            holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
+            if not holding:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def _is_opened(permit: str, layers: Layers, resource: Resource) -> bool:
+    return any(
+        permit not in layers.blind.get(name, ()) and holds(condition, resource, on_error=False)
+        for name, condition in layers.scopes
+    )
 
 
 def show_nothing(resource: Resource) -> Verdict:

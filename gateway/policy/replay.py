@@ -24,7 +24,6 @@ _OF_POLICIES = frozenset(
         Reason.POLICY_DENIED, Reason.NO_PERMIT, Reason.SCOPE_INSUFFICIENT, Reason.DETAILS_INSUFFICIENT, Reason.NOT_FOUND,
         Reason.QUERY_CLOSED, Reason.COUNT_CLOSED, Reason.UNSUPPORTED_PARAMETER, Reason.INTERACTION_CLOSED,
         Reason.STEP_UP_REQUIRED, Reason.BREAK_GLASS_NEEDS_ONE_PATIENT, Reason.BREAK_GLASS_NEEDS_REASON,
-        Reason.NOT_DECIDABLE,
     }
 )  # fmt: skip
 """Reasons that a decision may have; a record with another tells nothing about policies."""
@@ -110,13 +109,7 @@ def read_record(
         asked,
         caller,
         frozenset(map(str, claims)),
-        Environment(
-            now,
-            str(line.get("peer", "")),
-            location,
-            emergency=_emergency(line),
-            by_search="entry" not in line,
-        ),
+        Environment(now, str(line.get("peer", "")), location, emergency=_emergency(line)),
         _was(line),
     )
 

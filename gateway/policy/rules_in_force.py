@@ -12,9 +12,8 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_filters, scope_layer
+from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
 from gateway.policy.break_glass import Glasses
-from gateway.policy.by_search import can_be_asked, chosen, undecided
 from gateway.policy.conditions import (
     ALWAYS,
     Condition,
@@ -39,7 +38,7 @@ from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.search_opening import opened
 from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
-from gateway.policy.sources import Sources
+from gateway.policy.sources import WRITING, Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
@@ -91,6 +90,9 @@ class RulesInForce:
         if types is not None and type_ not in types:
             said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        if type_ in infrastructure.SENDING and asked.interaction in WRITING:
+            said = f"a {type_} makes the store send data past every judge: writes of it are closed"
+            return Deny(Reason.INTERACTION_CLOSED, (), said)
         return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
 
     def _layers(
@@ -112,11 +114,10 @@ class RulesInForce:
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
         guards: list[Rule] = []  # requires that ask for a sign-in, met or not
-        taken: list[Taken] = []  # denies of fields
+        taken: list[Taken] = [*infrastructure.secrets(type_)]  # denies of fields
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
-        untold: list[Rule] = []  # permits whose condition nobody can tell of what is asked here
         glasses = Glasses(asked, environment.emergency, self._bases)
         conceal = who.patient is not None
         for rule in self._index.candidates(type_, asked.interaction, values, doubtful):
@@ -138,12 +139,11 @@ class RulesInForce:
                         continue
                     if self._sources.closes(rule, type_, asked.interaction, values):
                         continue
+                    if not infrastructure.opens(rule, type_, asked.interaction):
+                        continue
                     condition = self._condition(rule, type_, caller, environment)
                     condition = None if condition is None else glasses.condition(rule, type_, condition)
                     if condition is None:
-                        continue
-                    if condition.by_search is not None and not can_be_asked(asked, environment):
-                        untold.append(rule)
                         continue
                     if not allows(rule.query, asked):
                         narrower.append(rule)
@@ -204,40 +204,33 @@ class RulesInForce:
         if not permits and not ways and narrower:
             said = "their query does not allow all of this search"
             return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
-        if not permits and not ways and untold:
-            return undecided(untold)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
         seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
-        if self._has_views and any(condition.terms for _, condition in scopes):
-            scopes = scope_filters.needed(scopes)
-            if asked.interaction in JUDGED:
-                scopes = scope_filters.not_taken(scopes, type_, (fields for _, _, fields in taken))
-                scopes = scope_filters.seen_by_any(scopes, type_, [rule.returned for rule, _ in permits])
-                permits = scope_filters.seeing(permits, type_, scopes)
-            elif asked.interaction in _WRITTEN_OVER:
-                reading, taking = self._about(
-                    type_, Interaction.READ, caller, environment, values, doubtful, glasses
-                )
-                scopes = scope_filters.not_taken(scopes, type_, (fields for _, _, fields in taking))
-                scopes = scope_filters.seen_by_all(scopes, type_, [rule.returned for rule in reading])
-            if not scopes or not permits:
-                said = f"the filters of the scopes are about elements of {type_} that are hidden"
-                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
         if asked.interaction is Interaction.SEARCH:
             sight = self._sight(asked, type_, permits, *seen_by)
             opening = opened(asked, type_, permits, taken, sight)
             if isinstance(opening, Deny):
                 return opening
             permits = opening
-        open_to, asks = chosen(permits)
-        if not open_to:
-            return undecided(rule for rule, _ in permits)
-        permits = open_to
+        if asked.interaction in _WRITTEN_OVER:
+            reading = self._index.candidates(type_, Interaction.READ, values, doubtful)
+            scopes = hidden_filters.shown_to_readers(type_, scopes, reading)
+            if not scopes and asked.interaction in scope_layer.LETTERS:
+                said = "the filters of its scopes ask for elements that a read hides"
+                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
+        blind = hidden_filters.blinded(type_, scopes, permits, taken)
+        every = frozenset(rule.id for rule, _ in permits)
+        if blind and all(blind.get(name) == every for name, _ in scopes):
+            said = "the filters of its scopes ask for elements that are hidden"
+            return Deny(Reason.SCOPE_INSUFFICIENT, tuple(sorted(every)), said)
+        if blind:
+            permits = [each for each in permits if any(each[0].id not in blind.get(n, ()) for n, _ in scopes)]
         return Layers(
-            scopes=scopes,
+            scopes=tuple(scope for scope in scopes if blind.get(scope[0]) != every),
+            blind=blind,
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
@@ -247,7 +240,6 @@ class RulesInForce:
             page=page_at_most(rule.query for rule, _ in permits),
             total=all(rule.query.total for rule, _ in permits),
             obligations=glasses.obligations(rule for rule, _ in permits),
-            asks=asks,
             writes=writes,
             sight=self._sight(asked, type_, permits, *seen_by),
         )
@@ -270,11 +262,26 @@ class RulesInForce:
         glasses: Glasses,
     ) -> Sight | None:
         """How the caller sees what is read; None for as it is."""
-        if not self._has_views or asked.interaction not in JUDGED:
+        if not (self._has_views or taken) or asked.interaction not in JUDGED:
             return None
 
         def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
-            return self._about(other, asked.interaction, caller, environment, values, doubtful, glasses)
+            """The permits about another type that may hold for this caller, and what denies take from it."""
+            found, taking = [], [*infrastructure.secrets(other)]
+            for rule in self._index.candidates(other, asked.interaction, values, doubtful):
+                if rule.valid is not None and not rule.valid.holds(environment.now):
+                    continue
+                if not _is_in_time_and_place(rule, environment):
+                    continue
+                if rule.effect is Effect.PERMIT:
+                    if glasses.shows(rule):
+                        found.append(rule)
+                elif rule.fields is not None:
+                    standing = self._applies(rule, other, caller, environment, values)
+                    if standing is not None:
+                        condition = standing.closes(self._closing(rule, other, caller, environment))
+                        taking.append((rule.id, condition or ALWAYS, rule.fields))
+            return found, tuple(taking)
 
         people = {person: about(person) for person in PEOPLE}
         unsaid = {
@@ -304,52 +311,16 @@ class RulesInForce:
         shown = {rule.id: rule.returned for rule, _ in permits}
         return Sight(type_, shown, taken, unshown, unsaid, contained)
 
-    def _about(
-        self,
-        type_: str,
-        interaction: Interaction,
-        caller: Caller,
-        environment: Environment,
-        values: Mapping[str, frozenset[str]],
-        doubtful: frozenset[str],
-        glasses: Glasses,
-    ) -> tuple[list[Rule], tuple[Taken, ...]]:
-        """The permits about another type that may hold for this caller, and what denies take from it."""
-        found, taking = [], []
-        for rule in self._index.candidates(type_, interaction, values, doubtful):
-            if rule.valid is not None and not rule.valid.holds(environment.now):
-                continue
-            if not _is_in_time_and_place(rule, environment):
-                continue
-            if rule.effect is Effect.PERMIT:
-                if glasses.shows(rule):
-                    found.append(rule)
-            elif rule.fields is not None:
-                standing = self._applies(rule, type_, caller, environment, values)
-                if standing is not None:
-                    condition = standing.closes(self._closing(rule, type_, caller, environment))
-                    taking.append((rule.id, condition or ALWAYS, rule.fields))
-        return found, tuple(taking)
-
     def _condition(
         self, rule: Rule, type_: str, caller: Caller, environment: Environment
     ) -> Condition | None:
         try:
-            closes = rule.effect is Effect.DENY
-            may_ask = rule.effect is Effect.PERMIT
-            return self._compiled(rule.where, type_, caller, environment, in_doubt=closes, may_ask=may_ask)
+            return self._compiled(rule.where, type_, caller, environment, in_doubt=rule.effect is Effect.DENY)
         except Unsayable:
             return None
 
     def _compiled(
-        self,
-        where: Where,
-        type_: str,
-        caller: Caller,
-        environment: Environment,
-        *,
-        in_doubt: bool,
-        may_ask: bool = False,
+        self, where: Where, type_: str, caller: Caller, environment: Environment, *, in_doubt: bool
     ) -> Condition:
         return compile_where(
             where,
@@ -360,7 +331,6 @@ class RulesInForce:
             in_doubt=in_doubt,
             known=environment.known,
             facts=self.policies.facts,
-            may_ask=may_ask,
         )
 
     def _closing(self, rule: Rule, type_: str, caller: Caller, environment: Environment) -> Condition | None:

@@ -1,7 +1,7 @@
 """The tests inside policy files: run when policies are checked, and again whenever they are to be put in force."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from authz.protocol.openid import SIGN_INS
@@ -169,9 +169,7 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
         case Permit():
-            outcome.upstream = [
-                f"{asked.method} /{request.upstream_target(decision.by_search or decision.request)}"
-            ]
+            outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome, environment)
     return outcome
 
@@ -254,6 +252,8 @@ def _show(
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
+    if permit.by_search is not None:  # what is given is what the search finds
+        permit = replace(permit, judge=permit.by_search.judge)
     if not isinstance(given, Mapping) or permit.judge is None:
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
     given = {key: value for key, value in given.items() if key != "consent"}
@@ -368,7 +368,7 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
     except ValueError as error:
         raise Unplayable(str(error)) from error
     known = known_of(test, policies)
-    environment = Environment(now, str(peer), known=known, emergency=emergency, by_search=True)
+    environment = Environment(now, str(peer), known=known, emergency=emergency)
     return caller_of(claims, issuer=_ISSUER), environment
 
 

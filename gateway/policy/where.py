@@ -7,7 +7,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
-from gateway.fhir.store_criteria import needs_the_store, taken_apart
+from gateway.fhir.told_by_search import needs_search, split_criteria
 from gateway.policy.attachments_reading import ATTACHMENT_KEYS
 from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
@@ -26,6 +26,7 @@ from gateway.yaml_source import Mapping, Node, did_you_mean
 
 WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent", "fhirpath")
 WHERE_LATER = ("binary", "cda")
+_SEARCHED = frozenset({Interaction.READ, Interaction.SEARCH})
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -44,8 +45,7 @@ def where_of(
         return Where()
     later = set(WHERE_LATER) - set(ATTACHMENT_KEYS)
     reader.keys(where, "where", (*WHERE_KEYS, *ATTACHMENT_KEYS), later)
-    may_ask = effect is Effect.PERMIT and "binary" not in where
-    return conditions_of(reader, where, resources, may, definitions, effect, may_ask=may_ask)
+    return conditions_of(reader, where, resources, may, definitions, effect)
 
 
 def conditions_of(
@@ -57,11 +57,11 @@ def conditions_of(
     effect: Effect,
     *,
     ways: bool = True,
-    may_ask: bool = False,
+    by_search: bool = True,
 ) -> Where:
     """The conditions on the resource among the keys of a mapping. effect is what comes of it when they hold.
 
-    ways is whether any_of is read too, may_ask whether criteria may be ones that only the store can tell.
+    ways is whether any_of is read too; by_search whether a permit may leave criteria to a search.
     """
     compartment = None
     node = where.node("compartment")
@@ -90,7 +90,7 @@ def conditions_of(
         reader.problem(where.node("labels") or where, said, warning=True)
     return Where(
         compartment,
-        _match(reader, where, resources, may if may_ask else None, definitions),
+        _match(reader, where, resources, may, definitions, effect if ways and by_search else None),
         ids,
         labels,
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
@@ -114,7 +114,7 @@ def _any_of(
         if body is None:
             continue
         reader.keys(body, "any_of", WHERE_KEYS, WHERE_LATER)
-        way = conditions_of(reader, body, resources, may, definitions, effect)
+        way = conditions_of(reader, body, resources, may, definitions, effect, by_search=False)
         if way.is_empty:
             reader.problem(item, "a condition of any_of that says nothing would always hold")
         found.append(way)
@@ -212,10 +212,10 @@ def _match(
     reader: Reader,
     where: Mapping,
     resources: frozenset[str] | None,
-    asking: frozenset[Interaction] | None,
+    may: frozenset[Interaction],
     definitions: Definitions,
+    effect: Effect | None,
 ) -> dict[str, str]:
-    """The criteria by type. asking is what a permit opens by criteria that only the store can tell; None: none may be."""
     body = reader.mapping(where.node("match"), "match")
     found: dict[str, str] = {}
     if body is None:
@@ -227,7 +227,10 @@ def _match(
             )
             continue
         text = reader.text(entry.value, "criteria")
-        found[entry.key] = _criteria(reader, entry.key, entry.value, text, asking, definitions)
+        found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions, effect)
+        if needs_search(found[entry.key]) and may - _SEARCHED:
+            said = "criteria that only a search can tell open reads and searches, and nothing else of 'may'"
+            reader.problem(entry.value, said, warning=True)
     if resources is not None and found:
         led_to = {"Binary"} if "binary" in where else set()
         for type_ in sorted(resources - found.keys() - led_to):
@@ -240,12 +243,7 @@ def _match(
 
 
 def _criteria(
-    reader: Reader,
-    type_: str,
-    node: Node,
-    text: str,
-    asking: frozenset[Interaction] | None,
-    definitions: Definitions,
+    reader: Reader, type_: str, node: Node, text: str, definitions: Definitions, effect: Effect | None
 ) -> str:
     if text in ("any", ""):
         return ""
@@ -268,38 +266,19 @@ def _criteria(
             reader.problem(node, said)
         return query
     for part in query.split("&"):
-        name = part.partition("=")[0]
-        if name.endswith(":not-in") or (name.endswith(":in") and asking is None):
+        if re.search(r":(?:in|not-in)$", part.partition("=")[0]):
             said = f"value set not available: '{part}' cannot be told here. List the codes: code=system|a,system|b"
             reader.problem(node, said)
             return query
-    _check_judged(reader, type_, node, query, asking)
-    return query
-
-
-def _check_judged(
-    reader: Reader, type_: str, node: Node, query: str, asking: frozenset[Interaction] | None
-) -> None:
-    """Note criteria that cannot be evaluated, and those that only a search of the store can tell where none is made."""
-    plain = FACT.sub("x", _PLACEHOLDER.sub("x", query))
     try:
-        judged, terms = taken_apart(type_, plain)
-        if judged or not terms:
-            compile_criteria(type_, judged)
+        filled = FACT.sub("x", _PLACEHOLDER.sub("x", query))
+        if effect is Effect.PERMIT:
+            split_criteria(type_, filled)
+        else:
+            compile_criteria(type_, filled)
     except CriteriaError as error:
         reader.problem(node, f"criteria cannot be evaluated: {error}")
-        return
-    if not terms:
-        return
-    asked = next(part.partition("=")[0] for part in query.split("&") if needs_the_store(part))
-    if any(part.partition("=")[0].endswith(":in") and "{" in part for part in query.split("&")):
-        reader.problem(node, "a value set is named by its URL: not by what a token or the store says")
-    elif asking is None:
-        said = "no resource shows it, so it could not be held: only a permit asks it, in 'match' of its own 'where'"
-        reader.problem(node, f"'{asked}' is told by a search of the store alone; {said}")
-    elif beyond := sorted(asking - {Interaction.READ, Interaction.SEARCH}):
-        said = f"it opens read and search, and not {', '.join(beyond)}"
-        reader.problem(node, f"'{asked}' is told by a search of the store alone: {said}", warning=True)
+    return query
 
 
 def _check_whole(reader: Reader, node: Node, query: str) -> None:

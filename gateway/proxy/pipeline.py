@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
@@ -39,8 +40,8 @@ from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.proven_searches import provable
 from gateway.proxy.provenance import Provenances, brings_provenance
-from gateway.proxy.read_as_search import ReadAsSearch, check_can_be_told
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
@@ -104,9 +105,6 @@ class Passage:
             meet=self._obliged.meet,
         )
         self._operations = OperationPassage(upstream=upstream, client=client)
-        self._read_as_search = ReadAsSearch(
-            upstream=upstream, client=client, delivery=self._delivery, metrics=metrics
-        )
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -176,13 +174,15 @@ class Passage:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
+        if takes_parameters(asked):
+            trail.asked = asked = await self._operations.with_parameters(http, asked)
         if asked.sealed is not None:
             environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
             return await self._exports.follow(http, trail, caller, engine, environment)
-        page = None
+        target = None
         if is_page(http):
-            page = self._delivery.open_page(http, asked, caller, engine)
-            trail.asked = asked = page.asked
+            target = self._delivery.open_page(http, asked, caller, engine)
+            trail.asked = asked = target.asked
         permitted = await self.permitted(http, asked, caller, engine, trail)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
@@ -199,15 +199,13 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, page)
+                return await self._operation(http, trail, permit, caller, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
-            case Permit() as permit if permit.by_search is not None:
-                return await self._read_as_search.answer(http, trail, permit, permit.by_search)
             case Permit() as permit:
                 trail.decision = "permit"
-                return await self._forward(http, trail, permit, caller, page)
+                return await self._forward(http, trail, permit, caller, target)
 
     async def permitted(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
@@ -220,9 +218,8 @@ class Passage:
         criteria = conditional_writes.criteria(asked, http)
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
-        # Only this request itself goes by emergency access, nothing that is decided on its way; and none in a Bundle
-        # goes to the store as another than it is.
-        itself = replace(environment, emergency=emergency, by_search=trail.entry is None)
+        # Only this request itself goes by emergency access, nothing that is decided on its way.
+        itself = replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
             partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
@@ -237,7 +234,6 @@ class Passage:
         decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
-            check_can_be_told(decision, self._upstream)
             await self._obliged.meet(trail, decision, caller)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
@@ -265,16 +261,16 @@ class Passage:
     async def _forward(
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
-        if page is not None and page.asks != permit.asks:
-            raise FhirError(Reason.STALE_LINK)
         if page is None:
             permit = replace(permit, request=request.fit_for_the_store(permit.request))
+        elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
+            raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
+        permit = provable(permit, self._upstream.profile)
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        if permit.asks:
-            sent |= NO_CACHE  # what let somebody see a resource a minute ago may not any more
-        method, body = "GET", None
-        target = request.upstream_target(asked) if page is None else page.target
+        if permit.by_search is not None:
+            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
+        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
         if asked.posted and page is None:
             method, body = "POST", request.upstream_form(asked)
             sent["content-type"] = "application/x-www-form-urlencoded"
@@ -291,6 +287,8 @@ class Passage:
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
             if asked.interaction in (Interaction.READ, Interaction.VREAD):
                 return await self._delivery.one(trail, permit, answer)
+            if permit.by_search is not None and permit.by_search.unwraps:
+                return await self._delivery.found(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
                 permit = replace(permit, added=(), exact=permit.exact and not permit.added)

@@ -41,11 +41,10 @@ Seal = Callable[[str], str | None]
 
 @dataclass(slots=True)
 class Tally:
-    """What went out and what stayed back, for the audit record. refused are those of dropped that a judge left out."""
+    """What went out and what stayed back, for the audit record."""
 
     shown: int = 0
     dropped: int = 0
-    refused: int = 0
     narrowing_seen: bool | None = None
     rules: set[str] = field(default_factory=set)
 
@@ -63,7 +62,6 @@ class BundleFilter:
     shape     what is left of each resource
     included  what may stand beside the matches, each judged by its own type's judge
     self_link what the store's self link proves
-    proof     those of added that the judges cannot tell: nothing goes out before the self link has named them
     """
 
     judges: Mapping[str, Judge]
@@ -81,36 +79,24 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
-    proof: tuple[str, ...] = ()
+    proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
         reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
+        yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
-        held = [b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"']
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
             pieces = reader.feed(chunk)
             await self._settled(pieces)
-            held += self._pieces(pieces, state)
-            if self._is_proven():
-                if held:
-                    yield b"".join(held)
-                held.clear()
-            elif sum(map(len, held)) > _MAX_ENTRY_BYTES:
-                break
-        else:
-            pieces = reader.finish()
-            await self._settled(pieces)
-            held += [*self._pieces(pieces, state), b"}"]
-        if not self._is_proven():
-            raise self._ignored()
-        yield b"".join(held)
-
-    def _is_proven(self) -> bool:
-        """Whether what has been filtered may go out: the store was heard to have taken what no judge can tell."""
-        return not self.proof or self.tally.narrowing_seen is True
+            out = b"".join(self._pieces(pieces, state))
+            if out:
+                yield out
+        pieces = reader.finish()
+        await self._settled(pieces)
+        yield b"".join(self._pieces(pieces, state)) + b"}"
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -143,6 +129,7 @@ class BundleFilter:
                 case stream.Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
+                    self._check_proof()
                     out.append(b',"entry":[')
                 case stream.EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
@@ -194,7 +181,12 @@ class BundleFilter:
                 sealed = None if target is None else self.seal(target)
                 if sealed is not None:
                     out.append({"relation": relation, "url": sealed})
+        self._check_proof()
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _check_proof(self) -> None:
+        if self.proof and self.tally.narrowing_seen is not True:
+            raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
         if not self.added or self.self_link is SelfLink.UNRELIABLE:
@@ -203,12 +195,7 @@ class BundleFilter:
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:
-            raise self._ignored()
-
-    def _ignored(self) -> FhirError:
-        if self.proof:
-            self.tally.shown = 0  # nothing has gone out
-        return FhirError(Reason.NARROWING_IGNORED)
+            raise FhirError(Reason.NARROWING_IGNORED)
 
     def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
         if kept is not None:
@@ -235,7 +222,6 @@ class BundleFilter:
         verdict = judge(found)
         if not verdict.shown:
             self.tally.dropped += 1
-            self.tally.refused += 1
             return None
         if state.connections is not None:
             state.connections.shown(_seen(found, verdict), depth=0)

@@ -24,13 +24,13 @@ _MAX_TOKEN = 7600  # with the path before it, it fits into the URL that a listen
 class Page:
     """What a link stands for: the request as the caller made it, and where the store continues.
 
-    asks are the criteria that the search behind it was proven to be narrowed by, and that no judge tells.
+    proof  the criteria of the gateway that the search has proved to be narrowed by
     """
 
     asked: FhirRequest
     target: str  # relative to the store's base
     expires_at: int
-    asks: tuple[str, ...] = ()
+    proof: tuple[str, ...] = ()
 
 
 class SealedLinks:
@@ -49,12 +49,12 @@ class SealedLinks:
         caller: Caller,
         policy_hash: str,
         now: int,
-        asks: tuple[str, ...] = (),
+        proof: tuple[str, ...] = (),
     ) -> str:
         """The token for a page."""
         # What was asked stands in it several times, the store's link included: long lists of ids fit in only when
         # they are said once.
-        content = zlib.compress(msgspec.json.encode(Page(asked, target, now + _LIFETIME_SECONDS, asks)))
+        content = zlib.compress(msgspec.json.encode(Page(asked, target, now + _LIFETIME_SECONDS, proof)))
         nonce = secrets.token_bytes(12)
         return base64url(nonce + self._cipher.encrypt(nonce, content, self._bound_to(caller, policy_hash)))
 

@@ -247,7 +247,7 @@ def test_when_that_is_not_right_is_refused(when: str, message: str) -> None:
         ("{match: {Observation: 'code:in=x'}}", "value set not available: 'code:in=x' cannot be told here"),
         (
             "{match: {Observation: 'subject.name=x'}}",
-            "criteria cannot be evaluated: 'subject.name' may mean subject:Location.name or subject:Patient.name",
+            "criteria cannot be evaluated: 'subject.name' is closed",
         ),
         ("{match: {Observation: 'date=yesterday'}}", "criteria cannot be evaluated: 'date' must be a date"),
         ("{match: {Observation: 'code={token.nobody}'}}", "no claim named 'nobody'."),
