@@ -175,7 +175,7 @@ class Gateway:
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
-            settings=settings,
+            settings=lambda: self.settings,
             store=self.store,
             keys=self.keys,
             authorization=self.authorization,
