@@ -101,7 +101,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
-        self._operations = OperationPassage(upstream=upstream, client=client)
+        self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -171,6 +171,9 @@ class Passage:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
+        if asked.interaction is Interaction.OPERATION and asked.method == "POST":
+            http, asked = await self._operations.parameters(http, asked)
+            trail.asked = asked
         if asked.sealed is not None:
             environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
             return await self._exports.follow(http, trail, caller, engine, environment)
@@ -194,7 +197,8 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, target)
+                write = Write(http, trail, permit, caller, engine, permitted.environment)
+                return await self._operation(write, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
@@ -285,11 +289,10 @@ class Passage:
             answer.close()
             raise
 
-    async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
-    ) -> Answer:
+    async def _operation(self, write: Write, page: str | None) -> Answer:
+        http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
-            return await self._operations.validate(http, trail, permit)
+            return await self._operations.validate(write)
         if permit.request.operation == "export":
             if permit.request.id is not None:
                 await self._operations.look_at_instance(http, trail, permit)
