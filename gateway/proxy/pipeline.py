@@ -142,7 +142,7 @@ class Passage:
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
-            return await self._capabilities.answer(http, trail)
+            return await self._capabilities.answer(http, trail, self._engines.engine)
         caller = await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
