@@ -261,3 +261,68 @@ def test_a_set_whose_test_of_a_sign_in_fails_stays_out_of_force() -> None:
     )
     with pytest.raises(PoliciesRefused):
         load_policies({"0.yaml": DEFINITIONS, "1.yaml": failing})
+
+
+# Joins
+
+JOINING = (
+    "rule: notes, effect: permit, may: [read, search], resources: [Observation], shared: true, "
+    "query: {include: any-permitted, chain_depth: 2}"
+)
+PEOPLE = "rule: people, effect: permit, may: [read, search], resources: [Patient, Encounter], shared: true"
+FRESH_PEOPLE = PEOPLE + ", when: {signed_in_within: 10m}"
+JOINS = ["GET /Observation?subject:Patient.family=x", "GET /Observation?_include=Observation:subject:Patient"]
+
+
+@pytest.mark.parametrize("text", JOINS)
+def test_a_join_that_another_sign_in_would_open_is_the_challenge_of_its_type(text: str) -> None:
+    rules = [JOINING, FRESH_PEOPLE]
+    assert step_up(asked(rules, text)) == step_up(asked(rules, "GET /Patient/A")) == StepUp((), 600)
+    assert isinstance(asked(rules, text, auth_time=NOW), Permit)
+
+
+def test_a_guard_of_the_joined_type_is_challenged_too() -> None:
+    guard = f"rule: guard, effect: require, resources: [Patient], who: {{acr: '{STRONG}'}}"
+    for text in JOINS:
+        assert step_up(asked([JOINING, PEOPLE, guard], text)) == StepUp((STRONG,), None)
+        assert isinstance(asked([JOINING, PEOPLE, guard], text, acr=STRONG), Permit)
+
+
+def test_reverse_joins_are_challenged_too() -> None:
+    notes = OPEN.replace("create", "vread") + ", when: {signed_in_within: 10m}"
+    rules = [PEOPLE + ", query: {include: any-permitted, chain_depth: 1}", notes]
+    for text in (
+        "GET /Patient?_revinclude=Observation:subject",
+        "GET /Patient?_has:Observation:subject:code=x",
+    ):
+        assert step_up(asked(rules, text)) == StepUp((), 600)
+        assert isinstance(asked(rules, text, auth_time=NOW), Permit)
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "rule: no, effect: deny, may: [search], resources: [Patient], where: {ids: [x]}",
+        "rule: no, effect: deny, may: [any], resources: [Patient]",
+        "rule: only, effect: require, resources: [Patient], where: {ids: [x]}",
+    ],
+)
+def test_nobody_is_sent_to_sign_in_for_a_chain_that_would_stay_closed(closing: str) -> None:
+    assert step_up(asked([JOINING, FRESH_PEOPLE, closing], JOINS[0])) is None
+
+
+def test_a_chain_through_a_type_that_is_closed_is_no_challenge() -> None:
+    text = "GET /Observation?encounter:Encounter.subject:Patient.family=x"
+    no_encounter = FRESH_PEOPLE.replace("[Patient, Encounter]", "[Patient]")
+    assert step_up(asked([JOINING, no_encounter], text)) is None
+    assert step_up(asked([JOINING, FRESH_PEOPLE], text)) == StepUp((), 600)
+
+
+def test_an_include_that_brings_something_already_passes_without_a_challenge() -> None:
+    text = "GET /Observation?_include=Observation:performer"
+    doctors = "rule: d, effect: permit, may: [read], resources: [Practitioner], shared: true"
+    assert isinstance(asked([JOINING, FRESH_PEOPLE, doctors], text), Permit)
+
+
+def test_a_client_by_itself_is_refused_plainly() -> None:
+    assert step_up(asked([JOINING, FRESH_PEOPLE], JOINS[0], context="system")) is None
