@@ -21,7 +21,6 @@ class Environment:
     now is seconds since 1970. location is the identifier of the mount that is asked; '' is none that a detail names.
     known is what was found out for this request; where nothing was, what policies ask of facts and consents is not met.
     emergency is what is known of one; None where emergency access opens nothing, whatever is said.
-    supposes_sign_in asks what would be if the person had signed in as rules ask for; nothing is ever opened by that.
     """
 
     now: int
@@ -29,7 +28,6 @@ class Environment:
     location: str = ""
     known: Known = field(default_factory=Known, compare=False)
     emergency: Emergency | None = None
-    supposes_sign_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

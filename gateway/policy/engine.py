@@ -97,12 +97,9 @@ class Engine(Envelopes):
         if asked.interaction is not Interaction.SEARCH:
             return self._instance(asked, asked.type, layers)
 
-        def right(
-            type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...], *, signed_in: bool = False
-        ) -> Layers | Deny:
+        def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            by = replace(others, supposes_sign_in=True) if signed_in else others
-            return self._speaking(touching, type_, caller, by)
+            return self._speaking(touching, type_, caller, others)
 
         return self._search(asked, asked.type, layers, right)
 

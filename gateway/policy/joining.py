@@ -8,14 +8,12 @@ passes only where a read would show every resource that it can reach:
   for `_has`), and all of that is open to the caller.
 
 An include is another matter: what it brings is judged, entry by entry, as a read of it would be.
-
-Where nothing but the sign-in keeps a join closed, the answer is the step-up of the type that it touches (RFC 9470).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol
 
 from gateway.fhir import joins
 from gateway.fhir.compartment import narrows_exactly, subject_parameter
@@ -29,16 +27,8 @@ from gateway.policy.layers import Layers, judge
 
 _RESOLVES = re.compile(r"\.where\(resolve\(\) is Patient\)")
 
-
-class Right(Protocol):
-    """What speaks about an interaction of this caller on a type, or why there is nothing.
-
-    signed_in: as if the person had signed in as rules ask for.
-    """
-
-    def __call__(
-        self, type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...], *, signed_in: bool = False
-    ) -> Layers | Deny: ...
+Right = Callable[[str, Interaction, tuple[SearchTerm, ...]], Layers | Deny]
+"""What speaks about an interaction of this caller on a type, or why there is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +48,10 @@ def joined(asked: FhirRequest, base: Narrowing, right: Right) -> FhirRequest | D
             terms.append(term)
             continue
         found = joins.readings(term.name, term.text, base.type)
-        answers = [(reading, _opening(reading, base, right)) for reading in found]
-        allowed = [reading for reading, answer in answers if answer is True]
+        allowed = [reading for reading in found if _is_open_to(reading, base, right)]
         if len(allowed) > 1:
             said = f"'{term.name}' may mean {' or '.join(sorted(reading.name for reading in allowed))}"
             return Deny(Reason.AMBIGUOUS_QUERY, (), said)
-        asking = [answer for _, answer in answers if isinstance(answer, Deny)]
-        if not allowed and asking:
-            return asking[0]
         if not allowed:
             said = f"'{term.name}' goes through resources that a read would not show"
             return Deny(Reason.JOIN_CLOSED, (), said)
@@ -80,11 +66,7 @@ def included(asked: FhirRequest, right: Right) -> Included | Deny | None:
         return None
     judges: dict[str, Judge] = {}
     for each in asked_for:
-        answers = {type_: _judge(type_, each, right) for type_ in sorted(each.types)}
-        found = {type_: made for type_, made in answers.items() if not isinstance(made, Deny)}
-        asking = [made for made in answers.values() if isinstance(made, Deny) and made.step_up is not None]
-        if not found and asking:
-            return asking[0]
+        found = {type_: made for type_ in sorted(each.types) if (made := _judge(type_, each, right))}
         if not found:
             return Deny(Reason.JOIN_CLOSED, (), f"nothing that '{each.name}' brings is permitted")
         for type_, made in found.items():
@@ -93,10 +75,8 @@ def included(asked: FhirRequest, right: Right) -> Included | Deny | None:
     return Included(asked_for, judges)
 
 
-def _opening(reading: Reading, base: Narrowing, right: Right) -> bool | Deny:
-    """Whether a reading may be asked; the step-up of its first hop that asks for one, where no other hop is closed."""
+def _is_open_to(reading: Reading, base: Narrowing, right: Right) -> bool:
     narrowed: Narrowing | None = base
-    asking: Deny | None = None
     for number, hop in enumerate(reading.hops):
         last = number + 1 == len(reading.hops)
         by = [reading.criterion] if last else _by(reading.hops[number + 1])
@@ -104,19 +84,13 @@ def _opening(reading: Reading, base: Narrowing, right: Right) -> bool | Deny:
             by.append(_named(hop.code))
         searched = right(hop.type, Interaction.SEARCH, tuple(by))
         read = right(hop.type, Interaction.READ, ())
-        refusals = [each for each in (searched, read) if isinstance(each, Deny)]
-        if refusals and all(each.step_up is not None for each in refusals):
-            # Nobody is sent to sign in for what would stay closed.
-            asking = asking or refusals[0]
-            searched = right(hop.type, Interaction.SEARCH, tuple(by), signed_in=True)
-            read = right(hop.type, Interaction.READ, (), signed_in=True)
         if isinstance(searched, Deny) or isinstance(read, Deny):
             return False
         within = narrowed is not None and _stays_within(hop, narrowed, searched, read)
         if not within and not (_is_open(searched) and _is_open(read)):
             return False
         narrowed = None  # what a first hop reaches is not narrowed for the next
-    return True if asking is None else asking
+    return True
 
 
 def _by(following: Hop) -> list[SearchTerm]:
@@ -190,16 +164,16 @@ def _element(expression: str) -> str:
     return _RESOLVES.sub("", expression)
 
 
-def _judge(type_: str, include: Include, right: Right) -> Judge | Deny:
+def _judge(type_: str, include: Include, right: Right) -> Judge | None:
     """The judge of what an include brings of a type: a read of it, and for what is searched for a search as well."""
-    found = [right(type_, Interaction.READ, ())]
-    if include.reverse:
-        found.append(right(type_, Interaction.SEARCH, (_named(include.code),)))
-    refusals = [each for each in found if isinstance(each, Deny)]
-    if refusals:
-        return next((each for each in refusals if each.step_up is None), refusals[0])
-    judges = [judge(each, type_, None) for each in found if isinstance(each, Layers)]
-    return judges[0] if len(judges) == 1 else _both(*judges)
+    read = right(type_, Interaction.READ, ())
+    if isinstance(read, Deny):
+        return None
+    made = judge(read, type_, None)
+    if not include.reverse:
+        return made
+    searched = right(type_, Interaction.SEARCH, (_named(include.code),))
+    return None if isinstance(searched, Deny) else _both(made, judge(searched, type_, None))
 
 
 def _both(one: Judge, other: Judge) -> Judge:

@@ -149,9 +149,7 @@ class RulesInForce:
                         continue
                     if not rule.write.is_empty:
                         writes[rule.id] = partial(rule.write.allows, type_, claims=self.claims_of(caller))
-                    if environment.supposes_sign_in or is_met(
-                        rule.sign_in, caller, self._claims, environment.now
-                    ):
+                    if is_met(rule.sign_in, caller, self._claims, environment.now):
                         permits.append((rule, condition))
                     else:
                         ways.append(rule)
@@ -187,9 +185,7 @@ class RulesInForce:
                         continue
                     if not rule.sign_in.is_empty:
                         guards.append(rule)
-                    if not environment.supposes_sign_in and not is_met(
-                        rule.sign_in, caller, self._claims, environment.now
-                    ):
+                    if not is_met(rule.sign_in, caller, self._claims, environment.now):
                         unmet.append(rule)
                     if condition is not ALWAYS or not rule.where.is_empty:
                         requires.append((rule.id, condition))
