@@ -12,7 +12,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, infrastructure, scope_layer
+from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import (
     ALWAYS,
@@ -42,6 +42,7 @@ from gateway.policy.sources import WRITING, Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN_OVER = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -214,8 +215,22 @@ class RulesInForce:
             if isinstance(opening, Deny):
                 return opening
             permits = opening
+        if asked.interaction in _WRITTEN_OVER:
+            reading = self._index.candidates(type_, Interaction.READ, values, doubtful)
+            scopes = hidden_filters.shown_to_readers(type_, scopes, reading)
+            if not scopes and asked.interaction in scope_layer.LETTERS:
+                said = "the filters of its scopes ask for elements that a read hides"
+                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
+        blind = hidden_filters.blinded(type_, scopes, permits, taken)
+        every = frozenset(rule.id for rule, _ in permits)
+        if blind and all(blind.get(name) == every for name, _ in scopes):
+            said = "the filters of its scopes ask for elements that are hidden"
+            return Deny(Reason.SCOPE_INSUFFICIENT, tuple(sorted(every)), said)
+        if blind:
+            permits = [each for each in permits if any(each[0].id not in blind.get(n, ()) for n, _ in scopes)]
         return Layers(
-            scopes=scopes,
+            scopes=tuple(scope for scope in scopes if blind.get(scope[0]) != every),
+            blind=blind,
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),

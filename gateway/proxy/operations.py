@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
-from gateway.fhir import parameters, request, resource
+from gateway.fhir import request, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.operation_parameters import validated, with_parameters
 from gateway.fhir.operations import operation_of
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
@@ -35,7 +36,7 @@ _CODES = frozenset(  # FHIR R4 IssueType
 )  # fmt: skip
 _PLACE = re.compile(r"[A-Z][A-Za-z]{0,63}(?:\.[A-Za-z]{1,64}(?:\[\d{1,4}\])?){0,20}")
 _MAX_ISSUES = 100
-_MAX_PARAMETERS = 64 * 1024
+_MAX_PARAMETERS_BYTES = 64 * 1024
 _OF_A_DELETE = b'{"resourceType":"Parameters","parameter":[{"name":"mode","valueCode":"delete"}]}'
 _JUDGED_OUTCOMES = frozenset({200, 400, 412, 422})  # a store may say with a status that a body is not valid
 
@@ -62,21 +63,31 @@ class OperationPassage:
         await settle(trail, permit, value)
         judge(trail, permit, value)
 
-    async def parameters(self, http: HttpRequest, asked: FhirRequest) -> tuple[HttpRequest, FhirRequest]:
-        """An operation by POST with what its body says: one that only reads as a GET, $validate with its resource.
+    async def with_parameters(self, http: HttpRequest, asked: FhirRequest) -> FhirRequest:
+        """An operation by POST as the GET that its Parameters stand for. Raises FhirError."""
+        raw = await self._content(http, _MAX_PARAMETERS_BYTES)
+        return with_parameters(asked, resource.parse_resource(raw) if raw else None)
 
-        Any other stays as it is. Raises FhirError.
-        """
-        is_validation = asked.operation == "validate" and operation_of(asked) is not None
-        if not is_validation and not parameters.reads_by_post(asked):
+    async def validated(self, http: HttpRequest, asked: FhirRequest) -> tuple[HttpRequest, FhirRequest]:
+        """A $validate with the resource alone as its body, and with the mode that its Parameters say. Raises FhirError."""
+        if operation_of(asked) is None:
             return http, asked
-        raw = await http.body.read(self._upstream.max_resource if is_validation else _MAX_PARAMETERS)
+        raw = await self._content(http, self._upstream.max_resource)
+        if asked.type == "Parameters" or b"Parameters" not in raw:
+            return replace(http, body=BytesBody(raw)), asked
+        value = resource.parse_resource(raw)
+        if value["resourceType"] != "Parameters":
+            return replace(http, body=BytesBody(raw)), asked
+        asked, held = validated(asked, value)
+        return replace(
+            http, body=EmptyBody() if held is None else BytesBody(resource.write_resource(held))
+        ), asked
+
+    async def _content(self, http: HttpRequest, limit_bytes: int) -> bytes:
+        raw = await http.body.read(limit_bytes)
         if raw and not headers.is_json(http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        if not is_validation:
-            return replace(http, body=EmptyBody()), parameters.as_read(asked, raw)
-        asked, given = parameters.validated(asked, raw)
-        return replace(http, body=BytesBody(given) if given else EmptyBody()), asked
+        return raw
 
     async def validate(self, write: Write) -> Answer:
         """POST [type]/$validate or [type]/[id]/$validate: judged as the write would be, told without the store's texts."""
