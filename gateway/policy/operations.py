@@ -79,14 +79,37 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
         case "export":
             return _export(engine, asked, opened, caller, environment)
         case "validate":
-            created = replace(asked, interaction=Interaction.CREATE, operation=None, terms=())
-            return _also(engine.decide(created, caller, environment), opened, asked)
+            stored = as_stored(asked)
+            if stored is None:
+                said = "'mode' is create at a type, update or delete at an instance"
+                return Deny(Reason.INVALID_PARAMETER, opened.rules, said)
+            return _also(engine.decide(stored, caller, environment), opened, asked)
         case "lastn":
             own = tuple(term for term in asked.terms if term.name == "max")
             criteria = tuple(term for term in asked.terms if term.name != "max")
             return _searched(engine, asked, opened, criteria, own, caller, environment)
         case _:
             return _documents(engine, asked, opened, caller, environment)
+
+
+def as_stored(asked: FhirRequest) -> FhirRequest | None:
+    """The write that a $validate asks about; None for one that its mode and place do not say (FHIR R4 $validate)."""
+    at_instance = asked.id is not None
+    mode = next(
+        (term.text for term in asked.terms if term.name == "mode"), "update" if at_instance else "create"
+    )
+    found = _MODES.get((mode, at_instance))
+    if found is None:
+        return None
+    method, interaction = found
+    return replace(asked, method=method, interaction=interaction, operation=None, terms=())
+
+
+_MODES = {
+    ("create", False): ("POST", Interaction.CREATE),
+    ("update", True): ("PUT", Interaction.UPDATE),
+    ("delete", True): ("DELETE", Interaction.DELETE),
+}
 
 
 def _everything(

@@ -104,7 +104,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
-        self._operations = OperationPassage(upstream=upstream, client=client)
+        self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -145,7 +145,7 @@ class Passage:
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
-            return await self._capabilities.answer(http, trail)
+            return await self._capabilities.answer(http, trail, self._engines.engine)
         caller = await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
@@ -176,6 +176,9 @@ class Passage:
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
             trail.asked = asked = await self._operations.with_parameters(http, asked)
+        elif asked.interaction is Interaction.OPERATION and asked.operation == "validate":
+            http, asked = await self._operations.validated(http, asked)
+            trail.asked = asked
         if asked.sealed is not None:
             environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
             return await self._exports.follow(http, trail, caller, engine, environment)
@@ -199,7 +202,8 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, target)
+                write = Write(http, trail, permit, caller, engine, permitted.environment)
+                return await self._operation(write, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
@@ -297,11 +301,10 @@ class Passage:
             answer.close()
             raise
 
-    async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
-    ) -> Answer:
+    async def _operation(self, write: Write, page: Page | None) -> Answer:
+        http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
-            return await self._operations.validate(http, trail, permit)
+            return await self._operations.validate(write)
         if permit.request.operation == "export":
             if permit.request.id is not None:
                 await self._operations.look_at_instance(http, trail, permit)
