@@ -319,7 +319,9 @@ class Engine(Envelopes):
             rules=permits,
             exact=exact and counting != "no",
             audit=layers.audit,
-            obligations=layers.obligations,
+            obligations=layers.obligations
+            if beside is None
+            else layers.obligations.and_those_of(beside.obligations),
             included=beside,
         )
 
