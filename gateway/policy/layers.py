@@ -33,6 +33,8 @@ class Layers:
     obligations: Obligations = NO_OBLIGATIONS
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
+    # By scope, the permits that its filter does not open: it asks for what they hide.
+    blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -56,7 +58,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies or not layers.total:
+    if layers.denies or layers.blind or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -113,7 +115,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             except NOT_TOLD:
                 pass
         else:
-            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+            if not layers.blind:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding: tuple[str, ...] = ()
         for name, permit in permitting:
             try:
@@ -123,11 +126,23 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
                 pass
         if not holding:
             return no_permit
+        if layers.blind:
+            # A filter is not even looked at beside what it may not ask of: the reason would tell what it says.
+            holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
+            if not holding:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def _is_opened(permit: str, layers: Layers, resource: Resource) -> bool:
+    return any(
+        permit not in layers.blind.get(name, ()) and holds(condition, resource, on_error=False)
+        for name, condition in layers.scopes
+    )
 
 
 def show_nothing(resource: Resource) -> Verdict:

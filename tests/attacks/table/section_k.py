@@ -30,7 +30,8 @@ _URLS = (
 ROWS = (
     closed("K-189-a-strangers-record", "GET /Patient/B/$everything", "not-found", 404,
            same_as="GET /Patient/none/$everything", twin_sent=None),
-    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", body={"resourceType": "Parameters"}),
+    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", "not-found", 404,
+           body={"resourceType": "Parameters"}, twin_sent=None),
     closed("K-189c-everybodys-record", "GET /Patient/$everything"),
     closed("K-189d-the-record-of-an-encounter", "GET /Encounter/eb/$everything"),
     closed("K-189e-where-no-rule-names-it", "GET /Patient/A/$everything", world="labels", twin="GET /Patient/A"),
