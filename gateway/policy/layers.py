@@ -95,6 +95,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
     no_permit = Verdict(False, (), Reason.NO_PERMIT)
     in_scope = tuple(condition.holds for _, condition in scopes)
+    # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
+    is_filtered = bool(layers.blind) or any(condition.terms for _, condition in scopes)
     permitting = tuple((name, condition.holds) for name, condition in permits)
 
     def verdict(resource: Resource) -> Verdict:
@@ -108,15 +110,16 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
+        is_in_scope = False
         for scope in in_scope:
             try:  # as holds() does, which would be half of the cost for each entry
                 if scope(resource):
+                    is_in_scope = True
                     break
             except NOT_TOLD:
                 pass
-        else:
-            if not layers.blind:
-                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        if not is_in_scope and not is_filtered:
+            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding: tuple[str, ...] = ()
         for name, permit in permitting:
             try:
@@ -126,6 +129,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
                 pass
         if not holding:
             return no_permit
+        if not is_in_scope:
+            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.blind:
             # A filter is not even looked at beside what it may not ask of: the reason would tell what it says.
             holding = tuple([name for name in holding if _is_opened(name, layers, resource)])

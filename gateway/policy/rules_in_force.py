@@ -42,6 +42,7 @@ from gateway.policy.sources import WRITING, Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN_OVER = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -214,6 +215,12 @@ class RulesInForce:
             if isinstance(opening, Deny):
                 return opening
             permits = opening
+        if asked.interaction in _WRITTEN_OVER:
+            reading = self._index.candidates(type_, Interaction.READ, values, doubtful)
+            scopes = hidden_filters.shown_to_readers(type_, scopes, reading)
+            if not scopes and asked.interaction in scope_layer.LETTERS:
+                said = "the filters of its scopes ask for elements that a read hides"
+                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
         blind = hidden_filters.blinded(type_, scopes, permits, taken)
         every = frozenset(rule.id for rule, _ in permits)
         if blind and all(blind.get(name) == every for name, _ in scopes):

@@ -47,6 +47,7 @@ from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import Page, SealedLinks
+from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
@@ -267,6 +268,8 @@ class Passage:
         permit = provable(permit, self._upstream.profile)
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
+        if permit.by_search is not None:
+            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
         method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
         if asked.posted and page is None:
             method, body = "POST", request.upstream_form(asked)

@@ -96,6 +96,7 @@ async def test_126_a_read_goes_as_a_search_and_comes_as_the_one_resource(gateway
         "GET /fhir/ExplanationOfBenefit?_id=e1&status=active&coverage:Coverage.payor=Organization/acme"
     )
     assert seen.headers["prefer"] == "handling=strict"
+    assert seen.headers["cache-control"] == "no-cache", "what was so a minute ago does not count"
     assert (reply.status, reply.json["id"], reply.header("ETag")) == (200, "e1", 'W/"3"')
     assert b"10.5" in reply.body
     store(gateway, [])
