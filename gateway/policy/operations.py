@@ -25,6 +25,7 @@ from gateway.policy.decision import (
     Resource,
     Verdict,
 )
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.rules import OperationAccess
 
 _FORMATS = frozenset({"application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"})
@@ -116,11 +117,12 @@ def _everything(
     engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
 ) -> Decision:
     judges: dict[str, Judge] = {}
+    owed: dict[str, Obligations] = {}
     for type_ in _open_types(RESOURCE_TYPES, engine.accesses(opened.rules)):
-        judge = _reading(engine, asked, type_, caller, environment)
-        if judge is not None:
-            judges[type_] = judge
-    return _cut_to(asked, opened, judges, asked.terms)
+        found = _reading(engine, asked, type_, caller, environment)
+        if found is not None:
+            judges[type_], owed[type_] = found
+    return _cut_to(asked, opened, judges, asked.terms, owed)
 
 
 def _export(
@@ -146,18 +148,19 @@ def _export(
     if any(text not in _FORMATS for text in formats):
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "_outputFormat must be application/fhir+ndjson")
     judges: dict[str, Judge] = {}
+    owed: dict[str, Obligations] = {}
     for type_ in _open_types(RESOURCE_TYPES, accesses):
         criteria = tuple(each for name, found in filters if name == type_ for each in found)
-        judge: Judge | None
         if named:
             parts = engine.exporting(asked, type_, opened.rules, caller, environment, criteria)
-            judge = None if parts is None else _all(parts)
-        else:
-            judge = _reading(engine, asked, type_, caller, environment, criteria)
-        if judge is not None:
-            judges[type_] = judge
+            if parts is not None:
+                judges[type_] = _all(parts)
+            continue
+        found = _reading(engine, asked, type_, caller, environment, criteria)
+        if found is not None:
+            judges[type_], owed[type_] = found
     kept = tuple(term for term in asked.terms if term.name not in ("_outputFormat", "_typeFilter"))
-    cut = _cut_to(asked, opened, judges, kept)
+    cut = _cut_to(asked, opened, judges, kept, owed)
     if not isinstance(cut, Permit):
         return cut
     if any(type_ not in cut.judges for type_, _ in filters):
@@ -250,9 +253,9 @@ def _reading(
     caller: Caller,
     environment: Environment,
     criteria: tuple[SearchTerm, ...] = (),
-) -> Judge | None:
-    """The judge of what the caller may both read and search of a type; None when the type is closed."""
-    judges = []
+) -> tuple[Judge, Obligations] | None:
+    """The judge of what the caller may both read and search of a type, and what both oblige to; None when it is closed."""
+    judges, owed = [], NO_OBLIGATIONS
     for interaction, terms in ((Interaction.SEARCH, criteria), (Interaction.READ, ())):
         one = replace(
             asked, method="GET", interaction=interaction, type=type_, id=None, operation=None, terms=terms
@@ -261,7 +264,8 @@ def _reading(
         if not isinstance(decision, Permit) or decision.judge is None:
             return None
         judges.append(decision.judge)
-    return _all(judges)
+        owed = owed.and_those_of(decision.obligations)
+    return _all(judges), owed
 
 
 def _open_types(types: Iterable[str], accesses: Sequence[OperationAccess]) -> list[str]:
@@ -270,7 +274,11 @@ def _open_types(types: Iterable[str], accesses: Sequence[OperationAccess]) -> li
 
 
 def _cut_to(
-    asked: FhirRequest, opened: Permit, judges: dict[str, Judge], terms: tuple[SearchTerm, ...]
+    asked: FhirRequest,
+    opened: Permit,
+    judges: dict[str, Judge],
+    terms: tuple[SearchTerm, ...],
+    owed: Mapping[str, Obligations],
 ) -> Decision:
     """The request with _type cut to the types that are open; what was asked for and is not is left out."""
     wished = [term.text.split(",") for term in terms if term.name == "_type"]
@@ -281,7 +289,11 @@ def _cut_to(
         return Deny(Reason.NO_PERMIT, opened.rules, f"no type of ${asked.operation} is open to the caller")
     kept = tuple(term for term in terms if term.name != "_type")
     narrowed = replace(asked, terms=(*kept, _plain("_type", ",".join(open_))))
-    return replace(opened, request=narrowed, judges={type_: judges[type_] for type_ in open_})
+    obligations = opened.obligations
+    for type_ in open_:
+        obligations = obligations.and_those_of(owed.get(type_, NO_OBLIGATIONS))
+    judged = {type_: judges[type_] for type_ in open_}
+    return replace(opened, request=narrowed, judges=judged, obligations=obligations)
 
 
 def _plain(name: str, text: str) -> SearchTerm:
