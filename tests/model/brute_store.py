@@ -56,6 +56,7 @@ class Answered:
 
     def __init__(self, value: Any, status: int = 200, **headers: str) -> None:
         self.status = status
+        self.piece = 997
         self.headers: Mapping[str, str] = {
             "content-type": "application/fhir+json",
             **{name.replace("_", "-"): text for name, text in headers.items()},
@@ -68,8 +69,8 @@ class Answered:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The pieces."""
-        for start in range(0, len(self._body), 997):
-            yield self._body[start : start + 997]
+        for start in range(0, len(self._body), self.piece):
+            yield self._body[start : start + self.piece]
 
     def close(self) -> None:
         """Nothing is open."""
@@ -114,10 +115,10 @@ class BruteStore:
                 return Answered(said, content_type="application/fhir+ndjson")
             case ["Patient", id_, "$everything"]:
                 own = [r for r in self.current if self._is_of(r, f"Patient/{id_}")]
-                return self._bundle("searchset", [(r, "match") for r in own], target)
+                return self._bundle("searchset", [[(r, "match")] for r in own], target)
             case [type_, id_, "_history"]:
                 found = self.versions.get(f"{type_}/{id_}", [])
-                return self._bundle("history", [(r, "") for r in reversed(found)], target)
+                return self._bundle("history", [[(r, "")] for r in reversed(found)], target)
             case [type_, id_, "_history", version]:
                 found = self.versions.get(f"{type_}/{id_}", [])
                 return self._one([r for r in found if r["meta"]["versionId"] == version])
@@ -158,42 +159,46 @@ class BruteStore:
         raise AssertionError(f"the store does not know {name}")
 
     def _search(self, type_: str, asked: list[tuple[str, str]], target: str) -> Answered:
-        matches = self.finds(type_, asked)
-        beside: list[Resource] = []
-        for name, value in asked:
-            source, _, code = value.partition(":")
-            code = code.partition(":")[0]
-            if name.startswith("_include"):
-                places = {place for r in matches for place in referred(r, code)}
-                beside += [r for r in self.current if key(r) in places]
-            elif name.startswith("_revinclude"):
-                places = {key(r) for r in matches}
-                naming = [r for r in self.current if r["resourceType"] == source]
-                beside += [r for r in naming if places & set(referred(r, code))]
-        found = [(r, "match") for r in matches]
-        found += [(r, "include") for r in self.current if r in beside and r not in matches]
-        return self._bundle("searchset", found, target)
+        # What is brought along stands on the page of what leads to it (FHIR R4 3.1.1.5.4).
+        groups = [
+            [(match, "match"), *((r, "include") for r in self.current if self._is_beside(match, r, asked))]
+            for match in self.finds(type_, asked)
+        ]
+        return self._bundle("searchset", groups, target)
 
-    def _bundle(self, kind: str, found: list[tuple[Resource, str]], target: str) -> Answered:
+    def _is_beside(self, match: Resource, other: Resource, asked: list[tuple[str, str]]) -> bool:
+        """Whether a match brings the other resource along."""
+        for name, value in asked:
+            source, _, rest = value.partition(":")
+            code = rest.partition(":")[0]
+            if name.startswith("_include") and key(other) in referred(match, code):
+                return True
+            is_source = other["resourceType"] == source
+            if name.startswith("_revinclude") and is_source and key(match) in referred(other, code):
+                return True
+        return False
+
+    def _bundle(self, kind: str, groups: list[list[tuple[Resource, str]]], target: str) -> Answered:
         if self.hostile:
             everything = [r for each in self.versions.values() for r in each]
             modes = ("match", "match", "include", "outcome", "")
-            found = [(r, self._random.choice(modes)) for r in everything]
-            self._random.shuffle(found)
-        self._pages.append((found, kind, target))
+            groups = [[(r, self._random.choice(modes))] for r in everything]
+            self._random.shuffle(groups)
+        self._pages.append((groups, kind, target))
         return self._page((len(self._pages) - 1) * 1000)
 
     def _page(self, token: int) -> Answered:
-        found, kind, target = self._pages[token // 1000]
+        groups, kind, target = self._pages[token // 1000]
         start = token % 1000
         links = [] if self.hostile else [{"relation": "self", "url": f"{BASE}/{target}"}]
-        if start + PAGE < len(found):
+        if start + PAGE < len(groups):
             links.append({"relation": "next", "url": f"{BASE}?_page={token + PAGE}"})
         entries = []
-        for resource, mode in found[start : start + PAGE]:
+        page = [each for group in groups[start : start + PAGE] for each in group]
+        for resource, mode in [each for number, each in enumerate(page) if each not in page[:number]]:
             search = {"search": {"mode": mode}} if mode else {}
             entries.append({"fullUrl": f"{BASE}/{key(resource)}", "resource": resource, **search})
-        head = {"resourceType": "Bundle", "type": kind, "total": len(found)}
+        head = {"resourceType": "Bundle", "type": kind, "total": len(groups)}
         return Answered({**head, "link": links, "entry": entries})
 
     def _one(self, found: list[Resource]) -> Answered:

@@ -109,20 +109,21 @@ class Chart:
 
     # Who may see what
 
-    def engine(self) -> tuple[Engine, Engine]:
-        """The engine, and one under whose policies reads show what an export may hold."""
+    def rules(self) -> list[dict[str, Any]]:
+        """Rules that the language takes."""
         for _ in range(50):
-            rules = [self._permit(n) for n in range(self.random.randint(2, 5))]
-            rules += [self._closing(n) for n in range(self.pick([0, 0, 1, 1, 2]))]
+            rules = [self.permit(n) for n in range(self.random.randint(2, 5))]
+            rules += [self.closing(n) for n in range(self.pick([0, 0, 1, 1, 2]))]
             if self.one_in(2):
                 rules.append(self._export())
-            read = {"rule": "as-export", "effect": "permit", "who": {"context": ["system"]}, "may": ["read"]}
-            read |= {"resources": self.exported, "shared": True, "because": "x"}
-            try:
-                return _engine(rules), _engine([*rules, read])
-            except language.PolicyErrors:
-                continue  # the language refuses what makes no sense: another draw
+            if engine_of(rules, or_none=True) is not None:
+                return rules
         raise AssertionError("no policy could be drawn")
+
+    def as_export(self, rules: list[dict[str, Any]]) -> Engine:
+        """An engine under whose policies reads show what an export may hold."""
+        read = {"rule": "as-export", "effect": "permit", "who": {"context": ["system"]}, "may": ["read"]}
+        return engine_of([*rules, {**read, "resources": self.exported, "shared": True, "because": "x"}])
 
     def caller(self) -> Caller:
         """Somebody."""
@@ -132,7 +133,8 @@ class Chart:
             claims["patient"] = self.pick(["A", "A", "B"])
         return caller(context, scope=self.pick(SCOPES).format(c=context), **claims)
 
-    def _permit(self, number: int) -> dict[str, Any]:
+    def permit(self, number: int) -> dict[str, Any]:
+        """A rule that opens."""
         types = self.some(IDS, 5) if number % 2 else list(OF_PATIENTS)
         ways = ["search"] if self.even else []
         rule: dict[str, Any] = {"rule": f"p{number}", "effect": "permit", "because": "x"}
@@ -154,7 +156,8 @@ class Chart:
             del rule["query"]
         return rule
 
-    def _closing(self, number: int) -> dict[str, Any]:
+    def closing(self, number: int) -> dict[str, Any]:
+        """A rule that closes."""
         rule: dict[str, Any] = {"rule": f"d{number}", "effect": self.pick(["deny", "deny", "require"])}
         types = self.some(IDS, 3)
         if rule["effect"] == "deny" and not self.even and self.one_in(3):
@@ -254,9 +257,15 @@ def ways_to(types: list[str]) -> list[str]:
     return ["vread", "history-instance", "search", "batch", "batch", *operations]
 
 
-def _engine(rules: list[dict[str, Any]]) -> Engine:
+def engine_of(rules: list[dict[str, Any]], *, or_none: bool = False) -> Any:
+    """The engine of one policy with these rules; None, if so wished, where the language refuses them as senseless."""
     body = {"policy": "p", "version": 1, "owner": "o", "status": "enforce", "text": "t", "rules": rules}
-    return Engine(language.load({"0.yaml": DEFINITIONS, "1.yaml": json.dumps(body)}), bases=BASES)
+    try:
+        return Engine(language.load({"0.yaml": DEFINITIONS, "1.yaml": json.dumps(body)}), bases=BASES)
+    except language.PolicyErrors:
+        if or_none:
+            return None
+        raise
 
 
 def names_one_patient(resource: Resource) -> bool:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.brute_store import BruteStore, Resource, key
-from tests.model.charts import Chart, names_one_patient
+from tests.model.charts import Chart, engine_of, names_one_patient
 from tests.model.passages import Door, Reply
 
 CHARTS = settings(max_examples=110, deadline=None, derandomize=True, database=None)
@@ -122,7 +122,8 @@ async def exported(door: Door) -> list[Resource]:
 
 async def play(seed: int) -> None:
     chart = Chart(seed)
-    engine, as_export = chart.engine()
+    rules = chart.rules()
+    engine, as_export = engine_of(rules), chart.as_export(rules)
     who, versions = chart.caller(), chart.versions()
     sights = await Sights().look(chart, engine, who, versions)
     in_files = await Sights().look(chart, as_export, who, versions) if chart.one_in(3) else None
