@@ -16,6 +16,7 @@ from aiohttp import http_parser, web
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import StreamWriter
+from aiohttp.web_protocol import RequestHandler
 
 from authz.http import ListenerFace, read
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
@@ -94,7 +95,7 @@ class Face:
             else None,
             certificate_form=proxies.certificate_form if proxies else None,
         )
-        self.server = web.Server(
+        self.server = _Server(
             self._handle,
             handler_cancellation=True,
             access_log=None,
@@ -135,6 +136,38 @@ class Face:
             max_header=self._limits.max_header,
             max_url=self._limits.max_url,
         )
+
+
+class _Connection(RequestHandler):
+    """A connection that answers what is no HTTP request in our words: aiohttp repeats it, and names itself."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to bytes that llhttp refuses. The connection ends with it."""
+        _log.info("a request cannot be read", extra={"peer": request.remote, "cause": type(exc).__name__})
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        answer = _plain(
+            status, "the request is not HTTP/1.1 in one reading" if status < 500 else "the gateway failed"
+        )
+        response = web.Response(status=status, body=answer.body if isinstance(answer.body, bytes) else b"")
+        _set_headers(response, answer)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes such connections."""
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 def _certificate(raw: web.BaseRequest) -> tuple[bytes | None, tuple[bytes, ...]]:

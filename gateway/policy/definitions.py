@@ -24,6 +24,7 @@ STANDING_CLAIMS = {
     "acr": Claim("acr", ("acr",), "string"),
     "patient": Claim("patient", ("patient",), "id"),
     "user": Claim("user", ("fhirUser",), "reference"),
+    "org_reference": Claim("org_reference", ("org_reference",), "reference", ("Organization",)),
 }
 
 

@@ -56,6 +56,9 @@ class Deciding(Protocol):
 
 def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
     """The decision on an operation. Never raises for what a caller can send."""
+    if asked.sealed is not None:
+        said = "a job or file of an export is known by what is sealed in its URL, to its owner"
+        return Deny(Reason.NOT_FOUND, (), said, True)
     operation = operation_of(asked)
     if operation is None:
         return Deny(

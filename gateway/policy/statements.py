@@ -1,12 +1,9 @@
-"""Statements in `where`: `fhirpath`, one for all types of a rule, or one by type."""
+"""Statements about resources of one type, in `where`."""
 
-from collections.abc import Mapping as Table
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.fhir.definitions import RESOURCE_TYPES
-from gateway.fhir.expressions import Statement, StatementError, Subject, compile_statement
-from gateway.policy.reading import Reader
-from gateway.yaml_source import Mapping, Node, did_you_mean
+from gateway.fhir.expressions import Statement, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +13,7 @@ class ResourceStatement:
     text: str
     compiled: Statement = field(compare=False, repr=False)
 
-    def holds(self, resource: Table[str, object], claims: Table[str, object], *, in_doubt: bool) -> bool:
+    def holds(self, resource: Mapping[str, object], claims: Mapping[str, object], *, in_doubt: bool) -> bool:
         """Whether it is true; in_doubt where it is neither true nor false. Raises TooManySteps."""
         truth = self.compiled(Subject(resource, claims=claims))
         return in_doubt if truth is None else truth
@@ -24,46 +21,3 @@ class ResourceStatement:
     def __str__(self) -> str:
         """As it is written in a policy."""
         return self.text
-
-
-def read_statements(
-    reader: Reader, where: Mapping, resources: frozenset[str] | None, claims: Table[str, object]
-) -> dict[str, ResourceStatement]:
-    """The statements of `fhirpath` by type. claims are those that %token may name."""
-    node = where.node("fhirpath")
-    if node is None:
-        return {}
-    types = sorted(RESOURCE_TYPES if resources is None else resources & set(RESOURCE_TYPES))
-    if not isinstance(node, Mapping):
-        text = reader.text(node, "fhirpath")
-        return _compiled(reader, node, text, types, claims) if text else {}
-    found: dict[str, ResourceStatement] = {}
-    for entry in node:
-        if entry.key not in RESOURCE_TYPES:
-            suggestion = did_you_mean(entry.key, RESOURCE_TYPES)
-            reader.problem(entry, f"unknown resource type '{entry.key}'.{suggestion}")
-        elif entry.key not in types:
-            reader.problem(entry, f"the rule is not about {entry.key}")
-        else:
-            text = reader.text(entry.value, "fhirpath")
-            found |= _compiled(reader, entry.value, text, [entry.key], claims) if text else {}
-    for type_ in [t for t in types if resources is not None and t not in node]:
-        said = f"fhirpath says nothing about {type_}: a permit opens nothing of it, any other rule closes all of it"
-        reader.problem(node, said, warning=True)
-    if not node.entries:
-        reader.problem(node, "fhirpath says nothing: '{Type: \"statement\"}'")
-    return found
-
-
-def _compiled(
-    reader: Reader, node: Node, text: str, types: list[str], claims: Table[str, object]
-) -> dict[str, ResourceStatement]:
-    found = {}
-    for type_ in types:
-        try:
-            compiled = compile_statement(text, type_, claims=claims, of_a_write=False)
-        except StatementError as error:
-            reader.problem(node, f"fhirpath of {type_}: {error}")
-            break
-        found[type_] = ResourceStatement(text, compiled)
-    return found

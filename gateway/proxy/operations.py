@@ -11,6 +11,8 @@ from typing import Any
 from authz.protocol.request import Answer, HttpRequest
 from gateway.fhir import request, resource
 from gateway.fhir.formats import BOTH
+from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.operation_parameters import resource_in, with_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import creation, headers
@@ -30,6 +32,7 @@ _CODES = frozenset(  # FHIR R4 IssueType
 )  # fmt: skip
 _PLACE = re.compile(r"[A-Z][A-Za-z]{0,63}(?:\.[A-Za-z]{1,64}(?:\[\d{1,4}\])?){0,20}")
 _MAX_ISSUES = 100
+_MAX_PARAMETERS_BYTES = 64 * 1024
 _JUDGED_OUTCOMES = frozenset({200, 400, 412, 422})  # a store may say with a status that a body is not valid
 
 
@@ -39,6 +42,13 @@ class OperationPassage:
     def __init__(self, *, upstream: Upstream, client: UpstreamClient) -> None:
         self._upstream = upstream
         self._client = client
+
+    async def with_parameters(self, http: HttpRequest, asked: FhirRequest) -> FhirRequest:
+        """An operation by POST as the GET that its Parameters stand for. Raises FhirError."""
+        raw = await http.body.read(_MAX_PARAMETERS_BYTES)
+        if raw and not headers.is_json(http.headers.get("content-type", "")):
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
+        return with_parameters(asked, resource.parse_resource(raw) if raw else None)
 
     async def look_at_instance(self, http: HttpRequest, trail: Trail, permit: Permit) -> None:
         """Read the instance that an operation is asked at, and judge it. Raises FhirError unless it may be used."""
@@ -59,6 +69,7 @@ class OperationPassage:
         if creation.body_kind(http, permit) is not creation.BodyKind.RESOURCE:
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         raw = await http.body.read(self._upstream.max_resource)
+        raw = _unwrapped(raw, permit.request.type)
         bases = (*self._upstream.bases, self._upstream.base)
         value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
         await settle(trail, permit, value)
@@ -77,6 +88,14 @@ class OperationPassage:
         finally:
             answer.close()
         return fhir_answer(resource.write_resource(outcome(said)))
+
+
+def _unwrapped(raw: bytes, type_: str | None) -> bytes:
+    """The resource that Parameters of $validate hold; a body that is the resource itself as it is."""
+    if type_ == "Parameters" or b"Parameters" not in raw:
+        return raw
+    value = resource.parse_resource(raw)
+    return raw if value["resourceType"] != "Parameters" else resource.write_resource(resource_in(value))
 
 
 def outcome(said: Mapping[str, Any]) -> dict[str, Any]:

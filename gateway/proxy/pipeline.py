@@ -20,8 +20,9 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.decision import Environment, Nothing, Permit
+from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import conditional_writes, formats, headers
 from gateway.proxy.attached_writes import AttachedWrites
@@ -39,12 +40,14 @@ from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.proven_searches import provable
 from gateway.proxy.provenance import Provenances, brings_provenance
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.sealed_links import Page, SealedLinks
+from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
@@ -171,12 +174,15 @@ class Passage:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
+        if takes_parameters(asked):
+            trail.asked = asked = await self._operations.with_parameters(http, asked)
         if asked.sealed is not None:
-            return await self._exports.follow(http, trail, caller, engine, self._environment(http, trail))
+            environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
+            return await self._exports.follow(http, trail, caller, engine, environment)
         target = None
         if is_page(http):
-            asked, target = self._delivery.open_page(http, asked, caller, engine)
-            trail.asked = asked
+            target = self._delivery.open_page(http, asked, caller, engine)
+            trail.asked = asked = target.asked
         permitted = await self.permitted(http, asked, caller, engine, trail)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
@@ -210,7 +216,7 @@ class Passage:
         """
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
-        environment = self._environment(http, trail)
+        environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
         itself = replace(environment, emergency=emergency)
@@ -244,9 +250,6 @@ class Passage:
             if term.code in self._upstream.profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
 
-    def _environment(self, http: HttpRequest, trail: Trail) -> Environment:
-        return environment_of(http, self._upstream, self._clock, trail.knowledge)
-
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "this resource is reached by mutual TLS only")
@@ -256,13 +259,18 @@ class Passage:
         return found.caller
 
     async def _forward(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if page is None:
             permit = replace(permit, request=request.fit_for_the_store(permit.request))
+        elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
+            raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
+        permit = provable(permit, self._upstream.profile)
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        method, body, target = "GET", None, page or request.upstream_target(asked)
+        if permit.by_search is not None:
+            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
+        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
         if asked.posted and page is None:
             method, body = "POST", request.upstream_form(asked)
             sent["content-type"] = "application/x-www-form-urlencoded"
@@ -279,6 +287,8 @@ class Passage:
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
             if asked.interaction in (Interaction.READ, Interaction.VREAD):
                 return await self._delivery.one(trail, permit, answer)
+            if permit.by_search is not None and permit.by_search.unwraps:
+                return await self._delivery.found(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
                 permit = replace(permit, added=(), exact=permit.exact and not permit.added)
@@ -288,7 +298,7 @@ class Passage:
             raise
 
     async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if permit.request.operation == "validate":
             return await self._operations.validate(http, trail, permit)

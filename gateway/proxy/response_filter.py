@@ -79,6 +79,7 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -128,6 +129,7 @@ class BundleFilter:
                 case stream.Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
+                    self._check_proof()
                     out.append(b',"entry":[')
                 case stream.EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
@@ -179,7 +181,12 @@ class BundleFilter:
                 sealed = None if target is None else self.seal(target)
                 if sealed is not None:
                     out.append({"relation": relation, "url": sealed})
+        self._check_proof()
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _check_proof(self) -> None:
+        if self.proof and self.tally.narrowing_seen is not True:
+            raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
         if not self.added or self.self_link is SelfLink.UNRELIABLE:

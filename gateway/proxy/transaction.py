@@ -30,6 +30,7 @@ from gateway.proxy.transaction_steps import (
     answers_of,
     bundle_of,
     check_apart,
+    check_kept,
     id_of,
     method_of,
     names,
@@ -186,7 +187,7 @@ class Transactions:
             await self._write(sent, step, known, found, fresh)
 
         await self._each(sent, [step for step in steps if not step.is_read], write)
-        self._check_kept(steps)
+        check_kept(steps, self._bases)
         await self._each(sent, reading, self._look)
 
     async def _referred(self, sent: Sent, step: Step, text: str) -> str:
@@ -262,20 +263,6 @@ class Transactions:
             ):
                 raise FhirError(Reason.INVALID_BODY, "a patch cannot refer to another entry, or by criteria")
         step.trail.decision = "permit"
-
-    def _check_kept(self, steps: list[Step]) -> None:
-        """Raise FhirError(SPLIT_TRANSACTION) where an entry needs what another one deletes."""
-        gone = {step.target for step in steps if step.sends and step.after is None}
-        for step in steps:
-            needs = {step.target} if step.is_read else set()
-            if step.after is not None:
-                needs |= bundle_graph.referred(step.after, self._bases)
-            if needs & gone:
-                raise FhirError(
-                    Reason.SPLIT_TRANSACTION,
-                    "it needs a resource that another entry deletes",
-                    expression=step.part.entry.expression,
-                )
 
     async def _look(self, sent: Sent, step: Step) -> None:
         """Read what is to be read after the writes, as it is now: who may not see it is refused before they happen."""

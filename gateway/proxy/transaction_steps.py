@@ -6,7 +6,7 @@ and under the version that was judged, each new resource under a urn that nobody
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,6 +178,21 @@ def check_apart(steps: list[Step]) -> None:
                     expression=step.part.entry.expression,
                 )
             seen.add(mark)
+
+
+def check_kept(steps: list[Step], bases: Collection[str]) -> None:
+    """Raise FhirError(SPLIT_TRANSACTION) where an entry needs what another one deletes."""
+    gone = {step.target for step in steps if step.sends and step.after is None}
+    for step in steps:
+        needs = {step.target} if step.is_read else set()
+        if step.after is not None:
+            needs |= bundle_graph.referred(step.after, bases)
+        if needs & gone:
+            raise FhirError(
+                Reason.SPLIT_TRANSACTION,
+                "it needs a resource that another entry deletes",
+                expression=step.part.entry.expression,
+            )
 
 
 def of_all(error: FhirError | RequestError, where: str) -> FhirError:

@@ -184,8 +184,15 @@ async def test_237_what_cannot_be_read_for_certain_stays_here(
 
 
 @pytest.mark.parametrize(
-    "content", [b"%PDF-1.7", b"<html><body>x</body></html>", b"\xff\xd8\xff", b"x" * 3000]
-)
+    "content",
+    [
+        b"%PDF-1.7", b"<html><body>x</body></html>", b"\xff\xd8\xff", b"x" * 3000,
+        # Packages are not taken apart: of two documents in one, the wrong one could be looked at.
+        b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n--x\r\n\r\n<ClinicalDocument/>",
+        b'<Envelope xmlns="http://www.w3.org/2003/05/soap-envelope"><ClinicalDocument xmlns="urn:hl7-org:v3"/></Envelope>',
+        b'<x:Include xmlns:x="http://www.w3.org/2004/08/xop/include" href="http://169.254.169.254/"/>',
+    ],
+)  # fmt: skip
 async def test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those(
     gateway: RunningGateway, store: DocumentStore, content: bytes
 ) -> None:

@@ -10,7 +10,6 @@ import pytest_asyncio
 
 from authz.protocol.certificates import thumbprint
 from gateway.demo.client import Key
-from tests.attacks.cases import PATIENT_CLAIMS, SCOPES_THAT_GRANT_NOTHING
 from tests.support.gateway import MOUNT, RunningGateway, start_gateway, stop_gateway
 from tests.support.world import SECRET
 
@@ -34,39 +33,6 @@ def certificate_thumbprint(path: Path) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return thumbprint(x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER))
-
-
-@pytest.mark.parametrize("claim", PATIENT_CLAIMS)
-@pytest.mark.parametrize("path", ["/Observation", "/Patient/A", "/Patient/B", "/Observation/b1"])
-async def test_Q276_a_patient_claim_that_is_not_one_id_opens_nothing(
-    gateway: RunningGateway, claim: object, path: str
-) -> None:
-    token = await gateway.token("pA-r", patient=claim, fhirUser=...)
-    reply = await gateway.fhir("GET", path, token=token)
-    assert reply.status == 403
-    assert reply.reason == "no-patient-context"
-    assert gateway.upstream.requests == []
-
-
-async def test_Q276_no_patient_claim_at_all_opens_nothing(gateway: RunningGateway) -> None:
-    reply = await gateway.fhir("GET", "/Observation", who="none")
-    assert (reply.status, reply.reason) == (403, "no-patient-context")
-    assert gateway.upstream.requests == []
-
-
-async def test_Q278_contexts_are_never_mixed(gateway: RunningGateway) -> None:
-    for path in ("/Observation", "/Patient/B", "/Patient/A"):
-        reply = await gateway.fhir("GET", path, who="mix")
-        assert (reply.status, reply.reason) == (403, "mixed-contexts")
-    assert gateway.upstream.requests == []
-
-
-@pytest.mark.parametrize("scope", SCOPES_THAT_GRANT_NOTHING)
-async def test_Q280_a_scope_outside_the_grammar_grants_nothing(gateway: RunningGateway, scope: str) -> None:
-    token = await gateway.token("pA-r", scope=scope)
-    reply = await gateway.fhir("GET", "/Observation/a1", token=token)
-    assert (reply.status, reply.reason) == (403, "scope-insufficient")
-    assert gateway.upstream.requests == []
 
 
 @pytest.mark.parametrize(

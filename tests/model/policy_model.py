@@ -68,14 +68,36 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
         return False
     if asker.context == "patient" and not isinstance(asker.claims.get("patient"), str):
         return False
-    if not any(_scope_holds(scope, asker, resource) for scope in asker.scopes):
-        return False
     rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
     broken = [r for r in about if r["effect"] == "require" and not _is_kept(r, asker, resource)]
-    return bool(permits) and not denies and not broken
+    opened = any(_is_opened(permit, about, asker, resource) for permit in permits)
+    return opened and not denies and not broken
+
+
+def _is_opened(permit: dict[str, Any], about: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
+    return any(
+        _scope_holds(scope, asker, resource) and not _asks_of_hidden(scope, permit, about, asker)
+        for scope in asker.scopes
+    )
+
+
+def _asks_of_hidden(
+    scope: tuple[str, str, str], permit: dict[str, Any], about: list[dict[str, Any]], asker: Asker
+) -> bool:
+    """Whether the filter of a scope looks at what this permit, or some deny, does not let its holder see."""
+    asked = {f"{asker.type}.{part.partition('=')[0]}" for part in scope[2].split("&") if part}
+    view = permit.get("return", {})
+    hidden = set(view.get("hide", [])) | (asked - set(view["only"]) if "only" in view else set())
+    for rule in about:
+        if "fields" in rule and _who(rule, asker) is not False and _when(rule, asker) is not False:
+            hidden |= {
+                path if path.startswith(f"{asker.type}.") else f"{asker.type}.{path}"
+                for path in rule["fields"]
+            }
+    return not asked.isdisjoint(hidden)
 
 
 def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> set[str]:
@@ -84,7 +106,11 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
-        if rule["effect"] == "permit" and _permits(rule, asker, resource):
+        if (
+            rule["effect"] == "permit"
+            and _permits(rule, asker, resource)
+            and _is_opened(rule, about, asker, resource)
+        ):
             view = rule.get("return", {})
             only = view.get("only", [f"{asker.type}.{name}" for name in resource])
             found |= {
@@ -120,6 +146,12 @@ def _is_about(rule: dict[str, Any], asker: Asker) -> bool:
 def _permits(rule: dict[str, Any], asker: Asker, resource: Resource) -> bool:
     if asker.context == "patient" and asker.type in SHARED_TYPES and not rule.get("shared"):
         return False
+    if (
+        asker.interaction == "create"
+        and asker.type == "Patient"
+        and "Patient" not in rule.get("resources", [])
+    ):
+        return False  # a new person is a right of its own, which 'any' does not give
     parts = (_who(rule, asker), _when(rule, asker), _where(rule, asker, resource, doubt=False))
     return all(part is True for part in parts)
 

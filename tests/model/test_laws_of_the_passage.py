@@ -1,6 +1,6 @@
 """P1, P2, P4, P5 and P6 over the whole passage: what is true of its parts is true of them together.
 
-Random charts, as in test_no_way_shows_more.py: reads, versions, histories, searches with joins, operations and batches.
+Random charts, as in test_ways_through_the_passage.py: reads, versions, histories, searches, operations and batches.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from gateway.policy.engine import Engine
 from tests.model.brute_store import Answered, BruteStore, Resource, key
 from tests.model.charts import Chart, engine_of
 from tests.model.passages import Door
-from tests.model.test_no_way_shows_more import PEER, every_page, within
+from tests.model.test_ways_through_the_passage import PEER, every_page, within
 
 CHARTS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**48)

@@ -32,8 +32,12 @@ PROPERTIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "P3 no way shows more than single reads": {
         "searches, includes, versions, histories, operations, batches, exports, pages": (
-            "model/test_no_way_shows_more.py",
+            "model/test_ways_through_the_passage.py",
             "test_P3_no_way_shows_more_than_single_reads",
+        ),
+        "decisions, with facts and consents": (
+            "model/test_no_way_shows_more.py",
+            "test_P3_no_way_shows_more_than_a_read",
         ),
         "what joins tell of what they go through": (
             "model/test_joins.py",

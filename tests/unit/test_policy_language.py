@@ -244,7 +244,7 @@ def test_when_that_is_not_right_is_refused(when: str, message: str) -> None:
         ),
         ("{match: {Observation: 'code'}}", "criteria cannot be evaluated"),
         ("{match: {Observation: 'code='}}", "criteria cannot be evaluated"),
-        ("{match: {Observation: 'code:in=x'}}", "criteria cannot be evaluated: ':in' is closed on 'code'"),
+        ("{match: {Observation: 'code:in=x'}}", "value set not available: 'code:in=x' cannot be told here"),
         (
             "{match: {Observation: 'subject.name=x'}}",
             "criteria cannot be evaluated: 'subject.name' is closed",

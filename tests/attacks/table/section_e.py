@@ -104,9 +104,9 @@ ROWS = (
     row("E-092b-a-type-that-nobody-asked-for-as-a-match", "GET /Observation", 200, store=found(_A1, _PA, _STRANGE),
         shows={"Observation/a1"}, sent=("GET *",), twin=_TWIN),
     *(
-        row(f"E-092c-an-entry-of-mode-{mode}", "GET /Observation?_include=Observation:subject", 200,
+        row(f"E-092c-an-entry-of-mode-{number}", "GET /Observation?_include=Observation:subject", 200,
             store=found(entries=[entry(_A1, mode)]), shows=set(), sent=("GET *",), twin=_TWIN)
-        for mode in ("outcome", "Match", "other", 7)
+        for number, mode in enumerate(("outcome", "Match", "other", 7))
     ),
     row("E-093-continued-includes-of-a-vendor", "GET /Observation/$includes?includesCt=x", 403, "interaction-closed",
         twin=_TWIN),

@@ -30,7 +30,8 @@ _URLS = (
 ROWS = (
     closed("K-189-a-strangers-record", "GET /Patient/B/$everything", "not-found", 404,
            same_as="GET /Patient/none/$everything", twin_sent=None),
-    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", body={"resourceType": "Parameters"}),
+    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", "not-found", 404,
+           body={"resourceType": "Parameters"}, twin_sent=None),
     closed("K-189c-everybodys-record", "GET /Patient/$everything"),
     closed("K-189d-the-record-of-an-encounter", "GET /Encounter/eb/$everything"),
     closed("K-189e-where-no-rule-names-it", "GET /Patient/A/$everything", world="labels", twin="GET /Patient/A"),
@@ -93,7 +94,7 @@ ROWS = (
     closed("K-204-a-message", "POST /$process-message", body=_MESSAGE, who="pA-rw"),
     closed("K-205-a-definition-of-an-operation", "GET /OperationDefinition/x", "no-permit"),
     closed("K-205b-statistics", "GET /Observation/$stats"),
-    row("K-205c-a-statement-without-closed-operations", "GET /metadata", 200, who=None, sent=("GET metadata",),
+    row("K-205c-a-statement-without-closed-operations", "GET /metadata", 200, who=None, sent=None,
         hides=("$everything-of-a-vendor", "graphql"), twin=_TWIN),
 )  # fmt: skip
 

@@ -88,8 +88,8 @@ ROWS = (
     links("M-222-every-relation", *({"relation": relation, "url": "{store}/Observation?_page=2"} for relation in
           ("first", "last", "previous", "next", "related", "alternate", "vendor")), hides=("127.0.0.1", "vendor")),
     links("M-222b-a-link-without-a-relation", {"url": "{store}/Observation?_page=2"}, hides=("127.0.0.1",)),
-    *(row(f"M-224-{name.strip('_')}-by-hand", f"GET /Observation?{name}=abc", (400, 404),
-          twin=_SEARCH) for name in _BY_HAND if name != "_page"),
+    *(row(f"M-224-by-hand-{number}", f"GET /Observation?{name}=abc", (400, 404),
+          twin=_SEARCH) for number, name in enumerate(_BY_HAND) if name != "_page"),
     row("M-224-page-by-hand", "GET /Observation?_page=2&code=x", 400, twin=_SEARCH),
     row("M-224b-a-page-beside-criteria", "GET /Observation?code=x&_page=2", 400, twin=_SEARCH),
 )  # fmt: skip

@@ -118,7 +118,7 @@ ROWS = (
     answered("P-268c-an-unknown-coding", answers(json.dumps(_A1).encode(), headers={"Content-Encoding": "br"})),
     answered("P-268d-a-coding-that-is-none", answers(json.dumps(_A1).encode(), headers={"Content-Encoding": "gzip"})),
     answered("P-268e-coded-bytes-without-the-header", answers(gzip.compress(json.dumps(_A1).encode()))),
-    answered("P-269-the-type-is-the-last-member", answers(_TYPE_LAST), "GET /Observation", (200, 502), hides=("b1",)),
+    answered("P-269-the-type-is-the-last-member", answers(_TYPE_LAST), "GET /Observation", (200, 502), hides=('"b1"',)),
     answered("P-269b-the-type-of-the-own-is-the-last-member", answers(_OWN_LAST), "GET /Observation", (200, 502)),
     answered("P-269c-two-types", answers(b'{"resourceType":"Observation","id":"a1","resourceType":"Patient"}')),
     row("P-270-the-name-of-another", "GET /Observation", 200, sent=("GET *",), twin=_SEARCH, hides=("Observation/b1",),
