@@ -70,6 +70,8 @@ def read_request(sample: bytes) -> bool:
 def read_search(sample: bytes) -> bool:
     """Terms mean the same after they are written; of a chain every reading has one reading, itself."""
     type_, _, query = sample.decode("latin-1").partition("?")
+    if not type_.isalpha():
+        return False  # another path than that of a search
     try:
         terms = _terms(type_, query)
     except FhirError as error:
