@@ -94,6 +94,7 @@ class AuthorizationServer:
             keys=keys,
             revocations=self._revocations,
             clients=self.clients,
+            profiles=settings.profiles,
             nonces=Nonces(nonce_secret, "resource-server", lifetimes.dpop_nonce),
             nonce_required=settings.dpop_nonce_required,
             proof_age_seconds=lifetimes.dpop_proof,
@@ -136,6 +137,7 @@ class AuthorizationServer:
             read_token=self.resource_server.read,
             emit=emit,
             rotates=settings.rotate_refresh_tokens,
+            profiles=settings.profiles,
         )
         pushed = PushedAuthorization(
             store=store,

@@ -273,7 +273,8 @@ class Gateway:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
             self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            return formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
+            answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
+            return with_cors(answer) if "origin" in request.headers else answer
         self._inflight += 1
         self._idle.clear()
         self.metrics.inflight.inc()

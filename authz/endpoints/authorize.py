@@ -11,6 +11,7 @@ from urllib.parse import quote
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
+from authz.endpoints.plain_requests import PlainRequests
 from authz.endpoints.visits import (
     GONE,
     PageError,
@@ -30,7 +31,8 @@ from authz.login.browser import Browser, Browsers
 from authz.login.launch import needs_patient, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
-from authz.protocol.clients import Client, GrantType
+from authz.protocol.client_profiles import may_refresh
+from authz.protocol.clients import BindingKind, Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
@@ -79,6 +81,17 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
+    plain = PlainRequests(
+        profiles=settings.profiles,
+        store=store,
+        clients=clients,
+        server=server,
+        responses=responses,
+        keys=keys,
+        lifetime_seconds=settings.lifetimes.pushed_request,
+        emit=emit,
+        clock=clock,
+    )
     desk = SignInDesk(
         settings=settings,
         store=store,
@@ -87,11 +100,13 @@ def sign_in_doors(
         browsers=browsers,
         visits=visits,
         completion=completion,
+        plain=plain,
         emit=emit,
         clock=clock,
     )
+    by = ("GET", "POST") if plain.exist else ("GET",)
     return {
-        "/authorize": {"GET": desk.door(desk.authorize)},
+        "/authorize": dict.fromkeys(by, desk.door(desk.authorize)),
         "/sign-in": {"GET": desk.door(desk.sign_in_page), "POST": desk.door(desk.sign_in)},
         "/patient": {"GET": desk.door(desk.patient_page), "POST": desk.door(desk.choose_patient)},
         "/consent": {"GET": desk.door(desk.consent_page), "POST": desk.door(desk.decide)},
@@ -112,9 +127,11 @@ class SignInDesk:
         browsers: Browsers,
         visits: Visits,
         completion: Completion,
+        plain: PlainRequests,
         emit: Emit,
         clock: Clock,
     ) -> None:
+        self._plain = plain
         self._settings = settings
         self._store = store
         self._accounts = accounts
@@ -145,8 +162,13 @@ class SignInDesk:
         )
 
     async def authorize(self, request: HttpRequest) -> Answer:
-        """GET /authorize: on to the pages, or straight back where none may be shown."""
-        visit = await self._visits.begin(request)
+        """GET or POST /authorize: on to the pages, or straight back where none may be shown."""
+        plain = await self._plain.take(request)
+        if isinstance(plain, Answer):
+            return plain
+        visit = await (
+            self._visits.begin(request) if plain is None else self._visits.begin_with(plain, request)
+        )
         if "none" in visit.interaction.parameters.get("prompt", "").split():
             return await self._completion.without_pages(visit)
         await self._visits.keep(visit)
@@ -242,7 +264,7 @@ class SignInDesk:
                 for detail in granting.details(visit.interaction.parameters, visit.client, self._server)
             ],
             claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
-            duration=self._duration(visit.client, scope),
+            duration=self._duration(visit, scope),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
             policy_url=visit.client.policy_url,
@@ -299,10 +321,11 @@ class SignInDesk:
             **values,
         )
 
-    def _duration(self, client: Client, scope: tuple[str, ...]) -> str:
-        lifetimes = self._settings.lifetimes
+    def _duration(self, visit: Visit, scope: tuple[str, ...]) -> str:
+        client, lifetimes = visit.client, self._settings.lifetimes
         asking = {"offline_access", "online_access"}
-        stays = GrantType.REFRESH_TOKEN in client.grant_types
+        bound = client.binding is not BindingKind.NONE or visit.interaction.dpop_jkt is not None
+        stays = may_refresh(client, bound=bound, rotates=self._settings.rotate_refresh_tokens)
         if stays and (asking & set(scope) or not asking & set(client.scope)):
             return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
         return f"{max(1, lifetimes.access_token // 60)} minutes"

@@ -24,7 +24,7 @@ from authz.protocol.encoding import base64url, parse_query
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
-from authz.storage.store import Interaction, Store
+from authz.storage.store import Interaction, PushedRequest, Store
 
 GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
 _PAGE_SECONDS = 60
@@ -90,7 +90,12 @@ class Visits:
         pushed = await self._store.pushed_request(request_id(handle), now=now)
         if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
             raise PageError("request_uri is not known here, has expired or was used. Start again in the app.")
-        client = self._clients.get(client_id)
+        return await self.begin_with(pushed, request)
+
+    async def begin_with(self, pushed: PushedRequest, request: HttpRequest) -> Visit:
+        """The visit for a request that is kept. Raises PageError, OAuthError as begin() does."""
+        now = self._clock()
+        client = self._clients.get(pushed.client_id)
         if client is None:
             raise PageError("The app is not registered here.")
         authorization_answers.locate(pushed.parameters, client)
@@ -100,7 +105,7 @@ class Visits:
             Interaction(
                 id=digest(new),
                 request_id=pushed.id,
-                client_id=client_id,
+                client_id=pushed.client_id,
                 parameters=pushed.parameters,
                 dpop_jkt=pushed.dpop_jkt,
                 session_id=browser.session.id,

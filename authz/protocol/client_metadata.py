@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 
 from authz.protocol.client_keys import ClientKeysError, check_self_signed, read_jwks
 from authz.protocol.client_members import Members, unacceptable
+from authz.protocol.client_profiles import Profile, algorithms_of
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
     CertificateSubject,
     Client,
     GrantType,
-    Profile,
     SubjectType,
-    algorithms_of,
 )
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import import_jwks
