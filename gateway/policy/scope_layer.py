@@ -29,6 +29,7 @@ LETTERS = {
 }
 """The letter that each interaction needs (S-S01). Batches and operations have none of their own."""
 
+_WRITING = frozenset("cud")
 _ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 
 
@@ -98,7 +99,9 @@ def conditions(
             continue
         parts = []
         if who.patient is not None and (type_ == "Patient" or patient_compartment(type_)):
-            parts.append(compartment_condition(type_, frozenset({who.patient}), "spec", bases))
+            # Stricter than SMART: what also names another patient is seen, and neither made, changed nor deleted.
+            membership = "all" if letter in _WRITING else "spec"
+            parts.append(compartment_condition(type_, frozenset({who.patient}), membership, bases))
         if scope.query:
             try:
                 parts.append(criteria_condition(type_, scope.query, bases))

@@ -135,7 +135,8 @@ def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) 
     if query and not _matches(resource, query, asker):
         return False
     limited = asker.context == "patient" and asker.type in PATIENT_TYPES
-    return not limited or _is_of(resource, {asker.claims["patient"]}, "spec", doubt=False) is True
+    reading = "all" if LETTER[asker.interaction] in "cud" else "spec"
+    return not limited or _is_of(resource, {asker.claims["patient"]}, reading, doubt=False) is True
 
 
 def _is_about(rule: dict[str, Any], asker: Asker) -> bool:
