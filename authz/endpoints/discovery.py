@@ -35,6 +35,13 @@ _ALIASED = (
     "userinfo_endpoint",
 )
 _CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
+_OF_LAUNCHES = (
+    "launch-ehr",
+    "context-ehr-patient",
+    "context-ehr-encounter",
+    "context-banner",
+    "context-style",
+)
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
 _MAX_JWKS_SECONDS = 300  # a key that was removed must be gone from caches soon
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
@@ -58,10 +65,16 @@ class Discovery:
     """GET on every well-known address."""
 
     def __init__(
-        self, settings: AuthorizationSettings, keys: PublishedKeys, *, ungranted: frozenset[str] = frozenset()
+        self,
+        settings: AuthorizationSettings,
+        keys: PublishedKeys,
+        *,
+        ungranted: frozenset[str] = frozenset(),
+        launches: bool = False,
     ) -> None:
         self._settings = settings
         self._keys = keys
+        self._launches = launches
         self._scopes = [text for text in settings.scopes_supported if text not in ungranted]
 
     def server_metadata(self) -> dict[str, object]:
@@ -141,6 +154,7 @@ class Discovery:
         document["capabilities"] = [
             *(CAPABILITIES[name] for name in on if name in CAPABILITIES),
             *(["authorize-post"] if plain else []),
+            *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
             "permission-offline",

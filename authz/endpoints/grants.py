@@ -168,7 +168,12 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
     patient = grant.context.get("patient")
-    if patient is not None and patient not in {account.patient, *(id for id, _ in account.patients)}:
+    vouched = grant.launched and account.patient is None
+    if (
+        patient is not None
+        and not vouched
+        and patient not in {account.patient, *(i for i, _ in account.patients)}
+    ):
         raise _invalid(
             "the account may not see the record of this grant any more: begin a new authorization request"
         )

@@ -11,6 +11,7 @@ from authz.keys import KeyRing
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client
 from authz.protocol.encoding import parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.launch_context import MEMBERS
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller, Grant
 from authz.resource_server import ResourceServer
@@ -18,7 +19,7 @@ from authz.settings import Lifetimes
 from authz.storage.store import Store
 
 SIGNED_TYPE = "application/token-introspection+jwt"
-_TOLD = ("auth_time", "acr", "amr", "patient", "encounter", "fhirUser", "authorization_details")
+_TOLD = ("auth_time", "acr", "amr", "fhirUser", "authorization_details", *MEMBERS)
 _INACTIVE: Mapping[str, object] = {"active": False}
 
 

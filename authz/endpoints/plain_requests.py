@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
+from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import request_id
 from authz.endpoints.visits import PageError
@@ -39,6 +40,7 @@ class PlainRequests:
         store: Store,
         clients: Mapping[str, Client],
         server: ServerBits,
+        launches: Launches,
         responses: AuthorizationResponses,
         keys: KeyRing,
         lifetime_seconds: int,
@@ -49,6 +51,7 @@ class PlainRequests:
         self._store = store
         self._clients = clients
         self._server = server
+        self._launches = launches
         self._responses = responses
         self._keys = keys
         self._lifetime_seconds = lifetime_seconds
@@ -103,7 +106,7 @@ class PlainRequests:
         record = PushedRequest(
             id=request_id(base64url(secrets.token_bytes(32))),
             client_id=asked.client_id,
-            parameters=dict(asked.parameters),
+            parameters=await self._launches.resolve(asked),
             dpop_jkt=asked.dpop_jkt,
             expires_at=self._clock() + self._lifetime_seconds,
         )

@@ -21,6 +21,7 @@ from authz.protocol import authorization_answers
 from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_query
+from authz.protocol.launch_context import context_of
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
@@ -194,8 +195,11 @@ class Visits:
         return self._clock() - at > max(int(max_age), at_least)
 
     def hints_at_another(self, visit: Visit) -> bool:
-        """Whether the app means somebody else than the person who is signed in (id_token_hint)."""
+        """Whether the app, or the launch, means somebody else than the person who is signed in (id_token_hint)."""
         hint, subject = visit.interaction.parameters.get("id_token_hint"), visit.browser.session.subject
+        launched = context_of(visit.interaction.parameters)
+        if launched is not None and subject is not None and launched.get("user") != subject:
+            return True
         if hint is None or subject is None:
             return False
         found = read_hint(hint, self._keys, self._issuer)

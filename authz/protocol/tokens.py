@@ -10,18 +10,10 @@ from authz.protocol.clients import BindingKind
 
 _NOT_THE_PERSONS = frozenset(
     {
-        "nbf",
-        "act",
-        "may_act",
-        "auth_time",
-        "acr",
-        "amr",
-        "patient",
-        "encounter",
-        "authorization_details",
-        "unbound",
+        "nbf", "act", "may_act", "auth_time", "acr", "amr", "patient", "encounter", "authorization_details", "unbound",
+        "fhirContext", "need_patient_banner", "intent", "smart_style_url", "tenant",
     }
-)
+)  # fmt: skip
 """Claims that only a grant gives. Configured for an account or a client by mistake they would widen every token."""
 
 
@@ -46,6 +38,7 @@ class Grant:
     claims    claims of the person that tokens carry: fhirUser, roles, organisation …
     claims_request         what the app asked for by name, for id_token and userinfo (OpenID Connect Core 5.5)
     authorization_details  what was granted in detail (RFC 9396)
+    launched               a record system told the context (EHR launch)
     managed                the client asked to be told the grant's id (Grant Management for OAuth 2.0)
     """
 
@@ -54,7 +47,7 @@ class Grant:
     subject: str
     scope: tuple[str, ...]
     audience: tuple[str, ...]
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
     claims: Mapping[str, object] = field(default_factory=dict)
     authenticated_at: int | None = None  # seconds since 1970; None without a person
     acr: str | None = None
@@ -63,6 +56,7 @@ class Grant:
     claims_request: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     authorization_details: tuple[Mapping[str, object], ...] = ()
     managed: bool = False
+    launched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from authz.protocol.clients import (
 )
 from authz.protocol.jose import JoseError
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
-from authz.protocol.scopes import ADMINISTRATION_SCOPE, is_known, split_scope
+from authz.protocol.scopes import ADMINISTRATION_SCOPE, LAUNCH_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
@@ -165,10 +165,13 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
     scope = _scope(section)
-    if ADMINISTRATION_SCOPE in scope and GrantType.CLIENT_CREDENTIALS not in grants:
-        section.report(
-            section.place("scope"), f"{ADMINISTRATION_SCOPE} needs client_credentials: no person grants it"
-        )
+    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+        if own in scope and GrantType.CLIENT_CREDENTIALS not in grants:
+            section.report(section.place("scope"), f"{own} needs client_credentials: no person grants it")
+        if own in scope and binding is BindingKind.NONE:
+            section.report(
+                section.place("scope"), f"{own} needs tokens that are bound to a key: require_dpop: true"
+            )
     return Client(
         client_id=section.text("client_id"),
         name=section.text("name"),
@@ -373,5 +376,6 @@ def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
         "openid",
         "profile",
         ADMINISTRATION_SCOPE,
+        LAUNCH_SCOPE,
     }
     return tuple(sorted(found))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
 from tests.support.authorization_server import (
+    ANNA,
     FHIR,
     ISSUER,
     NOW,
@@ -24,6 +25,7 @@ from tests.support.authorization_server import (
     World,
     answer_of,
     challenge,
+    claims_of,
     http_request,
 )
 from tests.support.jose import ABSENT, b64, ec_key, make_proof, rsa_key
@@ -203,12 +205,50 @@ class SmartApp:
         return await self.world.authenticate(request)
 
 
+class Ehr:
+    """A record system: it launches apps with a token of its own."""
+
+    def __init__(self, world: World, client_id: str = "ehr") -> None:
+        self.app = world.app(client_id)
+        self.world = world
+
+    async def token(self, scope: str = "securus/launch") -> str:
+        """Its access token."""
+        answer = await self.app.own_token(scope=scope)
+        assert answer.status == 200, answer.text
+        return str(answer.json["access_token"])
+
+    async def launch(self, *, token: str | None = None, **changes: Any) -> Reply:
+        """POST /launch for the app smart-app and Anna; ABSENT leaves a member out."""
+        token = await self.token() if token is None else token
+        members: dict[str, Any] = {
+            "client_id": "smart-app",
+            "aud": FHIR,
+            "user": ANNA.subject,
+            "patient": "A",
+        }
+        body = json.dumps({n: v for n, v in (members | changes).items() if v is not ABSENT}).encode()
+        reading = self.app.reading(token, "/launch")
+        nonce = claims_of(reading.headers["dpop"])["nonce"]
+        proof = self.app.proof("/launch", nonce=nonce, access_token=token)
+        headers = [("authorization", f"DPoP {token}"), ("dpop", proof), ("content-type", "application/json")]
+        return await self.world.send(http_request("POST", "/launch", headers=headers, body=body))
+
+
 def basic(client_id: str, secret: str) -> str:
     """The Authorization header of client_secret_basic."""
     return "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()
 
 
-async def smart_world(world: World, **settings: Any) -> World:
-    """The same store with every profile on and the clients of SMART beside those of FAPI."""
+async def smart_world(world: World, *, launches: bool = False, **settings: Any) -> World:
+    """The same store with every profile on and the clients of SMART beside those of FAPI; launches adds record systems."""
     settings.setdefault("profiles", EVERY)
-    return await world.reopen(clients={**world.clients, **clients(), **settings.pop("more", {})}, **settings)
+    own = {
+        name: replace(world.clients["lab"], client_id=name, scope=("securus/launch", "system/Patient.r"))
+        for name in ("ehr", "ehr-without")
+    }
+    own["ehr-without"] = replace(own["ehr-without"], scope=("system/Patient.r",))
+    for name in own:
+        dict.__setitem__(cast("dict[str, Any]", world.private), name, world.private["lab"])
+    found = {**world.clients, **clients(), **(own if launches else {}), **settings.pop("more", {})}
+    return await world.reopen(clients=found, **settings)
