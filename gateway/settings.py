@@ -101,6 +101,9 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
+    index_is_immediate: bool = (
+        False  # whether a search finds at once what was stored, and nothing that is gone
+    )
     document_location: bool = True
     transactions: bool = True
 

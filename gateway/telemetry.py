@@ -169,6 +169,12 @@ class Metrics:
             "securus_notifications_waiting", "Notifications in the outbox", registry=registry
         )
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
+        self.criteria_not_pushed_down = Counter(
+            "securus_criteria_not_pushed_down",
+            "Searches of which the store was not told all that the judge looks at",
+            ["route"],
+            registry=registry,
+        )
         self.narrowing_ignored = Counter(
             "securus_narrowing_ignored",
             "Searches whose restriction the store did not echo",

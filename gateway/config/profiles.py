@@ -12,7 +12,7 @@ from gateway.yaml_source import Mapping, Problem, YamlError, parse
 PROFILES = ("generic", "hapi", "azure", "google", "aidbox", "blaze", "medplum")
 _KEYS = (
     "page_parameters", "page_links", "never_parameters", "never_headers", "strict_handling", "self_link",
-    "self_link_of_forms", "if_match", "document_location", "transactions",
+    "self_link_of_forms", "if_match", "search_index", "document_location", "transactions",
 )  # fmt: skip
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -68,6 +68,7 @@ def profile_of(text: str, file: str, name: str, problems: list[Problem]) -> Upst
         if_match=section.word("if_match", ("supported", "unsupported"), "supported") == "supported",
         document_location=section.word("document_location", ("supported", "unsupported"), "supported")
         == "supported",
+        index_is_immediate=section.word("search_index", ("immediate", "lagging"), "lagging") == "immediate",
         transactions=section.word("transactions", ("supported", "unsupported"), "supported") == "supported",
     )
 

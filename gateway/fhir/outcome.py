@@ -44,6 +44,7 @@ class Reason(StrEnum):
     BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
     BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
+    TOLD_BY_SEARCH = "told-by-search"
     JOIN_CLOSED = "join-closed"
     COUNT_CLOSED = "count-closed"
     NOT_FOUND = "not-found"
@@ -135,6 +136,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         "Emergency access needs a reason in X-Break-Glass-Reason: one sentence of 10 to 500 characters.",
     ),
     Reason.QUERY_CLOSED: (403, "forbidden", "No policy opens this form of search."),
+    Reason.TOLD_BY_SEARCH: (
+        403,
+        "forbidden",
+        "Only a search that proves its narrowing can tell whether this access is permitted.",
+    ),
     Reason.JOIN_CLOSED: (403, "forbidden", "The search reads resources that the caller may not read."),
     Reason.COUNT_CLOSED: (403, "forbidden", "The number of matches cannot be told to this caller."),
     Reason.NOT_FOUND: (404, "not-found", "There is no such resource."),

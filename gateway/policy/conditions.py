@@ -13,6 +13,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_test, may_be_in_compartment, narrows_exactly
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
+from gateway.fhir.told_by_search import needs_search, split_criteria
 from gateway.policy.asking import Asking
 from gateway.policy.asking import Unsayable as Unsayable
 from gateway.policy.attachments import holds_of
@@ -29,6 +30,15 @@ from gateway.policy.rules import Claim, Network, Where
 
 
 @dataclass(frozen=True, slots=True)
+class ToldBySearch:
+    """Criteria that only a search can tell, and what is left to judge on the resource once one has told them."""
+
+    terms: tuple[SearchTerm, ...]
+    holds: Callable[[Resource], bool]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A condition on resources of one type, for one caller.
 
@@ -36,12 +46,14 @@ class Condition:
     patients the patients that it limits to; None when it does not limit by patient
     terms    search criteria that say the rest of it (all of it, when exact); never the patients
     exact    patients and terms together say all that holds() asks
+    proof    what a search must have told; without it the condition holds for no resource
     """
 
     holds: Callable[[Resource], bool]
     patients: frozenset[str] | None = None
     terms: tuple[SearchTerm, ...] = ()
     exact: bool = True
+    proof: ToldBySearch | None = None
 
 
 ALWAYS = Condition(lambda resource: True)
@@ -108,7 +120,9 @@ def compile_where(
             if query is None:
                 parts.append(_supposed(known, in_doubt))
             else:
-                parts.append(NEVER if query == "" else _by_criteria(type_, query, bases, known))
+                parts.append(
+                    NEVER if query == "" else _matching(type_, query, bases, known, in_doubt=in_doubt)
+                )
     elif where.match:
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
@@ -252,7 +266,36 @@ def both(parts: list[Condition]) -> Condition:
         patients,
         tuple(term for part in parts for term in part.terms),
         all(part.exact for part in parts),
+        _proof(parts),
     )
+
+
+def _proof(parts: list[Condition]) -> ToldBySearch | None:
+    proofs = [part.proof for part in parts if part.proof is not None]
+    if not proofs:
+        return None
+    holders = [part.holds if part.proof is None else part.proof.holds for part in parts]
+    return ToldBySearch(
+        tuple(term for proof in proofs for term in proof.terms),
+        lambda resource: all(holds(resource) for holds in holders),
+        all(part.exact if part.proof is None else part.proof.exact for part in parts),
+    )
+
+
+def _matching(type_: str, query: str, bases: frozenset[str], known: Known, *, in_doubt: bool) -> Condition:
+    """Matches criteria of a rule, of which a permit may leave some to a search. Raises Unsayable."""
+    if in_doubt or not needs_search(query):
+        return _by_criteria(type_, query, bases, known)
+    try:
+        found = split_criteria(type_, query, bases=bases)
+    except CriteriaError as error:
+        raise Unsayable(str(error)) from error
+    if not found.told:
+        return _by_criteria(type_, query, bases, known)
+    judged = found.judged
+    holds = (lambda resource: True) if judged is None else judged.matches
+    terms = () if judged is None else judged.terms
+    return Condition(lambda resource: False, None, terms, False, ToldBySearch(found.told, holds, True))
 
 
 def compartment_condition(

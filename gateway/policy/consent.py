@@ -81,9 +81,8 @@ class ConsentSource:
         if consent.get("resourceType") != "Consent" or consent.get("status") != "active":
             return False
         subject = consent.get("patient")
-        if not isinstance(subject, Mapping) or subject.get("reference") != f"Patient/{patient}":
-            return False
-        if "modifierExtension" in consent:
+        named = subject.get("reference") if isinstance(subject, Mapping) else None
+        if not isinstance(named, str) or named.partition("/_history/")[0] != f"Patient/{patient}":
             return False
         return self._is_of(consent) and (not self.verified or _is_verified(consent))
 
@@ -112,13 +111,22 @@ def answer(consents: Iterable[Mapping[str, Any]], question: ConsentQuestion, now
 
 
 def _said(consent: Mapping[str, Any], question: ConsentQuestion, now: int) -> Said:
+    said = _read(consent, question, now)
+    # An extension that changes the meaning is not understood: it may take a permit back, and a denial stays one.
+    return Said.NONE if "modifierExtension" in consent and said is Said.PERMIT else said
+
+
+def _read(consent: Mapping[str, Any], question: ConsentQuestion, now: int) -> Said:
     provision = consent.get("provision")
     if provision is None:
         return _of_rule(consent)
     if not isinstance(provision, Mapping):
         return Said.NONE
-    base = _type(provision) if "type" in provision else _of_rule(consent)
-    return _provided(provision, base, question, now, _MAX_DEPTH)
+    rule = _of_rule(consent)
+    base = _type(provision) if "type" in provision else rule
+    said = _provided(provision, base, question, now, _MAX_DEPTH)
+    # Who opted out and permits something permits nothing else.
+    return Said.DENY if said is Said.NONE and base is Said.PERMIT and rule is Said.DENY else said
 
 
 def _provided(
@@ -150,8 +158,7 @@ def _is_met(provision: Mapping[str, Any], question: ConsentQuestion, now: int) -
         found.append(_names(provision["actor"], question.actor))
     for key, wanted in (("action", ACTIONS), ("purpose", question.purposes)):
         if key in provision:
-            codes = _codes(provision[key])
-            found.append(None if codes is None else not codes.isdisjoint(wanted))
+            found.append(_is_one_of(provision[key], wanted))
     if "class" in provision:
         found.append(_is_class(provision["class"], question.type))
     return False if False in found else None if None in found else True
@@ -169,16 +176,19 @@ def _names(actors: object, wanted: str | None) -> bool | None:
     if wanted is None:
         return None
     names: set[object] = set()
+    is_readable = len(_objects(actors)) == len(_listed(actors))
     for actor in _objects(actors):
         reference = actor.get("reference")
         if not isinstance(reference, Mapping):
             return None
-        names.add(reference.get("reference"))
         identifier = reference.get("identifier")
+        value = identifier.get("value") if isinstance(identifier, Mapping) else None
+        names |= {reference.get("reference"), value}
         if isinstance(identifier, Mapping):
-            names.add(identifier.get("value"))
-            names.add(f"{identifier.get('system')}|{identifier.get('value')}")
-    return wanted in names
+            names.add(f"{identifier.get('system')}|{value}")
+        if not isinstance(value, str) and not isinstance(reference.get("reference"), str):
+            is_readable = False
+    return True if wanted in names else False if is_readable else None
 
 
 def _is_class(classes: object, type_: str) -> bool | None:
@@ -206,15 +216,14 @@ def _is_verified(consent: Mapping[str, Any]) -> bool:
     return bool(found) and all(each is True for each in found)
 
 
-def _codes(value: object) -> frozenset[object] | None:
-    """The codes of codings or of concepts; None where one cannot be read."""
+def _is_one_of(value: object, wanted: frozenset[str]) -> bool | None:
+    """Whether a code of codings or concepts is one of these; None where it is not, and one cannot be read."""
     found: set[object] = set()
     for each in _listed(value):
-        if not isinstance(each, Mapping):
-            return None
-        codings = _objects(each["coding"]) if "coding" in each else [each]
-        found |= {coding.get("code") for coding in codings}
-    return frozenset(found)
+        codings = _objects(each.get("coding", each)) if isinstance(each, Mapping) else []
+        codes = {code for coding in codings if isinstance(code := coding.get("code"), str)}
+        found |= codes or {None}
+    return True if not found.isdisjoint(wanted) else None if None in found else False
 
 
 def _codings(concept: object) -> set[tuple[object, object]]:

@@ -35,4 +35,5 @@ def criteria_used(policies: PolicySet) -> Mapping[str, frozenset[str]]:
 
 
 def _codes(criteria: str) -> list[str]:
-    return [re.split(r"[:.=]", part, maxsplit=1)[0] for part in criteria.split("&") if part]
+    parts = [part for part in criteria.split("&") if part and not part.startswith("_has:")]
+    return [re.split(r"[:.=]", part, maxsplit=1)[0] for part in parts]

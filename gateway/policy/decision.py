@@ -51,10 +51,25 @@ ChangeJudge = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """What a search may bring beside its matches: what was asked for, and the judge of each type of it."""
+    """What a search may bring beside its matches: what was asked for, the judge of each type of it, what all oblige to."""
 
     includes: tuple[Include, ...]
     judges: Mapping[str, Judge]
+    obligations: Obligations = NO_OBLIGATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class BySearch:
+    """What holds only where a search proves that it was narrowed.
+
+    proof    'name=value' of the criteria that the store's self link must name before anything is shown
+    judge    the judge that counts then
+    unwraps  the request was a read: the one resource that is found goes out by itself
+    """
+
+    proof: tuple[str, ...]
+    judge: Judge
+    unwraps: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,8 @@ class Permit:
     judges    of an operation: a judge for each type that it may return; a type without one is refused
     needs     of a Binary: what has to be found out about it before it is judged
     jobs_at_once  of an export: how many of one client's may run at the same time
+    leaves_to_judge  of a search: the judge may leave out what the search finds, since not all could be said in it
+    by_search     set where only a search can tell a condition; judge then shows nothing
     obligations   what must be done before anything goes out
     """
 
@@ -93,6 +110,8 @@ class Permit:
     jobs_at_once: int = 1
     obligations: Obligations = NO_OBLIGATIONS
     needs: Needs = NOTHING_NEEDED
+    by_search: BySearch | None = None
+    leaves_to_judge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

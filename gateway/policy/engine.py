@@ -15,7 +15,7 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, operations, scope_layer
+from gateway.policy import by_search, details_layer, operations, scope_layer
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import (
     ALWAYS,
@@ -42,6 +42,7 @@ from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, PolicySet, Rule
 from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.step_up import as_signed_in, together
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
@@ -88,6 +89,10 @@ class Engine(Envelopes):
         layers = self._speaking(asked, asked.type, caller, environment, criteria)
         if isinstance(layers, Deny):
             return layers
+        apart = by_search.parted(layers, asked.interaction)
+        if isinstance(apart, Deny):
+            return apart
+        layers, needs_proof = apart
         if asked.interaction is Interaction.CREATE:
             return self._create(asked, asked.type, layers)
         if asked.interaction in _WRITTEN:
@@ -95,13 +100,37 @@ class Engine(Envelopes):
         if asked.interaction not in JUDGED:
             return Deny(Reason.INTERACTION_CLOSED, (), f"{asked.interaction} is not decided by this version")
         if asked.interaction is not Interaction.SEARCH:
-            return self._instance(asked, asked.type, layers)
+            found = self._instance(asked, asked.type, layers)
+            return self._by_search(asked, asked.type, layers, found) if needs_proof else found
+
+        wanting: list[Deny] = []  # what another sign-in would open on the way of a join
 
         def right(type_: str, interaction: Interaction, terms: tuple[SearchTerm, ...]) -> Layers | Deny:
             touching = FhirRequest("GET", interaction, type_, terms=terms)
-            return self._speaking(touching, type_, caller, others)
+            found = self._speaking(touching, type_, caller, others)
+            if isinstance(found, Deny) and found.step_up is not None:
+                wanting.append(found)
+            return found
 
-        return self._search(asked, asked.type, layers, right)
+        decision = self._search(asked, asked.type, layers, right)
+        if isinstance(decision, Deny) and decision.reason is Reason.JOIN_CLOSED and wanting:
+            return self._after_sign_in(decision, wanting[0], asked, caller, environment)
+        return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision
+
+    def _after_sign_in(
+        self, refused: Deny, wanting: Deny, asked: FhirRequest, caller: Caller, environment: Environment
+    ) -> Deny:
+        """The challenge for a join that would be open after a sign-in; the refusal where even that opens nothing."""
+        if wanting.step_up is None:
+            return refused
+        signed_in = as_signed_in(caller, wanting.step_up, self._claims, environment.now)
+        if signed_in.claims == caller.claims:
+            return refused
+        then = self.decide(asked, signed_in, environment)
+        if not isinstance(then, Deny):
+            return wanting
+        both = None if then.step_up is None else together((wanting.step_up, then.step_up))
+        return refused if both is None else replace(wanting, step_up=both)
 
     @property
     def bases(self) -> frozenset[str]:
@@ -171,6 +200,15 @@ class Engine(Envelopes):
         names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
         wheres = [self._rules[name].where for name in names if name in self._rules]
         return needs_of((where.binary, where.cda) for where in wheres)
+
+    def _by_search(self, asked: FhirRequest, type_: str, layers: Layers, decision: Decision) -> Decision:
+        """A read that goes as a search, since only a search can tell the condition."""
+        added = self._added(type_, layers, limit(layers))
+        if not isinstance(decision, Permit):
+            return decision
+        if added is None:
+            return Deny(Reason.TOLD_BY_SEARCH, decision.rules, f"{type_} cannot be narrowed in a search")
+        return by_search.as_search(decision, asked, added)
 
     # Operations
 
@@ -318,8 +356,11 @@ class Engine(Envelopes):
             conceal=layers.conceal,
             rules=permits,
             exact=exact and counting != "no",
+            leaves_to_judge=not exact,
             audit=layers.audit,
-            obligations=layers.obligations,
+            obligations=layers.obligations
+            if beside is None
+            else layers.obligations.and_those_of(beside.obligations),
             included=beside,
         )
 

@@ -12,6 +12,7 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Caller, caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
+from gateway.fhir.told_by_search import needs_search
 from gateway.policy import scope_layer
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
@@ -19,7 +20,7 @@ from gateway.policy.index import RuleIndex
 from gateway.policy.plain import blank, conditions, plain
 from gateway.policy.query import EVERYTHING_SIMPLE
 from gateway.policy.request_conditions import asked_of_it
-from gateway.policy.rules import Dimension, Effect, Rule, Where
+from gateway.policy.rules import Dimension, Effect, OperationAccess, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal
 from gateway.policy.shadow import Difference, Shadows
 from gateway.policy.write_rules import SAYS_NOTHING
@@ -28,7 +29,19 @@ from gateway.yaml_source import Place
 _NOWHERE = Place("", 0, 0)
 _LOOK_AT_IT = ("where", "unless")
 """Conditions of a rule that may look at the resource."""
-_OF_THE_ANSWER = frozenset({"request", "judge", "rules", "reason", "explanation"})
+_OF_OPERATIONS = frozenset(
+    {
+        Interaction.OPERATION,
+        Interaction.READ,
+        Interaction.SEARCH,
+        Interaction.CREATE,
+        Interaction.UPDATE,
+        Interaction.DELETE,
+    }
+)
+_OF_THE_ANSWER = frozenset(
+    {"request", "judge", "rules", "reason", "explanation", "by_search", "leaves_to_judge"}
+)
 
 
 class Truth(StrEnum):
@@ -126,7 +139,8 @@ def explain(
     decision = engine.decide(asked, caller, environment)
     decision = shadows.beside(engine, asked, caller, environment, (), decision)
     verdict = None
-    if resource is not None and isinstance(decision, Permit) and decision.judge is not None:
+    judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
+    if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:
         verdict = decision.judge(resource)
     inquiry = _Inquiry(engine, asked, caller, environment, resource)
     scopes = inquiry.scopes()
@@ -182,7 +196,7 @@ class _Inquiry:
     def opens(self, caller: Caller) -> tuple[Truth, str]:
         """What a caller could do if policies permitted everything."""
         asked, resource = self._asked, self._resource
-        if asked.type is None:
+        if asked.type is None and asked.interaction is not Interaction.OPERATION:
             return Truth.FALSE, "a request to the whole system is closed"
         engine = self._engine.with_rules((self._everything(asked.interaction),))
         decision = engine.decide(asked, caller, self._environment)
@@ -250,6 +264,9 @@ class _Inquiry:
                 parts.append(Part("shared", True, False, Truth.FALSE))
             for name in conditions(about):
                 parts.append(Part(name, plain(getattr(rule, name)), None, self._part(about, name)))
+            if about.effect is Effect.PERMIT and self._hides_what_scopes_ask_of(about):
+                said = "it hides what the filters of the scopes ask of"
+                parts.append(Part("return", plain(rule.returned), said, Truth.FALSE))
             parts += [
                 Part(name, plain(getattr(rule, name)), None, Truth.OPEN if holds is None else _truth(holds))
                 for name, holds in asked_of_it(
@@ -266,6 +283,18 @@ class _Inquiry:
                 outcome = Outcome.HIDES
             found.append(RuleExplanation(rule, tuple(parts), outcome))
         return tuple(found)
+
+    def _hides_what_scopes_ask_of(self, rule: Rule) -> bool:
+        """Whether a permit opens nothing by these scopes, since their filters ask for what it does not show."""
+        taking = tuple(each for each in self._engine.policies.rules if each.fields is not None)
+        if rule.returned is None and not taking:
+            return False
+        asked = replace(self._asked, terms=(), compartment=None, posted=False)
+        about = replace(rule, may=frozenset({asked.interaction}))
+        decision = self._engine.with_rules((about, *taking)).decide(asked, self._caller, self._environment)
+        if isinstance(decision, Permit) and decision.judge is not None and self._resource is not None:
+            return decision.judge(self._resource).reason is Reason.SCOPE_INSUFFICIENT
+        return isinstance(decision, Deny) and decision.reason is Reason.SCOPE_INSUFFICIENT
 
     def _part(self, rule: Rule, name: str) -> Truth:
         """One condition, as a rule with nothing else would have it."""
@@ -314,6 +343,8 @@ class _Inquiry:
         resource = self._resource
         if resource is None or resource.get("resourceType") != self._asked.type:
             return Truth.OPEN
+        if needs_search(rule.where.match.get(self._asked.type or "", "")):
+            return Truth.OPEN  # no resource tells it
         closing = rule if rule.effect is not Effect.PERMIT else replace(rule, effect=Effect.REQUIRE)
         decision = self._decide(closing)
         if not isinstance(decision, Permit) or decision.judge is None:
@@ -338,11 +369,14 @@ class _Inquiry:
         return self._engine.with_rules(rules).decide(asked, self._wide, self._environment)
 
     def _everything(self, interaction: Interaction) -> Rule:
-        """A permit for all of this type."""
+        """A permit for all of this type; with an operation for all that it returns or takes as well."""
+        is_operation = interaction is Interaction.OPERATION
         return Rule(
-            id="everything", effect=Effect.PERMIT, who=(), networks=None, may=frozenset({interaction}),
-            resources=frozenset({self._asked.type or ""}), where=Where(), shared=True, conceal=False, audit="basic",
-            because="", place=_NOWHERE,
+            id="everything", effect=Effect.PERMIT, who=(), networks=None,
+            may=_OF_OPERATIONS if is_operation else frozenset({interaction}),
+            resources=None if is_operation else frozenset({self._asked.type or ""}),
+            operation=OperationAccess(names=None), where=Where(), shared=True, conceal=False, audit="basic",
+            because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}),
         )  # fmt: skip
 
 

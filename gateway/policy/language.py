@@ -8,7 +8,7 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from gateway.policy import checks, hidden_elements, sources
+from gateway.policy import checks, hidden_elements, infrastructure, sources
 from gateway.policy.definitions import Definitions, read_definitions
 from gateway.policy.facts_reading import read_facts
 from gateway.policy.hospital_consent import read_hospital_consent
@@ -95,6 +95,7 @@ def load(files: Table[str, str]) -> PolicySet:
             *(problem for rule in rules for problem in hidden_elements.warnings(rule)),
             *checks.of_their_own([*shadow, *by_status.get(Status.OFF, [])]),
             *sources.warnings(rules, definitions.facts, definitions.claims),
+            *infrastructure.warnings(rules),
         ),
         networks=definitions.networks,
         facts=definitions.facts,

@@ -33,6 +33,8 @@ class Layers:
     obligations: Obligations = NO_OBLIGATIONS
     # By rule: of a permit whether it lets a write through, of a deny whether the write changes what it closes.
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
+    # By scope, the permits that its filter does not open: it asks for what they hide.
+    blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -56,7 +58,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies or not layers.total:
+    if layers.denies or layers.blind or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -93,6 +95,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     shown: dict[tuple[str, ...], Verdict] = {}  # a verdict does not change: entries alike share it
     no_permit = Verdict(False, (), Reason.NO_PERMIT)
     in_scope = tuple(condition.holds for _, condition in scopes)
+    # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
+    is_filtered = bool(layers.blind) or any(condition.terms for _, condition in scopes)
     permitting = tuple((name, condition.holds) for name, condition in permits)
 
     def verdict(resource: Resource) -> Verdict:
@@ -106,13 +110,15 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
         for name, condition in requires:
             if not holds(condition, resource, on_error=False):
                 return Verdict(False, (name,), Reason.POLICY_DENIED)
+        is_in_scope = False
         for scope in in_scope:
             try:  # as holds() does, which would be half of the cost for each entry
                 if scope(resource):
+                    is_in_scope = True
                     break
             except NOT_TOLD:
                 pass
-        else:
+        if not is_in_scope and not is_filtered:
             return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         holding: tuple[str, ...] = ()
         for name, permit in permitting:
@@ -123,11 +129,25 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
                 pass
         if not holding:
             return no_permit
+        if not is_in_scope:
+            return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        if layers.blind:
+            # A filter is not even looked at beside what it may not ask of: the reason would tell what it says.
+            holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
+            if not holding:
+                return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
     return verdict
+
+
+def _is_opened(permit: str, layers: Layers, resource: Resource) -> bool:
+    return any(
+        permit not in layers.blind.get(name, ()) and holds(condition, resource, on_error=False)
+        for name, condition in layers.scopes
+    )
 
 
 def show_nothing(resource: Resource) -> Verdict:

@@ -82,32 +82,35 @@ def _closed(reader: Reader, node: Node, types: frozenset[str]) -> str:
 
 
 def _together(reader: Reader, node: Node, types: frozenset[str]) -> frozenset[str]:
-    """Parameters that must be in the search together, as in 'family+birthdate'."""
+    """Parameters that must be in the search together, as in 'family+birthdate': some type of the rule has them all."""
     text = reader.text(node, "needs_one_of")
     names = frozenset(name.strip() for name in text.split("+") if name.strip())
-    for name in sorted(names):
-        for type_ in sorted(types):
-            _check_name(reader, node, name, type_)
+    wrong = {type_: mistakes for type_ in sorted(types) if (mistakes := _mistakes(sorted(names), type_))}
+    if names and types and wrong.keys() == types:
+        for said in next(iter(wrong.values())):
+            reader.problem(node, said)
     return names
 
 
-def _check_name(reader: Reader, node: Node, name: str, type_: str) -> None:
+def _mistakes(names: list[str], type_: str) -> list[str]:
+    return [said for name in names if (said := _mistake(name, type_)) is not None]
+
+
+def _mistake(name: str, type_: str) -> str | None:
     if ":" in name:
-        reader.problem(node, f"needs_one_of '{name}': write it without modifiers and types")
-        return
+        return f"needs_one_of '{name}': write it without modifiers and types"
     if "." not in name:
         if search_parameter(type_, name) is None:
-            suggestion = did_you_mean(name, search_parameters(type_))
-            reader.problem(node, f"{type_} has no search parameter '{name}'.{suggestion}")
-        return
+            return f"{type_} has no search parameter '{name}'.{did_you_mean(name, search_parameters(type_))}"
+        return None
     try:
         found = joins.readings(name, "x", type_)
     except FhirError as error:
-        reader.problem(node, f"'{name}' of {type_}: {error.diagnostics}")
-        return
+        return f"'{name}' of {type_}: {error.diagnostics}"
     if len(found) > 1:
         said = ", ".join(reading.name for reading in found[:3])
-        reader.problem(node, f"'{name}' of {type_} may mean several types ({said}): name a parameter of one")
+        return f"'{name}' of {type_} may mean several types ({said}): name a parameter of one"
+    return None
 
 
 def _number(reader: Reader, node: Node | None, what: str, least: int, most: int) -> int | None:

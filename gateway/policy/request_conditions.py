@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.policy import infrastructure
 from gateway.policy.break_glass import has_opened
 from gateway.policy.decision import Resource
 from gateway.policy.obligations import Emergency
@@ -24,6 +25,12 @@ def asked_of_it(
     resource is what is stored, or what is to be stored.
     """
     found: list[tuple[str, bool | None]] = []
+    if rule.effect is Effect.PERMIT and not infrastructure.opens(rule, asked.type or "", asked.interaction):
+        found.append(("named", False))
+    if asked.interaction is Interaction.OPERATION and not rule.operation.speaks_of(
+        asked.type, asked.operation
+    ):
+        found.append(("operation", False))
     if rule.query != EVERYTHING_SIMPLE and asked.interaction is Interaction.SEARCH:
         found.append(("query", allows(rule.query, asked)))
     is_conditional = asked.id is None and asked.interaction is not Interaction.CREATE

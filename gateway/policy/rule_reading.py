@@ -5,6 +5,7 @@ from gateway.fhir.interaction import Interaction
 from gateway.policy.attachments_reading import document_type, searched, with_attachments
 from gateway.policy.break_glass_reading import read_break_glass
 from gateway.policy.definitions import Definitions, named, resource_type
+from gateway.policy.obligations import NOTHING_MORE
 from gateway.policy.operation_reading import read_operation
 from gateway.policy.query_reading import read_query
 from gateway.policy.reading import Reader
@@ -86,6 +87,11 @@ def read_rule(
     if effect is Effect.PERMIT:
         _check_permit(reader, body, where, shared, resources)
     audit, then = read_then(reader, body, effect, may)
+    if is_envelope and then != NOTHING_MORE:
+        reader.problem(
+            body.entry("then") or body,
+            "a rule about batch and transaction alone has no effect but 'audit': write it at the permits of the entries",
+        )
     break_glass = read_break_glass(reader, body, effect, may, resources)
     sign_in = read_sign_in(reader, body, effect, definitions)
     operation = read_operation(reader, body, effect, resources)

@@ -12,7 +12,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import details_layer, scope_layer
+from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import (
     ALWAYS,
@@ -38,10 +38,11 @@ from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.search_opening import opened
 from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
-from gateway.policy.sources import Sources
+from gateway.policy.sources import WRITING, Sources
 from gateway.policy.step_up import easiest, is_met
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
+_WRITTEN_OVER = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
@@ -89,6 +90,9 @@ class RulesInForce:
         if types is not None and type_ not in types:
             said = f"no authorization detail gives {asked.interaction} of {type_} at this resource"
             return Deny(Reason.DETAILS_INSUFFICIENT, (), said)
+        if type_ in infrastructure.SENDING and asked.interaction in WRITING:
+            said = f"a {type_} makes the store send data past every judge: writes of it are closed"
+            return Deny(Reason.INTERACTION_CLOSED, (), said)
         return self._layers(asked, type_, who, tuple(scopes), caller, environment, types, criteria)
 
     def _layers(
@@ -110,7 +114,7 @@ class RulesInForce:
         requires: list[Named] = []
         closing: list[Rule] = []  # what refuses the request, whatever is stored
         guards: list[Rule] = []  # requires that ask for a sign-in, met or not
-        taken: list[Taken] = []  # denies of fields
+        taken: list[Taken] = [*infrastructure.secrets(type_)]  # denies of fields
         unmet: list[Rule] = []  # those of them that this one does not meet
         ways: list[Rule] = []  # permits that another sign-in would open
         narrower: list[Rule] = []  # permits that do not open this form of search
@@ -134,6 +138,8 @@ class RulesInForce:
                     if criteria and (rule.conditional is None or not rule.conditional.takes(criteria)):
                         continue
                     if self._sources.closes(rule, type_, asked.interaction, values):
+                        continue
+                    if not infrastructure.opens(rule, type_, asked.interaction):
                         continue
                     condition = self._condition(rule, type_, caller, environment)
                     condition = None if condition is None else glasses.condition(rule, type_, condition)
@@ -209,8 +215,22 @@ class RulesInForce:
             if isinstance(opening, Deny):
                 return opening
             permits = opening
+        if asked.interaction in _WRITTEN_OVER:
+            reading = self._index.candidates(type_, Interaction.READ, values, doubtful)
+            scopes = hidden_filters.shown_to_readers(type_, scopes, reading)
+            if not scopes and asked.interaction in scope_layer.LETTERS:
+                said = "the filters of its scopes ask for elements that a read hides"
+                return Deny(Reason.SCOPE_INSUFFICIENT, (), said)
+        blind = hidden_filters.blinded(type_, scopes, permits, taken)
+        every = frozenset(rule.id for rule, _ in permits)
+        if blind and all(blind.get(name) == every for name, _ in scopes):
+            said = "the filters of its scopes ask for elements that are hidden"
+            return Deny(Reason.SCOPE_INSUFFICIENT, tuple(sorted(every)), said)
+        if blind:
+            permits = [each for each in permits if any(each[0].id not in blind.get(n, ()) for n, _ in scopes)]
         return Layers(
-            scopes=scopes,
+            scopes=tuple(scope for scope in scopes if blind.get(scope[0]) != every),
+            blind=blind,
             permits=tuple((rule.id, condition) for rule, condition in permits),
             denies=tuple(denies),
             requires=tuple(requires),
@@ -242,12 +262,12 @@ class RulesInForce:
         glasses: Glasses,
     ) -> Sight | None:
         """How the caller sees what is read; None for as it is."""
-        if not self._has_views or asked.interaction not in JUDGED:
+        if not (self._has_views or taken) or asked.interaction not in JUDGED:
             return None
 
         def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
             """The permits about another type that may hold for this caller, and what denies take from it."""
-            found, taking = [], []
+            found, taking = [], [*infrastructure.secrets(other)]
             for rule in self._index.candidates(other, asked.interaction, values, doubtful):
                 if rule.valid is not None and not rule.valid.holds(environment.now):
                     continue

@@ -1,7 +1,7 @@
 """The tests inside policy files: run when policies are checked, and again whenever they are to be put in force."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from authz.protocol.openid import SIGN_INS
@@ -252,6 +252,8 @@ def _show(
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
+    if permit.by_search is not None:  # what is given is what the search finds
+        permit = replace(permit, judge=permit.by_search.judge)
     if not isinstance(given, Mapping) or permit.judge is None:
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
     given = {key: value for key, value in given.items() if key != "consent"}

@@ -150,9 +150,14 @@ def touched(asked: FhirRequest) -> tuple[tuple[str, ...], ...] | None:
             codes.update(value.removeprefix("-") for value in term.values)
     if asked.compartment is not None and asked.type != "Patient":
         codes.add(subject_parameter(asked.type) or "patient")
+    return ways_of(asked.type, codes)
+
+
+def ways_of(type_: str, codes: Iterable[str]) -> tuple[tuple[str, ...], ...] | None:
+    """The elements that search parameters look at; None where they cannot be told: it may be any."""
     found: list[tuple[str, ...]] = []
-    for code in sorted(codes):
-        ways = _ways(asked.type, code)
+    for code in sorted(set(codes) - _LOOKS_AT_NOTHING):
+        ways = _ways(type_, code)
         if ways is None:
             return None
         found.extend(ways)

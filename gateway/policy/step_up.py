@@ -5,7 +5,7 @@ What the token does not say was not done: without acr or auth_time no rule that 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from authz.protocol.tokens import Caller
+from authz.protocol.tokens import Caller, caller_of
 from gateway.policy.conditions import claim_values
 from gateway.policy.decision import StepUp
 from gateway.policy.rules import Claim, Rule, SignIn
@@ -44,6 +44,22 @@ def easiest(guards: Iterable[Rule], ways: Sequence[Rule]) -> tuple[StepUp, tuple
         return None
     _, _, step_up, rules = min(found, key=lambda each: each[:2])
     return step_up, tuple(rule for rule in rules if not rule.sign_in.is_empty)
+
+
+def as_signed_in(caller: Caller, asked: StepUp, claims: Mapping[str, Claim], now: int) -> Caller:
+    """The caller after the sign-in that is asked for: for the question whether it would open something."""
+    changed: dict[str, object] = dict(caller.claims)
+    if asked.max_age is not None:
+        changed["auth_time"] = now
+    claim = claims.get("acr")
+    if asked.acr_values and claim is not None and len(claim.path) == 1:
+        changed[claim.path[0]] = asked.acr_values[0] if claim.type == "string" else list(asked.acr_values[:1])
+    return caller_of(changed, issuer=caller.issuer)
+
+
+def together(asked: Sequence[StepUp]) -> StepUp | None:
+    """The one sign-in that meets all of them; None where none can."""
+    return _together(SignIn(each.acr_values, each.max_age) for each in asked)
 
 
 def _together(asked: Iterable[SignIn]) -> StepUp | None:

@@ -7,6 +7,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.request import is_id
+from gateway.fhir.told_by_search import needs_search, split_criteria
 from gateway.policy.attachments_reading import ATTACHMENT_KEYS
 from gateway.policy.consent_reading import read_consent
 from gateway.policy.definitions import Definitions, named
@@ -25,6 +26,7 @@ from gateway.yaml_source import Mapping, Node, did_you_mean
 
 WHERE_KEYS = ("compartment", "match", "ids", "labels", "any_of", "consent", "fhirpath")
 WHERE_LATER = ("binary", "cda")
+_SEARCHED = frozenset({Interaction.READ, Interaction.SEARCH})
 _MEMBERSHIPS = ("subject", "spec", "all")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -55,10 +57,11 @@ def conditions_of(
     effect: Effect,
     *,
     ways: bool = True,
+    by_search: bool = True,
 ) -> Where:
     """The conditions on the resource among the keys of a mapping. effect is what comes of it when they hold.
 
-    ways is whether any_of is read too.
+    ways is whether any_of is read too; by_search whether a permit may leave criteria to a search.
     """
     compartment = None
     node = where.node("compartment")
@@ -87,7 +90,7 @@ def conditions_of(
         reader.problem(where.node("labels") or where, said, warning=True)
     return Where(
         compartment,
-        _match(reader, where, resources, definitions),
+        _match(reader, where, resources, may, definitions, effect if ways and by_search else None),
         ids,
         labels,
         _any_of(reader, where, resources, may, definitions, effect) if ways else (),
@@ -111,7 +114,7 @@ def _any_of(
         if body is None:
             continue
         reader.keys(body, "any_of", WHERE_KEYS, WHERE_LATER)
-        way = conditions_of(reader, body, resources, may, definitions, effect)
+        way = conditions_of(reader, body, resources, may, definitions, effect, by_search=False)
         if way.is_empty:
             reader.problem(item, "a condition of any_of that says nothing would always hold")
         found.append(way)
@@ -206,7 +209,12 @@ def _check_fact(reader: Reader, node: Node, name: str, definitions: Definitions)
 
 
 def _match(
-    reader: Reader, where: Mapping, resources: frozenset[str] | None, definitions: Definitions
+    reader: Reader,
+    where: Mapping,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+    definitions: Definitions,
+    effect: Effect | None,
 ) -> dict[str, str]:
     body = reader.mapping(where.node("match"), "match")
     found: dict[str, str] = {}
@@ -219,7 +227,10 @@ def _match(
             )
             continue
         text = reader.text(entry.value, "criteria")
-        found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions)
+        found[entry.key] = _criteria(reader, entry.key, entry.value, text, definitions, effect)
+        if needs_search(found[entry.key]) and may - _SEARCHED:
+            said = "criteria that only a search can tell open reads and searches, and nothing else of 'may'"
+            reader.problem(entry.value, said, warning=True)
     if resources is not None and found:
         led_to = {"Binary"} if "binary" in where else set()
         for type_ in sorted(resources - found.keys() - led_to):
@@ -231,13 +242,15 @@ def _match(
     return found
 
 
-def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: Definitions) -> str:
+def _criteria(
+    reader: Reader, type_: str, node: Node, text: str, definitions: Definitions, effect: Effect | None
+) -> str:
     if text in ("any", ""):
         return ""
     query = text.removeprefix(f"{type_}?")
     for part in query.split("&"):
         code = re.split(r"[:.=]", part, maxsplit=1)[0]
-        if search_parameter(type_, code) is None:
+        if code != "_has" and search_parameter(type_, code) is None:
             said = f"{type_} has no search parameter '{code}'.{did_you_mean(code, search_parameters(type_))}"
             reader.problem(node, said)
             return query
@@ -258,7 +271,11 @@ def _criteria(reader: Reader, type_: str, node: Node, text: str, definitions: De
             reader.problem(node, said)
             return query
     try:
-        compile_criteria(type_, FACT.sub("x", _PLACEHOLDER.sub("x", query)))
+        filled = FACT.sub("x", _PLACEHOLDER.sub("x", query))
+        if effect is Effect.PERMIT:
+            split_criteria(type_, filled)
+        else:
+            compile_criteria(type_, filled)
     except CriteriaError as error:
         reader.problem(node, f"criteria cannot be evaluated: {error}")
     return query

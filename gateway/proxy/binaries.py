@@ -33,6 +33,9 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 _ELEMENTS = "_elements=contentType,securityContext"
+# As what stores give a resource where its content was asked for; FHIR JSON is looked at whatever the Binary holds.
+_JSON = frozenset({"application/json", "application/json+fhir", "text/json"})
+_RESOURCES_IN_XML = frozenset({"application/fhir+xml", "application/xml+fhir"})
 PLACEHOLDER = "AA=="
 """Stands for the content of a Binary that is judged without it."""
 
@@ -159,7 +162,11 @@ class Binaries:
     async def _content(self, answer: UpstreamAnswer, seen: SeenBinary) -> AsyncIterator[bytes]:
         """The content; out of the resource where the store gives nothing else."""
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != headers.FHIR_JSON or answer.status != 200:
+        own = native_content.media_type(seen.get("contentType"))
+        if media_type in _RESOURCES_IN_XML and media_type != own:
+            raise FhirError(Reason.UPSTREAM_INVALID, "the content came as a resource in XML")
+        is_resource = media_type == headers.FHIR_JSON or (media_type in _JSON and media_type != own)
+        if not is_resource or answer.status != 200:
             return answer.stream()
         raw = await answer.read(self._upstream.max_resource)
         value = stored(raw)

@@ -13,6 +13,7 @@ from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import plain_object
 from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
@@ -20,8 +21,9 @@ from gateway.proxy import headers
 from gateway.proxy.conditional_reads import is_current
 from gateway.proxy.long_answer import LongAnswer
 from gateway.proxy.page_links import is_page
+from gateway.proxy.proven_searches import the_one
 from gateway.proxy.response_filter import BundleFilter
-from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.sealed_links import Page, SealedLinks
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
 from gateway.settings import SelfLink, Upstream
@@ -49,7 +51,33 @@ class Delivery:
         raw = await answer.read(self._upstream.max_resource)
         passed = headers.returned(answer.headers, self._upstream)
         answer.close()
-        value = stored(raw)
+        plain = plain_object(raw)
+        value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
+        return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
+
+    async def found(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
+        """A read that went as a search: the one resource of the Bundle, by itself."""
+        bundle = stored(await answer.read(self._upstream.max_resource))
+        answer.close()
+        asked = trail.asked or permit.request
+        value = the_one(bundle, permit, asked.type or "", asked.id or "")
+        meta = value.get("meta")
+        version = meta.get("versionId") if isinstance(meta, dict) else None
+        is_named = isinstance(version, str) and request.is_id(version)
+        passed = (("ETag", f'W/"{version}"'),) if is_named else ()
+        return await self._whole(trail, permit, value, resource.write_resource(value), passed)
+
+    async def _whole(
+        self,
+        trail: Trail,
+        permit: Permit,
+        value: dict[str, Any],
+        raw: bytes,
+        passed: tuple[tuple[str, str], ...],
+        *,
+        is_plain: bool = False,
+    ) -> Answer:
+        """value, the resource that raw holds, judged; is_plain is whether its numbers are not as they were written."""
         trail.tally.dropped = 1
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
@@ -57,6 +85,11 @@ class Delivery:
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
+        if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):
+            return fhir_answer(raw, passed)  # the usual case: not a byte is another
+        if is_plain:  # what is written anew has every number as it was
+            value = stored(raw)
+            seen = judge(trail, permit, value)
         value = value if seen is None else dict(seen)
         changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         shape = shape_of(permit.request.terms)
@@ -82,14 +115,17 @@ class Delivery:
             added=permit.added,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
-            seal=lambda target: self._seal(target, permit.request, asked, caller, trail.policy_hash or ""),
+            seal=lambda target: self._seal(target, permit, asked, caller, trail.policy_hash or ""),
             tally=trail.tally,
             included=permit.included,
             shape=shape_of(asked.terms),
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
+            proof=permit.by_search is not None and bool(permit.added),
         ).run(_bounded(answer.stream(), self._upstream.max_body))
+        if is_search and not is_operation and permit.leaves_to_judge:
+            self._metrics.criteria_not_pushed_down.labels(self._upstream.name).inc()
         held: list[bytes] = []
         size = 0
         try:
@@ -120,15 +156,13 @@ class Delivery:
             # was posted, stores do not speak at all.)
             self._metrics.narrowing_ignored.inc()
 
-    def open_page(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine
-    ) -> tuple[FhirRequest, str]:
+    def open_page(self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine) -> Page:
         """The request that a page link stands for, and where the store continues. Raises FhirError(STALE_LINK)."""
         token = http.query[len(PAGE_PREFIX) :]
         page = self._links.open(token, caller=caller, policy_hash=engine.policy_hash, now=self._clock())
         if page is None or page.asked.type != asked.type:
             raise FhirError(Reason.STALE_LINK)
-        return page.asked, page.target
+        return page
 
     def _self_link(self, sent: FhirRequest) -> SelfLink:
         profile = self._upstream.profile
@@ -137,16 +171,19 @@ class Delivery:
         return profile.self_link
 
     def _seal(
-        self, target: str, sent: FhirRequest, asked: FhirRequest, caller: Caller, policy_hash: str
+        self, target: str, permit: Permit, asked: FhirRequest, caller: Caller, policy_hash: str
     ) -> str | None:
-        if not is_page(target, sent, self._upstream.profile):
+        if not is_page(target, permit.request, self._upstream.profile):
             self._metrics.page_links_left_out.labels(self._upstream.name).inc()
             return None
-        token = self._links.seal(asked, target, caller=caller, policy_hash=policy_hash, now=self._clock())
+        proof = () if permit.by_search is None else permit.by_search.proof
+        token = self._links.seal(
+            asked, target, caller=caller, policy_hash=policy_hash, now=self._clock(), proof=proof
+        )
         return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
 
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
-        if http.query.startswith(PAGE_PREFIX) or asked.posted:
+        if http.query.startswith(PAGE_PREFIX) or http.method == "POST":
             return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
         return self._asked_url(http)
 

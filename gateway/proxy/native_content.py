@@ -78,6 +78,11 @@ def told_type(said: object) -> str:
     return kind if charset is None else f"{kind}; charset={charset[1].lower()}"
 
 
+def media_type(said: object) -> str:
+    """The media type that a Binary says of itself, without parameters; '' where it says none."""
+    return said.partition(";")[0].strip().lower() if isinstance(said, str) else ""
+
+
 def range_of(http: HttpRequest, etag: str) -> str | None:
     """The one range that is asked for; None for the whole content.
 

@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
@@ -39,12 +40,14 @@ from gateway.proxy.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.proven_searches import provable
 from gateway.proxy.provenance import Provenances, brings_provenance
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
+from gateway.proxy.sealed_links import Page, SealedLinks
+from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
@@ -101,7 +104,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
-        self._operations = OperationPassage(upstream=upstream, client=client)
+        self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -142,7 +145,7 @@ class Passage:
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
-            return await self._capabilities.answer(http, trail)
+            return await self._capabilities.answer(http, trail, self._engines.engine)
         caller = await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
@@ -171,13 +174,18 @@ class Passage:
             form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
+        if takes_parameters(asked):
+            trail.asked = asked = await self._operations.with_parameters(http, asked)
+        elif asked.interaction is Interaction.OPERATION and asked.operation == "validate":
+            http, asked = await self._operations.validated(http, asked)
+            trail.asked = asked
         if asked.sealed is not None:
             environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
             return await self._exports.follow(http, trail, caller, engine, environment)
         target = None
         if is_page(http):
-            asked, target = self._delivery.open_page(http, asked, caller, engine)
-            trail.asked = asked
+            target = self._delivery.open_page(http, asked, caller, engine)
+            trail.asked = asked = target.asked
         permitted = await self.permitted(http, asked, caller, engine, trail)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
@@ -194,7 +202,8 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, target)
+                write = Write(http, trail, permit, caller, engine, permitted.environment)
+                return await self._operation(write, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
@@ -254,13 +263,18 @@ class Passage:
         return found.caller
 
     async def _forward(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if page is None:
             permit = replace(permit, request=request.fit_for_the_store(permit.request))
+        elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
+            raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
+        permit = provable(permit, self._upstream.profile)
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        method, body, target = "GET", None, page or request.upstream_target(asked)
+        if permit.by_search is not None:
+            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
+        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
         if asked.posted and page is None:
             method, body = "POST", request.upstream_form(asked)
             sent["content-type"] = "application/x-www-form-urlencoded"
@@ -279,6 +293,8 @@ class Passage:
                 return await self._version(http, trail, permit, answer)
             if asked.interaction is Interaction.READ:
                 return await self._delivery.one(trail, permit, answer)
+            if permit.by_search is not None and permit.by_search.unwraps:
+                return await self._delivery.found(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
                 permit = replace(permit, added=(), exact=permit.exact and not permit.added)
@@ -297,11 +313,10 @@ class Passage:
         trail.tally.shown, trail.tally.dropped = 1, 0
         return delivered
 
-    async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: str | None
-    ) -> Answer:
+    async def _operation(self, write: Write, page: Page | None) -> Answer:
+        http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
-            return await self._operations.validate(http, trail, permit)
+            return await self._operations.validate(write)
         if permit.request.operation == "export":
             if permit.request.id is not None:
                 await self._operations.look_at_instance(http, trail, permit)

@@ -79,6 +79,7 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
@@ -128,6 +129,7 @@ class BundleFilter:
                 case stream.Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
                 case stream.EntriesBegin():
+                    self._check_proof()
                     out.append(b',"entry":[')
                 case stream.EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
@@ -147,9 +149,11 @@ class BundleFilter:
         if name == "link":
             return [b',"link":' + self._links(raw), *self._total(state)]
         if name == "total":
-            state.total = raw
+            state.total = raw if raw.isdigit() else None
             return self._total(state)
-        return [b"," + json.dumps(name).encode() + b":" + raw] if name in _KEPT_MEMBERS else []
+        # Texts alone: what is nested there is nothing of a Bundle, and nobody judged it.
+        is_kept = name in _KEPT_MEMBERS and raw.startswith(b'"')
+        return [b"," + json.dumps(name).encode() + b":" + raw] if is_kept else []
 
     def _total(self, state: "_State") -> list[bytes]:
         """The store's total, when it is known by now and known to count nothing that the judge leaves out.
@@ -179,7 +183,12 @@ class BundleFilter:
                 sealed = None if target is None else self.seal(target)
                 if sealed is not None:
                     out.append({"relation": relation, "url": sealed})
+        self._check_proof()
         return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _check_proof(self) -> None:
+        if self.proof and self.tally.narrowing_seen is not True:
+            raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
         if not self.added or self.self_link is SelfLink.UNRELIABLE:
@@ -273,6 +282,7 @@ class BundleFilter:
             self.kind != "searchset"
             or len(value) != 3
             or type(search) is not dict
+            or not _is_flat(search)
             or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
         ):
             return None
@@ -297,7 +307,7 @@ class BundleFilter:
                 place = f"/{found.get('resourceType')}/{found.get('id')}"
                 if member not in (self.upstream + place, self.public + place):
                     return False
-            elif not isinstance(member, dict) or not member.keys() <= kept.get(name, frozenset()):
+            elif not _is_flat(member) or not member.keys() <= kept.get(name, frozenset()):
                 return False
         return True
 
@@ -312,7 +322,11 @@ class BundleFilter:
             elif name == "fullUrl" and isinstance(found.get("id"), str):
                 entry[name] = f"{self.public}/{found['resourceType']}/{found['id']}"
             elif name in kept and isinstance(member, dict):
-                entry[name] = {key: inner for key, inner in member.items() if key in kept[name]}
+                entry[name] = {
+                    key: inner
+                    for key, inner in member.items()
+                    if key in kept[name] and not isinstance(inner, dict | list)
+                }
         return entry
 
 
@@ -321,6 +335,11 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+
+
+def _is_flat(member: object) -> bool:
+    """Whether a member of an entry is an object that holds nothing nested."""
+    return isinstance(member, dict) and not any(isinstance(inner, dict | list) for inner in member.values())
 
 
 def _passes(judge: Judge, resource: Resource) -> bool:

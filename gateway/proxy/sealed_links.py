@@ -22,11 +22,15 @@ _MAX_TOKEN = 7600  # with the path before it, it fits into the URL that a listen
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a link stands for: the request as the caller made it, and where the store continues."""
+    """What a link stands for: the request as the caller made it, and where the store continues.
+
+    proof  the criteria of the gateway that the search has proved to be narrowed by
+    """
 
     asked: FhirRequest
     target: str  # relative to the store's base
     expires_at: int
+    proof: tuple[str, ...] = ()
 
 
 class SealedLinks:
@@ -37,11 +41,20 @@ class SealedLinks:
         self._mount = mount
         self._decode = msgspec.json.Decoder(Page).decode
 
-    def seal(self, asked: FhirRequest, target: str, *, caller: Caller, policy_hash: str, now: int) -> str:
+    def seal(
+        self,
+        asked: FhirRequest,
+        target: str,
+        *,
+        caller: Caller,
+        policy_hash: str,
+        now: int,
+        proof: tuple[str, ...] = (),
+    ) -> str:
         """The token for a page."""
         # What was asked stands in it several times, the store's link included: long lists of ids fit in only when
         # they are said once.
-        content = zlib.compress(msgspec.json.encode(Page(asked, target, now + _LIFETIME_SECONDS)))
+        content = zlib.compress(msgspec.json.encode(Page(asked, target, now + _LIFETIME_SECONDS, proof)))
         nonce = secrets.token_bytes(12)
         return base64url(nonce + self._cipher.encrypt(nonce, content, self._bound_to(caller, policy_hash)))
 

@@ -408,3 +408,31 @@ async def test_313_the_address_of_an_attachment_leads_back_through_the_gateway(
     assert urls == [f"{gateway.origin}{MOUNT}/Binary/a", foreign, "ftp://blob.example/x"]
     path = urls[0].removeprefix(gateway.origin + MOUNT)
     assert (await gateway.fhir("GET", path)).body == store.contents["a"]
+
+
+@pytest.mark.parametrize(
+    "wrapping", ["application/json", "application/json+fhir", "application/fhir+xml", "text/json"]
+)
+@pytest.mark.parametrize("kind", ["application/pdf", "text/xml"])
+async def test_a_resource_in_another_clothing_is_no_content(
+    gateway: RunningGateway, store: DocumentStore, wrapping: str, kind: str
+) -> None:
+    store.binary("a", b"<ClinicalDocument/>", kind)
+    whole = gateway.upstream.resources["Binary/a"] | {"data": base64.b64encode(store.contents["a"]).decode()}
+    usual = gateway.upstream.answer
+    assert usual is not None
+
+    async def wrapped(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/Binary/a") and not request.query_string:
+            raw = json.dumps(whole).encode()
+            if "xml" in wrapping:
+                raw = b'<Binary xmlns="http://hl7.org/fhir"><id value="a"/><data value="AAAA"/></Binary>'
+            return web.Response(body=raw, content_type=wrapping, headers={"ETag": 'W/"1"'})
+        return await usual(request)
+
+    gateway.upstream.answer = wrapped
+    reply = await gateway.fhir("GET", "/Binary/a")
+    if "json" in wrapping:
+        assert (reply.status, reply.body) == (200, store.contents["a"])
+    else:
+        assert (reply.status, reply.reason) == (502, "upstream-invalid")

@@ -12,12 +12,12 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from tests.model.hours_model import is_time
 
 Truth = bool | None
 Resource = dict[str, Any]
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PATIENT_TYPES = ("Patient", "Observation", "Condition", "Account")
 SHARED_TYPES = ("Organization",)
 TYPES = (*PATIENT_TYPES, *SHARED_TYPES)
@@ -30,6 +30,12 @@ PARTS = {
     "Observation": ("subject", "performer"),
     "Condition": ("subject", "asserter"),
     "Account": ("subject",),
+}
+# What a resource of the type must have (R4), by the member that stands for it where it is hidden.
+MANDATORY = {
+    "Observation": {"status": "_status"},
+    "Condition": {"subject": "subject"},
+    "Account": {"status": "_status"},
 }
 CLAIM_PATHS = {"patient": ("patient",), "roles": ("groups",), "org": ("organization",), "team": ("team",)}
 CLAIM_TYPES = {"patient": "id", "roles": "codes", "org": "string", "team": "codes"}
@@ -62,14 +68,36 @@ def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> b
         return False
     if asker.context == "patient" and not isinstance(asker.claims.get("patient"), str):
         return False
-    if not any(_scope_holds(scope, asker, resource) for scope in asker.scopes):
-        return False
     rules = in_force(policies, asker.now)
     about = [rule for rule in rules if _is_about(rule, asker)]
     permits = [r for r in about if r["effect"] == "permit" and _permits(r, asker, resource)]
     denies = [r for r in about if r["effect"] == "deny" and "fields" not in r and _denies(r, asker, resource)]
     broken = [r for r in about if r["effect"] == "require" and not _is_kept(r, asker, resource)]
-    return bool(permits) and not denies and not broken
+    opened = any(_is_opened(permit, about, asker, resource) for permit in permits)
+    return opened and not denies and not broken
+
+
+def _is_opened(permit: dict[str, Any], about: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
+    return any(
+        _scope_holds(scope, asker, resource) and not _asks_of_hidden(scope, permit, about, asker)
+        for scope in asker.scopes
+    )
+
+
+def _asks_of_hidden(
+    scope: tuple[str, str, str], permit: dict[str, Any], about: list[dict[str, Any]], asker: Asker
+) -> bool:
+    """Whether the filter of a scope looks at what this permit, or some deny, does not let its holder see."""
+    asked = {f"{asker.type}.{part.partition('=')[0]}" for part in scope[2].split("&") if part}
+    view = permit.get("return", {})
+    hidden = set(view.get("hide", [])) | (asked - set(view["only"]) if "only" in view else set())
+    for rule in about:
+        if "fields" in rule and _who(rule, asker) is not False and _when(rule, asker) is not False:
+            hidden |= {
+                path if path.startswith(f"{asker.type}.") else f"{asker.type}.{path}"
+                for path in rule["fields"]
+            }
+    return not asked.isdisjoint(hidden)
 
 
 def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> set[str]:
@@ -78,7 +106,11 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
     about = [rule for rule in rules if _is_about(rule, asker)]
     found: set[str] = set()
     for rule in about:
-        if rule["effect"] == "permit" and _permits(rule, asker, resource):
+        if (
+            rule["effect"] == "permit"
+            and _permits(rule, asker, resource)
+            and _is_opened(rule, about, asker, resource)
+        ):
             view = rule.get("return", {})
             only = view.get("only", [f"{asker.type}.{name}" for name in resource])
             found |= {
@@ -88,6 +120,12 @@ def sees(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> se
         if "fields" in rule and _denies(rule, asker, resource):
             found -= {path.removeprefix(f"{asker.type}.") for path in rule["fields"]}
     return found | {"resourceType", "id"}
+
+
+def marks(resource: Resource, seen: set[str]) -> set[str]:
+    """The members that say 'masked' in place of what must be there, is there and is not seen."""
+    must = MANDATORY.get(resource["resourceType"], {})
+    return {mark for name, mark in must.items() if name in resource and name not in seen}
 
 
 def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) -> bool:
@@ -109,6 +147,12 @@ def _is_about(rule: dict[str, Any], asker: Asker) -> bool:
 def _permits(rule: dict[str, Any], asker: Asker, resource: Resource) -> bool:
     if asker.context == "patient" and asker.type in SHARED_TYPES and not rule.get("shared"):
         return False
+    if (
+        asker.interaction == "create"
+        and asker.type == "Patient"
+        and "Patient" not in rule.get("resources", [])
+    ):
+        return False  # a new person is a right of its own, which 'any' does not give
     parts = (_who(rule, asker), _when(rule, asker), _where(rule, asker, resource, doubt=False))
     return all(part is True for part in parts)
 
@@ -157,29 +201,7 @@ def _when(rule: dict[str, Any], asker: Asker) -> Truth:
     when = rule.get("when", {})
     peer = ipaddress.ip_address(asker.peer)
     networks = when.get("network", ["0.0.0.0/0"])
-    return any(peer in ipaddress.ip_network(text) for text in networks) and _is_time(when, asker.now)
-
-
-def _is_time(when: dict[str, Any], now: int) -> bool:
-    """Whether now lies in a window of the rule, by the clocks of its zone; a window over midnight began yesterday."""
-    if "zone" not in when:
-        return True
-    days = when.get("days", DAYS)
-    for window in when.get("hours", ["00:00-24:00"]):
-        begin, end = (_minutes(text) for text in window.split("-"))
-        clock = datetime.fromtimestamp(now, ZoneInfo(when["zone"]))
-        today, yesterday = DAYS[clock.weekday()], DAYS[clock.weekday() - 1]
-        minute = clock.hour * 60 + clock.minute
-        if begin < end:
-            if today in days and begin <= minute < end:
-                return True
-        elif (today in days and minute >= begin) or (yesterday in days and minute < end):
-            return True
-    return False
-
-
-def _minutes(text: str) -> int:
-    return int(text[:2]) * 60 + int(text[3:])
+    return any(peer in ipaddress.ip_network(text) for text in networks) and is_time(when, asker.now)
 
 
 def in_force(policies: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:

@@ -65,6 +65,15 @@ CLASS = {"system": "http://hl7.org/fhir/resource-types", "code": "Condition"}
         (permit(code=[{"text": "x"}]), "none"),
         (permit(data=[{"meaning": "instance"}]), "none"),
         (permit(modifierExtension=[{"url": "urn:x"}]), "none"),
+        (deny(actor=[{"reference": {"identifier": {"value": "H3"}}}]), "none"),
+        (deny(actor=[{"reference": {"display": "the second hospital"}}]), "deny"),
+        (deny(actor=["unreadable"]), "deny"),
+        (permit(actor=[{"reference": {"display": "the second hospital"}}]), "none"),
+        (deny(action=[{"text": "access"}]), "deny"),
+        (permit(action=[{"text": "access"}]), "none"),
+        (permit(action=[{"text": "a look"}, {"coding": [{"code": "access"}]}]), "permit"),
+        (deny(action=[{"coding": [{"code": "correct"}]}]), "none"),
+        (deny(purpose=[{"display": "treatment"}]), "deny"),
         (permit(deny(actor=[ACTOR])), "deny"),
         (permit(deny(purpose=[{"code": "HRESCH"}])), "permit"),
         (permit(deny(dataPeriod={"start": "2020"})), "deny"),
@@ -126,3 +135,24 @@ def test_a_source_takes_consents_by_organization_or_tag() -> None:
     assert ConsentSource(verified=False).takes(consent(), "A")
     assert not ConsentSource().takes(consent(), "A")
     assert not ConsentSource().takes(consent(verification=[{"verified": True}, {"verified": False}]), "A")
+
+
+def test_an_extension_that_changes_the_meaning_takes_a_permit_back_and_leaves_a_denial() -> None:
+    changed = {"modifierExtension": [{"url": "urn:x"}]}
+    assert answer([consent(permit(), **changed)], QUESTION, NOW).said is Said.NONE
+    assert answer([consent(deny(), **changed)], QUESTION, NOW).said is Said.DENY
+    assert answer([consent(permit()), consent(deny(), **changed)], QUESTION, NOW).said is Said.DENY
+
+
+def test_a_consent_that_names_a_version_of_the_patient_is_the_patients() -> None:
+    source = ConsentSource(verified=False)
+    assert source.takes(consent(patient={"reference": "Patient/A/_history/2"}), "A")
+    assert not source.takes(consent(patient={"reference": "Patient/AA/_history/2"}), "A")
+    assert source.takes(consent(deny(), modifierExtension=[{"url": "urn:x"}]), "A")
+
+
+def test_who_opted_out_and_permits_something_permits_nothing_else() -> None:
+    rule = {"coding": [{"code": "OPTOUT"}]}
+    other = {"reference": {"identifier": {"value": "H3"}}}
+    assert answer([consent(permit(actor=[ACTOR]), policyRule=rule)], QUESTION, NOW).said is Said.PERMIT
+    assert answer([consent(permit(actor=[other]), policyRule=rule)], QUESTION, NOW).said is Said.DENY

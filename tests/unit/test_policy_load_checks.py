@@ -112,3 +112,10 @@ def test_a_search_that_must_ask_for_what_is_hidden_is_named(needs: str, is_named
     rule = f"rule: r, {READ}, resources: [Patient], shared: true, query: {{needs_one_of: {needs}}}, {view}"
     found = [each for each in problems(rule) if "hides what it looks at: none of them passes" in each]
     assert bool(found) is is_named
+
+
+@pytest.mark.parametrize("then", ["rate: 5/min", "headers: {X-Ward: w}"])
+def test_what_follows_from_a_bundle_as_such_is_refused_since_it_would_not_happen(then: str) -> None:
+    (found,) = problems(f"rule: r, effect: permit, may: [batch], resources: [Patient], then: {{{then}}}")
+    assert "alone has no effect but 'audit'" in found
+    assert not problems("rule: r, effect: permit, may: [batch], resources: [Patient], then: {audit: full}")

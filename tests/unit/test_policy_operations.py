@@ -5,7 +5,7 @@ import pytest
 from gateway.fhir.outcome import Reason
 from gateway.fhir.request import upstream_target
 from gateway.policy.decision import Decision, Deny, Permit
-from tests.support.policies import caller, category, decide, load, policy, resource
+from tests.support.policies import HERE, ask, caller, category, decide, engine, load, policy, resource
 from tests.unit.test_policy_language import of_rule
 
 READ = "rule: read, effect: permit, may: [read, search], resources: [Patient, $chart], shared: true"
@@ -55,6 +55,7 @@ def passes(decision: Decision, **members: object) -> bool:
          "unknown operation 'export-fil'. Did you mean 'export-file'?"),
         ("may: ['operation:$everything'], resources: [Observation]", "could never match"),
         ("may: [operation], resources: [Patient]", "a permit names each operation"),
+        ("may: ['operation:export-files'], resources: [Group]", "Did you mean 'export-file'?"),
         ("may: [read], resources: [Patient], operation: {types: [Patient]}", "is for a permit whose 'may' names operations"),
         ("may: ['operation:$everything'], resources: [Patient], operation: {jobs_at_once: 2}",
          "is for a permit of '$export'"),
@@ -314,3 +315,10 @@ def test_an_export_shows_of_its_types_what_its_rule_says() -> None:
     shown = seen(decide([rule, wide], SYSTEM, "GET /Patient/$export"), **members)
     assert shown["status"] == "final"
     assert "subject" not in shown
+
+
+def test_a_job_that_is_not_known_is_not_found() -> None:
+    decision = engine("rule: r, effect: permit, may: [read], resources: [Group], shared: true").decide(
+        ask("GET /_job/of-somebody-else"), caller("system"), HERE
+    )
+    assert denied(decision) is Reason.NOT_FOUND

@@ -261,3 +261,40 @@ def test_a_set_whose_test_of_a_sign_in_fails_stays_out_of_force() -> None:
     )
     with pytest.raises(PoliciesRefused):
         load_policies({"0.yaml": DEFINITIONS, "1.yaml": failing})
+
+
+# On the way of a join
+
+CHARTS = (
+    "rule: charts, effect: permit, may: [read, search], resources: [Observation], shared: true, "
+    "query: {chain_depth: 2, include: any-permitted}"
+)
+PEOPLE = "rule: people, effect: permit, may: [read, search], resources: [Patient, Practitioner], shared: true"
+FRESH_FOR_PEOPLE = f"{FRESH}, may: [any], resources: [Patient]"
+STRONG_FOR_STAFF = (
+    f"rule: strong, effect: require, who: {{acr: '{STRONG}'}}, may: [any], resources: [Practitioner]"
+)
+
+
+@pytest.mark.parametrize(
+    "query", ["subject:Patient.name=x", "_include=Observation:subject:Patient", "patient.birthdate=1990"]
+)
+def test_a_join_that_another_sign_in_would_open_is_a_challenge(query: str) -> None:
+    rules = [CHARTS, PEOPLE, FRESH_FOR_PEOPLE]
+    assert step_up(asked(rules, f"GET /Observation?{query}", auth_time=NOW - 601)) == StepUp((), 600)
+    assert isinstance(asked(rules, f"GET /Observation?{query}", auth_time=NOW), Permit)
+
+
+def test_one_challenge_names_what_every_hop_of_a_join_wants() -> None:
+    rules = [CHARTS, PEOPLE, FRESH_FOR_PEOPLE, STRONG_FOR_STAFF]
+    query = "GET /Observation?patient.name=x&performer:Practitioner.name=y"
+    assert step_up(asked(rules, query, auth_time=NOW - 601)) == StepUp((STRONG,), 600)
+    assert isinstance(asked(rules, query, auth_time=NOW, acr=STRONG), Permit)
+
+
+def test_nobody_signs_in_for_a_join_that_stays_closed() -> None:
+    closed = "rule: closed, effect: deny, may: [search], resources: [Patient], where: {ids: [vip]}"
+    rules = [CHARTS, PEOPLE, FRESH_FOR_PEOPLE, closed]
+    found = asked(rules, "GET /Observation?subject:Patient.name=x", auth_time=NOW - 601)
+    assert isinstance(found, Deny)
+    assert (found.reason, found.step_up) == (Reason.JOIN_CLOSED, None)

@@ -66,6 +66,7 @@ self_link_of_forms: silent
 if_match: supported
 document_location: supported
 transactions: supported
+search_index: immediate
 """
     assert mistakes(text) == []
     found = mistakes(text.replace(old, new))

@@ -65,7 +65,7 @@ def _ours(gateway: RunningGateway, reply: Reply) -> None:
     assert performer["reference"] == f"{gateway.origin}/fhir/r4/Practitioner/dr1"
 
 
-_SUBSCRIPTION = {
+SUBSCRIPTION = {
     "resourceType": "Subscription", "status": "requested", "reason": "x", "criteria": "Observation?subject=Patient/B",
     "channel": {"type": "rest-hook", "endpoint": "http://evil.example", "header": ["Authorization: x"]},
 }  # fmt: skip
@@ -119,13 +119,14 @@ ROWS = (
     row("S-316-names-of-profiles-and-code-systems", "GET /Observation/a1", 200, sent=("GET *",), twin=_READ,
         check=_canonical, store=answers(_A1 | {"meta": {"profile": ["{store}/StructureDefinition/x"]}, "code": {
             "coding": [{"system": "{store}/CodeSystem/x", "code": "x"}]}})),
-    closed("V-340-a-subscription-to-a-stranger", "POST /Subscription", body=_SUBSCRIPTION),
-    closed("V-340b-a-subscription-by-a-patient", "POST /Subscription", body=_SUBSCRIPTION, who="pA-rw", sees=False,
+    closed("V-340-a-subscription-to-a-stranger", "POST /Subscription", reason="interaction-closed", body=SUBSCRIPTION),
+    closed("V-340b-a-subscription-by-a-patient", "POST /Subscription", body=SUBSCRIPTION, who="pA-rw", sees=False,
            reason=None, twin=_CREATE),
-    closed("V-341-anothers-subscription-is-changed", "PUT /Subscription/x", body=_SUBSCRIPTION | {"id": "x"}),
+    closed("V-341-anothers-subscription-is-changed", "PUT /Subscription/x", reason="interaction-closed",
+           body=SUBSCRIPTION | {"id": "x"}),
     closed("V-341b-subscriptions-are-searched", "GET /Subscription"),
     closed("V-341c-a-subscription-is-read", "GET /Subscription/x"),
-    closed("V-341d-a-subscription-is-deleted", "DELETE /Subscription/x"),
+    closed("V-341d-a-subscription-is-deleted", "DELETE /Subscription/x", reason="interaction-closed"),
     closed("V-342-the-list-that-opens-is-changed", "PUT /Group/g", who="pA-rw", sees=False, twin=_CREATE, body={
         "resourceType": "Group", "id": "g", "type": "person", "actual": True, "member": [{"entity": {
             "reference": "Patient/B"}}]}),

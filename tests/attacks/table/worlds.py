@@ -211,11 +211,36 @@ rules:
     because: A person sees the own record.
 """
 
+ANY = """\
+policy: any
+version: 1
+owner: tests
+status: enforce
+text: Staff does everything, librarians keep the rule book.
+rules:
+  - rule: staff-does-everything
+    effect: permit
+    who: {context: user, role: [physician]}
+    may: [any]
+    resources: any
+    shared: true
+    query: {include: any-permitted, chain_depth: 1}
+    because: A small practice.
+  - rule: librarians-keep-the-rule-book
+    effect: permit
+    who: {context: user, role: [librarian]}
+    may: [read, create, update]
+    resources: [Library, Patient, Subscription]
+    shared: true
+    because: Logic comes from the library.
+"""
+
 POLICIES: dict[str, str] = {
     "main": MAIN + _TESTS,
     "labels": LABELS + _TESTS,
     "views": VIEWS + _TESTS,
     "export": EXPORT + _TESTS,
+    "any": ANY + _TESTS.replace("404", "403"),
 }
 
 CALLERS: dict[str, dict[str, Any]] = {
@@ -225,6 +250,7 @@ CALLERS: dict[str, dict[str, Any]] = {
         "roles": ["physician"],
         "purpose_of_use": ["BTG"],
     },
+    "librarian": {"scope": "user/*.cruds", "fhirUser": "Practitioner/dr2", "roles": ["librarian"]},
     "nurse": {"scope": "user/*.rs", "fhirUser": "Practitioner/dr2", "roles": ["nurse"]},
     "lab-w": {"scope": "system/*.cruds", "organization": "laboratory"},
     "sys": {"scope": "system/*.rs", "organization": "registry"},
