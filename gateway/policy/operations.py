@@ -128,8 +128,14 @@ def _everything(
 def _export(
     engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
 ) -> Decision:
+    # A scope with a filter exports nothing: the store would collect beyond it, and its manifest counts what it collected.
+    caller = replace(caller, scope=tuple(text for text in caller.scope if "?" not in text))
     if not any(scope.startswith("system/") for scope in caller.scope):
-        return Deny(Reason.SCOPE_INSUFFICIENT, opened.rules, "an export is for clients with system scopes")
+        return Deny(
+            Reason.SCOPE_INSUFFICIENT,
+            opened.rules,
+            "an export is for clients with system scopes that have no filter",
+        )
     if asked.id is None and not opened.unconditional:
         said = "an export without an instance needs a permit without 'where', and nothing that looks at resources"
         return Deny(Reason.INTERACTION_CLOSED, opened.rules, said)

@@ -125,8 +125,10 @@ def grantable(text: str) -> bool:
         return False
     if not scope.query:
         return True
+    if any(mark in part.partition("=")[0] for part in scope.query.split("&") for mark in ":.%"):
+        return False  # SMART 2.2 has modifiers and chains in scopes as experiments: one plain name has one meaning
     types: Iterable[str] = RESOURCE_TYPES if scope.type == "*" else (scope.type,)
-    code = re.split(r"[:.=]", scope.query, maxsplit=1)[0]
+    code = scope.query.partition("=")[0]
     defined = [type_ for type_ in types if search_parameter(type_, code) is not None]
     if not defined:
         return False

@@ -49,7 +49,7 @@ from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import Page, SealedLinks
 from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
@@ -289,7 +289,9 @@ class Passage:
                 and answer.headers["content-encoding"].lower() != "identity"
             ):
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
-            if asked.interaction in (Interaction.READ, Interaction.VREAD):
+            if asked.interaction is Interaction.VREAD:
+                return await self._version(http, trail, permit, answer)
+            if asked.interaction is Interaction.READ:
                 return await self._delivery.one(trail, permit, answer)
             if permit.by_search is not None and permit.by_search.unwraps:
                 return await self._delivery.found(trail, permit, answer)
@@ -300,6 +302,16 @@ class Passage:
         except BaseException:
             answer.close()
             raise
+
+    async def _version(
+        self, http: HttpRequest, trail: Trail, permit: Permit, answer: UpstreamAnswer
+    ) -> Answer:
+        """A version: it and what is stored now are both the caller's, or what moved away could still be read by it."""
+        delivered = await self._delivery.one(trail, permit, answer)
+        trail.tally.shown, trail.tally.dropped = 0, 1
+        await self._operations.look_at_instance(http, trail, permit)
+        trail.tally.shown, trail.tally.dropped = 1, 0
+        return delivered
 
     async def _operation(self, write: Write, page: Page | None) -> Answer:
         http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
