@@ -40,8 +40,8 @@ from gateway.policy.layers import (
 )
 from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import OperationAccess, PolicySet, Rule
-from gateway.policy.rules_in_force import JUDGED
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.sight_in_force import JUDGED
 from gateway.policy.step_up import as_signed_in, together
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
