@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
-from gateway.proxy.response_filter import echoes
+from gateway.proxy.self_links import echoes
 from gateway.settings import SelfLink, UpstreamProfile
 
 

@@ -9,15 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from authz.protocol.encoding import parse_query
 from gateway.fhir import links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import exact_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.connections import Connections
+from gateway.proxy.self_links import echoes, is_silent
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
@@ -348,21 +347,3 @@ def _passes(judge: Judge, resource: Resource) -> bool:
 
 def _seen(resource: Resource, verdict: Verdict) -> Resource:
     return resource if verdict.seen is None else verdict.seen
-
-
-def is_silent(url: str) -> bool:
-    """Whether a self link is only the place a form was posted to, as HAPI FHIR writes it: it names no criterion."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.path.endswith("/_search") and not parts.query
-
-
-def echoes(url: str, added: tuple[str, ...]) -> bool:
-    """Whether the self link of a search names every criterion that was added, however it is encoded."""
-    try:
-        said = {f"{name}={value}" for name, value in parse_query(urlsplit(url).query)}
-    except ValueError:
-        return False
-    return all(text in said for text in added)

@@ -1,0 +1,23 @@
+"""What the self link of a searchset proves: whether the store took the criteria that were sent."""
+
+from urllib.parse import urlsplit
+
+from authz.protocol.encoding import parse_query
+
+
+def is_silent(url: str) -> bool:
+    """Whether a self link is only the place a form was posted to, as HAPI FHIR writes it: it names no criterion."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.path.endswith("/_search") and not parts.query
+
+
+def echoes(url: str, added: tuple[str, ...]) -> bool:
+    """Whether the self link of a search names every criterion that was added, however it is encoded."""
+    try:
+        said = {f"{name}={value}" for name, value in parse_query(urlsplit(url).query)}
+    except ValueError:
+        return False
+    return all(text in said for text in added)
