@@ -17,7 +17,8 @@ from gateway.fhir.fhirpath import Expression, ExpressionError, compile_expressio
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.search import parse_criterion, split_values, unescape
+from gateway.fhir.search import parse_criterion
+from gateway.fhir.search_values import split_values, unescape
 
 Test = Callable[[Any], bool]  # of one value that the parameter's expression selects
 

@@ -10,7 +10,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from gateway.fhir.resource import Number
-from gateway.fhir.search import unescape
+from gateway.fhir.search_values import unescape
 
 NUMBERS = frozenset({"integer", "decimal", "positiveInt", "unsignedInt"})
 QUANTITIES = frozenset({"Quantity", "Age", "Duration", "Count", "Distance"})

@@ -21,6 +21,7 @@ from gateway.fhir.definitions import (
 )
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.search_values import INSTANT, check_values, split_values, unescape
 
 MAX_TERMS = 100
 MAX_JOINS = 10  # chains, _has and includes of one search
@@ -74,29 +75,6 @@ _CLOSED_MODIFIERS: dict[str, frozenset[str]] = {
     "reference": frozenset({"above", "below"}),
     "uri": frozenset({"above", "below"}),
 }
-
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_COMMA = re.compile(r"((?:[^\\,]|\\.)*)(,|$)", re.DOTALL)
-_BAD_ESCAPE = re.compile(r"(?:[^\\]|\\[\\,|$])*+(\\)?", re.DOTALL)
-_PREFIX = r"(?:eq|ne|gt|lt|ge|le|sa|eb|ap)?"
-_NUMBER = r"[-+]?\d{1,40}(?:\.\d{1,40})?(?:[eE][-+]?\d{1,3})?"
-_DATE = (
-    r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])"
-    r"(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d{1,9})?)?(?:Z|[-+](?:0\d|1[0-4]):[0-5]\d)?)?)?)?"
-)
-_VALUE_GRAMMAR: dict[str, tuple[re.Pattern[str], str]] = {
-    "number": (re.compile(_PREFIX + _NUMBER), "a number, with a prefix such as ge before it or not"),
-    "date": (re.compile(_PREFIX + _DATE), "a date such as 2024, 2024-05 or ge2024-05-31T10:00:00Z"),
-    "quantity": (
-        re.compile(_PREFIX + _NUMBER + r"(?:\|(?:[^|\\]|\\.)*\|(?:[^|\\]|\\.)*)?", re.DOTALL),
-        "a quantity such as 5.4 or le5.4|http://unitsofmeasure.org|mg",
-    ),
-    "token": (
-        re.compile(r"(?:[^|\\]|\\.)*(?:\|(?:[^|\\]|\\.)*)?", re.DOTALL),
-        "code, system|code, |code or system|",
-    ),
-}
-_INSTANT = re.compile(_DATE)
 
 
 def parse_terms(
@@ -166,7 +144,7 @@ def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
     if modifier is not None:
         _check_modifier(parameter, modifier)
     alternatives = split_values(value)
-    _check_values(parameter, modifier, alternatives)
+    check_values(parameter, modifier, alternatives)
     return SearchTerm(name, code, modifier, None, tuple(unescape(each) for each in alternatives), value)
 
 
@@ -195,32 +173,6 @@ def make_term(code: str, values: Sequence[str], *, modifier: str | None = None) 
 def encode_terms(terms: Iterable[SearchTerm]) -> str:
     """The terms as application/x-www-form-urlencoded text, the same for every spelling that means the same."""
     return "&".join(f"{quote(term.name, safe=':')}={quote(term.text, safe='')}" for term in terms)
-
-
-def split_values(text: str) -> tuple[str, ...]:
-    """The comma-separated alternatives of a value, escapes kept. Raises FhirError when an escape has no meaning."""
-    if (match := _BAD_ESCAPE.match(text)) is None or match[1]:
-        raise FhirError(
-            Reason.INVALID_PARAMETER,
-            "a backslash in a value escapes a comma, |, $ or a backslash and nothing else: send a backslash itself twice",
-        )
-    return tuple(part[1] for part in _parts(text))
-
-
-def unescape(text: str) -> str:
-    r"""The text with \, \| \$ and \\ resolved (FHIR R4 3.1.1.4.0.1)."""
-    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
-
-
-def _parts(text: str) -> list[re.Match[str]]:
-    found = []
-    position = 0
-    while (match := _COMMA.match(text, position)) is not None:
-        found.append(match)
-        position = match.end()
-        if not match[2]:
-            break
-    return found
 
 
 def _parse(
@@ -293,22 +245,6 @@ def _target_types(parameter: SearchParameter) -> frozenset[str]:
     return parameter.targets or RESOURCE_TYPES
 
 
-def _check_values(parameter: SearchParameter, modifier: str | None, alternatives: tuple[str, ...]) -> None:
-    shown = parameter.code if modifier is None else f"{parameter.code}:{modifier}"
-    if modifier == "missing":
-        if alternatives not in (("true",), ("false",)):
-            raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' must be true or false")
-        return
-    if "" in alternatives:  # FHIR R4 3.1.1.4.0: a store may ignore an empty parameter, and answer wider
-        raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' has an empty value")
-    kind = "token" if modifier == "identifier" else parameter.type
-    if kind not in _VALUE_GRAMMAR:
-        return
-    grammar, expected = _VALUE_GRAMMAR[kind]
-    if not all(grammar.fullmatch(each) for each in alternatives):
-        raise FhirError(Reason.INVALID_PARAMETER, f"'{shown}' must be {expected}")
-
-
 def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
     if code in READ_PARAMETERS:
         _check_format(code, value)
@@ -329,7 +265,7 @@ def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
 def _history_term(name: str, value: str) -> SearchTerm:
     if name not in _HISTORY_PARAMETERS:
         _refuse_unlisted(name, _HISTORY_PARAMETERS, "a history")
-    if name in ("_since", "_at") and not _INSTANT.fullmatch(value):
+    if name in ("_since", "_at") and not INSTANT.fullmatch(value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'{name}' must be a date such as 2024-05-31T10:00:00Z")
     return _plain_term(name, _count(value) if name == "_count" else value)
 

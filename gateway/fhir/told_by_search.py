@@ -12,7 +12,8 @@ from gateway.fhir.definitions import is_resource_type, search_parameter
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.search import encode_terms, split_values, unescape
+from gateway.fhir.search import encode_terms
+from gateway.fhir.search_values import split_values, unescape
 
 _SETS = ("below",)
 
