@@ -22,7 +22,8 @@ from gateway.proxy import creation, headers
 from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.writes import Write, Writes
+from gateway.proxy.write_verdicts import Write
+from gateway.proxy.writes import Writes
 from gateway.settings import Upstream
 
 _SEVERITIES = ("fatal", "error", "warning", "information")

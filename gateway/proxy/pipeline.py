@@ -50,7 +50,8 @@ from gateway.proxy.sealed_links import Page, SealedLinks
 from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.proxy.writes import WRITES, Write, Writes
+from gateway.proxy.write_verdicts import Write
+from gateway.proxy.writes import WRITES, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 

@@ -38,7 +38,8 @@ from gateway.proxy.transaction_steps import (
     response_of,
 )
 from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.writes import WRITES, Write, Writes, preference
+from gateway.proxy.write_verdicts import Write
+from gateway.proxy.writes import WRITES, Writes, preference
 from gateway.settings import Upstream
 
 

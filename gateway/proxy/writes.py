@@ -21,13 +21,10 @@ from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import check_whole
 from gateway.fhir.xhtml import check_narratives
-from gateway.policy.decision import Decision, Deny, Environment, Permit, Verdict
-from gateway.policy.engine import Engine
+from gateway.policy.decision import Deny, Permit
 from gateway.proxy import creation, headers
 from gateway.proxy.attached_writes import AttachedWrites
-from gateway.proxy.attachments import Asking
-from gateway.proxy.conditional_writes import Found
-from gateway.proxy.delivery import check_status, settle
+from gateway.proxy.delivery import check_status
 from gateway.proxy.patches import apply_patch, read_patch
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.representation import Representation
@@ -40,6 +37,7 @@ from gateway.proxy.stored_version import (
 )
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.proxy.write_verdicts import Write, changed, check, decided, judged
 from gateway.settings import Upstream
 
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
@@ -54,30 +52,6 @@ _CLOSED = {
     "if-modified-since": "If-Modified-Since is not taken with a write",
     "if-unmodified-since": "If-Unmodified-Since is not taken: send If-Match",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write that the engine lets go on: who asks for what, and everything that decides."""
-
-    http: HttpRequest
-    trail: Trail
-    permit: Permit
-    caller: Caller
-    engine: Engine
-    environment: Environment
-    found: Found | None = None  # by the criteria of a conditional write
-    fresh: frozenset[str] = frozenset()  # ids that stand for resources which are made in the same transaction
-
-    @property
-    def asking(self) -> Asking:
-        """Who asks, and by what it is decided."""
-        return Asking(self.http, self.trail, self.caller, self.engine, self.environment)
-
-    @property
-    def place(self) -> str:
-        """Type and id, as the store is asked for it."""
-        return f"{self.permit.request.type}/{self.permit.request.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +117,11 @@ class Writes:
         )
         after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         # Decided by the body alone: the same answer for every id.
-        _check(write.trail, await _judged(write, write.permit, after), conceal=False)
+        check(write.trail, await judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
         if before is None:
             return await self._upsert(write, wanted, after)
-        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
+        check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
         return await self._replaced(write, before, after)
@@ -161,11 +135,11 @@ class Writes:
         asked = replace(
             write.permit.request, method="POST", interaction=Interaction.CREATE, id=None, terms=()
         )
-        decision = await _decided(write, asked)
+        decision = await decided(write, asked)
         if wanted is not None or not isinstance(decision, Permit) or decision.judge_change is None:
             raise FhirError(Reason.NOT_FOUND)
-        _check(write.trail, await _changed(write, decision, None, after), conceal=False)
-        _check(write.trail, await _changed(write, write.permit, None, after), conceal=False)
+        check(write.trail, await changed(write, decision, None, after), conceal=False)
+        check(write.trail, await changed(write, write.permit, None, after), conceal=False)
         await self.attached.check_attachments(write.asking, None, after, write.fresh)
         check_narratives(after)
         bundle_graph.check_resolved(after, None, self._bases)
@@ -180,8 +154,8 @@ class Writes:
         if before is None:
             raise FhirError(Reason.NOT_FOUND)
         conceal = write.permit.conceal or reading.conceal
-        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=conceal)
-        _check(write.trail, await _judged(write, reading, before.resource), conceal=conceal)
+        check(write.trail, await judged(write, write.permit, before.resource), conceal=conceal)
+        check(write.trail, await judged(write, reading, before.resource), conceal=conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
         after = apply_patch(before.resource, patch)
@@ -193,7 +167,7 @@ class Writes:
 
     async def _may_read(self, write: Write) -> Permit:
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
-        decision = await _decided(write, asked)
+        decision = await decided(write, asked)
         match decision:
             case Permit():
                 return decision
@@ -211,11 +185,8 @@ class Writes:
         Raises FhirError(POLICY_DENIED).
         """
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
-        decision = await _decided(write, asked)
-        if (
-            isinstance(decision, Permit)
-            and (await _judged(write, decision, before.resource)).seen is not None
-        ):
+        decision = await decided(write, asked)
+        if isinstance(decision, Permit) and (await judged(write, decision, before.resource)).seen is not None:
             write.trail.decision = "deny"
             raise FhirError(Reason.POLICY_DENIED, "of this resource only a part is shown here")
 
@@ -223,9 +194,9 @@ class Writes:
         before = await self._stored(write)
         if before is None:
             raise FhirError(Reason.NOT_FOUND)
-        _check(write.trail, await _judged(write, write.permit, before.resource), conceal=write.permit.conceal)
+        check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         check_version(wanted, before)
-        _check(write.trail, await _changed(write, write.permit, before.resource, None), conceal=False)
+        check(write.trail, await changed(write, write.permit, before.resource, None), conceal=False)
         return Change(None, before.precondition)
 
     async def _remove(self, write: Write, change: Change) -> Answer:
@@ -267,7 +238,7 @@ class Writes:
 
     async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
-        _check(write.trail, await _changed(write, write.permit, before.resource, after), conceal=False)
+        check(write.trail, await changed(write, write.permit, before.resource, after), conceal=False)
         await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
         check_narratives(after, before.resource)
         bundle_graph.check_resolved(after, before.resource, self._bases)
@@ -317,38 +288,6 @@ def preference(http: HttpRequest) -> str:
     """What a write is to be answered with: minimal, representation or OperationOutcome (FHIR R4 3.1.0.1.8)."""
     found = _PREFERENCE.search(http.headers.get("prefer", ""))
     return "representation" if found is None else found[1]
-
-
-async def _decided(write: Write, asked: FhirRequest) -> Decision:
-    def decide() -> Decision:
-        return write.engine.decide(asked, write.caller, write.environment)
-
-    return await write.trail.knowledge.decided(decide)
-
-
-async def _judged(write: Write, permit: Permit, version: dict[str, Any]) -> Verdict:
-    await settle(write.trail, permit, version)
-    if permit.judge is None:
-        raise FhirError(Reason.INTERNAL)
-    return permit.judge(version)
-
-
-async def _changed(
-    write: Write, permit: Permit, before: dict[str, Any] | None, after: dict[str, Any] | None
-) -> Verdict:
-    change = permit.judge_change
-    if change is None:
-        raise FhirError(Reason.INTERNAL)
-    await write.trail.knowledge.settle([lambda: change(before, after).shown])
-    return change(before, after)
-
-
-def _check(trail: Trail, verdict: Verdict, *, conceal: bool) -> None:
-    """Raise FhirError unless the version, or the change, is allowed."""
-    trail.rules = verdict.rules or trail.rules
-    if not verdict.shown:
-        trail.decision = "deny"
-        raise FhirError(Reason.NOT_FOUND if conceal else verdict.reason or Reason.POLICY_DENIED)
 
 
 def _check_written(answer: UpstreamAnswer, right: tuple[int, ...]) -> None:
