@@ -1,15 +1,13 @@
-"""The composition root: the only place that names concrete classes. Builds the process, listens, reloads, drains."""
+"""The composition root: the only place that names concrete classes. Builds the gateway, listens, reloads, drains."""
 
 import asyncio
-import gc
 import logging
 import secrets
-import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -27,27 +25,21 @@ from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.emergencies import note_ends
+from gateway.engines import engine_of
 from gateway.fhir.outcome import Reason
 from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
-from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
+from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
-from gateway.policy.checks import not_valid
 from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
 from gateway.policy.scope_layer import grantable
-from gateway.policy.sources import uses
 from gateway.proxy import formats
-from gateway.proxy.knowledge import Lookups
-from gateway.proxy.lookups import open_lookups
-from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
-from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
-from gateway.proxy.signed_answers import SignedAnswers
-from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
+from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 
@@ -57,15 +49,6 @@ _NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
-
-
-@dataclass(slots=True)
-class _Mount:
-    upstream: Upstream
-    client: UpstreamClient
-    passage: Passage
-    signed: SignedAnswers | None
-    lookups: Lookups
 
 
 class Gateway:
@@ -82,7 +65,7 @@ class Gateway:
         self._inflight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._mounts: list[_Mount] = []
+        self._mounts: list[Mount] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -144,34 +127,20 @@ class Gateway:
             fetch=self._fetcher.get,
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        issuer = authorization.issuer
         for upstream in settings.upstreams:
-            client = UpstreamClient(upstream, self.metrics.upstream_seconds.labels(upstream.name).observe)
-            await client.open()
-            lookups = await open_lookups(upstream, client, metrics=self.metrics, clock=self.clock)
-            passage = Passage(
-                upstream=upstream,
-                client=client,
+            mount = await open_mount(
+                upstream,
+                link_key=link_key,
+                issuer=authorization.issuer,
                 resource_server=self.authorization.resource_server,
                 engines=self.engines,
-                links_=SealedLinks(link_key, upstream.name),
-                jobs=SealedJobs(link_key, upstream.name),
+                keys=self.keys,
                 store=self.store,
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,
-                lookups=lookups,
-                oauth_uris={
-                    "authorize": f"{issuer}/authorize",
-                    "token": f"{issuer}/token",
-                    "revoke": f"{issuer}/revoke",
-                },
             )
-            signed = None
-            if upstream.response_signatures is not ResponseSignatures.OFF:
-                when = upstream.response_signatures
-                signed = SignedAnswers(self.keys.signer, when=when, clock=self.clock)
-            self._mounts.append(_Mount(upstream, client, passage, signed, lookups))
+            self._mounts.append(mount)
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -189,19 +158,9 @@ class Gateway:
         await self.audit.settled()
 
     def _engine(self, policies: language.PolicySet) -> Engine:
-        check_receivers(policies, self.settings.notifications)
-        bases = frozenset(
-            base for upstream in self.settings.upstreams for base in (*upstream.bases, upstream.base)
-        )
+        engine = engine_of(policies, self.settings, now=self.clock())
         self._criteria = criteria_used(policies)
-        if any(uses(rule)[1] for rule in policies.rules):
-            for upstream in self.settings.upstreams:
-                if upstream.consents is None:
-                    said = "policies ask for consents, of which this mount has no source: what needs them is refused"
-                    _log.warning(said, extra={"route": upstream.name})
-        for problem in not_valid(policies.every_rule, self.clock()):
-            _log.warning("a policy is not valid now", extra={"cause": str(problem)})
-        return Engine(policies, bases=bases, detail_types=self.settings.authorization.detail_types)
+        return engine
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
@@ -396,33 +355,3 @@ def _fetcher(settings: GatewaySettings) -> Fetcher:
         own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
         certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
     )
-
-
-async def serve(
-    settings: GatewaySettings, *, ready: Callable[[], None] | None = None, stop: asyncio.Event | None = None
-) -> None:
-    """Run until SIGTERM or SIGINT (or stop is set), then drain. SIGHUP reloads certificates and policies."""
-    stopping = stop or asyncio.Event()
-    gateway = await Gateway.open(settings)
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(gateway.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    gc.freeze()  # what start-up made stays: the collector need not walk it again
-    _log.info("ready")
-    if ready is not None:
-        ready()
-    try:
-        await stopping.wait()
-        _log.info("draining")
-    finally:
-        await gateway.close()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
