@@ -15,6 +15,7 @@ _EMERGENCY = "tests/attacks/test_emergency_access.py::"
 _LANGUAGE = "tests/unit/test_policy_language.py::"
 _IN_FORCE = "tests/attacks/test_policies_in_force.py::"
 _STREAMING = "tests/e2e/test_streaming.py::"
+_PAGES = "tests/attacks/test_hidden_pages.py::"
 _LEAVING = "tests/attacks/test_callers_that_leave.py::"
 
 ELSEWHERE: dict[int, tuple[str, ...]] = {
@@ -52,7 +53,8 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     209: (_L + "test_L209_a_job_of_other_policies_is_ended_and_not_found",),
     217: ("tests/attacks/test_leaks.py::test_a_page_of_somebody_else_opens_for_nobody",),
     225: (
-        "tests/attacks/test_hidden_pages.py::test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",
+        _PAGES + "test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",
+        _PAGES + "test_225_links_without_end_are_followed_by_the_caller_alone",
     ),
     226: (_BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",),
     228: (_BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",),
