@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from authz.protocol.client_metadata import RegistrationRules, read_metadata
-from authz.protocol.clients import PROFILES, Client, ProfileName
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.clients import Client, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.settings import AuthorizationSettings
 from authz.storage.registrations import Registration, RegistrationStatus

@@ -15,7 +15,7 @@ from authz.clock import Clock
 from authz.events import Emit, KeySetFetched
 from authz.fetch import Fetched, FetchError
 from authz.protocol.clients import Client
-from authz.protocol.jwk import JoseError, PublicKey, import_jwks, read_key_set
+from authz.protocol.jwk import VERIFIED_ONLY, JoseError, PublicKey, import_jwks, read_key_set
 
 COOL_DOWN_SECONDS = 60
 _FRESH_SECONDS = 300  # of an answer that does not say how long it is fresh
@@ -42,7 +42,10 @@ class Fetch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys of a client: as they are registered or published, and those of them that verify signatures."""
+    """The keys of a client: as they are registered or published, and those of them that verify signatures.
+
+    What a client may sign with is for its profile to say: whoever verifies names the algorithms.
+    """
 
     jwks: tuple[Mapping[str, object], ...]
     keys: tuple[PublicKey, ...]
@@ -97,7 +100,7 @@ class ClientKeys:
         if known is None or known[0] is not client:  # its registration changed
             while len(self._by_value) >= _MAX_CLIENTS:
                 del self._by_value[next(iter(self._by_value))]
-            known = client, KeySet(client.jwks, import_jwks(client.jwks))
+            known = client, KeySet(client.jwks, import_jwks(client.jwks, also=VERIFIED_ONLY))
             self._by_value[client.client_id] = known
         return known[1]
 
@@ -130,7 +133,7 @@ class ClientKeys:
         else:
             changed = kept.found is None or kept.found.jwks != jwks
             if changed:
-                kept.found = KeySet(jwks, import_jwks(jwks))
+                kept.found = KeySet(jwks, import_jwks(jwks, also=VERIFIED_ONLY))
             fresh = _FRESH_SECONDS if fetched.max_age_seconds is None else fetched.max_age_seconds
             kept.fetched_at = now
             kept.fresh_until = now + min(max(fresh, _MIN_FRESH_SECONDS), _MAX_FRESH_SECONDS)

@@ -66,6 +66,15 @@ class ConsentGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextLaunched:
+    """A record system launched an app for a person. by is the client_id of the record system."""
+
+    by: str
+    client_id: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A request to the authorization server was refused with an OAuth error."""
 
@@ -136,6 +145,7 @@ Event = (
     | ClockCompared
     | SignIn
     | ConsentGiven
+    | ContextLaunched
     | Refused
     | GrantRevoked
     | KeyChanged

@@ -16,7 +16,8 @@ from authz.clock import Clock
 from authz.events import ClockCompared, Emit, ProofChecked
 from authz.keys import KeyRing
 from authz.protocol import certificates, dpop, jose
-from authz.protocol.clients import BindingKind
+from authz.protocol.client_profiles import may_have_unbound_tokens
+from authz.protocol.clients import BindingKind, ProfileName
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError
@@ -53,6 +54,7 @@ class ResourceServer:
         keys: KeyRing,
         revocations: Revocations,
         clients: ClientDirectory,
+        profiles: frozenset[ProfileName],
         nonces: Nonces,
         nonce_required: bool,
         proof_age_seconds: int,
@@ -64,6 +66,7 @@ class ResourceServer:
         self._keys = keys
         self._revocations = revocations
         self._clients = clients
+        self._profiles = profiles
         self._nonces = nonces
         self._nonce_required = nonce_required
         self._proof_age_seconds = proof_age_seconds
@@ -94,6 +97,9 @@ class ResourceServer:
             if scheme != "bearer":
                 raise _invalid("the access token is bound to a certificate: send it as Bearer")
             self._check_certificate(request, caller)
+            return Authenticated(caller, ())
+        if caller.binding.kind is BindingKind.NONE:
+            self._check_unbound(scheme, caller)
             return Authenticated(caller, ())
         if scheme != "dpop":
             raise _invalid("the access token is bound to a DPoP key: send it as DPoP, with a proof")
@@ -131,6 +137,10 @@ class ResourceServer:
             return None
         await self._be_current(now)
         if self._clients.is_suspended(caller.client_id):
+            return None
+        if caller.binding.kind is BindingKind.NONE and not may_have_unbound_tokens(
+            self._clients.get(caller.client_id), self._profiles
+        ):
             return None
         return None if self._revocations.is_revoked(caller.token_id, caller.grant_id) else caller
 
@@ -183,6 +193,13 @@ class ResourceServer:
                 "the access token is not one of this server: ask for one at its token endpoint",
                 detail=str(error),
             ) from error
+
+    def _check_unbound(self, scheme: str, caller: Caller) -> None:
+        """A token that is bound to no key: good while its client may have such tokens, and as Bearer only."""
+        if scheme != "bearer":
+            raise _invalid("the access token is bound to no key: send it as Bearer")
+        if not may_have_unbound_tokens(self._clients.get(caller.client_id), self._profiles):
+            raise _invalid("the client may not have tokens that are bound to no key any more")
 
     def _check_certificate(self, request: HttpRequest, caller: Caller) -> None:
         """RFC 8705 3: the certificate of this connection, on every request."""

@@ -18,6 +18,8 @@ from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
 from authz.endpoints.introspection import Introspection
+from authz.endpoints.launches import PATH as _LAUNCH
+from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
@@ -34,6 +36,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.openid import SIGN_INS, Subjects
 from authz.protocol.request import Answer, HttpRequest, RequestError
+from authz.protocol.scopes import LAUNCH_SCOPE, LAUNCH_SCOPES
 from authz.registry import Registry
 from authz.resource_server import ResourceServer
 from authz.revocations import Revocations
@@ -44,9 +47,6 @@ Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
 _USERINFO = "/userinfo"
-_UNGRANTED = frozenset({"launch", "launch/encounter"})
-"""Accepted from clients that are registered for them, and left out of what is granted: there is no launch from a record
-system here, and a token must not say that there was."""
 _WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout"})
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
@@ -94,6 +94,7 @@ class AuthorizationServer:
             keys=keys,
             revocations=self._revocations,
             clients=self.clients,
+            profiles=settings.profiles,
             nonces=Nonces(nonce_secret, "resource-server", lifetimes.dpop_nonce),
             nonce_required=settings.dpop_nonce_required,
             proof_age_seconds=lifetimes.dpop_proof,
@@ -116,7 +117,7 @@ class AuthorizationServer:
                 for spelling in (resource.identifier, *resource.aliases)
             },
             grantable=grantable,
-            ungranted=_UNGRANTED,
+            ungranted=LAUNCH_SCOPES,
             acr_values=tuple(SIGN_INS),
             detail_types={kind.name: kind for kind in settings.detail_types},
         )
@@ -136,11 +137,24 @@ class AuthorizationServer:
             read_token=self.resource_server.read,
             emit=emit,
             rotates=settings.rotate_refresh_tokens,
+            profiles=settings.profiles,
+        )
+        launches = Launches(
+            store=store,
+            resource_server=self.resource_server,
+            audience=anywhere,
+            resources=server.resources,
+            clients=clients,
+            configured=configured,
+            accounts=by_subject,
+            emit=emit,
+            clock=clock,
         )
         pushed = PushedAuthorization(
             store=store,
             clients=authentication,
             proofs=self._proofs,
+            launches=launches,
             server=server,
             keys=keys,
             lifetime_seconds=lifetimes.pushed_request,
@@ -180,7 +194,9 @@ class AuthorizationServer:
             lifetimes=lifetimes,
             clock=clock,
         )
-        discovery = Discovery(settings, keys, ungranted=_UNGRANTED)
+        has_launches = any(LAUNCH_SCOPE in client.scope for client in configured.values())
+        ungranted = frozenset[str]() if has_launches else LAUNCH_SCOPES
+        discovery = Discovery(settings, keys, ungranted=ungranted, launches=has_launches)
         self._administration = Administration(
             issuer=settings.issuer,
             configured=configured,
@@ -212,6 +228,7 @@ class AuthorizationServer:
             **registrations,
             "/par": {"POST": pushed.push},
             "/token": {"POST": token.token},
+            _LAUNCH: {"POST": launches.make},
             "/revoke": {"POST": token.revocation},
             "/introspect": {"POST": introspection.introspect},
             _USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
@@ -223,6 +240,7 @@ class AuthorizationServer:
                 clients=clients,
                 accounts=accounts,
                 server=server,
+                launches=launches,
                 responses=AuthorizationResponses(settings.issuer, keys, clock),
                 browsers=browsers,
                 subjects=subjects,
@@ -303,7 +321,7 @@ class AuthorizationServer:
 
         Doors that take access tokens give the nonce of protected resources themselves.
         """
-        if request.path == _USERINFO or request.path.startswith(grant_management.PATH):
+        if request.path in (_USERINFO, _LAUNCH) or request.path.startswith(grant_management.PATH):
             return answer
         return self._proofs.with_nonce(answer, request)
 

@@ -175,7 +175,7 @@ class Gateway:
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
-            settings=settings,
+            settings=lambda: self.settings,
             store=self.store,
             keys=self.keys,
             authorization=self.authorization,
@@ -273,7 +273,8 @@ class Gateway:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
             self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            return formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
+            answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
+            return with_cors(answer) if "origin" in request.headers else answer
         self._inflight += 1
         self._idle.clear()
         self.metrics.inflight.inc()

@@ -28,7 +28,7 @@ _DER = 2  # _ssl.ENCODING_DER
 _SENDABLE = re.compile(r"[ -~]*")
 _CORS_EXPOSED = (
     "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id,"
-    " Content-Digest, Signature-Input, Signature"
+    " Retry-After, X-Progress, Content-Digest, Signature-Input, Signature"
 )
 _log = logging.getLogger("securus.listener")
 
@@ -261,7 +261,8 @@ def preflight_answer(methods: str) -> Answer:
             ("Access-Control-Allow-Methods", methods),
             (
                 "Access-Control-Allow-Headers",
-                "authorization, dpop, content-type, accept, if-match, if-none-match, prefer",
+                "authorization, dpop, content-type, accept, if-match, if-none-match, if-none-exist,"
+                " if-modified-since, prefer, x-fapi-interaction-id",
             ),
             ("Access-Control-Max-Age", "600"),
         ),

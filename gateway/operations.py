@@ -28,12 +28,12 @@ _log = logging.getLogger("securus.operations")
 
 
 class Operations:
-    """What operators may ask of the process. is_draining says whether it is about to end."""
+    """What operators may ask of the process: settings are those of now, is_draining whether it is about to end."""
 
     def __init__(
         self,
         *,
-        settings: GatewaySettings,
+        settings: Callable[[], GatewaySettings],
         store: Store,
         keys: KeyRing,
         authorization: AuthorizationServer,
@@ -93,11 +93,11 @@ class Operations:
         """What the specifications ask of this server, held against what it has now; files are read again."""
         jwks, now = self._keys.jwks(), self._clock()
         return make(
-            await asyncio.to_thread(gather, self._settings, now=now, jwks=jwks, registered=registered)
+            await asyncio.to_thread(gather, self._settings(), now=now, jwks=jwks, registered=registered)
         )
 
     async def _show_report(self, request: web.BaseRequest) -> web.Response:
-        configured = {client.client_id for client in self._settings.clients}
+        configured = {client.client_id for client in self._settings().clients}
         clients = self._authorization.clients.values()
         report = await self._report([client for client in clients if client.client_id not in configured])
         if request.query.get("format") == "json":

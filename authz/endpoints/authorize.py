@@ -11,6 +11,8 @@ from urllib.parse import quote
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
+from authz.endpoints.launches import Launches
+from authz.endpoints.plain_requests import PlainRequests
 from authz.endpoints.visits import (
     GONE,
     PageError,
@@ -27,12 +29,14 @@ from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
 from authz.login.browser import Browser, Browsers
-from authz.login.launch import needs_patient, records
+from authz.login.launch import may_be_opened_by, needs_patient, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
-from authz.protocol.clients import Client, GrantType
+from authz.protocol.client_profiles import may_refresh
+from authz.protocol.clients import BindingKind, Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
+from authz.protocol.launch_context import context_of
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.scopes import parse_scope, plain_words
@@ -49,6 +53,7 @@ def sign_in_doors(
     clients: Mapping[str, Client],
     accounts: Mapping[str, Account],
     server: ServerBits,
+    launches: Launches,
     responses: AuthorizationResponses,
     browsers: Browsers,
     subjects: Subjects,
@@ -79,6 +84,18 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
+    plain = PlainRequests(
+        profiles=settings.profiles,
+        store=store,
+        clients=clients,
+        server=server,
+        launches=launches,
+        responses=responses,
+        keys=keys,
+        lifetime_seconds=settings.lifetimes.pushed_request,
+        emit=emit,
+        clock=clock,
+    )
     desk = SignInDesk(
         settings=settings,
         store=store,
@@ -87,11 +104,13 @@ def sign_in_doors(
         browsers=browsers,
         visits=visits,
         completion=completion,
+        plain=plain,
         emit=emit,
         clock=clock,
     )
+    by = ("GET", "POST") if plain.exist else ("GET",)
     return {
-        "/authorize": {"GET": desk.door(desk.authorize)},
+        "/authorize": dict.fromkeys(by, desk.door(desk.authorize)),
         "/sign-in": {"GET": desk.door(desk.sign_in_page), "POST": desk.door(desk.sign_in)},
         "/patient": {"GET": desk.door(desk.patient_page), "POST": desk.door(desk.choose_patient)},
         "/consent": {"GET": desk.door(desk.consent_page), "POST": desk.door(desk.decide)},
@@ -112,9 +131,11 @@ class SignInDesk:
         browsers: Browsers,
         visits: Visits,
         completion: Completion,
+        plain: PlainRequests,
         emit: Emit,
         clock: Clock,
     ) -> None:
+        self._plain = plain
         self._settings = settings
         self._store = store
         self._accounts = accounts
@@ -145,8 +166,13 @@ class SignInDesk:
         )
 
     async def authorize(self, request: HttpRequest) -> Answer:
-        """GET /authorize: on to the pages, or straight back where none may be shown."""
-        visit = await self._visits.begin(request)
+        """GET or POST /authorize: on to the pages, or straight back where none may be shown."""
+        plain = await self._plain.take(request)
+        if isinstance(plain, Answer):
+            return plain
+        visit = await (
+            self._visits.begin(request) if plain is None else self._visits.begin_with(plain, request)
+        )
         if "none" in visit.interaction.parameters.get("prompt", "").split():
             return await self._completion.without_pages(visit)
         await self._visits.keep(visit)
@@ -184,7 +210,7 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
         if self._visits.hints_at_another(visit):
-            hinted = "another person signed in than the one of id_token_hint"
+            hinted = "another person signed in than the one of id_token_hint or of the launch"
             refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return _to("/patient", visit.handle, browser)
@@ -197,6 +223,14 @@ class SignInDesk:
             not needs_patient(self._completion.asked_scope(visit, account))
             or visit.interaction.patient is not None
         ):
+            return _to("/consent", visit.handle, visit.browser)
+        launched = context_of(visit.interaction.parameters) or {}
+        if "patient" in launched:
+            if not may_be_opened_by(str(launched["patient"]), account):
+                return await self._completion.refuse(
+                    visit, "the account may not open the record of the launch"
+                )
+            await self._store.put_interaction(replace(visit.interaction, patient=str(launched["patient"])))
             return _to("/consent", visit.handle, visit.browser)
         choices = records(account)
         if not choices:
@@ -215,6 +249,8 @@ class SignInDesk:
         if form.get("action") == "cancel":
             return await self._completion.refuse(visit, "the person chose no patient")
         chosen = form.get("patient")
+        if "patient" in (context_of(visit.interaction.parameters) or {}):
+            raise PageError("The record was chosen by the launch.")
         if chosen not in {id for id, _ in records(account)}:
             raise PageError("That record is not one you may choose.")
         await self._store.put_interaction(replace(visit.interaction, patient=chosen))
@@ -228,6 +264,8 @@ class SignInDesk:
         if needs_patient(scope) and visit.interaction.patient is None:
             return _to("/patient", visit.handle, visit.browser)
         labels = dict(records(account))
+        launched = context_of(visit.interaction.parameters) or {}
+        whose = visit.interaction.patient or str(launched.get("patient", ""))
         asked = read_claims_request(visit.interaction.parameters.get("claims", "{}"), self._server.acr_values)
         beside = personal_claims(asked, ()) - personal_claims({}, scope)
         return self._page(
@@ -235,14 +273,14 @@ class SignInDesk:
             200,
             "consent.html",
             person=account.name,
-            patient_label=labels.get(visit.interaction.patient or ""),
+            patient_label=labels.get(whose, whose) or None,
             scopes=[(text, plain_words(text)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
                 for detail in granting.details(visit.interaction.parameters, visit.client, self._server)
             ],
             claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
-            duration=self._duration(visit.client, scope),
+            duration=self._duration(visit, scope),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
             policy_url=visit.client.policy_url,
@@ -265,7 +303,7 @@ class SignInDesk:
         if form.get("action") != "allow" or not scope:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._completion.refuse(visit, "the person did not allow the access")
-        if needs_patient(scope) and visit.interaction.patient not in {id for id, _ in records(account)}:
+        if needs_patient(scope) and not self._completion.may_open(visit, account):
             raise PageError(GONE)
         return await self._completion.allow(visit, account, scope)
 
@@ -299,10 +337,11 @@ class SignInDesk:
             **values,
         )
 
-    def _duration(self, client: Client, scope: tuple[str, ...]) -> str:
-        lifetimes = self._settings.lifetimes
+    def _duration(self, visit: Visit, scope: tuple[str, ...]) -> str:
+        client, lifetimes = visit.client, self._settings.lifetimes
         asking = {"offline_access", "online_access"}
-        stays = GrantType.REFRESH_TOKEN in client.grant_types
+        bound = client.binding is not BindingKind.NONE or visit.interaction.dpop_jkt is not None
+        stays = may_refresh(client, bound=bound, rotates=self._settings.rotate_refresh_tokens)
         if stays and (asking & set(scope) or not asking & set(client.scope)):
             return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
         return f"{max(1, lifetimes.access_token // 60)} minutes"

@@ -18,7 +18,9 @@ from authz.protocol.client_authentication import (
     check_assertion,
     unverified_client_id,
 )
-from authz.protocol.clients import PROFILES, AuthenticatedClient, AuthenticationMethod, Client
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.client_secrets import check_secret, read_basic
+from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
@@ -75,9 +77,13 @@ class ClientAuthentication:
         self._client_keys = client_keys
         self._clock = clock
         self._token_url = settings.issuer + "/token"
+        methods = {m for name in settings.profiles for m in PROFILES[name].authentication_methods}
+        self._takes_secrets = AuthenticationMethod.CLIENT_SECRET_BASIC in methods
 
     async def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
+        if self._takes_secrets and request.headers.get("authorization", "").lower().startswith("basic "):
+            return self._by_secret(request, form)
         if "authorization" in request.headers:
             raise _refused(
                 "client authentication by the Authorization header is not supported: use private_key_jwt or mutual TLS"
@@ -118,6 +124,21 @@ class ClientAuthentication:
             self._emit(ClockCompared("assertion", checked.issued_at - now))
         return self._proven(request, client, checked, now)
 
+    def _by_secret(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
+        if "client_assertion" in form or "client_secret" in form:
+            raise _refused(
+                "a client authenticates by one method: the Authorization header, and nothing beside it"
+            )
+        client_id, secret = read_basic(request.headers["authorization"])
+        if form.get("client_id", client_id) != client_id:
+            raise _refused(
+                "client_id is not the one of the Authorization header: leave it out, or send the same"
+            )
+        client = self._registered(client_id)
+        self._require_method(client, AuthenticationMethod.CLIENT_SECRET_BASIC)
+        check_secret(secret, client)
+        return self._proven(request, client, None, self._clock())
+
     async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         client_id = form.get("client_id")
         if client_id is None:
@@ -125,6 +146,9 @@ class ClientAuthentication:
                 "a client must authenticate: by client_assertion, or by certificate with client_id"
             )
         client = self._registered(client_id)
+        if client.authentication_method is AuthenticationMethod.NONE:
+            self._require_method(client, AuthenticationMethod.NONE)
+            return self._proven(request, client, None, now)
         if request.certificate is None:
             raise _refused("the client did not authenticate: no client_assertion and no certificate was sent")
         if client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:

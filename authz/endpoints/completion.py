@@ -12,12 +12,13 @@ from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
-from authz.login.launch import in_one_context, needs_patient, records
+from authz.login.launch import in_one_context, may_be_opened_by, needs_patient, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
+from authz.protocol.launch_context import context_of, told
 from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
 from authz.protocol.request import Answer
 from authz.protocol.tokens import Grant
@@ -52,6 +53,14 @@ class Completion:
         asked = granting.granted_scope(visit.interaction.parameters, visit.client, self._server)
         return in_one_context(asked, account)
 
+    def may_open(self, visit: Visit, account: Account) -> bool:
+        """Whether the record of a visit is one that the person may open to an app: of the launch, or a choice."""
+        patient = visit.interaction.patient
+        launched = context_of(visit.interaction.parameters) or {}
+        if patient is not None and launched.get("patient") == patient:
+            return may_be_opened_by(patient, account)
+        return patient in {id for id, _ in records(account)}
+
     async def allow(self, visit: Visit, account: Account, scope: tuple[str, ...]) -> Answer:
         """The way back to the client with a code for these scopes. Raises PageError when the visit has ended."""
         now = self._clock()
@@ -62,14 +71,20 @@ class Completion:
         if essential and acr not in wanted:
             said = "the person signed in, but not in a way that the app must have"
             return await self.refuse(visit, said, ErrorCode.UNMET_AUTHENTICATION_REQUIREMENTS)
-        patient = visit.interaction.patient if needs_patient(scope) else None
+        launched = context_of(parameters)
+        if launched is not None and launched.get("user") != account.subject:
+            raise PageError(GONE)
+        context = {} if launched is None else told(launched, scope)
+        if needs_patient(scope) and visit.interaction.patient is not None:
+            context["patient"] = visit.interaction.patient
         grant = Grant(
             grant_id=base64url(secrets.token_bytes(16)),
             client_id=visit.client.client_id,
             subject=account.subject,
             scope=scope,
             audience=granting.audience(parameters, self._server),
-            context={} if patient is None else {"patient": patient},
+            context=context,
+            launched=launched is not None and "patient" in launched,
             claims=dict(account.claims),
             authenticated_at=session.authenticated_at,
             acr=acr,
@@ -128,22 +143,30 @@ class Completion:
             visit.interaction.parameters.get("claims", "{}"), self._server.acr_values
         )
         choices = {id for id, _ in records(account)}
+        launched = context_of(visit.interaction.parameters) or {}
         for grant in await self._store.grants(
             subject=account.subject, client_id=visit.client.client_id, now=self._clock()
         ):
             patient = grant.context.get("patient")
             # Nothing asked in detail is everything: a grant with details does not cover it.
-            told = bool(asked) == bool(grant.authorization_details)
-            told = told and is_covered(asked, grant.authorization_details, self._server.detail_types)
-            told = told and resources <= set(grant.audience)
-            told = told and personal_claims(claims, scope) <= personal_claims(
+            covers = bool(asked) == bool(grant.authorization_details)
+            covers = covers and is_covered(asked, grant.authorization_details, self._server.detail_types)
+            covers = covers and resources <= set(grant.audience)
+            covers = covers and personal_claims(claims, scope) <= personal_claims(
                 grant.claims_request, grant.scope
             )
-            if told and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
-                chosen = replace(visit, interaction=replace(visit.interaction, patient=patient))
+            if launched.get("patient") is not None:
+                covers = covers and grant.launched
+                choices = {str(launched["patient"])}
+            if covers and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
+                chosen = replace(visit, interaction=replace(visit.interaction, patient=_text(patient)))
                 return await self.allow(chosen, account, scope)
         return await self.refuse(
             visit,
             "the person was not asked before: ask again without prompt none",
             ErrorCode.CONSENT_REQUIRED,
         )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

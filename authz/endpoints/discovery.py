@@ -11,7 +11,8 @@ from typing import Protocol
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
-from authz.protocol.clients import PROFILES, AuthenticationMethod, ProfileName, SubjectType
+from authz.protocol.client_profiles import CAPABILITIES, FAPI_ALGORITHMS, PROFILES
+from authz.protocol.clients import AuthenticationMethod, ProfileName, SubjectType
 from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
@@ -34,6 +35,13 @@ _ALIASED = (
     "userinfo_endpoint",
 )
 _CERTIFICATES = {AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH}
+_OF_LAUNCHES = (
+    "launch-ehr",
+    "context-ehr-patient",
+    "context-ehr-encounter",
+    "context-banner",
+    "context-style",
+)
 _CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
 _MAX_JWKS_SECONDS = 300  # a key that was removed must be gone from caches soon
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
@@ -57,10 +65,16 @@ class Discovery:
     """GET on every well-known address."""
 
     def __init__(
-        self, settings: AuthorizationSettings, keys: PublishedKeys, *, ungranted: frozenset[str] = frozenset()
+        self,
+        settings: AuthorizationSettings,
+        keys: PublishedKeys,
+        *,
+        ungranted: frozenset[str] = frozenset(),
+        launches: bool = False,
     ) -> None:
         self._settings = settings
         self._keys = keys
+        self._launches = launches
         self._scopes = [text for text in settings.scopes_supported if text not in ungranted]
 
     def server_metadata(self) -> dict[str, object]:
@@ -73,6 +87,7 @@ class Discovery:
             for method in {method for profile in profiles for method in profile.authentication_methods}
             if settings.mtls_origin is not None or method not in _CERTIFICATES
         )
+        authenticating = [method for method in methods if method is not AuthenticationMethod.NONE]
         signing = list(self._keys.algorithms)
         document: dict[str, object] = {
             "issuer": settings.issuer,
@@ -85,7 +100,7 @@ class Discovery:
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
-            "introspection_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": authenticating,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_signing_alg_values_supported": signing,
             "authorization_signing_alg_values_supported": signing,
@@ -98,11 +113,11 @@ class Discovery:
             "prompt_values_supported": list(PROMPTS),
             "request_parameter_supported": True,
             "request_uri_parameter_supported": False,
-            "request_object_signing_alg_values_supported": algorithms,
+            "request_object_signing_alg_values_supported": sorted(FAPI_ALGORITHMS),
             "code_challenge_methods_supported": ["S256"],
             "require_pushed_authorization_requests": settings.profiles == {ProfileName.FAPI2},
             "authorization_response_iss_parameter_supported": True,
-            "dpop_signing_alg_values_supported": algorithms,
+            "dpop_signing_alg_values_supported": sorted(FAPI_ALGORITHMS),
             "tls_client_certificate_bound_access_tokens": settings.mtls_origin is not None,
             "protected_resources": [resource.identifier for resource in settings.resources],
         }
@@ -121,22 +136,25 @@ class Discovery:
     def smart_configuration(self) -> dict[str, object]:
         """SMART App Launch 2.2 discovery; capabilities are those that exist.
 
-        client-confidential-asymmetric is not among them while only fapi2 is on: SMART clients name the token
-        endpoint as the audience of their assertions, which FAPI 2.0 5.3.2.1 refuses.
+        No client-… is among them while only fapi2 is on: SMART clients name the token endpoint as the audience of
+        their assertions, which FAPI 2.0 5.3.2.1 refuses, and push no requests.
         """
         metadata = self.server_metadata()
         wanted = (
             "issuer", "jwks_uri", "authorization_endpoint", "token_endpoint", "revocation_endpoint",
-            "registration_endpoint",
+            "introspection_endpoint", "registration_endpoint",
             "pushed_authorization_request_endpoint", "grant_types_supported", "scopes_supported",
             "response_types_supported", "code_challenge_methods_supported", "token_endpoint_auth_methods_supported",
             "token_endpoint_auth_signing_alg_values_supported", "dpop_signing_alg_values_supported",
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
-        asymmetric = ProfileName.SMART_ASYMMETRIC in self._settings.profiles
+        on = [name for name in ProfileName if name in self._settings.profiles]
+        plain = any(not PROFILES[name].pushed_requests_required for name in on)
         document["capabilities"] = [
-            *(["client-confidential-asymmetric"] if asymmetric else []),
+            *(CAPABILITIES[name] for name in on if name in CAPABILITIES),
+            *(["authorize-post"] if plain else []),
+            *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
             "permission-offline",
@@ -159,7 +177,7 @@ class Discovery:
             "authorization_servers": [self._settings.issuer],
             "scopes_supported": self._scopes,
             "bearer_methods_supported": ["header"],
-            "dpop_signing_alg_values_supported": sorted(PROFILES[ProfileName.FAPI2].signing_algorithms),
+            "dpop_signing_alg_values_supported": sorted(FAPI_ALGORITHMS),
             "tls_client_certificate_bound_access_tokens": self._settings.mtls_origin is not None,
             "resource_name": self._settings.organisation,
             **(signing if resource.signs else {}),

@@ -14,7 +14,8 @@ from authz.endpoints.proofs import Proofs
 from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
 from authz.protocol import administration, granting, pkce
-from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
+from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
+from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
 from authz.protocol.dpop import Proof
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -65,12 +66,19 @@ class Desk:
     read_token: Callable[[str], Caller | None]
     emit: Emit
     rotates: bool = False
+    profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
+
+    def access_token_seconds(self, kind: GrantType, binding: Binding) -> int:
+        """How long an access token lives: those of backends and those that are bound to no key five minutes at most."""
+        most = self.lifetimes.access_token
+        short = kind is GrantType.CLIENT_CREDENTIALS or binding.kind is BindingKind.NONE
+        return min(most, UNBOUND_SECONDS) if short else most
 
 
 async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.1.3 with PKCE, bound to the key that PAR named (A2, A3, A4, P11)."""
     handle = _required(turn, "code")
-    binding = _binding(turn)
+    binding = _binding(turn, desk)
     await _spend(turn, desk)
     # From here on the code is burnt, whatever else is wrong: who guesses a verifier has one try.
     redeemed = await desk.store.redeem_code(digest(handle), now=turn.now)
@@ -86,7 +94,9 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
         raise _invalid("the grant of this code is gone: begin a new authorization request")
     aimed = _narrowed(turn, desk, grant)
     refresh_token = None
-    if _stays_connected(turn.client, grant):
+    # A client that may leave out proofs is told by its request, not by this one, what the person read of its stay.
+    bound = turn.client.binding is not BindingKind.NONE or code.dpop_jkt is not None
+    if _stays_connected(turn.client, grant) and may_refresh(turn.client, bound=bound, rotates=desk.rotates):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
     await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(aimed, grant.scope, binding, refresh_token, code.nonce)
@@ -107,7 +117,7 @@ def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
 async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 6: the same refresh token stays good; the new access token is bound to the key of this request (K3)."""
     handle = _required(turn, "refresh_token")
-    binding = _binding(turn)
+    binding = _binding(turn, desk)
     record = await desk.store.refresh_token(digest(handle), now=turn.now)
     if record is None or record.client_id != turn.client.client_id:
         raise _invalid(
@@ -158,7 +168,12 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
     patient = grant.context.get("patient")
-    if patient is not None and patient not in {account.patient, *(id for id, _ in account.patients)}:
+    vouched = grant.launched and account.patient is None
+    if (
+        patient is not None
+        and not vouched
+        and patient not in {account.patient, *(i for i, _ in account.patients)}
+    ):
         raise _invalid(
             "the account may not see the record of this grant any more: begin a new authorization request"
         )
@@ -167,7 +182,7 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
 
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.4: a client for itself; system scopes only, no refresh token (K6)."""
-    binding = _binding(turn)
+    binding = _binding(turn, desk)
     scope = granting.own_scope(turn.form, turn.client, desk.server)
     details = granting.details(turn.form, turn.client, desk.server)
     audience = administration.own_audience(turn.form, scope, desk.server)
@@ -205,12 +220,14 @@ async def _spend(turn: Turn, desk: Desk) -> None:
     await desk.proofs.spend(turn.proof)
 
 
-def _binding(turn: Turn) -> Binding:
+def _binding(turn: Turn, desk: Desk) -> Binding:
     """The key that the tokens will be bound to (K1): as the client is registered, from this very request."""
-    if turn.client.binding is BindingKind.DPOP:
-        if turn.proof is None:
-            raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "a DPoP proof is required: send one DPoP header")
+    if turn.client.binding is not BindingKind.MTLS and turn.proof is not None:
         return Binding(BindingKind.DPOP, turn.proof.thumbprint)
+    if turn.client.binding is BindingKind.DPOP:
+        raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "a DPoP proof is required: send one DPoP header")
+    if may_have_unbound_tokens(turn.client, desk.profiles):
+        return Binding(BindingKind.NONE, "")
     thumbprint = turn.proven.authenticated.certificate_thumbprint
     if thumbprint is None:
         raise OAuthError(

@@ -8,9 +8,10 @@ from authz.endpoints.grants import digest, is_spent
 from authz.endpoints.proofs import Proofs
 from authz.http import NO_STORE, json_answer, read_form
 from authz.keys import KeyRing
-from authz.protocol.clients import BindingKind, Client
+from authz.protocol.clients import AuthenticationMethod, BindingKind, Client
 from authz.protocol.encoding import parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.launch_context import MEMBERS
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller, Grant
 from authz.resource_server import ResourceServer
@@ -18,7 +19,7 @@ from authz.settings import Lifetimes
 from authz.storage.store import Store
 
 SIGNED_TYPE = "application/token-introspection+jwt"
-_TOLD = ("auth_time", "acr", "amr", "patient", "encounter", "fhirUser", "authorization_details")
+_TOLD = ("auth_time", "acr", "amr", "fhirUser", "authorization_details", *MEMBERS)
 _INACTIVE: Mapping[str, object] = {"active": False}
 
 
@@ -56,6 +57,11 @@ class Introspection:
             if not token:
                 raise OAuthError(ErrorCode.INVALID_REQUEST, "token is required")
             client = proven.authenticated.client
+            if client.authentication_method is AuthenticationMethod.NONE:
+                raise OAuthError(
+                    ErrorCode.INVALID_CLIENT,
+                    "introspection is for clients that authenticate, not for public ones",
+                )
             said = await self._said(token, client)
             await proven.spend()
             await self._proofs.spend(proof)
@@ -95,7 +101,7 @@ class Introspection:
         }
 
     def _of_access_token(self, caller: Caller) -> Mapping[str, object]:
-        by_key = caller.binding.kind is BindingKind.DPOP
+        kind, confirmation = caller.binding.kind, caller.claims.get("cnf")
         return {
             "active": True,
             "iss": caller.issuer,
@@ -103,8 +109,8 @@ class Introspection:
             "sub": caller.subject,
             "aud": list(caller.audience) if len(caller.audience) != 1 else caller.audience[0],
             "scope": " ".join(caller.scope),
-            "token_type": "DPoP" if by_key else "Bearer",
-            "cnf": {"jkt" if by_key else "x5t#S256": caller.binding.thumbprint},
+            "token_type": "DPoP" if kind is BindingKind.DPOP else "Bearer",
+            **({} if confirmation is None else {"cnf": confirmation}),
             "jti": caller.token_id,
             "iat": caller.issued_at,
             "exp": caller.expires_at,

@@ -63,9 +63,10 @@ class Proofs:
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
         """The answer to a request that used DPoP, with a nonce for the next one.
 
-        Authorization says that the request is for a protected resource, such as userinfo: its nonces are those of the
-        resource server and stand in the answer already (RFC 9449 9); ours would be refused there.
+        Authorization with a token says that the request is for a protected resource, such as userinfo: its nonces are
+        those of the resource server and stand in the answer already (RFC 9449 9); ours would be refused there.
         """
-        if "dpop" not in request.headers or "authorization" in request.headers:
+        scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+        if "dpop" not in request.headers or scheme in ("dpop", "bearer"):
             return answer
         return answer.with_headers((("DPoP-Nonce", self.nonces.current(self.clock())),))

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
 from authz.events import ClockCompared, Emit
@@ -32,6 +33,7 @@ class PushedAuthorization:
         store: Store,
         clients: ClientAuthentication,
         proofs: Proofs,
+        launches: Launches,
         server: ServerBits,
         keys: KeyRing,
         lifetime_seconds: int,
@@ -41,6 +43,7 @@ class PushedAuthorization:
         self._store = store
         self._clients = clients
         self._proofs = proofs
+        self._launches = launches
         self._server = server
         self._keys = keys
         self._lifetime_seconds = lifetime_seconds
@@ -68,12 +71,13 @@ class PushedAuthorization:
                 )
             await proven.spend()
             await self._proofs.spend(proof)
+            parameters = await self._launches.resolve(asked)
         handle = base64url(secrets.token_bytes(32))
         await self._store.put_pushed_request(
             PushedRequest(
                 id=request_id(handle),
                 client_id=asked.client_id,
-                parameters=dict(asked.parameters),
+                parameters=parameters,
                 dpop_jkt=asked.dpop_jkt,
                 expires_at=self._clock() + self._lifetime_seconds,
             )

@@ -11,6 +11,7 @@ from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.login.accounts import person_of
 from authz.protocol.authorization import REPEATABLE
+from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import BindingKind, GrantType
 from authz.protocol.encoding import base64url, parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -67,7 +68,7 @@ class TokenEndpoint:
         subject = grant.subject
         if kind is not GrantType.CLIENT_CREDENTIALS:
             subject = self._subjects.of(turn.client, subject)
-        lifetime = self._desk.lifetimes.access_token
+        lifetime = self._desk.access_token_seconds(kind, issue.binding)
         token_id = base64url(secrets.token_bytes(32))
         claims = access_token_claims(
             issue.grant,
@@ -128,7 +129,7 @@ def _kind(turn: Turn) -> GrantType:
     kind = next((kind for kind in GRANTS if kind == grant_type), None)
     if kind is None:
         raise OAuthError(ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {', '.join(GRANTS)}")
-    if kind not in turn.client.grant_types:
+    if kind not in turn.client.grant_types & PROFILES[turn.client.profile].grant_types:
         allowed = ", ".join(sorted(turn.client.grant_types))
         raise OAuthError(
             ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}: it has {allowed}"

@@ -21,10 +21,11 @@ from authz.protocol import authorization_answers
 from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url, parse_query
+from authz.protocol.launch_context import context_of
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
-from authz.storage.store import Interaction, Store
+from authz.storage.store import Interaction, PushedRequest, Store
 
 GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
 _PAGE_SECONDS = 60
@@ -90,7 +91,12 @@ class Visits:
         pushed = await self._store.pushed_request(request_id(handle), now=now)
         if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
             raise PageError("request_uri is not known here, has expired or was used. Start again in the app.")
-        client = self._clients.get(client_id)
+        return await self.begin_with(pushed, request)
+
+    async def begin_with(self, pushed: PushedRequest, request: HttpRequest) -> Visit:
+        """The visit for a request that is kept. Raises PageError, OAuthError as begin() does."""
+        now = self._clock()
+        client = self._clients.get(pushed.client_id)
         if client is None:
             raise PageError("The app is not registered here.")
         authorization_answers.locate(pushed.parameters, client)
@@ -100,7 +106,7 @@ class Visits:
             Interaction(
                 id=digest(new),
                 request_id=pushed.id,
-                client_id=client_id,
+                client_id=pushed.client_id,
                 parameters=pushed.parameters,
                 dpop_jkt=pushed.dpop_jkt,
                 session_id=browser.session.id,
@@ -189,8 +195,11 @@ class Visits:
         return self._clock() - at > max(int(max_age), at_least)
 
     def hints_at_another(self, visit: Visit) -> bool:
-        """Whether the app means somebody else than the person who is signed in (id_token_hint)."""
+        """Whether the app, or the launch, means somebody else than the person who is signed in (id_token_hint)."""
         hint, subject = visit.interaction.parameters.get("id_token_hint"), visit.browser.session.subject
+        launched = context_of(visit.interaction.parameters)
+        if launched is not None and subject is not None and launched.get("user") != subject:
+            return True
         if hint is None or subject is None:
             return False
         found = read_hint(hint, self._keys, self._issuer)

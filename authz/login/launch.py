@@ -22,6 +22,11 @@ def needs_patient(scope: tuple[str, ...]) -> bool:
     return "launch/patient" in scope or any(text.startswith("patient/") for text in scope)
 
 
+def may_be_opened_by(patient: str, account: Account) -> bool:
+    """Whether a record system may open this record for the person: staff see what it shows them, patients their own."""
+    return account.patient is None or patient in {id for id, _ in records(account)}
+
+
 def records(account: Account) -> tuple[tuple[str, str], ...]:
     """The records the person may choose from, as id and label; the own one first."""
     own = () if account.patient is None else ((account.patient, account.name),)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from authz.protocol import pkce
+from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits, audience, details, granted_scope
@@ -66,7 +67,7 @@ def check(
             ErrorCode.INVALID_DPOP_PROOF,
             "dpop_jkt is not the thumbprint of the proof's key: send one of the two, or both of one key",
         )
-    if client.binding is not BindingKind.DPOP and (proof_thumbprint or asked_jkt) is not None:
+    if client.binding is BindingKind.MTLS and (proof_thumbprint or asked_jkt) is not None:
         # Such a code could never be redeemed: better said now than after the person has signed in.
         raise OAuthError(
             ErrorCode.INVALID_REQUEST,
@@ -210,11 +211,23 @@ def _resource_is_ours(parameters: Mapping[str, str], client: Client, server: Ser
     audience(parameters, server)
 
 
+def _resource_is_named(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    """SMART App Launch 2.2: the app names the FHIR base that it is for, so that no other server can use its token."""
+    if "aud" not in parameters and "resource" not in parameters:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "aud is required: the FHIR base that the app is for")
+
+
+def _state_is_sent(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
+    if "state" not in parameters:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "state is required: a value that cannot be guessed")
+
+
 def _scope_may_be_asked(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
     granted_scope(parameters, client, server)
 
 
 EVERY = frozenset(ProfileName)
+NAMES_ITS_RESOURCE = frozenset(name for name, profile in PROFILES.items() if profile.audience_required)
 
 RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_client_is_the_one_authenticated, EVERY),
@@ -231,6 +244,8 @@ RULES: tuple[tuple[Rule, frozenset[ProfileName]], ...] = (
     (_max_age_is_seconds, EVERY),
     (_claims_can_be_read, EVERY),
     (_details_are_of_known_types, EVERY),
+    (_resource_is_named, NAMES_ITS_RESOURCE),
+    (_state_is_sent, NAMES_ITS_RESOURCE),
     (_resource_is_ours, EVERY),
     (_scope_may_be_asked, EVERY),
 )

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.protocol import jose
-from authz.protocol.clients import PROFILES, Client, algorithms_of
+from authz.protocol.client_profiles import PROFILES, algorithms_of
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
@@ -82,6 +83,8 @@ def check_assertion(
         )
     except JoseError as error:
         raise _refused(f"client_assertion is refused: {error}") from error
+    if profile.key_url_checked and "jku" in header and header["jku"] != client.jwks_uri:
+        raise _refused("jku of the client_assertion must be the registered URL of the keys: leave it out")
     typ = header.get("typ", "jwt")
     if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
         raise _refused("typ of the client_assertion must be absent, JWT or client-authentication+jwt")

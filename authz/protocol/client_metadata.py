@@ -10,20 +10,26 @@ from dataclasses import dataclass, replace
 
 from authz.protocol.client_keys import ClientKeysError, check_self_signed, read_jwks
 from authz.protocol.client_members import Members, unacceptable
+from authz.protocol.client_profiles import Profile, algorithms_of
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
     CertificateSubject,
     Client,
     GrantType,
-    Profile,
     SubjectType,
-    algorithms_of,
 )
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import import_jwks
 from authz.protocol.redirect_uris import hosts_of
-from authz.protocol.scopes import ADMINISTRATION_SCOPE, covered, is_known, parse_scope, split_scope
+from authz.protocol.scopes import (
+    ADMINISTRATION_SCOPE,
+    LAUNCH_SCOPE,
+    covered,
+    is_known,
+    parse_scope,
+    split_scope,
+)
 
 _SUBJECTS = {
     "tls_client_auth_subject_dn": "subject_dn",
@@ -181,7 +187,7 @@ def _scope(members: Members, grants: frozenset[GrantType], rules: RegistrationRu
             raise unacceptable(
                 "scope", f"{said} is not a scope: SMART v1 or v2, or openid, launch and others"
             )
-        if text == ADMINISTRATION_SCOPE:
+        if text in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
             raise unacceptable("scope", f"{said} is for clients of gateway.yaml: no registration brings it")
         if rules.scope_ceiling is not None and not covered(text, rules.scope_ceiling):
             raise unacceptable("scope", f"{said} is more than the initial access token allows to register")

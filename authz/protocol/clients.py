@@ -1,4 +1,4 @@
-"""Clients: what is registered about an application, and the security profiles as one table (RFC 7591)."""
+"""Clients: what is registered about an application (RFC 7591). What their profiles mean is in client_profiles.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ class BindingKind(StrEnum):
 
     DPOP = "dpop"  # RFC 9449: cnf.jkt
     MTLS = "mtls"  # RFC 8705 3: cnf.x5t#S256
+    NONE = "none"  # RFC 6750: whoever holds it can use it
 
 
 class SubjectType(StrEnum):
@@ -44,40 +45,6 @@ class ProfileName(StrEnum):
     SMART_ASYMMETRIC = "smart-asymmetric"
     SMART_SYMMETRIC = "smart-symmetric"
     SMART_PUBLIC = "smart-public"
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One column of the conformance table: what a client of this profile must do."""
-
-    name: ProfileName
-    authentication_methods: frozenset[AuthenticationMethod]
-    signing_algorithms: frozenset[str]
-    pushed_requests_required: bool
-    sender_constrained_required: bool
-    token_url_audience_allowed: bool
-
-
-_FAPI_ALGORITHMS = frozenset({"PS256", "ES256", "EdDSA", "Ed25519"})
-_EDDSA = frozenset({"EdDSA", "Ed25519"})
-_KEYS = frozenset(
-    {
-        AuthenticationMethod.PRIVATE_KEY_JWT,
-        AuthenticationMethod.TLS_CLIENT_AUTH,
-        AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
-    }
-)
-
-PROFILES: Mapping[ProfileName, Profile] = {
-    ProfileName.FAPI2: Profile(
-        name=ProfileName.FAPI2,
-        authentication_methods=_KEYS,
-        signing_algorithms=_FAPI_ALGORITHMS,
-        pushed_requests_required=True,
-        sender_constrained_required=True,
-        token_url_audience_allowed=False,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +68,9 @@ class Client:
     jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
     jwks_uri: str | None = None  # where its public keys are fetched from, instead of jwks (RFC 7591 2)
     certificate_subject: CertificateSubject | None = None
+    secret_digest: bytes | None = field(
+        default=None, repr=False
+    )  # SHA-256 of the secret (client_secret_basic)
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation
@@ -115,17 +85,6 @@ class Client:
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
     policy_url: str | None = None
     contact: str | None = None
-
-
-def algorithms_of(client: Client, registered: str | None) -> frozenset[str]:
-    """The JWS algorithms that a client may sign with: those of its profile, or the one that it registered (RFC 7591 2).
-
-    EdDSA and Ed25519 are two names of one algorithm (RFC 9864 2.2).
-    """
-    allowed = PROFILES[client.profile].signing_algorithms
-    if registered is None:
-        return allowed
-    return allowed & (_EDDSA if registered in _EDDSA else frozenset({registered}))
 
 
 @dataclass(frozen=True, slots=True)

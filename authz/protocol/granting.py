@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from authz.protocol.authorization_details import Detail, DetailType, is_covered, read_details, refused
 from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
+from authz.protocol.launch_context import left_out
 from authz.protocol.scopes import CLIENT_SCOPES, covered, is_known, parse_scope, split_scope
 
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
@@ -43,7 +44,8 @@ def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerB
     for text in asked:
         if text.startswith("system/") or text in CLIENT_SCOPES:
             raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
-    return _checked(asked, client.scope, server, "is not registered for this client")
+    ungranted = left_out(parameters, server.ungranted)
+    return _checked(asked, client.scope, server, "is not registered for this client", ungranted)
 
 
 def own_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
@@ -68,8 +70,9 @@ def narrowed_scope(
     asked = _asked(parameters)
     if asked is None:
         return granted
-    asked = tuple(text for text in asked if text not in server.ungranted)
-    return _checked(asked, granted, server, "was not granted before")
+    asked = tuple(text for text in asked if text not in server.ungranted or text in granted)
+    ungranted = server.ungranted - set(granted)
+    return _checked(asked, granted, server, "was not granted before", ungranted)
 
 
 def _asked(parameters: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -85,7 +88,11 @@ def _asked(parameters: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _checked(
-    asked: tuple[str, ...], allowed: tuple[str, ...], server: ServerBits, refusal: str
+    asked: tuple[str, ...],
+    allowed: tuple[str, ...],
+    server: ServerBits,
+    refusal: str,
+    ungranted: frozenset[str] | None = None,
 ) -> tuple[str, ...]:
     for text in asked:
         if not is_known(text):
@@ -98,7 +105,8 @@ def _checked(
             raise _no_scope(
                 f"the scope {speakable(text)} cannot be enforced here: ask for the type without this filter"
             )
-    found = tuple(text for text in asked if text not in server.ungranted)
+    ungranted = server.ungranted if ungranted is None else ungranted
+    found = tuple(text for text in asked if text not in ungranted)
     if not found:
         raise _no_scope(
             "none of the scopes asked for can be granted here: ask for openid, patient/, user/ or system/ scopes"

@@ -1,7 +1,8 @@
 """Keys as JWK and signatures by raw `cryptography`: RFC 7517, 7518, 7638, 8037.
 
-Three algorithms and no more: ES256, PS256 and Ed25519 (named EdDSA, or Ed25519 by RFC 9864). A key is imported once
-and knows what it may be used for.
+Three algorithms and no more: ES256, PS256 and Ed25519 (named EdDSA, or Ed25519 by RFC 9864). Two others, RS384 and
+ES384, verify assertions of clients of SMART App Launch, where the caller asks for them. A key is imported once and
+knows what it may be used for.
 """
 
 import json
@@ -12,12 +13,14 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
 from authz.protocol.encoding import base64url, base64url_decode, strict_json
 from authz.protocol.errors import speakable
 
 ALGORITHMS = frozenset({"ES256", "PS256", "EdDSA", "Ed25519"})
+VERIFIED_ONLY = frozenset({"RS384", "ES384"})
+"""What no key here signs with, and what is verified for those who ask for it."""
 _MAX_KEY_ID_CHARACTERS = 256
 _MIN_RSA_BITS = 2048  # FAPI 2.0 Security Profile 5.4.1
 _MAX_KEYS = 100  # of one set: importing them costs
@@ -26,7 +29,10 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _REQUIRED_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("e", "n"), "OKP": ("crv", "x")}
 
 _SHA256 = SHA256()
+_SHA384 = SHA384()
 _ECDSA = ec.ECDSA(_SHA256)
+_ECDSA_384 = ec.ECDSA(_SHA384)
+_PKCS1 = padding.PKCS1v15()
 # RFC 7518 3.5: the salt is as long as the hash.
 _PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=padding.PSS.DIGEST_LENGTH)
 _EDDSA_NAMES = frozenset({"EdDSA", "Ed25519"})
@@ -70,10 +76,14 @@ class PublicKey:
             raise JoseError(f"the key is not for alg {speakable(algorithm, at_most=20)}")
         try:
             if isinstance(self.key, ec.EllipticCurvePublicKey):
-                if len(signature) != 64:  # RFC 7518 3.4: R and S, 32 bytes each
-                    raise JoseError(f"an ES256 signature has 64 bytes, not {len(signature)}")
-                r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-                self.key.verify(encode_dss_signature(r, s), data, _ECDSA)
+                # RFC 7518 3.4: R and S, 32 bytes each, or 48
+                half, scheme = (48, _ECDSA_384) if algorithm == "ES384" else (32, _ECDSA)
+                if len(signature) != 2 * half:
+                    raise JoseError(f"an {algorithm} signature has {2 * half} bytes, not {len(signature)}")
+                r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+                self.key.verify(encode_dss_signature(r, s), data, scheme)
+            elif isinstance(self.key, rsa.RSAPublicKey) and algorithm == "RS384":
+                self.key.verify(signature, data, _PKCS1, _SHA384)
             elif isinstance(self.key, rsa.RSAPublicKey):
                 self.key.verify(signature, data, _PSS, _SHA256)
             else:
@@ -92,11 +102,12 @@ def sign(data: bytes, key: PrivateKey) -> bytes:
     return key.sign(data)
 
 
-def import_public_jwk(jwk: Mapping[str, object]) -> PublicKey:
+def import_public_jwk(jwk: Mapping[str, object], *, also: frozenset[str] = frozenset()) -> PublicKey:
     """The public key of a JWK (RFC 7517). Raises JoseError.
 
-    Accepted: EC on P-256, OKP on Ed25519, RSA of 2048 to 8192 bits; members in their canonical encoding. A JWK with
-    a private member is refused as a whole: whoever sends one must learn of it.
+    Accepted: EC on P-256, OKP on Ed25519, RSA of 2048 to 8192 bits; members in their canonical encoding. also names
+    those of VERIFIED_ONLY that are accepted too; ES384 brings EC on P-384. A JWK with a private member is refused as a
+    whole: whoever sends one must learn of it.
     """
     private = sorted(_PRIVATE_MEMBERS & jwk.keys())
     if private:
@@ -104,14 +115,15 @@ def import_public_jwk(jwk: Mapping[str, object]) -> PublicKey:
     kid = _key_id(jwk)
     kty = jwk.get("kty")
     if kty == "EC":
-        key = _import_ec(jwk)
+        key = _import_ec(jwk, with_p384="ES384" in also)
     elif kty == "OKP":
         key = _import_ed25519(jwk)
     elif kty == "RSA":
         key = _import_rsa(jwk)
     else:
         raise JoseError("kty of the jwk must be EC, OKP or RSA")
-    return PublicKey(kid, algorithms_of(key) & _algorithms_named(jwk), thumbprint(jwk), key)
+    known = algorithms_of(key) | (_verified_only(key) & also)
+    return PublicKey(kid, known & _algorithms_named(jwk), thumbprint(jwk), key)
 
 
 def public_jwk(key: PrivateKey, *, kid: str) -> dict[str, object]:
@@ -134,12 +146,14 @@ def public_jwk_of(public: VerifyingKey, *, kid: str) -> dict[str, object]:
     return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"}
 
 
-def import_jwks(keys: Iterable[Mapping[str, object]]) -> tuple[PublicKey, ...]:
+def import_jwks(
+    keys: Iterable[Mapping[str, object]], *, also: frozenset[str] = frozenset()
+) -> tuple[PublicKey, ...]:
     """The keys of a JWK set that can verify signatures; others are left out, as RFC 7517 5 advises."""
     usable = []
     for jwk in keys:
         try:
-            key = import_public_jwk(jwk)
+            key = import_public_jwk(jwk, also=also)
         except JoseError:
             continue
         if key.algorithms:
@@ -190,6 +204,13 @@ def algorithms_of(key: object) -> frozenset[str]:
     return _EDDSA_NAMES if isinstance(key, ed25519.Ed25519PublicKey) else frozenset()
 
 
+def _verified_only(key: object) -> frozenset[str]:
+    """Names of the algorithms of a public key that are verified only."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return frozenset({"ES384"}) if isinstance(key.curve, ec.SECP384R1) else frozenset()
+    return frozenset({"RS384"}) if isinstance(key, rsa.RSAPublicKey) else frozenset()
+
+
 def _key_id(jwk: Mapping[str, object]) -> str | None:
     if "kid" not in jwk:
         return None
@@ -205,21 +226,27 @@ def _algorithms_named(jwk: Mapping[str, object]) -> frozenset[str]:
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return frozenset()
     if "alg" not in jwk:
-        return ALGORITHMS
+        return ALGORITHMS | VERIFIED_ONLY
     algorithm = jwk["alg"]
     if not isinstance(algorithm, str):
         return frozenset()
     return _EDDSA_NAMES if algorithm in _EDDSA_NAMES else frozenset({algorithm})
 
 
-def _import_ec(jwk: Mapping[str, object]) -> VerifyingKey:
+def _import_ec(jwk: Mapping[str, object], *, with_p384: bool) -> VerifyingKey:
+    if with_p384 and jwk.get("crv") == "P-384":
+        return _point(jwk, ec.SECP384R1(), 48)
     if jwk.get("crv") != "P-256":
         raise JoseError("crv of an EC jwk must be P-256")
-    x, y = _octets(jwk, "x", length=32), _octets(jwk, "y", length=32)
+    return _point(jwk, ec.SECP256R1(), 32)
+
+
+def _point(jwk: Mapping[str, object], curve: ec.EllipticCurve, length: int) -> VerifyingKey:
+    x, y = _octets(jwk, "x", length=length), _octets(jwk, "y", length=length)
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + x + y)
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except ValueError as error:
-        raise JoseError("x and y of the jwk are not a point of P-256") from error
+        raise JoseError(f"x and y of the jwk are not a point of {jwk['crv']}") from error
 
 
 def _import_ed25519(jwk: Mapping[str, object]) -> VerifyingKey:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.protocol import jose
-from authz.protocol.clients import Client, algorithms_of
+from authz.protocol.client_profiles import FAPI_ALGORITHMS, algorithms_of
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
@@ -39,7 +40,7 @@ def check_request_object(
     an array too; nbf at most an hour old and at most 10 s ahead; exp at most an hour after nbf. Structured values, such
     as claims, come as their JSON text. Raises OAuthError(INVALID_REQUEST_OBJECT).
     """
-    algorithms = algorithms_of(client, client.request_object_algorithm)
+    algorithms = algorithms_of(client, client.request_object_algorithm) & FAPI_ALGORITHMS
     try:
         header, claims = jose.verify(token, keys, algorithms=algorithms, max_bytes=_MAX_BYTES)
     except JoseError as error:

@@ -32,7 +32,15 @@ OTHER_SCOPES = {
 ADMINISTRATION_SCOPE = "securus/admin"
 """What opens the administration of this server; for clients of gateway.yaml only."""
 
-CLIENT_SCOPES = frozenset({"grant_management_query", "grant_management_revoke", ADMINISTRATION_SCOPE})
+LAUNCH_SCOPE = "securus/launch"
+"""What lets a record system launch apps; for clients of gateway.yaml only."""
+
+LAUNCH_SCOPES = frozenset({"launch", "launch/encounter"})
+"""What only a launch from a record system can give."""
+
+CLIENT_SCOPES = frozenset(
+    {"grant_management_query", "grant_management_revoke", ADMINISTRATION_SCOPE, LAUNCH_SCOPE}
+)
 """Scopes that a client has for itself (client_credentials), as it has system scopes."""
 
 

@@ -9,17 +9,23 @@ from dataclasses import dataclass, field
 from authz.protocol.clients import BindingKind
 
 _NOT_THE_PERSONS = frozenset(
-    {"nbf", "act", "may_act", "auth_time", "acr", "amr", "patient", "encounter", "authorization_details"}
-)
+    {
+        "nbf", "act", "may_act", "auth_time", "acr", "amr", "patient", "encounter", "authorization_details", "unbound",
+        "fhirContext", "need_patient_banner", "intent", "smart_style_url", "tenant",
+    }
+)  # fmt: skip
 """Claims that only a grant gives. Configured for an account or a client by mistake they would widen every token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The key that a token is bound to: cnf.jkt (RFC 9449 6) or cnf.x5t#S256 (RFC 8705 3.1)."""
+    """The key that a token is bound to: cnf.jkt (RFC 9449 6) or cnf.x5t#S256 (RFC 8705 3.1).
+
+    A token that is bound to none says so by a claim of its own, unbound: that cnf is missing is never enough.
+    """
 
     kind: BindingKind
-    thumbprint: str  # base64url SHA-256
+    thumbprint: str  # base64url SHA-256; empty for a token that is bound to no key
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Grant:
     claims    claims of the person that tokens carry: fhirUser, roles, organisation …
     claims_request         what the app asked for by name, for id_token and userinfo (OpenID Connect Core 5.5)
     authorization_details  what was granted in detail (RFC 9396)
+    launched               a record system told the context (EHR launch)
     managed                the client asked to be told the grant's id (Grant Management for OAuth 2.0)
     """
 
@@ -40,7 +47,7 @@ class Grant:
     subject: str
     scope: tuple[str, ...]
     audience: tuple[str, ...]
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
     claims: Mapping[str, object] = field(default_factory=dict)
     authenticated_at: int | None = None  # seconds since 1970; None without a person
     acr: str | None = None
@@ -49,6 +56,7 @@ class Grant:
     claims_request: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     authorization_details: tuple[Mapping[str, object], ...] = ()
     managed: bool = False
+    launched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,6 @@ def access_token_claims(
     person. The grant's id is carried as 'grant_id', so
     that the gateway can see a revoked grant without asking anybody.
     """
-    member = "jkt" if binding.kind is BindingKind.DPOP else "x5t#S256"
     claims: dict[str, object] = {
         name: value for name, value in grant.claims.items() if name not in _NOT_THE_PERSONS
     }
@@ -103,7 +110,7 @@ def access_token_claims(
             "exp": now + lifetime_seconds,
             "jti": token_id,
             "scope": " ".join(grant.scope if scope is None else scope),
-            "cnf": {member: binding.thumbprint},
+            **_confirmation(binding),
             "grant_id": grant.grant_id,
         }
     )
@@ -116,6 +123,12 @@ def access_token_claims(
     if grant.authorization_details:
         claims["authorization_details"] = list(grant.authorization_details)
     return claims
+
+
+def _confirmation(binding: Binding) -> dict[str, object]:
+    if binding.kind is BindingKind.NONE:
+        return {"unbound": True}
+    return {"cnf": {"jkt" if binding.kind is BindingKind.DPOP else "x5t#S256": binding.thumbprint}}
 
 
 class TokenError(Exception):
@@ -148,7 +161,7 @@ def caller_of(claims: Mapping[str, object], *, issuer: str) -> Caller:
         client_id=_text(claims, "client_id"),
         scope=tuple(scope.split(" ")) if scope else (),
         audience=tuple(audiences),
-        binding=_binding(claims.get("cnf")),
+        binding=_binding(claims),
         token_id=_text(claims, "jti"),
         grant_id=grant_id,
         issued_at=_seconds(claims, "iat"),
@@ -171,8 +184,13 @@ def _seconds(claims: Mapping[str, object], name: str) -> int:
     return value
 
 
-def _binding(confirmation: object) -> Binding:
-    """The binding in cnf. A token without exactly one of the two is not sender-constrained: refused."""
+def _binding(claims: Mapping[str, object]) -> Binding:
+    """The binding in cnf. A token without exactly one of the two is refused, unless it says of itself that it has none."""
+    confirmation = claims.get("cnf")
+    if "unbound" in claims:
+        if claims["unbound"] is True and "cnf" not in claims:
+            return Binding(BindingKind.NONE, "")
+        raise TokenError("unbound of the access token must be true, and goes with no cnf")
     if isinstance(confirmation, dict) and len(confirmation) == 1:
         for member, kind in (("jkt", BindingKind.DPOP), ("x5t#S256", BindingKind.MTLS)):
             thumbprint = confirmation.get(member)

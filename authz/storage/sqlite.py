@@ -22,6 +22,7 @@ from authz.storage.store import (
     AuditLine,
     BrowserSession,
     Interaction,
+    Launch,
     Namespace,
     PushedRequest,
     StoredKey,
@@ -37,6 +38,7 @@ _KEY_COLUMNS = (
 # code has no clock of its own: it goes with its grant, by the foreign key, and so do refresh tokens that are left.
 _EXPIRING = (
     ("pushed_request", "id", ""),
+    ("launch", "id", ""),
     ("interaction", "id", ""),
     ("browser_session", "id", ""),
     ("authorization_code", "id", " AND uses = 0"),
@@ -121,6 +123,26 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
         """Let the row of a live pushed request live until then."""
         sql = "UPDATE pushed_request SET expires_at = MAX(expires_at, ?) WHERE id = ? AND expires_at > ?"
         return self._database.change(sql, until, id, now) == 1
+
+    async def put_launch(self, record: Launch) -> None:
+        """Store a launch."""
+        self._database.change(
+            "INSERT INTO launch VALUES (?, ?, ?, ?)",
+            record.id,
+            record.client_id,
+            encode(record),
+            record.expires_at,
+        )
+
+    async def take_launch(self, id: str, *, client_id: str, now: int) -> Launch | None:
+        """The launch, deleted in the same statement."""
+        row = self._database.row(
+            "DELETE FROM launch WHERE id = ? AND client_id = ? AND expires_at > ? RETURNING record",
+            id,
+            client_id,
+            now,
+        )
+        return None if row is None else decode(row[0], Launch)
 
     async def put_interaction(self, record: Interaction) -> None:
         """Store an interaction, or its next state."""

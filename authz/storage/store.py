@@ -88,6 +88,18 @@ class AuthorizationCode:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch from a record system (SMART App Launch 2.2): for one app, one base and one person; used once."""
+
+    id: str
+    client_id: str
+    audience: str
+    subject: str
+    context: Mapping[str, object]
+    expires_at: int
+
+
 class Redemption(StrEnum):
     """What became of an attempt to redeem a code."""
 
@@ -168,6 +180,11 @@ class Store(EffectsStore, Protocol):
 
         The record keeps its own expires_at: the request_uri cannot be visited after it.
         """
+        ...
+
+    async def put_launch(self, record: Launch) -> None: ...
+    async def take_launch(self, id: str, *, client_id: str, now: int) -> Launch | None:
+        """The launch, gone with this; None when unknown, used, expired or another app's, which it stays good for."""
         ...
 
     async def put_interaction(self, record: Interaction) -> None: ...

@@ -157,9 +157,17 @@ def _line(text: str) -> str:
 def say(options: argparse.Namespace, value: object, lines: list[str]) -> None:
     """Print the value as JSON, or the lines."""
     if getattr(options, "json", False):
-        print(json.dumps(value, ensure_ascii=False))
+        print(shown(json.dumps(value, ensure_ascii=False)))
     else:
-        print("\n".join(lines))
+        print("\n".join(map(shown, lines)))
+
+
+def shown(line: str) -> str:
+    """A line for a terminal: what would move the cursor, hide text or begin another line is escaped as in JSON.
+
+    Names of clients and subjects come from outside, and who reads a list of them is an operator.
+    """
+    return "".join(each if each.isprintable() or each == "\t" else json.dumps(each)[1:-1] for each in line)
 
 
 def problems(options: argparse.Namespace, found: list[Problem]) -> int:
@@ -178,5 +186,5 @@ def failed(options: argparse.Namespace, message: str) -> int:
     if getattr(options, "json", False):
         print(json.dumps({"ok": False, "error": message}, ensure_ascii=False))
     else:
-        print(f"securus: {message}", file=sys.stderr)
+        print(f"securus: {shown(message)}", file=sys.stderr)
     return REFUSED

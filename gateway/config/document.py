@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from authz.protocol.clients import (
-    PROFILES,
-    ProfileName,
-)
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.clients import ProfileName
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types

@@ -34,6 +34,7 @@ OWN_PATHS = frozenset(
         "par",
         "jwks",
         "revoke",
+        "launch",
         "introspect",
         "userinfo",
         "logout",

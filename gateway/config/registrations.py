@@ -7,8 +7,9 @@ from pathlib import Path
 from authz.protocol import jose
 from authz.protocol.addresses import NotFetched, read_url
 from authz.protocol.client_keys import ClientKeysError, check_self_signed
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.client_secrets import MIN_SECRET_CHARACTERS, SECRET, digest_of
 from authz.protocol.clients import (
-    PROFILES,
     AuthenticationMethod,
     BindingKind,
     CertificateSubject,
@@ -19,12 +20,13 @@ from authz.protocol.clients import (
 )
 from authz.protocol.jose import JoseError
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
-from authz.protocol.scopes import ADMINISTRATION_SCOPE, is_known, split_scope
+from authz.protocol.scopes import ADMINISTRATION_SCOPE, LAUNCH_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
+_CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
 _RESERVED = frozenset(
     {
@@ -43,6 +45,7 @@ _RESERVED = frozenset(
         "acr",
         "amr",
         "authorization_details",
+        "unbound",
     }
 )
 
@@ -121,7 +124,8 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
     section.known(
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
-        "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types",
+        "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types", "require_dpop",
+        "secret",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -130,16 +134,16 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         )
     methods = sorted(m.value for m in PROFILES[profile].authentication_methods)
     method = AuthenticationMethod(section.word("authentication", methods))
-    binding = BindingKind(section.word("binding", [b.value for b in BindingKind], "dpop"))
+    binding = _binding(section, profile)
     if binding is BindingKind.MTLS and not has_mtls:
         section.report(
             section.place("binding"), "binding mtls needs a listener that sees client certificates"
         )
-    if method is not AuthenticationMethod.PRIVATE_KEY_JWT and not has_mtls:
+    if method in _CERTIFICATES and not has_mtls:
         section.report(
             section.place("authentication"), f"{method} needs a listener that sees client certificates"
         )
-    grants = _grants(section)
+    grants = _grants(section, profile)
     redirect_uris = section.texts("redirect_uris")
     if GrantType.AUTHORIZATION_CODE in grants and not redirect_uris:
         section.report(section.node.place, f"{section.path} uses authorization_code and has no redirect_uris")
@@ -154,17 +158,20 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             section.place("subject_type"),
             "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
         )
-    jwks, jwks_uri = _jwks(section, method)
+    jwks, jwks_uri = _jwks(section, method, profile)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
     if signed_requests and not jwks and jwks_uri is None:
         section.report(
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
     scope = _scope(section)
-    if ADMINISTRATION_SCOPE in scope and GrantType.CLIENT_CREDENTIALS not in grants:
-        section.report(
-            section.place("scope"), f"{ADMINISTRATION_SCOPE} needs client_credentials: no person grants it"
-        )
+    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+        if own in scope and GrantType.CLIENT_CREDENTIALS not in grants:
+            section.report(section.place("scope"), f"{own} needs client_credentials: no person grants it")
+        if own in scope and binding is BindingKind.NONE:
+            section.report(
+                section.place("scope"), f"{own} needs tokens that are bound to a key: require_dpop: true"
+            )
     return Client(
         client_id=section.text("client_id"),
         name=section.text("name"),
@@ -175,6 +182,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         jwks=jwks,
         jwks_uri=jwks_uri,
         certificate_subject=_certificate_subject(section, method),
+        secret_digest=_secret(section, method),
         binding=binding,
         profile=profile,
         claims=_claims(section),
@@ -188,13 +196,49 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
-        may_introspect=section.word("introspection", ("own", "all"), "own") == "all",
+        may_introspect=_may_introspect(section, method),
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
     )
 
 
-def _grants(section: Section) -> frozenset[GrantType]:
+def _binding(section: Section, profile: ProfileName) -> BindingKind:
+    """What tokens are bound with: to nothing only where the profile leaves that to the operator, who says so."""
+    binding = BindingKind(section.word("binding", ("dpop", "mtls"), "dpop"))
+    if section.flag("require_dpop", True):
+        return binding
+    if PROFILES[profile].sender_constrained_required:
+        said = f"require_dpop: false is not for the profile {profile}, whose tokens are bound to a key"
+        section.report(section.place("require_dpop"), said)
+    if binding is BindingKind.MTLS:
+        section.report(section.place("require_dpop"), "require_dpop: false does not go with binding: mtls")
+    return BindingKind.NONE
+
+
+def _secret(section: Section, method: AuthenticationMethod) -> bytes | None:
+    """The digest of the client's secret, which rests in a file or in the environment."""
+    if method is not AuthenticationMethod.CLIENT_SECRET_BASIC:
+        if section.has("secret"):
+            section.report(section.place("secret"), f"secret does not go with authentication: {method}")
+        return None
+    secret = section.secret("secret") or ""
+    if secret and not SECRET.fullmatch(secret):
+        section.report(
+            section.place("secret"),
+            f"secret must have {MIN_SECRET_CHARACTERS} to 256 characters, all of A-Z a-z 0-9 . _ ~ -; make one with"
+            " `openssl rand -hex 32`",
+        )
+    return digest_of(secret) if secret else None
+
+
+def _may_introspect(section: Section, method: AuthenticationMethod) -> bool:
+    may = section.word("introspection", ("own", "all"), "own") == "all"
+    if may and method is AuthenticationMethod.NONE:
+        section.report(section.place("introspection"), "introspection: all is for clients that authenticate")
+    return may
+
+
+def _grants(section: Section, profile: ProfileName) -> frozenset[GrantType]:
     found = set()
     for text in section.texts("grants"):
         try:
@@ -202,6 +246,8 @@ def _grants(section: Section) -> frozenset[GrantType]:
         except ValueError:
             choices = ", ".join(GrantType)
             section.report(section.place("grants"), f"'{text}' is not a grant of this version: {choices}")
+    for grant in sorted(found - PROFILES[profile].grant_types):
+        section.report(section.place("grants"), f"{grant} is not for clients of the profile {profile}")
     if not found:
         section.report(
             section.node.place, f"{section.path}.grants is missing, expected for example [client_credentials]"
@@ -243,7 +289,7 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
 
 
 def _jwks(
-    section: Section, method: AuthenticationMethod
+    section: Section, method: AuthenticationMethod, profile: ProfileName
 ) -> tuple[tuple[Mapping[str, object], ...], str | None]:
     """The keys, or the URL that they are fetched from."""
     needed = method in (
@@ -264,7 +310,7 @@ def _jwks(
         section.report(inner.node.place, f"{inner.path} must have one of 'file' and 'url'")
         return (), None
     if inner.has("file"):
-        return _jwks_by_value(section, method), None
+        return _jwks_by_value(section, method, profile), None
     url = inner.text("url", expected="an https URL")
     try:
         if url:
@@ -274,11 +320,14 @@ def _jwks(
     return (), url
 
 
-def _jwks_by_value(section: Section, method: AuthenticationMethod) -> tuple[Mapping[str, object], ...]:
+def _jwks_by_value(
+    section: Section, method: AuthenticationMethod, profile: ProfileName
+) -> tuple[Mapping[str, object], ...]:
     path = section.file("jwks")
     if path is None or not path.is_file():
         return ()
-    found = read_jwks_file(section, "jwks", path)
+    allowed = PROFILES[profile].signing_algorithms
+    found = read_jwks_file(section, "jwks", path, also=allowed)
     if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
         try:
             # Behind a proxy keys may come without their certificates: nothing here must know them beforehand.
@@ -288,7 +337,9 @@ def _jwks_by_value(section: Section, method: AuthenticationMethod) -> tuple[Mapp
     return found
 
 
-def read_jwks_file(section: Section, key: str, path: Path) -> tuple[Mapping[str, object], ...]:
+def read_jwks_file(
+    section: Section, key: str, path: Path, *, also: frozenset[str] = frozenset()
+) -> tuple[Mapping[str, object], ...]:
     """The public keys in a file that a key of the section names; empty when they cannot be used, which is reported."""
     place = section.place(key)
     try:
@@ -301,7 +352,7 @@ def read_jwks_file(section: Section, key: str, path: Path) -> tuple[Mapping[str,
         section.report(place, f"'{path}' holds no key")
     for number, jwk in enumerate(found):
         try:
-            jose.import_public_jwk(jwk)
+            jose.import_public_jwk(jwk, also=also)
         except JoseError as error:
             section.report(place, f"key {number} of '{path}': {error}")
     return found
@@ -325,5 +376,6 @@ def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
         "openid",
         "profile",
         ADMINISTRATION_SCOPE,
+        LAUNCH_SCOPE,
     }
     return tuple(sorted(found))

@@ -7,7 +7,7 @@ none is expected, is refused and never left out.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.fhir import operations
+from gateway.fhir import operations, search
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 
@@ -36,6 +36,8 @@ def with_parameters(asked: FhirRequest, value: Mapping[str, object] | None) -> F
             Reason.AMBIGUOUS_QUERY, "an operation by POST has its inputs in the body, and no query"
         )
     pairs = [] if value is None else [_pair(each) for each in parameters_of(value)]
+    if any(name in search.READ_PARAMETERS for name, _ in pairs):
+        raise FhirError(Reason.UNSUPPORTED_PARAMETER, "say the format of the answer in Accept")
     types = [text for name, text in pairs if name == "_type"]
     if len(types) > 1:  # Bulk Data Access 2.0, 2.4.1: it may be repeated in the body
         pairs = [pair for pair in pairs if pair[0] != "_type"] + [("_type", ",".join(types))]
@@ -62,20 +64,30 @@ def parameters_of(value: Mapping[str, object]) -> list[Mapping[str, object]]:
     return found
 
 
-def resource_in(value: Mapping[str, object]) -> object:
-    """The resource that Parameters of $validate hold. Raises FhirError for a mode or profile that is closed."""
-    held: dict[str, object] = {}
+def validated(
+    asked: FhirRequest, value: Mapping[str, object]
+) -> tuple[FhirRequest, Mapping[str, object] | None]:
+    """A $validate with the mode that its Parameters say, and the resource that they hold, None where they hold none.
+
+    Raises FhirError, also for a profile: it is not for the caller to name.
+    """
+    held: Mapping[str, object] | None = None
+    pairs: list[tuple[str, str]] = []
     for each in parameters_of(value):
-        name = each.get("name")
-        if not isinstance(name, str) or name in held or name not in ("resource", "mode"):
-            said = "$validate takes the parameters resource and mode, once each: profiles are not for the caller to name"
-            raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
-        if name == "mode" and _pair(each)[1] != "create":
-            raise FhirError(Reason.UNSUPPORTED_PARAMETER, "a body is validated as one that is to be created")
-        held[name] = each.get("resource")
-    if not isinstance(held.get("resource"), Mapping):
-        raise FhirError(Reason.INVALID_BODY, "$validate needs the parameter resource")
-    return held["resource"]
+        match each.get("name"):
+            case "mode" if not pairs:
+                pairs.append(_pair(each))
+            case "resource" if held is None:
+                found = each.get("resource")
+                if not isinstance(found, Mapping) or each.keys() - {"name", "id", "resource"}:
+                    raise FhirError(Reason.INVALID_BODY, "the parameter resource holds a resource alone")
+                held = found
+            case _:
+                said = "$validate takes the parameters resource and mode, once each: profiles are not for the caller to name"
+                raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
+    if pairs and asked.terms:
+        raise FhirError(Reason.AMBIGUOUS_QUERY, "mode is given in the query and in the body: give it once")
+    return replace(asked, terms=(*asked.terms, *operations.parse_terms("validate", asked.type, pairs))), held
 
 
 def _pair(parameter: Mapping[str, object]) -> tuple[str, str]:

@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Operation] = {
             frozenset({("instance", "Patient")}),
             frozenset({"_type", "_since", "_count", "start", "end"}),
         ),
-        Operation("validate", "POST", frozenset({("type", "*")}), frozenset()),
+        Operation("validate", "POST", frozenset({("type", "*"), ("instance", "*")}), frozenset({"mode"})),
         Operation("lastn", "GET", frozenset({("type", "Observation")}), frozenset({"max"})),
         Operation(
             "docref",

@@ -202,7 +202,7 @@ def split_values(text: str) -> tuple[str, ...]:
     if (match := _BAD_ESCAPE.match(text)) is None or match[1]:
         raise FhirError(
             Reason.INVALID_PARAMETER,
-            r"a backslash in a value escapes one of , | $ \ and nothing else; a backslash itself is sent as \\",
+            "a backslash in a value escapes a comma, |, $ or a backslash and nothing else: send a backslash itself twice",
         )
     return tuple(part[1] for part in _parts(text))
 
@@ -388,5 +388,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """What the caller wrote, fit for one line of a message."""
-    return name[:40].encode("ascii", "replace").decode("ascii") if name.isprintable() else "?"
+    """What the caller wrote, fit for one line of a message: ASCII without quotation mark and backslash."""
+    if not name.isprintable():
+        return "?"
+    return re.sub(r'["\\]', "?", name[:40].encode("ascii", "replace").decode("ascii"))

@@ -4,9 +4,11 @@ A decision is true only when nothing is left that could refuse it: an access tha
 given is false, with depends_on_resource beside it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.fhir.operations import OPERATIONS
 from gateway.fhir.outcome import REASONS, FhirError
 from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Environment, Resource
@@ -27,7 +29,9 @@ _ACTIONS = {
     "update": "PUT /{type}/{id}",
     "patch": "PATCH /{type}/{id}",
     "delete": "DELETE /{type}/{id}",
+    "operation": "",  # written by _operation
 }
+_OPERATION = re.compile(r"\$?[A-Za-z][A-Za-z0-9-]{0,63}")
 _PARTS = ("subject", "action", "resource", "context")
 
 
@@ -118,6 +122,8 @@ def _request(action: Mapping[str, object], resource: Mapping[str, object]) -> st
     if not isinstance(type_, str) or not type_.isalpha():
         raise EvaluationError("resource.type must be a FHIR resource type such as Observation")
     properties = _object(action.get("properties", {}), "action.properties")
+    if name == "operation":
+        return _operation(type_, resource.get("id"), properties)
     values = {"type": type_}
     for key, value, needed in (
         ("id", resource.get("id"), True),
@@ -131,6 +137,21 @@ def _request(action: Mapping[str, object], resource: Mapping[str, object]) -> st
             raise EvaluationError(f"{where}.{key} must be text as it stands in the request's URL")
         values[key] = value
     return _ACTIONS[name].format_map(values).removesuffix("?")
+
+
+def _operation(type_: str, id_: object, properties: Mapping[str, object]) -> str:
+    """The request of an operation: at an instance where the resource has an id, else at its type."""
+    name, query = properties.get("name"), properties.get("query", "")
+    if not isinstance(name, str) or not _OPERATION.fullmatch(name):
+        raise EvaluationError("action.properties.name must be the name of an operation such as $everything")
+    if not isinstance(query, str) or set(query) & set("/?# "):
+        raise EvaluationError("action.properties.query must be text as it stands in the request's URL")
+    if id_ is not None and (not isinstance(id_, str) or not id_ or set(id_) & set("/?# ")):
+        raise EvaluationError("resource.id must be text as it stands in the request's URL")
+    known = OPERATIONS.get(name.removeprefix("$"))
+    method = "POST" if known is None else known.method
+    place = type_ if id_ is None else f"{type_}/{id_}"
+    return f"{method} /{place}/${name.removeprefix('$')}?{query}".removesuffix("?")
 
 
 def _stored(resource: Mapping[str, object]) -> Resource | None:

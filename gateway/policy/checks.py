@@ -17,7 +17,7 @@ _ONE_VALUE = frozenset({"context", "client", "bound", "issuer"})
 def warnings(rules: Sequence[Rule]) -> list[Problem]:
     """What is to be said of the rules of one set, at the place of each."""
     found = []
-    denies = [rule for rule in rules if rule.effect is Effect.DENY and _has_no_way_out(rule)]
+    denies = [rule for rule in rules if rule.effect is Effect.DENY and has_no_way_out(rule)]
     for rule in rules:
         name = rule.id.rpartition("/")[2]
         why = never_matches(rule)
@@ -109,8 +109,8 @@ def covers(deny: Rule, permit: Rule) -> bool:
     return all(_is_implied(dimension, spoken.get(dimension.name)) for dimension in deny.who)
 
 
-def _has_no_way_out(deny: Rule) -> bool:
-    """Whether the deny asks for nothing but who, where from, what: a condition that is new to us is a way out."""
+def has_no_way_out(deny: Rule) -> bool:
+    """Whether a deny asks for nothing but who, where from, what: a condition that is new to us is a way out."""
     return deny.fields is None and set(conditions(deny)) <= {"networks"}
 
 

@@ -158,7 +158,8 @@ def _is_met(provision: Mapping[str, Any], question: ConsentQuestion, now: int) -
         found.append(_names(provision["actor"], question.actor))
     for key, wanted in (("action", ACTIONS), ("purpose", question.purposes)):
         if key in provision:
-            found.append(_is_one_of(provision[key], wanted))
+            # Whoever says no purpose may have any: what a patient forbids for one is forbidden.
+            found.append(_is_one_of(provision[key], wanted) if wanted else None)
     if "class" in provision:
         found.append(_is_class(provision["class"], question.type))
     return False if False in found else None if None in found else True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from authz.protocol.tokens import TokenError
 from gateway.fhir.outcome import FhirError
-from gateway.policy import selftest
+from gateway.policy import selftest, selftest_asked
 from gateway.policy.decision import Resource
 from gateway.policy.engine import Engine
 from gateway.policy.explanation import Explanation, Outcome, RuleExplanation, Truth, explain
@@ -93,9 +93,9 @@ def _closes(explanation: Explanation, each: RuleExplanation) -> bool:
 
 def _explained(engine: Engine, policies: PolicySet, test: PolicyTest) -> Iterator[Explanation]:
     try:
-        asked = selftest.what_is_asked(test)
-        caller, environment = selftest.who_asks(policies, test, asked)
-    except (selftest.Unplayable, TokenError, FhirError):
+        asked = selftest_asked.what_is_asked(test)
+        caller, environment = selftest_asked.who_asks(policies, test, asked)
+    except (selftest_asked.Unplayable, TokenError, FhirError):
         return
     for resource in resources_of(test) or (None,):
         yield explain(engine, asked, caller, environment, resource=resource)

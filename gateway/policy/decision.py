@@ -51,10 +51,11 @@ ChangeJudge = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """What a search may bring beside its matches: what was asked for, and the judge of each type of it."""
+    """What a search may bring beside its matches: what was asked for, the judge of each type of it, what all oblige to."""
 
     includes: tuple[Include, ...]
     judges: Mapping[str, Judge]
+    obligations: Obligations = NO_OBLIGATIONS
 
 
 @dataclass(frozen=True, slots=True)

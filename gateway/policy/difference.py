@@ -10,7 +10,7 @@ from itertools import islice
 
 from authz.protocol.tokens import TokenError
 from gateway.fhir.outcome import FhirError
-from gateway.policy import selftest
+from gateway.policy import selftest_asked
 from gateway.policy.coverage import resources_of
 from gateway.policy.decision import Deny, Nothing, Resource
 from gateway.policy.engine import Engine
@@ -116,9 +116,9 @@ def _fields(rule: Rule) -> dict[str, object]:
 def _answer(engine: Engine, test: PolicyTest, resource: Resource | None) -> str | None:
     """The decision in words; None when the request or its caller cannot be said in this set."""
     try:
-        asked = selftest.what_is_asked(test)
-        caller, environment = selftest.who_asks(engine.policies, test, asked)
-    except (selftest.Unplayable, TokenError, FhirError):
+        asked = selftest_asked.what_is_asked(test)
+        caller, environment = selftest_asked.who_asks(engine.policies, test, asked)
+    except (selftest_asked.Unplayable, TokenError, FhirError):
         return None
     return in_words(explain(engine, asked, caller, environment, resource=resource))
 

@@ -358,7 +358,9 @@ class Engine(Envelopes):
             exact=exact and counting != "no",
             leaves_to_judge=not exact,
             audit=layers.audit,
-            obligations=layers.obligations,
+            obligations=layers.obligations
+            if beside is None
+            else layers.obligations.and_those_of(beside.obligations),
             included=beside,
         )
 

@@ -20,7 +20,7 @@ from gateway.policy.index import RuleIndex
 from gateway.policy.plain import blank, conditions, plain
 from gateway.policy.query import EVERYTHING_SIMPLE
 from gateway.policy.request_conditions import asked_of_it
-from gateway.policy.rules import Dimension, Effect, Rule, Where
+from gateway.policy.rules import Dimension, Effect, OperationAccess, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal
 from gateway.policy.shadow import Difference, Shadows
 from gateway.policy.write_rules import SAYS_NOTHING
@@ -29,6 +29,16 @@ from gateway.yaml_source import Place
 _NOWHERE = Place("", 0, 0)
 _LOOK_AT_IT = ("where", "unless")
 """Conditions of a rule that may look at the resource."""
+_OF_OPERATIONS = frozenset(
+    {
+        Interaction.OPERATION,
+        Interaction.READ,
+        Interaction.SEARCH,
+        Interaction.CREATE,
+        Interaction.UPDATE,
+        Interaction.DELETE,
+    }
+)
 _OF_THE_ANSWER = frozenset(
     {"request", "judge", "rules", "reason", "explanation", "by_search", "leaves_to_judge"}
 )
@@ -186,7 +196,7 @@ class _Inquiry:
     def opens(self, caller: Caller) -> tuple[Truth, str]:
         """What a caller could do if policies permitted everything."""
         asked, resource = self._asked, self._resource
-        if asked.type is None:
+        if asked.type is None and asked.interaction is not Interaction.OPERATION:
             return Truth.FALSE, "a request to the whole system is closed"
         engine = self._engine.with_rules((self._everything(asked.interaction),))
         decision = engine.decide(asked, caller, self._environment)
@@ -359,10 +369,13 @@ class _Inquiry:
         return self._engine.with_rules(rules).decide(asked, self._wide, self._environment)
 
     def _everything(self, interaction: Interaction) -> Rule:
-        """A permit for all of this type."""
+        """A permit for all of this type; with an operation for all that it returns or takes as well."""
+        is_operation = interaction is Interaction.OPERATION
         return Rule(
-            id="everything", effect=Effect.PERMIT, who=(), networks=None, may=frozenset({interaction}),
-            resources=frozenset({self._asked.type or ""}), where=Where(), shared=True, conceal=False, audit="basic",
+            id="everything", effect=Effect.PERMIT, who=(), networks=None,
+            may=_OF_OPERATIONS if is_operation else frozenset({interaction}),
+            resources=None if is_operation else frozenset({self._asked.type or ""}),
+            operation=OperationAccess(names=None), where=Where(), shared=True, conceal=False, audit="basic",
             because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}),
         )  # fmt: skip
 

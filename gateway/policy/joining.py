@@ -24,6 +24,7 @@ from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.decision import Deny, Included, Judge, Resource, Verdict
 from gateway.policy.layers import Layers, judge
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 
 _RESOLVES = re.compile(r"\.where\(resolve\(\) is Patient\)")
 
@@ -65,14 +66,16 @@ def included(asked: FhirRequest, right: Right) -> Included | Deny | None:
     if not asked_for:
         return None
     judges: dict[str, Judge] = {}
+    owed = NO_OBLIGATIONS
     for each in asked_for:
         found = {type_: made for type_ in sorted(each.types) if (made := _judge(type_, each, right))}
         if not found:
             return Deny(Reason.JOIN_CLOSED, (), f"nothing that '{each.name}' brings is permitted")
-        for type_, made in found.items():
+        for type_, (brought, obligations) in found.items():
             known = judges.get(type_)
-            judges[type_] = made if known is None else _both(known, made)
-    return Included(asked_for, judges)
+            judges[type_] = brought if known is None else _both(known, brought)
+            owed = owed.and_those_of(obligations)
+    return Included(asked_for, judges, owed)
 
 
 def _is_open_to(reading: Reading, base: Narrowing, right: Right) -> bool:
@@ -164,16 +167,21 @@ def _element(expression: str) -> str:
     return _RESOLVES.sub("", expression)
 
 
-def _judge(type_: str, include: Include, right: Right) -> Judge | None:
-    """The judge of what an include brings of a type: a read of it, and for what is searched for a search as well."""
+def _judge(type_: str, include: Include, right: Right) -> tuple[Judge, Obligations] | None:
+    """The judge of what an include brings of a type, and what that obliges to.
+
+    It is a read of it, and for what is searched for a search as well.
+    """
     read = right(type_, Interaction.READ, ())
     if isinstance(read, Deny):
         return None
     made = judge(read, type_, None)
     if not include.reverse:
-        return made
+        return made, read.obligations
     searched = right(type_, Interaction.SEARCH, (_named(include.code),))
-    return None if isinstance(searched, Deny) else _both(made, judge(searched, type_, None))
+    if isinstance(searched, Deny):
+        return None
+    return _both(made, judge(searched, type_, None)), read.obligations.and_those_of(searched.obligations)
 
 
 def _both(one: Judge, other: Judge) -> Judge:

@@ -25,6 +25,7 @@ from gateway.policy.decision import (
     Resource,
     Verdict,
 )
+from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.rules import OperationAccess
 
 _FORMATS = frozenset({"application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"})
@@ -79,8 +80,11 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
         case "export":
             return _export(engine, asked, opened, caller, environment)
         case "validate":
-            created = replace(asked, interaction=Interaction.CREATE, operation=None, terms=())
-            return _also(engine.decide(created, caller, environment), opened, asked)
+            stored = as_stored(asked)
+            if stored is None:
+                said = "'mode' is create at a type, update or delete at an instance"
+                return Deny(Reason.INVALID_PARAMETER, opened.rules, said)
+            return _also(engine.decide(stored, caller, environment), opened, asked)
         case "lastn":
             own = tuple(term for term in asked.terms if term.name == "max")
             criteria = tuple(term for term in asked.terms if term.name != "max")
@@ -89,22 +93,49 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
             return _documents(engine, asked, opened, caller, environment)
 
 
+def as_stored(asked: FhirRequest) -> FhirRequest | None:
+    """The write that a $validate asks about; None for one that its mode and place do not say (FHIR R4 $validate)."""
+    at_instance = asked.id is not None
+    mode = next(
+        (term.text for term in asked.terms if term.name == "mode"), "update" if at_instance else "create"
+    )
+    found = _MODES.get((mode, at_instance))
+    if found is None:
+        return None
+    method, interaction = found
+    return replace(asked, method=method, interaction=interaction, operation=None, terms=())
+
+
+_MODES = {
+    ("create", False): ("POST", Interaction.CREATE),
+    ("update", True): ("PUT", Interaction.UPDATE),
+    ("delete", True): ("DELETE", Interaction.DELETE),
+}
+
+
 def _everything(
     engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
 ) -> Decision:
     judges: dict[str, Judge] = {}
+    owed: dict[str, Obligations] = {}
     for type_ in _open_types(RESOURCE_TYPES, engine.accesses(opened.rules)):
-        judge = _reading(engine, asked, type_, caller, environment)
-        if judge is not None:
-            judges[type_] = judge
-    return _cut_to(asked, opened, judges, asked.terms)
+        found = _reading(engine, asked, type_, caller, environment)
+        if found is not None:
+            judges[type_], owed[type_] = found
+    return _cut_to(asked, opened, judges, asked.terms, owed)
 
 
 def _export(
     engine: Deciding, asked: FhirRequest, opened: Permit, caller: Caller, environment: Environment
 ) -> Decision:
+    # A scope with a filter exports nothing: the store would collect beyond it, and its manifest counts what it collected.
+    caller = replace(caller, scope=tuple(text for text in caller.scope if "?" not in text))
     if not any(scope.startswith("system/") for scope in caller.scope):
-        return Deny(Reason.SCOPE_INSUFFICIENT, opened.rules, "an export is for clients with system scopes")
+        return Deny(
+            Reason.SCOPE_INSUFFICIENT,
+            opened.rules,
+            "an export is for clients with system scopes that have no filter",
+        )
     if asked.id is None and not opened.unconditional:
         said = "an export without an instance needs a permit without 'where', and nothing that looks at resources"
         return Deny(Reason.INTERACTION_CLOSED, opened.rules, said)
@@ -123,18 +154,19 @@ def _export(
     if any(text not in _FORMATS for text in formats):
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "_outputFormat must be application/fhir+ndjson")
     judges: dict[str, Judge] = {}
+    owed: dict[str, Obligations] = {}
     for type_ in _open_types(RESOURCE_TYPES, accesses):
         criteria = tuple(each for name, found in filters if name == type_ for each in found)
-        judge: Judge | None
         if named:
             parts = engine.exporting(asked, type_, opened.rules, caller, environment, criteria)
-            judge = None if parts is None else _all(parts)
-        else:
-            judge = _reading(engine, asked, type_, caller, environment, criteria)
-        if judge is not None:
-            judges[type_] = judge
+            if parts is not None:
+                judges[type_] = _all(parts)
+            continue
+        found = _reading(engine, asked, type_, caller, environment, criteria)
+        if found is not None:
+            judges[type_], owed[type_] = found
     kept = tuple(term for term in asked.terms if term.name not in ("_outputFormat", "_typeFilter"))
-    cut = _cut_to(asked, opened, judges, kept)
+    cut = _cut_to(asked, opened, judges, kept, owed)
     if not isinstance(cut, Permit):
         return cut
     if any(type_ not in cut.judges for type_, _ in filters):
@@ -227,9 +259,9 @@ def _reading(
     caller: Caller,
     environment: Environment,
     criteria: tuple[SearchTerm, ...] = (),
-) -> Judge | None:
-    """The judge of what the caller may both read and search of a type; None when the type is closed."""
-    judges = []
+) -> tuple[Judge, Obligations] | None:
+    """The judge of what the caller may both read and search of a type, and what both oblige to; None when it is closed."""
+    judges, owed = [], NO_OBLIGATIONS
     for interaction, terms in ((Interaction.SEARCH, criteria), (Interaction.READ, ())):
         one = replace(
             asked, method="GET", interaction=interaction, type=type_, id=None, operation=None, terms=terms
@@ -238,7 +270,8 @@ def _reading(
         if not isinstance(decision, Permit) or decision.judge is None:
             return None
         judges.append(decision.judge)
-    return _all(judges)
+        owed = owed.and_those_of(decision.obligations)
+    return _all(judges), owed
 
 
 def _open_types(types: Iterable[str], accesses: Sequence[OperationAccess]) -> list[str]:
@@ -247,7 +280,11 @@ def _open_types(types: Iterable[str], accesses: Sequence[OperationAccess]) -> li
 
 
 def _cut_to(
-    asked: FhirRequest, opened: Permit, judges: dict[str, Judge], terms: tuple[SearchTerm, ...]
+    asked: FhirRequest,
+    opened: Permit,
+    judges: dict[str, Judge],
+    terms: tuple[SearchTerm, ...],
+    owed: Mapping[str, Obligations],
 ) -> Decision:
     """The request with _type cut to the types that are open; what was asked for and is not is left out."""
     wished = [term.text.split(",") for term in terms if term.name == "_type"]
@@ -258,7 +295,11 @@ def _cut_to(
         return Deny(Reason.NO_PERMIT, opened.rules, f"no type of ${asked.operation} is open to the caller")
     kept = tuple(term for term in terms if term.name != "_type")
     narrowed = replace(asked, terms=(*kept, _plain("_type", ",".join(open_))))
-    return replace(opened, request=narrowed, judges={type_: judges[type_] for type_ in open_})
+    obligations = opened.obligations
+    for type_ in open_:
+        obligations = obligations.and_those_of(owed.get(type_, NO_OBLIGATIONS))
+    judged = {type_: judges[type_] for type_ in open_}
+    return replace(opened, request=narrowed, judges=judged, obligations=obligations)
 
 
 def _plain(name: str, text: str) -> SearchTerm:

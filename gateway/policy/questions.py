@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest
-from gateway.policy import selftest
+from gateway.policy import selftest_asked
 from gateway.policy.decision import Environment
 from gateway.policy.rules import PolicySet, PolicyTest
 from gateway.yaml_source import Place
@@ -35,8 +35,8 @@ def caller_in_words(
 ) -> tuple[Caller, Environment]:
     """Who asks, as the `as` of a test says it: {context: user, role: nurse, network: 10.1.2.3}. Raises QuestionError."""
     try:
-        return selftest.who_asks(policies, PolicyTest("question", "", {"as": said}, _PLACE), asked)
-    except (selftest.Unplayable, TokenError) as error:
+        return selftest_asked.who_asks(policies, PolicyTest("question", "", {"as": said}, _PLACE), asked)
+    except (selftest_asked.Unplayable, TokenError) as error:
         raise QuestionError(str(error)) from error
 
 

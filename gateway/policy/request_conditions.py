@@ -27,6 +27,10 @@ def asked_of_it(
     found: list[tuple[str, bool | None]] = []
     if rule.effect is Effect.PERMIT and not infrastructure.opens(rule, asked.type or "", asked.interaction):
         found.append(("named", False))
+    if asked.interaction is Interaction.OPERATION and not rule.operation.speaks_of(
+        asked.type, asked.operation
+    ):
+        found.append(("operation", False))
     if rule.query != EVERYTHING_SIMPLE and asked.interaction is Interaction.SEARCH:
         found.append(("query", allows(rule.query, asked)))
     is_conditional = asked.id is None and asked.interaction is not Interaction.CREATE

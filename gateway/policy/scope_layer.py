@@ -29,6 +29,7 @@ LETTERS = {
 }
 """The letter that each interaction needs (S-S01). Batches and operations have none of their own."""
 
+_WRITING = frozenset("cud")
 _ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 
 
@@ -98,7 +99,9 @@ def conditions(
             continue
         parts = []
         if who.patient is not None and (type_ == "Patient" or patient_compartment(type_)):
-            parts.append(compartment_condition(type_, frozenset({who.patient}), "spec", bases))
+            # Stricter than SMART: what also names another patient is seen, and neither made, changed nor deleted.
+            membership = "all" if letter in _WRITING else "spec"
+            parts.append(compartment_condition(type_, frozenset({who.patient}), membership, bases))
         if scope.query:
             try:
                 parts.append(criteria_condition(type_, scope.query, bases))
@@ -122,8 +125,10 @@ def grantable(text: str) -> bool:
         return False
     if not scope.query:
         return True
+    if any(mark in part.partition("=")[0] for part in scope.query.split("&") for mark in ":.%"):
+        return False  # SMART 2.2 has modifiers and chains in scopes as experiments: one plain name has one meaning
     types: Iterable[str] = RESOURCE_TYPES if scope.type == "*" else (scope.type,)
-    code = re.split(r"[:.=]", scope.query, maxsplit=1)[0]
+    code = scope.query.partition("=")[0]
     defined = [type_ for type_ in types if search_parameter(type_, code) is not None]
     if not defined:
         return False

@@ -142,6 +142,7 @@ class _Aside(Known):
         super().__init__()
         self.facts = known.facts
         self.consents = known.consents
+        self.labels = known.labels
 
     def told(self) -> bool:
         """Whether nothing was missed since this was asked last."""

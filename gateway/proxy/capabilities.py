@@ -1,11 +1,18 @@
-"""The store's CapabilityStatement, narrowed to what passes here and with our security section; kept for a minute."""
+"""The store's CapabilityStatement, narrowed to what passes here and with our security section.
+
+What the store says is kept for a minute; what is said of it is built once for each set of policies.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from gateway.fhir import resource
 from gateway.fhir.capability import capability_statement
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.engine import Engine
+from gateway.policy.openings import Openings
 from gateway.proxy import headers
 from gateway.proxy.delivery import check_status, fhir_answer, stored
 from gateway.proxy.trail import Trail
@@ -25,13 +32,30 @@ class Capabilities:
         self._client = client
         self._clock = clock
         self._oauth_uris = oauth_uris
-        self._kept: tuple[int, bytes] = (0, b"")
+        self._said: tuple[int, dict[str, Any]] = (0, {})
+        self._built: tuple[int, str | None, bytes] = (0, None, b"")
 
-    async def answer(self, http: HttpRequest, trail: Trail) -> Answer:
-        """The statement. Raises FhirError where the store does not tell what it can do."""
-        now = self._clock()
+    async def answer(self, http: HttpRequest, trail: Trail, engine: Engine | None) -> Answer:
+        """The statement under the policies of engine. Raises FhirError where the store does not tell what it can do."""
+        if engine is None:
+            raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
         trail.decision = "permit"
-        if self._kept[0] <= now:
+        until, said = await self._of_the_store(http, trail)
+        if self._built[:2] != (until, engine.policy_hash):
+            statement = capability_statement(
+                said,
+                public_base=self._upstream.identifier,
+                oauth_uris=self._oauth_uris,
+                opened=Openings(engine.policies),
+                transactions=self._upstream.profile.transactions,
+            )
+            self._built = (until, engine.policy_hash, resource.write_resource(statement))
+        return fhir_answer(self._built[2], ())
+
+    async def _of_the_store(self, http: HttpRequest, trail: Trail) -> tuple[int, dict[str, Any]]:
+        """The statement of the store, and until when it is kept."""
+        now = self._clock()
+        if self._said[0] <= now:
             sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
             trail.upstream.append("GET metadata")
             answer = await self._client.send("GET", "metadata", sent)
@@ -40,11 +64,5 @@ class Capabilities:
                 value = stored(await answer.read(self._upstream.max_resource))
             finally:
                 answer.close()
-            statement = capability_statement(
-                value,
-                public_base=self._upstream.identifier,
-                oauth_uris=self._oauth_uris,
-                transactions=self._upstream.profile.transactions,
-            )
-            self._kept = (now + _KEPT_SECONDS, resource.write_resource(statement))
-        return fhir_answer(self._kept[1], ())
+            self._said = (now + _KEPT_SECONDS, value)
+        return self._said

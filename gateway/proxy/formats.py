@@ -203,7 +203,19 @@ def _as_xml(content: bytes, suffix: str) -> bytes:
     value = resource.parse_resource(content, reason=Reason.INTERNAL)
     if value["resourceType"] == "Bundle" and "link" in value:
         value["link"] = with_suffix(value["link"], suffix)
+    _leave_out_no_entries(value)
     return write_resource_xml(value)
+
+
+def _leave_out_no_entries(value: object) -> None:
+    """Take the empty array of entries out of a Bundle and of those in it: XML has none, and finding nothing is an answer."""
+    if not isinstance(value, dict) or value.get("resourceType") != "Bundle":
+        return
+    if value.get("entry") == []:
+        del value["entry"]
+    entries = value.get("entry")
+    for entry in entries if isinstance(entries, list) else ():
+        _leave_out_no_entries(entry.get("resource") if isinstance(entry, dict) else None)
 
 
 class _XmlStream:

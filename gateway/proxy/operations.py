@@ -6,19 +6,23 @@ code and the place in the caller's own body go out; texts do not.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
 from gateway.fhir import request, resource
 from gateway.fhir.formats import BOTH
-from gateway.fhir.interaction import FhirRequest
-from gateway.fhir.operation_parameters import resource_in, with_parameters
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.operation_parameters import validated, with_parameters
+from gateway.fhir.operations import operation_of
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
+from gateway.policy.operations import as_stored
 from gateway.proxy import creation, headers
 from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import Write, Writes
 from gateway.settings import Upstream
 
 _SEVERITIES = ("fatal", "error", "warning", "information")
@@ -33,22 +37,17 @@ _CODES = frozenset(  # FHIR R4 IssueType
 _PLACE = re.compile(r"[A-Z][A-Za-z]{0,63}(?:\.[A-Za-z]{1,64}(?:\[\d{1,4}\])?){0,20}")
 _MAX_ISSUES = 100
 _MAX_PARAMETERS_BYTES = 64 * 1024
+_OF_A_DELETE = b'{"resourceType":"Parameters","parameter":[{"name":"mode","valueCode":"delete"}]}'
 _JUDGED_OUTCOMES = frozenset({200, 400, 412, 422})  # a store may say with a status that a body is not valid
 
 
 class OperationPassage:
     """What operations ask of one store beside the request itself."""
 
-    def __init__(self, *, upstream: Upstream, client: UpstreamClient) -> None:
+    def __init__(self, *, upstream: Upstream, client: UpstreamClient, writes: Writes) -> None:
         self._upstream = upstream
         self._client = client
-
-    async def with_parameters(self, http: HttpRequest, asked: FhirRequest) -> FhirRequest:
-        """An operation by POST as the GET that its Parameters stand for. Raises FhirError."""
-        raw = await http.body.read(_MAX_PARAMETERS_BYTES)
-        if raw and not headers.is_json(http.headers.get("content-type", "")):
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        return with_parameters(asked, resource.parse_resource(raw) if raw else None)
+        self._writes = writes
 
     async def look_at_instance(self, http: HttpRequest, trail: Trail, permit: Permit) -> None:
         """Read the instance that an operation is asked at, and judge it. Raises FhirError unless it may be used."""
@@ -64,20 +63,48 @@ class OperationPassage:
         await settle(trail, permit, value)
         judge(trail, permit, value)
 
-    async def validate(self, http: HttpRequest, trail: Trail, permit: Permit) -> Answer:
-        """POST [type]/$validate: the body judged as one that is to be stored, the outcome told without its texts."""
-        if creation.body_kind(http, permit) is not creation.BodyKind.RESOURCE:
+    async def with_parameters(self, http: HttpRequest, asked: FhirRequest) -> FhirRequest:
+        """An operation by POST as the GET that its Parameters stand for. Raises FhirError."""
+        raw = await self._content(http, _MAX_PARAMETERS_BYTES)
+        return with_parameters(asked, resource.parse_resource(raw) if raw else None)
+
+    async def validated(self, http: HttpRequest, asked: FhirRequest) -> tuple[HttpRequest, FhirRequest]:
+        """A $validate with the resource alone as its body, and with the mode that its Parameters say. Raises FhirError."""
+        if operation_of(asked) is None:
+            return http, asked
+        raw = await self._content(http, self._upstream.max_resource)
+        if asked.type == "Parameters" or b"Parameters" not in raw:
+            return replace(http, body=BytesBody(raw)), asked
+        value = resource.parse_resource(raw)
+        if value["resourceType"] != "Parameters":
+            return replace(http, body=BytesBody(raw)), asked
+        asked, held = validated(asked, value)
+        return replace(
+            http, body=EmptyBody() if held is None else BytesBody(resource.write_resource(held))
+        ), asked
+
+    async def _content(self, http: HttpRequest, limit_bytes: int) -> bytes:
+        raw = await http.body.read(limit_bytes)
+        if raw and not headers.is_json(http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        raw = await http.body.read(self._upstream.max_resource)
-        raw = _unwrapped(raw, permit.request.type)
-        bases = (*self._upstream.bases, self._upstream.base)
-        value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
-        await settle(trail, permit, value)
-        judge(trail, permit, value)
+        return raw
+
+    async def validate(self, write: Write) -> Answer:
+        """POST [type]/$validate or [type]/[id]/$validate: judged as the write would be, told without the store's texts."""
+        http, trail, permit = write.http, write.trail, write.permit
+        stored_as = as_stored(permit.request)
+        if stored_as is None:
+            raise FhirError(Reason.INTERNAL)
+        if stored_as.interaction is Interaction.CREATE:
+            body = await self._to_create(http, trail, permit)
+        else:
+            body = await self._to_change(replace(write, permit=replace(permit, request=stored_as)))
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         sent["content-type"] = f"{headers.FHIR_JSON}; charset=utf-8"
-        target = request.upstream_target(permit.request)
+        # Of a delete the mode stands in the body alone, never twice.
+        is_delete = stored_as.interaction is Interaction.DELETE
+        target = request.upstream_target(replace(permit.request, terms=()) if is_delete else permit.request)
         trail.upstream.append(f"POST {target}")
         answer = await self._client.send("POST", target, sent, body)
         try:
@@ -89,13 +116,26 @@ class OperationPassage:
             answer.close()
         return fhir_answer(resource.write_resource(outcome(said)))
 
+    async def _to_create(self, http: HttpRequest, trail: Trail, permit: Permit) -> bytes:
+        if creation.body_kind(http, permit) is not creation.BodyKind.RESOURCE:
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
+        raw = await http.body.read(self._upstream.max_resource)
+        bases = (*self._upstream.bases, self._upstream.base)
+        value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
+        await settle(trail, permit, value)
+        judge(trail, permit, value)
+        return body
 
-def _unwrapped(raw: bytes, type_: str | None) -> bytes:
-    """The resource that Parameters of $validate hold; a body that is the resource itself as it is."""
-    if type_ == "Parameters" or b"Parameters" not in raw:
-        return raw
-    value = resource.parse_resource(raw)
-    return raw if value["resourceType"] != "Parameters" else resource.write_resource(resource_in(value))
+    async def _to_change(self, write: Write) -> bytes:
+        """What is to be validated of an update or delete that may happen; the stored version is read and judged."""
+        is_delete = write.permit.request.interaction is Interaction.DELETE
+        if is_delete and await write.http.body.read(self._upstream.max_resource):
+            raise FhirError(Reason.INVALID_BODY, "mode=delete takes no resource")
+        await self.look_at_instance(write.http, write.trail, write.permit)
+        change = await self._writes.decided(write)
+        if change.after is None:
+            return _OF_A_DELETE
+        return resource.write_resource(change.after)
 
 
 def outcome(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.sealed_links import Page, SealedLinks
 from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import WRITES, Write, Writes
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
@@ -104,7 +104,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
-        self._operations = OperationPassage(upstream=upstream, client=client)
+        self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -145,7 +145,7 @@ class Passage:
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
-            return await self._capabilities.answer(http, trail)
+            return await self._capabilities.answer(http, trail, self._engines.engine)
         caller = await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
@@ -176,6 +176,9 @@ class Passage:
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
             trail.asked = asked = await self._operations.with_parameters(http, asked)
+        elif asked.interaction is Interaction.OPERATION and asked.operation == "validate":
+            http, asked = await self._operations.validated(http, asked)
+            trail.asked = asked
         if asked.sealed is not None:
             environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
             return await self._exports.follow(http, trail, caller, engine, environment)
@@ -199,7 +202,8 @@ class Passage:
                 write = Write(http, trail, permit, caller, engine, permitted.environment, found)
                 return shortened(trail, await self._writes.answer(write))
             case Permit() as permit if asked.interaction is Interaction.OPERATION:
-                return await self._operation(http, trail, permit, caller, target)
+                write = Write(http, trail, permit, caller, engine, permitted.environment)
+                return await self._operation(write, target)
             case Permit() as permit if asked.type == "Binary" and asked.interaction in _READS:
                 asking = Asking(http, trail, caller, engine, permitted.environment)
                 return await self._binaries.answer(asking, permit)
@@ -285,7 +289,9 @@ class Passage:
                 and answer.headers["content-encoding"].lower() != "identity"
             ):
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
-            if asked.interaction in (Interaction.READ, Interaction.VREAD):
+            if asked.interaction is Interaction.VREAD:
+                return await self._version(http, trail, permit, answer)
+            if asked.interaction is Interaction.READ:
                 return await self._delivery.one(trail, permit, answer)
             if permit.by_search is not None and permit.by_search.unwraps:
                 return await self._delivery.found(trail, permit, answer)
@@ -297,11 +303,20 @@ class Passage:
             answer.close()
             raise
 
-    async def _operation(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
+    async def _version(
+        self, http: HttpRequest, trail: Trail, permit: Permit, answer: UpstreamAnswer
     ) -> Answer:
+        """A version: it and what is stored now are both the caller's, or what moved away could still be read by it."""
+        delivered = await self._delivery.one(trail, permit, answer)
+        trail.tally.shown, trail.tally.dropped = 0, 1
+        await self._operations.look_at_instance(http, trail, permit)
+        trail.tally.shown, trail.tally.dropped = 1, 0
+        return delivered
+
+    async def _operation(self, write: Write, page: Page | None) -> Answer:
+        http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
-            return await self._operations.validate(http, trail, permit)
+            return await self._operations.validate(write)
         if permit.request.operation == "export":
             if permit.request.id is not None:
                 await self._operations.look_at_instance(http, trail, permit)

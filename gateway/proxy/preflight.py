@@ -9,7 +9,7 @@ from typing import Any
 
 from authz.clock import Clock
 from gateway.fhir import links
-from gateway.fhir.outcome import FhirError
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
 from gateway.proxy.delivery import check_status, stored
 from gateway.proxy.stored_version import NO_CACHE, own_references
@@ -18,6 +18,8 @@ from gateway.proxy.upstream import UpstreamClient
 _MAX_PAGES = 50
 _FAILURES = 5  # in a row, after which the store is left alone
 _REST_SECONDS = 5
+# The store is well and does not take this one search: who asks it again and again keeps nobody else from asking.
+_OF_THE_QUESTION = frozenset({Reason.UPSTREAM_REFUSED, Reason.NOT_FOUND})
 
 
 class Unavailable(Exception):
@@ -51,7 +53,8 @@ class Preflight:
             async with asyncio.timeout(self._seconds):
                 found = await self._pages(target, at_most)
         except (Unavailable, FhirError, TimeoutError) as error:
-            self._failures += 1
+            if not (isinstance(error, FhirError) and error.reason in _OF_THE_QUESTION):
+                self._failures += 1
             if self._failures >= _FAILURES:
                 self._rests_until = self._clock() + _REST_SECONDS
             raise Unavailable from error

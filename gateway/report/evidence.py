@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grants import GRANTS
+from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import Client
 from authz.protocol.jwk import JoseError, import_public_jwk
 from gateway import tls
@@ -167,10 +168,10 @@ def _key(key: object) -> KeyFacts:
     return KeyFacts("OKP", 256) if isinstance(key, ed25519.Ed25519PublicKey) else KeyFacts("?", 0)
 
 
-def _jwk(jwk: Mapping[str, object]) -> KeyFacts:
+def _jwk(jwk: Mapping[str, object], also: frozenset[str] = frozenset()) -> KeyFacts:
     kid, use = jwk.get("kid"), jwk.get("use")
     try:
-        found = import_public_jwk(jwk)
+        found = import_public_jwk(jwk, also=also)
     except JoseError:
         return KeyFacts(str(jwk.get("kty", "?")), _modulus_bits(jwk))
     plain = _key(found.key)
@@ -200,7 +201,8 @@ def _client(client: Client) -> ClientFacts:
         except ValueError:
             continue
         certificates.append(_certificate(place, certificate))
-    return ClientFacts(client, tuple(map(_jwk, client.jwks)), tuple(certificates))
+    also = PROFILES[client.profile].signing_algorithms
+    return ClientFacts(client, tuple(_jwk(jwk, also) for jwk in client.jwks), tuple(certificates))
 
 
 def _password(place: str, hashed: str) -> PasswordFacts:

@@ -46,9 +46,17 @@ rules:
     effect: permit
     who: {context: user, role: [clerk]}
     may: [search]
-    resources: [Practitioner]
+    resources: [Practitioner, Location]
+    query: {include: any-permitted}
     shared: true
     because: A clerk looks up people.
+  - rule: visits
+    effect: permit
+    who: {context: user, role: [visitor]}
+    may: [read, search, "operation:Patient/$everything"]
+    resources: [Patient]
+    shared: true
+    because: Who visits sees everything.
   - rule: file
     effect: permit
     who: {context: system}
@@ -100,6 +108,32 @@ def fresh_store(gateway: RunningGateway) -> None:
 async def clerk(gateway: RunningGateway, path: str, sub: str, **claims: Any) -> Reply:
     token = await gateway.token("dr1", sub=sub, **(CLERK | claims))
     return await gateway.fhir("GET", path, token=token)
+
+
+async def test_what_an_include_or_everything_brings_obliges_as_a_read_of_it_does(
+    gateway: RunningGateway,
+) -> None:
+    place = {"resourceType": "Location", "id": "l1", "managingOrganization": {"reference": "Organization/h1"}}
+    gateway.upstream.resources["Location/l1"] = place
+    both = {"roles": ["clerk", "visitor"]}
+
+    async def told(path: str, sub: str, **claims: Any) -> tuple[int, bool, str | None]:
+        reply = await clerk(gateway, path, sub, **claims)
+        mine = [said for _, said in await waiting(gateway) if said["subject"] == sub]
+        return reply.status, bool(mine), reply.header("Warning-Text")
+
+    assert await told("/Location?name=ward", "looks") == (200, False, None)
+    assert await told("/Location?_include=Location:organization", "includes") == (
+        200,
+        True,
+        "Reading is recorded",
+    )
+    assert await told("/Patient/B", "visits", **both) == (200, False, None)
+    assert await told("/Patient/B/$everything", "sees-all", **both) == (200, True, "Reading is recorded")
+    assert await told("/Patient/B/$everything?_type=Patient", "sees-some", **both) == (200, False, None)
+    for _ in range(2):
+        assert (await told("/Patient/B/$everything", "sees-all", **both))[0] == 200
+    assert (await told("/Patient/B/$everything", "sees-all", **both))[0] == 429
 
 
 # Rates

@@ -270,6 +270,20 @@ async def test_a_search_in_xml_shows_what_it_shows_in_json(gateway: RunningGatew
     assert in_xml["link"] == in_json["link"]
 
 
+async def test_a_page_of_which_nothing_is_shown_is_given_in_xml(gateway: RunningGateway) -> None:
+    for kept in ("Observation/b1", "Patient/B"):
+        gateway.upstream.resources = {kept: gateway.upstream.resources.get(kept, OWN)}
+        reply = await gateway.fhir("GET", "/Observation?code=x", headers=[GIVE_XML])
+        assert reply.status == 200
+        assert b"<entry>" not in reply.body
+        assert SECRET.encode() not in reply.raw
+    together = {"resourceType": "Bundle", "type": "batch"}
+    asked = {"request": {"method": "GET", "url": "Observation?code=x"}}
+    body = json.dumps(together | {"entry": [asked]}).encode()
+    reply = await gateway.fhir("POST", "/", who="pA-rw", headers=[JSON, GIVE_XML], body=body)
+    assert (reply.status, reply.body.count(b"<Bundle"), reply.body.count(b"<entry>")) == (200, 2, 1)
+
+
 async def test_the_capability_statement_lists_both_formats_and_comes_in_both(gateway: RunningGateway) -> None:
     reply = await gateway.send("GET", f"{MOUNT}/metadata?_format=xml", [])
     if reply.status == 502:  # the recording store has no statement of its own

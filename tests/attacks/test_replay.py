@@ -144,3 +144,24 @@ async def test_the_command_reads_the_lines_of_a_file(
     log.write_text("[]\n")
     assert main(command) == 1
     assert "one JSON object a line" in capsys.readouterr().err
+
+
+async def test_a_hostile_name_on_record_moves_no_cursor_and_begins_no_line(
+    lines: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "dr\u001b[2J\n0 requests compared\u202e\u009b31m\u2028x"
+    log = tmp_path / "audit.ndjson"
+    known = next(line["caller"] for line in lines if "caller" in line)
+    caller = {"caller": known | {"subject": hostile, "patient": hostile, "client": hostile}}
+    log.write_text("".join(f"{json.dumps(line | caller)}\n" for line in lines if "caller" in line))
+    fewer = policies_with(tmp_path, "1.yaml", POLICY[: POLICY.index("  - rule: physicians")])
+    command = ["policy", "replay", str(fewer), "--log", str(log), "-c", str(tmp_path / "none.yaml")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert all(each.isprintable() for each in out.splitlines())
+    assert "\n0 requests" not in out
+    assert "dr\\u001b[2J\\n0 requests compared\\u202e" in out
+    assert main([*command, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip("\n").isprintable()
+    assert json.loads(out)["changes"][0]["subject"] == hostile

@@ -114,6 +114,25 @@ async def test_one_bundle_of_judged_writes_goes_to_the_store(gateway: RunningGat
     assert "Observation/a-vitals" not in gateway.upstream.resources
 
 
+async def test_an_outcome_that_is_none_makes_no_refusal_of_what_is_done(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stranger = gateway.upstream, world()["Observation/b1"]
+    answer = store._transaction
+
+    def odd(bundle: dict[str, Any]) -> Any:
+        told = json.loads(answer(bundle).body)
+        told["entry"][0]["response"]["outcome"] = stranger
+        return web.json_response(told, content_type="application/fhir+json")
+
+    monkeypatch.setattr(store, "_transaction", odd)
+    prefer = (("Prefer", "return=OperationOutcome"),)
+    reply = await post(gateway, transaction(put("a1")), headers=prefer)
+    assert reply.status == 200
+    assert set(reply.json["entry"][0]["response"]) == {"status", "etag", "lastModified"}
+    assert SECRET.encode() not in reply.raw
+
+
 async def test_all_of_it_is_on_record_before_the_store_hears_of_it(gateway: RunningGateway) -> None:
     before = len(await gateway.audit())
     reply = await post(gateway, transaction(put("a1"), entry("POST", "Observation", observation())))

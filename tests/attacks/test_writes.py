@@ -145,7 +145,7 @@ REFUSED = [
     Refused("H137 move an own resource", "PUT", "/Observation/a1", observation("a1", "B"), 403,
             "scope-insufficient", store=False),
     Refused("H137b about B, performed by A", "PUT", "/Observation/a1",
-            observation("a1", subject=_B, performer=[{"reference": "Patient/A"}]), 403, "no-permit", store=False),
+            observation("a1", subject=_B, performer=[{"reference": "Patient/A"}]), 403, "scope-insufficient", store=False),
     Refused("H137c about nobody", "PUT", "/Observation/a1", {"resourceType": "Observation", "id": "a1"}, 403,
             "scope-insufficient", store=False),
     Refused("H140 another id in the body", "PUT", "/Observation/a1", observation("b1"), 400, "invalid-body", store=False),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from authz.protocol import client_authentication
 from authz.protocol.client_authentication import Assertion, check_assertion, unverified_client_id
-from authz.protocol.clients import PROFILES, AuthenticationMethod, Client, GrantType, ProfileName
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.clients import AuthenticationMethod, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import import_jwks
 from tests.support.jose import (

@@ -152,12 +152,12 @@ def bundle(store: Store, size: int, filling: int) -> Handler:
         await response.write(b'{"resourceType":"Bundle","type":"searchset","link":%b,"entry":[' % link)
         text = "x" * filling
         shown, hidden = entry(0, text), entry(1, text, "vital-signs")
-        store.sent = 0
-        number = 0
-        while store.sent < size:
+        sent = number = 0  # its own: the gateway's probe of the store may ask meanwhile
+        while sent < size:
             piece = (hidden if number % 10 == 9 else shown) + b","
             await response.write(piece)
-            store.sent += len(piece)
+            sent += len(piece)
+            store.sent = sent
             number += 1
         await response.write(shown + b"]}")
         await response.write_eof()
@@ -246,14 +246,14 @@ def export(running: GatewayProcess, store: Store, size: int, filling: int) -> Ha
             json.dumps(json.loads(entry(number, text, category))["resource"]).encode() + b"\n"
             for number, category in enumerate(("laboratory", "vital-signs"))
         )
-        store.sent = 0
-        number = 0
-        while store.sent < size:
+        sent = number = 0
+        while sent < size:
             piece = hidden if number % 10 == 9 else shown
             cut = number % len(piece)
             await response.write(piece[:cut])
             await response.write(piece[cut:])
-            store.sent += len(piece)
+            sent += len(piece)
+            store.sent = sent
             number += 1
         await response.write_eof()
         return response

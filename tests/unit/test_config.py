@@ -1,5 +1,6 @@
 """gateway.yaml: every mistake at its place, all in one run, and never the value of a secret."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -305,6 +306,16 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "authorization.lifetimes.access_token is '61m', expected 10s to 1h"),
         ("policies:", "authorization: {lifetimes: {acess_token: 60s}}\npolicies:", "Did you mean 'access_token'?"),
         ("policies:", "authorization: {profiles: [smart]}\npolicies:", "'smart' is not a profile of this version"),
+        # Profiles of clients
+        ("    jwks: {file: portal.jwks}\n", "    jwks: {file: portal.jwks}\n    profile: smart-asymmetric\n",
+         "the profile 'smart-asymmetric' is not switched on in authorization.profiles"),
+        ("    jwks: {file: portal.jwks}\n", "    jwks: {file: portal.jwks}\n    require_dpop: false\n",
+         "require_dpop: false is not for the profile fapi2, whose tokens are bound to a key"),
+        ("    jwks: {file: portal.jwks}\n", "    jwks: {file: portal.jwks}\n    secret: {file: portal.jwks}\n",
+         "secret does not go with authentication: private_key_jwt"),
+        ("authentication: private_key_jwt", "authentication: client_secret_basic",
+         "authentication is 'client_secret_basic', expected"),
+        ("authentication: private_key_jwt", "authentication: none", "authentication is 'none', expected"),
         ("policies:", "authorization: {dpop_nonce: no}\npolicies:",
          "authorization.dpop_nonce is 'no', expected required or offered."),
         ("policies:", "authorization: {sign_in_attempts: 10/s}\npolicies:",
@@ -646,6 +657,78 @@ def test_self_signed_certificates_by_url_need_a_proxy_in_front(write: Write) -> 
     behind = f"{{port: 8444, trusted_proxies: {{addresses: [10.0.0.5], {certificate}}}}}"
     old = "{port: 8444, tls: {certificate: {file: tls.crt}, key: {file: tls.key}}}"
     assert load(write(text.replace(old, behind)), {}).clients[0].jwks_uri == "https://portal.example/jwks"
+
+
+PUBLIC = """
+  - client_id: chart
+    name: Growth chart
+    profile: smart-public
+    authentication: none
+    require_dpop: false
+    grants: [authorization_code, refresh_token]
+    redirect_uris: [https://chart.example/callback]
+    scope: launch/patient patient/*.rs
+"""
+
+
+def smart(profile: str, *changes: tuple[str, str]) -> str:
+    """The configuration with one profile of SMART on, and a client of it."""
+    text = PUBLIC.replace("smart-public", profile)
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    on = f"authorization: {{profiles: [fapi2, {profile}]}}\npolicies: policies"
+    return changed(("policies: policies", on)) + text[1:]
+
+
+def test_a_client_is_of_a_weaker_profile_where_both_say_so(write: Write, tmp_path: Path) -> None:
+    chart = load(write(smart("smart-public")), {}).clients[1]
+    assert (chart.profile, chart.binding) == ("smart-public", "none")
+    assert load(write(smart("smart-public", ("false", "true"))), {}).clients[1].binding == "dpop"
+    assert (
+        load(write(smart("smart-public", ("    require_dpop: false\n", ""))), {}).clients[1].binding == "dpop"
+    )
+    (tmp_path / "secret").write_text("z" * 40 + "\n")
+    by_secret = ("authentication: none", "authentication: client_secret_basic\n    secret: {file: secret}")
+    found = load(write(smart("smart-symmetric", by_secret)), {}).clients[1]
+    assert found.secret_digest == hashlib.sha256(b"z" * 40).digest()
+    assert "z" * 40 not in repr(found)
+    assert repr(found.secret_digest) not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("profile", "change", "problem"),
+    [
+        (
+            "smart-public",
+            ("refresh_token", "client_credentials"),
+            "client_credentials is not for clients of the profile",
+        ),
+        ("smart-public", ("none", "private_key_jwt"), "authentication is 'private_key_jwt', expected none"),
+        (
+            "smart-public",
+            ("require_dpop: false", "introspection: all"),
+            "introspection: all is for clients that",
+        ),
+        (
+            "smart-public",
+            ("require_dpop: false", "require_dpop: false\n    binding: mtls"),
+            "does not go with binding: mtls",
+        ),
+        ("smart-public", ("require_dpop", "require_dpopp"), "Did you mean 'require_dpop'?"),
+        ("smart-symmetric", ("none", "client_secret_basic"), "secret"),
+        (
+            "smart-symmetric",
+            ("none", "client_secret_basic\n    secret: {file: short}"),
+            "secret must have 32 to 256",
+        ),
+    ],
+)
+def test_a_weaker_profile_is_no_way_around_what_it_asks_for(
+    write: Write, tmp_path: Path, profile: str, change: tuple[str, str], problem: str
+) -> None:
+    (tmp_path / "short").write_text("short")
+    assert any(problem in found for found in problems(write(smart(profile, change))))
 
 
 def test_a_store_has_the_profile_that_it_names_or_one_in_a_file_of_its_own(write: Write) -> None:

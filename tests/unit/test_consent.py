@@ -92,6 +92,17 @@ def test_a_provision_says_what_is_understood_of_it(provision: Any, said: str) ->
     assert answer([consent(provision)], QUESTION, NOW).said == said
 
 
+def test_who_says_no_purpose_is_forbidden_what_is_forbidden_for_one_and_permitted_nothing_for_one() -> None:
+    nameless = ConsentQuestion(QUESTION.scope, "H2", frozenset(), "Condition")
+    for provision, said in (
+        (deny(purpose=[{"code": "HRESCH"}]), "deny"),
+        (permit(deny(purpose=[{"code": "HRESCH"}])), "deny"),
+        (permit(purpose=[{"code": "TREAT"}]), "none"),
+        (permit(), "permit"),
+    ):
+        assert answer([consent(provision)], nameless, NOW).said == said
+
+
 def test_exceptions_without_end_forbid() -> None:
     provision = permit()
     for _ in range(12):

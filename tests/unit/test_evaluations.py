@@ -167,3 +167,60 @@ def test_an_engine_of_other_rules_keeps_its_bases() -> None:
     judge = Engine(load(policy(*RULES)), bases=BASES)
     own = {**OBSERVATION, "properties": {"subject": {"reference": "http://upstream:8080/fhir/Patient/A"}}}
     assert evaluation(judge, question(resource=own), Circumstances(NOW))["decision"] is True
+
+
+# Operations
+
+TAKING = engine(
+    "rule: own, effect: permit, who: {context: patient}, may: [read, search, create], resources: [Patient, Observation], "
+    'where: {compartment: {patient: "{token.patient}"}}',
+    'rule: take, effect: permit, who: {context: patient}, may: ["operation:Patient/$everything", "operation:$validate"], '
+    'resources: [Patient, Observation], where: {compartment: {patient: "{token.patient}"}}',
+)
+
+
+def about(resource: dict[str, Any], **properties: Any) -> dict[str, Any]:
+    action = {"name": "operation", "properties": properties}
+    return evaluation(TAKING, question(action=action, resource=resource), Circumstances(NOW))
+
+
+@pytest.mark.parametrize("name", ["$everything", "everything"])
+def test_an_operation_is_asked_by_its_name_at_an_instance(name: str) -> None:
+    own = about({"type": "Patient", "id": "A", "properties": {"active": True}}, name=name)
+    assert own["decision"] is True
+    assert "p/take" in own["context"]["deciding_rules"]
+    other = about({"type": "Patient", "id": "B", "properties": {"active": True}}, name=name)
+    assert other["decision"] is False
+    unknown = about({"type": "Patient", "id": "A"}, name=name)
+    assert (unknown["decision"], unknown["context"]["depends_on_resource"]) == (False, True)
+
+
+def test_a_validation_is_decided_as_the_create_that_it_asks_about() -> None:
+    assert about({k: v for k, v in OF_A.items() if k != "id"}, name="$validate")["decision"] is True
+    refused = about({k: v for k, v in OF_B.items() if k != "id"}, name="$validate")
+    assert refused["decision"] is False
+
+
+def test_an_operation_that_nobody_names_is_closed_and_its_rules_say_so() -> None:
+    answer = about({"type": "Observation"}, name="$lastn")
+    assert (answer["decision"], answer["context"]["reason"]) == (False, "interaction-closed")
+    (take,) = answer["context"]["rules"]
+    assert take["outcome"] == "does not match"
+    assert [each["name"] for each in take["conditions"] if each["holds"] == "false"] == ["operation"]
+    assert about({"type": "Patient", "id": "A"}, name="merge")["context"]["reason"] == "interaction-closed"
+
+
+def test_parameters_of_an_operation_are_its_query() -> None:
+    patient = {"type": "Patient", "id": "A", "properties": {"active": True}}
+    assert about(patient, name="$everything", query="_type=Observation")["decision"] is True
+    refused = about(patient, name="$everything", query="_elements=id")
+    assert refused["context"]["reason"] == "unsupported-parameter"
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{}, {"name": 5}, {"name": "$"}, {"name": "a/b"}, {"name": "$a", "query": "x#y"}, {"name": "a?b"}],
+)
+def test_10_1_an_operation_without_a_name_is_no_question(properties: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match=r"action\.properties\."):
+        about({"type": "Patient", "id": "A"}, **properties)

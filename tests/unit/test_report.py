@@ -185,6 +185,7 @@ PUBLIC_CLIENT = client(authentication_method=AuthenticationMethod.NONE)
 SECRET_CLIENT = client(authentication_method=AuthenticationMethod.CLIENT_SECRET_BASIC)
 SHORT = dataclasses.replace(KEY, kind="RSA", bits=1024, algorithms=())
 OTHER_PROFILE = setting(profiles=frozenset({ProfileName.FAPI2, ProfileName.SMART_PUBLIC}))
+ASYMMETRIC = setting(profiles=frozenset({ProfileName.FAPI2, ProfileName.SMART_ASYMMETRIC}))
 HTTP = client(redirect_uris=("http://portal.example/callback",))
 LOOPBACK = client(redirect_uris=("http://127.0.0.1:4711/callback",))
 BAD_REDIRECT = client(redirect_uris=("https://*.portal.example/callback",))
@@ -200,6 +201,7 @@ ENDLESS = lifetime(refresh_token=401 * 86400)
 RS256 = ["RS256"]
 
 WRONG: dict[str, Change] = {
+    "bcp-2-1": client(profile=ProfileName.SMART_SYMMETRIC),
     "fapi2-5.2.1-1": PLAIN,
     "fapi2-5.2.1-2": listener(versions=("TLSv1_1", "TLSv1_2")),
     "fapi2-5.2.1-3": listener(certificates=(certificate(signature_hash="sha1"),)),
@@ -223,7 +225,7 @@ WRONG: dict[str, Change] = {
             "authorization_endpoint": f"{MTLS}/authorize",
         }
     ),
-    "fapi2-5.3.2.1-12": OTHER_PROFILE,
+    "fapi2-5.3.2.1-12": ASYMMETRIC,
     "fapi2-5.3.2.1-13": setting(rotate_refresh_tokens=True),
     "fapi2-5.3.2.1-14": setting(dpop_nonce_required=False),
     "fapi2-5.3.2.1-15": lifetime(code=61),
@@ -351,7 +353,9 @@ FURTHER: list[tuple[str, Change, Verdict, str]] = [
     ("oauth21-2.3-1", client(redirect_uris=()), Verdict.FAIL, "no address"),
     ("oauth21-8.4.3-1", client(redirect_uris=()), Verdict.NOT_APPLICABLE, "no redirect URI"),
     ("fapi2-5.3.2.1-3", client(profile=ProfileName.SMART_PUBLIC), Verdict.NOT_APPLICABLE, "smart-public"),
-    ("oauth21-1.4.3-1", client(profile=ProfileName.SMART_PUBLIC), Verdict.WARN, "unbound"),
+    ("oauth21-1.4.3-1", client(binding=BindingKind.NONE), Verdict.WARN, "unbound"),
+    ("bcp-2-1", client(profile=ProfileName.SMART_ASYMMETRIC), Verdict.WARN, "may be the token endpoint"),
+    ("bcp-2-1", client(profile=ProfileName.SMART_PUBLIC), Verdict.WARN, "does not authenticate"),
     ("bcp-2.5-1", SECRET_CLIENT, Verdict.WARN, "shared secret"),
 ]  # fmt: skip
 
@@ -387,6 +391,15 @@ def test_what_cannot_fail_names_code_and_a_test_that_exist(rule: Rule) -> None:
     assert name.startswith("test_")
     assert name in functions_in(path)
     assert find_spec(rule.module) is not None
+
+
+def test_weaker_profiles_that_are_switched_on_are_warned_of_and_end_no_service() -> None:
+    facts = setting(profiles=frozenset(ProfileName))(good_facts())
+    report = make(dataclasses.replace(facts, metadata=_metadata(facts.settings)))
+    assert report.failures == ()
+    warnings = " ".join(row.finding.why for row in report.rows if row.finding.verdict is Verdict.WARN)
+    for name in ("smart-public", "smart-symmetric", "smart-asymmetric", "client_secret_basic", "RS384"):
+        assert name in warnings
 
 
 def test_of_a_good_server_nothing_is_to_be_said() -> None:

@@ -2,7 +2,8 @@
 
 from urllib.parse import urlsplit
 
-from authz.protocol.clients import PROFILES, AuthenticationMethod, BindingKind, GrantType
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.clients import AuthenticationMethod, BindingKind, GrantType, ProfileName
 from authz.protocol.scopes import parse_scope
 from gateway.report.rules import network
 from gateway.report.rules.facts import ClientFacts, Facts
@@ -111,14 +112,30 @@ def certificates_are_in_date(found: ClientFacts, facts: Facts) -> Finding:
     return network.in_date(found.certificates, facts.now)
 
 
+def is_of_fapi2(found: ClientFacts, facts: Facts) -> Finding:
+    """The client is held to the FAPI 2.0 Security Profile, not to a weaker one."""
+    profile = found.client.profile
+    if profile is ProfileName.FAPI2:
+        return passed("the profile is fapi2")
+    allowed = PROFILES[profile]
+    weaker = [
+        *([] if allowed.pushed_requests_required else ["requests need not be pushed"]),
+        *(["aud of an assertion may be the token endpoint"] if allowed.token_url_audience_allowed else []),
+        *(["it has a shared secret"] if found.client.secret_digest is not None else []),
+        *(
+            ["it does not authenticate"]
+            if AuthenticationMethod.NONE in allowed.authentication_methods
+            else []
+        ),
+    ]
+    return warned(f"the profile {profile} is weaker than fapi2: {listed(weaker)}", "profile")
+
+
 def tokens_are_bound(found: ClientFacts, facts: Facts) -> Finding:
     """Its tokens are bound to a DPoP key or to a certificate that a listener sees."""
     client = found.client
-    profile = PROFILES.get(client.profile)
-    if profile is None or not profile.sender_constrained_required:
-        return warned(
-            f"the profile {client.profile} leaves tokens unbound: whoever holds one can use it", "profile"
-        )
+    if client.binding is BindingKind.NONE:
+        return warned("its tokens are unbound: whoever holds one can use it", "require_dpop")
     if client.binding is BindingKind.MTLS:
         if not any(listener.sees_client_certificates for listener in facts.listeners):
             return failed("its tokens are bound to a certificate that no listener sees", "listen.mtls")

@@ -8,6 +8,7 @@ _rule = Specification("bcp", "RFC 9700").rule
 
 
 RULES: tuple[Rule, ...] = (
+    _rule("2", 1, "The client is of the strictest profile", client=client_checks.is_of_fapi2),
     _rule("2.1", 1, "Redirect URIs are compared as text", client=client_checks.redirects_are_whole),
     _rule(
         "2.1", 2, "The server is no open redirector",

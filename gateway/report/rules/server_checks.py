@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from authz.protocol.clients import PROFILES, ProfileName
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.clients import ProfileName
 from gateway.report.rules.facts import Facts
 from gateway.report.rules.network import is_short, listed
 from gateway.report.rules.table import Finding, ServerCheck, failed, not_applicable, passed, warned
@@ -46,6 +47,14 @@ def offers_only(member: str, allowed: frozenset[str], setting: str = _PROFILES_K
     def check(facts: Facts) -> Finding:
         found = _texts(facts, member)
         foreign = sorted(found - allowed)
+        on = [
+            PROFILES[name]
+            for name in facts.settings.profiles
+            if name in PROFILES and name != ProfileName.FAPI2
+        ]
+        others = {str(method) for profile in on for method in profile.authentication_methods}
+        if foreign and set(foreign) <= others:
+            return warned(f"{member} holds {listed(foreign)}, for clients of other profiles", setting)
         if foreign or not found:
             return failed(f"{member} holds {listed(foreign or sorted(found))}", setting)
         return passed(f"{member}: {listed(sorted(found))}")
@@ -194,6 +203,11 @@ def signs_with_allowed_algorithms(facts: Facts) -> Finding:
     for member in sorted(facts.metadata):
         if member.endswith("_alg_values_supported"):
             foreign = sorted(_texts(facts, member) - FAPI_ALGORITHMS)
+            others = {name for p in facts.settings.profiles for name in PROFILES[p].signing_algorithms}
+            if foreign and set(foreign) <= others:
+                return warned(
+                    f"{member} holds {listed(foreign)}, for clients of other profiles", _PROFILES_KEY
+                )
             if foreign:
                 return failed(f"{member} holds {listed(foreign)}", _PROFILES_KEY)
     return passed(f"we sign with {listed(own)}; clients are asked for PS256, ES256 or EdDSA")

@@ -235,8 +235,15 @@ rules:
   - rule: registry
     effect: permit
     who: {context: system, org: registry}
-    may: [read, search, "operation:Group/$export", "operation:Patient/$export", "operation:$export"]
+    may: [read, search, "operation:Group/$export", "operation:Patient/$export"]
     resources: [Group, Observation, Patient]
+    shared: true
+    because: The registry takes its results over.
+  - rule: registry-of-all
+    effect: permit
+    who: {context: system, org: registry}
+    may: ["operation:$export"]
+    resources: any
     shared: true
     because: The registry takes its results over.
 tests:

@@ -60,15 +60,15 @@ ROWS = (
            "POST /Condition"),
     create("H-129g-a-person", {"resourceType": "Patient"}, 403, _SCOPE, "POST /Patient"),
     create("H-129h-about-a-version-of-a-stranger", note(subject={"reference": "Patient/B/_history/1"}), 403, _SCOPE),
-    create("H-130-performed-by-a-stranger", note(performer=[_B]), 403, "no-permit"),
-    create("H-130b-performed-by-the-own-and-a-stranger", note(performer=[{"reference": "Patient/A"}, _B]), 403, "no-permit"),
+    create("H-130-performed-by-a-stranger", note(performer=[_B]), 403, _SCOPE),
+    create("H-130b-performed-by-the-own-and-a-stranger", note(performer=[{"reference": "Patient/A"}, _B]), 403, _SCOPE),
     create("H-130c-performed-by-a-stranger-elsewhere", note(performer=[{"reference": "{origin}/fhir/r4/Patient/B"}]), 403,
-           "no-permit"),
+           _SCOPE),
     create("H-130d-a-contained-stranger", note(subject={"reference": "#p"}, contained=[
         {"resourceType": "Patient", "id": "p"}]), 403, _SCOPE),
     create("H-132-a-conditional-reference", note(subject={"reference": "Patient?identifier=mrn|B"}), 403, _SCOPE),
     create("H-132b-a-conditional-reference-to-the-own", note(performer=[{"reference": "Patient?identifier=mrn|A"}]), 403,
-           "no-permit"),
+           _SCOPE),
     create("H-133-two-subjects", b'{"resourceType":"Observation","subject":{"reference":"Patient/A"},'
            b'"subject":{"reference":"Patient/B"}}', 400, "invalid-body"),
     create("H-133b-two-references", b'{"resourceType":"Observation","subject":{"reference":"Patient/A",'
@@ -85,7 +85,7 @@ ROWS = (
            sent=("GET Observation/ab",)),
     update("H-136c-a-stranger", {"resourceType": "Patient", "id": "B"}, 404, "not-found", "Patient/B"),
     update("H-137-give-away-the-own", note("a1", "B"), 403, _SCOPE),
-    update("H-137b-let-a-stranger-perform", note("a1", performer=[_B]), 403, "no-permit"),
+    update("H-137b-let-a-stranger-perform", note("a1", performer=[_B]), 403, _SCOPE),
     update("H-137c-take-the-subject-away", {"resourceType": "Observation", "id": "a1"}, 403, _SCOPE),
     update("H-138-make-by-an-update", note("new-id"), 404, "not-found", "Observation/new-id",
            claims={"scope": "patient/Observation.ru"}, sent=("GET Observation/new-id",), twin=ask(

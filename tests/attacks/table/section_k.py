@@ -11,12 +11,37 @@ _CLOSED = "interaction-closed"
 
 
 def closed(
-    id: str, line: str, reason: str = _CLOSED, status: int = 403, body: Any = None, **more: Any
+    id: str,
+    line: str,
+    reason: str | None = _CLOSED,
+    status: int | tuple[int, ...] = 403,
+    body: Any = None,
+    **more: Any,
 ) -> Row:
     """An operation that is refused before the store hears of it."""
     return row(id, line, status, reason, body=body, **{"twin": _TWIN} | more)
 
 
+def _parameters(*given: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Parameters", "parameter": list(given)}
+
+
+def given(**codes: str) -> dict[str, Any]:
+    """Parameters with these values, each by the type of its definition."""
+    kinds = {"_type": "valueCode", "patient": "valueId"}
+    return _parameters(*({"name": name, kinds[name]: value} for name, value in codes.items()))
+
+
+_JSON = ("Content-Type", "application/fhir+json")
+_CHANGE = ask("POST /Observation/a1/$validate", "pA-rw", note(id="a1"))
+_ODD = (
+    {"resourceType": "Patient"}, {"resourceType": "Parameters", "parameter": {}}, {"resourceType": "Parameters", "x": 1},
+    _parameters({"valueCode": "Patient"}), _parameters({"name": "_type"}),
+    _parameters({"name": "_type", "valueCode": "Patient", "valueString": "Group"}),
+    _parameters({"name": "_type", "part": [{"name": "x", "valueCode": "Patient"}]}),
+    _parameters({"name": "_count", "valueInteger": "5"}), _parameters({"name": "_count", "valueInteger": True}),
+    _parameters({"name": "_type", "valueCode": None}),
+)  # fmt: skip
 _MESSAGE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": {
     "resourceType": "MessageHeader", "focus": [{"reference": "Patient/B"}]}}]}  # fmt: skip
 _ADMIN = ("reindex", "expunge", "import", "process-message", "convert", "convert-data", "apply", "populate",
@@ -30,11 +55,22 @@ _URLS = (
 ROWS = (
     closed("K-189-a-strangers-record", "GET /Patient/B/$everything", "not-found", 404,
            same_as="GET /Patient/none/$everything", twin_sent=None),
-    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", "not-found", 404,
-           body={"resourceType": "Parameters"}, twin_sent=None),
+    closed("K-189b-a-strangers-record-by-post", "POST /Patient/B/$everything", "not-found", 404, body=given(),
+           twin=ask("POST /Patient/A/$everything", body=given()), same_as="POST /Patient/none/$everything"),
     closed("K-189c-everybodys-record", "GET /Patient/$everything"),
     closed("K-189d-the-record-of-an-encounter", "GET /Encounter/eb/$everything"),
     closed("K-189e-where-no-rule-names-it", "GET /Patient/A/$everything", world="labels", twin="GET /Patient/A"),
+    row("K-189f-the-own-record-by-post", "POST /Patient/A/$everything", 200, body=given(_type="Observation"), shows={
+        "Observation/a-mh", "Observation/a-vitals", "Observation/a1"}, twin=_TWIN,
+        sent=("GET Patient/A", "GET Patient/A/$everything?_type=Observation")),
+    closed("K-189g-a-parameter-in-query-and-body", "POST /Patient/A/$everything?_type=Observation", "ambiguous-query", 400,
+           body=given(_type="Patient"), twin=ask("POST /Patient/A/$everything", body=given(_type="Patient"))),
+    closed("K-189h-a-type-that-is-not-granted-by-post", "POST /Patient/A/$everything", "no-permit", body=given(_type="Group"),
+           twin=ask("POST /Patient/A/$everything", body=given(_type="Patient"))),
+    *(closed(f"K-189i-a-parameter-that-is-closed-by-post-{name}", "POST /Patient/A/$everything", "unsupported-parameter",
+             body=_parameters({"name": name, "valueString": "x"})) for name in ("_elements", "_mdm", "_format")),
+    *(closed(f"K-189j-no-parameters-{number}", "POST /Patient/A/$everything", None, 400, body=body)
+      for number, body in enumerate(_ODD)),
     row("K-190-the-own-record-and-no-neighbours", "GET /Patient/A/$everything", 200, shows={
         "DocumentReference/a1", "Observation/a-mh", "Observation/a-vitals", "Observation/a1", "Organization/h1",
         "Organization/h2", "Patient/A", "Practitioner/dr1", "Practitioner/dr2"},
@@ -52,6 +88,30 @@ ROWS = (
            "unsupported-parameter", body=note(), who="pA-rw", twin=ask("POST /Observation/$validate", "pA-rw", note())),
     closed("K-193c-validation-of-what-is-stored", "GET /Observation/b1/$validate",
            twin=ask("POST /Observation/$validate", "pA-rw", note())),
+    closed("K-193e-validation-of-a-strangers-in-parameters", "POST /Observation/$validate", "no-permit", who="pA-rw",
+           body=_parameters({"name": "resource", "resource": note(patient="B")}),
+           twin=ask("POST /Observation/$validate", "pA-rw", _parameters({"name": "resource", "resource": note()}))),
+    closed("K-193f-a-profile-elsewhere-in-parameters", "POST /Observation/$validate", "unsupported-parameter", who="pA-rw",
+           body=_parameters({"name": "resource", "resource": note()}, {"name": "profile", "valueUri": "http://evil.example"})),
+    row("K-193g-an-update-of-a-strangers", "POST /Observation/b1/$validate", (403, 404), None, who="pA-rw",
+        body=note(id="b1"), sent=("GET Observation/b1",), twin=_CHANGE),
+    closed("K-193h-an-update-to-a-strangers", "POST /Observation/a1/$validate", None, (403, 404), sent=("GET Observation/a1",), who="pA-rw",
+           body=note(id="a1", patient="B"), twin=_CHANGE),
+    row("K-193i-a-delete-of-a-strangers", "POST /Observation/b1/$validate?mode=delete", (403, 404), None, who="pA-rw",
+        sent=("GET Observation/b1",), twin=ask("POST /Observation/a1/$validate?mode=delete", "pA-rw"),
+        twin_sent=("GET Observation/a1", "GET Observation/a1", "POST Observation/a1/$validate")),
+    row("K-193j-a-delete-of-a-strangers-in-parameters", "POST /Observation/b1/$validate", (403, 404), None, who="pA-rw",
+        body=_parameters({"name": "mode", "valueCode": "delete"}), sent=("GET Observation/b1",),
+        twin=ask("POST /Observation/a1/$validate", "pA-rw", _parameters({"name": "mode", "valueCode": "delete"}))),
+    closed("K-193k-a-mode-in-query-and-body", "POST /Observation/a1/$validate?mode=update", "ambiguous-query", 400,
+           who="pA-rw", body=_parameters({"name": "mode", "valueCode": "delete"}), twin=_CHANGE),
+    *(closed(f"K-193l-a-mode-that-does-not-fit-{number}", f"POST /Observation{place}", "invalid-parameter", 400, who="pA-rw",
+             body=note(), twin=_CHANGE) for number, place in enumerate((
+                 "/a1/$validate?mode=create", "/$validate?mode=update", "/$validate?mode=delete", "/$validate?mode=profile"))),
+    closed("K-193m-an-update-by-who-may-only-read", "POST /Observation/a1/$validate", "scope-insufficient",
+           body=note(id="a1"), twin=_TWIN),
+    row("K-193n-an-element-that-stays", "POST /Patient/A/$validate", 403, None, who="pA-rw", sent=("GET *", "GET *"), body={
+        "resourceType": "Patient", "id": "A", "link": [{"other": {"reference": "Patient/A"}, "type": "seealso"}]}, twin=_CHANGE),
     row("K-193d-an-outcome-without-the-texts-of-the-store", "POST /Observation/$validate", 200, who="pA-rw", body=note(),
         sent=("POST Observation/$validate",), hides=("upstream-product", "diagnostics"), twin=_TWIN),
     *(closed(f"K-194-{name}", f"POST /Patient/${name}", who="dr1", sees=True, body={"resourceType": "Parameters"},
@@ -64,6 +124,12 @@ ROWS = (
         shows={"Observation/a1", "Observation/a-vitals", "Observation/a-mh"},
         sent=("GET Observation/$lastn?subject=Patient%2FA%2CPatient%2FB&subject=Patient%2FA",),
         twin="GET /Observation/$lastn?patient=A"),
+    row("K-196e-last-results-of-a-stranger-by-post", "POST /Observation/$lastn", 200, shows=set(),
+        body=_parameters({"name": "patient", "valueString": "B"}),
+        twin=ask("POST /Observation/$lastn", body=_parameters({"name": "patient", "valueString": "A"}, {
+            "name": "max", "valuePositiveInt": 2})), twin_sent=("GET Observation/$lastn?patient=A&subject=Patient%2FA&max=2",)),
+    row("K-196f-documents-of-a-stranger-by-post", "POST /DocumentReference/$docref", 200, shows=set(),
+        body=given(patient="B"), twin=ask("POST /DocumentReference/$docref", body=given(patient="A"))),
     closed("K-196c-last-results-with-a-parameter-of-nobody", "GET /Observation/$lastn?x=1", "unknown-parameter", 400),
     row("K-196d-documents-of-a-stranger", "GET /DocumentReference/$docref?patient=B", 200, shows=set(),
         twin="GET /DocumentReference/$docref?patient=A"),
@@ -83,6 +149,13 @@ ROWS = (
     closed("K-201d-a-type-beyond-the-grant", "GET /Group/g/$export?_type=Coverage", "no-permit", world="export", who="sys",
            headers=(("Prefer", "respond-async"),), twin=ask("GET /Group/g/$export", "sys", None, (
                ("Prefer", "respond-async"),))),
+    closed("K-201e-a-type-beyond-the-grant-by-post", "POST /Group/g/$export", "no-permit", world="export", who="sys",
+           headers=(("Prefer", "respond-async"), _JSON), body=_parameters({"name": "_type", "valueString": "Coverage"}),
+           twin=ask("POST /Group/g/$export", "sys", _parameters({"name": "_type", "valueString": "Patient"}), (
+               ("Prefer", "respond-async"), _JSON)), twin_sent=("GET Group/g", "GET Group/g/$export?_type=Patient")),
+    row("K-201f-an-export-by-post-that-is-waited-for", "POST /Group/g/$export", 400, "invalid-parameter", world="export",
+        who="sys", body=given(), sent=("GET Group/g",), twin=ask("GET /Group/g/$export", "sys", None, (
+            ("Prefer", "respond-async"),))),
     closed("K-202-a-history-of-an-operation", "GET /Patient/A/$everything/_history", "unknown-route", 404),
     closed("K-202b-an-id-behind-an-operation", "GET /Patient/$everything/A", "unknown-route", 404),
     closed("K-202c-an-operation-of-the-base", "GET /$everything"),
