@@ -13,7 +13,8 @@ from gateway.fhir.outcome import REASONS, FhirError
 from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import Truth, explain
+from gateway.policy.explanation import explain
+from gateway.policy.explanation_parts import Truth
 from gateway.policy.explanation_words import as_json
 from gateway.policy.questions import QuestionError, asked_of, caller_of_claims
 

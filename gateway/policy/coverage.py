@@ -12,7 +12,8 @@ from gateway.fhir.outcome import FhirError
 from gateway.policy import selftest, selftest_asked
 from gateway.policy.decision import Resource
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import Explanation, Outcome, RuleExplanation, Truth, explain
+from gateway.policy.explanation import Explanation, explain
+from gateway.policy.explanation_parts import Outcome, RuleExplanation, Truth
 from gateway.policy.plain import conditions
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 

@@ -14,7 +14,8 @@ from gateway.policy import selftest_asked
 from gateway.policy.coverage import resources_of
 from gateway.policy.decision import Deny, Nothing, Resource
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import Explanation, Truth, explain
+from gateway.policy.explanation import Explanation, explain
+from gateway.policy.explanation_parts import Truth
 from gateway.policy.plain import plain
 from gateway.policy.rules import Dimension, PolicySet, PolicyTest, Rule
 from gateway.yaml_source import Place

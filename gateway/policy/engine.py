@@ -15,17 +15,12 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import by_search, details_layer, operations, scope_layer
+from gateway.policy import by_search, operations, scope_layer
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
-from gateway.policy.conditions import (
-    ALWAYS,
-    Unsayable,
-    compartment_condition,
-    criteria_condition,
-)
-from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit
-from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
-from gateway.policy.envelopes import Envelopes
+from gateway.policy.conditions import ALWAYS, compartment_condition
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
+from gateway.policy.details_layer import FHIR_ACCESS
+from gateway.policy.exports import Exports
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
@@ -39,15 +34,15 @@ from gateway.policy.layers import (
     show_nothing,
 )
 from gateway.policy.query import counts, with_page, without_total
-from gateway.policy.rules import OperationAccess, PolicySet, Rule
-from gateway.policy.rules_in_force import JUDGED
+from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.sight_in_force import JUDGED
 from gateway.policy.step_up import as_signed_in, together
 
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
 
-class Engine(Envelopes):
+class Engine(Exports):
     """Decides by one policy set.
 
     bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization
@@ -234,52 +229,6 @@ class Engine(Envelopes):
         return (
             replace(decision, unconditional=_is_plain(layers)) if isinstance(decision, Permit) else decision
         )
-
-    def exporting(
-        self,
-        asked: FhirRequest,
-        type_: str,
-        rules: tuple[str, ...],
-        caller: Caller,
-        environment: Environment,
-        criteria: tuple[SearchTerm, ...],
-    ) -> tuple[Judge, ...] | None:
-        """The judges of a type that these rules, all of them, open within an export; None when it stays closed.
-
-        criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
-        and requires are those of reading and of searching the type.
-        """
-        judges = []
-        for interaction in (Interaction.READ, Interaction.SEARCH):
-            try:
-                who = scope_layer.standing(caller, self._bases)
-                types = details_layer.open_types(
-                    caller, self._detail_types, location=environment.location, interaction=interaction
-                )
-            except (ScopeRefusal, DetailsRefusal):
-                return None
-            scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
-            if not scopes or (types is not None and type_ not in types):
-                return None
-            terms = criteria if interaction is Interaction.SEARCH else ()
-            one = replace(asked, interaction=interaction, type=type_, id=None, operation=None, terms=terms)
-            for rule in (self._rules[name] for name in rules):
-                query = rule.operation.type_filter.get(type_)
-                try:
-                    said = ALWAYS if query is None else criteria_condition(type_, query, self._bases)
-                except Unsayable:
-                    return None
-                layers = self._layers(
-                    one, type_, who, scopes, caller, environment, types, also=((rule, said),)
-                )
-                if isinstance(layers, Deny):
-                    return None
-                judges.append(judge(layers, type_, None))
-        return tuple(judges)
-
-    def accesses(self, rules: tuple[str, ...]) -> tuple[OperationAccess, ...]:
-        """What these rules say of operations."""
-        return tuple(self._rules[name].operation for name in rules if name in self._rules)
 
     # Creates
 

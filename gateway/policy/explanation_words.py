@@ -5,7 +5,8 @@ import json
 from gateway.fhir import request
 from gateway.fhir.outcome import REASONS
 from gateway.policy.decision import Nothing, Permit
-from gateway.policy.explanation import Explanation, Part, RuleExplanation, Truth, obligations
+from gateway.policy.explanation import Explanation, obligations
+from gateway.policy.explanation_parts import Part, RuleExplanation, Truth
 from gateway.policy.plain import plain
 
 _MARKS = {Truth.TRUE: "+", Truth.FALSE: "-", Truth.OPEN: "?"}

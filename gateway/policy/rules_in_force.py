@@ -4,68 +4,33 @@ Nothing is decided about a resource here. A rule whose condition cannot be said 
 what it is about.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
-from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
-from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
 from gateway.policy.break_glass import Glasses
-from gateway.policy.conditions import (
-    ALWAYS,
-    Condition,
-    Unsayable,
-    claim_values,
-    compile_where,
-    in_networks,
-    is_said,
-)
-from gateway.policy.decision import Deny, Environment, Resource
-from gateway.policy.details_layer import FHIR_ACCESS, DetailsRefusal
-from gateway.policy.exceptions import NotExcepted, applies
-from gateway.policy.hours import in_hours
-from gateway.policy.index import RuleIndex
-from gateway.policy.layers import (
-    Layers,
-    Named,
-    WriteTest,
-)
+from gateway.policy.conditions import ALWAYS, Condition
+from gateway.policy.conditions_in_force import is_in_time_and_place
+from gateway.policy.decision import Deny, Environment
+from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.layers import Layers, Named, WriteTest
 from gateway.policy.query import allows, page_at_most
-from gateway.policy.rules import Effect, PolicySet, Rule, Where
+from gateway.policy.rules import Effect, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.search_opening import opened
-from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
-from gateway.policy.sources import WRITING, Sources
+from gateway.policy.sight import Taken
+from gateway.policy.sight_in_force import SightInForce
+from gateway.policy.sources import WRITING
 from gateway.policy.step_up import easiest, is_met
 
-JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
 _WRITTEN_OVER = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 _LEVELS = ("basic", "standard", "full")
 
 
-class RulesInForce:
-    """The part of Engine that finds the rules about a request and compiles their conditions for the caller."""
-
-    def __init__(
-        self,
-        policies: PolicySet,
-        *,
-        bases: frozenset[str],
-        detail_types: tuple[DetailType, ...] = (FHIR_ACCESS,),
-    ) -> None:
-        self._detail_types = {kind.name: kind for kind in detail_types}
-        self.policies = policies
-        self.policy_hash = policies.hash
-        self._claims = policies.claims
-        self._bases = bases
-        self._index = RuleIndex(policies.rules, RESOURCE_TYPES)
-        self.has_emergencies = any(rule.break_glass is not None for rule in policies.rules)
-        self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
-        self._rules = {rule.id: rule for rule in policies.rules}
-        self._sources = Sources(policies.rules, policies.facts, policies.claims)
+class RulesInForce(SightInForce):
+    """The part of Engine that finds the rules about a request and brings them into layers."""
 
     def _speaking(
         self,
@@ -126,7 +91,7 @@ class RulesInForce:
             is_operation = asked.interaction is Interaction.OPERATION
             if is_operation and not rule.operation.speaks_of(asked.type, asked.operation):
                 continue
-            in_time_and_place = _is_in_time_and_place(rule, environment)
+            in_time_and_place = is_in_time_and_place(rule, environment)
             match rule.effect:
                 case Effect.PERMIT:
                     if not in_time_and_place or (
@@ -243,138 +208,6 @@ class RulesInForce:
             writes=writes,
             sight=self._sight(asked, type_, permits, *seen_by),
         )
-
-    def claims_of(self, caller: Caller) -> dict[str, list[str]]:
-        """The claims that policies and their statements see of a caller, as far as they are of their types."""
-        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
-        return {name: sorted(values) for name, values in found.items() if values is not None}
-
-    def _sight(
-        self,
-        asked: FhirRequest,
-        type_: str,
-        permits: list[tuple[Rule, Condition]],
-        taken: tuple[Taken, ...],
-        caller: Caller,
-        environment: Environment,
-        values: Mapping[str, frozenset[str]],
-        doubtful: frozenset[str],
-        glasses: Glasses,
-    ) -> Sight | None:
-        """How the caller sees what is read; None for as it is."""
-        if not (self._has_views or taken) or asked.interaction not in JUDGED:
-            return None
-
-        def about(other: str) -> tuple[list[Rule], tuple[Taken, ...]]:
-            """The permits about another type that may hold for this caller, and what denies take from it."""
-            found, taking = [], [*infrastructure.secrets(other)]
-            for rule in self._index.candidates(other, asked.interaction, values, doubtful):
-                if rule.valid is not None and not rule.valid.holds(environment.now):
-                    continue
-                if not _is_in_time_and_place(rule, environment):
-                    continue
-                if rule.effect is Effect.PERMIT:
-                    if glasses.shows(rule):
-                        found.append(rule)
-                elif rule.fields is not None:
-                    standing = self._applies(rule, other, caller, environment, values)
-                    if standing is not None:
-                        condition = standing.closes(self._closing(rule, other, caller, environment))
-                        taking.append((rule.id, condition or ALWAYS, rule.fields))
-            return found, tuple(taking)
-
-        people = {person: about(person) for person in PEOPLE}
-        unsaid = {
-            word: frozenset(
-                person
-                for person, (_, taking) in people.items()
-                if any(takes_away(person, fields, ways) for _, _, fields in taking)
-            )
-            for word, ways in SAID.items()
-        }
-        unshown = {
-            word: frozenset[str]()
-            if any(not is_hidden(view_of(rule.returned, "Patient"), ways) for rule in people["Patient"][0])
-            else frozenset({"Patient"})
-            for word, ways in SAID.items()
-        }
-
-        def contained(resource: Resource) -> Resource | None:
-            """A contained resource: less what every permit about its type hides, and what denies take away."""
-            other = resource.get("resourceType")
-            if not isinstance(other, str) or other not in RESOURCE_TYPES:
-                return None
-            rules, taking = about(other)
-            returned = {rule.id: rule.returned for rule in rules} or {"": None}
-            return Sight(other, returned, taking, unshown, unsaid, None).see(resource, tuple(returned))[0]
-
-        shown = {rule.id: rule.returned for rule, _ in permits}
-        return Sight(type_, shown, taken, unshown, unsaid, contained)
-
-    def _condition(
-        self, rule: Rule, type_: str, caller: Caller, environment: Environment
-    ) -> Condition | None:
-        try:
-            return self._compiled(rule.where, type_, caller, environment, in_doubt=rule.effect is Effect.DENY)
-        except Unsayable:
-            return None
-
-    def _compiled(
-        self, where: Where, type_: str, caller: Caller, environment: Environment, *, in_doubt: bool
-    ) -> Condition:
-        return compile_where(
-            where,
-            type_,
-            caller,
-            self._claims,
-            self._bases,
-            in_doubt=in_doubt,
-            known=environment.known,
-            facts=self.policies.facts,
-        )
-
-    def _closing(self, rule: Rule, type_: str, caller: Caller, environment: Environment) -> Condition | None:
-        """The condition of a deny; None where it closes every resource."""
-        return None if rule.where.is_empty else self._condition(rule, type_, caller, environment)
-
-    def _applies(
-        self,
-        rule: Rule,
-        type_: str,
-        caller: Caller,
-        environment: Environment,
-        values: Mapping[str, frozenset[str]],
-    ) -> NotExcepted | None:
-        return applies(
-            rule.unless,
-            values,
-            lambda where: self._compiled(where, type_, caller, environment, in_doubt=False),
-        )
-
-    def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
-        """What is known of the caller by dimension, and the dimensions of which something else is said."""
-        values: dict[str, frozenset[str]] = {}
-        doubtful: set[str] = set()
-        for name, claim in self._claims.items():
-            found = claim_values(caller.claims, claim)
-            if found is not None:
-                values[name] = found
-            elif is_said(caller.claims, claim):
-                doubtful.add(name)
-        values["context"] = frozenset({who.context})
-        values["client"] = frozenset({caller.client_id})
-        values["bound"] = frozenset({str(caller.binding.kind)})
-        values["issuer"] = frozenset({caller.issuer})
-        values["scope"] = frozenset(caller.scope)
-        return values, frozenset(doubtful)
-
-
-def _is_in_time_and_place(rule: Rule, environment: Environment) -> bool:
-    """Whether the request comes from where and when the rule says; what cannot be told closes."""
-    closes = rule.effect is Effect.DENY
-    return (rule.networks is None or in_networks(environment.peer, rule.networks, unknown=closes)) and (
-        rule.hours is None or in_hours(environment.now, rule.hours, unknown=closes)
-    )
 
 
 def _conceals(rule: Rule, type_: str) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from gateway.fhir.outcome import Reason
 from gateway.policy.break_glass import is_reason, one_patient
 from gateway.policy.decision import Decision, Deny, Environment, Permit
-from gateway.policy.explanation import Outcome, Truth, explain
+from gateway.policy.explanation import explain
+from gateway.policy.explanation_parts import Outcome, Truth
 from gateway.policy.language import PolicyErrors
 from gateway.policy.obligations import (
     NO_OBLIGATIONS,
