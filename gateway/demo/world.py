@@ -158,6 +158,8 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
         "system/Organization.rs system/Location.rs",
         {"organization": "exchange", "purpose_of_use": ["TREAT"]},
     ),
+    ("smart-app", "Growth chart", False, _CODE, "openid fhirUser launch/patient patient/*.rs", {}),
+    ("smart-backend", "Research export", False, ["client_credentials"], "system/Organization.rs", {}),
 )
 
 
@@ -168,6 +170,8 @@ _MORE: dict[str, dict[str, object]] = {
     "portal-signed": {"signed_requests": "required", "signed_responses": "required", **_DETAILS},
     "lab-backend": _DETAILS,
     "resource-server": {"introspection": "all"},
+    "smart-app": {"profile": "smart-public", "authentication": "none", "require_dpop": False},
+    "smart-backend": {"profile": "smart-asymmetric", "require_dpop": False},
 }
 
 
@@ -204,7 +208,7 @@ def _app(
         authority.issue(certificate, key, dns, server=False)
         entry["certificate_subject"] = {"san_dns": dns}
         public |= {"certificate": str(certificate), "certificate_key": str(key)}
-    else:
+    elif entry["authentication"] == "private_key_jwt":
         own = Key.new(f"{name}-1")
         path = folder / f"{name}.jwks.json"
         public_jwk = {**own.public, "kid": own.kid, "use": "sig", "alg": "ES256"}
@@ -236,6 +240,7 @@ def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any
         "upstreams": {
             "fhir": {"kind": "fhir-r4", "at": "/fhir/r4", "base": f"http://127.0.0.1:{ports.upstream}/fhir"}
         },
+        "authorization": {"profiles": ["fapi2", "smart-public", "smart-asymmetric"]},
         "policies": "policies",
         "users": [person["entry"] for person in people],
         "clients": [app["entry"] for app in apps],

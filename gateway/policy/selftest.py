@@ -214,6 +214,15 @@ def _show(
         raise Unplayable("'given' must be a mapping of 'Type/id' to a resource, or 'search' to a list")
     given = {key: value for key, value in given.items() if key != "consent"}
     is_list = asked.interaction in (Interaction.SEARCH, Interaction.OPERATION)
+    instance: object = given.get(f"{asked.type}/{asked.id}")
+    if asked.interaction is Interaction.OPERATION and isinstance(instance, Mapping):
+        verdict = permit.judge(typed(instance))
+        outcome.rules = tuple(dict.fromkeys((*outcome.rules, *verdict.rules)))
+        if not verdict.shown:
+            outcome.decision, outcome.reason, outcome.upstream = "deny", verdict.reason, []
+            outcome.status = 404 if permit.conceal else 403
+            _open(environment, outcome, partial(_is_shown, permit.judge, typed(instance)))
+            return
     if is_list:
         found = given.get("search", [])
         if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):

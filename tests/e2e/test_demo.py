@@ -28,6 +28,8 @@ CLIENTS = {
     "resource-server": "private_key_jwt",
     "lab-backend": "private_key_jwt",
     "exchange-mtls": "tls_client_auth",
+    "smart-app": "none",
+    "smart-backend": "private_key_jwt",
 }
 
 
@@ -79,9 +81,10 @@ async def test_demo_json_is_what_the_contract_says(demo: Demonstration) -> None:
     clients = {client["name"]: client for client in facts["clients"]}
     assert {name: c["token_endpoint_auth_method"] for name, c in clients.items()} == CLIENTS
     for client in clients.values():
-        by_certificate = client["token_endpoint_auth_method"] == "tls_client_auth"
-        assert (client["certificate"] is not None, client["jwks"] is None) == (by_certificate, by_certificate)
-        if not by_certificate:
+        method = client["token_endpoint_auth_method"]
+        assert (client["certificate"] is not None) == (method == "tls_client_auth")
+        assert (client["jwks"] is not None) == (method == "private_key_jwt")
+        if method == "private_key_jwt":
             assert {"kty", "crv", "x", "y", "d", "kid"} <= client["jwks"]["keys"][0].keys()
         if client["name"].startswith("portal"):
             assert "https://localhost.example/callback" in client["redirect_uris"]

@@ -62,7 +62,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 
     def change(document: dict[str, Any]) -> None:
         document["privacy_url"] = "https://hospital.example/privacy"
-        document["authorization"] = {"sign_in_attempts": "6/min"}
+        document["authorization"]["sign_in_attempts"] = "6/min"
         for client in document["clients"]:
             if client["redirect_uris"]:
                 client["redirect_uris"] = [callback.uri, f"{callback.uri}?on=1"]

@@ -126,7 +126,7 @@ async def start_matrix(folder: Path, cells: tuple[Cell, ...] = CELLS, *, algorit
         document["listen"]["mtls"]["client_certificate_anchors"] = {"file": "clients-ca.pem"}
         document["upstreams"]["fhir"]["base"] = f"http://127.0.0.1:{port}/fhir"
         document["keys"]["algorithm"] = algorithm
-        document["authorization"] = {"sign_in_attempts": "1000/min"}
+        document["authorization"]["sign_in_attempts"] = "1000/min"
         for cell in cells:
             entry, facts = _client(folder, authority, cell)
             document["clients"].append(entry)

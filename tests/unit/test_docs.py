@@ -148,3 +148,18 @@ def test_every_verb_about_clients_is_in_the_guide_to_administration(
     verbs = re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, re.M)
     assert len(verbs) > 10
     assert [verb for verb in verbs if f"securus client {verb}" not in text] == []
+
+
+def test_every_link_to_a_part_of_the_policy_guide_finds_it() -> None:
+    text = (DOCS / "policies.md").read_text()
+    titles = re.findall(r"^## (.+)$", text, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    within = re.findall(r"\]\(#([^)]+)\)", text)
+    from_others = [
+        anchor
+        for page in sorted(DOCS.glob("*.md"))
+        for anchor in re.findall(r"\]\(policies\.md#([^)]+)\)", page.read_text())
+    ]
+    assert {*within, *from_others} <= anchors
+    contents = text.partition("## Contents\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^- \[(.+)\]\(#", contents, re.M) == titles[1:]

@@ -183,3 +183,18 @@ def test_a_denial_in_another_file_fails_the_test_of_a_permit() -> None:
     ))  # fmt: skip
     with pytest.raises(PoliciesRefused, match="test 'open': decision is deny, expected permit"):
         load_policies(files)
+
+
+@pytest.mark.parametrize(("group", "failures"), [("study-1", 1), ("study-2", 0)])
+def test_an_operation_is_refused_where_the_instance_of_given_is_not_one_that_the_rule_opens(
+    group: str, failures: int
+) -> None:
+    text = (
+        "policy: p\nversion: 1\nowner: o\nstatus: enforce\ntext: t\nrules:\n"
+        "  - {rule: r, effect: permit, who: {context: system}, may: ['operation:Group/$export'],"
+        " resources: [Group], where: {ids: [study-1]}, operation: {types: [Patient]}, because: b}\n"
+        f"tests:\n  - {{test: t, as: {{context: system}}, request: 'GET /Group/{group}/$export',"
+        f" given: {{Group/{group}: {{resourceType: Group, id: {group}}}}},"
+        " expect: {decision: deny, status: 403, upstream: none}}\n"
+    )
+    assert len(selftest.run(load(text)).failures) == failures

@@ -256,6 +256,8 @@ def refresh_tokens_need_a_client(found: ClientFacts, facts: Facts) -> Finding:
         return passed("a refresh token is worth nothing without the client's authentication")
     if client.binding is BindingKind.DPOP or facts.settings.rotate_refresh_tokens:
         return passed("bound to the DPoP key or replaced at each use")
+    if client.binding is BindingKind.NONE and PROFILES[client.profile].unbound_refresh_needs_rotation:
+        return passed("it gets none that is neither bound nor replaced, since replacing is off")
     return failed(
         "a public client's refresh tokens are neither bound nor replaced",
         "authorization.rotate_refresh_tokens",
