@@ -51,6 +51,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     208: (_L + "test_L208_the_manifest_names_the_gateway_alone_and_files_hold_what_may_be_seen",),
     209: (_L + "test_L209_a_job_of_other_policies_is_ended_and_not_found",),
     217: ("tests/attacks/test_leaks.py::test_a_page_of_somebody_else_opens_for_nobody",),
+    225: ("tests/attacks/test_hidden_pages.py::test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",),
     226: (_BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",),
     228: (_BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",),
     230: (_BINARIES + "test_313_the_address_of_an_attachment_leads_back_through_the_gateway",),
@@ -117,14 +118,10 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     334: (
         "tests/attacks/test_key_set_urls.py::test_I3_a_flood_of_kids_is_one_fetch_and_the_client_still_works",
     ),
+    336: (
+        "tests/attacks/test_filters_on_hidden.py::test_336_searches_that_leave_entries_to_the_judge_are_counted",
+    ),
     337: ("tests/attacks/test_long_answers.py::test_U337_a_bundle_beyond_its_budget_never_ends_well",),
     338: (_LEAVING + "test_who_hangs_up_in_the_middle_of_a_long_bundle_frees_the_store_and_is_on_record",),
 }
 """Number to the tests that show it."""
-
-WAITING: dict[int, str] = {
-    225: "queries: the budget of pages that are refilled",
-    229: "binary: an attachment that a writer names must be one that the writer may read",
-    336: "queries: the budget of pages that are refilled",
-}
-"""Number to the part of the project that will show it. Empty when all is done."""

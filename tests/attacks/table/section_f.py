@@ -5,7 +5,7 @@ from typing import Any
 from tests.attacks.table.rows import Row, ask, row
 from tests.attacks.table.section_d import OWN
 from tests.attacks.table.stores import deaf, found, pages
-from tests.support.gateway import Reply, RunningGateway
+from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.world import SECRET, world
 
 _TWIN = ask("GET /Observation?code=x")
@@ -34,6 +34,13 @@ def judged(id: str, line: str, shows: set[str], **more: Any) -> Row:
 def no_total(gateway: RunningGateway, reply: Reply) -> None:
     """The answer says no number."""
     assert "total" not in reply.json, reply.json
+
+
+def goes_on(gateway: RunningGateway, reply: Reply) -> None:
+    """The answer says no number, and names the next page at the gateway in words that nobody can read."""
+    no_total(gateway, reply)
+    (following,) = [link["url"] for link in reply.json["link"] if link["relation"] == "next"]
+    assert following.startswith(f"{gateway.origin}{MOUNT}/Observation?_page="), following
 
 
 def plain_outcome(gateway: RunningGateway, reply: Reply) -> None:
@@ -67,8 +74,11 @@ ROWS = (
     judged("F-100b-a-total-of-a-store-that-does-not-narrow", "Observation", {"Observation/a1"},
            store=found(_A1, _B1, more={"total": 4711, "link": []}), hides=()),
     row("F-101-pages-whose-entries-are-hidden", "GET /Observation?_count=1", 200, who="dr1", world="labels",
-        store=pages([_labelled("R")], [_labelled("R")], [_labelled("N", "seen")]), shows={"Observation/seen"},
-        sent=("GET *", "GET *", "GET *"), check=no_total, twin=ask("GET /Observation?code=x", "pA-r"), waits="queries"),
+        store=pages([_labelled("R")], [_labelled("R")], [_labelled("N", "seen")]), shows=set(), sent=("GET *",),
+        hides=("Observation/hidden",), check=goes_on, twin=ask("GET /Observation?code=x", "pA-r")),
+    row("F-101c-a-page-of-which-a-part-is-hidden", "GET /Observation?_count=2", 200, who="dr1", world="labels",
+        store=pages([_labelled("R"), _labelled("N", "seen")], [_labelled("N", "more")]), shows={"Observation/seen"},
+        sent=("GET *",), hides=("Observation/hidden",), check=goes_on, twin=ask("GET /Observation?code=x", "pA-r")),
     row("F-101b-pages-whose-entries-are-hidden-without-end", "GET /Observation?_count=1", 200, who="dr1", world="labels",
         store=pages(*([[_labelled("R")]] * 60)), shows=set(), sent=None, check=no_total,
         twin=ask("GET /Observation?code=x", "pA-r")),
