@@ -51,7 +51,9 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     208: (_L + "test_L208_the_manifest_names_the_gateway_alone_and_files_hold_what_may_be_seen",),
     209: (_L + "test_L209_a_job_of_other_policies_is_ended_and_not_found",),
     217: ("tests/attacks/test_leaks.py::test_a_page_of_somebody_else_opens_for_nobody",),
-    225: ("tests/attacks/test_hidden_pages.py::test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",),
+    225: (
+        "tests/attacks/test_hidden_pages.py::test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",
+    ),
     226: (_BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",),
     228: (_BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",),
     230: (_BINARIES + "test_313_the_address_of_an_attachment_leads_back_through_the_gateway",),
