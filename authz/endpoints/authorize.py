@@ -29,7 +29,7 @@ from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
 from authz.login.browser import Browser, Browsers
-from authz.login.launch import may_be_opened_by, needs_patient, records
+from authz.login.launch import is_online, may_be_opened_by, needs_patient, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
 from authz.protocol.client_profiles import may_refresh
@@ -342,6 +342,8 @@ class SignInDesk:
         asking = {"offline_access", "online_access"}
         bound = client.binding is not BindingKind.NONE or visit.interaction.dpop_jkt is not None
         stays = may_refresh(client, bound=bound, rotates=self._settings.rotate_refresh_tokens)
+        if stays and is_online(scope):
+            return f"Until you sign out, at most {max(1, lifetimes.browser_session // 60)} minutes"
         if stays and (asking & set(scope) or not asking & set(client.scope)):
             return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
         return f"{max(1, lifetimes.access_token // 60)} minutes"

@@ -12,7 +12,7 @@ from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
-from authz.login.launch import in_one_context, may_be_opened_by, needs_patient, records
+from authz.login.launch import in_one_context, is_online, may_be_opened_by, needs_patient, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
@@ -84,6 +84,7 @@ class Completion:
             scope=scope,
             audience=granting.audience(parameters, self._server),
             context=context,
+            session_id=session.id if is_online(scope) else None,
             launched=launched is not None and "patient" in launched,
             claims=dict(account.claims),
             authenticated_at=session.authenticated_at,

@@ -158,6 +158,7 @@ class Discovery:
             "launch-standalone",
             "context-standalone-patient",
             "permission-offline",
+            "permission-online",
             "permission-patient",
             "permission-user",
             "permission-v1",

@@ -134,6 +134,10 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     grant = await desk.store.grant(record.grant_id, now=turn.now)
     if grant is None:
         raise _invalid("the grant of this refresh token was revoked: begin a new authorization request")
+    if grant.session_id is not None and await desk.store.session(grant.session_id, now=turn.now) is None:
+        raise _invalid(
+            "the person signed out, with whom online_access ends: begin a new authorization request"
+        )
     # What was taken from the client's registration since then is not given any more.
     left = tuple(text for text in record.scope if covered(text, turn.client.scope))
     scope = granting.narrowed_scope(turn.form, left, desk.server)

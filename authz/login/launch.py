@@ -17,6 +17,11 @@ def in_one_context(scope: tuple[str, ...], account: Account) -> tuple[str, ...]:
     return tuple(text for text in scope if not text.startswith("patient/") and text != "launch/patient")
 
 
+def is_online(scope: tuple[str, ...]) -> bool:
+    """Whether the app stays connected only while the person is signed in (SMART App Launch 2.2, online_access)."""
+    return "online_access" in scope and "offline_access" not in scope
+
+
 def needs_patient(scope: tuple[str, ...]) -> bool:
     """Whether a record must be chosen before these scopes mean anything."""
     return "launch/patient" in scope or any(text.startswith("patient/") for text in scope)

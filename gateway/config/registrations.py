@@ -1,6 +1,7 @@
 """The people and apps of gateway.yaml: accounts and clients, as they are registered."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
 _CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
+_FHIR_USER = re.compile(
+    r"(https://[^\s?#]+/)?(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/[A-Za-z0-9\-.]{1,64}"
+)
 _SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
 _RESERVED = frozenset(
     {
@@ -76,7 +80,7 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
                 subject=subject,
                 password_hash=hashed,
                 name=section.text("name"),
-                claims=_claims(section),
+                claims=_person_claims(section),
                 patient=section.optional_text("patient"),
                 patients=tuple((p.text("id"), p.text("label")) for p in section.sections("patients")),
             )
@@ -85,6 +89,16 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
     if len(set(subjects)) != len(subjects):
         top.report(top.place("users"), "two users have the same subject")
     return tuple(found)
+
+
+def _person_claims(section: Section) -> dict[str, object]:
+    """The claims of an account. fhirUser is one of the five types that SMART App Launch 2.2 knows for people."""
+    claims = _claims(section)
+    said = claims.get("fhirUser")
+    if said is not None and not (isinstance(said, str) and _FHIR_USER.fullmatch(said)):
+        wanted = "a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/1"
+        section.report(section.place("claims"), f"claims.fhirUser must be {wanted}")
+    return claims
 
 
 def _claims(section: Section) -> dict[str, object]:

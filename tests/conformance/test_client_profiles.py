@@ -406,6 +406,32 @@ async def test_a_refreshed_answer_says_all_that_SMART_wants(world: World):
     assert again.header("pragma") == "no-cache"
 
 
+async def test_online_access_ends_when_the_person_is_no_longer_signed_in(world: World):
+    app, person = SmartApp(world, "smart-secret"), Person(world)
+    scope = "launch/patient patient/*.rs online_access"
+    await app.launch(person)
+    assert "Until you sign out, at most 60 minutes" in (await app.ask(person, scope=scope)).text
+    online = (await app.redeem(await app.launch(person, scope=scope))).json["refresh_token"]
+    both = (await app.redeem(await app.launch(person, scope=f"{scope} offline_access"))).json["refresh_token"]
+    assert (await app.refresh(online)).status == 200
+    other = Person(world)
+    await app.launch(other)
+    assert (await app.refresh(online)).status == 200
+    world.clock.now += 3600
+    refused = await app.refresh(online)
+    assert refused.refusal == (400, "invalid_grant")
+    assert "signed out" in refused.json["error_description"]
+    assert (await app.refresh(both)).status == 200
+
+
+async def test_online_access_ends_with_a_new_sign_in_in_its_browser(world: World):
+    app, person = SmartApp(world, "smart-secret"), Person(world)
+    scope = "launch/patient patient/*.rs online_access"
+    online = (await app.redeem(await app.launch(person, scope=scope))).json["refresh_token"]
+    await app.launch(person, prompt="login")
+    assert (await app.refresh(online)).refusal == (400, "invalid_grant")
+
+
 async def test_a_backend_token_lives_five_minutes_at_most(world: World):
     longer = await smart_world(world, lifetimes=Lifetimes(access_token=3600))
     reply = await SmartApp(longer, "smart-backend").post("/token", {"grant_type": "client_credentials"})

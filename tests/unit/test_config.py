@@ -681,6 +681,27 @@ def smart(profile: str, *changes: tuple[str, str]) -> str:
     return changed(("policies: policies", on)) + text[1:]
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("Patient/1", True),
+        ("https://fhir.example/r4/Person/p-1", True),
+        ("PractitionerRole/1", True),
+        ("Organization/1", False),
+        ("Practitioner", False),
+        ("http://fhir.example/Patient/1", False),
+        ("'7'", False),
+    ],
+)
+def test_fhirUser_of_an_account_is_of_a_type_of_people(write: Write, said: str, right: bool) -> None:
+    ann = "password: {file: ann.argon2}}\n"
+    path = write(changed((ann, f"password: {{file: ann.argon2}}, claims: {{fhirUser: {said}}}}}\n")))
+    if right:
+        assert load(path, {}).accounts[0].claims == {"fhirUser": said}
+    else:
+        assert any("claims.fhirUser must be a Patient" in problem for problem in problems(path))
+
+
 def test_a_client_is_of_a_weaker_profile_where_both_say_so(write: Write, tmp_path: Path) -> None:
     chart = load(write(smart("smart-public")), {}).clients[1]
     assert (chart.profile, chart.binding) == ("smart-public", "none")
