@@ -33,10 +33,10 @@ from gateway.notifications import Outbox
 from gateway.operations import Operations
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
-from gateway.policy.criteria_used import criteria_used
 from gateway.policy.engine import Engine
+from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
-from gateway.proxy import formats
+from gateway.proxy.answers import formats
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.settings import GatewaySettings

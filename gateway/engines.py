@@ -4,8 +4,8 @@ import logging
 
 from gateway.policies_folder import check_receivers
 from gateway.policy import language
-from gateway.policy.checks import not_valid
 from gateway.policy.engine import Engine
+from gateway.policy.reading.checks import not_valid
 from gateway.policy.sources import uses
 from gateway.settings import GatewaySettings
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from authz.protocol.encoding import strict_json
 from gateway.fhir.resource import DECODER, MAX_DEPTH
-from gateway.policy.authzen import Circumstances, EvaluationError, evaluation, evaluations
 from gateway.policy.engine import Engine
+from gateway.policy.inquiries.authzen import Circumstances, EvaluationError, evaluation, evaluations
 
 PATHS = {"/access/v1/evaluation": evaluation, "/access/v1/evaluations": evaluations}
 _MAX_BYTES = 1024 * 1024

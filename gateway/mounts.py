@@ -7,12 +7,12 @@ from authz.keys import KeyRing
 from authz.resource_server import ResourceServer
 from authz.storage.sqlite import SqliteStore
 from gateway.audit import AuditLog
-from gateway.proxy.knowledge import Lookups
-from gateway.proxy.lookups import open_lookups
+from gateway.proxy.answers.sealed_links import SealedLinks
+from gateway.proxy.answers.signed_answers import SignedAnswers
+from gateway.proxy.lookups.at_mount import open_lookups
+from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
-from gateway.proxy.signed_answers import SignedAnswers
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import ResponseSignatures, Upstream
 from gateway.telemetry import Metrics

@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from gateway.policy import checks, language, selftest
+from gateway.policy import language
+from gateway.policy.reading import checks
+from gateway.policy.selftests import selftest
 from gateway.yaml_source import Problem
 
 

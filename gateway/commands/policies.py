@@ -8,9 +8,10 @@ from authz.clock import system_clock
 from gateway.commands import policy_diff, policy_explain, policy_export, policy_replay
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
 from gateway.policies_folder import policy_files
-from gateway.policy import language, selftest
-from gateway.policy.checks import not_valid
-from gateway.policy.coverage import coverage
+from gateway.policy import language
+from gateway.policy.inquiries.coverage import coverage
+from gateway.policy.reading.checks import not_valid
+from gateway.policy.selftests import selftest
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

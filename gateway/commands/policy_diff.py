@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.commands.answers import OK, add_verb, failed, problems, say
 from gateway.policies_folder import policy_files
 from gateway.policy import language
-from gateway.policy.difference import Difference, compare
+from gateway.policy.inquiries.difference import Difference, compare
 
 
 def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,11 +9,12 @@ from gateway.commands.answers import OK, add_verb, failed, problems, say
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
 from gateway.policies_folder import policy_files
-from gateway.policy import explanation_words, language
+from gateway.policy import language
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import explain
-from gateway.policy.questions import QuestionError, asked_of, caller_in_words, caller_of_claims
+from gateway.policy.inquiries import explanation_words
+from gateway.policy.inquiries.explanation import explain
+from gateway.policy.inquiries.questions import QuestionError, asked_of, caller_in_words, caller_of_claims
 from gateway.yaml_source import YamlError, parse
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.commands.answers import OK, add_verb, failed, problems
 from gateway.policies_folder import policy_files
 from gateway.policy import language
-from gateway.policy.permission import not_said, permission
+from gateway.policy.inquiries.permission import not_said, permission
 
 
 def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,7 +9,7 @@ from authz.storage.sqlite import SqliteStore
 from gateway.commands.answers import OK, REFUSED, add_verb, failed, problems, say, settings_of, with_store
 from gateway.policies_folder import policy_files
 from gateway.policy import language
-from gateway.policy.replay import Change, Replay, Replayed
+from gateway.policy.inquiries.replay import Change, Replay, Replayed
 from gateway.policy.rules import PolicySet
 from gateway.settings import GatewaySettings
 

@@ -10,7 +10,7 @@ from gateway.commands.answers import OK, add_verb, problems, say, settings_of
 from gateway.config.document import ConfigErrors
 from gateway.demo.show import demo
 from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
-from gateway.policy.checks import not_valid
+from gateway.policy.reading.checks import not_valid
 from gateway.serving import serve
 from gateway.telemetry import log_to_stderr
 from gateway.yaml_source import Problem

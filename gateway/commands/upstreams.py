@@ -5,7 +5,7 @@ import asyncio
 
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of
 from gateway.policies_folder import load_policies, policy_files
-from gateway.policy.criteria_used import criteria_used
+from gateway.policy.reading.criteria_used import criteria_used
 from gateway.proxy.probe import ProbeResult, probe
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import GatewaySettings

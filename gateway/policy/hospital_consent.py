@@ -5,11 +5,11 @@ It stands in force as a require of its own, about every type of the Patient comp
 
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment
 from gateway.fhir.interaction import Interaction
-from gateway.policy.consent_reading import read_consent
-from gateway.policy.definitions import Definitions
-from gateway.policy.reading import Reader
+from gateway.policy.reading.consent import read_consent
+from gateway.policy.reading.definitions import Definitions
+from gateway.policy.reading.reader import Reader
+from gateway.policy.reading.unless import read_unless
 from gateway.policy.rules import Effect, Rule, SignIn, Where
-from gateway.policy.unless_reading import read_unless
 from gateway.yaml_source import Mapping
 
 _NOT_OF_A_RESOURCE = frozenset(

@@ -8,19 +8,20 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from gateway.policy import checks, hidden_elements, infrastructure, sources
-from gateway.policy.definitions import Definitions, read_definitions
-from gateway.policy.facts_reading import read_facts
+from gateway.policy import infrastructure, sources
 from gateway.policy.hospital_consent import read_hospital_consent
-from gateway.policy.reading import Reader
-from gateway.policy.rule_reading import read_rule
+from gateway.policy.reading import checks, hidden_elements
+from gateway.policy.reading.definitions import Definitions, read_definitions
+from gateway.policy.reading.facts import read_facts
+from gateway.policy.reading.reader import Reader
+from gateway.policy.reading.rule import read_rule
+from gateway.policy.reading.when import read_valid
 from gateway.policy.rules import (
     PolicySet,
     PolicyTest,
     Rule,
     Status,
 )
-from gateway.policy.when_reading import read_valid
 from gateway.yaml_source import Mapping, Problem, YamlError, parse
 
 __all__ = ["PolicyErrors", "PolicySet", "load"]

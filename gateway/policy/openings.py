@@ -10,7 +10,7 @@ from functools import cached_property
 from gateway.fhir.definitions import search_parameter
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.policy import infrastructure
-from gateway.policy.checks import covers, has_no_way_out, never_matches
+from gateway.policy.reading.checks import covers, has_no_way_out, never_matches
 from gateway.policy.rules import ENVELOPES, Effect, PolicySet, Rule
 from gateway.policy.sight import is_hidden, touched, view_of
 from gateway.policy.sources import WRITING

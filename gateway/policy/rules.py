@@ -220,7 +220,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
-    """A test inside a policy file, as read; gateway.policy.selftest runs it."""
+    """A test inside a policy file, as read; gateway.policy.selftests.selftest runs it."""
 
     name: str
     policy: str

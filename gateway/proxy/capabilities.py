@@ -14,7 +14,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.engine import Engine
 from gateway.policy.openings import Openings
 from gateway.proxy import headers
-from gateway.proxy.delivery import check_status, fhir_answer, stored
+from gateway.proxy.answers.delivery import check_status, fhir_answer, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream

@@ -21,9 +21,9 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.delivery import check_status
-from gateway.proxy.long_answer import LongAnswer
-from gateway.proxy.ndjson_filter import NdjsonFilter
+from gateway.proxy.answers.delivery import check_status
+from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.sealed_jobs import LIFETIME_SECONDS, Job, SealedJobs
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient

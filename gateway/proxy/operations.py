@@ -18,12 +18,13 @@ from gateway.fhir.operations import operation_of
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.operations import as_stored
-from gateway.proxy import creation, headers
-from gateway.proxy.delivery import check_status, fhir_answer, judge, settle, stored
+from gateway.proxy import headers
+from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.write_verdicts import Write
-from gateway.proxy.writes import Writes
+from gateway.proxy.writes import creation
+from gateway.proxy.writes.changes import Writes
+from gateway.proxy.writes.write_verdicts import Write
 from gateway.settings import Upstream
 
 _SEVERITIES = ("fatal", "error", "warning", "information")

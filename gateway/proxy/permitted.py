@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway.fhir.interaction import FhirRequest
 from gateway.policy.decision import Environment, Nothing, Permit
-from gateway.proxy.conditional_writes import Found
+from gateway.proxy.writes.conditional_writes import Found
 
 
 @dataclass(frozen=True, slots=True)

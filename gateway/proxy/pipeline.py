@@ -24,34 +24,36 @@ from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import conditional_writes, formats, headers
-from gateway.proxy.attached_writes import AttachedWrites
-from gateway.proxy.attachments import Asking, Attachments
-from gateway.proxy.batch import Bundles
-from gateway.proxy.binaries import Binaries
+from gateway.proxy import headers
+from gateway.proxy.answers import formats
+from gateway.proxy.answers.coded_answers import coded
+from gateway.proxy.answers.delivery import Delivery, check_status
+from gateway.proxy.answers.representation import Representation, environment_of
+from gateway.proxy.answers.sealed_links import Page, SealedLinks
+from gateway.proxy.bundles.batch import Bundles
+from gateway.proxy.bundles.entries import is_page
+from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
-from gateway.proxy.coded_answers import coded
 from gateway.proxy.coded_bodies import decoded_request
-from gateway.proxy.creates import Creates
-from gateway.proxy.delivery import Delivery, check_status
-from gateway.proxy.entries import is_page
+from gateway.proxy.documents.attached_writes import AttachedWrites
+from gateway.proxy.documents.attachments import Asking, Attachments
+from gateway.proxy.documents.binaries import Binaries
 from gateway.proxy.exports import ExportPassage
-from gateway.proxy.knowledge import Knowledge, Lookups
+from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.proven_searches import provable
-from gateway.proxy.provenance import Provenances, brings_provenance
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
-from gateway.proxy.representation import Representation, environment_of
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import Page, SealedLinks
-from gateway.proxy.stored_version import NO_CACHE
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.proxy.write_verdicts import Write
-from gateway.proxy.writes import WRITES, Writes
+from gateway.proxy.writes import conditional_writes
+from gateway.proxy.writes.changes import WRITES, Writes
+from gateway.proxy.writes.creates import Creates
+from gateway.proxy.writes.stored_version import NO_CACHE
+from gateway.proxy.writes.write_verdicts import Write
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.fhir import resource
 from gateway.fhir.outcome import FhirError
 from gateway.proxy import headers
-from gateway.proxy.self_links import echoes
+from gateway.proxy.answers.self_links import echoes
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import SelfLink
 

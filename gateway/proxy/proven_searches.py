@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
-from gateway.proxy.self_links import echoes
+from gateway.proxy.answers.self_links import echoes
 from gateway.settings import SelfLink, UpstreamProfile
 
 

@@ -6,7 +6,7 @@ from authz.protocol.request import Answer
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.proxy import headers
-from gateway.proxy.held import let_go
+from gateway.proxy.bundles.held import let_go
 from gateway.proxy.obligations import with_headers
 from gateway.proxy.trail import Trail
 from gateway.settings import Upstream

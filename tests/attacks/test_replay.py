@@ -11,7 +11,7 @@ import pytest_asyncio
 from gateway.cli import main
 from gateway.policies_folder import policy_files
 from gateway.policy import language
-from gateway.policy.replay import Change, Replay
+from gateway.policy.inquiries.replay import Change, Replay
 from tests.support.gateway import ROOT, RunningGateway, policies_with, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]

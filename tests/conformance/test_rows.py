@@ -97,7 +97,7 @@ ROWS = {
 """Every row. E stands for the paragraphs of exact answers, in their order; the last of them, on registration, is I3's."""
 
 OPTIONAL = {
-    "S5": ("gateway.proxy.signed_answers",),
+    "S5": ("gateway.proxy.answers.signed_answers",),
     "I3": ("authz.endpoints.registration",),
 }
 """Rows of features that a build may be without, with the modules that make the row due."""

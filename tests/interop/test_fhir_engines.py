@@ -17,7 +17,7 @@ from gateway.fhir.matching import compile_criteria
 from gateway.fhir.resource import parse_json
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.policies_folder import load_policies, policy_files
-from gateway.policy.criteria_used import criteria_used
+from gateway.policy.reading.criteria_used import criteria_used
 from gateway.proxy.probe import probe
 from tests.support.engines import (
     ANNA,

@@ -8,10 +8,10 @@ from authz.protocol.request import BytesBody, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import Authenticated
 from gateway.policy.engine import Engine
-from gateway.proxy.knowledge import Lookups
+from gateway.proxy.answers.sealed_links import SealedLinks
+from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
-from gateway.proxy.sealed_links import SealedLinks
 from gateway.settings import SelfLink, Upstream, UpstreamProfile
 from gateway.telemetry import Metrics
 from tests.model.brute_store import BASE, BruteStore

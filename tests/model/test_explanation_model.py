@@ -8,8 +8,8 @@ from hypothesis import given
 from gateway.policy import language
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import Explanation, explain
-from gateway.policy.explanation_parts import Outcome, Truth
+from gateway.policy.inquiries.explanation import Explanation, explain
+from gateway.policy.inquiries.explanation_parts import Outcome, Truth
 from gateway.policy.rules import Effect
 from tests.model.test_policy_model import WORLDS, judged, questions, seeds, texts, words_of
 from tests.model.worlds import World, known_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
-from gateway.proxy.connections import Connections
+from gateway.proxy.answers.connections import Connections
 from tests.support.policies import BASES, HERE, ask, caller, load, policy
 
 Resource = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 
 from authz.protocol.request import Answer, HttpRequest
 from gateway.proxy import headers
-from gateway.proxy.coded_answers import accepts_gzip, coded
+from gateway.proxy.answers.coded_answers import accepts_gzip, coded
 
 LONG = b'{"resourceType":"Patient","id":"' + b"x" * 100_000 + b'"}'
 

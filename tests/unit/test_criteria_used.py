@@ -1,6 +1,6 @@
 """Which parameters policies add to searches: what a store must be able to search by."""
 
-from gateway.policy.criteria_used import criteria_used
+from gateway.policy.reading.criteria_used import criteria_used
 from tests.support.policies import load, policy
 
 OWN = 'where: {compartment: {patient: "{token.patient}"}}'

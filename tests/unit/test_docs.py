@@ -18,8 +18,9 @@ from gateway.commands import keys
 from gateway.config.document import load
 from gateway.demo import world
 from gateway.fhir.outcome import REASON_SYSTEM, REASONS
-from gateway.policy import language, selftest
-from gateway.policy.rule_reading import RULE_KEYS
+from gateway.policy import language
+from gateway.policy.reading.rule import RULE_KEYS
+from gateway.policy.selftests import selftest
 from gateway.telemetry import Metrics
 from tests.support.oauth_errors import errors
 

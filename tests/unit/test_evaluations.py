@@ -9,9 +9,9 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import RawTestServer
 
 from gateway import evaluations
-from gateway.policy.authzen import Circumstances, EvaluationError, evaluation
-from gateway.policy.authzen import evaluations as several
 from gateway.policy.engine import Engine
+from gateway.policy.inquiries.authzen import Circumstances, EvaluationError, evaluation
+from gateway.policy.inquiries.authzen import evaluations as several
 from tests.support.policies import BASES, NOW, engine, load, policy
 
 RULES = (

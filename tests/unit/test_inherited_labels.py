@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from gateway.policy import language, selftest
+from gateway.policy import language
 from gateway.policy.decision import Decision, Environment
 from gateway.policy.engine import Engine
 from gateway.policy.inherited_labels import UNKNOWN, labelled
 from gateway.policy.known import Known
+from gateway.policy.selftests import selftest
 from tests.support.policies import BASES, NOW, ask, caller, load, policy, resource, shows
 
 OPEN = "rule: open, effect: permit, may: [read], resources: [Observation, Encounter], shared: true"

@@ -10,12 +10,12 @@ import pytest
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Verdict
 from gateway.policy.facts import Fact, FactQuestion, FactValues
-from gateway.proxy import facts as facts_of_a_store
-from gateway.proxy.facts import Facts
-from gateway.proxy.kept import Kept
-from gateway.proxy.ndjson_filter import NdjsonFilter
-from gateway.proxy.preflight import TooMany, Unavailable
-from gateway.proxy.response_filter import Tally
+from gateway.proxy.answers.ndjson_filter import NdjsonFilter
+from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.lookups import facts as facts_of_a_store
+from gateway.proxy.lookups.facts import Facts
+from gateway.proxy.lookups.kept import Kept
+from gateway.proxy.lookups.preflight import TooMany, Unavailable
 from tests.support.policies import BASES, caller
 
 pytestmark = pytest.mark.asyncio

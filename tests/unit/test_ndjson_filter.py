@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.policy.decision import Resource, Verdict
-from gateway.proxy.ndjson_filter import NdjsonFilter
-from gateway.proxy.response_filter import Tally
+from gateway.proxy.answers.ndjson_filter import NdjsonFilter
+from gateway.proxy.answers.response_filter import Tally
 
 UPSTREAM, PUBLIC = "http://store:8080/fhir", "https://gw.example/fhir/r4"
 PLAIN = b'{ "resourceType":"Observation","id":"plain", "valueQuantity":{"value":1.50}}'

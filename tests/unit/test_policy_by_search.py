@@ -7,9 +7,9 @@ import pytest
 from gateway.fhir.outcome import Reason
 from gateway.fhir.request import upstream_target
 from gateway.policy.decision import Deny, Permit
-from gateway.policy.explanation import explain
-from gateway.policy.explanation_parts import Outcome, Truth
-from gateway.policy.explanation_words import as_json
+from gateway.policy.inquiries.explanation import explain
+from gateway.policy.inquiries.explanation_parts import Outcome, Truth
+from gateway.policy.inquiries.explanation_words import as_json
 from gateway.policy.language import PolicyErrors
 from tests.support.policies import HERE, ask, caller, decide, engine, load, policy, resource
 

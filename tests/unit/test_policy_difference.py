@@ -7,7 +7,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.policy import language
-from gateway.policy.difference import compare, rule_changes
+from gateway.policy.inquiries.difference import compare, rule_changes
 from tests.model.test_policy_model import texts
 from tests.model.worlds import World
 from tests.support.policies import DEFINITIONS, load, policy

@@ -7,8 +7,10 @@ import pytest
 from gateway.fhir.outcome import Reason
 from gateway.policy.break_glass import is_reason, one_patient
 from gateway.policy.decision import Decision, Deny, Environment, Permit
-from gateway.policy.explanation import explain
-from gateway.policy.explanation_parts import Outcome, Truth
+from gateway.policy.inquiries.explanation import explain
+from gateway.policy.inquiries.explanation_parts import Outcome, Truth
+from gateway.policy.inquiries.permission import not_said
+from gateway.policy.inquiries.replay import read_record
 from gateway.policy.language import PolicyErrors
 from gateway.policy.obligations import (
     NO_OBLIGATIONS,
@@ -18,8 +20,6 @@ from gateway.policy.obligations import (
     Obligations,
     Rate,
 )
-from gateway.policy.permission import not_said
-from gateway.policy.replay import read_record
 from tests.support.policies import BASES, NOW, ask, caller, decide, engine, load, policy, resource, shows
 
 OPEN = "effect: permit, may: [read, search, create], resources: [Observation], shared: true"

@@ -7,10 +7,11 @@ import pytest
 from authz.protocol.tokens import caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
-from gateway.policy import language, selftest
+from gateway.policy import language
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.engine import Engine
 from gateway.policy.language import PolicyErrors
+from gateway.policy.selftests import selftest
 
 BASE = "https://gateway.test/fhir"
 HEAD = "policy: p\nversion: 1\nowner: tests\nstatus: enforce\ntext: t\nrules:\n"

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.cli import main
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import Explanation, explain
-from gateway.policy.explanation_parts import Outcome, Truth
-from gateway.policy.explanation_words import as_json, as_lines
+from gateway.policy.inquiries.explanation import Explanation, explain
+from gateway.policy.inquiries.explanation_parts import Outcome, Truth
+from gateway.policy.inquiries.explanation_words import as_json, as_lines
 from tests.support.policies import BASES, DEFINITIONS, HERE, ask, caller, load, policy, resource
 
 RULES = (

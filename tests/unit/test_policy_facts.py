@@ -7,13 +7,14 @@ import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy import language, selftest
+from gateway.policy import language
 from gateway.policy.consent import ConsentAnswer, Said
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.facts import FactQuestion, FactValues, taken
 from gateway.policy.known import ConsentsOf, Known
-from gateway.proxy.knowledge import Knowledge, Lookups
+from gateway.policy.selftests import selftest
+from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from tests.support.policies import BASES, NOW, ask, caller, load, policy, resource, shows
 
 FACTS = """\

@@ -5,10 +5,11 @@ from datetime import datetime
 
 import pytest
 
-from gateway.policy import checks, selftest
 from gateway.policy.decision import Decision, Deny, Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.language import PolicyErrors
+from gateway.policy.reading import checks
+from gateway.policy.selftests import selftest
 from tests.support.policies import BASES, ask, caller, load, policy
 
 OPEN = "rule: all, effect: permit, may: [read], resources: [Observation], shared: true"

@@ -6,9 +6,9 @@ from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.outcome import Reason
 from gateway.policy.decision import Decision, Deny, Environment, Permit
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import explain
-from gateway.policy.explanation_words import as_json
 from gateway.policy.infrastructure import INFRASTRUCTURE, SENDING
+from gateway.policy.inquiries.explanation import explain
+from gateway.policy.inquiries.explanation_words import as_json
 from tests.support.policies import BASES, NOW, ask, caller, decide, load, policy, resource
 
 ANY = "rule: all, effect: permit, may: [any], resources: any, shared: true"

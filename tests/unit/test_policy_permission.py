@@ -10,7 +10,7 @@ import pytest
 from gateway.cli import main
 from gateway.policies_folder import policy_files
 from gateway.policy import language
-from gateway.policy.permission import NOT_EXPRESSED, not_said, permission
+from gateway.policy.inquiries.permission import NOT_EXPRESSED, not_said, permission
 from tests.support.policies import DEFINITIONS, load, policy
 
 ROOT = Path(__file__).parents[2]

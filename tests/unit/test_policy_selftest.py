@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from gateway.policies_folder import PoliciesRefused, load_policies
-from gateway.policy import selftest
-from gateway.policy.selftest import SelfTestReport
+from gateway.policy.selftests import selftest
+from gateway.policy.selftests.selftest import SelfTestReport
 from tests.support.policies import DEFINITIONS, load, policy
 
 READ = "may: [read, search]"

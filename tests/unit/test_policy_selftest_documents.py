@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gateway.policies_folder import policy_files
-from gateway.policy import language, selftest
-from gateway.policy.selftest import SelfTestReport
+from gateway.policy import language
+from gateway.policy.selftests import selftest
+from gateway.policy.selftests.selftest import SelfTestReport
 
 FOLDER = Path(__file__).parents[1] / "data" / "policies"
 DOCUMENT = "document: doc2-normal.xml"

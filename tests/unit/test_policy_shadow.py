@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from gateway.policy import selftest
-from gateway.policy.coverage import coverage
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.policy.explanation import explain
-from gateway.policy.explanation_words import as_json, as_lines
+from gateway.policy.inquiries.coverage import coverage
+from gateway.policy.inquiries.explanation import explain
+from gateway.policy.inquiries.explanation_words import as_json, as_lines
 from gateway.policy.known import Known
 from gateway.policy.language import PolicyErrors
+from gateway.policy.selftests import selftest
 from gateway.policy.shadow import Shadows
 from tests.support.policies import BASES, HERE, NOW, ask, caller, load, policy, resource, shows
 

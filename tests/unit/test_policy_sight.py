@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.policy import selftest
 from gateway.policy.decision import Decision, Deny, Permit
 from gateway.policy.language import PolicyErrors
+from gateway.policy.selftests import selftest
 from tests.support.policies import caller, decide, load, policy, resource
 
 WHOLE = "rule: whole, effect: permit, may: [any], resources: [Patient, Observation], shared: true"

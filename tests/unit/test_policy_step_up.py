@@ -6,9 +6,10 @@ import pytest
 
 from gateway.fhir.outcome import Reason
 from gateway.policies_folder import PoliciesRefused, load_policies
-from gateway.policy import language, selftest
+from gateway.policy import language
 from gateway.policy.decision import Decision, Deny, Nothing, Permit, StepUp
 from gateway.policy.language import PolicyErrors
+from gateway.policy.selftests import selftest
 from tests.support.policies import DEFINITIONS, NOW, caller, decide, policy
 
 PASSWORD, STRONG = "urn:securus:acr:password", "urn:example:strong"

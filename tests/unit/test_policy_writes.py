@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.policy import selftest
 from gateway.policy.decision import Deny, Permit, Verdict
 from gateway.policy.language import PolicyErrors
+from gateway.policy.selftests import selftest
 from gateway.policy.view import paths_of
 from gateway.policy.write_rules import differs
 from tests.support.policies import HERE, ask, caller, category, decide, engine, load, policy, resource

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.proxy.preflight import Preflight, Unavailable
+from gateway.proxy.lookups.preflight import Preflight, Unavailable
 from gateway.proxy.upstream import UpstreamClient
 
 FOUND = b'{"resourceType":"Bundle","type":"searchset"}'

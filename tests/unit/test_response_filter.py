@@ -8,7 +8,7 @@ import pytest
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Verdict
-from gateway.proxy.response_filter import BundleFilter, Tally
+from gateway.proxy.answers.response_filter import BundleFilter, Tally
 
 STORE = "http://store:8080/fhir"
 PUBLIC = "https://gateway.example/fhir/r4"

@@ -12,7 +12,7 @@ from authz.protocol.http_signatures import content_digest
 from authz.protocol.jose import LocalSigner, Signer
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.storage.store import StoreUnavailable
-from gateway.proxy.signed_answers import SignedAnswers
+from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.settings import ResponseSignatures
 from tests.support.http_signatures import Exchange, verify
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.profiles import PROFILES, profile_of, shipped
 from gateway.fhir import request
-from gateway.proxy.page_links import is_page
+from gateway.proxy.answers.page_links import is_page
 from gateway.settings import SelfLink, UpstreamProfile
 from gateway.yaml_source import Problem
 

@@ -1,0 +1,1 @@
+"""Policy files become rules: each key of the language has its reader, and every mistake its place."""

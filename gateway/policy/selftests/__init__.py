@@ -1,0 +1,1 @@
+"""The tests inside policy files: played against the engine at every load."""

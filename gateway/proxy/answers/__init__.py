@@ -1,0 +1,1 @@
+"""What the store answers, on its way to the caller: filtered, linked, formatted, coded, signed."""

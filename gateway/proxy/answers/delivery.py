@@ -1,0 +1,257 @@
+"""The store's answer on its way to the caller: one resource judged whole, or a Bundle entry by entry.
+
+Nothing of it goes out before the judge has seen it; a short answer is held until it is whole, a long one streams.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from authz.clock import Clock
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.audit import AuditLog
+from gateway.fhir import links, request, resource
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import plain_object
+from gateway.fhir.shape import shape_of, shaped
+from gateway.policy.decision import Permit
+from gateway.policy.engine import Engine
+from gateway.proxy import headers
+from gateway.proxy.answers.conditional_reads import is_current
+from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.answers.page_links import is_page
+from gateway.proxy.answers.response_filter import BundleFilter
+from gateway.proxy.answers.sealed_links import Page, SealedLinks
+from gateway.proxy.proven_searches import the_one
+from gateway.proxy.trail import Trail
+from gateway.proxy.upstream import UpstreamAnswer
+from gateway.settings import SelfLink, Upstream
+from gateway.telemetry import Metrics
+
+PAGE_PREFIX = "_page="
+_HELD_BYTES = 256 * 1024  # an answer this short is held until it is whole: one audit record says all of it
+_PASSED_ON = frozenset({400, 406, 409, 412, 422})  # of the store's refusals
+
+
+class Delivery:
+    """Delivers the answers of one store."""
+
+    def __init__(
+        self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._upstream = upstream
+        self._links = links_
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+
+    async def one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
+        """A single resource: judged whole, before its first byte goes out."""
+        raw = await answer.read(self._upstream.max_resource)
+        passed = headers.returned(answer.headers, self._upstream)
+        answer.close()
+        plain = plain_object(raw)
+        value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
+        return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
+
+    async def found(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
+        """A read that went as a search: the one resource of the Bundle, by itself."""
+        bundle = stored(await answer.read(self._upstream.max_resource))
+        answer.close()
+        asked = trail.asked or permit.request
+        value = the_one(bundle, permit, asked.type or "", asked.id or "")
+        meta = value.get("meta")
+        version = meta.get("versionId") if isinstance(meta, dict) else None
+        is_named = isinstance(version, str) and request.is_id(version)
+        passed = (("ETag", f'W/"{version}"'),) if is_named else ()
+        return await self._whole(trail, permit, value, resource.write_resource(value), passed)
+
+    async def _whole(
+        self,
+        trail: Trail,
+        permit: Permit,
+        value: dict[str, Any],
+        raw: bytes,
+        passed: tuple[tuple[str, str], ...],
+        *,
+        is_plain: bool = False,
+    ) -> Answer:
+        """value, the resource that raw holds, judged; is_plain is whether its numbers are not as they were written."""
+        trail.tally.dropped = 1
+        await settle(trail, permit, value)
+        seen = judge(trail, permit, value)
+        trail.tally.dropped, trail.tally.shown = 0, 1
+        changed = seen is not None
+        if seen is None and is_current(trail.request, permit.request, passed):
+            return Answer(304, (*headers.PRIVATE, *passed))
+        if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):
+            return fhir_answer(raw, passed)  # the usual case: not a byte is another
+        if is_plain:  # what is written anew has every number as it was
+            value = stored(raw)
+            seen = judge(trail, permit, value)
+        value = value if seen is None else dict(seen)
+        changed |= links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
+        shape = shape_of(permit.request.terms)
+        if shape is not None:
+            return fhir_answer(resource.write_resource(shaped(value, shape)), passed)
+        return fhir_answer(resource.write_resource(value) if changed else raw, passed)
+
+    async def many(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, answer: UpstreamAnswer
+    ) -> Answer:
+        """A Bundle: filtered entry by entry; held when short, else streamed."""
+        if permit.judge is None or permit.request.type is None:
+            raise FhirError(Reason.INTERNAL)
+        asked = trail.asked or permit.request
+        is_operation = permit.request.interaction is Interaction.OPERATION
+        is_search = is_operation or permit.request.interaction is Interaction.SEARCH
+        filtered = BundleFilter(
+            judges=permit.judges if is_operation else {permit.request.type: permit.judge},
+            upstream=self._upstream.base,
+            public=self._upstream.identifier,
+            kind="searchset" if is_search else "history",
+            includes=is_operation,
+            added=permit.added,
+            exact=permit.exact,
+            self_url=self._self_url(http, asked),
+            seal=lambda target: self._seal(target, permit, asked, caller, trail.policy_hash or ""),
+            tally=trail.tally,
+            included=permit.included,
+            shape=shape_of(asked.terms),
+            bases=frozenset({*self._upstream.bases, self._upstream.base}),
+            self_link=self._self_link(permit.request),
+            settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
+            proof=permit.by_search is not None and bool(permit.added),
+        ).run(_bounded(answer.stream(), self._upstream.max_body))
+        if is_search and not is_operation and permit.leaves_to_judge:
+            self._metrics.criteria_not_pushed_down.labels(self._upstream.name).inc()
+        held: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in filtered:
+                held.append(chunk)
+                size += len(chunk)
+                if size > _HELD_BYTES:
+                    break
+            else:
+                answer.close()
+                self._note_narrowing(permit, trail)
+                return fhir_answer(b"".join(held), ())
+        except FhirError as error:
+            if error.reason is Reason.NARROWING_IGNORED:
+                self._metrics.narrowing_ignored.inc()
+            raise
+        self._note_narrowing(permit, trail)
+
+        async def record(ended: str) -> None:
+            await self._audit.record(trail.delivered(ended))
+            self._metrics.shadowed(trail.shadows.uncounted())
+
+        return fhir_answer(LongAnswer(held, filtered, answer, record), ())
+
+    def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
+        if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:
+            # A self link that does not speak: the judge alone decided. The operator should know. (Of a form that
+            # was posted, stores do not speak at all.)
+            self._metrics.narrowing_ignored.inc()
+
+    def open_page(self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine) -> Page:
+        """The request that a page link stands for, and where the store continues. Raises FhirError(STALE_LINK)."""
+        token = http.query[len(PAGE_PREFIX) :]
+        page = self._links.open(token, caller=caller, policy_hash=engine.policy_hash, now=self._clock())
+        if page is None or page.asked.type != asked.type:
+            raise FhirError(Reason.STALE_LINK)
+        return page
+
+    def _self_link(self, sent: FhirRequest) -> SelfLink:
+        profile = self._upstream.profile
+        if profile.self_link is SelfLink.CHECKED and sent.posted:
+            return profile.self_link_of_forms
+        return profile.self_link
+
+    def _seal(
+        self, target: str, permit: Permit, asked: FhirRequest, caller: Caller, policy_hash: str
+    ) -> str | None:
+        if not is_page(target, permit.request, self._upstream.profile):
+            self._metrics.page_links_left_out.labels(self._upstream.name).inc()
+            return None
+        proof = () if permit.by_search is None else permit.by_search.proof
+        token = self._links.seal(
+            asked, target, caller=caller, policy_hash=policy_hash, now=self._clock(), proof=proof
+        )
+        return f"{self._upstream.identifier}/{asked.type}?{PAGE_PREFIX}{token}"
+
+    def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
+        if http.query.startswith(PAGE_PREFIX) or http.method == "POST":
+            return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
+        return self._asked_url(http)
+
+    def _asked_url(self, http: HttpRequest) -> str:
+        query = f"?{http.query}" if http.query else ""
+        return self._upstream.identifier + http.path[len(self._upstream.at) :] + query
+
+    def nothing(self, http: HttpRequest) -> Answer:
+        """An allowed search that can find nothing: nobody is asked."""
+        link = {"relation": "self", "url": self._asked_url(http)}
+        value = {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [link]}
+        return fhir_answer(resource.write_resource(value), ())
+
+
+async def _bounded(body: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The pieces of an answer. Raises FhirError(UPSTREAM_INVALID) as soon as there are more bytes than that."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise FhirError(Reason.UPSTREAM_INVALID, f"the answer is longer than {limit_bytes} bytes")
+        yield chunk
+
+
+def check_status(answer: UpstreamAnswer) -> None:
+    """What the store's refusals become: never its own text, never a redirect, never a hint that something was.
+
+    Raises FhirError unless the status is 200.
+    """
+    if answer.status == 200:
+        return
+    if answer.status in (404, 410):
+        raise FhirError(Reason.NOT_FOUND)
+    if answer.status in (401, 403, 407) or answer.status >= 500 or answer.status < 400:
+        raise FhirError(Reason.UPSTREAM_INVALID, "the FHIR store answered with an error of its own")
+    if answer.status == 429:
+        raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
+    raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
+
+
+async def settle(trail: Trail, permit: Permit, value: Mapping[str, Any]) -> None:
+    """Find out what the judge needs to know. Raises FhirError where it refuses only since that could not be had."""
+    judging = permit.judge
+    if judging is not None:
+        await trail.knowledge.settle([lambda: judging(value).shown])
+
+
+def judge(trail: Trail, permit: Permit, value: dict[str, Any]) -> Mapping[str, Any] | None:
+    """What of the resource is seen, None for all of it. Raises FhirError unless the judge shows, or takes, it."""
+    if permit.judge is None:
+        raise FhirError(Reason.INTERNAL)
+    verdict = permit.judge(value)
+    trail.rules = verdict.rules or trail.rules
+    if not verdict.shown:
+        trail.decision = "deny"
+        conceals = permit.conceal and permit.request.interaction is not Interaction.CREATE
+        raise FhirError(Reason.NOT_FOUND if conceals else verdict.reason or Reason.POLICY_DENIED)
+    return verdict.seen
+
+
+def fhir_answer(body: bytes | AsyncIterator[bytes], passed: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """200 with FHIR JSON that nobody keeps."""
+    return Answer(200, (headers.JSON_BODY, *headers.PRIVATE, *passed), body)
+
+
+def stored(raw: bytes) -> dict[str, Any]:
+    """A resource that the store answered with. Raises FhirError(UPSTREAM_INVALID): the caller sent nothing wrong."""
+    try:
+        return resource.parse_resource(raw)
+    except FhirError as error:
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a resource with one reading") from error

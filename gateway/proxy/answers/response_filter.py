@@ -1,0 +1,349 @@
+"""The answer on its way out: each entry judged, links rewritten or sealed, totals only where they are exact.
+
+An entry that nothing changed leaves byte for byte. What the judge refuses, and what nobody asked for, is left out
+without a trace.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from gateway.fhir import links, resource, stream
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.plain_json import exact_object
+from gateway.fhir.shape import Shape, shaped
+from gateway.policy.decision import Included, Judge, Resource, Verdict
+from gateway.proxy.answers.connections import Connections
+from gateway.proxy.answers.self_links import echoes, is_silent
+from gateway.settings import SelfLink
+
+_KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
+_OF_SEARCH = frozenset({"mode", "score"})
+_KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "searchset": {"search": _OF_SEARCH},
+    "history": {
+        "request": frozenset({"method", "url"}),
+        "response": frozenset({"status", "location", "etag", "lastModified"}),
+    },
+}
+"""What is passed on of an entry beside its resource and its fullUrl. Outcomes, extensions and the like tell too much."""
+_PAGES = frozenset({"next", "previous", "prev", "first", "last"})
+_MAX_ENTRY_BYTES = 10 * 1024 * 1024
+
+Settle = Callable[[Sequence[Callable[[], bool]]], Awaitable[None]]
+"""Finds out what judges need to know, before they are asked for good."""
+Seal = Callable[[str], str | None]
+"""From a target relative to the store's base to the public URL of that page; None when it is no page."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went out and what stayed back, for the audit record."""
+
+    shown: int = 0
+    dropped: int = 0
+    narrowing_seen: bool | None = None
+    rules: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFilter:
+    """Filters one Bundle.
+
+    judges    by type; an entry of any other type is left out
+    kind      'searchset' or 'history'
+    includes  whether entries that the store brought along are asked for
+    added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
+    exact     the store's total may be passed on, once its self link has shown the criteria in added
+    self_url  the public URL that the caller asked
+    shape     what is left of each resource
+    included  what may stand beside the matches, each judged by its own type's judge
+    self_link what the store's self link proves
+    """
+
+    judges: Mapping[str, Judge]
+    upstream: str
+    public: str
+    kind: str
+    added: tuple[str, ...]
+    exact: bool
+    self_url: str
+    seal: Seal
+    tally: Tally
+    included: Included | None = None
+    shape: Shape | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
+    self_link: SelfLink = SelfLink.SILENT
+    includes: bool = False
+    settle: Settle | None = None
+    proof: bool = False  # nothing is shown before the self link has named the criteria in added
+
+    async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
+        reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
+        yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
+        state = _State()
+        if self.included is not None:
+            state.connections = Connections(self.included.includes, self.bases)
+        async for chunk in chunks:
+            pieces = reader.feed(chunk)
+            await self._settled(pieces)
+            out = b"".join(self._pieces(pieces, state))
+            if out:
+                yield out
+        pieces = reader.finish()
+        await self._settled(pieces)
+        yield b"".join(self._pieces(pieces, state)) + b"}"
+
+    async def _settled(self, pieces: "list[stream.Piece]") -> None:
+        """What the judges of these entries need to know is found out, for all of them at once."""
+        if self.settle is None:
+            return
+        judging = []
+        for value in stream.values(pieces):
+            found = value.get("resource")
+            if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
+                judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
+        await self.settle(judging)
+
+    def _judges(self, type_: str) -> list[Judge]:
+        """Whoever may judge an entry of this type."""
+        beside = None if self.included is None else self.included.judges.get(type_)
+        return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
+
+    def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
+        out: list[bytes] = []
+        for piece in pieces:
+            match piece:
+                case stream.PlainEntries(entries=entries):
+                    for raw, value in entries:
+                        kept = self._entry(raw, value, state)
+                        if kept is not None:
+                            out.append(kept if state.first else b"," + kept)
+                            state.first = False
+                case stream.Entry():
+                    self._put(self._entry(piece.raw, piece.value, state), out, state)
+                case stream.Member(name=name, raw=raw):
+                    out.extend(self._member(name, raw, state))
+                case stream.EntriesBegin():
+                    self._check_proof()
+                    out.append(b',"entry":[')
+                case stream.EntriesEnd():
+                    for raw, value in state.connections.waiting() if state.connections is not None else ():
+                        self._put(self._beside(raw, value, state, last=True), out, state)
+                    out.append(b"]")
+                case stream.End():
+                    pass
+        return out
+
+    def _member(self, name: str, raw: bytes, state: "_State") -> list[bytes]:
+        if name == "type":
+            if json.loads(raw) != self.kind:
+                raise FhirError(
+                    Reason.UPSTREAM_INVALID, f"the answer is not a Bundle of the type {self.kind}"
+                )
+            return []
+        if name == "link":
+            return [b',"link":' + self._links(raw), *self._total(state)]
+        if name == "total":
+            state.total = raw if raw.isdigit() else None
+            return self._total(state)
+        # Texts alone: what is nested there is nothing of a Bundle, and nobody judged it.
+        is_kept = name in _KEPT_MEMBERS and raw.startswith(b'"')
+        return [b"," + json.dumps(name).encode() + b":" + raw] if is_kept else []
+
+    def _total(self, state: "_State") -> list[bytes]:
+        """The store's total, when it is known by now and known to count nothing that the judge leaves out.
+
+        A store that has not said that it took our criteria may have counted everybody's.
+        """
+        total = state.total
+        if total is None or not self.exact or (self.added and self.tally.narrowing_seen is not True):
+            return []
+        state.total = None
+        return [b',"total":' + total]
+
+    def _links(self, raw: bytes) -> bytes:
+        out = [{"relation": "self", "url": self.self_url}]
+        value = json.loads(raw)
+        for link in value if isinstance(value, list) else []:
+            if not isinstance(link, dict):
+                raise FhirError(Reason.UPSTREAM_INVALID, "a link of the Bundle is not an object")
+            relation, url = link.get("relation"), link.get("url")
+            if not isinstance(relation, str) or not isinstance(url, str):
+                continue
+            if relation == "self":
+                self._check_narrowing(url)
+            elif relation in _PAGES:
+                # A store that was told its public address writes its links with that one.
+                target = links.below(url, (self.upstream, self.public))
+                sealed = None if target is None else self.seal(target)
+                if sealed is not None:
+                    out.append({"relation": relation, "url": sealed})
+        self._check_proof()
+        return json.dumps(out, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _check_proof(self) -> None:
+        if self.proof and self.tally.narrowing_seen is not True:
+            raise FhirError(Reason.NARROWING_IGNORED)
+
+    def _check_narrowing(self, url: str) -> None:
+        if not self.added or self.self_link is SelfLink.UNRELIABLE:
+            return
+        if self.self_link is SelfLink.SILENT and is_silent(url):
+            return
+        self.tally.narrowing_seen = echoes(url, self.added)
+        if not self.tally.narrowing_seen:
+            raise FhirError(Reason.NARROWING_IGNORED)
+
+    def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
+        if kept is not None:
+            out.append(kept if state.first else b"," + kept)
+            state.first = False
+
+    def _entry(self, raw: bytes, value: dict[str, Any], state: "_State") -> bytes | None:
+        """The entry as it goes out; None when it does not."""
+        search, found = value.get("search"), value.get("resource")
+        mode = search.get("mode") if isinstance(search, dict) else None
+        if not isinstance(found, dict):
+            self.tally.dropped += 1  # a deleted version shows no owner
+            return None
+        if mode != "match" and mode is not None and not (mode == "include" and self.includes):
+            if mode == "include" and self.included is not None:
+                return self._beside(raw, value, state, last=False)
+            self.tally.dropped += 1  # outcomes tell what was left out; nobody asked for other modes
+            return None
+        type_ = found.get("resourceType")
+        judge = self.judges.get(type_) if isinstance(type_, str) else None
+        if judge is None:
+            self.tally.dropped += 1
+            return None
+        verdict = judge(found)
+        if not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        if state.connections is not None:
+            state.connections.shown(_seen(found, verdict), depth=0)
+        return self._shown(raw, value, verdict, judge)
+
+    def _beside(self, raw: bytes, value: dict[str, Any], state: "_State", *, last: bool) -> bytes | None:
+        """An entry that is no match: shown when its judge shows it and something shown leads to it."""
+        found, connections = value["resource"], state.connections
+        type_ = found.get("resourceType")
+        judge = (
+            self.included.judges.get(type_) if self.included is not None and isinstance(type_, str) else None
+        )
+        verdict = None if judge is None else judge(found)
+        if connections is None or judge is None or verdict is None or not verdict.shown:
+            self.tally.dropped += 1
+            return None
+        seen = _seen(found, verdict)  # a reference that is hidden leads nowhere
+        depth = connections.depth(seen)
+        if depth is None:
+            # Stores write the matches first. What comes before its match waits for it.
+            if last or not connections.wait(raw, value, seen):
+                self.tally.dropped += 1
+            return None
+        connections.shown(seen, depth=depth)
+        return self._shown(raw, value, verdict, judge)
+
+    def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
+        tally = self.tally
+        tally.shown += 1
+        if not tally.rules.issuperset(verdict.rules):
+            tally.rules.update(verdict.rules)
+        if self.shape is None and verdict.seen is None:
+            usual = self._usual(raw, value)
+            if usual is not None:
+                return usual
+            if self._is_plain(value):
+                return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
+        entry = self._plain(exact_object(raw))  # what is written anew has every number as it was
+        if verdict.seen is not None:
+            seen = judge(entry["resource"]).seen
+            if seen is None:
+                raise FhirError(Reason.INTERNAL)
+            entry["resource"] = dict(seen)
+        if self.shape is not None:
+            entry["resource"] = shaped(entry["resource"], self.shape)
+        links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
+        return resource.write_resource(entry)
+
+    def _usual(self, raw: bytes, value: Mapping[str, Any]) -> bytes | None:
+        """An entry of a search as nearly every store writes it: what _is_plain() and the rewriting would make of it.
+
+        None for another form: its name first and by its resource, its search, and no other address of the store.
+        """
+        search, found = value.get("search"), value["resource"]
+        if (
+            self.kind != "searchset"
+            or len(value) != 3
+            or type(search) is not dict
+            or not _is_flat(search)
+            or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
+        ):
+            return None
+        old, new = resource.full_urls(self.upstream, self.public)
+        if (
+            not raw.startswith(old)
+            or value["fullUrl"] != f"{self.upstream}/{found['resourceType']}/{found.get('id')}"
+            or (b"\\" in raw and b"\\u" in raw)
+            or links.mentions(raw, self.upstream) != 1
+        ):
+            return None
+        return new + raw[len(old) :]
+
+    def _is_plain(self, value: Mapping[str, Any]) -> bool:
+        """Whether an entry says nothing beside its resource that a client would believe and nobody judged."""
+        kept = _KEPT_OF_ENTRY[self.kind]
+        for name, member in value.items():
+            if name == "resource":
+                continue
+            if name == "fullUrl":
+                found = value["resource"]
+                place = f"/{found.get('resourceType')}/{found.get('id')}"
+                if member not in (self.upstream + place, self.public + place):
+                    return False
+            elif not _is_flat(member) or not member.keys() <= kept.get(name, frozenset()):
+                return False
+        return True
+
+    def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The entry with its resource, its name as the resource says it, and the members that are known."""
+        kept = _KEPT_OF_ENTRY[self.kind]
+        found = value["resource"]
+        entry: dict[str, Any] = {}
+        for name, member in value.items():
+            if name == "resource":
+                entry[name] = found
+            elif name == "fullUrl" and isinstance(found.get("id"), str):
+                entry[name] = f"{self.public}/{found['resourceType']}/{found['id']}"
+            elif name in kept and isinstance(member, dict):
+                entry[name] = {
+                    key: inner
+                    for key, inner in member.items()
+                    if key in kept[name] and not isinstance(inner, dict | list)
+                }
+        return entry
+
+
+@dataclass(slots=True)
+class _State:
+    first: bool = True
+    total: bytes | None = None
+    connections: Connections | None = None
+
+
+def _is_flat(member: object) -> bool:
+    """Whether a member of an entry is an object that holds nothing nested."""
+    return isinstance(member, dict) and not any(isinstance(inner, dict | list) for inner in member.values())
+
+
+def _passes(judge: Judge, resource: Resource) -> bool:
+    return judge(resource).shown
+
+
+def _seen(resource: Resource, verdict: Verdict) -> Resource:
+    return resource if verdict.seen is None else verdict.seen

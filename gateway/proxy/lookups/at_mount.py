@@ -1,0 +1,47 @@
+"""Where a mount finds out what its policies decide by, made from its settings."""
+
+from dataclasses import replace
+
+from authz.clock import Clock
+from gateway.proxy.lookups.consents import Consents
+from gateway.proxy.lookups.facts import Facts
+from gateway.proxy.lookups.knowledge import Lookups
+from gateway.proxy.lookups.labels import Labels
+from gateway.proxy.lookups.preflight import Preflight
+from gateway.proxy.upstream import UpstreamClient
+from gateway.settings import Upstream
+from gateway.telemetry import Metrics
+
+_LONGEST_SECONDS = 5.0  # a request waits no longer for a fact, however patient the mount is with its store
+
+
+async def open_lookups(
+    upstream: Upstream, client: UpstreamClient, *, metrics: Metrics, clock: Clock
+) -> Lookups:
+    """The facts and consents of one mount. client asks its own store; another one for consents is opened here."""
+    name = upstream.name
+
+    def count_fact(fact: str, outcome: str) -> None:
+        metrics.facts.labels(name, fact, outcome).inc()
+
+    def count_consents(outcome: str) -> None:
+        metrics.patient_consents.labels(name, outcome).inc()
+
+    asking = Preflight(client, clock, seconds=min(upstream.answer_timeout, _LONGEST_SECONDS))
+    facts = Facts(asking, clock, count_fact)
+    labels = Labels(asking, clock)
+    settings = upstream.consents
+    if settings is None:
+        return Lookups(facts, None, labels, _nothing)
+    other = None
+    if settings.base is not None:
+        store = replace(upstream, base=settings.base, bases=frozenset(), authorization=settings.authorization)
+        other = UpstreamClient(store, metrics.upstream_seconds.labels(name).observe)
+        await other.open()
+    asking = Preflight(other or client, clock, seconds=settings.timeout)
+    consents = Consents(asking, settings.source, clock, keep=settings.keep, count=count_consents)
+    return Lookups(facts, consents, labels, _nothing if other is None else other.close)
+
+
+async def _nothing() -> None:
+    """There is nothing of its own to close."""

@@ -1,0 +1,59 @@
+"""The consents of patients, asked of their source and kept for a short while.
+
+Consents of many patients are asked in one search: a page of results has many patients.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from authz.clock import Clock
+from gateway.fhir.search import encode_terms, make_term
+from gateway.policy.consent import ConsentAnswer, ConsentQuestion, ConsentSource, answer
+from gateway.policy.known import ConsentsOf
+from gateway.proxy.lookups.kept import Kept
+from gateway.proxy.lookups.knowledge import AT_ONCE
+from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
+
+_MAX_CONSENTS = 2000  # of the patients of one search
+_Consents = tuple[dict[str, Any], ...]
+
+
+class Consents:
+    """Consents from one source. keep is how long they are good, in seconds; count is told how they were had."""
+
+    def __init__(
+        self,
+        preflight: Preflight,
+        source: ConsentSource,
+        clock: Clock,
+        *,
+        keep: float,
+        count: Callable[[str], None],
+    ) -> None:
+        self._preflight = preflight
+        self._source = source
+        self._clock = clock
+        self._kept: Kept[_Consents] = Kept(self._asked, clock, at_once=AT_ONCE, keep=keep, count=count)
+
+    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf]:
+        """What the consents of these patients say, without those that could not be had. Raises nothing."""
+        found = await self._kept.of(patients)
+        return {patient: self._answering(consents) for patient, consents in found.items()}
+
+    async def _asked(self, patients: list[str]) -> dict[str, _Consents] | None:
+        of = make_term("patient", [f"Patient/{patient}" for patient in patients])
+        terms = (of, make_term("status", ["active"]), make_term("_count", ["200"]))
+        try:
+            found = await self._preflight.search(f"Consent?{encode_terms(terms)}", at_most=_MAX_CONSENTS)
+        except (Unavailable, TooMany):
+            return None
+        return {
+            patient: tuple(each for each in found if self._source.takes(each, patient))
+            for patient in patients
+        }
+
+    def _answering(self, consents: _Consents) -> ConsentsOf:
+        def said(question: ConsentQuestion) -> ConsentAnswer:
+            return answer(consents, question, self._clock())
+
+        return said

@@ -1,0 +1,109 @@
+"""Creates: judged, and on record, before the store hears of them (FHIR R4 3.1.0.8)."""
+
+from collections.abc import AsyncIterator
+
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.audit import AuditLog
+from gateway.fhir import bundle_graph, request
+from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Environment, Permit
+from gateway.policy.engine import Engine
+from gateway.proxy import headers
+from gateway.proxy.answers.delivery import check_status
+from gateway.proxy.answers.representation import Representation
+from gateway.proxy.documents.attached_writes import AttachedWrites
+from gateway.proxy.documents.attachments import Asking
+from gateway.proxy.trail import Trail
+from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes import creation
+from gateway.proxy.writes.conditional_writes import Found
+from gateway.settings import Upstream
+
+
+class Creates:
+    """Creates in one store. show gives what a caller may see of a stored resource, b'' where that is nothing."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        audit: AuditLog,
+        show: Representation,
+        attached: AttachedWrites,
+    ) -> None:
+        self._attached = attached
+        self._upstream = upstream
+        self._client = client
+        self._audit = audit
+        self._show = show
+        self._bases = (*upstream.bases, upstream.base)
+
+    async def answer(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        permit: Permit,
+        caller: Caller,
+        engine: Engine,
+        environment: Environment,
+    ) -> Answer:
+        """The answer to a create that the engine lets go on. Raises FhirError, AuditUnavailable."""
+        kind = creation.body_kind(http, permit)
+        asking = Asking(http, trail, caller, engine, environment)
+        body: bytes | AsyncIterator[bytes]
+        native = None
+        if kind is creation.BodyKind.RESOURCE:
+            raw = await http.body.read(self._upstream.max_resource)
+            value, body = creation.new_version(
+                raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
+            )
+            value = await self._attached.seen(asking, value, permit, is_new=True)
+            await self._attached.judge(asking, value, permit)
+            await self._attached.check_attachments(asking, None, value)
+            bundle_graph.check_resolved(value, None, self._bases)
+        else:
+            native = creation.native_members(http, self._bases)
+            body = creation.bounded(http.body.stream(), self._upstream.max_body)
+            if not permit.unconditional:
+                body = await self._attached.native(asking, native, permit, body)
+        trail.decision = "permit"
+        sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
+        minimal = permit.obligations.minimal
+        sent |= creation.upstream_headers(http, kind, native, minimal=minimal)
+        target = request.upstream_target(permit.request)
+        trail.upstream.append(f"POST {target}")
+        # A write happens once the store has it, whatever becomes of the answer: it is on record before.
+        await self._audit.record(trail.begun(self._upstream.name))
+        answer = await self._client.send("POST", target, sent, body)
+        try:
+            if answer.status not in (200, 201):
+                check_status(answer)
+                raise FhirError(Reason.UPSTREAM_INVALID)
+            made = creation.made(answer.headers, self._upstream, permit.request.type)
+            shown = b""
+            if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
+                raw = await answer.read(self._upstream.max_resource)
+                shown = await self._show(raw, made.id, permit.request, caller, engine, http, trail)
+        finally:
+            answer.close()
+        content = (headers.JSON_BODY,) if shown else ()
+        passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
+        return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+
+    async def is_there(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        asked: FhirRequest,
+        found: Found,
+        caller: Caller,
+        engine: Engine,
+    ) -> Answer:
+        """A conditional create that found its resource: nothing is made (FHIR R4 3.1.0.8.1)."""
+        trail.decision = "permit"
+        shown = await self._show(found.raw, found.id, asked, caller, engine, http, trail)
+        place = ("Location", f"{self._upstream.identifier}/{asked.type}/{found.id}")
+        return Answer(200, (*((headers.JSON_BODY,) if shown else ()), *headers.PRIVATE, place), shown)
