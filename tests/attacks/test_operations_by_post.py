@@ -145,6 +145,9 @@ async def test_193_validate_takes_parameters_and_no_profile(gateway: RunningGate
     assert json.loads(gateway.upstream.requests[-1].body)["resourceType"] == "Observation"
     foreign = await attack(gateway, "POST", path, body=wrapped("Patient/B", mode), sent=[], **said)
     assert foreign.status == 403
-    for closed in (("profile", "valueUri", "http://evil.example/x"), ("mode", "valueCode", "delete")):
+    for closed, reason in (
+        (("profile", "valueUri", "http://evil.example/x"), "unsupported-parameter"),
+        (("mode", "valueCode", "delete"), "invalid-parameter"),  # it is for an instance
+    ):
         reply = await attack(gateway, "POST", path, body=wrapped("Patient/A", closed), sent=[], **said)
-        assert reply.reason == "unsupported-parameter"
+        assert reply.reason == reason

@@ -1,8 +1,5 @@
 """gateway.fhir.definitions and fhirpath: what R4 has, and that its expressions can be judged."""
 
-import subprocess
-import sys
-
 import pytest
 
 from gateway.fhir.definitions import (
@@ -133,18 +130,3 @@ def test_values_come_from_choices_filters_and_unions() -> None:
 def test_a_reference_cannot_hide_in_an_array_of_arrays() -> None:
     found = compile_expression("Observation.performer").values({"performer": [[{"reference": "Patient/B"}]]})
     assert found == [{"reference": "Patient/B"}]
-
-
-def test_the_tables_load_within_their_budget() -> None:
-    """60 ms, generously: an interpreter of its own, so that nothing is loaded yet."""
-    code = (
-        "import json, gzip, importlib.resources, time; start = time.perf_counter();"
-        "from gateway.fhir.definitions import element_exists, search_parameter;"
-        "assert element_exists('Observation.subject') and search_parameter('Observation', 'code');"
-        "print(time.perf_counter() - start)"
-    )
-    timings = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(timings) < 0.06
