@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 import uuid
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -43,15 +44,22 @@ class Ports:
     upstream: int
 
 
+_given: deque[int] = deque(maxlen=10_000)
+
+
 def free_port() -> int:
     """A loopback port that nobody uses now, below those that the kernel gives to outgoing connections.
 
-    One of those could be taken by any connection between the look here and the moment when somebody listens.
+    One of those could be taken by any connection between the look here and the moment when somebody listens. Nor is it
+    one that was given before by this process: whoever got that has perhaps not listened yet.
     """
     for _ in range(200):
         port = 10_000 + secrets.randbelow(22_000)
+        if port in _given:
+            continue
         with socket.socket() as listening, suppress(OSError):
             listening.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
     raise OSError("no free port found on 127.0.0.1")
 
