@@ -4,9 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from gateway.commands.answers import OK, add_verb, failed, problems, say
-from gateway.policies_folder import policy_files
-from gateway.policy import language
+from gateway.commands.answers import OK, REFUSED, add_verb, say
+from gateway.commands.policy_sets import policy_set
 from gateway.policy.inquiries.difference import Difference, compare
 
 
@@ -20,13 +19,10 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _diff(options: argparse.Namespace) -> int:
     sets = []
     for folder in (options.before, options.after):
-        files = policy_files(folder)
-        if not files:
-            return failed(options, f"{folder} holds no policy files (*.yaml)")
-        try:
-            sets.append(language.load(files))
-        except language.PolicyErrors as error:
-            return problems(options, error.problems)
+        policies = policy_set(options, folder)
+        if policies is None:
+            return REFUSED
+        sets.append(policies)
     found = compare(*sets)
     say(options, _value(found), _lines(found))
     return OK

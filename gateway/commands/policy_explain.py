@@ -5,11 +5,10 @@ import json
 import time
 from pathlib import Path
 
-from gateway.commands.answers import OK, add_verb, failed, problems, say
+from gateway.commands.answers import OK, REFUSED, add_verb, failed, problems, say
+from gateway.commands.policy_sets import policy_set
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
-from gateway.policies_folder import policy_files
-from gateway.policy import language
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries import explanation_words
@@ -43,13 +42,9 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    files = policy_files(options.policies)
-    if not files:
-        return failed(options, f"{options.policies} holds no policy files (*.yaml)")
-    try:
-        policies = language.load(files)
-    except language.PolicyErrors as error:
-        return problems(options, error.problems)
+    policies = policy_set(options, options.policies)
+    if policies is None:
+        return REFUSED
     try:
         asked = asked_of(options.request, form=options.form)
         resource = None if options.resource is None else _resource(options.resource)

@@ -5,9 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from gateway.commands.answers import OK, add_verb, failed, problems
-from gateway.policies_folder import policy_files
-from gateway.policy import language
+from gateway.commands.answers import OK, REFUSED, add_verb
+from gateway.commands.policy_sets import policy_set
 from gateway.policy.inquiries.permission import not_said, permission
 
 
@@ -20,13 +19,9 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    files = policy_files(options.path)
-    if not files:
-        return failed(options, f"{options.path} holds no policy files (*.yaml)")
-    try:
-        policies = language.load(files)
-    except language.PolicyErrors as error:
-        return problems(options, error.problems)
+    policies = policy_set(options, options.path)
+    if policies is None:
+        return REFUSED
     print(json.dumps(permission(policies), ensure_ascii=False, indent=None if options.json else 2))
     for line in not_said(policies):
         print(f"securus: not said by the Permission: {line}", file=sys.stderr)

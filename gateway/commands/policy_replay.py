@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from authz.storage.sqlite import SqliteStore
-from gateway.commands.answers import OK, REFUSED, add_verb, failed, problems, say, settings_of, with_store
-from gateway.policies_folder import policy_files
-from gateway.policy import language
+from gateway.commands.answers import OK, REFUSED, add_verb, failed, say, settings_of, with_store
+from gateway.commands.policy_sets import policy_set
 from gateway.policy.inquiries.replay import Change, Replay, Replayed
-from gateway.policy.rules import PolicySet
 from gateway.settings import GatewaySettings
 
 _PAGE_LINES = 1000
@@ -35,20 +33,10 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    sets: dict[str, PolicySet | None] = {"after": None, "before": None}
-    for name, folder in (("after", options.after), ("before", options.before)):
-        if folder is None:
-            continue
-        files = policy_files(folder)
-        if not files:
-            return failed(options, f"{folder} holds no policy files (*.yaml)")
-        try:
-            sets[name] = language.load(files)
-        except language.PolicyErrors as error:
-            return problems(options, error.problems)
-    after, before = sets["after"], sets["before"]
-    if after is None:
-        return failed(options, "the folder of the policies to be is missing")
+    after = policy_set(options, options.after)
+    before = None if options.before is None else policy_set(options, options.before)
+    if after is None or (before is None and options.before is not None):
+        return REFUSED
     settings = None if options.log is not None and not options.config.is_file() else settings_of(options)
     replay = Replay(after, before=before, bases=_bases(settings), locations=_locations(settings))
 
