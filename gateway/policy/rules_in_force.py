@@ -174,8 +174,9 @@ class RulesInForce(SightInForce):
         if unmet or not permits:
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
         seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
+        sight, sighted = None, None
         if asked.interaction is Interaction.SEARCH:
-            sight = self._sight(asked, type_, permits, *seen_by)
+            sight, sighted = self._sight(asked, type_, permits, *seen_by), permits
             opening = opened(asked, type_, permits, taken, sight)
             if isinstance(opening, Deny):
                 return opening
@@ -206,7 +207,7 @@ class RulesInForce(SightInForce):
             total=all(rule.query.total for rule, _ in permits),
             obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
-            sight=self._sight(asked, type_, permits, *seen_by),
+            sight=sight if permits == sighted else self._sight(asked, type_, permits, *seen_by),
         )
 
 

@@ -22,7 +22,7 @@ from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status
-from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.sealed_jobs import LIFETIME_SECONDS, Job, SealedJobs
 from gateway.proxy.trail import Trail
@@ -34,7 +34,6 @@ _NDJSON_TYPES = frozenset({FHIR_NDJSON, "application/ndjson", "application/x-ndj
 _ASYNC = re.compile(r"(?:^|[,;\s])respond-async(?:$|[,;\s])")
 _PERCENT = re.compile(r"(?<!\d)(\d{1,2}|100)\s?%")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
-_HELD_BYTES = 256 * 1024
 _RETRY_SECONDS = 5
 
 
@@ -260,21 +259,11 @@ class ExportPassage:
     async def _streamed(self, trail: Trail, answer: UpstreamAnswer, filtered: AsyncIterator[bytes]) -> Answer:
         """A short file whole, so that one record says all of it; a long one as it comes."""
         said = (("Content-Type", FHIR_NDJSON), *headers.PRIVATE)
-        held: list[bytes] = []
-        size = 0
-        async for chunk in filtered:
-            held.append(chunk)
-            size += len(chunk)
-            if size > _HELD_BYTES:
-                break
-        else:
-            answer.close()
-            return Answer(200, said, b"".join(held))
 
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
 
-        return Answer(200, said, LongAnswer(held, filtered, answer, record))
+        return Answer(200, said, await whole_or_long(filtered, answer, record))
 
 
 def _progress(answer: UpstreamAnswer) -> tuple[tuple[str, str], ...]:

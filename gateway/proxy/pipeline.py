@@ -320,11 +320,9 @@ class Passage:
         http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
             return await self._operations.validate(write)
-        if permit.request.operation == "export":
-            if permit.request.id is not None:
-                await self._operations.look_at_instance(http, trail, permit)
-            return await self._exports.begin(http, trail, permit, caller)
         if permit.request.id is not None:
             await self._operations.look_at_instance(http, trail, permit)
+        if permit.request.operation == "export":
+            return await self._exports.begin(http, trail, permit, caller)
         trail.decision = "permit"
         return await self._forward(http, trail, permit, caller, page)

@@ -19,7 +19,7 @@ from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.conditional_reads import is_current
-from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.page_links import is_page
 from gateway.proxy.answers.response_filter import BundleFilter
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
@@ -30,7 +30,6 @@ from gateway.settings import SelfLink, Upstream
 from gateway.telemetry import Metrics
 
 PAGE_PREFIX = "_page="
-_HELD_BYTES = 256 * 1024  # an answer this short is held until it is whole: one audit record says all of it
 _PASSED_ON = frozenset({400, 406, 409, 412, 422})  # of the store's refusals
 
 
@@ -126,29 +125,19 @@ class Delivery:
         ).run(_bounded(answer.stream(), self._upstream.max_body))
         if is_search and not is_operation and permit.leaves_to_judge:
             self._metrics.criteria_not_pushed_down.labels(self._upstream.name).inc()
-        held: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in filtered:
-                held.append(chunk)
-                size += len(chunk)
-                if size > _HELD_BYTES:
-                    break
-            else:
-                answer.close()
-                self._note_narrowing(permit, trail)
-                return fhir_answer(b"".join(held), ())
-        except FhirError as error:
-            if error.reason is Reason.NARROWING_IGNORED:
-                self._metrics.narrowing_ignored.inc()
-            raise
-        self._note_narrowing(permit, trail)
 
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
             self._metrics.shadowed(trail.shadows.uncounted())
 
-        return fhir_answer(LongAnswer(held, filtered, answer, record), ())
+        try:
+            body = await whole_or_long(filtered, answer, record)
+        except FhirError as error:
+            if error.reason is Reason.NARROWING_IGNORED:
+                self._metrics.narrowing_ignored.inc()
+            raise
+        self._note_narrowing(permit, trail)
+        return fhir_answer(body, ())
 
     def _note_narrowing(self, permit: Permit, trail: Trail) -> None:
         if permit.added and trail.tally.narrowing_seen is None and not permit.request.posted:

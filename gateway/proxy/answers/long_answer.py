@@ -4,6 +4,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.proxy.upstream import UpstreamAnswer
 
+_HELD_BYTES = 256 * 1024  # an answer this short is held until it is whole: one audit record says all of it
+Ended = Callable[[str], Awaitable[None]]
+
+
+async def whole_or_long(
+    pieces: AsyncIterator[bytes], answer: UpstreamAnswer, record: Ended
+) -> "bytes | LongAnswer":
+    """The pieces made of an answer: all of them where they are short, and the answer is closed; else as they come."""
+    held: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > _HELD_BYTES:
+            return LongAnswer(held, pieces, answer, record)
+    answer.close()
+    return b"".join(held)
+
 
 class LongAnswer:
     """What was held, then the rest as it comes. It ends once: with the last piece, with an error, or by aclose().
@@ -17,7 +35,7 @@ class LongAnswer:
         held: list[bytes],
         rest: AsyncIterator[bytes],
         answer: UpstreamAnswer,
-        record: Callable[[str], Awaitable[None]],
+        record: Ended,
     ) -> None:
         self._held = held
         self._rest = rest
