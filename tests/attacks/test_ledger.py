@@ -55,7 +55,3 @@ def test_a_test_that_is_named_exists(number: int) -> None:
         tree = ast.parse((ROOT / file).read_bytes())
         functions = ast.FunctionDef | ast.AsyncFunctionDef
         assert name in {node.name for node in ast.walk(tree) if isinstance(node, functions)}, place
-
-
-def test_no_row_waits() -> None:
-    assert {row.id: row.waits for row in ROWS if row.waits is not None} == {}

@@ -38,12 +38,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]
         await stop_gateway(running)
 
 
-def marked(row: Row) -> object:
-    """The row as a parameter; one that waits for another part of the project is expected to fail."""
-    marks = [] if row.waits is None else [pytest.mark.xfail(reason=f"waits for {row.waits}", strict=True)]
-    return pytest.param(row, id=row.id, marks=marks)
-
-
-@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 async def test_case(world: Open, row: Row) -> None:
     await play(await world(row.world), row)

@@ -60,7 +60,6 @@ class Row:
     sees     the caller may see the marker
     check    what the case asserts beyond all this
     twin     the permitted shape; twin_sent is what the store sees of it
-    waits    the part of the project that will make the row pass
     """
 
     id: str
@@ -80,7 +79,6 @@ class Row:
     twin_sent: tuple[str, ...] | None = None
     twin_store: Store | None = None
     world: str = "main"
-    waits: str | None = None
 
 
 def content(body: Any) -> bytes:
