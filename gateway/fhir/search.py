@@ -141,7 +141,7 @@ def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
     parameter = _known_parameter(code, type)
     if chain is not None:
         raise FhirError(
-            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{chain}' is closed: a chain reads other types"
+            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{shown(chain)}' is closed: a chain reads other types"
         )
     if modifier is not None:
         _check_modifier(parameter, modifier)
