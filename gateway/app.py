@@ -153,6 +153,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             is_draining=lambda: self.draining,
+            lookups={mount.upstream.at: mount.lookups for mount in self._mounts},
         )
         await self.operations.hold_to_profiles()
         await self.audit.settled()
