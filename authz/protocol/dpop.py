@@ -14,7 +14,7 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 from authz.protocol import jose
-from authz.protocol.encoding import base64url
+from authz.protocol.encoding import base64url, base64url_decode
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.jose import JoseError, PublicKey
 
@@ -62,11 +62,11 @@ class Nonces:
         self._step_seconds = max(1, lifetime_seconds // 10)
         self.lifetime_seconds = lifetime_seconds
         self._step_now = -1
-        self._accepted: dict[str, int] = {}
+        self._accepted: dict[int, str] = {}
 
     def current(self, now: int) -> str:
         """The nonce to hand out at now."""
-        return self._nonce(now // self._step_seconds)
+        return self._steps(now)[now // self._step_seconds]
 
     def check(self, nonce: str, now: int) -> bool:
         """Whether nonce is one of ours that has not expired."""
@@ -74,22 +74,25 @@ class Nonces:
 
     def expires_at(self, nonce: str, now: int) -> int | None:
         """The second from which this nonce is refused; None when it is refused now."""
-        step = self._steps(now).get(nonce)
-        if step is None or not 0 <= self._age(step, now) < self.lifetime_seconds:
+        step = self._step(nonce)
+        accepted = None if step is None else self._steps(now).get(step)
+        if step is None or accepted is None or not 0 <= self._age(step, now) < self.lifetime_seconds:
+            return None
+        if not hmac.compare_digest(nonce, accepted):
             return None
         return step * self._step_seconds + self.lifetime_seconds
 
     def is_ageing(self, nonce: str, now: int) -> bool:
         """Whether half of the nonce's life or more has gone, so that a fresh one should ride along."""
-        step = self._steps(now).get(nonce)
+        step = self._step(nonce)
         return step is None or self._age(step, now) >= self.lifetime_seconds // 2
 
-    def _steps(self, now: int) -> Mapping[str, int]:
-        """The nonces that may be accepted now, with their steps. Whoever asks gets one: they are no secrets."""
+    def _steps(self, now: int) -> Mapping[int, str]:
+        """The nonces that may be accepted now, by their steps."""
         step_now = now // self._step_seconds
         if step_now != self._step_now:
             first = step_now - self.lifetime_seconds // self._step_seconds
-            self._accepted = {self._nonce(step): step for step in range(max(first, 0), step_now + 2)}
+            self._accepted = {step: self._nonce(step) for step in range(max(first, 0), step_now + 2)}
             self._step_now = step_now
         return self._accepted
 
@@ -101,6 +104,15 @@ class Nonces:
     def _nonce(self, step: int) -> str:
         content = step.to_bytes(5)
         return base64url(content + hmac.digest(self._key, content, "sha256")[:16])
+
+    @staticmethod
+    def _step(nonce: str) -> int | None:
+        if len(nonce) != 28:
+            return None
+        try:
+            return int.from_bytes(base64url_decode(nonce)[:5])
+        except ValueError:
+            return None
 
 
 class _Headers:
