@@ -63,6 +63,7 @@ class Gateway:
         self.engines = EngineHolder(None)
         self.draining = False
         self._inflight = 0
+        self.metrics.inflight.set_function(lambda: self._inflight)
         self._idle = asyncio.Event()
         self._idle.set()
         self._mounts: list[Mount] = []
@@ -236,14 +237,12 @@ class Gateway:
             return with_cors(answer) if "origin" in request.headers else answer
         self._inflight += 1
         self._idle.clear()
-        self.metrics.inflight.inc()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
             if not self._inflight:
                 self._idle.set()
-            self.metrics.inflight.dec()
         if "origin" in request.headers and not request.path.startswith(_PAGES):
             answer = with_cors(answer)
         return answer
