@@ -25,7 +25,11 @@ services)
     need node nodejs
     need npm npm
     need softhsm2-util softhsm2
-    if [ "${BENCH:-}" ]; then need wrk wrk; need curl curl; need taskset util-linux; fi
+    if [ "${BENCH:-}" ]; then
+        need wrk wrk; need curl curl; need taskset util-linux
+        need apache2 apache2; need haproxy haproxy
+        [ -e /usr/lib/apache2/modules/mod_oauth2.so ] || missing="$missing libapache2-mod-oauth2"
+    fi
     ;;
 *)
     echo "usage: machine.sh python | node | services" >&2
