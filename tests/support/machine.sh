@@ -43,7 +43,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    # What is installed is not started: tests start what they need.
+    RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $missing >/dev/null
     exit 0
 fi
 echo "not installed, and this is no Debian where we are root:$missing" >&2
