@@ -22,7 +22,7 @@ FLOORS = [
     "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
     "gateway.emergencies gateway.notifications",
-    "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
+    "gateway.audit gateway.telemetry gateway.config gateway.signing_keys gateway.wire",
     "gateway.settings gateway.policies_folder",
     "gateway.policy",
     "gateway.fhir gateway.cda gateway.yaml_source",
