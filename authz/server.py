@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
-from authz.endpoints import grant_management, registration
+from authz.endpoints import grant_management, own_grants, registration
 from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
@@ -21,6 +21,7 @@ from authz.endpoints.introspection import Introspection
 from authz.endpoints.launches import PATH as _LAUNCH
 from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
+from authz.endpoints.own_grants import OwnGrants
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
@@ -47,7 +48,7 @@ Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
 _USERINFO = "/userinfo"
-_WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout"})
+_WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout", own_grants.PATH})
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -184,6 +185,16 @@ class AuthorizationServer:
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)
         logout = Logout(settings, clients, browsers, subjects, keys)
+        own_page = OwnGrants(
+            settings=settings,
+            store=store,
+            clients=clients,
+            accounts=accounts,
+            browsers=browsers,
+            revocations=self._revocations,
+            emit=emit,
+            clock=clock,
+        )
         introspection = Introspection(
             issuer=settings.issuer,
             store=store,
@@ -233,6 +244,7 @@ class AuthorizationServer:
             "/introspect": {"POST": introspection.introspect},
             _USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
             "/logout": {"GET": logout.end_session, "POST": logout.end_session},
+            **own_page.routes(),
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
                 settings=settings,

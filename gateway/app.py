@@ -47,7 +47,7 @@ _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
+_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/account/", "/assets/", "/admin/")
 _log = logging.getLogger("securus.app")
 
 

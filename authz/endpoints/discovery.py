@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
+from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
@@ -149,6 +150,7 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
         on = [name for name in ProfileName if name in self._settings.profiles]
         plain = any(not PROFILES[name].pushed_requests_required for name in on)
         document["capabilities"] = [

@@ -98,7 +98,10 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     bound = turn.client.binding is not BindingKind.NONE or code.dpop_jkt is not None
     if _stays_connected(turn.client, grant) and may_refresh(turn.client, bound=bound, rotates=desk.rotates):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
-    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    access = desk.access_token_seconds(GrantType.AUTHORIZATION_CODE, binding)
+    stays = access if refresh_token is None else desk.lifetimes.refresh_token
+    used = replace(grant, used_at=turn.now, ends_at=turn.now + stays)
+    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(aimed, grant.scope, binding, refresh_token, code.nonce)
 
 
@@ -147,7 +150,8 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
         raise _invalid(f"{said}: ask for scopes that it has")
     await _spend(turn, desk)
     successor = await _replace(turn, desk, record) if desk.rotates else None
-    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    used = replace(grant, used_at=turn.now)
+    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(aimed, scope, binding, successor)
 
 

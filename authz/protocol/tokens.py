@@ -41,6 +41,8 @@ class Grant:
     launched               a record system told the context (EHR launch)
     session_id             the browser session that it ends with (online_access); None when it outlives that
     managed                the client asked to be told the grant's id (Grant Management for OAuth 2.0)
+    used_at                when its last access token was issued; None before the first
+    ends_at                when the client cannot get another one any more; None before the first
     """
 
     grant_id: str
@@ -59,6 +61,8 @@ class Grant:
     managed: bool = False
     launched: bool = False
     session_id: str | None = None
+    used_at: int | None = None
+    ends_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

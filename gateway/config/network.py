@@ -28,6 +28,7 @@ _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 OWN_PATHS = frozenset(
     {
         ".well-known",
+        "account",
         "admin",
         "authorize",
         "token",
