@@ -22,6 +22,7 @@ from authz.endpoints.launches import PATH as _LAUNCH
 from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
 from authz.endpoints.own_grants import OwnGrants
+from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
@@ -31,6 +32,7 @@ from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login.browser import Browsers
+from authz.login.finding import Finder
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -48,7 +50,9 @@ Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
 _USERINFO = "/userinfo"
-_WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout", own_grants.PATH})
+_WITHOUT_HEAD = frozenset(
+    {"/authorize", "/sign-in", "/patient", "/encounter", "/consent", "/logout", own_grants.PATH}
+)
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -72,6 +76,7 @@ class AuthorizationServer:
         clock: Clock,
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
+        finders: Mapping[str, Finder] | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -121,6 +126,14 @@ class AuthorizationServer:
             ungranted=LAUNCH_SCOPES,
             acr_values=tuple(SIGN_INS),
             detail_types={kind.name: kind for kind in settings.detail_types},
+            pickers=frozenset(resource.identifier for resource in settings.resources if resource.picker),
+        )
+        pickers = Pickers(
+            issuer=settings.issuer,
+            finders={} if finders is None else finders,
+            server=server,
+            subjects=subjects,
+            clock=clock,
         )
         # Userinfo and grant management take tokens for every resource of ours: they name nothing of their own.
         anywhere = frozenset({settings.issuer, *server.resources})
@@ -136,6 +149,7 @@ class AuthorizationServer:
             lifetimes=lifetimes,
             revocations=self._revocations,
             read_token=self.resource_server.read,
+            pickers=pickers,
             emit=emit,
             rotates=settings.rotate_refresh_tokens,
             profiles=settings.profiles,
@@ -207,6 +221,8 @@ class AuthorizationServer:
         )
         has_launches = any(LAUNCH_SCOPE in client.scope for client in configured.values())
         ungranted = frozenset[str]() if has_launches else LAUNCH_SCOPES
+        if server.pickers:
+            ungranted -= {"launch/encounter"}
         discovery = Discovery(settings, keys, ungranted=ungranted, launches=has_launches)
         self._administration = Administration(
             issuer=settings.issuer,
@@ -257,6 +273,7 @@ class AuthorizationServer:
                 browsers=browsers,
                 subjects=subjects,
                 keys=keys,
+                pickers=pickers,
                 emit=emit,
                 clock=clock,
             ),
@@ -275,10 +292,12 @@ class AuthorizationServer:
         clock: Clock,
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
+        finders: Mapping[str, Finder] | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
-        fetch is the guarded GET for clients' key sets; without it none is fetched.
+        fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
+        the resource whose records they know, and may be there later than the server.
         """
         server = cls(
             settings=settings,
@@ -292,6 +311,7 @@ class AuthorizationServer:
             clock=clock,
             grantable=grantable,
             fetch=fetch,
+            finders=finders,
         )
         await server.refresh()
         return server

@@ -159,6 +159,7 @@ class Discovery:
             *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
+            *(["context-standalone-encounter"] if self._picks() else []),
             "permission-offline",
             "permission-online",
             "permission-patient",
@@ -167,6 +168,10 @@ class Discovery:
             "permission-v2",
         ]
         return document
+
+    def _picks(self) -> bool:
+        """Whether a visit can be chosen at the pages."""
+        return any(resource.picker for resource in self._settings.resources)
 
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""

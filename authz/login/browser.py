@@ -34,7 +34,7 @@ _PAGES = Environment(
 )
 _PAGE_NAMES = (
     "sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html",
-    "account_sign_in.html", "grants.html",
+    "account_sign_in.html", "grants.html", "encounter.html",
 )  # fmt: skip
 for _name in _PAGE_NAMES:
     _PAGES.get_template(_name)
