@@ -41,9 +41,10 @@ from authz.protocol.clients import BindingKind, Client
 from authz.protocol.errors import ErrorCode
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of
+from authz.protocol.narrowing import narrowed, parts_of
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest
-from authz.protocol.scopes import parse_scope, plain_words
+from authz.protocol.scopes import parse_scope, part_words, plain_words
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import Store
 
@@ -234,7 +235,7 @@ class SignInDesk:
             person=account.name,
             patient_label=await self._label(visit, account, request),
             encounter_label=await self._encounter_label(visit, account, request, scope) if visits else None,
-            scopes=[(text, plain_words(text)) for text in scope],
+            scopes=[(text, plain_words(text), self._parts(text, scope)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
                 for detail in granting.details(parameters, visit.client, self._server)
@@ -245,6 +246,10 @@ class SignInDesk:
             contact=visit.client.contact,
             policy_url=visit.client.policy_url,
         )
+
+    def _parts(self, text: str, scope: tuple[str, ...]) -> list[tuple[str, str]]:
+        """The parts of a scope that may be left of it, with what each is."""
+        return [(part, part_words(part)) for part in parts_of(text, scope, self._server.grantable)]
 
     async def _label(self, visit: Visit, account: Account, request: HttpRequest) -> str | None:
         """Whose record it is. Raises PageError for a picked one that the person may not see any more."""
@@ -275,7 +280,7 @@ class SignInDesk:
     async def decide(self, request: HttpRequest) -> Answer:
         """POST /consent: allow, do not allow, or sign in as somebody else."""
         pairs = await page_form_pairs(request)
-        form = each_once([pair for pair in pairs if pair[0] != "scope"])
+        form = each_once([pair for pair in pairs if pair[0] not in ("scope", "only")])
         visit = await self._visits.of(request, form.get("interaction"))
         if self._visits.grew_too_old(visit):
             check_form(request, form, visit)
@@ -285,7 +290,9 @@ class SignInDesk:
         if form.get("action") == "other":
             return await self._sign_in_again(visit)
         ticked = {value for name, value in pairs if name == "scope"}
-        scope = tuple(text for text in self._completion.asked_scope(visit, account) if text in ticked)
+        only = {value for name, value in pairs if name == "only"}
+        asked = self._completion.asked_scope(visit, account)
+        scope = narrowed(asked, ticked, only, self._server.grantable)
         if form.get("action") != "allow" or not scope:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._completion.refuse(visit, "the person did not allow the access")
