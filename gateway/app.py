@@ -17,6 +17,7 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
+from authz.login.finding import Finder
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
@@ -31,6 +32,7 @@ from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
+from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
 from gateway.policy.engine import Engine
@@ -47,7 +49,17 @@ _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
+_PAGES = (
+    "/authorize",
+    "/sign-in",
+    "/patient",
+    "/encounter",
+    "/consent",
+    "/logout",
+    "/account/",
+    "/assets/",
+    "/admin/",
+)
 _log = logging.getLogger("securus.app")
 
 
@@ -67,6 +79,7 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._mounts: list[Mount] = []
+        self._finders: dict[str, Finder] = {}
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -126,6 +139,7 @@ class Gateway:
             clock=self.clock,
             grantable=grantable,
             fetch=self._fetcher.get,
+            finders=self._finders,
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
@@ -142,6 +156,8 @@ class Gateway:
                 clock=self.clock,
             )
             self._mounts.append(mount)
+            if upstream.picker is not None:
+                self._finders[upstream.identifier] = MountFinder(upstream, mount.passage, upstream.picker)
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
+from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
@@ -149,6 +150,7 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
         on = [name for name in ProfileName if name in self._settings.profiles]
         plain = any(not PROFILES[name].pushed_requests_required for name in on)
         document["capabilities"] = [
@@ -157,6 +159,7 @@ class Discovery:
             *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
+            *(["context-standalone-encounter"] if self._picks() else []),
             "permission-offline",
             "permission-online",
             "permission-patient",
@@ -165,6 +168,10 @@ class Discovery:
             "permission-v2",
         ]
         return document
+
+    def _picks(self) -> bool:
+        """Whether a visit can be chosen at the pages."""
+        return any(resource.picker for resource in self._settings.resources)
 
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""

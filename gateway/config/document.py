@@ -117,6 +117,7 @@ def _authorization(
                 u.kind,
                 tuple(sorted(u.bases - {u.identifier})),
                 signs=u.response_signatures is not ResponseSignatures.OFF,
+                picker=u.picker is not None,
             )
             for u in upstreams
         ),

@@ -16,7 +16,7 @@ FLOORS = [
     "gateway.demo",
     "gateway.serving",
     "gateway.app",
-    "gateway.engines gateway.mounts",
+    "gateway.engines gateway.mounts gateway.pickers",
     "gateway.operations",
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
