@@ -3,12 +3,15 @@
 import asyncio
 import json
 import secrets
+import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -18,7 +21,7 @@ from gateway.demo.fhir_store import SampleStore, sample_resources
 from gateway.demo.world import PATIENT
 from tests.support.jose import b64, rsa_key
 from tests.support.processes import GatewayProcess, start_process
-from tests.support.smart import jwk_384
+from tests.support.smart import assertion_384, jwk_384
 
 SCOPE = "openid fhirUser launch launch/patient launch/encounter offline_access online_access patient/*.cruds user/*.rs"
 BACKEND_SCOPE = "system/Patient.rs system/Observation.rs system/Group.rs"
@@ -145,6 +148,12 @@ class SmartSite:
                     ehr.nonces["gateway"] = made.headers["DPoP-Nonce"]
             raise AssertionError(await made.text())
 
+    def browser(self) -> aiohttp.ClientSession:
+        """What a person's browser opens pages with: trusts the gateway's certificate, keeps no cookies of its own."""
+        context = ssl.create_default_context(cafile=self.gateway.facts["ca_certificate"])
+        connector = aiohttp.TCPConnector(ssl=context)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
     async def stop(self) -> None:
         """Stop all of it."""
         try:
@@ -225,6 +234,14 @@ def _apps(redirect_uri: str) -> list[dict[str, Any]]:
             "jwks": {"file": "ehr.jwks.json"},
         },
     ]  # fmt: skip
+
+
+def assertion_of(site: SmartSite, client_id: str, algorithm: str, **changes: Any) -> str:
+    """A client assertion as SMART apps make them, for the token endpoint, now."""
+    audience = f"{site.issuer}/token"
+    return assertion_384(
+        site.keys[algorithm], client_id, kid=algorithm, now=int(time.time()), **{"aud": audience, **changes}
+    )
 
 
 def private_jwk(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, kid: str) -> dict[str, Any]:
