@@ -24,10 +24,11 @@ from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
+from gateway.cors import preflight_answer, with_cors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.fhir.outcome import Reason
-from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
