@@ -53,13 +53,17 @@ class Account:
 class RegistrationSettings:
     """Whether and how applications register themselves (RFC 7591).
 
-    automatic            whether a registration is in force without somebody's approval
+    automatic            whether a registration is in force without somebody's approval; never one of a weaker profile
     statement_issuers    issuer of software statements → its public keys, as JWK objects
+    profiles             the profiles that an application may ask for by itself
+    require_dpop         whether every client of the registry binds its tokens to a key, whatever its profile
     """
 
     enabled: bool = False
     automatic: bool = False
     statement_issuers: Mapping[str, tuple[Mapping[str, object], ...]] = field(default_factory=dict)
+    profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
+    require_dpop: bool = True
 
 
 @dataclass(frozen=True, slots=True)

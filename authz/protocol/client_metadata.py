@@ -2,7 +2,7 @@
 
 The whole document is judged at every registration and every update. What it does not know it leaves out, as RFC 7591
 2 says; what would change what a client may do, and is not the registrant's to say, is not known here: introspection
-of all tokens, fixed claims, the profile.
+of all tokens, fixed claims. The profile is decided before, and every member is held to it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from authz.protocol.client_keys import ClientKeysError, check_self_signed, read_jwks
 from authz.protocol.client_members import Members, unacceptable
-from authz.protocol.client_profiles import Profile, algorithms_of
+from authz.protocol.client_profiles import FAPI_ALGORITHMS, Profile, algorithms_of
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
@@ -42,6 +42,13 @@ _BINDINGS = {
     "dpop_bound_access_tokens": BindingKind.DPOP,  # RFC 9449 5.2
     "tls_client_certificate_bound_access_tokens": BindingKind.MTLS,  # RFC 8705 3.4
 }
+_WITHOUT_KEYS = frozenset(
+    {
+        AuthenticationMethod.TLS_CLIENT_AUTH,
+        AuthenticationMethod.CLIENT_SECRET_BASIC,
+        AuthenticationMethod.NONE,
+    }
+)
 _PAGES = ("client_uri", "logo_uri", "policy_uri", "tos_uri")
 # What a client that names one of these relies on would silently not happen: it must learn of that.
 _NOT_DONE = {
@@ -70,6 +77,7 @@ class RegistrationRules:
 
     certificates_accepted  whether a listener sees client certificates
     signing_algorithms     those of this server's own signatures
+    unbound_allowed        whether a client may have tokens that are bound to no key, where its profile leaves that
     scope_ceiling          what an initial access token or an operator allows to ask for at most; None without a limit
     stated                 metadata that a software statement gives: it takes precedence (RFC 7591 2.3)
     """
@@ -77,6 +85,7 @@ class RegistrationRules:
     profile: Profile
     certificates_accepted: bool
     signing_algorithms: tuple[str, ...]
+    unbound_allowed: bool = False
     scope_ceiling: tuple[str, ...] | None = None
     stated: Mapping[str, object] | None = None
 
@@ -114,7 +123,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
     )
     if certificates and not rules.certificates_accepted:
         raise unacceptable("token_endpoint_auth_method", "this server sees no client certificates")
-    grants = _grant_types(members)
+    grants = _grant_types(members, rules.profile)
     native = members.word("application_type", ("web", "native"), "web") == "native"
     redirect_uris = members.uris("redirect_uris", native=native)
     if (GrantType.AUTHORIZATION_CODE in grants) != bool(redirect_uris):
@@ -133,13 +142,15 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         signed_requests_required=members.flag("require_signed_request_object"),
         signed_responses_required=members.has("authorization_signed_response_alg"),
         signed_response_algorithm=_response_algorithm(members, rules),
-        assertion_algorithm=_algorithm(members, "token_endpoint_auth_signing_alg", rules),
-        request_object_algorithm=_algorithm(members, "request_object_signing_alg", rules),
+        assertion_algorithm=_algorithm(
+            members, "token_endpoint_auth_signing_alg", rules.profile.signing_algorithms
+        ),
+        request_object_algorithm=_algorithm(members, "request_object_signing_alg", FAPI_ALGORITHMS),
         subject_type=_subject_type(members, redirect_uris),
         post_logout_redirect_uris=members.uris("post_logout_redirect_uris", native=native),
         certificate_subject=_certificate_subject(members, method),
     )
-    client = _with_keys(members, client)
+    client = _with_keys(members, client, rules.profile)
     members.put("require_pushed_authorization_requests", rules.profile.pushed_requests_required)  # RFC 9126 6
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
@@ -159,9 +170,10 @@ def _merged(document: Mapping[str, object], stated: Mapping[str, object]) -> dic
     return {**given, **over}
 
 
-def _grant_types(members: Members) -> frozenset[GrantType]:
+def _grant_types(members: Members, profile: Profile) -> frozenset[GrantType]:
     """grant_types and response_types, which must agree (RFC 7591 2.1)."""
-    grants = frozenset(map(GrantType, members.words("grant_types", list(GrantType), ("authorization_code",))))
+    allowed = [grant for grant in GrantType if grant in profile.grant_types]
+    grants = frozenset(map(GrantType, members.words("grant_types", allowed, ("authorization_code",))))
     by_code = GrantType.AUTHORIZATION_CODE in grants
     members.words("response_types", ("code",), ("code",) if by_code else ())
     if bool(members.found["response_types"]) != by_code:
@@ -219,6 +231,9 @@ def _stated_scope(rules: RegistrationRules) -> tuple[str, ...]:
 
 def _binding(members: Members, rules: RegistrationRules) -> BindingKind:
     chosen = [kind for name, kind in _BINDINGS.items() if members.flag(name)]
+    if not chosen and rules.unbound_allowed and not rules.profile.sender_constrained_required:
+        members.put("dpop_bound_access_tokens", False)
+        return BindingKind.NONE
     if len(chosen) != 1:
         raise unacceptable(
             "dpop_bound_access_tokens",
@@ -231,10 +246,12 @@ def _binding(members: Members, rules: RegistrationRules) -> BindingKind:
     return chosen[0]
 
 
-def _algorithm(members: Members, name: str, rules: RegistrationRules) -> str | None:
+def _algorithm(members: Members, name: str, allowed: frozenset[str]) -> str | None:
     if not members.has(name):
         return None
-    return members.word(name, sorted(rules.profile.signing_algorithms))
+    if not allowed:
+        raise unacceptable(name, "leave it out: a client that authenticates so signs no assertions")
+    return members.word(name, sorted(allowed))
 
 
 def _response_algorithm(members: Members, rules: RegistrationRules) -> str | None:
@@ -272,7 +289,7 @@ def _certificate_subject(members: Members, method: AuthenticationMethod) -> Cert
     return CertificateSubject(_SUBJECTS[given[0]], members.certificate_name(given[0], _SUBJECTS[given[0]]))
 
 
-def _with_keys(members: Members, client: Client) -> Client:
+def _with_keys(members: Members, client: Client, profile: Profile) -> Client:
     """The client with its keys: by value or by URL, never both (RFC 7591 2)."""
     if members.has("jwks") and members.has("jwks_uri"):
         raise unacceptable("jwks", "give the keys by value or jwks_uri, not both")
@@ -284,28 +301,28 @@ def _with_keys(members: Members, client: Client) -> Client:
             )
         return replace(client, jwks_uri=members.page("jwks_uri"))
     if not members.has("jwks"):
-        if method is AuthenticationMethod.TLS_CLIENT_AUTH and not client.signed_requests_required:
+        if method in _WITHOUT_KEYS and not client.signed_requests_required:
             return client
         raise unacceptable("jwks", "the keys of the client are needed: jwks, or jwks_uri")
     try:
-        keys = read_jwks(members.raw("jwks"))
+        keys = read_jwks(members.raw("jwks"), also=profile.signing_algorithms)
         if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
             check_self_signed(keys)
     except ClientKeysError as error:
         raise unacceptable("jwks", str(error)) from error
     members.put("jwks", {"keys": [dict(key) for key in keys]})
-    _require_signing_key(client, keys)
+    _require_signing_key(client, keys, profile)
     return replace(client, jwks=keys)
 
 
-def _require_signing_key(client: Client, keys: tuple[Mapping[str, object], ...]) -> None:
+def _require_signing_key(client: Client, keys: tuple[Mapping[str, object], ...], profile: Profile) -> None:
     """A client that must sign has a key for it, of the algorithm that it registered."""
     needed = []
     if client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT:
         needed.append(client.assertion_algorithm)
     if client.signed_requests_required:
         needed.append(client.request_object_algorithm)
-    usable = {name for key in import_jwks(keys) for name in key.algorithms}
+    usable = {name for key in import_jwks(keys, also=profile.signing_algorithms) for name in key.algorithms}
     for algorithm in needed:
         if usable.isdisjoint(algorithms_of(client, algorithm)):
             raise unacceptable(

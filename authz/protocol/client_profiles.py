@@ -110,6 +110,28 @@ UNBOUND_SECONDS = 300
 """A token that whoever holds it can use lives no longer."""
 
 
+BOUND_BY = ("dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens")
+"""The members of client metadata that bind tokens to a key (RFC 9449 5.2, RFC 8705 3.4)."""
+
+
+def profile_asked(metadata: Mapping[str, object]) -> ProfileName:
+    """The profile that client metadata ask for (RFC 7591 2): the strictest that has what they name.
+
+    No member of RFC 7591 names a profile. What authenticates without keys, signs as SMART does or binds its tokens to
+    nothing is no client of fapi2.
+    """
+    method = metadata.get("token_endpoint_auth_method")
+    if method == AuthenticationMethod.NONE:
+        return ProfileName.SMART_PUBLIC
+    if method == AuthenticationMethod.CLIENT_SECRET_BASIC:
+        return ProfileName.SMART_SYMMETRIC
+    signs = metadata.get("token_endpoint_auth_signing_alg")
+    unbound = not any(metadata.get(name) is True for name in BOUND_BY)
+    if method == AuthenticationMethod.PRIVATE_KEY_JWT and (unbound or signs in tuple(SMART_ALGORITHMS)):
+        return ProfileName.SMART_ASYMMETRIC
+    return ProfileName.FAPI2
+
+
 def algorithms_of(client: Client, registered: str | None) -> frozenset[str]:
     """The JWS algorithms that a client may sign with: those of its profile, or the one that it registered (RFC 7591 2).
 

@@ -107,9 +107,11 @@ def _authorization(
     top: Section, public: str, mtls: str | None, upstreams: tuple[Upstream, ...]
 ) -> AuthorizationSettings:
     section = top.section("authorization")
+    profiles = _profiles(section)
     settings = AuthorizationSettings(
         issuer=public,
         mtls_origin=mtls,
+        profiles=profiles,
         resources=tuple(
             Protected(
                 u.identifier,
@@ -123,14 +125,13 @@ def _authorization(
         detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
-        registration=read_registration(top),
+        registration=read_registration(top, profiles),
     )
     if section is None:
         return settings
     section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
     return replace(
         settings,
-        profiles=_profiles(section),
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
@@ -138,8 +139,8 @@ def _authorization(
     )
 
 
-def _profiles(section: Section) -> frozenset[ProfileName]:
-    if not section.has("profiles"):
+def _profiles(section: Section | None) -> frozenset[ProfileName]:
+    if section is None or not section.has("profiles"):
         return frozenset({ProfileName.FAPI2})
     found = set()
     for text in section.texts("profiles"):
