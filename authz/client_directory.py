@@ -120,6 +120,7 @@ def rules_of(
         profile=PROFILES[profile],
         certificates_accepted=settings.mtls_origin is not None,
         signing_algorithms=settings.signing_algorithms,
+        id_token_algorithms=settings.id_token_algorithms,
         unbound_allowed=not settings.registration.require_dpop,
         scope_ceiling=scope_ceiling,
         stated=stated,

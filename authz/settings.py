@@ -80,6 +80,7 @@ class AuthorizationSettings:
     detail_types: tuple[DetailType, ...] = ()  # authorization_details (RFC 9396)
     rotate_refresh_tokens: bool = False  # FAPI 2.0 5.3.2.1: no rotation for confidential clients by default
     signing_algorithms: tuple[str, ...] = ("ES256",)  # of our own keys; the first is the default
+    id_token_algorithms: tuple[str, ...] = ()  # more, for ID tokens of clients of SMART: RS256 or none
     key_announced_seconds: int = 86400  # a new key is published this long before it signs
     key_active_seconds: int = 90 * 86400
     key_published_after_retirement_seconds: int = 86400

@@ -22,6 +22,7 @@ from authz.protocol.clients import (
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import import_jwks
 from authz.protocol.redirect_uris import hosts_of
+from authz.protocol.registered_algorithms import id_token_algorithm, response_algorithm, signing_algorithm
 from authz.protocol.scopes import (
     ADMINISTRATION_SCOPE,
     LAUNCH_SCOPE,
@@ -58,7 +59,6 @@ _NOT_DONE = {
     "introspection_encrypted_response_alg": "answers are not encrypted here",
     "sector_identifier_uri": "it is not fetched here: pairwise names need redirect_uris of one host",
 }
-_RESPONSE_ALGORITHMS = ("id_token_signed_response_alg", "authorization_signed_response_alg")
 METADATA = frozenset(
     {
         "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
@@ -77,6 +77,7 @@ class RegistrationRules:
 
     certificates_accepted  whether a listener sees client certificates
     signing_algorithms     those of this server's own signatures
+    id_token_algorithms    more of them, for ID tokens of those profiles that may have them
     unbound_allowed        whether a client may have tokens that are bound to no key, where its profile leaves that
     scope_ceiling          what an initial access token or an operator allows to ask for at most; None without a limit
     stated                 metadata that a software statement gives: it takes precedence (RFC 7591 2.3)
@@ -85,6 +86,7 @@ class RegistrationRules:
     profile: Profile
     certificates_accepted: bool
     signing_algorithms: tuple[str, ...]
+    id_token_algorithms: tuple[str, ...] = ()
     unbound_allowed: bool = False
     scope_ceiling: tuple[str, ...] | None = None
     stated: Mapping[str, object] | None = None
@@ -130,6 +132,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         raise unacceptable(
             "redirect_uris", "there must be some with the grant type authorization_code, and none without"
         )
+    own = tuple(name for name in rules.id_token_algorithms if name in rules.profile.id_token_algorithms)
     client = Client(
         client_id="",
         name=members.line("client_name"),
@@ -141,11 +144,12 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
         signed_responses_required=members.has("authorization_signed_response_alg"),
-        signed_response_algorithm=_response_algorithm(members, rules),
-        assertion_algorithm=_algorithm(
+        signed_response_algorithm=response_algorithm(members, rules.signing_algorithms, own),
+        id_token_algorithm=id_token_algorithm(members, own) if redirect_uris else None,
+        assertion_algorithm=signing_algorithm(
             members, "token_endpoint_auth_signing_alg", rules.profile.signing_algorithms
         ),
-        request_object_algorithm=_algorithm(members, "request_object_signing_alg", FAPI_ALGORITHMS),
+        request_object_algorithm=signing_algorithm(members, "request_object_signing_alg", FAPI_ALGORITHMS),
         subject_type=_subject_type(members, redirect_uris),
         post_logout_redirect_uris=members.uris("post_logout_redirect_uris", native=native),
         certificate_subject=_certificate_subject(members, method),
@@ -244,25 +248,6 @@ def _binding(members: Members, rules: RegistrationRules) -> BindingKind:
             "tls_client_certificate_bound_access_tokens", "this server sees no client certificates"
         )
     return chosen[0]
-
-
-def _algorithm(members: Members, name: str, allowed: frozenset[str]) -> str | None:
-    if not members.has(name):
-        return None
-    if not allowed:
-        raise unacceptable(name, "leave it out: a client that authenticates so signs no assertions")
-    return members.word(name, sorted(allowed))
-
-
-def _response_algorithm(members: Members, rules: RegistrationRules) -> str | None:
-    """The algorithm of our own signatures that the client chose: one for all; None where it chose none."""
-    names = [name for name in _RESPONSE_ALGORITHMS if members.has(name)]
-    chosen = {name: members.word(name, rules.signing_algorithms) for name in names}
-    if len(set(chosen.values())) > 1:
-        raise unacceptable(
-            names[-1], f"it must be the same as {names[0]}: one algorithm signs all for a client"
-        )
-    return next(iter(chosen.values()), None)
 
 
 def _subject_type(members: Members, redirect_uris: tuple[str, ...]) -> SubjectType:

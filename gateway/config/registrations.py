@@ -139,7 +139,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
         "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types", "require_dpop",
-        "secret",
+        "secret", "id_token_algorithm",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -207,6 +207,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             if section.has("response_algorithm")
             else None
         ),
+        id_token_algorithm=_id_token_algorithm(section, profile, authorization),
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
@@ -227,6 +228,18 @@ def _binding(section: Section, profile: ProfileName) -> BindingKind:
     if binding is BindingKind.MTLS:
         section.report(section.place("require_dpop"), "require_dpop: false does not go with binding: mtls")
     return BindingKind.NONE
+
+
+def _id_token_algorithm(
+    section: Section, profile: ProfileName, authorization: AuthorizationSettings
+) -> str | None:
+    """What signs ID tokens alone: one that the client's profile allows, without a choice of its own where there is one."""
+    own = [
+        name for name in authorization.id_token_algorithms if name in PROFILES[profile].id_token_algorithms
+    ]
+    if section.has("id_token_algorithm"):
+        return section.word("id_token_algorithm", [*authorization.signing_algorithms, *own])
+    return own[0] if own and not section.has("response_algorithm") else None
 
 
 def _secret(section: Section, method: AuthenticationMethod) -> bytes | None:
