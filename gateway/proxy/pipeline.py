@@ -226,7 +226,7 @@ class Passage:
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
-        itself = replace(environment, emergency=emergency)
+        itself = environment if emergency is None else replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
             partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
@@ -269,7 +269,8 @@ class Passage:
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if page is None:
-            permit = replace(permit, request=request.fit_for_the_store(permit.request))
+            fit = request.fit_for_the_store(permit.request)
+            permit = permit if fit is permit.request else replace(permit, request=fit)
         elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
             raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
         permit = provable(permit, self._upstream.profile)
