@@ -84,6 +84,7 @@ class Client:
     authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
+    origins: tuple[str, ...] = ()  # of its web pages, beside those of its redirect URIs (SMART 2.2 @17)
     policy_url: str | None = None
     contact: str | None = None
 

@@ -18,6 +18,7 @@ from gateway.config.schema import Section
 from gateway.settings import (
     GatewaySettings,
     Limits,
+    Readers,
     ResponseSignatures,
     Upstream,
 )
@@ -27,7 +28,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration",
+    "registration", "cors",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -97,6 +98,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         limits=_limits(top),
         fetch=read_fetch(top),
         notifications=read_notifications(top),
+        cors=Readers(top.word("cors", list(Readers), "registered")),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")

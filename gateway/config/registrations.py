@@ -20,6 +20,7 @@ from authz.protocol.clients import (
     SubjectType,
 )
 from authz.protocol.jose import JoseError
+from authz.protocol.origins import is_origin
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
 from authz.protocol.scopes import ADMINISTRATION_SCOPE, LAUNCH_SCOPE, is_known, split_scope
 from authz.settings import Account, AuthorizationSettings
@@ -139,7 +140,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
         "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types", "require_dpop",
-        "secret", "id_token_algorithm",
+        "secret", "id_token_algorithm", "origins",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -212,6 +213,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
         may_introspect=_may_introspect(section, method),
+        origins=_origins(section),
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
     )
@@ -305,6 +307,18 @@ def _detail_types(section: Section, authorization: AuthorizationSettings) -> tup
         if text not in offered:
             hint = did_you_mean(text, offered)
             section.report(section.place(key), f"authorization_details has no type '{text}'.{hint}")
+    return found
+
+
+def _origins(section: Section) -> tuple[str, ...]:
+    """The origins of the app's web pages, as browsers send them (RFC 6454 6.2)."""
+    found = section.texts("origins")
+    for text in found:
+        if not is_origin(text):
+            section.report(
+                section.place("origins"),
+                f"origins: '{text}' is not an origin as browsers send it, such as https://chart.example",
+            )
     return found
 
 

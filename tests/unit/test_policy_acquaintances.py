@@ -75,9 +75,7 @@ def test_time_and_place_are_looked_at_every_time(when: str, elsewhere: dict[str,
 
 
 def test_a_name_that_is_hidden_at_night_is_hidden_in_other_types_too() -> None:
-    closing = (
-        "rule: names, effect: deny, may: [read], resources: [Patient], fields: [Patient.name], when: {hours: $night}"
-    )
+    closing = "rule: names, effect: deny, may: [read], resources: [Patient], fields: [Patient.name], when: {hours: $night}"
     judge, who = engine(PLAIN, PATIENTS, closing), caller()
     for _ in range(2):
         assert display(read(judge, who)) == "Ada"
