@@ -104,7 +104,8 @@ class Discovery:
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
-            "introspection_endpoint_auth_methods_supported": authenticating,
+            # RFC 8414 2: access token types stand beside the methods; a caller may show a token of its own.
+            "introspection_endpoint_auth_methods_supported": [*authenticating, "Bearer", "DPoP"],
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_signing_alg_values_supported": signing,
             "authorization_signing_alg_values_supported": signing,

@@ -25,6 +25,7 @@ from authz.protocol.redirect_uris import hosts_of
 from authz.protocol.registered_algorithms import id_token_algorithm, response_algorithm, signing_algorithm
 from authz.protocol.scopes import (
     ADMINISTRATION_SCOPE,
+    INTROSPECTION_SCOPE,
     LAUNCH_SCOPE,
     covered,
     is_known,
@@ -203,7 +204,7 @@ def _scope(members: Members, grants: frozenset[GrantType], rules: RegistrationRu
             raise unacceptable(
                 "scope", f"{said} is not a scope: SMART v1 or v2, or openid, launch and others"
             )
-        if text in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+        if text in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE, INTROSPECTION_SCOPE):
             raise unacceptable("scope", f"{said} is for clients of gateway.yaml: no registration brings it")
         if rules.scope_ceiling is not None and not covered(text, rules.scope_ceiling):
             raise unacceptable("scope", f"{said} is more than the initial access token allows to register")

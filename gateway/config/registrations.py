@@ -22,7 +22,13 @@ from authz.protocol.clients import (
 from authz.protocol.jose import JoseError
 from authz.protocol.origins import is_origin
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
-from authz.protocol.scopes import ADMINISTRATION_SCOPE, LAUNCH_SCOPE, is_known, split_scope
+from authz.protocol.scopes import (
+    ADMINISTRATION_SCOPE,
+    INTROSPECTION_SCOPE,
+    LAUNCH_SCOPE,
+    is_known,
+    split_scope,
+)
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
@@ -180,10 +186,14 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
     scope = _scope(section)
-    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+    may_introspect = _may_introspect(section, method)
+    if INTROSPECTION_SCOPE in scope and not may_introspect:
+        section.report(section.place("scope"), f"{INTROSPECTION_SCOPE} goes with introspection: all")
+    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE, INTROSPECTION_SCOPE):
         if own in scope and GrantType.CLIENT_CREDENTIALS not in grants:
             section.report(section.place("scope"), f"{own} needs client_credentials: no person grants it")
-        if own in scope and binding is BindingKind.NONE:
+        # SMART 2.2 @282 has introspection by bearer tokens: these are for the operator to allow.
+        if own in scope and own != INTROSPECTION_SCOPE and binding is BindingKind.NONE:
             section.report(
                 section.place("scope"), f"{own} needs tokens that are bound to a key: require_dpop: true"
             )
@@ -212,7 +222,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
-        may_introspect=_may_introspect(section, method),
+        may_introspect=may_introspect,
         origins=_origins(section),
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
@@ -418,5 +428,6 @@ def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
         "profile",
         ADMINISTRATION_SCOPE,
         LAUNCH_SCOPE,
+        INTROSPECTION_SCOPE,
     }
     return tuple(sorted(found))
