@@ -21,7 +21,7 @@ FLOORS = [
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
-    "gateway.emergencies gateway.notifications",
+    "gateway.cors gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys gateway.wire",
     "gateway.settings gateway.policies_folder",
     "gateway.policy",
