@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from aiohttp import web
 
@@ -20,8 +19,8 @@ from authz.keys import KeyRing
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.opening import open_storage
+from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.emergencies import note_ends
@@ -54,7 +53,7 @@ _log = logging.getLogger("securus.app")
 class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
-    def __init__(self, settings: GatewaySettings, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, settings: GatewaySettings, store: Store, clock: Clock) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
@@ -84,7 +83,7 @@ class Gateway:
         """Build everything and listen. Raises before a socket opens when anything is wrong."""
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
-        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock)
         try:
             await gateway._build(policies)
