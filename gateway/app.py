@@ -175,7 +175,7 @@ class Gateway:
             web.Server(self.operations.answer, access_log=None), operations.address, operations.port, None
         )
         self._tasks = [
-            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -210,6 +210,10 @@ class Gateway:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
+        await self.keys.tick()
+
+    async def _until_change(self, seconds: float) -> None:
+        await self.store.wait_for_change(at_most_seconds=seconds)
 
     def _trust_clients(self) -> None:
         generation = self.authorization.clients.generation
@@ -302,9 +306,15 @@ class Gateway:
         self.engines.engine = engine
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        seconds: float,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await pause(seconds)
             try:
                 await work()
                 await self.audit.settled()

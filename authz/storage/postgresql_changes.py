@@ -5,6 +5,7 @@ was lost, sent twice or made up costs half a second or one reading, and nothing 
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
@@ -54,11 +55,13 @@ class ChangeListener:
     async def _hold(self, connection: Any) -> None:
         """Hear, until the connection is lost: TCP alone would not tell for hours."""
 
-        def heard(*_: object) -> None:
-            self._heard.set()
-
-        await connection.add_listener(CHANNEL, heard)
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda *_: ended.set())
+        await connection.add_listener(CHANNEL, lambda *_: self._heard.set())
         self._heard.set()  # something may have changed while nobody listened
-        while True:
-            await asyncio.sleep(_PULSE_SECONDS)
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PULSE_SECONDS):
+                    await ended.wait()
+                return
             await connection.execute("SELECT 1", timeout=_PULSE_SECONDS)
