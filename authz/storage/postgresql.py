@@ -15,7 +15,13 @@ from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_registrations import PostgresqlRegistrations
-from authz.storage.postgresql_schema import HOUSEKEEPING_LOCK, LOCKS, migrate, require_newest
+from authz.storage.postgresql_schema import (
+    HOUSEKEEPING_LOCK,
+    LOCKS,
+    migrate,
+    refuse_unfinished_copy,
+    require_newest,
+)
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
@@ -50,6 +56,7 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
     try:
         known = migrations("postgresql")
         await (migrate if migrating else require_newest)(pool, known)
+        await refuse_unfinished_copy(pool)
     except BaseException:
         await pool.close()
         raise

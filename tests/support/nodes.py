@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.demo import world
@@ -66,20 +67,35 @@ async def stop_nodes(nodes: list[GatewayProcess]) -> None:
         await node.stop(signal.SIGKILL)
 
 
-async def _another(first: GatewayProcess, number: int) -> Node:
+async def start_again(stopped: GatewayProcess, change: Callable[[dict[str, Any]], None]) -> GatewayProcess:
+    """The same gateway with a changed configuration, on its own ports."""
+    config = Path(stopped.facts["config"])
+    document = yaml.safe_load(config.read_text())
+    change(document)
+    config.write_text(json.dumps(document))
+    return await _serve(stopped.facts, stopped.folder, stopped.ports, "gateway", GatewayProcess)
+
+
+async def _another(first: GatewayProcess, number: int) -> GatewayProcess:
     ports = world.Ports(*(world.free_port() for _ in range(3)), first.ports.upstream)
-    document = json.loads(Path(first.facts["config"]).read_text())
+    document = yaml.safe_load(Path(first.facts["config"]).read_text())
     for name, port in (("public", ports.public), ("mtls", ports.mtls), ("operations", ports.operations)):
         document["listen"][name]["port"] = port
     config = first.folder / f"node-{number}.yaml"
     config.write_text(json.dumps(document))
     facts = {**first.facts, "config": str(config), "ops_base": f"http://127.0.0.1:{ports.operations}"}
-    with (first.folder / f"node-{number}.log").open("ab") as log:
+    return await _serve(facts, first.folder, ports, f"node-{number}", Node)
+
+
+async def _serve(
+    facts: dict[str, Any], folder: Path, ports: world.Ports, name: str, kind: type[GatewayProcess]
+) -> GatewayProcess:
+    with (folder / f"{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "-c", str(config),
+            sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
             stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
         )  # fmt: skip
-    node = Node(process, facts, first.folder, ports)
+    node = kind(process, facts, folder, ports)
     for _ in range(_START_SECONDS * 20):
         if process.returncode is not None:
             break
@@ -88,4 +104,4 @@ async def _another(first: GatewayProcess, number: int) -> Node:
                 return node
         await asyncio.sleep(0.05)
     await node.stop(signal.SIGKILL)
-    raise RuntimeError((first.folder / f"node-{number}.log").read_text())
+    raise RuntimeError((folder / f"{name}.log").read_text())
