@@ -21,6 +21,7 @@ FLOORS = [
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
+    "gateway.wire",
     "gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder",
