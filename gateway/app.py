@@ -76,10 +76,9 @@ class Gateway:
         self.draining = False
         self._inflight = 0
         self.metrics.inflight.set_function(lambda: self._inflight)
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._mounts: list[Mount] = []
         self._finders: dict[str, Finder] = {}
+        self._faces: list[Face] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -193,11 +192,12 @@ class Gateway:
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
-            await self._start(face.server, listener.address, listener.port, context)
+            self._faces.append(face)
+            await face.open(context)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
         operations = self.settings.operations
         await self._start(
-            web.Server(self.operations.answer, access_log=None), operations.address, operations.port, None
+            web.Server(self.operations.answer, access_log=None), operations.address, operations.port
         )
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
@@ -223,13 +223,11 @@ class Gateway:
     async def _note_ends(self) -> None:
         await note_ends(self.store, self.audit, now=self.clock())
 
-    async def _start(
-        self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
-    ) -> None:
+    async def _start(self, server: web.Server, address: str, port: int) -> None:
         runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+        await web.TCPSite(runner, address, port, backlog=1024).start()
 
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
@@ -263,13 +261,10 @@ class Gateway:
             answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
             return self._cors.on(request, answer)
         self._inflight += 1
-        self._idle.clear()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
-            if not self._inflight:
-                self._idle.set()
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
@@ -348,12 +343,12 @@ class Gateway:
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""
         self.draining = True
+        for face in self._faces:
+            face.drain()
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.limits.drain):
-                await self._idle.wait()
+        await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
