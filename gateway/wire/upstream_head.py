@@ -84,6 +84,10 @@ def check_trailer(block: bytes) -> None:
     """Raise InvalidAnswer unless block is the lines of a trailer section, each with its end (RFC 9112 7.1.2)."""
     if _FIELDS.fullmatch(block) is None or block.count(b"\n") > MAX_FIELDS:
         raise InvalidAnswer("the trailer section of the answer is not one")
+    if any(
+        line.lower().startswith((b"content-length:", b"transfer-encoding:")) for line in block.split(b"\r\n")
+    ):
+        raise InvalidAnswer("the trailer section of the answer has what frames it")  # RFC 9110 6.5.1
 
 
 def _check_lines(block: bytes) -> None:
