@@ -7,7 +7,6 @@ from pathlib import Path
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
-from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
@@ -15,9 +14,11 @@ from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
+from gateway.config.storage import read_storage
 from gateway.settings import (
     GatewaySettings,
     Limits,
+    Readers,
     ResponseSignatures,
     Upstream,
 )
@@ -27,7 +28,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration",
+    "registration", "cors",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -88,7 +89,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         listeners=listeners,
         operations=operations,
         authorization=replace(authorization, scopes_supported=scopes_of(clients)),
-        storage=_storage(top),
+        storage=read_storage(top),
         keys=read_key_settings(top),
         upstreams=upstreams,
         policies=top.path_of("policies", "policies"),
@@ -97,6 +98,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         limits=_limits(top),
         fetch=read_fetch(top),
         notifications=read_notifications(top),
+        cors=Readers(top.word("cors", list(Readers), "registered")),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")
@@ -107,9 +109,11 @@ def _authorization(
     top: Section, public: str, mtls: str | None, upstreams: tuple[Upstream, ...]
 ) -> AuthorizationSettings:
     section = top.section("authorization")
+    profiles = _profiles(section)
     settings = AuthorizationSettings(
         issuer=public,
         mtls_origin=mtls,
+        profiles=profiles,
         resources=tuple(
             Protected(
                 u.identifier,
@@ -117,20 +121,20 @@ def _authorization(
                 u.kind,
                 tuple(sorted(u.bases - {u.identifier})),
                 signs=u.response_signatures is not ResponseSignatures.OFF,
+                picker=u.picker is not None,
             )
             for u in upstreams
         ),
         detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
-        registration=read_registration(top),
+        registration=read_registration(top, profiles),
     )
     if section is None:
         return settings
     section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
     return replace(
         settings,
-        profiles=_profiles(section),
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
@@ -138,8 +142,8 @@ def _authorization(
     )
 
 
-def _profiles(section: Section) -> frozenset[ProfileName]:
-    if not section.has("profiles"):
+def _profiles(section: Section | None) -> frozenset[ProfileName]:
+    if section is None or not section.has("profiles"):
         return frozenset({ProfileName.FAPI2})
     found = set()
     for text in section.texts("profiles"):
@@ -186,18 +190,6 @@ def _attempts(section: Section) -> int:
         section.report(section.place("sign_in_attempts"), said)
         return 10
     return int(number)
-
-
-def _storage(top: Section) -> StoreSettings:
-    section = top.section("storage")
-    if section is None:
-        return StoreSettings(path=str(top.folder / "state/securus.db"))
-    section.known("kind", "path", "synchronous")
-    return StoreSettings(
-        kind=section.word("kind", ("sqlite",), "sqlite"),
-        path=str(section.path_of("path", "state/securus.db")),
-        options={"synchronous": section.word("synchronous", ("normal", "full"), "normal")},
-    )
 
 
 def _limits(top: Section) -> Limits:
