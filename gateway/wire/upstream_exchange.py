@@ -1,7 +1,8 @@
 """One request to a store and the answer to it, as far as it has come: what the connection fills and a reader takes."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 from gateway.wire.upstream_head import Head
 
@@ -19,6 +20,20 @@ class Stale(Unreachable):
 
 class TookTooLong(Exception):
     """The store let the time for a step go by."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What a connection needs of its transport; uvloop's are no asyncio.Transport."""
+
+    # What asyncio says of them holds.
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes]) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Line(Protocol):

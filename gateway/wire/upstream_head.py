@@ -20,6 +20,8 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD = _TOKEN + rb":[\t -~\x80-\xff]*\r\n"
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n((?:" + _FIELD + rb")*)")
 _FIELDS = re.compile(rb"(?:" + _FIELD + rb")*")
+_START = b"HTTP/1."
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})(?:$|[,;\s])", re.IGNORECASE)
 # Of these a second value is another reading of the answer. Further ones are lists, and joined (RFC 9110 5.3).
 _ONCE = frozenset(
@@ -78,6 +80,19 @@ def read_head(block: bytes, *, is_head: bool) -> Head:
     length = _length(status, headers, is_old=is_old, is_head=is_head)
     keeps = length != UNTIL_CLOSE and _keeps(headers.get("connection"), is_old=is_old)
     return Head(status, headers, length, keeps, _idle(headers.get("keep-alive")))
+
+
+def check_beginning(partial: bytearray, looked: int) -> None:
+    """Raise InvalidAnswer unless partial may become a head: who never ends a line right is not waited for.
+
+    looked is how much of it was looked at before.
+    """
+    if not partial.startswith(_START[: len(partial)]):
+        raise InvalidAnswer("the answer is not HTTP/1.1")
+    if len(partial) > MAX_HEAD_BYTES:
+        raise InvalidAnswer("the head of the answer is too long")
+    if _BARE_LINE_FEED.search(partial, looked):
+        raise InvalidAnswer("a line of the head of the answer has no right end")
 
 
 def check_trailer(block: bytes) -> None:
