@@ -107,6 +107,10 @@ class UpstreamAnswer:
         """Let the connection go: one whose answer did not come to its end is broken off."""
         self._exchange.close()
 
+    def __del__(self) -> None:
+        # Whoever forgets an answer that nobody can read any more takes no connection with it.
+        self._exchange.close()
+
 
 class UpstreamClient:
     """Sends requests to one store."""

@@ -91,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> Exchange:
         """Send a request, or the head of one. Raises Stale when the connection has ended."""
         transport = self._transport
-        if transport is None or not self.is_open:
+        if transport is None or not self.is_open or transport.is_closing():
             raise Stale("the connection has ended")
         exchange = self._exchange = Exchange(self._loop, self, is_head=is_head, is_sent=is_whole)
         if len(request) == 1:
@@ -104,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def send(self, *parts: bytes) -> None:
         """Send a part of the body, as fast as the store takes it. Raises Unreachable when the connection ends."""
         transport = self._transport
-        if transport is None or not self.is_open:
+        if transport is None or not self.is_open or transport.is_closing():
             raise Unreachable("the connection ended while the body was sent")
         transport.writelines(parts)
         while self._drained is not None:
@@ -138,9 +138,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on: what had come was taken."""
-        if self._is_paused and self._transport is not None and self.is_open:
+        transport = self._transport
+        if self._is_paused and transport is not None and not transport.is_closing():
             self._is_paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
             self.until(self._loop.time() + self.body_seconds)
 
     def abort(self) -> None:

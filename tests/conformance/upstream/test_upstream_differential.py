@@ -37,6 +37,9 @@ class Wire:
     def writelines(self, list_of_data: Any) -> None:
         self.sent += b"".join(list_of_data)
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def get_write_buffer_size(self) -> int:
         return 0
 

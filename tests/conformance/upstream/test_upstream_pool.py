@@ -247,6 +247,19 @@ async def test_an_answer_that_was_not_read_to_its_end_ends_the_connection(store:
         assert store.on == [0, 1]
 
 
+async def test_an_answer_that_is_forgotten_takes_no_connection_with_it(store: RawStore) -> None:
+    async def long(here: Connected) -> None:
+        await here.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
+        await here.gone()
+
+    store.answers = [long]
+    async with opened(store) as client:
+        answer = await client.send("GET", "Patient/A", {})
+        assert client.in_use == 1
+        del answer
+        assert client.in_use == 0
+
+
 # Sent again
 
 
