@@ -124,6 +124,7 @@ class UpstreamClient:
         self._host = url.host_port_subcomponent or ""
         self._url = url
         self._pool: UpstreamPool | None = None
+        self._now: Callable[[], float] = time.monotonic  # the clock of the loop, once there is one
         self._credentials: dict[str, str] = {}
         if url.user is not None:
             pair = b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
@@ -137,6 +138,7 @@ class UpstreamClient:
     async def open(self) -> None:
         """Make the pool; no connection yet."""
         loop = asyncio.get_running_loop()
+        self._now = loop.time
         context = None
         if self._url.scheme == "https":
             context = ssl.create_default_context()
@@ -242,11 +244,11 @@ class UpstreamClient:
     async def _acquire(
         self, pool: UpstreamPool, deadline: float, *, fresh: bool = False
     ) -> UpstreamConnection:
-        by = min(deadline, asyncio.get_running_loop().time() + self.upstream.connect_timeout)
+        by = min(deadline, self._now() + self.upstream.connect_timeout)
         return await pool.acquire(by, fresh=fresh)
 
     def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self.upstream.answer_timeout
+        return self._now() + self.upstream.answer_timeout
 
 
 async def _stopped(sending: asyncio.Task[None]) -> None:

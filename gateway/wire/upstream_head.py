@@ -143,8 +143,8 @@ def _length(status: int, headers: dict[str, str], *, is_old: bool, is_head: bool
 
 def _keeps(connection: str | None, *, is_old: bool) -> bool:
     """RFC 9112 9.3."""
-    if connection is None:
-        return not is_old
+    if connection is None or connection == "keep-alive":  # the usual case
+        return not is_old or connection is not None
     options = {option.strip("\t ") for option in connection.lower().split(",")}
     return "close" not in options and (not is_old or "keep-alive" in options)
 

@@ -369,3 +369,26 @@ async def test_a_store_that_leaves_in_the_middle_of_a_body_is_unavailable(
     assert await reason_of(client.send("POST", "Binary", {}, giver.body())) is Reason.UPSTREAM_UNAVAILABLE
     assert giver.ended
     assert client.in_use == 0
+
+
+async def test_who_leaves_while_a_body_is_sent_ends_the_body_and_the_connection(
+    store: RawStore, client: UpstreamClient
+) -> None:
+    asked_for, gone = asyncio.Event(), asyncio.Event()
+
+    async def wait(here: Connected) -> None:
+        asked_for.set()
+        await here.gone()
+        gone.set()
+
+    store.reads_bodies = False
+    store.answers = [wait]
+    giver = Giver()
+    sending = asyncio.create_task(client.send("POST", "Binary", {}, giver.body()))
+    await asyncio.wait_for(asked_for.wait(), 5)
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    await asyncio.wait_for(gone.wait(), 5)
+    assert giver.ended
+    assert client.in_use == 0
