@@ -17,12 +17,11 @@ from gateway.proxy.coded_bodies import CodingError, gunzip
 from gateway.settings import Upstream
 from gateway.wire.upstream_addresses import Addresses
 from gateway.wire.upstream_connection import UpstreamConnection
-from gateway.wire.upstream_exchange import Exchange, Stale, TookTooLong, Unreachable
+from gateway.wire.upstream_exchange import PIECE_BYTES, Exchange, Stale, TookTooLong, Unreachable
 from gateway.wire.upstream_head import Head, InvalidAnswer
 from gateway.wire.upstream_pool import UpstreamPool
 from gateway.wire.upstream_request import UnsendableRequest, request_bytes, send_body
 
-_CHUNK = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
 _TOO_LARGE = "the resource is larger than this gateway judges"
 _CODED = frozenset({"gzip", "x-gzip"})
@@ -97,11 +96,11 @@ class UpstreamAnswer:
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
             if not piece:
                 return
-            if len(piece) <= _CHUNK:
+            if len(piece) <= PIECE_BYTES:
                 yield piece
                 continue
-            for start in range(0, len(piece), _CHUNK):
-                yield piece[start : start + _CHUNK]
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
 
     def close(self) -> None:
         """Let the connection go: one whose answer did not come to its end is broken off."""

@@ -235,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
         length = head.length
         if 0 <= length == len(rest):  # the usual case: a short answer in one piece
             if rest:
-                exchange.put(rest)
+                exchange.put([rest])
             exchange.begin(head)
             self._whole(exchange, b"")
             return
@@ -251,9 +251,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_came(exchange, rest)
 
     def _body_came(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
-        content, rest = body.feed(data)
-        if content:
-            exchange.put(content)
+        pieces, rest = body.feed(data)
+        exchange.put(pieces)
         if rest is not None:
             self._whole(exchange, rest)
         elif exchange.buffered > HIGH_WATER_BYTES:
