@@ -18,6 +18,7 @@ from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
 from authz.endpoints.introspection import Introspection
+from authz.endpoints.introspection_callers import IntrospectionCallers
 from authz.endpoints.launches import PATH as _LAUNCH
 from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
@@ -215,6 +216,8 @@ class AuthorizationServer:
             clients=authentication,
             proofs=self._proofs,
             resource_server=self.resource_server,
+            callers=IntrospectionCallers(self.resource_server, clients, anywhere),
+            emit=emit,
             keys=keys,
             lifetimes=lifetimes,
             clock=clock,

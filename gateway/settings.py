@@ -54,6 +54,13 @@ class Operations:
     port: int = 9090
 
 
+class Readers(StrEnum):
+    """Which web pages may read answers that need a token or a client."""
+
+    REGISTERED = "registered"  # those of the origins of clients that may act
+    ANY = "any"
+
+
 class ResponseSignatures(StrEnum):
     """Which answers of a mount are signed (RFC 9421, FAPI 2.0 HTTP Signatures)."""
 
@@ -251,3 +258,4 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
+    cors: Readers = Readers.REGISTERED

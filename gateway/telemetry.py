@@ -195,8 +195,9 @@ class Metrics:
             ["route", "outcome"],
             registry=registry,
         )
-        for outcome in ("accepted", "nonce", "replayed", "refused"):
-            self.proofs.labels(outcome)
+        self._proofs = {
+            outcome: self.proofs.labels(outcome) for outcome in ("accepted", "nonce", "replayed", "refused")
+        }
         self._clock_skews = {
             kind: self.clock_skew.labels(kind) for kind in ("dpop", "assertion", "request_object")
         }
@@ -207,7 +208,7 @@ class Metrics:
             case TokenIssued():
                 self.tokens.labels(event.grant_type).inc()
             case ProofChecked():
-                self.proofs.labels(event.outcome).inc()
+                self._proofs[event.outcome].inc()
                 if event.claim_seconds is not None:
                     self.replay_seconds.observe(event.claim_seconds)
             case ClockCompared():

@@ -35,11 +35,20 @@ ADMINISTRATION_SCOPE = "securus/admin"
 LAUNCH_SCOPE = "securus/launch"
 """What lets a record system launch apps; for clients of gateway.yaml only."""
 
+INTROSPECTION_SCOPE = "securus/introspect"
+"""What lets a resource server ask about every token by showing one of its own; for clients of gateway.yaml only."""
+
 LAUNCH_SCOPES = frozenset({"launch", "launch/encounter"})
 """What only a launch from a record system can give."""
 
 CLIENT_SCOPES = frozenset(
-    {"grant_management_query", "grant_management_revoke", ADMINISTRATION_SCOPE, LAUNCH_SCOPE}
+    {
+        "grant_management_query",
+        "grant_management_revoke",
+        ADMINISTRATION_SCOPE,
+        LAUNCH_SCOPE,
+        INTROSPECTION_SCOPE,
+    }
 )
 """Scopes that a client has for itself (client_credentials), as it has system scopes."""
 

@@ -617,8 +617,14 @@ async def _serve(
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
+    id_token_algorithms = settings.get("id_token_algorithms", ())
     keys = await KeyRing.open(
-        store, encryption_key=b"k" * 32, algorithms=algorithms, clock=clock, emit=events.append
+        store,
+        encryption_key=b"k" * 32,
+        algorithms=algorithms,
+        id_token_algorithms=id_token_algorithms,
+        clock=clock,
+        emit=events.append,
     )
     server = await AuthorizationServer.open(
         settings=replace(SETTINGS, certificate_anchors=(authority.der,), **settings),
