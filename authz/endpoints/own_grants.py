@@ -61,7 +61,7 @@ class OwnGrants:
         settings: AuthorizationSettings,
         store: Store,
         clients: Mapping[str, Client],
-        accounts: Mapping[str, Account],
+        accounts: Accounts,
         browsers: Browsers,
         revocations: Revocations,
         emit: Emit,
@@ -70,7 +70,7 @@ class OwnGrants:
         self._settings = settings
         self._store = store
         self._clients = clients
-        self._accounts = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
+        self._accounts = accounts
         self._browsers = browsers
         self._revocations = revocations
         self._emit = emit
