@@ -32,6 +32,7 @@ from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
+from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
 from authz.login.finding import Finder
 from authz.protocol.clients import Client
@@ -200,11 +201,12 @@ class AuthorizationServer:
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)
         logout = Logout(settings, clients, browsers, subjects, keys)
+        people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
         own_page = OwnGrants(
             settings=settings,
             store=store,
             clients=clients,
-            accounts=accounts,
+            accounts=people,
             browsers=browsers,
             revocations=self._revocations,
             emit=emit,
@@ -269,7 +271,7 @@ class AuthorizationServer:
                 settings=settings,
                 store=store,
                 clients=clients,
-                accounts=accounts,
+                accounts=people,
                 server=server,
                 launches=launches,
                 responses=AuthorizationResponses(settings.issuer, keys, clock),
