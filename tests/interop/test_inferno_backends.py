@@ -178,6 +178,12 @@ async def ended(inferno: Inferno, job: str, token: str) -> Reply:
     return await inferno.send("DELETE", job, headers={"Authorization": f"Bearer {token}"})
 
 
+async def test_inferno_bulk_data_group_export_operation_support(inferno: Inferno) -> None:
+    (rest,) = (await inferno.fhir("/metadata")).json["rest"]
+    (group,) = (each for each in rest["resource"] if each["type"] == "Group")
+    assert [each["name"] for each in group["operation"]] == ["export"]
+
+
 async def test_inferno_bulk_data_no_auth_reject(inferno: Inferno) -> None:
     assert (await inferno.fhir(KICK_OFF, **ASYNCHRONOUS)).status == 401
 
