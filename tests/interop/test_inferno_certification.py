@@ -80,7 +80,9 @@ async def test_inferno_g10_unauthorized_access(inferno: Inferno) -> None:
 @each_app
 @pytest.mark.parametrize("kind", ["standalone", "ehr"])
 async def test_inferno_g10_patient_context(runs: Runs, app: Registration, kind: str) -> None:
-    """Also g10_public_standalone_launch_stu2_2, g10_ehr_patient_launch_stu2_2 and g10_asymmetric_launch."""
+    """The launches of g10_public_standalone_launch, g10_public_standalone_launch_stu2_2, g10_ehr_patient_launch,
+    g10_ehr_patient_launch_stu2_2 and g10_asymmetric_launch.
+    """
     told = (await runs.of(app, "GET", kind)).told
     read = await runs.inferno.fhir(f"/Patient/{told['patient']}", told["access_token"])
     assert (read.status, read.json["resourceType"]) == (200, "Patient")
@@ -184,9 +186,10 @@ async def test_inferno_g10_smart_invalid_token_request(inferno: Inferno) -> None
 @pytest.mark.parametrize(
     "name", ["no_verifier", "blank_code_verifier", "bad_code_verifier", "plain_code_verifier"]
 )
-async def test_inferno_smart_no_verifier_blank_bad_and_plain_code_verifier_token_request(
-    inferno: Inferno, name: str
-) -> None:
+async def test_inferno_smart_no_verifier_token_request_and_the_like(inferno: Inferno, name: str) -> None:
+    """smart_no_verifier_token_request, smart_blank_code_verifier_token_request, smart_bad_code_verifier_token_request,
+    smart_plain_code_verifier_token_request.
+    """
     launch = Launch(PUBLIC, STANDALONE)
     code = (await launch.arrive(inferno, "stephen"))["code"]
     challenge = launch.parameters(inferno.site.base)["code_challenge"]
@@ -212,6 +215,27 @@ async def test_inferno_g10_smart_v1_scopes(inferno: Inferno) -> None:
     assert (await inferno.fhir(f"/Patient/{PATIENT}", told["access_token"])).status == 200
     assert (await inferno.fhir("/Observation?_count=1", told["access_token"])).status == 200
     assert (await inferno.fhir("/Condition?_count=1", told["access_token"])).status == 403
+
+
+async def test_inferno_g10_smart_granular_scope_selection(inferno: Inferno) -> None:
+    """The app asks for whole types, and the person picks parts of them."""
+    category = "http://terminology.hl7.org/CodeSystem"
+    only = [
+        f"patient/Condition.rs?category={category}/condition-category|problem-list-item",
+        f"patient/Observation.rs?category={category}/observation-category|vital-signs",
+    ]
+    launch = Launch(PUBLIC, "launch/patient patient/Patient.rs patient/Condition.rs patient/Observation.rs")
+    answer = await launch.arrive(inferno, "stephen", only=only)
+    told = (await launch.redeem(inferno, answer["code"])).json
+    scopes = told["scope"].split(" ")
+    for type_ in ("Condition", "Observation"):
+        of_type = [scope for scope in scopes if scope.startswith(f"patient/{type_}.")]
+        assert of_type
+        assert all(re.fullmatch(rf"patient/{type_}\.(\*|c?ru?d?s?)\?.+=.+", scope) for scope in of_type)
+    assert any(scope.startswith("patient/Patient.r") for scope in scopes)
+    found = (await inferno.fhir("/Observation?_count=50", told["access_token"])).json["entry"]
+    codes = {entry["resource"]["category"][0]["coding"][0]["code"] for entry in found}
+    assert codes == {"vital-signs"}
 
 
 async def test_inferno_visual_inspection_of_what_the_person_is_told(inferno: Inferno) -> None:

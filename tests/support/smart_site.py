@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gateway.demo.client import Key
 from gateway.demo.fhir_server import SampleServer
 from gateway.demo.fhir_store import SampleStore, sample_resources
-from gateway.demo.world import PATIENT
+from gateway.demo.world import OTHER_PATIENT, PATIENT
 from tests.support.jose import b64, rsa_key
 from tests.support.processes import GatewayProcess, start_process
 from tests.support.smart import assertion_384, jwk_384
@@ -31,7 +31,7 @@ WARD = {
     "id": "ward",
     "type": "person",
     "actual": True,
-    "member": [{"entity": {"reference": f"Patient/{PATIENT}"}}],
+    "member": [{"entity": {"reference": f"Patient/{id}"}} for id in (PATIENT, OTHER_PATIENT)],
 }
 POLICY = """
 policy: smart-apps
@@ -181,7 +181,8 @@ async def start_smart_site(
     resources: Sequence[dict[str, Any]] = (),
     change: Callable[[dict[str, Any]], None] | None = None,
 ) -> SmartSite:
-    """A gateway with every profile on, and an app of each: app-public, app-dpop, app-keys, app-secret, backend.
+    """A gateway with every profile on, and an app of each: app-public, app-dpop, app-keys, app-secret, backend,
+    imaging, which may ask about tokens.
 
     resources are in the store beside the sample.
     """
@@ -202,6 +203,7 @@ async def start_smart_site(
             "profiles": ["fapi2", "smart-public", "smart-asymmetric", "smart-symmetric"],
             "rotate_refresh_tokens": True,
         }
+        document["keys"]["id_token_algorithms"] = ["RS256"]
         document["clients"] += _apps(redirect_uri)
         if change is not None:
             change(document)
@@ -244,6 +246,10 @@ def _apps(redirect_uri: str) -> list[dict[str, Any]]:
         {
             **own, **by_key, "client_id": "backend", "name": "Registry", "scope": BACKEND_SCOPE,
             "require_dpop": False, "claims": {"organization": "registry"},
+        },
+        {
+            **own, **by_key, "client_id": "imaging", "name": "Imaging server", "scope": "securus/introspect",
+            "require_dpop": False, "introspection": "all",
         },
         {
             **own, "client_id": "ehr", "name": "Record system", "scope": "securus/launch",
