@@ -204,6 +204,7 @@ async def start_smart_site(
             "rotate_refresh_tokens": True,
         }
         document["keys"]["id_token_algorithms"] = ["RS256"]
+        document["upstreams"]["fhir"]["picker"] = {}
         document["clients"] += _apps(redirect_uri)
         if change is not None:
             change(document)
