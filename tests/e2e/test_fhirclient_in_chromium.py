@@ -126,6 +126,14 @@ async def test_an_app_with_a_key_signs_its_assertion_in_the_browser(app: App, al
     assert seen["refresh_token"]
 
 
+async def test_an_app_with_a_key_cannot_refresh_because_the_library_then_sends_no_assertion(app: App) -> None:
+    """Whoever must authenticate is not let in by a refresh token alone (RFC 6749 6), and is told why."""
+    app.launch("app-keys", clientPrivateJwk=app.site.private_jwk("ES384"))
+    app.sign_in_and_allow()
+    app.browser.element("refresh").click()
+    assert "invalid_client: a client must authenticate" in app.error()
+
+
 async def test_an_app_with_a_secret_sends_it_from_the_browser(app: App) -> None:
     app.launch("app-secret", clientSecret=app.site.secret)
     assert app.sign_in_and_allow()["id"] == PATIENT
