@@ -265,7 +265,7 @@ def _security(oauth_uris: Mapping[str, str]) -> dict[str, Any]:
                 ],
             }
         ],
-        "cors": False,
+        "cors": True,
         "service": [
             {
                 "coding": [{"system": _SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}],
