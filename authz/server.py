@@ -216,6 +216,8 @@ class AuthorizationServer:
             ],
             emit=emit,
         )
+        self.public_paths = frozenset(discovery.routes())
+        """Documents that every page of every site may read."""
         self.below: Mapping[str, Mapping[str, Door]] = {
             grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
         }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.authorization_details import DetailType
+from authz.protocol.brands import PublishedBrands
 from authz.protocol.clients import ProfileName
 
 
@@ -89,3 +90,4 @@ class AuthorizationSettings:
     privacy_url: str | None = None
     sign_in_attempts_per_minute: int = 10
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
+    brands: PublishedBrands | None = None  # user-access brands (SMART App Launch 2.2)

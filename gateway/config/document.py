@@ -8,6 +8,7 @@ from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.store import StoreSettings
+from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
@@ -28,7 +29,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors",
+    "registration", "cors", "brands",
 )  # fmt: skip
 _MAX_FILE = 4 * 1024 * 1024
 
@@ -128,6 +129,7 @@ def _authorization(
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
         registration=read_registration(top, profiles),
+        brands=read_brands(top, public, upstreams),
     )
     if section is None:
         return settings

@@ -44,6 +44,7 @@ OWN_PATHS = frozenset(
         "patient",
         "consent",
         "assets",
+        "brands.json",
     }
 )
 """The first parts of paths that the authorization server answers at: no store is mounted there."""
