@@ -27,7 +27,8 @@ class Lifetimes:
 class Protected:
     """A protected resource: a mount of the gateway. identifier is its public URL (RFC 9728), the audience of tokens.
 
-    aliases are the same mount on the mutual-TLS listener. signs says whether its answers may be signed with our keys.
+    aliases are the same mount on the mutual-TLS listener. signs says whether its answers may be signed with our keys,
+    picker whether people search its records at the pages.
     """
 
     identifier: str
@@ -35,6 +36,7 @@ class Protected:
     kind: str  # fhir-r4 | cda-rest
     aliases: tuple[str, ...] = ()
     signs: bool = False
+    picker: bool = False
 
 
 @dataclass(frozen=True, slots=True)

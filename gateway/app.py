@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from aiohttp import web
 
@@ -17,11 +16,12 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
+from authz.login.finding import Finder
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.opening import open_storage
+from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
@@ -32,6 +32,7 @@ from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
+from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
 from gateway.policy.engine import Engine
@@ -48,14 +49,24 @@ _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
+_PAGES = (
+    "/authorize",
+    "/sign-in",
+    "/patient",
+    "/encounter",
+    "/consent",
+    "/logout",
+    "/account/",
+    "/assets/",
+    "/admin/",
+)
 _log = logging.getLogger("securus.app")
 
 
 class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
-    def __init__(self, settings: GatewaySettings, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, settings: GatewaySettings, store: Store, clock: Clock) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
@@ -64,9 +75,10 @@ class Gateway:
         self.engines = EngineHolder(None)
         self.draining = False
         self._inflight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.metrics.inflight.set_function(lambda: self._inflight)
         self._mounts: list[Mount] = []
+        self._finders: dict[str, Finder] = {}
+        self._faces: list[Face] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -86,7 +98,7 @@ class Gateway:
         """Build everything and listen. Raises before a socket opens when anything is wrong."""
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
-        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock)
         try:
             await gateway._build(policies)
@@ -127,6 +139,7 @@ class Gateway:
             clock=self.clock,
             grantable=grantable,
             fetch=self._fetcher.get,
+            finders=self._finders,
         )
         self._cors = CrossOrigin(
             settings.cors,
@@ -152,6 +165,8 @@ class Gateway:
                 clock=self.clock,
             )
             self._mounts.append(mount)
+            if upstream.picker is not None:
+                self._finders[upstream.identifier] = MountFinder(upstream, mount.passage, upstream.picker)
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -180,14 +195,15 @@ class Gateway:
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
-            await self._start(face.server, listener.address, listener.port, context)
+            self._faces.append(face)
+            await face.open(context)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
         operations = self.settings.operations
         await self._start(
-            web.Server(self.operations.answer, access_log=None), operations.address, operations.port, None
+            web.Server(self.operations.answer, access_log=None), operations.address, operations.port
         )
         self._tasks = [
-            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -210,18 +226,20 @@ class Gateway:
     async def _note_ends(self) -> None:
         await note_ends(self.store, self.audit, now=self.clock())
 
-    async def _start(
-        self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
-    ) -> None:
+    async def _start(self, server: web.Server, address: str, port: int) -> None:
         runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+        await web.TCPSite(runner, address, port, backlog=1024).start()
 
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
+        await self.keys.tick()
+
+    async def _until_change(self, seconds: float) -> None:
+        await self.store.wait_for_change(at_most_seconds=seconds)
 
     def _trust_clients(self) -> None:
         generation = self.authorization.clients.generation
@@ -246,15 +264,10 @@ class Gateway:
             answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
             return self._cors.on(request, answer)
         self._inflight += 1
-        self._idle.clear()
-        self.metrics.inflight.inc()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
-            if not self._inflight:
-                self._idle.set()
-            self.metrics.inflight.dec()
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
@@ -312,9 +325,15 @@ class Gateway:
         self.engines.engine = engine
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        seconds: float,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await pause(seconds)
             try:
                 await work()
                 await self.audit.settled()
@@ -327,12 +346,12 @@ class Gateway:
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""
         self.draining = True
+        for face in self._faces:
+            face.drain()
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.limits.drain):
-                await self._idle.wait()
+        await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

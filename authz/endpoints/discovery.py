@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.endpoints.published import BRANDS_PATH, CORS, brand_bundle_door, tagged
 from authz.http import json_answer
@@ -153,6 +154,7 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
         on = [name for name in ProfileName if name in self._settings.profiles]
         document |= self._brands()
         plain = any(not PROFILES[name].pushed_requests_required for name in on)
@@ -163,6 +165,7 @@ class Discovery:
             *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
+            *(["context-standalone-encounter"] if self._picks() else []),
             "permission-offline",
             "permission-online",
             "permission-patient",
@@ -179,6 +182,10 @@ class Discovery:
             return {}
         primary = {} if brands.primary is None else {"user_access_brand_identifier": brands.primary.as_fhir()}
         return {"user_access_brand_bundle": brands.url, **primary}
+
+    def _picks(self) -> bool:
+        """Whether a visit can be chosen at the pages."""
+        return any(resource.picker for resource in self._settings.resources)
 
     def _signs_for_smart(self) -> bool:
         """Whether ID tokens are signed as SMART App Launch 2.2 wants, with RS256, for clients that can have them."""

@@ -62,7 +62,7 @@ class TokenEndpoint:
         # The proof stands in a header: a missing nonce is said before the body is read (D6).
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request), repeatable=repeatable)
-        return Turn(form, await self._clients.prove(request, form), proof, self._clock())
+        return Turn(form, await self._clients.prove(request, form), proof, self._clock(), request)
 
     async def _issue(self, issue: Issue, kind: GrantType, turn: Turn) -> Answer:
         now, grant = turn.now, issue.grant

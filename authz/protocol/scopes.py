@@ -154,6 +154,8 @@ _FILTERS = {
     "problem-list-item": "the problem list",
     "encounter-diagnosis": "diagnoses of visits",
     "health-concern": "health concerns",
+    "sdoh": "social needs such as housing or food",
+    "clinical-note": "clinical notes",
 }
 _WHOSE = {
     "patient": "of the chosen patient",
@@ -187,6 +189,14 @@ def plain_words(text: str) -> str:
         words = [_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query)]
         what = f"{what}, only {' and '.join(words)},"
     return f"{said.capitalize()} {what} {_WHOSE[scope.context]}"
+
+
+def part_words(text: str) -> str:
+    """What a scope with a filter is limited to, in a few words."""
+    scope = parse_scope(text)
+    if scope is None:
+        return text
+    return " and ".join(_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query))
 
 
 def _criteria(query: str) -> list[tuple[str, str]]:
