@@ -6,6 +6,7 @@ from pathlib import Path
 
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
+from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
@@ -134,14 +135,27 @@ def _authorization(
     )
     if section is None:
         return settings
-    section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
+    section.known(
+        "profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens", "frame_ancestors",
+    )  # fmt: skip
     return replace(
         settings,
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
         sign_in_attempts_per_minute=_attempts(section),
+        frame_ancestors=_frame_ancestors(section),
     )
+
+
+def _frame_ancestors(section: Section) -> tuple[str, ...]:
+    """The origins that may show the pages of an authorization in a frame: each one named, of https."""
+    found = section.texts("frame_ancestors")
+    for text in found:
+        if not (is_origin(text) and text.startswith("https://")):
+            said = f"frame_ancestors: '{text}' is no https origin, such as https://ehr.hospital.example"
+            section.report(section.place("frame_ancestors"), said)
+    return found
 
 
 def _profiles(section: Section | None) -> frozenset[ProfileName]:
