@@ -8,13 +8,14 @@ from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from gateway.config.accounts import read_accounts
 from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
-from gateway.config.registrations import read_accounts, read_clients, scopes_of
+from gateway.config.registrations import read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.config.storage import read_storage
 from gateway.settings import (
