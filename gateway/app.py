@@ -145,7 +145,10 @@ class Gateway:
             settings.cors,
             self.authorization.clients,
             pages=_PAGES,
-            public=[f"{upstream.at}/metadata" for upstream in settings.upstreams],
+            public=[
+                *self.authorization.public_paths,
+                *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
+            ],
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
