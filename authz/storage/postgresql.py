@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.storage.postgresql_changes import ChangeListener
+from authz.storage.postgresql_claims import PostgresqlClaims
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -68,6 +69,7 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
 
     def __init__(self, pool: PostgresqlPool) -> None:
         self._database = pool
+        self._claims = PostgresqlClaims(pool)
         self._changes = ChangeListener(pool)
 
     # Single-use claims
@@ -76,18 +78,7 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
         """True for the first caller that names this key before `until`."""
         if until <= now:
             return False  # nobody could be told a second time: the row would be gone before it is there
-        # An expired row with the same key is taken over in the same statement.
-        return (
-            await self._database.change(
-                "INSERT INTO claim (namespace, key, expires_at) VALUES ($1, $2, $3) ON CONFLICT (namespace, key)"
-                " DO UPDATE SET expires_at = excluded.expires_at WHERE claim.expires_at <= $4",
-                str(namespace),
-                key,
-                until,
-                now,
-            )
-            == 1
-        )
+        return await self._claims.claim(str(namespace), key, until=until, now=now)
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""

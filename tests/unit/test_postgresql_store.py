@@ -181,6 +181,35 @@ async def test_the_same_emergency_access_at_two_nodes_begins_once(
     await other.close()
 
 
+async def test_claims_that_go_together_are_each_decided_by_themselves(store: PostgresqlStore) -> None:
+    """Three callers for each key, some a minute later, when the first claim of their key has expired."""
+
+    async def at(number: int, now: int) -> bool:
+        return await store.claim(Namespace.DPOP_PROOF, b"%d" % (number % 100), until=now + 60, now=now)
+
+    early = await asyncio.gather(*(at(number, NOW) for number in range(300)))
+    assert early == [True] * 100 + [False] * 200
+    mixed = await asyncio.gather(*(at(number, NOW + 60 * (number % 2)) for number in range(300)))
+    assert [number for number, won in enumerate(mixed) if won] == list(range(1, 100, 2))
+
+
+async def test_claims_that_wait_are_all_refused_when_the_store_is_gone(store: PostgresqlStore) -> None:
+    claims = [asyncio.create_task(claim(store, b"%d" % number)) for number in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+    answers = await asyncio.gather(*claims, return_exceptions=True)
+    assert {type(answer) for answer in answers[2:]} == {StoreUnavailable}  # two were on their way
+
+
+async def test_a_caller_that_goes_away_takes_nobody_with_it(store: PostgresqlStore) -> None:
+    claims = [asyncio.create_task(claim(store, b"%d" % number)) for number in range(50)]
+    await asyncio.sleep(0)
+    for number in (0, 1, 10, 20):
+        claims[number].cancel()
+    answers = await asyncio.gather(*claims, return_exceptions=True)
+    assert [number for number, answer in enumerate(answers) if answer is not True] == [0, 1, 10, 20]
+
+
 async def test_one_node_at_a_time_removes_what_expired_and_a_row_that_is_held_waits(
     postgresql: PrivateServer, database: str, store: PostgresqlStore
 ) -> None:
