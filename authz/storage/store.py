@@ -7,7 +7,7 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -23,7 +23,7 @@ class StoreUnavailable(Exception):
 
 
 class AuditConflict(StoreUnavailable):
-    """Another process appended to the audit chain first: read last_audit(), link anew and append again."""
+    """Another process appended to the audit chain first: link anew, by extend_audit()."""
 
 
 class Namespace(StrEnum):
@@ -332,6 +332,14 @@ class Store(EffectsStore, Protocol):
         """Append to the chain in one transaction, durable when this returns.
 
         Raises AuditConflict, and writes nothing, when the first line does not follow the newest one of the store.
+        """
+        ...
+
+    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
+        """Append what link makes behind the newest line, given its sequence and digest, in one transaction.
+
+        Others wait meanwhile, so that nobody is too late again and again; append_audit is quicker where nobody else
+        appends. link is called once, and only reckons.
         """
         ...
 

@@ -636,6 +636,33 @@ class StoreContract:
         await store.append_audit(lines[2:])
         assert list(await store.audit(after=0, limit=100)) == lines
 
+    async def test_lines_are_linked_behind_whatever_is_the_newest(self, store: Store) -> None:
+        seen: list[tuple[int, bytes] | None] = []
+
+        def link(head: tuple[int, bytes] | None) -> list[AuditLine]:
+            seen.append(head)
+            sequence, digest = head or (0, b"start")
+            return audit_lines(sequence + 1, sequence + 2, digest)
+
+        await asyncio.gather(*(store.extend_audit(link) for _ in range(10)))
+        lines = audit_lines(1, 20)
+        assert list(await store.audit(after=0, limit=100)) == lines
+        assert await store.audit_head() == (20, lines[-1].digest)
+        assert seen == [None, *((number, lines[number - 1].digest) for number in range(2, 20, 2))]
+        await store.append_audit(audit_lines(21, 21, lines[-1].digest))
+
+    async def test_what_cannot_be_linked_leaves_the_log_as_it_was(self, store: Store) -> None:
+        lines = audit_lines(1, 2)
+        await store.append_audit(lines)
+
+        def fails(head: tuple[int, bytes] | None) -> list[AuditLine]:
+            raise StoreUnavailable("no")
+
+        with pytest.raises(StoreUnavailable, match="no"):
+            await store.extend_audit(fails)
+        assert await store.audit_head() == (2, lines[1].digest)
+        await store.append_audit(audit_lines(3, 3, lines[1].digest))
+
     # Housekeeping
 
     async def test_expired_rows_go_in_batches_from_every_table_and_live_ones_stay(self, store: Store) -> None:

@@ -33,6 +33,7 @@ class Ledger:
         self.audit_head = store.audit_head
         self.last_audit = store.last_audit
         self.audit = store.audit
+        self.extend_audit = store.extend_audit
 
     async def append_audit(self, lines: Sequence[AuditLine]) -> None:
         if self.gate is not None:
