@@ -35,7 +35,8 @@ from authz.events import (
     TokenIssued,
 )
 from authz.protocol.encoding import base64url
-from authz.storage.store import AuditConflict, AuditLine, Store, StoreUnavailable
+from authz.storage.audit_lines import AuditLine
+from authz.storage.store import AuditConflict, Store, StoreUnavailable
 
 _GENESIS = sha256(b"securus audit log").digest()
 _PAGE_LINES = 1000

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
 from authz.storage.postgresql_effects import PostgresqlEffects
@@ -29,7 +30,6 @@ from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_ke
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     BrowserSession,
     Interaction,
     Launch,

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import TypeVar
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
 from authz.storage.schema import EXPIRING
@@ -22,7 +23,6 @@ from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     BrowserSession,
     Interaction,
     Launch,

@@ -7,12 +7,13 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_lines import AuditStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -146,17 +147,7 @@ class StoredKey:
     removes_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLine:
-    """One record of the chain: sequence, digest of the line before, and the canonical JSON."""
-
-    sequence: int
-    previous: bytes
-    digest: bytes
-    line: bytes
-
-
-class Store(EffectsStore, Protocol):
+class Store(AuditStore, EffectsStore, Protocol):
     """Where records rest."""
 
     # single-use claims
@@ -327,29 +318,7 @@ class Store(EffectsStore, Protocol):
         """The stored secret of that name; the proposal becomes it when there is none yet. Same for all callers."""
         ...
 
-    # audit
-    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
-        """Append to the chain in one transaction, durable when this returns.
-
-        Raises AuditConflict, and writes nothing, when the first line does not follow the newest one of the store.
-        """
-        ...
-
-    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
-        """Append what link makes behind the newest line, given its sequence and digest, in one transaction.
-
-        Others wait meanwhile, so that nobody is too late again and again; append_audit is quicker where nobody else
-        appends. link is called once, and only reckons.
-        """
-        ...
-
-    async def last_audit(self) -> AuditLine | None: ...
-    async def audit_head(self) -> tuple[int, bytes] | None:
-        """Sequence and digest of the newest line, as recorded beside the log in the same transaction."""
-        ...
-
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]: ...
-
+    # what nodes tell each other
     async def wait_for_change(self, *, at_most_seconds: float) -> None:
         """Return when another node may have changed revocations, clients or keys, at the latest after that time.
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_lines import AuditLine
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -20,7 +21,6 @@ from authz.storage.registrations import (
 )
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     AuthorizationCode,
     BrowserSession,
     Interaction,
