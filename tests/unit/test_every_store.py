@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.status import status
 from authz.storage.store import AuditConflict, Namespace, RedeemedCode, Redemption, Store, StoreSettings
-from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
     CODE,
@@ -31,17 +29,6 @@ from tests.support.store_contract import (
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 TRIES = 1_000
 AT_ONCE = 50
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreSettings]:
-    if request.param == "sqlite":
-        yield StoreSettings(path=str(tmp_path / "securus.db"))
-        return
-    server: PrivateServer = request.getfixturevalue("postgresql")
-    database = await server.new_database()
-    yield StoreSettings("postgresql", "", postgresql=server.settings(database, pool=8))
-    await server.drop(database)
 
 
 @pytest.fixture
