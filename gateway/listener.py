@@ -1,8 +1,8 @@
 """A listener of the gateway: its public face, and the front that serves it.
 
-Every request of a listener is served by the front of gateway.wire, which parses with llhttp. The operations listener,
-the client of the stores and the fetcher of key sets stand on aiohttp, which must run on its C parser (llhttp as well):
-the pure Python one reads some malformed framing leniently.
+Every request of a listener is served by the front of gateway.wire, which parses with llhttp. What stands on aiohttp
+beside it, such as the operations listener, must run on aiohttp's C parser (llhttp as well): the pure Python one reads
+some malformed framing leniently.
 """
 
 import ipaddress
@@ -11,18 +11,13 @@ import ssl
 from aiohttp import http_parser
 
 from authz.http import ListenerFace, read
-from authz.protocol.request import Answer, Body, HttpRequest
+from authz.protocol.request import Body, HttpRequest
 from gateway.settings import Limits, Listener
 from gateway.wire import heads
 from gateway.wire.connection import Handler, Service
 from gateway.wire.front import Front
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders
-
-_CORS_EXPOSED = (
-    "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id,"
-    " Retry-After, X-Progress, Content-Digest, Signature-Input, Signature"
-)
 
 
 class ParserMissing(Exception):
@@ -89,28 +84,3 @@ class Face:
             max_header=self._limits.max_header,
             max_url=self._limits.max_url,
         )
-
-
-def preflight_answer(methods: str) -> Answer:
-    """The answer to a CORS preflight (SMART App Launch 2.2: apps run in browsers)."""
-    return Answer(
-        204,
-        (
-            ("Access-Control-Allow-Origin", "*"),
-            ("Access-Control-Allow-Methods", methods),
-            (
-                "Access-Control-Allow-Headers",
-                "authorization, dpop, content-type, accept, if-match, if-none-match, if-none-exist,"
-                " if-modified-since, prefer, x-fapi-interaction-id",
-            ),
-            ("Access-Control-Max-Age", "600"),
-        ),
-    )
-
-
-def with_cors(answer: Answer) -> Answer:
-    """The answer, readable by apps in browsers; no cookie ever speaks for them."""
-    if any(name == "Access-Control-Allow-Origin" for name, _ in answer.headers):
-        return answer
-    cors = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _CORS_EXPOSED))
-    return answer.with_headers(cors)

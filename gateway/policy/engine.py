@@ -15,7 +15,7 @@ from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
-from gateway.policy import by_search, operations, scope_layer
+from gateway.policy import by_search, operations
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import ALWAYS, compartment_condition
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
@@ -76,7 +76,7 @@ class Engine(Exports):
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
         # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
-        others = replace(environment, emergency=None)
+        others = environment if environment.emergency is None else replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, others)
         if asked.type is None:
@@ -139,14 +139,19 @@ class Engine(Exports):
 
     def standing_of(self, caller: Caller) -> Standing:
         """On whose behalf a caller speaks. Raises ScopeRefusal for one of no standing, whom no rule is asked about."""
-        return scope_layer.standing(caller, self._bases)
+        standing = self._acquainted(caller).standing
+        if isinstance(standing, ScopeRefusal):
+            raise ScopeRefusal(standing.reason, standing.explanation)
+        return standing
 
     def known_of(self, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
         """What rules know of a caller, by dimension of `who`, and the dimensions whose value is not of their type.
 
         Raises ScopeRefusal for a caller of no standing, whom no rule is asked about.
         """
-        return self._values(scope_layer.standing(caller, self._bases), caller)
+        self.standing_of(caller)
+        acquaintance = self._acquainted(caller)
+        return acquaintance.values, acquaintance.doubtful
 
     # Bundles
 
@@ -212,10 +217,9 @@ class Engine(Exports):
 
         The judge of the Permit is that of the instance which the operation is asked at.
         """
-        try:
-            who = scope_layer.standing(caller, self._bases)
-        except ScopeRefusal as refusal:
-            return Deny(refusal.reason, (), refusal.explanation)
+        who = self._acquainted(caller).standing
+        if isinstance(who, ScopeRefusal):
+            return Deny(who.reason, (), who.explanation)
         own = ALWAYS
         if who.patient is not None and asked.type == "Patient":
             own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)

@@ -127,11 +127,11 @@ class Passage:
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
 
-    async def handle(self, http: HttpRequest) -> Answer:
-        """The answer to a request under this mount."""
+    async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
+        """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail)
+            answer = await formats.written(await self._pass(http, trail, caller), trail)
         except Exception as error:
             answer = self.refused(trail, error)
         answer = await formats.written(await self._recording.recorded(trail, answer), trail)
@@ -141,7 +141,7 @@ class Passage:
         """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
-    async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
+    async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
         is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
@@ -149,7 +149,7 @@ class Passage:
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
-        caller = await self._authenticate(http, trail)
+        trail.caller = caller = known or await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
@@ -226,7 +226,7 @@ class Passage:
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
-        itself = replace(environment, emergency=emergency)
+        itself = environment if emergency is None else replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
             partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
@@ -269,7 +269,8 @@ class Passage:
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if page is None:
-            permit = replace(permit, request=request.fit_for_the_store(permit.request))
+            fit = request.fit_for_the_store(permit.request)
+            permit = permit if fit is permit.request else replace(permit, request=fit)
         elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
             raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
         permit = provable(permit, self._upstream.profile)

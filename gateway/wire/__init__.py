@@ -1,1 +1,1 @@
-"""HTTP/1.1 on the wire, in protocols of our own: bytes in, an HttpRequest; an Answer, bytes out."""
+"""The bytes on both sides of the passage: HTTP/1.1 read and written by protocols of our own."""
