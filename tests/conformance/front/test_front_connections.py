@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.xdist_group("front")]
 GET = b"GET /a HTTP/1.1\r\nHost: gw\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n"
 MEGABYTE = b"x" * 2**20
-SHORT = Patience(head=0.1, next_request=0.1, body=0.1, reader=0.1, linger=0.1, close=0.1, look=0.02)
+SHORT = Patience(
+    head=0.1, next_request=0.1, body=0.1, reader=0.1, linger=0.2, quiet=0.05, close=0.1, look=0.02
+)
 _WRITERS: list[asyncio.StreamWriter] = []
 
 
@@ -507,3 +509,42 @@ async def test_a_long_answer_ends_whole_in_a_drain() -> None:
         raw = await asyncio.wait_for(reader.read(), 10)
         await closing
         assert parse_reply(raw).body == MEGABYTE * 30
+
+
+# Refusals
+
+
+async def test_a_refused_request_that_came_whole_ends_at_once() -> None:
+    patience = Patience(linger=1000.0, quiet=1000.0)
+    async with front(answering, patience=patience) as (_, _, port):
+        raw = await exchange(port, b"GET /a HTTP/1.1\r\nX-A: b\r\n\r\n")
+    assert parse_reply(raw).status == 400
+
+
+async def test_a_refusal_reaches_a_caller_who_still_sends_and_the_connection_ends_when_it_is_quiet() -> None:
+    patience = Patience(quiet=0.05, look=0.02)
+    async with front(answering, patience=patience) as (_, common, port):
+        reader, writer = await opened(port)
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 8388608\r\n\r\n")
+        for _ in range(8):
+            writer.write(MEGABYTE)
+        assert parse_reply(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).status == 400
+        await until(lambda: not common.connections)
+
+
+async def test_a_caller_who_never_stops_sending_behind_a_refusal_is_cut_off() -> None:
+    patience = Patience(linger=0.2, quiet=0.05, look=0.02)
+    async with front(answering, patience=patience) as (_, common, port):
+        _, writer = await opened(port)
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 838860800\r\n\r\n")
+
+        async def send() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(MEGABYTE)
+                    await writer.drain()
+
+        sending = asyncio.create_task(send())
+        await until(lambda: common.connections)
+        await until(lambda: not common.connections)
+        await asyncio.wait_for(sending, 10)
