@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from aiohttp import web
 
@@ -21,8 +20,8 @@ from authz.login.finding import Finder
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.opening import open_storage
+from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
@@ -67,7 +66,7 @@ _log = logging.getLogger("securus.app")
 class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
-    def __init__(self, settings: GatewaySettings, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, settings: GatewaySettings, store: Store, clock: Clock) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
@@ -99,7 +98,7 @@ class Gateway:
         """Build everything and listen. Raises before a socket opens when anything is wrong."""
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
-        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock)
         try:
             await gateway._build(policies)
@@ -201,7 +200,7 @@ class Gateway:
             web.Server(self.operations.answer, access_log=None), operations.address, operations.port
         )
         self._tasks = [
-            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -234,6 +233,10 @@ class Gateway:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
+        await self.keys.tick()
+
+    async def _until_change(self, seconds: float) -> None:
+        await self.store.wait_for_change(at_most_seconds=seconds)
 
     def _trust_clients(self) -> None:
         generation = self.authorization.clients.generation
@@ -319,9 +322,15 @@ class Gateway:
         self.engines.engine = engine
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        seconds: float,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await pause(seconds)
             try:
                 await work()
                 await self.audit.settled()

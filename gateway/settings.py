@@ -100,7 +100,8 @@ class UpstreamProfile:
         }
     )  # fmt: skip
     page_links: frozenset[str] = frozenset({"asked", "base"})
-    never_parameters: frozenset[str] = frozenset({"_query", "_filter", "_method"})
+    never_parameters: frozenset[str] = frozenset({"_query", "_method"})
+    opened_parameters: frozenset[str] = frozenset()  # of what `query: open` names, what the store carries out
     never_headers: frozenset[str] = frozenset(
         {"x-http-method-override", "x-http-method", "x-method-override", "x-provenance", "cookie"}
     )

@@ -14,6 +14,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.opened_terms import demanded_by
 from gateway.fhir.outcome import Reason
 from gateway.policy import by_search, operations
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
@@ -36,6 +37,7 @@ from gateway.policy.layers import (
 from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.search_opening import text_closed, with_opened
 from gateway.policy.sight_in_force import JUDGED
 from gateway.policy.step_up import as_signed_in, together
 
@@ -291,18 +293,24 @@ class Engine(Exports):
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
-            if asks_only_for_strangers(asked, type_, limits):
+            demanding = asked.with_terms(tuple(demanded_by(asked.terms, type_)))
+            if asks_only_for_strangers(demanding, type_, limits):
                 return Nothing(permits, "only patients that the caller may not see were asked for")
         added = self._added(type_, layers, limits)
         if added is None:
             return Deny(
                 Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
             )
-        exact = (limits is None or added != ()) and is_exact(layers)
+        says_all = limits is None or added != ()
+        exact = says_all and is_exact(layers)
+        if not (says_all and is_exact(replace(layers, total=True))) and (
+            closed := text_closed(asked, permits)
+        ):
+            return closed
         counting = counts(asked)
         if counting in ("also", "only") and not exact:
             return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
-        return Permit(
+        permit = Permit(
             request=without_total(asked).with_terms(added),
             judge=judge(layers, type_, None) if counting != "only" else show_nothing,
             added=tuple(f"{term.name}={term.text}" for term in added),
@@ -316,6 +324,7 @@ class Engine(Exports):
             else layers.obligations.and_those_of(beside.obligations),
             included=beside,
         )
+        return with_opened(permit, asked)
 
     def _added(
         self, type_: str, layers: Layers, limits: frozenset[str] | None

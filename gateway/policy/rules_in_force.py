@@ -22,7 +22,7 @@ from gateway.policy.layers import Layers, Named, WriteTest
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.search_opening import opened
+from gateway.policy.search_opening import opened, opened_to_nobody, refused_by_query
 from gateway.policy.sight import Taken
 from gateway.policy.sight_in_force import SightInForce
 from gateway.policy.sources import WRITING
@@ -44,6 +44,8 @@ class RulesInForce(SightInForce):
         criteria: tuple[SearchTerm, ...] = (),
     ) -> Layers | Deny:
         """What speaks about a request on a type, or why there is nothing that opens it."""
+        if (closed := opened_to_nobody(asked, type_, self.policies.rules)) is not None:
+            return closed
         acquaintance = self._acquainted(caller)
         place = None if criteria else place_of(asked, type_, environment)
         if place is None:
@@ -202,8 +204,7 @@ class RulesInForce(SightInForce):
         if not permits and not ways and (lacking := glasses.refusal()) is not None:
             return lacking
         if not permits and not ways and narrower:
-            said = "their query does not allow all of this search"
-            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
+            return refused_by_query(asked, narrower)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:

@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
@@ -39,6 +40,7 @@ from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.list_reads import ListReads, with_the_read
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
@@ -107,6 +109,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
+        self._lists = ListReads(upstream=upstream, client=client)
         self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -241,7 +244,10 @@ class Passage:
         decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
-            await self._obliged.meet(trail, decision, caller)
+            reading = await self._lists.decided(decision, trail, caller, engine, environment)
+            await self._obliged.meet(trail, with_the_read(decision, reading), caller)
+            decision = await self._lists.opened(http, trail, decision, reading)
+        if isinstance(decision, Permit):
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
@@ -252,10 +258,18 @@ class Passage:
         raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
 
     def _check_profile(self, asked: FhirRequest) -> None:
-        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through.
+
+        A parameter that a policy opens must be one that the store is known to carry out: what it passes over would
+        be missing from the search.
+        """
+        profile = self._upstream.profile
         for term in asked.terms:
-            if term.code in self._upstream.profile.never_parameters:
+            if term.code in profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
+        if unknown := opened_words(asked.terms) - profile.opened_parameters:
+            said = f"'{min(unknown)}' is closed: this store is not known to carry it out"
+            raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:

@@ -821,7 +821,7 @@ def test_a_store_has_the_profile_that_it_names_or_one_in_a_file_of_its_own(write
     (path.parent / "own.yaml").write_text(text.replace("self_link: checked", "self_link: x"))
     with pytest.raises(ConfigErrors) as refused:
         load(path, {})
-    assert "own.yaml:8:12: error: self_link is 'x', expected checked or unreliable." in str(refused.value)
+    assert "own.yaml:9:12: error: self_link is 'x', expected checked or unreliable." in str(refused.value)
 
 
 def test_a_profile_or_a_probe_that_is_none_is_refused(write: Write) -> None:
