@@ -40,6 +40,7 @@ _TEXTS = frozenset({"user-agent", "referer", "cookie", "from"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,19}")
 _MAX_FIELDS = 100
 _KNOWN_PEERS = 4096
+_LONGEST_ADDRESS = 64  # characters, with a zone
 _KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
@@ -155,6 +156,11 @@ _name = lru_cache(1024)(_read_name)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(4096)
+def _read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
