@@ -42,6 +42,7 @@ from gateway.proxy.probing import UpstreamProbes
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
+from gateway.workers.worker import Worker
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
@@ -54,8 +55,12 @@ _log = logging.getLogger("securus.app")
 class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
-    def __init__(self, settings: GatewaySettings, store: SqliteStore, clock: Clock) -> None:
+    def __init__(
+        self, settings: GatewaySettings, store: SqliteStore, clock: Clock, worker: Worker | None = None
+    ) -> None:
         self.settings = settings
+        self._worker = worker
+        self._leads = False
         self.store = store
         self.clock = clock
         self._precise_clock = time.time if clock is system_clock else clock
@@ -80,12 +85,17 @@ class Gateway:
         self._fetcher: Fetcher
 
     @classmethod
-    async def open(cls, settings: GatewaySettings, *, clock: Clock = system_clock) -> "Gateway":
-        """Build everything and listen. Raises before a socket opens when anything is wrong."""
+    async def open(
+        cls, settings: GatewaySettings, *, clock: Clock = system_clock, worker: Worker | None = None
+    ) -> "Gateway":
+        """Build everything and listen. Raises before a socket opens when anything is wrong.
+
+        A worker shares its listeners with the others, answers operators at its own socket, and leads when it is told.
+        """
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
         store = await open_store(Path(settings.storage.path), settings.storage.options)
-        gateway = cls(settings, store, clock)
+        gateway = cls(settings, store, clock, worker)
         try:
             await gateway._build(policies)
             await gateway._listen()
@@ -153,6 +163,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             is_draining=lambda: self.draining,
+            is_leading=lambda: self._leads,
         )
         await self.operations.hold_to_profiles()
         await self.audit.settled()
@@ -160,6 +171,7 @@ class Gateway:
     def _engine(self, policies: language.PolicySet) -> Engine:
         engine = engine_of(policies, self.settings, now=self.clock())
         self._criteria = criteria_used(policies)
+        self.metrics.put_in_force(engine.policy_hash)
         return engine
 
     async def _listen(self) -> None:
@@ -171,12 +183,33 @@ class Gateway:
             face = Face(listener, self.settings.limits, self.handle)
             await self._start(face.server, listener.address, listener.port, context)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
-        operations = self.settings.operations
-        await self._start(
-            web.Server(self.operations.answer, access_log=None), operations.address, operations.port, None
-        )
+        await self._listen_for_operators()
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
+            asyncio.create_task(self._repeat(self.keys.tick, _HOUSEKEEPING_SECONDS)),
+        ]
+        if self._worker is None:
+            self.lead()
+        self.metrics.workers.set(1)
+
+    async def _listen_for_operators(self) -> None:
+        operations = self.settings.operations
+        if self._worker is None:
+            server = web.Server(self.operations.answer, access_log=None)
+            await self._start(server, operations.address, operations.port, None)
+            return
+        server = web.Server(self.operations.answer_supervisor, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=1)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.UnixSite(runner, str(self._worker.socket)).start()
+
+    def lead(self) -> None:
+        """Do from now on what one process of those that share listeners must do: clean, deliver, probe."""
+        if self._leads:
+            return
+        self._leads = True
+        self._tasks += [
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -205,7 +238,10 @@ class Gateway:
         runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, address, port, ssl_context=context, backlog=1024).start()
+        site = web.TCPSite(
+            runner, address, port, ssl_context=context, backlog=1024, reuse_port=self._worker is not None
+        )
+        await site.start()
 
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
@@ -321,6 +357,7 @@ class Gateway:
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
+        deadline = time.monotonic() + self.settings.limits.drain
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.limits.drain):
                 await self._idle.wait()
@@ -328,6 +365,10 @@ class Gateway:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        # Bodies may still be on their way: all listeners have what is left of the drain time, together.
+        left = max(deadline - time.monotonic(), 0.1)
+        servers = [runner.server for runner in self._runners if runner.server is not None]
+        await asyncio.gather(*(server.shutdown(left) for server in servers))
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:

@@ -27,8 +27,9 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration",
+    "registration", "workers",
 )  # fmt: skip
+MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
 
 
@@ -40,11 +41,14 @@ class ConfigErrors(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
-    """The settings in this file, secrets resolved. Raises ConfigErrors with every problem."""
+def load(path: Path, environ: Mapping[str, str], *, copy: Path | None = None) -> GatewaySettings:
+    """The settings in this file, secrets resolved. Raises ConfigErrors with every problem.
+
+    copy holds what the file held when it was read first.
+    """
     name = str(path)
     try:
-        raw = path.read_bytes()
+        raw = (copy or path).read_bytes()
         if len(raw) > _MAX_FILE:
             raise ConfigErrors([Problem(name, 1, 1, f"the file is longer than {_MAX_FILE} bytes")])
         root = parse(raw.decode("utf-8"), name)
@@ -97,6 +101,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         limits=_limits(top),
         fetch=read_fetch(top),
         notifications=read_notifications(top),
+        workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")

@@ -104,6 +104,14 @@ def test_the_smallest_configuration_has_the_defaults(write: Write) -> None:
     assert settings.accounts[0].password_hash == HASH
 
 
+def test_the_number_of_workers_is_one_by_default_and_64_at_most(write: Write) -> None:
+    assert load(write(CONFIGURATION), {}).workers == 1
+    assert load(write(CONFIGURATION + "workers: 4\n"), {}).workers == 4
+    for wrong in ("0", "65", "two"):
+        (problem,) = problems(write(CONFIGURATION + f"workers: {wrong}\n"))
+        assert f"workers is '{wrong}', expected a whole number from 1 to 64" in problem
+
+
 def test_the_annotated_configuration_of_the_repository_is_right(tmp_path: Path) -> None:
     """Only the files that an operator makes are missing from it."""
     text = (ROOT / "gateway.yaml").read_text(encoding="utf-8")
