@@ -42,8 +42,9 @@ test: $(VENV)/.development services ## lint, then every test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q -n 2 --dist loadgroup
 
-bench: $(VENV)/.development ## measure, beside nginx, in one run; writes bench.json
+bench: $(VENV)/.development ## measure, beside nginx and peers, in one run; writes bench.json and bench.svg
 	@BENCH=1 sh tests/support/machine.sh services
+	@$(MAKE) --no-print-directory tests/interop/node_modules/.installed
 	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 lock: ## resolve the dependencies again and write the lock files
@@ -53,4 +54,4 @@ lock: ## resolve the dependencies again and write the lock files
 	    --no-emit-trusted-host --no-emit-find-links --strip-extras --allow-unsafe pyproject.toml --output-file=$$out; done
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo tests/interop/node_modules bench.json
+	rm -rf $(VENV) .demo tests/interop/node_modules bench.json bench.svg

@@ -7,10 +7,13 @@ client that was suspended is gone for all of them at once.
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from authz.protocol.client_members import unacceptable
 from authz.protocol.client_metadata import RegistrationRules, read_metadata
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import Client, ProfileName
+from authz.protocol.encoding import base64url_decode
 from authz.protocol.errors import OAuthError
 from authz.settings import AuthorizationSettings
 from authz.storage.registrations import Registration, RegistrationStatus
@@ -105,15 +108,20 @@ class ClientDirectory(Mapping[str, Client]):
 
 def rules_of(
     settings: AuthorizationSettings,
+    profile: ProfileName,
     *,
     scope_ceiling: tuple[str, ...] | None = None,
     stated: Mapping[str, object] | None = None,
 ) -> RegistrationRules:
-    """What registrations at this server are held to. The profile is ours to say, never the registrant's."""
+    """What registrations of a profile are held to at this server. Raises OAuthError for a profile that is off."""
+    if profile not in settings.profiles:
+        raise unacceptable("token_endpoint_auth_method", f"the profile {profile} is not switched on here")
     return RegistrationRules(
-        profile=PROFILES[ProfileName.FAPI2],
+        profile=PROFILES[profile],
         certificates_accepted=settings.mtls_origin is not None,
         signing_algorithms=settings.signing_algorithms,
+        id_token_algorithms=settings.id_token_algorithms,
+        unbound_allowed=not settings.registration.require_dpop,
         scope_ceiling=scope_ceiling,
         stated=stated,
     )
@@ -121,5 +129,13 @@ def rules_of(
 
 def client_of(registration: Registration, settings: AuthorizationSettings) -> Client:
     """The client that the metadata in force describes, judged by today's rules. Raises OAuthError."""
-    rules = rules_of(settings, scope_ceiling=registration.scope_ceiling, stated=registration.stated)
-    return read_metadata(registration.metadata, rules).client(registration.client_id)
+    rules = rules_of(
+        settings,
+        registration.profile,
+        scope_ceiling=registration.scope_ceiling,
+        stated=registration.stated,
+    )
+    client = read_metadata(registration.metadata, rules).client(registration.client_id)
+    if registration.secret_digest is None:
+        return client
+    return replace(client, secret_digest=base64url_decode(registration.secret_digest))

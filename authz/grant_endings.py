@@ -1,4 +1,4 @@
-"""Grants ended by an administrator: those of a person, of a client, or of both together (I2)."""
+"""Grants ended by an administrator or by the person: those of a person, of a client, or of both together (I2)."""
 
 from collections.abc import Sequence
 
@@ -21,6 +21,7 @@ async def end_grants(
     why: str,
     emit: Emit,
     revocations: Revocations | None = None,
+    reason: str = "administrator",
 ) -> Sequence[Grant]:
     """End the live grants with all their tokens; those that were ended here.
 
@@ -38,5 +39,5 @@ async def end_grants(
             revocations.add(grant.grant_id)
         if live:
             ended.append(grant)
-            emit(GrantRevoked(grant.grant_id, grant.client_id, "administrator", who, why))
+            emit(GrantRevoked(grant.grant_id, grant.client_id, reason, who, why))
     return ended

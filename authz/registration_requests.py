@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from authz.client_directory import rules_of
 from authz.protocol.client_metadata import read_metadata
+from authz.protocol.client_profiles import profile_asked
 from authz.protocol.client_updates import exceeds
+from authz.protocol.clients import ProfileName
 from authz.protocol.encoding import base64url_decode
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
 from authz.protocol.software_statements import SoftwareStatement, check_statement
@@ -52,6 +54,7 @@ class RegistrationRequests(RegistryWriter):
         if permission is None and statement is not None:
             key = f"registration-statement:{digest(statement.text)}"
             await self._count(key, _DAY_SECONDS, _REGISTRATIONS_A_DAY, now)
+        profile = self._profile(document, statement)
         return await self._add(
             document,
             who=_who(permission, statement),
@@ -59,8 +62,31 @@ class RegistrationRequests(RegistryWriter):
             statement=statement,
             scope_ceiling=None if permission is None else permission.scope_ceiling,
             spending=None if permission is None else permission.id,
-            approved=self._settings.registration.automatic,
+            approved=self._needs_no_approval(profile),
+            profile=profile,
         )
+
+    def _profile(self, document: Mapping[str, object], statement: SoftwareStatement | None) -> ProfileName:
+        """The profile that a document is held to: the one that it asks for where that is open, else fapi2.
+
+        What asks for a profile that is not open is told what fapi2 wants instead. Raises OAuthError where it is not
+        open either.
+        """
+        stated = {} if statement is None else statement.metadata
+        asked = profile_asked({**document, **stated})
+        open_here = self._settings.registration.profiles & self._settings.profiles
+        found = asked if asked in open_here else ProfileName.FAPI2
+        if found not in open_here:
+            said = ", ".join(sorted(open_here)) or "none"
+            raise OAuthError(
+                ErrorCode.INVALID_CLIENT_METADATA,
+                f"clients of the profile {asked} do not register by themselves here; open are: {said}",
+            )
+        return found
+
+    def _needs_no_approval(self, profile: ProfileName) -> bool:
+        # Somebody looks at each client that may leave what FAPI 2.0 asks of the others.
+        return self._settings.registration.automatic and profile is ProfileName.FAPI2
 
     async def authenticate(self, client_id: str, access_token: str) -> Registration:
         """The registration that a registration access token is for (RFC 7592 1.2).
@@ -78,19 +104,24 @@ class RegistrationRequests(RegistryWriter):
         """Replace the metadata of an authenticated client with a whole new document (RFC 7592 2.2).
 
         In force at once: when the registration still waits for approval (it goes on waiting), when the update asks for
-        no more than was vetted, or when registrations need no approval. Else it waits, and the old stays in force.
-        What changes nothing leaves no trace. Raises OAuthError: ACCESS_DENIED (403) for a client that was stopped,
-        TEMPORARILY_UNAVAILABLE (429) for too many updates, and what read_metadata() raises.
+        no more than was vetted, or when registrations of its profile need no approval. Else it waits, and the old
+        stays in force. What changes nothing leaves no trace. Raises OAuthError: ACCESS_DENIED (403) for a client that
+        was stopped, TEMPORARILY_UNAVAILABLE (429) for too many updates, and what read_metadata() raises.
         """
         require_active(registration)
         now = self._clock()
         statement = self._statement(document, now)
         stating = with_statement(registration, statement)
-        rules = rules_of(self._settings, scope_ceiling=stating.scope_ceiling, stated=stating.stated)
+        rules = rules_of(
+            self._settings,
+            registration.profile,
+            scope_ceiling=stating.scope_ceiling,
+            stated=stating.stated,
+        )
         metadata = read_metadata(document, rules).document
         at_once = (
             registration.status is RegistrationStatus.PENDING
-            or self._settings.registration.automatic
+            or self._needs_no_approval(registration.profile)
             or not exceeds(metadata, registration.metadata)
         )
         if at_once:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from authz.client_directory import client_of
 from authz.events import ClientChanged
-from authz.protocol.clients import Client
+from authz.protocol.clients import Client, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.protocol.scopes import is_known, split_scope
 from authz.registration_requests import RegistrationRequests
@@ -25,6 +25,7 @@ from authz.registry_writing import (
     Registered,
     RegistryError,
     digest,
+    has_secret,
     secret,
     tombstone,
     with_proposal_in_force,
@@ -77,10 +78,18 @@ class Registry(RegistrationRequests):
     Each operation of operators raises RegistryError, with a text for them, or StoreUnavailable.
     """
 
-    async def add(self, document: Mapping[str, object], *, who: str, why: str, approved: bool) -> Registered:
+    async def add(
+        self,
+        document: Mapping[str, object],
+        *,
+        who: str,
+        why: str,
+        approved: bool,
+        profile: ProfileName = ProfileName.FAPI2,
+    ) -> Registered:
         """Register an application for somebody; its scope becomes the most that its own updates may ask for.
 
-        Raises OAuthError for metadata that is not acceptable.
+        Raises OAuthError for metadata that are not acceptable for that profile, or for one that is off.
         """
         scope = document.get("scope")
         ceiling = tuple(scope.split()) if isinstance(scope, str) else ()
@@ -92,6 +101,7 @@ class Registry(RegistrationRequests):
             scope_ceiling=ceiling,
             spending=None,
             approved=approved,
+            profile=profile,
         )
 
     async def list_clients(self, status: RegistrationStatus | None = None) -> Sequence[ListedClient]:
@@ -195,6 +205,35 @@ class Registry(RegistrationRequests):
         token = secret()
         following = replace(registration, access_token=digest(token))
         return Registered(await self._must_write(following, "token-renewed", who, why), token)
+
+    async def renew_secret(self, client_id: str, *, who: str, why: str) -> Registered:
+        """A new secret for a client that authenticates by one; the old one ends with this, its grants stay."""
+        registration = await self._existing(client_id)
+        if registration.configured or registration.status in _NOBODY or not has_secret(registration.metadata):
+            raise _not_now(registration, "renew the secret", "it has no secret that the registry made")
+        made = secret()
+        following = replace(registration, secret_digest=digest(made))
+        written = await self._must_write(following, "secret-renewed", who, why)
+        return Registered(written, "", made)
+
+    async def change_profile(
+        self, client_id: str, *, profile: ProfileName, who: str, why: str, version: int | None = None
+    ) -> Registration:
+        """Hold a client to another security profile, whose rules its metadata keep already. Its grants end.
+
+        An update that waits was asked for under the old one: it is dropped.
+        """
+        registration = await self._existing(client_id, version)
+        if registration.configured or registration.status in _NOBODY:
+            raise _not_now(registration, "change the profile", "it is no client of the registry")
+        if registration.profile is profile:
+            raise _not_now(registration, "change the profile", f"it is of {profile} already")
+        following = replace(without_proposal(registration), profile=profile)
+        try:
+            client_of(following, self._settings)
+        except OAuthError as error:
+            raise RegistryError(f"'{client_id}' cannot be of {profile}: {error.description}") from error
+        return await self._must_write(following, "profile-changed", who, why, ends_grants=True)
 
     async def new_initial_access_token(
         self, *, who: str, why: str, lifetime_seconds: int, uses: int = 1, scope: str | None = None

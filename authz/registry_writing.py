@@ -9,7 +9,7 @@ from authz.client_directory import rules_of
 from authz.clock import Clock
 from authz.events import ClientChanged, Emit
 from authz.protocol.client_metadata import read_metadata
-from authz.protocol.clients import Client
+from authz.protocol.clients import AuthenticationMethod, Client, ProfileName
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jwk import import_jwks
@@ -30,10 +30,14 @@ class RegistryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A new registration, and the registration access token that nobody can read again (RFC 7592 3)."""
+    """A new registration, and the registration access token that nobody can read again (RFC 7592 3).
+
+    client_secret  what it authenticates with, where it has one; nobody can read it again either
+    """
 
     registration: Registration
     access_token: str
+    client_secret: str | None = None
 
 
 class RegistryWriter:
@@ -72,11 +76,13 @@ class RegistryWriter:
         scope_ceiling: tuple[str, ...] | None,
         spending: str | None,
         approved: bool,
+        profile: ProfileName,
     ) -> Registered:
         """A new client under an id of ours. Raises OAuthError; nothing is spent unless it is written."""
         now, token, stated = self._clock(), secret(), {} if statement is None else dict(statement.metadata)
-        rules = rules_of(self._settings, scope_ceiling=scope_ceiling, stated=stated)
+        rules = rules_of(self._settings, profile, scope_ceiling=scope_ceiling, stated=stated)
         metadata = read_metadata(document, rules).document
+        client_secret = secret() if has_secret(metadata) else None
         registration = Registration(
             client_id=secrets.token_hex(
                 16
@@ -91,12 +97,14 @@ class RegistryWriter:
             statement=None if statement is None else statement.text,
             stated=stated,
             expires_at=None if approved else now + _PENDING_SECONDS,
+            profile=profile,
+            secret_digest=None if client_secret is None else digest(client_secret),
         )
         change = RegistrationChange(registration.client_id, now, who, "registered", why, 1)
         if not await self._store.put_registration(registration, change, spending=spending, now=now):
             raise no_token("the initial access token was used up in this moment")
         await self._tell(registration, change, ())
-        return Registered(registration, token)
+        return Registered(registration, token, client_secret)
 
     async def _write(
         self, registration: Registration, what: str, *, who: str, why: str, ends_grants: bool = False
@@ -141,7 +149,11 @@ class RegistryWriter:
 def tombstone(registration: Registration, status: RegistrationStatus, now: int) -> Registration:
     """The registration of a client that never comes back: kept until nobody can hold a token of it any more."""
     return replace(
-        without_proposal(registration), status=status, access_token=None, expires_at=now + _TOMBSTONE_SECONDS
+        without_proposal(registration),
+        status=status,
+        access_token=None,
+        secret_digest=None,
+        expires_at=now + _TOMBSTONE_SECONDS,
     )
 
 
@@ -167,6 +179,11 @@ def with_proposal_in_force(registration: Registration) -> Registration:
             following, statement=registration.proposed_statement, stated=registration.proposed_stated
         )
     return without_proposal(following)
+
+
+def has_secret(metadata: Mapping[str, object]) -> bool:
+    """Whether a client of this metadata authenticates by a secret, which this server makes (RFC 7591 3.2.1)."""
+    return metadata.get("token_endpoint_auth_method") == AuthenticationMethod.CLIENT_SECRET_BASIC
 
 
 def secret() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
-from authz.endpoints import grant_management, registration
+from authz.endpoints import grant_management, own_grants, registration
 from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
@@ -18,9 +18,12 @@ from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
 from authz.endpoints.introspection import Introspection
+from authz.endpoints.introspection_callers import IntrospectionCallers
 from authz.endpoints.launches import PATH as _LAUNCH
 from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
+from authz.endpoints.own_grants import OwnGrants
+from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
@@ -30,6 +33,7 @@ from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login.browser import Browsers
+from authz.login.finding import Finder
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -47,7 +51,9 @@ Door = Callable[[HttpRequest], Awaitable[Answer]]
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
 _USERINFO = "/userinfo"
-_WITHOUT_HEAD = frozenset({"/authorize", "/sign-in", "/patient", "/consent", "/logout"})
+_WITHOUT_HEAD = frozenset(
+    {"/authorize", "/sign-in", "/patient", "/encounter", "/consent", "/logout", own_grants.PATH}
+)
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -71,6 +77,7 @@ class AuthorizationServer:
         clock: Clock,
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
+        finders: Mapping[str, Finder] | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -120,6 +127,14 @@ class AuthorizationServer:
             ungranted=LAUNCH_SCOPES,
             acr_values=tuple(SIGN_INS),
             detail_types={kind.name: kind for kind in settings.detail_types},
+            pickers=frozenset(resource.identifier for resource in settings.resources if resource.picker),
+        )
+        pickers = Pickers(
+            issuer=settings.issuer,
+            finders={} if finders is None else finders,
+            server=server,
+            subjects=subjects,
+            clock=clock,
         )
         # Userinfo and grant management take tokens for every resource of ours: they name nothing of their own.
         anywhere = frozenset({settings.issuer, *server.resources})
@@ -135,6 +150,7 @@ class AuthorizationServer:
             lifetimes=lifetimes,
             revocations=self._revocations,
             read_token=self.resource_server.read,
+            pickers=pickers,
             emit=emit,
             rotates=settings.rotate_refresh_tokens,
             profiles=settings.profiles,
@@ -184,18 +200,32 @@ class AuthorizationServer:
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)
         logout = Logout(settings, clients, browsers, subjects, keys)
+        own_page = OwnGrants(
+            settings=settings,
+            store=store,
+            clients=clients,
+            accounts=accounts,
+            browsers=browsers,
+            revocations=self._revocations,
+            emit=emit,
+            clock=clock,
+        )
         introspection = Introspection(
             issuer=settings.issuer,
             store=store,
             clients=authentication,
             proofs=self._proofs,
             resource_server=self.resource_server,
+            callers=IntrospectionCallers(self.resource_server, clients, anywhere),
+            emit=emit,
             keys=keys,
             lifetimes=lifetimes,
             clock=clock,
         )
         has_launches = any(LAUNCH_SCOPE in client.scope for client in configured.values())
         ungranted = frozenset[str]() if has_launches else LAUNCH_SCOPES
+        if server.pickers:
+            ungranted -= {"launch/encounter"}
         discovery = Discovery(settings, keys, ungranted=ungranted, launches=has_launches)
         self._administration = Administration(
             issuer=settings.issuer,
@@ -233,6 +263,7 @@ class AuthorizationServer:
             "/introspect": {"POST": introspection.introspect},
             _USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
             "/logout": {"GET": logout.end_session, "POST": logout.end_session},
+            **own_page.routes(),
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
                 settings=settings,
@@ -245,6 +276,7 @@ class AuthorizationServer:
                 browsers=browsers,
                 subjects=subjects,
                 keys=keys,
+                pickers=pickers,
                 emit=emit,
                 clock=clock,
             ),
@@ -263,10 +295,12 @@ class AuthorizationServer:
         clock: Clock,
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
+        finders: Mapping[str, Finder] | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
-        fetch is the guarded GET for clients' key sets; without it none is fetched.
+        fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
+        the resource whose records they know, and may be there later than the server.
         """
         server = cls(
             settings=settings,
@@ -280,6 +314,7 @@ class AuthorizationServer:
             clock=clock,
             grantable=grantable,
             fetch=fetch,
+            finders=finders,
         )
         await server.refresh()
         return server

@@ -26,7 +26,8 @@ class Lifetimes:
 class Protected:
     """A protected resource: a mount of the gateway. identifier is its public URL (RFC 9728), the audience of tokens.
 
-    aliases are the same mount on the mutual-TLS listener. signs says whether its answers may be signed with our keys.
+    aliases are the same mount on the mutual-TLS listener. signs says whether its answers may be signed with our keys,
+    picker whether people search its records at the pages.
     """
 
     identifier: str
@@ -34,6 +35,7 @@ class Protected:
     kind: str  # fhir-r4 | cda-rest
     aliases: tuple[str, ...] = ()
     signs: bool = False
+    picker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,17 @@ class Account:
 class RegistrationSettings:
     """Whether and how applications register themselves (RFC 7591).
 
-    automatic            whether a registration is in force without somebody's approval
+    automatic            whether a registration is in force without somebody's approval; never one of a weaker profile
     statement_issuers    issuer of software statements → its public keys, as JWK objects
+    profiles             the profiles that an application may ask for by itself
+    require_dpop         whether every client of the registry binds its tokens to a key, whatever its profile
     """
 
     enabled: bool = False
     automatic: bool = False
     statement_issuers: Mapping[str, tuple[Mapping[str, object], ...]] = field(default_factory=dict)
+    profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
+    require_dpop: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class AuthorizationSettings:
     detail_types: tuple[DetailType, ...] = ()  # authorization_details (RFC 9396)
     rotate_refresh_tokens: bool = False  # FAPI 2.0 5.3.2.1: no rotation for confidential clients by default
     signing_algorithms: tuple[str, ...] = ("ES256",)  # of our own keys; the first is the default
+    id_token_algorithms: tuple[str, ...] = ()  # more, for ID tokens of clients of SMART: RS256 or none
     key_announced_seconds: int = 86400  # a new key is published this long before it signs
     key_active_seconds: int = 90 * 86400
     key_published_after_retirement_seconds: int = 86400

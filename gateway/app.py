@@ -17,6 +17,7 @@ from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
+from authz.login.finding import Finder
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
@@ -24,13 +25,15 @@ from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
+from gateway.cors import CrossOrigin
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.fhir.outcome import Reason
-from gateway.listener import Face, preflight_answer, require_c_parser, with_cors
+from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
+from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
 from gateway.policy import language
 from gateway.policy.engine import Engine
@@ -48,7 +51,17 @@ _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _NOTIFY_SECONDS = 1.0
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = ("/authorize", "/sign-in", "/patient", "/consent", "/logout", "/assets/", "/admin/")
+_PAGES = (
+    "/authorize",
+    "/sign-in",
+    "/patient",
+    "/encounter",
+    "/consent",
+    "/logout",
+    "/account/",
+    "/assets/",
+    "/admin/",
+)
 _log = logging.getLogger("securus.app")
 
 
@@ -68,9 +81,11 @@ class Gateway:
         self.engines = EngineHolder(None)
         self.draining = False
         self._inflight = 0
+        self.metrics.inflight.set_function(lambda: self._inflight)
         self._idle = asyncio.Event()
         self._idle.set()
         self._mounts: list[Mount] = []
+        self._finders: dict[str, Finder] = {}
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -78,6 +93,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._criteria: Mapping[str, frozenset[str]] = {}
         self._probes = UpstreamProbes((), dict)
+        self._cors: CrossOrigin
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -135,6 +151,13 @@ class Gateway:
             clock=self.clock,
             grantable=grantable,
             fetch=self._fetcher.get,
+            finders=self._finders,
+        )
+        self._cors = CrossOrigin(
+            settings.cors,
+            self.authorization.clients,
+            pages=_PAGES,
+            public=[f"{upstream.at}/metadata" for upstream in settings.upstreams],
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
@@ -151,6 +174,8 @@ class Gateway:
                 clock=self.clock,
             )
             self._mounts.append(mount)
+            if upstream.picker is not None:
+                self._finders[upstream.identifier] = MountFinder(upstream, mount.passage, upstream.picker)
         self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -269,20 +294,16 @@ class Gateway:
         if self._inflight >= self.settings.limits.concurrent_requests:
             self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
             answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
-            return with_cors(answer) if "origin" in request.headers else answer
+            return self._cors.on(request, answer)
         self._inflight += 1
         self._idle.clear()
-        self.metrics.inflight.inc()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
             if not self._inflight:
                 self._idle.set()
-            self.metrics.inflight.dec()
-        if "origin" in request.headers and not request.path.startswith(_PAGES):
-            answer = with_cors(answer)
-        return answer
+        return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
         if not self.authorization.serves(request.path):
@@ -290,13 +311,13 @@ class Gateway:
                 at = mount.upstream.at
                 if request.path == at or request.path.startswith(at + "/"):
                     if request.method == "OPTIONS":
-                        return preflight_answer(_METHODS)
+                        return self._cors.preflight(request, _METHODS)
                     if mount.signed is not None:
                         return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
             return json_answer(404, {"error": "not_found", "error_description": "nothing is at this path"})
         if request.method == "OPTIONS" and not request.path.startswith(_PAGES):
-            return preflight_answer("GET, POST")
+            return self._cors.preflight(request, "GET, POST")
         answer = await self.authorization.handle(request)
         try:
             await self.audit.settled()

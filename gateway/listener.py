@@ -26,10 +26,6 @@ Handler = Callable[[HttpRequest], Awaitable[Answer]]
 _CHUNK = 64 * 1024
 _DER = 2  # _ssl.ENCODING_DER
 _SENDABLE = re.compile(r"[ -~]*")
-_CORS_EXPOSED = (
-    "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id,"
-    " Retry-After, X-Progress, Content-Digest, Signature-Input, Signature"
-)
 _log = logging.getLogger("securus.listener")
 
 
@@ -250,28 +246,3 @@ def _plain(status: int, description: str) -> Answer:
     return Answer(
         status, (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")), body
     )
-
-
-def preflight_answer(methods: str) -> Answer:
-    """The answer to a CORS preflight (SMART App Launch 2.2: apps run in browsers)."""
-    return Answer(
-        204,
-        (
-            ("Access-Control-Allow-Origin", "*"),
-            ("Access-Control-Allow-Methods", methods),
-            (
-                "Access-Control-Allow-Headers",
-                "authorization, dpop, content-type, accept, if-match, if-none-match, if-none-exist,"
-                " if-modified-since, prefer, x-fapi-interaction-id",
-            ),
-            ("Access-Control-Max-Age", "600"),
-        ),
-    )
-
-
-def with_cors(answer: Answer) -> Answer:
-    """The answer, readable by apps in browsers; no cookie ever speaks for them."""
-    if any(name == "Access-Control-Allow-Origin" for name, _ in answer.headers):
-        return answer
-    cors = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _CORS_EXPOSED))
-    return answer.with_headers(cors)

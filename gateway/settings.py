@@ -54,6 +54,13 @@ class Operations:
     port: int = 9090
 
 
+class Readers(StrEnum):
+    """Which web pages may read answers that need a token or a client."""
+
+    REGISTERED = "registered"  # those of the origins of clients that may act
+    ANY = "any"
+
+
 class ResponseSignatures(StrEnum):
     """Which answers of a mount are signed (RFC 9421, FAPI 2.0 HTTP Signatures)."""
 
@@ -93,7 +100,8 @@ class UpstreamProfile:
         }
     )  # fmt: skip
     page_links: frozenset[str] = frozenset({"asked", "base"})
-    never_parameters: frozenset[str] = frozenset({"_query", "_filter", "_method"})
+    never_parameters: frozenset[str] = frozenset({"_query", "_method"})
+    opened_parameters: frozenset[str] = frozenset()  # of what `query: open` names, what the store carries out
     never_headers: frozenset[str] = frozenset(
         {"x-http-method-override", "x-http-method", "x-method-override", "x-provenance", "cookie"}
     )
@@ -139,6 +147,20 @@ class ConsentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PickerSettings:
+    """How people find patients and visits of a store at the pages of the authorization server.
+
+    page                  patients or visits that are shown at once
+    searches_per_minute   of one person
+    lists_at_once         patients are listed before a search, where all that the person may see fit on a page
+    """
+
+    page: int = 20
+    searches_per_minute: int = 30
+    lists_at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
 
@@ -168,6 +190,7 @@ class Upstream:
     bundle: BundleLimits = BundleLimits()
     probe: Probe = Probe.BACKGROUND
     consents: ConsentSettings | None = None
+    picker: PickerSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +260,4 @@ class GatewaySettings:
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
     workers: int = 1  # processes that share the listeners
+    cors: Readers = Readers.REGISTERED

@@ -29,6 +29,7 @@ async def open_key_ring(settings: GatewaySettings, store: Store, *, clock: Clock
             other_encryption_key=keys.other_encryption_key,
             outside=outside,
             algorithms=authorization.signing_algorithms,
+            id_token_algorithms=authorization.id_token_algorithms,
             announced_seconds=authorization.key_announced_seconds,
             active_seconds=authorization.key_active_seconds,
             published_after_retirement_seconds=authorization.key_published_after_retirement_seconds,

@@ -43,7 +43,8 @@ _FIELDS = frozenset(
 )  # fmt: skip
 _SKEWS = (-3600, -300, -120, -60, -30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30, 60, 120, 300, 3600)
 _ENDPOINTS = frozenset(
-    {"/authorize", "/par", "/token", "/revoke", "/introspect", "/userinfo", "/grants/", "/sign-in", "/patient", "/consent"}
+    {"/authorize", "/par", "/token", "/revoke", "/introspect", "/userinfo", "/grants/", "/sign-in", "/patient",
+     "/encounter", "/consent"}
 )  # fmt: skip
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -210,8 +211,9 @@ class Metrics:
             ["route", "outcome"],
             registry=registry,
         )
-        for outcome in ("accepted", "nonce", "replayed", "refused"):
-            self.proofs.labels(outcome)
+        self._proofs = {
+            outcome: self.proofs.labels(outcome) for outcome in ("accepted", "nonce", "replayed", "refused")
+        }
         self._clock_skews = {
             kind: self.clock_skew.labels(kind) for kind in ("dpop", "assertion", "request_object")
         }
@@ -222,7 +224,7 @@ class Metrics:
             case TokenIssued():
                 self.tokens.labels(event.grant_type).inc()
             case ProofChecked():
-                self.proofs.labels(event.outcome).inc()
+                self._proofs[event.outcome].inc()
                 if event.claim_seconds is not None:
                     self.replay_seconds.observe(event.claim_seconds)
             case ClockCompared():

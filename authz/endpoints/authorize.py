@@ -4,15 +4,19 @@ RFC 6749 3.1, RFC 9126 4, RFC 9207, FAPI 2.0 Security Profile 5.3.2.2. The pushe
 person needs and is consumed once, in the transaction that writes the code.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import quote
+from typing import Any
 
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
 from authz.endpoints.launches import Launches
+from authz.endpoints.pickers import Pickers
 from authz.endpoints.plain_requests import PlainRequests
+from authz.endpoints.record_choice import RecordChoice
+from authz.endpoints.visit_pages import Door, VisitPages, to
+from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import (
     GONE,
     PageError,
@@ -28,22 +32,23 @@ from authz.events import ConsentGiven, Emit, SignIn
 from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts, SignInOutcome
-from authz.login.browser import Browser, Browsers
-from authz.login.launch import is_online, may_be_opened_by, needs_patient, records
+from authz.login.browser import Browsers
+from authz.login.launch import asked_as, is_online, needs_patient, picks_encounter, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
 from authz.protocol.client_profiles import may_refresh
 from authz.protocol.clients import BindingKind, Client
-from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.errors import ErrorCode
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of
+from authz.protocol.narrowing import narrowed, parts_of
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
-from authz.protocol.request import Answer, HttpRequest, RequestError
-from authz.protocol.scopes import parse_scope, plain_words
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.scopes import parse_scope, part_words, plain_words
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import Store
 
-Door = Callable[[HttpRequest], Awaitable[Answer]]
+_NOTHING_CHOSEN: Mapping[str, Any] = {"patient": None, "picked": False, "encounter": None}
 
 
 def sign_in_doors(
@@ -58,6 +63,7 @@ def sign_in_doors(
     browsers: Browsers,
     subjects: Subjects,
     keys: KeyRing,
+    pickers: Pickers,
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -80,6 +86,7 @@ def sign_in_doors(
         store=store,
         server=server,
         visits=visits,
+        pickers=pickers,
         responses=responses,
         emit=emit,
         clock=clock,
@@ -96,6 +103,10 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
+    shown = VisitPages(settings)
+    choice = RecordChoice(
+        store=store, visits=visits, completion=completion, pickers=pickers, pages=shown, clock=clock
+    )
     desk = SignInDesk(
         settings=settings,
         store=store,
@@ -104,17 +115,19 @@ def sign_in_doors(
         browsers=browsers,
         visits=visits,
         completion=completion,
+        pickers=pickers,
+        shown=shown,
         plain=plain,
         emit=emit,
         clock=clock,
     )
     by = ("GET", "POST") if plain.exist else ("GET",)
     return {
-        "/authorize": dict.fromkeys(by, desk.door(desk.authorize)),
-        "/sign-in": {"GET": desk.door(desk.sign_in_page), "POST": desk.door(desk.sign_in)},
-        "/patient": {"GET": desk.door(desk.patient_page), "POST": desk.door(desk.choose_patient)},
-        "/consent": {"GET": desk.door(desk.consent_page), "POST": desk.door(desk.decide)},
-        pages.STYLE_PATH: {"GET": desk.door(desk.style)},
+        "/authorize": dict.fromkeys(by, shown.door(desk.authorize)),
+        "/sign-in": {"GET": shown.door(desk.sign_in_page), "POST": shown.door(desk.sign_in)},
+        **choice.routes(),
+        "/consent": {"GET": shown.door(desk.consent_page), "POST": shown.door(desk.decide)},
+        pages.STYLE_PATH: {"GET": shown.door(desk.style)},
     }
 
 
@@ -131,10 +144,14 @@ class SignInDesk:
         browsers: Browsers,
         visits: Visits,
         completion: Completion,
+        pickers: Pickers,
+        shown: VisitPages,
         plain: PlainRequests,
         emit: Emit,
         clock: Clock,
     ) -> None:
+        self._pickers = pickers
+        self._page = shown.page
         self._plain = plain
         self._settings = settings
         self._store = store
@@ -146,25 +163,6 @@ class SignInDesk:
         self._emit = emit
         self._clock = clock
 
-    def door(self, handler: Door) -> Door:
-        """The handler with its errors shown as a page."""
-
-        async def shown(request: HttpRequest) -> Answer:
-            try:
-                return await handler(request)
-            except (PageError, RequestError) as error:
-                return self._error_page(error.description, error.status)
-            except OAuthError as error:
-                return self._error_page(f"The app sent a request that is not valid: {error.description}.")
-
-        return shown
-
-    def _error_page(self, description: str, status: int = 400) -> Answer:
-        settings = self._settings
-        return pages.error_page(
-            description, organisation=settings.organisation, privacy_url=settings.privacy_url, status=status
-        )
-
     async def authorize(self, request: HttpRequest) -> Answer:
         """GET or POST /authorize: on to the pages, or straight back where none may be shown."""
         plain = await self._plain.take(request)
@@ -174,15 +172,15 @@ class SignInDesk:
             self._visits.begin(request) if plain is None else self._visits.begin_with(plain, request)
         )
         if "none" in visit.interaction.parameters.get("prompt", "").split():
-            return await self._completion.without_pages(visit)
+            return await self._completion.without_pages(visit, request)
         await self._visits.keep(visit)
-        return _to("/sign-in", visit.handle, visit.browser)
+        return to("/sign-in", visit.handle, visit.browser)
 
     async def sign_in_page(self, request: HttpRequest) -> Answer:
         """GET /sign-in: the form, or straight on for a person who is signed in already."""
         visit = await self._visits.of(request, page_query(request).get("interaction"))
         if visit.account is not None and not self._visits.must_sign_in(visit):
-            return _to("/patient", visit.handle, visit.browser)
+            return to("/patient", visit.handle, visit.browser)
         return self._sign_in_form(visit, username=visit.interaction.parameters.get("login_hint", ""))
 
     async def sign_in(self, request: HttpRequest) -> Answer:
@@ -206,78 +204,41 @@ class SignInDesk:
             said = "User name or password is not right."
             return self._sign_in_form(visit, status=403, problem=said, username=username)
         browser = await self._browsers.signed_in(visit.browser, result.account.subject, ("pwd",))
-        interaction = replace(visit.interaction, session_id=browser.session.id, signed_in=True, patient=None)
+        interaction = replace(
+            visit.interaction, session_id=browser.session.id, signed_in=True, **_NOTHING_CHOSEN
+        )
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
         if self._visits.hints_at_another(visit):
             hinted = "another person signed in than the one of id_token_hint or of the launch"
             refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
-        return _to("/patient", visit.handle, browser)
-
-    async def patient_page(self, request: HttpRequest) -> Answer:
-        """GET /patient: whose record, where a scope needs one and there is a choice."""
-        visit = await self._visits.of(request, page_query(request).get("interaction"))
-        account = self._visits.signed_in(visit)
-        if (
-            not needs_patient(self._completion.asked_scope(visit, account))
-            or visit.interaction.patient is not None
-        ):
-            return _to("/consent", visit.handle, visit.browser)
-        launched = context_of(visit.interaction.parameters) or {}
-        if "patient" in launched:
-            if not may_be_opened_by(str(launched["patient"]), account):
-                return await self._completion.refuse(
-                    visit, "the account may not open the record of the launch"
-                )
-            await self._store.put_interaction(replace(visit.interaction, patient=str(launched["patient"])))
-            return _to("/consent", visit.handle, visit.browser)
-        choices = records(account)
-        if not choices:
-            return await self._completion.refuse(visit, "the account has no patient record to share")
-        if len(choices) == 1:
-            await self._store.put_interaction(replace(visit.interaction, patient=choices[0][0]))
-            return _to("/consent", visit.handle, visit.browser)
-        return self._page(visit, 200, "patient.html", patients=choices, person=account.name)
-
-    async def choose_patient(self, request: HttpRequest) -> Answer:
-        """POST /patient."""
-        form = await page_form(request)
-        visit = await self._visits.of(request, form.get("interaction"))
-        account = self._visits.signed_in(visit)
-        check_form(request, form, visit)
-        if form.get("action") == "cancel":
-            return await self._completion.refuse(visit, "the person chose no patient")
-        chosen = form.get("patient")
-        if "patient" in (context_of(visit.interaction.parameters) or {}):
-            raise PageError("The record was chosen by the launch.")
-        if chosen not in {id for id, _ in records(account)}:
-            raise PageError("That record is not one you may choose.")
-        await self._store.put_interaction(replace(visit.interaction, patient=chosen))
-        return _to("/consent", visit.handle, visit.browser)
+        return to("/patient", visit.handle, browser)
 
     async def consent_page(self, request: HttpRequest) -> Answer:
         """GET /consent: who asks for what."""
         visit = await self._visits.of(request, page_query(request).get("interaction"))
         account = self._visits.signed_in(visit)
         scope = self._completion.asked_scope(visit, account)
-        if needs_patient(scope) and visit.interaction.patient is None:
-            return _to("/patient", visit.handle, visit.browser)
-        labels = dict(records(account))
-        launched = context_of(visit.interaction.parameters) or {}
-        whose = visit.interaction.patient or str(launched.get("patient", ""))
-        asked = read_claims_request(visit.interaction.parameters.get("claims", "{}"), self._server.acr_values)
+        parameters = visit.interaction.parameters
+        visits = picks_encounter(scope, parameters)
+        if (needs_patient(scope) or visits) and visit.interaction.patient is None:
+            return to("/patient", visit.handle, visit.browser)
+        if visits and visit.interaction.encounter is None:
+            return to("/encounter", visit.handle, visit.browser)
+        asked = read_claims_request(parameters.get("claims", "{}"), self._server.acr_values)
         beside = personal_claims(asked, ()) - personal_claims({}, scope)
         return self._page(
             visit,
             200,
             "consent.html",
             person=account.name,
-            patient_label=labels.get(whose, whose) or None,
-            scopes=[(text, plain_words(text)) for text in scope],
+            patient_label=await self._label(visit, account, request),
+            encounter_label=await self._encounter_label(visit, account, request, scope) if visits else None,
+            scopes=[(text, plain_words(text), self._parts(text, scope)) for text in scope],
             details=[
                 in_words(detail, self._server.detail_types)
-                for detail in granting.details(visit.interaction.parameters, visit.client, self._server)
+                for detail in granting.details(parameters, visit.client, self._server)
             ],
             claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
             duration=self._duration(visit, scope),
@@ -286,10 +247,40 @@ class SignInDesk:
             policy_url=visit.client.policy_url,
         )
 
+    def _parts(self, text: str, scope: tuple[str, ...]) -> list[tuple[str, str]]:
+        """The parts of a scope that may be left of it, with what each is."""
+        return [(part, part_words(part)) for part in parts_of(text, scope, self._server.grantable)]
+
+    async def _label(self, visit: Visit, account: Account, request: HttpRequest) -> str | None:
+        """Whose record it is. Raises PageError for a picked one that the person may not see any more."""
+        launched = context_of(visit.interaction.parameters) or {}
+        whose = visit.interaction.patient or str(launched.get("patient", ""))
+        if not visit.interaction.picked:
+            return dict(records(account)).get(whose, whose) or None
+        person = person_at(self._pickers, visit, account, request)
+        found = None if person is None else await self._pickers.patient(person, whose)
+        if found is None:
+            raise PageError(GONE)
+        return found.words
+
+    async def _encounter_label(
+        self, visit: Visit, account: Account, request: HttpRequest, scope: tuple[str, ...]
+    ) -> str:
+        """Which visit it is. Raises PageError for one that the person may not see any more."""
+        person, patient = person_at(self._pickers, visit, account, request), visit.interaction.patient
+        found = None
+        if person is not None and patient is not None and visit.interaction.encounter:
+            context = asked_as(scope, account, picked=visit.interaction.picked)
+            chosen = visit.interaction.encounter
+            found = await self._pickers.encounter(person, chosen, patient, in_context=context)
+        if found is None:
+            raise PageError(GONE)
+        return found.words
+
     async def decide(self, request: HttpRequest) -> Answer:
         """POST /consent: allow, do not allow, or sign in as somebody else."""
         pairs = await page_form_pairs(request)
-        form = each_once([pair for pair in pairs if pair[0] != "scope"])
+        form = each_once([pair for pair in pairs if pair[0] not in ("scope", "only")])
         visit = await self._visits.of(request, form.get("interaction"))
         if self._visits.grew_too_old(visit):
             check_form(request, form, visit)
@@ -299,7 +290,9 @@ class SignInDesk:
         if form.get("action") == "other":
             return await self._sign_in_again(visit)
         ticked = {value for name, value in pairs if name == "scope"}
-        scope = tuple(text for text in self._completion.asked_scope(visit, account) if text in ticked)
+        only = {value for name, value in pairs if name == "only"}
+        asked = self._completion.asked_scope(visit, account)
+        scope = narrowed(asked, ticked, only, self._server.grantable)
         if form.get("action") != "allow" or not scope:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._completion.refuse(visit, "the person did not allow the access")
@@ -315,27 +308,14 @@ class SignInDesk:
         """The sign-in page in a new session of nobody."""
         browser = await self._browsers.signed_out(visit.browser)
         await self._store.put_interaction(
-            replace(visit.interaction, session_id=browser.session.id, signed_in=False, patient=None)
+            replace(visit.interaction, session_id=browser.session.id, signed_in=False, **_NOTHING_CHOSEN)
         )
-        return _to("/sign-in", visit.handle, browser)
+        return to("/sign-in", visit.handle, browser)
 
     def _sign_in_form(
         self, visit: Visit, *, status: int = 200, problem: str = "", username: str = ""
     ) -> Answer:
         return self._page(visit, status, "sign_in.html", problem=problem, username=username[:256])
-
-    def _page(self, visit: Visit, status: int, template: str, **values: object) -> Answer:
-        return pages.page(
-            status,
-            template,
-            form_goes_to=visit.target.redirect_uri,
-            organisation=self._settings.organisation,
-            privacy_url=self._settings.privacy_url,
-            client_name=visit.client.name,
-            interaction=visit.handle,
-            form_token=visit.browser.form_token(visit.interaction.id),
-            **values,
-        )
 
     def _duration(self, visit: Visit, scope: tuple[str, ...]) -> str:
         client, lifetimes = visit.client, self._settings.lifetimes
@@ -347,8 +327,3 @@ class SignInDesk:
         if stays and (asking & set(scope) or not asking & set(client.scope)):
             return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
         return f"{max(1, lifetimes.access_token // 60)} minutes"
-
-
-def _to(path: str, handle: str, browser: Browser) -> Answer:
-    url = f"{path}?interaction={quote(handle)}"
-    return pages.redirect(url) if browser.cookie is None else pages.redirect(url, browser.cookie)

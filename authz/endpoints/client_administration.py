@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from authz import descriptions
 from authz.endpoints.administration import Command, Handler, Routes, missing, named_why, refusal
 from authz.http import json_answer
+from authz.protocol.clients import ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer
 from authz.registry import Registry, RegistryError
@@ -31,6 +32,8 @@ class ClientAdministration:
             ("clients", "*", "suspend"): {"POST": self._change(registry.suspend)},
             ("clients", "*", "reactivate"): {"POST": self._change(registry.reactivate)},
             ("clients", "*", "registration-access-token"): {"POST": self.renew_token},
+            ("clients", "*", "secret"): {"POST": self.renew_secret},
+            ("clients", "*", "profile"): {"POST": self.change_profile},
             ("initial-access-tokens",): {"GET": self.list_tokens, "POST": self.make_token},
             ("initial-access-tokens", "*"): {"DELETE": self.withdraw_token},
         }
@@ -64,17 +67,22 @@ class ClientAdministration:
 
     async def register(self, command: Command) -> Answer:
         """201 with a client that the administrator registers, and the token to manage the registration with."""
-        body = await command.body({"metadata": dict, "why": str, "approved": bool})
+        body = await command.body({"metadata": dict, "why": str, "approved": bool, "profile": str})
         document = body.get("metadata")
         if not isinstance(document, dict):
             raise OAuthError(
                 ErrorCode.INVALID_REQUEST, "metadata is required: the client metadata of RFC 7591 2"
             )
         made = await self._registry.add(
-            document, who=command.who, why=named_why(body), approved=body.get("approved") is True
+            document,
+            who=command.who,
+            why=named_why(body),
+            approved=body.get("approved") is True,
+            profile=_profile(body.get("profile", "fapi2")),
         )
         value = await self._described(made.registration)
-        return json_answer(201, {**value, "registration_access_token": made.access_token})
+        told = {} if made.client_secret is None else {"client_secret": made.client_secret}
+        return json_answer(201, {**value, "registration_access_token": made.access_token, **told})
 
     async def delete(self, command: Command) -> Answer:
         """200 with the client as it was deleted."""
@@ -100,6 +108,30 @@ class ClientAdministration:
                 "client_id": renewed.registration.client_id,
                 "registration_access_token": renewed.access_token,
             },
+        )
+
+    async def renew_secret(self, command: Command) -> Answer:
+        """200 with a new secret, which is told this once; the old one has ended."""
+        why = named_why(await command.body({"why": str}))
+        try:
+            renewed = await self._registry.renew_secret(command.segments[1], who=command.who, why=why)
+        except RegistryError as error:
+            return refusal(409, "conflict", str(error))
+        return json_answer(
+            200, {"client_id": renewed.registration.client_id, "client_secret": renewed.client_secret}
+        )
+
+    async def change_profile(self, command: Command) -> Answer:
+        """200 with the client, held to another profile: POST {why, version, profile}."""
+        body = await command.body({"why": str, "version": int, "profile": str})
+        if "version" not in body or "profile" not in body:
+            raise OAuthError(ErrorCode.INVALID_REQUEST, "version and profile are required")
+        return await self._applied(
+            command,
+            self._registry.change_profile,
+            why=named_why(body),
+            version=body["version"],
+            profile=_profile(body["profile"]),
         )
 
     async def list_tokens(self, command: Command) -> Answer:
@@ -184,3 +216,11 @@ class ClientAdministration:
 
     async def _described(self, registration: Registration) -> dict[str, object]:
         return descriptions.of_client(await self._registry.show(registration.client_id))
+
+
+def _profile(text: object) -> ProfileName:
+    try:
+        return ProfileName(str(text))
+    except ValueError as error:
+        known = ", ".join(ProfileName)
+        raise OAuthError(ErrorCode.INVALID_REQUEST, f"profile must be one of {known}") from error

@@ -20,7 +20,8 @@ from authz.protocol.client_authentication import (
 )
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
-from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client
+from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client, GrantType
+from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
@@ -140,7 +141,7 @@ class ClientAuthentication:
         return self._proven(request, client, None, self._clock())
 
     async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
-        client_id = form.get("client_id")
+        client_id = form.get("client_id") or await self._holder_of_refresh_token(form, now)
         if client_id is None:
             raise _refused(
                 "a client must authenticate: by client_assertion, or by certificate with client_id"
@@ -170,6 +171,21 @@ class ClientAuthentication:
                     f"the certificate is not that of the registered subject: its {kind} must be the same"
                 )
         return self._proven(request, client, None, now)
+
+    async def _holder_of_refresh_token(self, form: Mapping[str, str], now: int) -> str | None:
+        """The public client that a refresh token was given to; None for one of another client, or unknown.
+
+        SMART App Launch 2.2 lists no client_id in a refresh request, and apps send none. A public client proves nothing
+        by it, and the token is held to its client all the same.
+        """
+        if form.get("grant_type") != GrantType.REFRESH_TOKEN:
+            return None
+        handle = base64url(sha256(form.get("refresh_token", "").encode("utf-8", "replace")).digest())
+        record = await self._store.refresh_token(handle, now=now)
+        client = None if record is None else self._clients.get(record.client_id)
+        if client is None or client.authentication_method is not AuthenticationMethod.NONE:
+            return None
+        return client.client_id
 
     def _proven(self, request: HttpRequest, client: Client, assertion: Assertion | None, now: int) -> Proven:
         presented = None if request.certificate is None else certificates.thumbprint(request.certificate)

@@ -10,9 +10,20 @@ from dataclasses import replace
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.grants import digest
+from authz.endpoints.pickers import Pickers
+from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
-from authz.login.launch import in_one_context, is_online, may_be_opened_by, needs_patient, records
+from authz.login.finding import FinderUnavailable
+from authz.login.launch import (
+    asked_as,
+    in_one_context,
+    is_online,
+    may_be_opened_by,
+    needs_patient,
+    picks_encounter,
+    records,
+)
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
@@ -20,7 +31,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of, told
 from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
-from authz.protocol.request import Answer
+from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.settings import Account
 from authz.storage.store import AuthorizationCode, Store
@@ -36,6 +47,7 @@ class Completion:
         store: Store,
         server: ServerBits,
         visits: Visits,
+        pickers: Pickers,
         responses: AuthorizationResponses,
         emit: Emit,
         clock: Clock,
@@ -44,6 +56,7 @@ class Completion:
         self._store = store
         self._server = server
         self._visits = visits
+        self._pickers = pickers
         self._responses = responses
         self._emit = emit
         self._clock = clock
@@ -51,7 +64,10 @@ class Completion:
     def asked_scope(self, visit: Visit, account: Account) -> tuple[str, ...]:
         """The scopes that this person may grant to this request. Raises OAuthError(INVALID_SCOPE)."""
         asked = granting.granted_scope(visit.interaction.parameters, visit.client, self._server)
-        return in_one_context(asked, account)
+        scope = in_one_context(asked, account)
+        if visit.interaction.encounter == "":  # the person goes on without a visit
+            return tuple(text for text in scope if text != "launch/encounter")
+        return scope
 
     def may_open(self, visit: Visit, account: Account) -> bool:
         """Whether the record of a visit is one that the person may open to an app: of the launch, or a choice."""
@@ -59,6 +75,8 @@ class Completion:
         launched = context_of(visit.interaction.parameters) or {}
         if patient is not None and launched.get("patient") == patient:
             return may_be_opened_by(patient, account)
+        if patient is not None and visit.interaction.picked:
+            return account.patient is None
         return patient in {id for id, _ in records(account)}
 
     async def allow(self, visit: Visit, account: Account, scope: tuple[str, ...]) -> Answer:
@@ -77,6 +95,10 @@ class Completion:
         context = {} if launched is None else told(launched, scope)
         if needs_patient(scope) and visit.interaction.patient is not None:
             context["patient"] = visit.interaction.patient
+        if picks_encounter(scope, parameters):
+            if not visit.interaction.encounter:
+                raise PageError(GONE)
+            context["encounter"] = visit.interaction.encounter
         grant = Grant(
             grant_id=base64url(secrets.token_bytes(16)),
             client_id=visit.client.client_id,
@@ -86,6 +108,7 @@ class Completion:
             context=context,
             session_id=session.id if is_online(scope) else None,
             launched=launched is not None and "patient" in launched,
+            picked=visit.interaction.picked,
             claims=dict(account.claims),
             authenticated_at=session.authenticated_at,
             acr=acr,
@@ -131,42 +154,90 @@ class Completion:
         self._emit(Refused("/authorize", str(code), visit.client.client_id, description))
         return await self._responses.failure(visit.target, error)
 
-    async def without_pages(self, visit: Visit) -> Answer:
+    async def without_pages(self, visit: Visit, request: HttpRequest) -> Answer:
         """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
         account = visit.account
         if account is None or self._visits.must_sign_in(visit):
             said = "the person is not signed in here: ask again without prompt none"
             return await self.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
-        scope = self.asked_scope(visit, account)
-        asked = granting.details(visit.interaction.parameters, visit.client, self._server)
-        resources = set(granting.audience(visit.interaction.parameters, self._server))
-        claims = read_claims_request(
-            visit.interaction.parameters.get("claims", "{}"), self._server.acr_values
-        )
-        choices = {id for id, _ in records(account)}
-        launched = context_of(visit.interaction.parameters) or {}
-        for grant in await self._store.grants(
-            subject=account.subject, client_id=visit.client.client_id, now=self._clock()
-        ):
-            patient = grant.context.get("patient")
-            # Nothing asked in detail is everything: a grant with details does not cover it.
-            covers = bool(asked) == bool(grant.authorization_details)
-            covers = covers and is_covered(asked, grant.authorization_details, self._server.detail_types)
-            covers = covers and resources <= set(grant.audience)
-            covers = covers and personal_claims(claims, scope) <= personal_claims(
-                grant.claims_request, grant.scope
+        try:
+            found = await self._granted_before(visit, account, request)
+        except FinderUnavailable:
+            return await self.refuse(
+                visit,
+                "the records cannot be reached now: try again in a moment",
+                ErrorCode.TEMPORARILY_UNAVAILABLE,
             )
-            if launched.get("patient") is not None:
-                covers = covers and grant.launched
-                choices = {str(launched["patient"])}
-            if covers and set(scope) <= set(grant.scope) and (not needs_patient(scope) or patient in choices):
-                chosen = replace(visit, interaction=replace(visit.interaction, patient=_text(patient)))
-                return await self.allow(chosen, account, scope)
+        if found is not None:
+            return await self.allow(found, account, self.asked_scope(visit, account))
         return await self.refuse(
             visit,
             "the person was not asked before: ask again without prompt none",
             ErrorCode.CONSENT_REQUIRED,
         )
+
+    async def _granted_before(self, visit: Visit, account: Account, request: HttpRequest) -> Visit | None:
+        """The visit with the choices of an earlier grant that covers it. Raises FinderUnavailable."""
+        scope = self.asked_scope(visit, account)
+        for grant in await self._store.grants(
+            subject=account.subject, client_id=visit.client.client_id, now=self._clock()
+        ):
+            if not self._covers(grant, visit, scope) or not await self._opens(
+                grant, visit, account, scope, request
+            ):
+                continue
+            interaction = replace(
+                visit.interaction,
+                patient=_text(grant.context.get("patient")),
+                picked=grant.picked,
+                encounter=_text(grant.context.get("encounter")),
+            )
+            return replace(visit, interaction=interaction)
+        return None
+
+    def _covers(self, grant: Grant, visit: Visit, scope: tuple[str, ...]) -> bool:
+        """Whether what is asked for was all granted before."""
+        parameters = visit.interaction.parameters
+        asked = granting.details(parameters, visit.client, self._server)
+        claims = read_claims_request(parameters.get("claims", "{}"), self._server.acr_values)
+        # Nothing asked in detail is everything: a grant with details does not cover it.
+        return (
+            bool(asked) == bool(grant.authorization_details)
+            and is_covered(asked, grant.authorization_details, self._server.detail_types)
+            and set(granting.audience(parameters, self._server)) <= set(grant.audience)
+            and personal_claims(claims, scope) <= personal_claims(grant.claims_request, grant.scope)
+            and set(scope) <= set(grant.scope)
+        )
+
+    async def _opens(
+        self, grant: Grant, visit: Visit, account: Account, scope: tuple[str, ...], request: HttpRequest
+    ) -> bool:
+        """Whether the person may open the record of an earlier grant still, where the scopes need one."""
+        patient = _text(grant.context.get("patient"))
+        launched = context_of(visit.interaction.parameters) or {}
+        if launched.get("patient") is not None:
+            return grant.launched and (not needs_patient(scope) or patient == str(launched["patient"]))
+        visits = picks_encounter(scope, visit.interaction.parameters)
+        if not needs_patient(scope) and not visits:
+            return True
+        person = person_at(self._pickers, visit, account, request)
+        if patient is None:
+            return False
+        if not grant.picked:
+            found = patient in {id for id, _ in records(account)}
+        else:
+            found = (
+                account.patient is None
+                and person is not None
+                and await self._pickers.patient(person, patient) is not None
+            )
+        if not found or not visits:
+            return found
+        encounter = _text(grant.context.get("encounter"))
+        if encounter is None or person is None:
+            return False
+        in_context = asked_as(scope, account, picked=grant.picked)
+        return (await self._pickers.encounter(person, encounter, patient, in_context=in_context)) is not None
 
 
 def _text(value: object) -> str | None:

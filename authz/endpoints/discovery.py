@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
+from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.http import json_answer
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
@@ -57,6 +58,10 @@ class PublishedKeys(Protocol):
     def algorithms(self) -> Sequence[str]:
         """The algorithms that can be signed with, the default first."""
 
+    @property
+    def id_token_algorithms(self) -> Sequence[str]:
+        """Those that ID tokens can be signed with."""
+
     def jwks(self) -> Mapping[str, object]:
         """The JWK Set."""
 
@@ -100,12 +105,13 @@ class Discovery:
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
-            "introspection_endpoint_auth_methods_supported": authenticating,
+            # RFC 8414 2: access token types stand beside the methods; a caller may show a token of its own.
+            "introspection_endpoint_auth_methods_supported": [*authenticating, "Bearer", "DPoP"],
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_signing_alg_values_supported": signing,
             "authorization_signing_alg_values_supported": signing,
             "subject_types_supported": [kind.value for kind in SubjectType],
-            "id_token_signing_alg_values_supported": signing,
+            "id_token_signing_alg_values_supported": list(self._keys.id_token_algorithms),
             "userinfo_signing_alg_values_supported": signing,
             "claims_parameter_supported": True,
             "claims_supported": [*PROTOCOL_CLAIMS, *PERSONAL_CLAIMS],
@@ -149,14 +155,17 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
         on = [name for name in ProfileName if name in self._settings.profiles]
         plain = any(not PROFILES[name].pushed_requests_required for name in on)
         document["capabilities"] = [
             *(CAPABILITIES[name] for name in on if name in CAPABILITIES),
             *(["authorize-post"] if plain else []),
+            *(["sso-openid-connect"] if self._signs_for_smart() else []),
             *(_OF_LAUNCHES if self._launches else ()),
             "launch-standalone",
             "context-standalone-patient",
+            *(["context-standalone-encounter"] if self._picks() else []),
             "permission-offline",
             "permission-online",
             "permission-patient",
@@ -165,6 +174,15 @@ class Discovery:
             "permission-v2",
         ]
         return document
+
+    def _picks(self) -> bool:
+        """Whether a visit can be chosen at the pages."""
+        return any(resource.picker for resource in self._settings.resources)
+
+    def _signs_for_smart(self) -> bool:
+        """Whether ID tokens are signed as SMART App Launch 2.2 wants, with RS256, for clients that can have them."""
+        found = set(self._keys.id_token_algorithms)
+        return any(found & PROFILES[name].id_token_algorithms for name in self._settings.profiles)
 
     def resource_metadata(self, resource: Protected, *, mtls: bool) -> dict[str, object]:
         """RFC 9728 2 for one mount."""

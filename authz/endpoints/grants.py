@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from authz.endpoints.client_authentication import Proven
+from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
+from authz.login.finding import FinderUnavailable
 from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
@@ -20,6 +22,7 @@ from authz.protocol.dpop import Proof
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
+from authz.protocol.request import HttpRequest
 from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Caller, Grant
 from authz.revocations import Revocations
@@ -35,6 +38,7 @@ class Turn:
     proven: Proven
     proof: Proof | None
     now: int
+    request: HttpRequest
 
     @property
     def client(self) -> Client:
@@ -64,6 +68,7 @@ class Desk:
     lifetimes: Lifetimes
     revocations: Revocations
     read_token: Callable[[str], Caller | None]
+    pickers: Pickers
     emit: Emit
     rotates: bool = False
     profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
@@ -98,7 +103,10 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     bound = turn.client.binding is not BindingKind.NONE or code.dpop_jkt is not None
     if _stays_connected(turn.client, grant) and may_refresh(turn.client, bound=bound, rotates=desk.rotates):
         refresh_token = await _make_refresh_token(turn, desk, grant, binding)
-    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    access = desk.access_token_seconds(GrantType.AUTHORIZATION_CODE, binding)
+    stays = access if refresh_token is None else desk.lifetimes.refresh_token
+    used = replace(grant, used_at=turn.now, ends_at=turn.now + stays)
+    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(aimed, grant.scope, binding, refresh_token, code.nonce)
 
 
@@ -141,13 +149,14 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     # What was taken from the client's registration since then is not given any more.
     left = tuple(text for text in record.scope if covered(text, turn.client.scope))
     scope = granting.narrowed_scope(turn.form, left, desk.server)
-    aimed = _narrowed(turn, desk, _of_today(grant, desk))
+    aimed = _narrowed(turn, desk, await _of_today(grant, turn, desk, binding))
     if not scope:
         said = "the client is not registered any more for anything that was granted"
         raise _invalid(f"{said}: ask for scopes that it has")
     await _spend(turn, desk)
     successor = await _replace(turn, desk, record) if desk.rotates else None
-    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    used = replace(grant, used_at=turn.now)
+    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
     return Issue(aimed, scope, binding, successor)
 
 
@@ -166,13 +175,17 @@ async def _replace(turn: Turn, desk: Desk, record: RefreshToken) -> str:
     return handle
 
 
-def _of_today(grant: Grant, desk: Desk) -> Grant:
+async def _of_today(grant: Grant, turn: Turn, desk: Desk, binding: Binding) -> Grant:
     """The grant with what the person's account says now: a role or record taken away ends with the access token."""
     account = desk.accounts.get(grant.subject)
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
     patient = grant.context.get("patient")
     vouched = grant.launched and account.patient is None
+    if grant.picked and patient is not None:
+        vouched = account.patient is None
+        today = replace(grant, claims=dict(account.claims))
+        await _look_again(today, str(patient), turn, desk, binding)
     if (
         patient is not None
         and not vouched
@@ -182,6 +195,20 @@ def _of_today(grant: Grant, desk: Desk) -> Grant:
             "the account may not see the record of this grant any more: begin a new authorization request"
         )
     return replace(grant, claims=dict(account.claims))
+
+
+async def _look_again(grant: Grant, patient: str, turn: Turn, desk: Desk, binding: Binding) -> None:
+    """Raise OAuthError unless the person may see the picked patient today: INVALID_GRANT, TEMPORARILY_UNAVAILABLE."""
+    person = desk.pickers.for_grant(grant, turn.client, binding, turn.request)
+    try:
+        found = None if person is None else await desk.pickers.patient(person, patient)
+    except FinderUnavailable as error:
+        said = "the records cannot be reached now: try again in a moment"
+        raise OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, said) from error
+    if found is None:
+        raise _invalid(
+            "the person may not see the record of this grant now: begin a new authorization request"
+        )
 
 
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:

@@ -1,11 +1,16 @@
-"""Token introspection, plain and signed (RFC 7662, RFC 9701, FAPI 2.0 Message Signing 5.5)."""
+"""Token introspection, plain and signed (RFC 7662, RFC 9701, FAPI 2.0 Message Signing 5.5).
+
+Callers authenticate as clients, or show a token of their own (introspection_callers.py).
+"""
 
 from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.grants import digest, is_spent
+from authz.endpoints.introspection_callers import IntrospectionCallers, shows_token
 from authz.endpoints.proofs import Proofs
+from authz.events import Emit, Refused
 from authz.http import NO_STORE, json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client
@@ -34,6 +39,8 @@ class Introspection:
         clients: ClientAuthentication,
         proofs: Proofs,
         resource_server: ResourceServer,
+        callers: IntrospectionCallers,
+        emit: Emit,
         keys: KeyRing,
         lifetimes: Lifetimes,
         clock: Clock,
@@ -44,18 +51,20 @@ class Introspection:
         self._clients = clients
         self._proofs = proofs
         self._resource_server = resource_server
+        self._callers = callers
+        self._emit = emit
         self._keys = keys
         self._clock = clock
 
     async def introspect(self, request: HttpRequest) -> Answer:
         """What a token says, to those who may know; {"active": false} and nothing else for every other token (I1)."""
+        if shows_token(request):
+            return await self._to_bearer(request)
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request))
         proven = await self._clients.prove(request, form)
         with proven.named():
-            token = form.get("token")
-            if not token:
-                raise OAuthError(ErrorCode.INVALID_REQUEST, "token is required")
+            token = _asked(form)
             client = proven.authenticated.client
             if client.authentication_method is AuthenticationMethod.NONE:
                 raise OAuthError(
@@ -65,6 +74,25 @@ class Introspection:
             said = await self._said(token, client)
             await proven.spend()
             await self._proofs.spend(proof)
+        return await self._answer(request, client, said)
+
+    async def _to_bearer(self, request: HttpRequest) -> Answer:
+        """The answer to a caller who shows a token of its own; a refusal tells how to show one (RFC 6750 3)."""
+        try:
+            form = parse_form(await read_form(request))
+            client, headers = await self._callers.admit(request, form)
+            said = await self._said(_asked(form), client)
+        except OAuthError as error:
+            self._emit(
+                Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
+            )
+            value = {"error": str(error.code), "error_description": error.description}
+            challenged = error.status in (401, 403)
+            challenge = self._resource_server.challenge(error, request) if challenged else ()
+            return json_answer(error.status, value, challenge)
+        return (await self._answer(request, client, said)).with_headers(headers)
+
+    async def _answer(self, request: HttpRequest, client: Client, said: Mapping[str, object]) -> Answer:
         if SIGNED_TYPE not in request.headers.get("accept", "").lower():
             return json_answer(200, dict(said))
         claims = {
@@ -116,6 +144,13 @@ class Introspection:
             "exp": caller.expires_at,
             **{name: caller.claims[name] for name in _TOLD if name in caller.claims},
         }
+
+
+def _asked(form: Mapping[str, str]) -> str:
+    token = form.get("token")
+    if not token:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "token is required")
+    return token
 
 
 def _told_of_grant(grant: Grant) -> Mapping[str, object]:

@@ -6,6 +6,8 @@ from authz.keys import KeyRing
 from authz.protocol import jose
 from authz.protocol.jose import JoseError
 
+_ALGORITHMS = jose.ALGORITHMS | jose.OF_ID_TOKENS
+
 
 @dataclass(frozen=True, slots=True)
 class Hint:
@@ -23,7 +25,7 @@ def read_hint(id_token: str, keys: KeyRing, issuer: str) -> Hint | None:
         key = keys.public_key(kid) if isinstance(kid, str) else None
         if key is None or jws.header.get("typ") != "JWT":
             return None
-        key.verify(jws.signature, jws.signing_input, jose.algorithm_of(jws.header, jose.ALGORITHMS))
+        key.verify(jws.signature, jws.signing_input, jose.algorithm_of(jws.header, _ALGORITHMS))
         claims = jose.json_object(jws.payload, "payload")
     except JoseError:
         return None

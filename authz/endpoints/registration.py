@@ -1,5 +1,6 @@
 """Registration of applications by themselves: RFC 7591 (POST /register) and RFC 7592 (/register/{client_id})."""
 
+import hmac
 from collections.abc import Mapping
 
 from authz.http import NO_STORE, json_answer
@@ -7,6 +8,7 @@ from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.registration_requests import RegistrationRequests
+from authz.registry_writing import digest
 from authz.storage.registrations import Registration
 
 PATH = "/register"
@@ -36,6 +38,8 @@ class RegistrationEndpoint:
         made = await self._registry.register(await _document(request), initial_access_token=token)
         value = self._told(made.registration)
         value["registration_access_token"] = made.access_token
+        if made.client_secret is not None:
+            value |= {"client_secret": made.client_secret, "client_secret_expires_at": 0}
         return json_answer(201, value)
 
     async def read(self, request: HttpRequest) -> Answer:
@@ -49,8 +53,10 @@ class RegistrationEndpoint:
         if document.get("client_id") != registration.client_id:
             raise _wrong("client_id must be the one of this registration")
         foreign = sorted(_FOREIGN & document.keys())
-        if foreign or "client_secret" in document:
-            raise _wrong(f"{(foreign or ['client_secret'])[0]} must not be sent")
+        if foreign:
+            raise _wrong(f"{foreign[0]} must not be sent")
+        if "client_secret" in document and not _is_its_secret(document["client_secret"], registration):
+            raise _wrong("client_secret must not be sent, or be the one that the client has (RFC 7592 2.2)")
         return json_answer(200, self._told(await self._registry.update(registration, document)))
 
     async def delete(self, request: HttpRequest) -> Answer:
@@ -62,8 +68,9 @@ class RegistrationEndpoint:
         return await self._registry.authenticate(request.path.removeprefix(BELOW), _bearer(request))
 
     def _told(self, registration: Registration) -> dict[str, object]:
-        """The client information response (RFC 7591 3.2.1), with two members of ours: where it stands.
+        """The client information response (RFC 7591 3.2.1), with members of ours: where it stands.
 
+        registration_profile is the security profile that it is held to.
         registration_status is pending, approved, suspended or rejected. registration_update is a document that waits
         for approval while the one beside it is in force.
         """
@@ -73,12 +80,18 @@ class RegistrationEndpoint:
             **registration.metadata,
             "registration_client_uri": f"{self._issuer}{BELOW}{registration.client_id}",
             "registration_status": str(registration.status),
+            "registration_profile": str(registration.profile),
         }
         if registration.statement is not None:
             value["software_statement"] = registration.statement
         if registration.proposed is not None:
             value["registration_update"] = dict(registration.proposed)
         return value
+
+
+def _is_its_secret(given: object, registration: Registration) -> bool:
+    expected = registration.secret_digest
+    return isinstance(given, str) and expected is not None and hmac.compare_digest(digest(given), expected)
 
 
 def _bearer(request: HttpRequest) -> str:

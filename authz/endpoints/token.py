@@ -1,6 +1,7 @@
 """The token endpoint and the revocation endpoint (RFC 6749 3.2, RFC 9449 5, RFC 8705 3, RFC 7009)."""
 
 import secrets
+from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
@@ -61,7 +62,7 @@ class TokenEndpoint:
         # The proof stands in a header: a missing nonce is said before the body is read (D6).
         proof = self._proofs.check(request)
         form = parse_form(await read_form(request), repeatable=repeatable)
-        return Turn(form, await self._clients.prove(request, form), proof, self._clock())
+        return Turn(form, await self._clients.prove(request, form), proof, self._clock(), request)
 
     async def _issue(self, issue: Issue, kind: GrantType, turn: Turn) -> Answer:
         now, grant = turn.now, issue.grant
@@ -106,19 +107,22 @@ class TokenEndpoint:
     async def _id_token(self, issue: Issue, turn: Turn, subject: str, access_token: str) -> str:
         """An ID token (K5), after a refresh too: then without nonce (OpenID Connect Core 12.2)."""
         account = self._desk.accounts.get(issue.grant.subject)
-        algorithm = self._keys.algorithm_for(turn.client.signed_response_algorithm)
-        claims = id_token_claims(
-            issue.grant,
-            issuer=self._issuer,
-            subject=subject,
-            person={} if account is None else person_of(account),
-            scope=issue.scope,
-            nonce=issue.nonce,
-            access_token=access_token,
-            algorithm=algorithm,
-            now=turn.now,
-        )
-        return await self._keys.sign(claims, typ="JWT", algorithm=algorithm)
+
+        def claims_for(algorithm: str) -> Mapping[str, object]:
+            return id_token_claims(
+                issue.grant,
+                issuer=self._issuer,
+                subject=subject,
+                person={} if account is None else person_of(account),
+                scope=issue.scope,
+                nonce=issue.nonce,
+                access_token=access_token,
+                algorithm=algorithm,
+                now=turn.now,
+            )
+
+        wanted = turn.client.id_token_algorithm or turn.client.signed_response_algorithm
+        return await self._keys.sign_id_token(claims_for, wanted)
 
 
 def _kind(turn: Turn) -> GrantType:

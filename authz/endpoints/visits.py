@@ -207,12 +207,17 @@ class Visits:
 
 
 def check_form(request: HttpRequest, form: Mapping[str, str], visit: Visit) -> None:
-    """Raise PageError for a forged form (RFC 9700 4.7): the token of this session and interaction is missing from it,
-    or the browser itself says that it came from elsewhere."""
+    """Raise PageError for a forged form (RFC 9700 4.7) of this session and interaction."""
+    check_form_of(request, form, visit.browser, visit.interaction.id)
+
+
+def check_form_of(request: HttpRequest, form: Mapping[str, str], browser: Browser, about: str) -> None:
+    """Raise PageError for a forged form (RFC 9700 4.7): the token of this session for what it is about is missing from
+    it, or the browser itself says that it came from elsewhere."""
     origin = request.headers.get("origin")
     if origin is not None and origin != request.origin:
         raise PageError("The form did not come from this site.", status=403)
-    if not visit.browser.owns_form(form.get("form_token"), visit.interaction.id):
+    if not browser.owns_form(form.get("form_token"), about):
         raise PageError("The form has expired. Go back and try again.", status=403)
 
 

@@ -9,6 +9,7 @@ the highest: a kid is never given to a second key, which somebody might take for
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from authz.protocol.jose import OF_ID_TOKENS
 from authz.storage.store import StoredKey
 
 NODES_LEARN_SECONDS = 10
@@ -66,14 +67,18 @@ def steps_due(
     is_at_home says whether a key lives where new ones are made: another one is succeeded as if its time were over.
     """
     active, announced = in_state(keys, "active"), in_state(keys, "announced")
-    if not active and not announced:
+    # A key that signs ID tokens only stands in for no other.
+    signing_all, announced_for_all = for_everything(active), for_everything(announced)
+    if not signing_all and not announced_for_all:
         # Nobody has cached our JWKS yet: the very first keys sign at once.
+        there = {key.algorithm for key in (*active, *announced)}
+        missing = [algorithm for algorithm in algorithms if algorithm not in there]
         first = next_number(keys)
-        return [Create(algorithm, first + place, now) for place, algorithm in enumerate(algorithms)]
-    if not active:
+        return [Create(algorithm, first + place, now) for place, algorithm in enumerate(missing)]
+    if not signing_all:
         # Somebody took the active keys away: a successor cannot wait.
-        wanted = [key for key in announced if key.algorithm == algorithms[0]]
-        return [Move(newest(wanted or announced), "active")]
+        wanted = [key for key in announced_for_all if key.algorithm == algorithms[0]]
+        return [Move(newest(wanted or announced_for_all), "active")]
     steps: list[Step] = [Move(key, "active") for key in announced if key.activates_at <= now]
     number = next_number(keys)
     # Another node is making the very first keys in this moment: those that are still missing sign at once, too.
@@ -87,7 +92,10 @@ def steps_due(
             if is_at_home(current) and current.retires_at - periods.announced > now:
                 continue
         at_once = is_first_start and not signing
-        steps.append(Create(algorithm, number, now if at_once else now + periods.announced))
+        # Apps that get an ID token look up its key then: the first one waits for our own nodes only.
+        is_first = algorithm in OF_ID_TOKENS and not signing
+        announced_for = NODES_LEARN_SECONDS if is_first else periods.announced
+        steps.append(Create(algorithm, number, now if at_once else now + announced_for))
         number += 1
     return [*steps, *_endings(keys, active, algorithms, now)]
 
@@ -109,8 +117,11 @@ def _endings(
 
 
 def signing_keys(keys: Sequence[StoredKey], algorithms: Sequence[str]) -> dict[str, StoredKey]:
-    """The key that signs for each algorithm, the default's first; without one for it, the newest of another."""
-    active = in_state(keys, "active")
+    """The key that signs for each algorithm, the default's first; without one for it, the newest of another.
+
+    Those for ID tokens only are not among them: keys_of_id_tokens() tells these.
+    """
+    active = for_everything(in_state(keys, "active"))
     found = {}
     for algorithm in algorithms:
         fitting = [key for key in active if key.algorithm == algorithm]
@@ -121,6 +132,22 @@ def signing_keys(keys: Sequence[StoredKey], algorithms: Sequence[str]) -> dict[s
         stand_in = newest([key for key in active if key.algorithm not in algorithms] or active)
         found = {stand_in.algorithm: stand_in, **found}
     return found
+
+
+def keys_of_id_tokens(keys: Sequence[StoredKey], algorithms: Sequence[str]) -> dict[str, StoredKey]:
+    """The key that signs nothing but ID tokens, for each such algorithm that has an active one."""
+    active = in_state(keys, "active")
+    found = {}
+    for algorithm in algorithms:
+        fitting = [key for key in active if key.algorithm == algorithm]
+        if algorithm in OF_ID_TOKENS and fitting:
+            found[algorithm] = newest(fitting)
+    return found
+
+
+def for_everything(keys: Sequence[StoredKey]) -> list[StoredKey]:
+    """The keys that are not for ID tokens only."""
+    return [key for key in keys if key.algorithm not in OF_ID_TOKENS]
 
 
 def in_state(keys: Sequence[StoredKey], state: str) -> list[StoredKey]:

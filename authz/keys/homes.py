@@ -79,18 +79,19 @@ class KeyHomes:
         """A new key. Raises KeyRingError, StoreUnavailable."""
         if self._outside is not None:
             return await self._outside.make(kid, algorithm)
-        return self.seal(await self.sealed.generate(algorithm), kid)
+        return self.seal(await self.sealed.generate(algorithm), kid, algorithm)
 
-    def seal(self, private: PrivateKey, kid: str) -> Made:
+    def seal(self, private: PrivateKey, kid: str, algorithm: str) -> Made:
         """A private key that came from a file."""
-        return Made(self.sealed.seal(private, kid), public_jwk(private, kid=kid))
+        return Made(self.sealed.seal(private, kid), public_jwk(private, kid=kid, algorithm=algorithm))
 
     async def open(self, key: StoredKey) -> Opened:
         """The key that a row names. Raises KeyRingError, JoseError, StoreUnavailable."""
         if self._outside is not None and self.is_outside(key):
             return await self._outside.open_row(key)
         private = self.sealed.open(key.kid, key.encrypted)
-        return Opened(LocalSigner(key.kid, key.algorithm, private), public_jwk(private, kid=key.kid))
+        jwk = public_jwk(private, kid=key.kid, algorithm=key.algorithm)
+        return Opened(LocalSigner(key.kid, key.algorithm, private), jwk)
 
     async def destroy(self, key: StoredKey) -> None:
         """End the private part of a removed key where it does not end with its row."""

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authz.keys.encryption_key import KeyRingError
 from authz.protocol.encoding import strict_json
-from authz.protocol.jose import JoseError, PrivateKey
+from authz.protocol.jose import OF_ID_TOKENS, JoseError, PrivateKey
 from authz.protocol.private_jwk import import_private_jwk
 
 ALGORITHMS = ("ES256", "PS256", "EdDSA")
@@ -25,10 +25,10 @@ _ROCA_PRIMES = (
 
 
 def generate_private_key(algorithm: str) -> PrivateKey:
-    """A new private key for ES256, PS256 (3072 bits) or EdDSA."""
+    """A new private key for ES256, PS256, RS256 (3072 bits) or EdDSA."""
     if algorithm == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
-    if algorithm == "PS256":
+    if algorithm == "PS256" or algorithm in OF_ID_TOKENS:
         return rsa.generate_private_key(public_exponent=65537, key_size=3072)
     if algorithm in ("EdDSA", "Ed25519"):
         return ed25519.Ed25519PrivateKey.generate()

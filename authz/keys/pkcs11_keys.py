@@ -79,16 +79,16 @@ class Pkcs11Keys:
 
     async def make(self, kid: str, algorithm: str) -> Made:
         """A new key pair in the token. Raises KeyRingError, StoreUnavailable."""
-        if algorithm not in ("ES256", "PS256"):
-            raise KeyRingError(f"keys in a PKCS#11 token are for ES256 or PS256, not {algorithm}")
+        if algorithm not in ("ES256", "PS256", "RS256"):
+            raise KeyRingError(f"keys in a PKCS#11 token are for ES256, PS256 or RS256, not {algorithm}")
         id = secrets.token_bytes(_ID_BYTES)
         await self._ask(lambda session: session.generate(kid, id, algorithm), _MAKE_SECONDS)
-        return Made(_MARK + id, await self._ask(lambda session: session.public_jwk(kid, id)))
+        return Made(_MARK + id, await self._ask(lambda session: session.public_jwk(kid, id, algorithm)))
 
     async def open_row(self, key: StoredKey) -> Opened:
         """The key that a row names. Raises KeyRingError when it is of another kind, StoreUnavailable."""
         id = key.encrypted[len(_MARK) :]
-        jwk = await self._ask(lambda session: session.public_jwk(key.kid, id))
+        jwk = await self._ask(lambda session: session.public_jwk(key.kid, id, key.algorithm))
         if jwk["alg"] != key.algorithm:
             raise KeyRingError(
                 f"the key '{key.kid}' of the PKCS#11 token is for {jwk['alg']}, not {key.algorithm}"

@@ -25,6 +25,8 @@ __all__ = ["PKCS11Error", "TokenSession"]
 
 _RSA_BITS = 3072
 _HIDDEN: Mapping[Attribute, object] = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+# RFC 8017 9.2, note 1: what stands before a SHA-256 digest in RSASSA-PKCS1-v1_5.
+_DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 # RFC 7518 3.5: the salt is as long as the hash.
 _PSS = (Mechanism.SHA256, MGF.SHA256, 32)
 
@@ -55,8 +57,8 @@ class TokenSession:
         else:
             self._session.generate_keypair(KeyType.RSA, _RSA_BITS, **named)
 
-    def public_jwk(self, kid: str, id: bytes) -> dict[str, object]:
-        """The public JWK of a key, read from the token. Raises KeyRingError for a key of another kind."""
+    def public_jwk(self, kid: str, id: bytes, algorithm: str) -> dict[str, object]:
+        """The public JWK of a key for an algorithm, read from the token. Raises KeyRingError for one of another kind."""
         key = self._session.get_key(object_class=ObjectClass.PUBLIC_KEY, label=self._name(kid), id=id)
         if not isinstance(key, pkcs11.PublicKey):
             raise KeyRingError(f"the key '{kid}' of the PKCS#11 token has no public half")
@@ -70,7 +72,7 @@ class TokenSession:
         if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1):
             return public_jwk_of(public, kid=kid)
         if isinstance(public, rsa.RSAPublicKey):
-            return public_jwk_of(public, kid=kid)
+            return public_jwk_of(public, kid=kid, algorithm=algorithm)
         raise KeyRingError(f"the key '{kid}' of the PKCS#11 token is neither P-256 nor RSA")
 
     def has(self, kid: str, id: bytes) -> None:
@@ -78,13 +80,15 @@ class TokenSession:
         self._find(kid, id)
 
     def sign(self, kid: str, id: bytes, algorithm: str, data: bytes) -> bytes:
-        """The JWS signature over data: r and s, 32 bytes each, or RSASSA-PSS (RFC 7518 3.4, 3.5)."""
+        """The JWS signature over data: r and s, 32 bytes each, or RSASSA (RFC 7518 3.3 to 3.5)."""
         digest = sha256(data).digest()  # only the digest goes to the token: every one can sign that
         key = self._private.get((kid, id))
         if key is None:
             key = self._private[kid, id] = self._find(kid, id)
         if algorithm == "ES256":
             return key.sign(digest, mechanism=Mechanism.ECDSA)
+        if algorithm == "RS256":
+            return key.sign(_DIGEST_INFO + digest, mechanism=Mechanism.RSA_PKCS)
         return key.sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=_PSS)
 
     def destroy(self, kid: str, id: bytes) -> None:

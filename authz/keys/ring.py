@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from authz.clock import Clock
 from authz.events import Emit
-from authz.keys.calendar import Periods, signing_keys, steps_due
+from authz.keys.calendar import Periods, keys_of_id_tokens, signing_keys, steps_due
 from authz.keys.encryption_key import KeyRingError
 from authz.keys.homes import KeyHomes, Opened, OutsideHome
 from authz.keys.sealing import SealedKeys
@@ -31,6 +31,7 @@ class KeyRing:
         self._turn = asyncio.Lock()  # one tick or change by hand at a time on this node
         self._opened: dict[tuple[str, bytes], Opened] = {}
         self._signers: dict[str, Signer] = {}
+        self._of_id_tokens: dict[str, Signer] = {}  # of the algorithms that nothing else is signed with
         self._public: dict[str, PublicKey] = {}
         self._jwks: Mapping[str, object] = {"keys": []}
         self.generation = 0
@@ -44,6 +45,7 @@ class KeyRing:
         other_encryption_key: bytes | None = None,
         outside: OutsideHome | None = None,
         algorithms: Sequence[str] = ("ES256",),
+        id_token_algorithms: Sequence[str] = (),
         announced_seconds: int = 86400,
         active_seconds: int = 90 * 86400,
         published_after_retirement_seconds: int = 86400,
@@ -52,13 +54,14 @@ class KeyRing:
     ) -> "KeyRing":
         """The ring over this store, with its first keys made when there are none. The first algorithm is the default.
 
+        id_token_algorithms are some of OF_ID_TOKENS: their keys sign ID tokens and nothing else.
         outside is where new keys are made and stay, in place of the store. Raises KeyRingError when a stored key
         cannot be opened, StoreUnavailable.
         """
         steps = KeySteps(
             store,
             KeyHomes(SealedKeys(encryption_key, other=other_encryption_key), outside),
-            algorithms=algorithms,
+            algorithms=(*algorithms, *id_token_algorithms),
             periods=Periods(announced_seconds, active_seconds, published_after_retirement_seconds),
             clock=clock,
             emit=emit,
@@ -91,6 +94,11 @@ class KeyRing:
         """The algorithms that can be signed with now, the default first."""
         return list(self._signers)
 
+    @property
+    def id_token_algorithms(self) -> Sequence[str]:
+        """Those that ID tokens can be signed with now."""
+        return [*self._signers, *self._of_id_tokens]
+
     def jwks(self) -> Mapping[str, object]:
         """The JWK Set of every published key (RFC 7517 5)."""
         return self._jwks
@@ -119,6 +127,18 @@ class KeyRing:
         Raises StoreUnavailable while there is no such key, or when the key does not answer.
         """
         return await jose.sign_jwt(claims, typ=typ, signer=self._signers[self.algorithm_for(algorithm)])
+
+    async def sign_id_token(
+        self, claims_for: Callable[[str], Mapping[str, object]], wanted: str | None
+    ) -> str:
+        """An ID token by the wanted algorithm, the default without one; claims_for makes its claims for that.
+
+        The only door to keys of OF_ID_TOKENS. Raises StoreUnavailable as sign() does.
+        """
+        signer = self._of_id_tokens.get(wanted or "")
+        if signer is None:
+            signer = self._signers[self.algorithm_for(wanted)]
+        return await jose.sign_jwt(claims_for(signer.algorithm), typ="JWT", signer=signer)
 
     async def check(self) -> None:
         """Raise StoreUnavailable unless the keys can be used."""
@@ -156,7 +176,7 @@ class KeyRing:
                 place = (key.kid, key.encrypted)
                 opened[place] = self._opened.get(place) or await self._steps.homes.open(key)
             jwks = [dict(one.public_jwk) for one in opened.values()]
-            public = {str(jwk["kid"]): jose.import_public_jwk(jwk) for jwk in jwks}
+            public = {str(jwk["kid"]): jose.import_public_jwk(jwk, also=jose.OF_ID_TOKENS) for jwk in jwks}
         except JoseError as error:
             raise KeyRingError(f"a signing key cannot be used: {error}") from error
         if opened.keys() != self._opened.keys():
@@ -164,4 +184,8 @@ class KeyRing:
             self._public = public
             self.generation += 1
         self._signers = {name: opened[key.kid, key.encrypted].signer for name, key in signing.items()}
+        of_id_tokens = keys_of_id_tokens(published, self._steps.algorithms)
+        self._of_id_tokens = {
+            name: opened[key.kid, key.encrypted].signer for name, key in of_id_tokens.items()
+        }
         self._opened = opened

@@ -60,7 +60,11 @@ class KeySteps:
     async def take_in(self, private: PrivateKey, algorithm: str, *, activates_at: int) -> str | None:
         """Store a private key that came from a file; its kid. None when another node was faster."""
         kid = await self._kid(next_number(await self.keys()))
-        return kid if await self._put(kid, algorithm, self.homes.seal(private, kid), activates_at) else None
+        return (
+            kid
+            if await self._put(kid, algorithm, self.homes.seal(private, kid, algorithm), activates_at)
+            else None
+        )
 
     async def move(self, key: StoredKey, to_state: str) -> bool:
         """Change the state of a key. False when it was not in the state that was seen."""

@@ -32,7 +32,10 @@ _PAGES = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_PAGE_NAMES = ("sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html")
+_PAGE_NAMES = (
+    "sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html",
+    "account_sign_in.html", "grants.html", "encounter.html",
+)  # fmt: skip
 for _name in _PAGE_NAMES:
     _PAGES.get_template(_name)
 _STYLE = _template("style.css").encode()

@@ -1,5 +1,8 @@
 """Whose data a person may open to an app: the context of the scopes, and the records to choose from (SMART 2.2)."""
 
+from collections.abc import Mapping
+
+from authz.protocol.launch_context import context_of
 from authz.protocol.scopes import parse_scope
 from authz.settings import Account
 
@@ -14,7 +17,8 @@ def in_one_context(scope: tuple[str, ...], account: Account) -> tuple[str, ...]:
         return scope
     if account.patient is not None:
         return tuple(text for text in scope if not text.startswith("user/"))
-    return tuple(text for text in scope if not text.startswith("patient/") and text != "launch/patient")
+    of_a_patient = {"launch/patient", "launch/encounter"}
+    return tuple(text for text in scope if not text.startswith("patient/") and text not in of_a_patient)
 
 
 def is_online(scope: tuple[str, ...]) -> bool:
@@ -25,6 +29,20 @@ def is_online(scope: tuple[str, ...]) -> bool:
 def needs_patient(scope: tuple[str, ...]) -> bool:
     """Whether a record must be chosen before these scopes mean anything."""
     return "launch/patient" in scope or any(text.startswith("patient/") for text in scope)
+
+
+def picks_encounter(scope: tuple[str, ...], parameters: Mapping[str, str]) -> bool:
+    """Whether the person chooses a visit: an app asks for one, and no record system told it with a launch."""
+    return "launch/encounter" in scope and context_of(parameters) is None
+
+
+def asked_as(scope: tuple[str, ...], account: Account, *, picked: bool) -> str:
+    """The context that a person asks in for the visits of a chosen patient: 'patient' for records of the account.
+
+    A record that was picked is one that the person sees as a user.
+    """
+    of_patients = account.patient is not None or any(text.startswith("patient/") for text in scope)
+    return "patient" if of_patients and not picked else "user"
 
 
 def may_be_opened_by(patient: str, account: Account) -> bool:

@@ -15,8 +15,11 @@ class ClientKeysError(Exception):
     """A JWK Set that a client may not have. The text is public: it holds only RFC 6749 5.2's characters."""
 
 
-def read_jwks(value: object) -> tuple[Mapping[str, object], ...]:
-    """The keys of a JWK Set: public, strong, at least one, no kid twice. Raises ClientKeysError."""
+def read_jwks(value: object, *, also: frozenset[str] = frozenset()) -> tuple[Mapping[str, object], ...]:
+    """The keys of a JWK Set: public, strong, at least one, no kid twice. Raises ClientKeysError.
+
+    also names algorithms that the client's profile accepts beside those of FAPI 2.0.
+    """
     keys = value.get("keys") if isinstance(value, dict) else None
     if not isinstance(keys, list) or not keys or not all(isinstance(key, dict) for key in keys):
         raise ClientKeysError("must be a JWK Set: an object with a list of keys")
@@ -25,7 +28,7 @@ def read_jwks(value: object) -> tuple[Mapping[str, object], ...]:
     named: set[str] = set()
     for number, key in enumerate(keys):
         try:
-            kid = import_public_jwk(key).kid
+            kid = import_public_jwk(key, also=also).kid
         except JoseError as error:
             raise ClientKeysError(f"key {number}: {error}") from error
         if kid is not None and kid in named:

@@ -2,7 +2,7 @@
 
 The whole document is judged at every registration and every update. What it does not know it leaves out, as RFC 7591
 2 says; what would change what a client may do, and is not the registrant's to say, is not known here: introspection
-of all tokens, fixed claims, the profile.
+of all tokens, fixed claims. The profile is decided before, and every member is held to it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from authz.protocol.client_keys import ClientKeysError, check_self_signed, read_jwks
 from authz.protocol.client_members import Members, unacceptable
-from authz.protocol.client_profiles import Profile, algorithms_of
+from authz.protocol.client_profiles import FAPI_ALGORITHMS, Profile, algorithms_of
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
@@ -22,8 +22,10 @@ from authz.protocol.clients import (
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import import_jwks
 from authz.protocol.redirect_uris import hosts_of
+from authz.protocol.registered_algorithms import id_token_algorithm, response_algorithm, signing_algorithm
 from authz.protocol.scopes import (
     ADMINISTRATION_SCOPE,
+    INTROSPECTION_SCOPE,
     LAUNCH_SCOPE,
     covered,
     is_known,
@@ -42,6 +44,13 @@ _BINDINGS = {
     "dpop_bound_access_tokens": BindingKind.DPOP,  # RFC 9449 5.2
     "tls_client_certificate_bound_access_tokens": BindingKind.MTLS,  # RFC 8705 3.4
 }
+_WITHOUT_KEYS = frozenset(
+    {
+        AuthenticationMethod.TLS_CLIENT_AUTH,
+        AuthenticationMethod.CLIENT_SECRET_BASIC,
+        AuthenticationMethod.NONE,
+    }
+)
 _PAGES = ("client_uri", "logo_uri", "policy_uri", "tos_uri")
 # What a client that names one of these relies on would silently not happen: it must learn of that.
 _NOT_DONE = {
@@ -51,7 +60,6 @@ _NOT_DONE = {
     "introspection_encrypted_response_alg": "answers are not encrypted here",
     "sector_identifier_uri": "it is not fetched here: pairwise names need redirect_uris of one host",
 }
-_RESPONSE_ALGORITHMS = ("id_token_signed_response_alg", "authorization_signed_response_alg")
 METADATA = frozenset(
     {
         "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
@@ -70,6 +78,8 @@ class RegistrationRules:
 
     certificates_accepted  whether a listener sees client certificates
     signing_algorithms     those of this server's own signatures
+    id_token_algorithms    more of them, for ID tokens of those profiles that may have them
+    unbound_allowed        whether a client may have tokens that are bound to no key, where its profile leaves that
     scope_ceiling          what an initial access token or an operator allows to ask for at most; None without a limit
     stated                 metadata that a software statement gives: it takes precedence (RFC 7591 2.3)
     """
@@ -77,6 +87,8 @@ class RegistrationRules:
     profile: Profile
     certificates_accepted: bool
     signing_algorithms: tuple[str, ...]
+    id_token_algorithms: tuple[str, ...] = ()
+    unbound_allowed: bool = False
     scope_ceiling: tuple[str, ...] | None = None
     stated: Mapping[str, object] | None = None
 
@@ -114,13 +126,14 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
     )
     if certificates and not rules.certificates_accepted:
         raise unacceptable("token_endpoint_auth_method", "this server sees no client certificates")
-    grants = _grant_types(members)
+    grants = _grant_types(members, rules.profile)
     native = members.word("application_type", ("web", "native"), "web") == "native"
     redirect_uris = members.uris("redirect_uris", native=native)
     if (GrantType.AUTHORIZATION_CODE in grants) != bool(redirect_uris):
         raise unacceptable(
             "redirect_uris", "there must be some with the grant type authorization_code, and none without"
         )
+    own = tuple(name for name in rules.id_token_algorithms if name in rules.profile.id_token_algorithms)
     client = Client(
         client_id="",
         name=members.line("client_name"),
@@ -132,14 +145,17 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
         signed_responses_required=members.has("authorization_signed_response_alg"),
-        signed_response_algorithm=_response_algorithm(members, rules),
-        assertion_algorithm=_algorithm(members, "token_endpoint_auth_signing_alg", rules),
-        request_object_algorithm=_algorithm(members, "request_object_signing_alg", rules),
+        signed_response_algorithm=response_algorithm(members, rules.signing_algorithms, own),
+        id_token_algorithm=id_token_algorithm(members, own) if redirect_uris else None,
+        assertion_algorithm=signing_algorithm(
+            members, "token_endpoint_auth_signing_alg", rules.profile.signing_algorithms
+        ),
+        request_object_algorithm=signing_algorithm(members, "request_object_signing_alg", FAPI_ALGORITHMS),
         subject_type=_subject_type(members, redirect_uris),
         post_logout_redirect_uris=members.uris("post_logout_redirect_uris", native=native),
         certificate_subject=_certificate_subject(members, method),
     )
-    client = _with_keys(members, client)
+    client = _with_keys(members, client, rules.profile)
     members.put("require_pushed_authorization_requests", rules.profile.pushed_requests_required)  # RFC 9126 6
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
@@ -159,9 +175,10 @@ def _merged(document: Mapping[str, object], stated: Mapping[str, object]) -> dic
     return {**given, **over}
 
 
-def _grant_types(members: Members) -> frozenset[GrantType]:
+def _grant_types(members: Members, profile: Profile) -> frozenset[GrantType]:
     """grant_types and response_types, which must agree (RFC 7591 2.1)."""
-    grants = frozenset(map(GrantType, members.words("grant_types", list(GrantType), ("authorization_code",))))
+    allowed = [grant for grant in GrantType if grant in profile.grant_types]
+    grants = frozenset(map(GrantType, members.words("grant_types", allowed, ("authorization_code",))))
     by_code = GrantType.AUTHORIZATION_CODE in grants
     members.words("response_types", ("code",), ("code",) if by_code else ())
     if bool(members.found["response_types"]) != by_code:
@@ -187,7 +204,7 @@ def _scope(members: Members, grants: frozenset[GrantType], rules: RegistrationRu
             raise unacceptable(
                 "scope", f"{said} is not a scope: SMART v1 or v2, or openid, launch and others"
             )
-        if text in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+        if text in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE, INTROSPECTION_SCOPE):
             raise unacceptable("scope", f"{said} is for clients of gateway.yaml: no registration brings it")
         if rules.scope_ceiling is not None and not covered(text, rules.scope_ceiling):
             raise unacceptable("scope", f"{said} is more than the initial access token allows to register")
@@ -219,6 +236,9 @@ def _stated_scope(rules: RegistrationRules) -> tuple[str, ...]:
 
 def _binding(members: Members, rules: RegistrationRules) -> BindingKind:
     chosen = [kind for name, kind in _BINDINGS.items() if members.flag(name)]
+    if not chosen and rules.unbound_allowed and not rules.profile.sender_constrained_required:
+        members.put("dpop_bound_access_tokens", False)
+        return BindingKind.NONE
     if len(chosen) != 1:
         raise unacceptable(
             "dpop_bound_access_tokens",
@@ -229,23 +249,6 @@ def _binding(members: Members, rules: RegistrationRules) -> BindingKind:
             "tls_client_certificate_bound_access_tokens", "this server sees no client certificates"
         )
     return chosen[0]
-
-
-def _algorithm(members: Members, name: str, rules: RegistrationRules) -> str | None:
-    if not members.has(name):
-        return None
-    return members.word(name, sorted(rules.profile.signing_algorithms))
-
-
-def _response_algorithm(members: Members, rules: RegistrationRules) -> str | None:
-    """The algorithm of our own signatures that the client chose: one for all; None where it chose none."""
-    names = [name for name in _RESPONSE_ALGORITHMS if members.has(name)]
-    chosen = {name: members.word(name, rules.signing_algorithms) for name in names}
-    if len(set(chosen.values())) > 1:
-        raise unacceptable(
-            names[-1], f"it must be the same as {names[0]}: one algorithm signs all for a client"
-        )
-    return next(iter(chosen.values()), None)
 
 
 def _subject_type(members: Members, redirect_uris: tuple[str, ...]) -> SubjectType:
@@ -272,7 +275,7 @@ def _certificate_subject(members: Members, method: AuthenticationMethod) -> Cert
     return CertificateSubject(_SUBJECTS[given[0]], members.certificate_name(given[0], _SUBJECTS[given[0]]))
 
 
-def _with_keys(members: Members, client: Client) -> Client:
+def _with_keys(members: Members, client: Client, profile: Profile) -> Client:
     """The client with its keys: by value or by URL, never both (RFC 7591 2)."""
     if members.has("jwks") and members.has("jwks_uri"):
         raise unacceptable("jwks", "give the keys by value or jwks_uri, not both")
@@ -284,28 +287,28 @@ def _with_keys(members: Members, client: Client) -> Client:
             )
         return replace(client, jwks_uri=members.page("jwks_uri"))
     if not members.has("jwks"):
-        if method is AuthenticationMethod.TLS_CLIENT_AUTH and not client.signed_requests_required:
+        if method in _WITHOUT_KEYS and not client.signed_requests_required:
             return client
         raise unacceptable("jwks", "the keys of the client are needed: jwks, or jwks_uri")
     try:
-        keys = read_jwks(members.raw("jwks"))
+        keys = read_jwks(members.raw("jwks"), also=profile.signing_algorithms)
         if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
             check_self_signed(keys)
     except ClientKeysError as error:
         raise unacceptable("jwks", str(error)) from error
     members.put("jwks", {"keys": [dict(key) for key in keys]})
-    _require_signing_key(client, keys)
+    _require_signing_key(client, keys, profile)
     return replace(client, jwks=keys)
 
 
-def _require_signing_key(client: Client, keys: tuple[Mapping[str, object], ...]) -> None:
+def _require_signing_key(client: Client, keys: tuple[Mapping[str, object], ...], profile: Profile) -> None:
     """A client that must sign has a key for it, of the algorithm that it registered."""
     needed = []
     if client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT:
         needed.append(client.assertion_algorithm)
     if client.signed_requests_required:
         needed.append(client.request_object_algorithm)
-    usable = {name for key in import_jwks(keys) for name in key.algorithms}
+    usable = {name for key in import_jwks(keys, also=profile.signing_algorithms) for name in key.algorithms}
     for algorithm in needed:
         if usable.isdisjoint(algorithms_of(client, algorithm)):
             raise unacceptable(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
+from authz.protocol.jwk import OF_ID_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Profile:
     token_url_audience_allowed  aud of an assertion may be the address of the token endpoint
     audience_required           an authorization request names the FHIR base that it is for (SMART's aud)
     key_url_checked             jku in an assertion must be the registered URL of the keys
+    id_token_algorithms         those that its ID tokens may have beside what every client may choose
     unbound_refresh_needs_rotation  a refresh token that is held to no key is replaced at each use, or not given
     """
 
@@ -34,6 +36,7 @@ class Profile:
     audience_required: bool
     key_url_checked: bool
     unbound_refresh_needs_rotation: bool
+    id_token_algorithms: frozenset[str] = frozenset()
 
 
 FAPI_ALGORITHMS = frozenset({"PS256", "ES256", "EdDSA", "Ed25519"})
@@ -72,6 +75,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         audience_required=True,
         key_url_checked=True,
         unbound_refresh_needs_rotation=False,
+        id_token_algorithms=OF_ID_TOKENS,
     ),
     ProfileName.SMART_SYMMETRIC: Profile(
         name=ProfileName.SMART_SYMMETRIC,
@@ -84,6 +88,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         audience_required=True,
         key_url_checked=False,
         unbound_refresh_needs_rotation=False,
+        id_token_algorithms=OF_ID_TOKENS,
     ),
     ProfileName.SMART_PUBLIC: Profile(
         name=ProfileName.SMART_PUBLIC,
@@ -96,6 +101,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         audience_required=True,
         key_url_checked=False,
         unbound_refresh_needs_rotation=True,
+        id_token_algorithms=OF_ID_TOKENS,
     ),
 }
 
@@ -108,6 +114,28 @@ CAPABILITIES: Mapping[ProfileName, str] = {
 
 UNBOUND_SECONDS = 300
 """A token that whoever holds it can use lives no longer."""
+
+
+BOUND_BY = ("dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens")
+"""The members of client metadata that bind tokens to a key (RFC 9449 5.2, RFC 8705 3.4)."""
+
+
+def profile_asked(metadata: Mapping[str, object]) -> ProfileName:
+    """The profile that client metadata ask for (RFC 7591 2): the strictest that has what they name.
+
+    No member of RFC 7591 names a profile. What authenticates without keys, signs as SMART does or binds its tokens to
+    nothing is no client of fapi2.
+    """
+    method = metadata.get("token_endpoint_auth_method")
+    if method == AuthenticationMethod.NONE:
+        return ProfileName.SMART_PUBLIC
+    if method == AuthenticationMethod.CLIENT_SECRET_BASIC:
+        return ProfileName.SMART_SYMMETRIC
+    signs = metadata.get("token_endpoint_auth_signing_alg")
+    unbound = not any(metadata.get(name) is True for name in BOUND_BY)
+    if method == AuthenticationMethod.PRIVATE_KEY_JWT and (unbound or signs in tuple(SMART_ALGORITHMS)):
+        return ProfileName.SMART_ASYMMETRIC
+    return ProfileName.FAPI2
 
 
 def algorithms_of(client: Client, registered: str | None) -> frozenset[str]:

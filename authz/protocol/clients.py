@@ -77,12 +77,14 @@ class Client:
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
     signed_response_algorithm: str | None = None  # of ID tokens and signed responses; None for the default
+    id_token_algorithm: str | None = None  # of ID tokens alone, where it differs: one of the profile's
     assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile
     request_object_algorithm: str | None = None  # request_object_signing_alg; None for any of the profile
     subject_type: SubjectType = SubjectType.PUBLIC
     authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own
+    origins: tuple[str, ...] = ()  # of its web pages, beside those of its redirect URIs (SMART 2.2 @17)
     policy_url: str | None = None
     contact: str | None = None
 

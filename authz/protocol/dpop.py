@@ -61,14 +61,12 @@ class Nonces:
         self._key = hmac.digest(secret, b"dpop-nonce:" + purpose.encode(), "sha256")
         self._step_seconds = max(1, lifetime_seconds // 10)
         self.lifetime_seconds = lifetime_seconds
-        self._made: tuple[int, str] = (-1, "")
+        self._step_now = -1
+        self._accepted: dict[int, str] = {}
 
     def current(self, now: int) -> str:
         """The nonce to hand out at now."""
-        step = now // self._step_seconds
-        if self._made[0] != step:
-            self._made = (step, self._nonce(step))
-        return self._made[1]
+        return self._steps(now)[now // self._step_seconds]
 
     def check(self, nonce: str, now: int) -> bool:
         """Whether nonce is one of ours that has not expired."""
@@ -77,9 +75,10 @@ class Nonces:
     def expires_at(self, nonce: str, now: int) -> int | None:
         """The second from which this nonce is refused; None when it is refused now."""
         step = self._step(nonce)
-        if step is None or not 0 <= self._age(step, now) < self.lifetime_seconds:
+        accepted = None if step is None else self._steps(now).get(step)
+        if step is None or accepted is None or not 0 <= self._age(step, now) < self.lifetime_seconds:
             return None
-        if not hmac.compare_digest(nonce, self._nonce(step)):
+        if not hmac.compare_digest(nonce, accepted):
             return None
         return step * self._step_seconds + self.lifetime_seconds
 
@@ -87,6 +86,15 @@ class Nonces:
         """Whether half of the nonce's life or more has gone, so that a fresh one should ride along."""
         step = self._step(nonce)
         return step is None or self._age(step, now) >= self.lifetime_seconds // 2
+
+    def _steps(self, now: int) -> Mapping[int, str]:
+        """The nonces that may be accepted now, by their steps."""
+        step_now = now // self._step_seconds
+        if step_now != self._step_now:
+            first = step_now - self.lifetime_seconds // self._step_seconds
+            self._accepted = {step: self._nonce(step) for step in range(max(first, 0), step_now + 2)}
+            self._step_now = step_now
+        return self._accepted
 
     def _age(self, step: int, now: int) -> int:
         # A step just ahead of us was made by a node whose clock is a little faster.

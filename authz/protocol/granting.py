@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from authz.protocol.authorization_details import Detail, DetailType, is_covered, read_details, refused
 from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
-from authz.protocol.launch_context import left_out
+from authz.protocol.launch_context import context_of, left_out
 from authz.protocol.scopes import CLIENT_SCOPES, covered, is_known, parse_scope, split_scope
 
 _MAX_SCOPE = 4096  # a token that carries more would not fit into the header that it is sent in
@@ -23,6 +23,7 @@ class ServerBits:
     grantable says whether the gateway can enforce a clinical scope.
     ungranted are scopes that a registered client may ask for and that are left out of what is granted.
     acr_values are the authentication contexts that a person can reach here.
+    pickers are the identifiers of the resources whose records a person can search at the pages.
     """
 
     issuer: str
@@ -31,6 +32,7 @@ class ServerBits:
     ungranted: frozenset[str] = frozenset()
     acr_values: tuple[str, ...] = ()
     detail_types: Mapping[str, DetailType] = field(default_factory=dict)
+    pickers: frozenset[str] = frozenset()
 
 
 def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerBits) -> tuple[str, ...]:
@@ -45,6 +47,8 @@ def granted_scope(parameters: Mapping[str, str], client: Client, server: ServerB
         if text.startswith("system/") or text in CLIENT_SCOPES:
             raise _no_scope(f"{speakable(text)} is for client_credentials, not for people")
     ungranted = left_out(parameters, server.ungranted)
+    if context_of(parameters) is None and not server.pickers.isdisjoint(audience(parameters, server)):
+        ungranted -= {"launch/encounter"}
     return _checked(asked, client.scope, server, "is not registered for this client", ungranted)
 
 

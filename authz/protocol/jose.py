@@ -13,20 +13,22 @@ from authz.protocol.encoding import base64url, base64url_decode, strict_json
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import (
     ALGORITHMS,
+    OF_ID_TOKENS,
     JoseError,
     PrivateKey,
     PublicKey,
-    algorithms_of,
     import_jwks,
     import_public_jwk,
     public_jwk,
     public_jwk_of,
     sign,
+    signs_with,
     thumbprint,
 )
 
 __all__ = [
     "ALGORITHMS",
+    "OF_ID_TOKENS",
     "JoseError",
     "Jws",
     "LocalSigner",
@@ -84,12 +86,12 @@ class LocalSigner:
     key: PrivateKey
 
     def __post_init__(self) -> None:
-        if self.algorithm not in algorithms_of(self.key.public_key()):
+        if self.algorithm not in signs_with(self.key.public_key()):
             raise JoseError(f"the private key is not for alg {speakable(self.algorithm, at_most=20)}")
 
     async def sign(self, data: bytes) -> bytes:
         """The JWS signature over data."""
-        return sign(data, self.key)
+        return sign(data, self.key, self.algorithm)
 
 
 async def sign_jwt(claims: Mapping[str, object], *, typ: str, signer: Signer) -> str:

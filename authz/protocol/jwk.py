@@ -21,6 +21,8 @@ from authz.protocol.errors import speakable
 ALGORITHMS = frozenset({"ES256", "PS256", "EdDSA", "Ed25519"})
 VERIFIED_ONLY = frozenset({"RS384", "ES384"})
 """What no key here signs with, and what is verified for those who ask for it."""
+OF_ID_TOKENS = frozenset({"RS256"})
+"""What keys of this server sign ID tokens with for clients of SMART App Launch 2.2, and nothing else ever."""
 _MAX_KEY_ID_CHARACTERS = 256
 _MIN_RSA_BITS = 2048  # FAPI 2.0 Security Profile 5.4.1
 _MAX_KEYS = 100  # of one set: importing them costs
@@ -84,6 +86,8 @@ class PublicKey:
                 self.key.verify(encode_dss_signature(r, s), data, scheme)
             elif isinstance(self.key, rsa.RSAPublicKey) and algorithm == "RS384":
                 self.key.verify(signature, data, _PKCS1, _SHA384)
+            elif isinstance(self.key, rsa.RSAPublicKey) and algorithm == "RS256":
+                self.key.verify(signature, data, _PKCS1, _SHA256)
             elif isinstance(self.key, rsa.RSAPublicKey):
                 self.key.verify(signature, data, _PSS, _SHA256)
             else:
@@ -92,13 +96,16 @@ class PublicKey:
             raise JoseError("the signature is not valid") from error
 
 
-def sign(data: bytes, key: PrivateKey) -> bytes:
-    """The JWS signature over data: ES256, PS256 or EdDSA by the key's type (RFC 7518 3.4, 3.5, RFC 8037 3.1)."""
+def sign(data: bytes, key: PrivateKey, algorithm: str | None = None) -> bytes:
+    """The JWS signature over data: ES256, PS256 or EdDSA by the key's type (RFC 7518 3.4, 3.5, RFC 8037 3.1).
+
+    algorithm is to be named where it is one of OF_ID_TOKENS (RFC 7518 3.3).
+    """
     if isinstance(key, ec.EllipticCurvePrivateKey):
         r, s = decode_dss_signature(key.sign(data, _ECDSA))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, _PSS, _SHA256)
+        return key.sign(data, _PKCS1 if algorithm == "RS256" else _PSS, _SHA256)
     return key.sign(data)
 
 
@@ -106,8 +113,8 @@ def import_public_jwk(jwk: Mapping[str, object], *, also: frozenset[str] = froze
     """The public key of a JWK (RFC 7517). Raises JoseError.
 
     Accepted: EC on P-256, OKP on Ed25519, RSA of 2048 to 8192 bits; members in their canonical encoding. also names
-    those of VERIFIED_ONLY that are accepted too; ES384 brings EC on P-384. A JWK with a private member is refused as a
-    whole: whoever sends one must learn of it.
+    those of VERIFIED_ONLY and OF_ID_TOKENS that are accepted too; ES384 brings EC on P-384. A JWK with a private member
+    is refused as a whole: whoever sends one must learn of it.
     """
     private = sorted(_PRIVATE_MEMBERS & jwk.keys())
     if private:
@@ -126,13 +133,13 @@ def import_public_jwk(jwk: Mapping[str, object], *, also: frozenset[str] = froze
     return PublicKey(kid, known & _algorithms_named(jwk), thumbprint(jwk), key)
 
 
-def public_jwk(key: PrivateKey, *, kid: str) -> dict[str, object]:
+def public_jwk(key: PrivateKey, *, kid: str, algorithm: str | None = None) -> dict[str, object]:
     """The public JWK of a private key, with kid, use and alg (RFC 7517 4)."""
-    return public_jwk_of(key.public_key(), kid=kid)
+    return public_jwk_of(key.public_key(), kid=kid, algorithm=algorithm)
 
 
-def public_jwk_of(public: VerifyingKey, *, kid: str) -> dict[str, object]:
-    """The JWK of a public key, with kid, use and alg (RFC 7517 4)."""
+def public_jwk_of(public: VerifyingKey, *, kid: str, algorithm: str | None = None) -> dict[str, object]:
+    """The JWK of a public key, with kid, use and alg (RFC 7517 4): that of its kind, or one of OF_ID_TOKENS."""
     if isinstance(public, ec.EllipticCurvePublicKey):
         point = public.public_numbers()
         x, y = base64url(point.x.to_bytes(32, "big")), base64url(point.y.to_bytes(32, "big"))
@@ -141,7 +148,7 @@ def public_jwk_of(public: VerifyingKey, *, kid: str) -> dict[str, object]:
         numbers = public.public_numbers()
         n = base64url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big"))
         e = base64url(numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8, "big"))
-        return {"kty": "RSA", "n": n, "e": e, "kid": kid, "use": "sig", "alg": "PS256"}
+        return {"kty": "RSA", "n": n, "e": e, "kid": kid, "use": "sig", "alg": _of_rsa(algorithm)}
     x = base64url(public.public_bytes_raw())
     return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"}
 
@@ -195,6 +202,15 @@ def thumbprint(jwk: Mapping[str, object]) -> str:
         raise JoseError("the jwk holds text that is not Unicode") from error
 
 
+def signs_with(key: object) -> frozenset[str]:
+    """Names of the JWS algorithms that a key of this server may be for, by its public half."""
+    return algorithms_of(key) | (OF_ID_TOKENS if isinstance(key, rsa.RSAPublicKey) else frozenset())
+
+
+def _of_rsa(algorithm: str | None) -> str:
+    return algorithm if algorithm in OF_ID_TOKENS else "PS256"
+
+
 def algorithms_of(key: object) -> frozenset[str]:
     """Names of the JWS algorithms of a public key; none for a key that is not used here."""
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -208,7 +224,7 @@ def _verified_only(key: object) -> frozenset[str]:
     """Names of the algorithms of a public key that are verified only."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return frozenset({"ES384"}) if isinstance(key.curve, ec.SECP384R1) else frozenset()
-    return frozenset({"RS384"}) if isinstance(key, rsa.RSAPublicKey) else frozenset()
+    return frozenset({"RS384"}) | OF_ID_TOKENS if isinstance(key, rsa.RSAPublicKey) else frozenset()
 
 
 def _key_id(jwk: Mapping[str, object]) -> str | None:

@@ -35,11 +35,20 @@ ADMINISTRATION_SCOPE = "securus/admin"
 LAUNCH_SCOPE = "securus/launch"
 """What lets a record system launch apps; for clients of gateway.yaml only."""
 
+INTROSPECTION_SCOPE = "securus/introspect"
+"""What lets a resource server ask about every token by showing one of its own; for clients of gateway.yaml only."""
+
 LAUNCH_SCOPES = frozenset({"launch", "launch/encounter"})
 """What only a launch from a record system can give."""
 
 CLIENT_SCOPES = frozenset(
-    {"grant_management_query", "grant_management_revoke", ADMINISTRATION_SCOPE, LAUNCH_SCOPE}
+    {
+        "grant_management_query",
+        "grant_management_revoke",
+        ADMINISTRATION_SCOPE,
+        LAUNCH_SCOPE,
+        INTROSPECTION_SCOPE,
+    }
 )
 """Scopes that a client has for itself (client_credentials), as it has system scopes."""
 
@@ -145,6 +154,8 @@ _FILTERS = {
     "problem-list-item": "the problem list",
     "encounter-diagnosis": "diagnoses of visits",
     "health-concern": "health concerns",
+    "sdoh": "social needs such as housing or food",
+    "clinical-note": "clinical notes",
 }
 _WHOSE = {
     "patient": "of the chosen patient",
@@ -178,6 +189,14 @@ def plain_words(text: str) -> str:
         words = [_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query)]
         what = f"{what}, only {' and '.join(words)},"
     return f"{said.capitalize()} {what} {_WHOSE[scope.context]}"
+
+
+def part_words(text: str) -> str:
+    """What a scope with a filter is limited to, in a few words."""
+    scope = parse_scope(text)
+    if scope is None:
+        return text
+    return " and ".join(_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query))
 
 
 def _criteria(query: str) -> list[tuple[str, str]]:

@@ -39,8 +39,11 @@ class Grant:
     claims_request         what the app asked for by name, for id_token and userinfo (OpenID Connect Core 5.5)
     authorization_details  what was granted in detail (RFC 9396)
     launched               a record system told the context (EHR launch)
+    picked                 the person found the patient by a picker: whether it may be seen is asked again
     session_id             the browser session that it ends with (online_access); None when it outlives that
     managed                the client asked to be told the grant's id (Grant Management for OAuth 2.0)
+    used_at                when its last access token was issued; None before the first
+    ends_at                when the client cannot get another one any more; None before the first
     """
 
     grant_id: str
@@ -58,7 +61,10 @@ class Grant:
     authorization_details: tuple[Mapping[str, object], ...] = ()
     managed: bool = False
     launched: bool = False
+    picked: bool = False
     session_id: str | None = None
+    used_at: int | None = None
+    ends_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

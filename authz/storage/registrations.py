@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from authz.protocol.clients import ProfileName
+
 
 class RegistrationStatus(StrEnum):
     """Where a registration stands. Only an approved client can do anything."""
@@ -27,6 +29,8 @@ class Registration:
     access_token    digest of its registration access token (RFC 7592 1.2); None where there is none
     scope_ceiling   what it may ask for at most, by its initial access token; None without a limit
     statement       software statement that it registered with, unmodified (RFC 7591 3.2.1)
+    profile         its security profile, which no update of its own changes
+    secret_digest   SHA-256 of its secret in base64url, where it authenticates by one
     stated          the claims of that statement that are client metadata: they override, updates too
     expires_at      when the row goes: one that was not dealt with, and a tombstone; None while it is needed
     sequence        number of the change that made it what it is; given by the store
@@ -48,6 +52,8 @@ class Registration:
     stated: Mapping[str, object] = field(default_factory=dict)
     expires_at: int | None = None
     sequence: int = 0
+    profile: ProfileName = ProfileName.FAPI2
+    secret_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class RegistrationChange:
     """One row of a registration's history: who did what when, and why. Never changed, never removed.
 
     what      'registered', 'updated', 'update-proposed', 'approved', 'rejected', 'suspended', 'reactivated',
-              'deleted' or 'token-renewed'
+              'deleted', 'token-renewed', 'secret-renewed' or 'profile-changed'
     sequence  its place among all changes; given by the store
     """
 

@@ -13,6 +13,7 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from authz.storage.records import decode, encode, integer, octets, text
+from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import Row, SqliteConnection
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
@@ -67,6 +68,7 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
 
     def __init__(self, connection: SqliteConnection) -> None:
         self._database = connection
+        self._claims = SqliteClaims(connection)
 
     # Single-use claims
 
@@ -74,18 +76,7 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
         """True for the first caller that names this key before `until`."""
         if until <= now:
             return False  # nobody could be told a second time: the row would be gone before it is there
-        # An expired row with the same key is taken over in the same statement.
-        return (
-            self._database.change(
-                "INSERT INTO claim (namespace, key, expires_at) VALUES (?1, ?2, ?3)"
-                " ON CONFLICT (namespace, key) DO UPDATE SET expires_at = ?3 WHERE claim.expires_at <= ?4",
-                str(namespace),
-                key,
-                until,
-                now,
-            )
-            == 1
-        )
+        return await self._claims.claim(str(namespace), key, until=until, now=now)
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""

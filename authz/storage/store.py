@@ -60,6 +60,8 @@ class Interaction:
     expires_at: int
     signed_in: bool = False  # the person signed in on the way through this interaction
     patient: str | None = None  # the record that was chosen
+    picked: bool = False  # by a picker: the account does not name it
+    encounter: str | None = None  # the visit that was chosen; empty where the person goes on without one
 
 
 @dataclass(frozen=True, slots=True)

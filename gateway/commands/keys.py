@@ -16,6 +16,7 @@ from authz.keys import by_hand
 from authz.keys.by_hand import Successor
 from authz.keys.making import ALGORITHMS, read_private_key
 from authz.keys.steps import KeySteps
+from authz.protocol.jose import OF_ID_TOKENS
 from authz.storage.sqlite import SqliteStore
 from gateway.audit import AuditLog
 from gateway.commands.answers import OK, add_group, add_verb, say, settings_of, with_store
@@ -31,7 +32,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add_verb(key, "list", "list the keys with their states and times", _list)
     verb = add_verb(key, "rotate", "announce a successor; it signs after keys.announced_for", _rotate)
     verb.add_argument("--now", action="store_true", help="let the successor sign at once")
-    verb.add_argument("--algorithm", choices=ALGORITHMS, help="of several, the one whose key to rotate")
+    known = (*ALGORITHMS, *sorted(OF_ID_TOKENS))
+    verb.add_argument("--algorithm", choices=known, help="of several, the one whose key to rotate")
     said = "end a key: drop an announced one, or let its successor sign in the place of an active one"
     verb = add_verb(key, "retire", said, _retire)
     verb.add_argument("kid", metavar="KID")

@@ -1,12 +1,13 @@
-"""securus client register | token | tokens | withdraw-token | renew-token: how clients come into the registry."""
+"""securus client register and the verbs about tokens, secrets and profiles: how clients come into the registry."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from authz import descriptions
+from authz.protocol.clients import ProfileName
 from authz.protocol.encoding import strict_json
-from authz.registry import MadeToken, Registered, Registry
+from authz.registry import ListedClient, MadeToken, Registered, Registry
 from authz.storage.registrations import InitialAccessToken
 from gateway.commands.answers import (
     OK,
@@ -28,6 +29,7 @@ def add(client: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     verb.add_argument("file", type=Path, metavar="FILE", help="JSON")
     verb.add_argument("--approved", action="store_true", help="in force at once, without 'client approve'")
+    _add_profile(verb, "--profile", default=ProfileName.FAPI2)
     said = "make an initial access token, with which an application registers itself"
     verb = add_change(client, "token", said, _token)
     verb.add_argument("--uses", type=int, default=1, metavar="N", help="so many registrations (1)")
@@ -39,6 +41,20 @@ def add(client: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     said = "make a new registration access token for a client that lost its own; the old one ends"
     verb = add_change(client, "renew-token", said, _renew)
     verb.add_argument("client_id", metavar="CLIENT_ID")
+    said = "make a new secret for a client that authenticates by one; the old one ends"
+    verb = add_change(client, "new-secret", said, _new_secret)
+    verb.add_argument("client_id", metavar="CLIENT_ID")
+    said = "hold a client to another security profile; its grants end"
+    verb = add_change(client, "set-profile", said, _set_profile)
+    verb.add_argument("client_id", metavar="CLIENT_ID")
+    _add_profile(verb, "profile")
+    said = "only if this is still the version that 'show' told"
+    verb.add_argument("--version", type=int, metavar="N", help=said)
+
+
+def _add_profile(verb: argparse.ArgumentParser, name: str, default: str | None = None) -> None:
+    said = "the security profile that the client is held to" + (f" ({default})" if default else "")
+    verb.add_argument(name, choices=list(map(str, ProfileName)), default=default, help=said)
 
 
 def _register(options: argparse.Namespace) -> int:
@@ -50,7 +66,13 @@ def _register(options: argparse.Namespace) -> int:
         return failed(options, f"{options.file} does not hold a JSON object")
 
     async def work(registry: Registry) -> Registered:
-        return await registry.add(document, who=who(options), why=options.why, approved=options.approved)
+        return await registry.add(
+            document,
+            who=who(options),
+            why=options.why,
+            approved=options.approved,
+            profile=ProfileName(options.profile),
+        )
 
     made = with_registry(settings_of(options), work)
     client_id, status = made.registration.client_id, str(made.registration.status)
@@ -59,6 +81,9 @@ def _register(options: argparse.Namespace) -> int:
         f"registered {client_id}: {status}",
         f"registration access token (shown this once): {made.access_token}",
     ]
+    if made.client_secret is not None:
+        value["client_secret"] = made.client_secret
+        lines.append(f"client secret (shown this once): {made.client_secret}")
     say(options, value, lines)
     return OK
 
@@ -106,4 +131,30 @@ def _renew(options: argparse.Namespace) -> int:
     token = with_registry(settings_of(options), work).access_token
     value = {"client_id": options.client_id, "registration_access_token": token}
     say(options, value, [f"registration access token (shown this once): {token}"])
+    return OK
+
+
+def _new_secret(options: argparse.Namespace) -> int:
+    async def work(registry: Registry) -> Registered:
+        return await registry.renew_secret(options.client_id, who=who(options), why=options.why)
+
+    secret = with_registry(settings_of(options), work).client_secret
+    value = {"client_id": options.client_id, "client_secret": secret}
+    say(options, value, [f"client secret (shown this once): {secret}"])
+    return OK
+
+
+def _set_profile(options: argparse.Namespace) -> int:
+    async def work(registry: Registry) -> ListedClient:
+        await registry.change_profile(
+            options.client_id,
+            profile=ProfileName(options.profile),
+            who=who(options),
+            why=options.why,
+            version=options.version,
+        )
+        return await registry.show(options.client_id)
+
+    value = descriptions.of_client(with_registry(settings_of(options), work))
+    say(options, value, [f"{value['client_id']}: {value['profile']}, {value['status']}"])
     return OK

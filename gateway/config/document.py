@@ -18,6 +18,7 @@ from gateway.config.schema import Section
 from gateway.settings import (
     GatewaySettings,
     Limits,
+    Readers,
     ResponseSignatures,
     Upstream,
 )
@@ -27,7 +28,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "workers",
+    "registration", "cors", "workers",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -102,6 +103,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         fetch=read_fetch(top),
         notifications=read_notifications(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
+        cors=Readers(top.word("cors", list(Readers), "registered")),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")
@@ -112,9 +114,11 @@ def _authorization(
     top: Section, public: str, mtls: str | None, upstreams: tuple[Upstream, ...]
 ) -> AuthorizationSettings:
     section = top.section("authorization")
+    profiles = _profiles(section)
     settings = AuthorizationSettings(
         issuer=public,
         mtls_origin=mtls,
+        profiles=profiles,
         resources=tuple(
             Protected(
                 u.identifier,
@@ -122,20 +126,20 @@ def _authorization(
                 u.kind,
                 tuple(sorted(u.bases - {u.identifier})),
                 signs=u.response_signatures is not ResponseSignatures.OFF,
+                picker=u.picker is not None,
             )
             for u in upstreams
         ),
         detail_types=read_detail_types(top),
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
-        registration=read_registration(top),
+        registration=read_registration(top, profiles),
     )
     if section is None:
         return settings
     section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
     return replace(
         settings,
-        profiles=_profiles(section),
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
@@ -143,8 +147,8 @@ def _authorization(
     )
 
 
-def _profiles(section: Section) -> frozenset[ProfileName]:
-    if not section.has("profiles"):
+def _profiles(section: Section | None) -> frozenset[ProfileName]:
+    if section is None or not section.has("profiles"):
         return frozenset({ProfileName.FAPI2})
     found = set()
     for text in section.texts("profiles"):

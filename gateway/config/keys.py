@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from authz.keys import KeyRingError, read_encryption_key
 from authz.keys.making import ALGORITHMS
+from authz.protocol.client_profiles import PROFILES
+from authz.protocol.jose import OF_ID_TOKENS
 from authz.settings import AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.settings import KeySettings, Pkcs11Settings
@@ -21,6 +23,7 @@ def read_key_periods(top: Section, settings: AuthorizationSettings) -> Authoriza
     settings = replace(
         settings,
         signing_algorithms=_algorithms(keys),
+        id_token_algorithms=_id_token_algorithms(keys, settings),
         key_announced_seconds=int(keys.seconds("announced_for", _DAY, low=60)),
         key_active_seconds=int(keys.seconds("active_for", 90 * _DAY, low=60)),
         key_published_after_retirement_seconds=int(
@@ -52,6 +55,20 @@ def _algorithms(keys: Section) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found)) or ("ES256",)
 
 
+def _id_token_algorithms(keys: Section, settings: AuthorizationSettings) -> tuple[str, ...]:
+    """RS256, for ID tokens of clients of SMART's profiles, of which one must be switched on."""
+    if not keys.has("id_token_algorithms"):
+        return ()
+    found = tuple(dict.fromkeys(keys.words("id_token_algorithms", sorted(OF_ID_TOKENS))))
+    if found and not any(PROFILES[name].id_token_algorithms for name in settings.profiles):
+        keys.report(
+            keys.place("id_token_algorithms"),
+            f"keys.id_token_algorithms: {', '.join(found)} is for clients of SMART, and authorization.profiles switches on"
+            " none of their profiles",
+        )
+    return found
+
+
 def read_key_settings(top: Section) -> KeySettings:
     """Where the keys live and what seals them."""
     section = top.section("keys")
@@ -59,7 +76,7 @@ def read_key_settings(top: Section) -> KeySettings:
         return KeySettings(top.folder / "state/key-encryption.key")
     section.known(
         "encryption_key", "other_encryption_key", "algorithm", "algorithms", "announced_for", "active_for",
-        "published_after_retirement", "pkcs11",
+        "published_after_retirement", "pkcs11", "id_token_algorithms",
     )  # fmt: skip
     settings = KeySettings(None, other_encryption_key=_other(section), pkcs11=_pkcs11(section))
     inner = section.section("encryption_key", required=True)

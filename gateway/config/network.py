@@ -10,6 +10,7 @@ from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
 from gateway.config.consents import read_consents
 from gateway.config.identifier_systems import read_identifier_systems
+from gateway.config.pickers import read_picker
 from gateway.config.profiles import read_profile
 from gateway.config.schema import Section
 from gateway.settings import (
@@ -28,6 +29,7 @@ _MOUNT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 OWN_PATHS = frozenset(
     {
         ".well-known",
+        "account",
         "admin",
         "authorize",
         "token",
@@ -42,6 +44,7 @@ OWN_PATHS = frozenset(
         "register",
         "sign-in",
         "patient",
+        "encounter",
         "consent",
         "assets",
     }
@@ -166,7 +169,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "identifier_systems", "consents", "compress", "ask_gzip", "bundle",
+        "unversioned_writes", "identifier_systems", "consents", "compress", "ask_gzip", "bundle", "picker",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -199,6 +202,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         ask_gzip=section.flag("ask_gzip", False),
         profile=read_profile(section),
         consents=read_consents(section),
+        picker=read_picker(section),
         bundle=_bundle(section.section("bundle")),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
     )

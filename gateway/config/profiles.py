@@ -6,13 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.config.schema import Section
+from gateway.fhir.search import OPENABLE
 from gateway.settings import SelfLink, UpstreamProfile
 from gateway.yaml_source import Mapping, Problem, YamlError, parse
 
 PROFILES = ("generic", "hapi", "azure", "google", "aidbox", "blaze", "medplum")
 _KEYS = (
-    "page_parameters", "page_links", "never_parameters", "never_headers", "strict_handling", "self_link",
-    "self_link_of_forms", "if_match", "search_index", "document_location", "transactions",
+    "page_parameters", "page_links", "never_parameters", "opened_parameters", "never_headers", "strict_handling",
+    "self_link", "self_link_of_forms", "if_match", "search_index", "document_location", "transactions",
 )  # fmt: skip
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -57,6 +58,7 @@ def profile_of(text: str, file: str, name: str, problems: list[Problem]) -> Upst
         if not section.has(key):
             section.report(root.place, f"{key} is missing: a profile says all of {', '.join(_KEYS)}")
     return UpstreamProfile(
+        opened_parameters=_opened(section),
         name=name,
         page_parameters=_names(section, "page_parameters", _PARAMETER, "names of parameters"),
         page_links=_names(section, "page_links", _PLACE, "asked, base or a segment such as __page"),
@@ -79,6 +81,19 @@ def _names(section: Section, key: str, grammar: re.Pattern[str], expected: str) 
         if not grammar.fullmatch(text):
             section.report(section.place(key), f"{key} names '{text}', expected {expected}")
     return frozenset(found)
+
+
+def _opened(section: Section) -> frozenset[str]:
+    found = frozenset(section.texts("opened_parameters")) if section.has("opened_parameters") else frozenset()
+    never = frozenset(section.texts("never_parameters")) if section.has("never_parameters") else frozenset()
+    for text in sorted(found - OPENABLE):
+        expected = f"expected some of {', '.join(sorted(OPENABLE))}"
+        section.report(section.place("opened_parameters"), f"opened_parameters names '{text}', {expected}")
+    for text in sorted(found & never):
+        section.report(
+            section.place("opened_parameters"), f"'{text}' is in never_parameters as well: say one of the two"
+        )
+    return found
 
 
 def _own(path: Path, section: Section) -> UpstreamProfile:

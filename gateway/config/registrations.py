@@ -20,8 +20,15 @@ from authz.protocol.clients import (
     SubjectType,
 )
 from authz.protocol.jose import JoseError
+from authz.protocol.origins import is_origin
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
-from authz.protocol.scopes import ADMINISTRATION_SCOPE, LAUNCH_SCOPE, is_known, split_scope
+from authz.protocol.scopes import (
+    ADMINISTRATION_SCOPE,
+    INTROSPECTION_SCOPE,
+    LAUNCH_SCOPE,
+    is_known,
+    split_scope,
+)
 from authz.settings import Account, AuthorizationSettings
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
@@ -139,7 +146,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
         "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types", "require_dpop",
-        "secret",
+        "secret", "id_token_algorithm", "origins",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -179,10 +186,14 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             section.place("signed_requests"), "signed_requests: required needs jwks to check the signatures"
         )
     scope = _scope(section)
-    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE):
+    may_introspect = _may_introspect(section, method)
+    if INTROSPECTION_SCOPE in scope and not may_introspect:
+        section.report(section.place("scope"), f"{INTROSPECTION_SCOPE} goes with introspection: all")
+    for own in (ADMINISTRATION_SCOPE, LAUNCH_SCOPE, INTROSPECTION_SCOPE):
         if own in scope and GrantType.CLIENT_CREDENTIALS not in grants:
             section.report(section.place("scope"), f"{own} needs client_credentials: no person grants it")
-        if own in scope and binding is BindingKind.NONE:
+        # SMART 2.2 @282 has introspection by bearer tokens: these are for the operator to allow.
+        if own in scope and own != INTROSPECTION_SCOPE and binding is BindingKind.NONE:
             section.report(
                 section.place("scope"), f"{own} needs tokens that are bound to a key: require_dpop: true"
             )
@@ -207,10 +218,12 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             if section.has("response_algorithm")
             else None
         ),
+        id_token_algorithm=_id_token_algorithm(section, profile, authorization),
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
-        may_introspect=_may_introspect(section, method),
+        may_introspect=may_introspect,
+        origins=_origins(section),
         policy_url=section.optional_text("policy_url"),
         contact=section.optional_text("contact"),
     )
@@ -227,6 +240,18 @@ def _binding(section: Section, profile: ProfileName) -> BindingKind:
     if binding is BindingKind.MTLS:
         section.report(section.place("require_dpop"), "require_dpop: false does not go with binding: mtls")
     return BindingKind.NONE
+
+
+def _id_token_algorithm(
+    section: Section, profile: ProfileName, authorization: AuthorizationSettings
+) -> str | None:
+    """What signs ID tokens alone: one that the client's profile allows, without a choice of its own where there is one."""
+    own = [
+        name for name in authorization.id_token_algorithms if name in PROFILES[profile].id_token_algorithms
+    ]
+    if section.has("id_token_algorithm"):
+        return section.word("id_token_algorithm", [*authorization.signing_algorithms, *own])
+    return own[0] if own and not section.has("response_algorithm") else None
 
 
 def _secret(section: Section, method: AuthenticationMethod) -> bytes | None:
@@ -292,6 +317,18 @@ def _detail_types(section: Section, authorization: AuthorizationSettings) -> tup
         if text not in offered:
             hint = did_you_mean(text, offered)
             section.report(section.place(key), f"authorization_details has no type '{text}'.{hint}")
+    return found
+
+
+def _origins(section: Section) -> tuple[str, ...]:
+    """The origins of the app's web pages, as browsers send them (RFC 6454 6.2)."""
+    found = section.texts("origins")
+    for text in found:
+        if not is_origin(text):
+            section.report(
+                section.place("origins"),
+                f"origins: '{text}' is not an origin as browsers send it, such as https://chart.example",
+            )
     return found
 
 
@@ -391,5 +428,6 @@ def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
         "profile",
         ADMINISTRATION_SCOPE,
         LAUNCH_SCOPE,
+        INTROSPECTION_SCOPE,
     }
     return tuple(sorted(found))

@@ -246,7 +246,12 @@ def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any
         "storage": {"kind": "sqlite", "path": "securus.db"},
         "keys": {"encryption_key": {"file": "key-encryption.key"}},
         "upstreams": {
-            "fhir": {"kind": "fhir-r4", "at": "/fhir/r4", "base": f"http://127.0.0.1:{ports.upstream}/fhir"}
+            "fhir": {
+                "kind": "fhir-r4",
+                "at": "/fhir/r4",
+                "base": f"http://127.0.0.1:{ports.upstream}/fhir",
+                "picker": {},
+            }
         },
         "authorization": {"profiles": ["fapi2", "smart-public", "smart-asymmetric"]},
         "policies": "policies",

@@ -7,6 +7,7 @@ that stands first; JSON where nothing decides.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
@@ -49,6 +50,7 @@ def of_parameter(value: str) -> Format | None:
     return _WORDS.get(word.strip().lower()) if is_r4_in_utf8(parameters) else None
 
 
+@lru_cache(256)  # a caller says the same every time
 def of_accept(accept: str) -> Format | None:
     """The best that an Accept allows; None when it allows neither format."""
     if not accept.strip():
@@ -89,6 +91,7 @@ def is_xml_body(content_type: str, *, native: bool = False) -> bool:
     return media_type in _XML_BODIES and is_r4_in_utf8(parameters)
 
 
+@lru_cache(256)
 def is_r4_in_utf8(parameters: str) -> bool:
     """Whether the parameters of a media type ask for R4 in UTF-8."""
     for parameter in parameters.split(";"):

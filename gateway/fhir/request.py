@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.fhir import joins, operations, search, shape
+from gateway.fhir import operations, search, shape
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.opened_terms import read_term
 from gateway.fhir.outcome import FhirError, Reason
 
 _CAPABILITIES_PARAMETERS = frozenset({"mode"})
@@ -125,7 +126,7 @@ def with_form(asked: FhirRequest, content_type: str | None, body: bytes) -> Fhir
         raise FhirError(
             Reason.AMBIGUOUS_QUERY, "the form must be ASCII, with all other characters escaped"
         ) from error
-    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type, join=joins.join_term))
+    terms = (*asked.terms, *search.parse_terms(search.query_pairs(text), asked.type, join=read_term))
     search.check_together(terms)
     shape.check(terms, asked.type)
     return replace(asked, terms=terms)
@@ -315,7 +316,7 @@ def _terms(
         return ()
     match interaction:
         case Interaction.SEARCH:
-            found = search.parse_terms(pairs, place.type, join=joins.join_term)
+            found = search.parse_terms(pairs, place.type, join=read_term)
             shape.check(found, place.type)
             return found
         case Interaction.READ | Interaction.VREAD:

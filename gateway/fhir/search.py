@@ -48,15 +48,17 @@ CLOSED_PARAMETERS: dict[str, str] = {
     "_source": "the source of a resource is not for the caller to probe",
     "_type": "it belongs to a search over several types",
 }
+OPENABLE = frozenset({"_filter", "_list", "_text", "_content"})
+"""Those of them that a permit may open for a plain search, by its `query: open`."""
 _RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
 _HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
 READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
 _SHAPES = frozenset({"_elements", "_summary", "_total"})
 _TOTALS = ("none", "estimate", "accurate")
-_SINGLE = _SHAPES | frozenset({"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"})
+_SINGLE = _SHAPES | OPENABLE | {"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"}
 
 Join = Callable[[str, str, str], SearchTerm]
-"""Reads the name and value of a chain, _has or include on a type: gateway.fhir.joins.join_term."""
+"""Reads the name and value of a chain, _has or include on a type, or of what is OPENABLE: gateway.fhir.opened_terms."""
 _JOINS = frozenset({"_has", "_include", "_revinclude"})
 
 MODIFIERS: dict[str, frozenset[str]] = {
@@ -83,8 +85,8 @@ def parse_terms(
     """The terms of a search of one type, or of the whole system with type None; _format and _pretty are left out.
 
     pairs are names and values, percent-decoded once, in the order sent. Terms of one name stay apart: each is one
-    more AND. join reads chains, _has and includes; without it they are closed, and so is what shapes the answer.
-    Raises FhirError for whatever is not understood or not open.
+    more AND. join reads chains, _has, includes and what is OPENABLE; without it they are closed, and so is what shapes
+    the answer. Raises FhirError for whatever is not understood or not open.
     """
     return _parse(pairs, lambda name, value: _search_term(name, value, type, join))
 
@@ -139,7 +141,7 @@ def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
     parameter = _known_parameter(code, type)
     if chain is not None:
         raise FhirError(
-            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{chain}' is closed: a chain reads other types"
+            Reason.UNSUPPORTED_PARAMETER, f"'{code}.{shown(chain)}' is closed: a chain reads other types"
         )
     if modifier is not None:
         _check_modifier(parameter, modifier)
@@ -185,7 +187,7 @@ def _parse(
 
 def _search_term(name: str, value: str, type: str | None, join: Join | None) -> SearchTerm:
     code, modifier, chain = _take_apart(name)
-    if join is not None and type is not None and (chain is not None or code in _JOINS):
+    if join is not None and type is not None and (chain is not None or code in _JOINS or name in OPENABLE):
         return join(name, value, type)
     if join is not None and type is not None and code in _SHAPES and modifier is None and chain is None:
         if code == "_total" and value not in _TOTALS:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
+from gateway.policy import scope_layer
+from gateway.policy.acquaintances import Acquaintance, Acquaintances, looks_at_the_moment
 from gateway.policy.conditions import Condition, Unsayable, claim_values, compile_where, in_networks, is_said
 from gateway.policy.decision import Environment
 from gateway.policy.details_layer import FHIR_ACCESS
@@ -15,7 +17,7 @@ from gateway.policy.exceptions import NotExcepted, applies
 from gateway.policy.hours import in_hours
 from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Effect, PolicySet, Rule, Where
-from gateway.policy.scope_layer import Standing
+from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sources import Sources
 
 
@@ -38,12 +40,13 @@ class ConditionsInForce:
         self.has_emergencies = any(rule.break_glass is not None for rule in policies.rules)
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
+        self._acquaintances = Acquaintances()
+        self._is_timeless = not any(map(looks_at_the_moment, policies.rules))
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:
         """The claims that policies and their statements see of a caller, as far as they are of their types."""
-        found = {name: claim_values(caller.claims, claim) for name, claim in self._claims.items()}
-        return {name: sorted(values) for name, values in found.items() if values is not None}
+        return self._acquainted(caller).claims
 
     def _condition(
         self, rule: Rule, type_: str, caller: Caller, environment: Environment
@@ -85,8 +88,17 @@ class ConditionsInForce:
             lambda where: self._compiled(where, type_, caller, environment, in_doubt=False),
         )
 
-    def _values(self, who: Standing, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
-        """What is known of the caller by dimension, and the dimensions of which something else is said."""
+    def _acquainted(self, caller: Caller) -> Acquaintance:
+        """What is known of a caller that does not change from request to request."""
+        found = self._acquaintances.find(caller)
+        return found if found is not None else self._acquaintances.keep(self._introduced(caller))
+
+    def _introduced(self, caller: Caller) -> Acquaintance:
+        standing: Standing | ScopeRefusal
+        try:
+            standing = scope_layer.standing(caller, self._bases)
+        except ScopeRefusal as refusal:
+            standing = refusal
         values: dict[str, frozenset[str]] = {}
         doubtful: set[str] = set()
         for name, claim in self._claims.items():
@@ -95,12 +107,14 @@ class ConditionsInForce:
                 values[name] = found
             elif is_said(caller.claims, claim):
                 doubtful.add(name)
-        values["context"] = frozenset({who.context})
+        claims = {name: sorted(found) for name, found in values.items()}
+        if isinstance(standing, Standing):
+            values["context"] = frozenset({standing.context})
         values["client"] = frozenset({caller.client_id})
         values["bound"] = frozenset({str(caller.binding.kind)})
         values["issuer"] = frozenset({caller.issuer})
         values["scope"] = frozenset(caller.scope)
-        return values, frozenset(doubtful)
+        return Acquaintance(caller, standing, values, frozenset(doubtful), claims)
 
 
 def is_in_time_and_place(rule: Rule, environment: Environment) -> bool:

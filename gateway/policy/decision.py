@@ -73,13 +73,22 @@ class BySearch:
 
 
 @dataclass(frozen=True, slots=True)
+class ByList:
+    """A search of the members of a List: nothing is shown before the caller's own read of it has shown it, whole."""
+
+    id: str
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The request may go upstream, as `request`. Only the engine makes one.
 
     request   narrowed: own criteria added as further AND parameters
     judge     decides on each returned resource before a byte of it goes out, and on a new one before the store
               hears of it; None where nothing is shown
-    added     the terms that the gateway added, to be found again in the self link (proof of narrowing)
+    added     the terms that the gateway added, to be found again in the self link (proof of narrowing); with opened,
+              those parameters of the search as well
     conceal   a resource that the judge refuses is answered 404, as if it did not exist
     rules     names of the rules that may permit it, for audit
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
@@ -93,6 +102,9 @@ class Permit:
     jobs_at_once  of an export: how many of one client's may run at the same time
     leaves_to_judge  of a search: the judge may leave out what the search finds, since not all could be said in it
     by_search     set where only a search can tell a condition; judge then shows nothing
+    by_list       set where a List must be read first; judge then shows nothing
+    opened        of a search: which of _filter, _list, _text, _content it uses. The store must be known to carry them
+                  out, and nothing is shown before its self link has named all of added
     obligations   what must be done before anything goes out
     """
 
@@ -112,6 +124,8 @@ class Permit:
     needs: Needs = NOTHING_NEEDED
     by_search: BySearch | None = None
     leaves_to_judge: bool = False
+    by_list: ByList | None = None
+    opened: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

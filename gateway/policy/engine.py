@@ -14,8 +14,9 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.opened_terms import demanded_by
 from gateway.fhir.outcome import Reason
-from gateway.policy import by_search, operations, scope_layer
+from gateway.policy import by_search, operations
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import ALWAYS, compartment_condition
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
@@ -36,6 +37,7 @@ from gateway.policy.layers import (
 from gateway.policy.query import counts, with_page, without_total
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.search_opening import text_closed, with_opened
 from gateway.policy.sight_in_force import JUDGED
 from gateway.policy.step_up import as_signed_in, together
 
@@ -76,7 +78,7 @@ class Engine(Exports):
         criteria are those of a conditional write: only permits that let a resource be found by them count.
         """
         # Emergency access is for what names its patient itself, never for what an operation or a join goes on to read.
-        others = replace(environment, emergency=None)
+        others = environment if environment.emergency is None else replace(environment, emergency=None)
         if asked.interaction is Interaction.OPERATION:
             return operations.decide(self, asked, caller, others)
         if asked.type is None:
@@ -139,14 +141,19 @@ class Engine(Exports):
 
     def standing_of(self, caller: Caller) -> Standing:
         """On whose behalf a caller speaks. Raises ScopeRefusal for one of no standing, whom no rule is asked about."""
-        return scope_layer.standing(caller, self._bases)
+        standing = self._acquainted(caller).standing
+        if isinstance(standing, ScopeRefusal):
+            raise ScopeRefusal(standing.reason, standing.explanation)
+        return standing
 
     def known_of(self, caller: Caller) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
         """What rules know of a caller, by dimension of `who`, and the dimensions whose value is not of their type.
 
         Raises ScopeRefusal for a caller of no standing, whom no rule is asked about.
         """
-        return self._values(scope_layer.standing(caller, self._bases), caller)
+        self.standing_of(caller)
+        acquaintance = self._acquainted(caller)
+        return acquaintance.values, acquaintance.doubtful
 
     # Bundles
 
@@ -212,10 +219,9 @@ class Engine(Exports):
 
         The judge of the Permit is that of the instance which the operation is asked at.
         """
-        try:
-            who = scope_layer.standing(caller, self._bases)
-        except ScopeRefusal as refusal:
-            return Deny(refusal.reason, (), refusal.explanation)
+        who = self._acquainted(caller).standing
+        if isinstance(who, ScopeRefusal):
+            return Deny(who.reason, (), who.explanation)
         own = ALWAYS
         if who.patient is not None and asked.type == "Patient":
             own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)
@@ -287,18 +293,24 @@ class Engine(Exports):
         if limits is not None:
             if not limits:
                 return Nothing(permits, "the caller may see nobody's records")
-            if asks_only_for_strangers(asked, type_, limits):
+            demanding = asked.with_terms(tuple(demanded_by(asked.terms, type_)))
+            if asks_only_for_strangers(demanding, type_, limits):
                 return Nothing(permits, "only patients that the caller may not see were asked for")
         added = self._added(type_, layers, limits)
         if added is None:
             return Deny(
                 Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
             )
-        exact = (limits is None or added != ()) and is_exact(layers)
+        says_all = limits is None or added != ()
+        exact = says_all and is_exact(layers)
+        if not (says_all and is_exact(replace(layers, total=True))) and (
+            closed := text_closed(asked, permits)
+        ):
+            return closed
         counting = counts(asked)
         if counting in ("also", "only") and not exact:
             return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
-        return Permit(
+        permit = Permit(
             request=without_total(asked).with_terms(added),
             judge=judge(layers, type_, None) if counting != "only" else show_nothing,
             added=tuple(f"{term.name}={term.text}" for term in added),
@@ -312,6 +324,7 @@ class Engine(Exports):
             else layers.obligations.and_those_of(beside.obligations),
             included=beside,
         )
+        return with_opened(permit, asked)
 
     def _added(
         self, type_: str, layers: Layers, limits: frozenset[str] | None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.joins import includes, is_join, readings
+from gateway.fhir.opened_terms import filtered_by, opened_words
 from gateway.fhir.search import MAX_COUNT, make_term
 
 
@@ -22,6 +23,7 @@ class Query:
     needs_one_of  sets of parameters, one of which must be in the search in full
     page_at_most  entries of a page
     total         whether the number of matches may be told where it is exact
+    open          which of _filter, _list, _text and _content a search may use
     """
 
     include: frozenset[str] | None = frozenset()
@@ -30,6 +32,7 @@ class Query:
     needs_one_of: tuple[frozenset[str], ...] = ()
     page_at_most: int | None = None
     total: bool = True
+    open: frozenset[str] = frozenset()
 
 
 EVERYTHING_SIMPLE = Query()
@@ -40,6 +43,8 @@ def allows(query: Query, asked: FhirRequest) -> bool:
     """Whether a permit with this query takes part in the request; whatever is no search is not its business."""
     if asked.interaction is not Interaction.SEARCH:
         return True
+    if not opened_words(asked.terms) <= query.open:
+        return False
     if not query.closed.isdisjoint(_codes(asked)):
         return False
     if any(_depth(term, asked.type or "") > query.chain_depth for term in asked.terms if is_join(term)):
@@ -48,7 +53,7 @@ def allows(query: Query, asked: FhirRequest) -> bool:
         return False
     if not query.needs_one_of:
         return True
-    # What is asked to be absent or different narrows to nobody.
+    # What is asked to be absent or different narrows to nobody; what stands in a _filter is never counted.
     named = {_plain(term) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
     return any(together <= named for together in query.needs_one_of)
 
@@ -88,6 +93,7 @@ def without_total(asked: FhirRequest) -> FhirRequest:
 def _codes(asked: FhirRequest) -> set[str]:
     """Every parameter that the search goes by on its own type, what it sorts by included."""
     found = {term.code for term in asked.terms}
+    found |= {each.code for each in filtered_by(asked.terms, asked.type or "")}
     for term in asked.terms:
         if term.code == "_sort":
             found |= {key.removeprefix("-") for key in term.values}

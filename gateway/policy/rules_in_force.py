@@ -4,22 +4,25 @@ Nothing is decided about a resource here. A rule whose condition cannot be said 
 what it is about.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
+from gateway.policy.acquaintances import Acquaintance, looks_at_the_moment, place_of
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import is_in_time_and_place
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.known import Known
 from gateway.policy.layers import Layers, Named, WriteTest
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.search_opening import opened
+from gateway.policy.search_opening import opened, opened_to_nobody, refused_by_query
 from gateway.policy.sight import Taken
 from gateway.policy.sight_in_force import SightInForce
 from gateway.policy.sources import WRITING
@@ -41,12 +44,45 @@ class RulesInForce(SightInForce):
         criteria: tuple[SearchTerm, ...] = (),
     ) -> Layers | Deny:
         """What speaks about a request on a type, or why there is nothing that opens it."""
+        if (closed := opened_to_nobody(asked, type_, self.policies.rules)) is not None:
+            return closed
+        acquaintance = self._acquainted(caller)
+        place = None if criteria else place_of(asked, type_, environment)
+        if place is None:
+            return self._spoken(asked, type_, acquaintance, environment, criteria)
+        if place not in acquaintance.layers:
+            acquaintance.layers[place] = self._lasting(asked, type_, acquaintance, environment)
+        found = acquaintance.layers[place]
+        return found if found is not None else self._spoken(asked, type_, acquaintance, environment)
+
+    def _lasting(
+        self, asked: FhirRequest, type_: str, acquaintance: Acquaintance, environment: Environment
+    ) -> Layers | Deny | None:
+        """What speaks about every such request of this caller, now and later; None where that may change."""
+        rules = self._index.candidates(type_, asked.interaction, acquaintance.values, acquaintance.doubtful)
+        if any(map(looks_at_the_moment, rules)):
+            return None
+        # Nothing of this one request is kept: what is known at it is not looked at, and not held.
+        found = self._spoken(asked, type_, acquaintance, replace(environment, known=Known()))
+        sees_others = isinstance(found, Layers) and found.sight is not None
+        return None if sees_others and not self._is_timeless else found
+
+    def _spoken(
+        self,
+        asked: FhirRequest,
+        type_: str,
+        acquaintance: Acquaintance,
+        environment: Environment,
+        criteria: tuple[SearchTerm, ...] = (),
+    ) -> Layers | Deny:
+        who, caller = acquaintance.standing, acquaintance.caller
+        if isinstance(who, ScopeRefusal):
+            return Deny(who.reason, (), who.explanation)
         try:
-            who = scope_layer.standing(caller, self._bases)
             types = details_layer.open_types(
                 caller, self._detail_types, location=environment.location, interaction=asked.interaction
             )
-        except (ScopeRefusal, DetailsRefusal) as refusal:
+        except DetailsRefusal as refusal:
             return Deny(refusal.reason, (), refusal.explanation)
         scopes = scope_layer.conditions(who, asked.interaction, type_, self._bases)
         if not scopes and asked.interaction in scope_layer.LETTERS:
@@ -72,7 +108,8 @@ class RulesInForce(SightInForce):
         criteria: tuple[SearchTerm, ...] = (),
         also: tuple[tuple[Rule, Condition], ...] = (),
     ) -> Layers | Deny:
-        values, doubtful = self._values(who, caller)
+        acquaintance = self._acquainted(caller)
+        values, doubtful = acquaintance.values, acquaintance.doubtful
         writes: dict[str, WriteTest] = {}
         permits = list(also)
         denies: list[Named] = []
@@ -167,8 +204,7 @@ class RulesInForce(SightInForce):
         if not permits and not ways and (lacking := glasses.refusal()) is not None:
             return lacking
         if not permits and not ways and narrower:
-            said = "their query does not allow all of this search"
-            return Deny(Reason.QUERY_CLOSED, tuple(rule.id for rule in narrower), said)
+            return refused_by_query(asked, narrower)
         if not permits and not ways:
             return Deny(Reason.NO_PERMIT, (), f"no permit for {type_}.{asked.interaction}")
         if unmet or not permits:

@@ -183,9 +183,13 @@ def _judging(difference: Difference, given: Permit, would: Permit, aside: _Aside
         others: Mapping[str, Judge] = {} if would.included is None else would.included.judges
         found = {type_: beside(judge, others.get(type_)) for type_, judge in included.judges.items()}
         included = replace(included, judges=found)
-    change = given.judge_change
+    change, list_ = given.judge_change, given.by_list
+    if list_ is not None:
+        other = None if would.by_list is None else would.by_list.judge
+        list_ = replace(list_, judge=beside(list_.judge, other))
     return replace(
         given,
+        by_list=list_,
         judge=None if given.judge is None else beside(given.judge, would.judge),
         judges=judges,
         included=included,

@@ -14,15 +14,29 @@ from gateway.fhir.definitions import RESOURCE_TYPES, element_exists, search_para
 from gateway.fhir.fhirpath import ExpressionError, compile_expression
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import includes
+from gateway.fhir.opened_terms import FULL_TEXT, filtered_by
 from gateway.policy.conditions import Condition, holds
 from gateway.policy.decision import Resource
 from gateway.policy.masking import masked
 from gateway.policy.rules import Returned
 from gateway.policy.view import WHOLE, Paths, View, paths_of, see
 
-# Of joins the types that they go through are asked about by themselves, each with what it is searched by.
+# Of joins the types that they go through are asked about by themselves, each with what it is searched by. Who may
+# search the members of a List sees in the List itself what they are.
 _LOOKS_AT_NOTHING = frozenset(
-    {"_count", "_sort", "_id", "_elements", "_summary", "_total", "_include", "_revinclude", "_has"}
+    {
+        "_count",
+        "_sort",
+        "_id",
+        "_elements",
+        "_summary",
+        "_total",
+        "_include",
+        "_revinclude",
+        "_has",
+        "_list",
+        "_filter",
+    }
 )
 
 PEOPLE = ("Patient", "Person", "Practitioner", "RelatedPerson")
@@ -97,6 +111,7 @@ class Sight:
     unshown    by word of SAID, people of whom no permit shows it to this caller: a permit with a view does not either
     unsaid     by word of SAID, people of whom denies take it away
     contained  how a contained resource is seen, None for as it is
+    hides_within  whether something may be left out of a contained resource, of whatever type
     """
 
     type: str
@@ -105,6 +120,7 @@ class Sight:
     unshown: Mapping[str, frozenset[str]]
     unsaid: Mapping[str, frozenset[str]]
     contained: Callable[[Resource], Resource | None] | None
+    hides_within: Callable[[], bool] = lambda: False
 
     def see(self, resource: Resource, permits: Sequence[str]) -> tuple[Resource, tuple[str, ...]]:
         """What is seen of a resource for which these permits hold, and the denies that took something away."""
@@ -130,6 +146,11 @@ class Sight:
             found &= hidden_of_people(returned, word) | (frozenset() if whole else self.unshown[word])
         return found | self.unsaid[word]
 
+    def shows_all(self, returned: Returned | None) -> bool:
+        """Whether nothing at all is left out of what a permit returns, in references and contained resources too."""
+        said = any(self.left_out(word, [returned]) for word in SAID)
+        return view_of(returned, self.type).is_whole and not said and not self.hides_within()
+
     def _taken_from(self, resource: Resource) -> tuple[tuple[str, ...], tuple[str, ...]]:
         held = [
             (name, fields)
@@ -144,6 +165,9 @@ def touched(asked: FhirRequest) -> tuple[tuple[str, ...], ...] | None:
     if asked.type is None:
         return None
     codes = {term.code for term in asked.terms if term.code not in _LOOKS_AT_NOTHING}
+    if codes & FULL_TEXT:
+        return None
+    codes |= {each.code for each in filtered_by(asked.terms, asked.type)}
     codes |= {include.code for include in includes(asked.terms) if include.source == asked.type}
     for term in asked.terms:
         if term.code == "_sort":

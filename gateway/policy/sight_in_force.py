@@ -11,7 +11,7 @@ from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import ConditionsInForce, is_in_time_and_place
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.rules import Effect, Rule
-from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, is_hidden, takes_away, view_of
+from gateway.policy.sight import PEOPLE, SAID, Sight, Taken, denied_paths, is_hidden, takes_away, view_of
 
 JUDGED = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
 """The interactions that show a resource, which a judge looks at first."""
@@ -79,5 +79,15 @@ class SightInForce(ConditionsInForce):
             returned = {rule.id: rule.returned for rule in rules} or {"": None}
             return Sight(other, returned, taking, unshown, unsaid, None).see(resource, tuple(returned))[0]
 
+        def hides_within() -> bool:
+            """Whether contained() may leave something out. What is taken from everybody is not asked for here."""
+            for other in sorted(RESOURCE_TYPES - infrastructure.SENDING):
+                rules, taking = about(other)
+                if any(denied_paths(other, fields).below for _, _, fields in taking):
+                    return True
+                if rules and not any(view_of(rule.returned, other).is_whole for rule in rules):
+                    return True
+            return False
+
         shown = {rule.id: rule.returned for rule, _ in permits}
-        return Sight(type_, shown, taken, unshown, unsaid, contained)
+        return Sight(type_, shown, taken, unshown, unsaid, contained, hides_within)

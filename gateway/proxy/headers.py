@@ -8,6 +8,7 @@ the places, rewritten to the public base.
 import re
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
@@ -72,6 +73,7 @@ def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str,
     return (*passed, ("Content-Location", place))
 
 
+@lru_cache(256)
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type is FHIR JSON of R4 in UTF-8."""
     media_type, _, parameters = content_type.partition(";")

@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
@@ -39,6 +40,7 @@ from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.list_reads import ListReads, with_the_read
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
@@ -107,6 +109,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
+        self._lists = ListReads(upstream=upstream, client=client)
         self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
@@ -127,11 +130,11 @@ class Passage:
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
 
-    async def handle(self, http: HttpRequest) -> Answer:
-        """The answer to a request under this mount."""
+    async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
+        """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
         try:
-            answer = await formats.written(await self._pass(http, trail), trail)
+            answer = await formats.written(await self._pass(http, trail, caller), trail)
         except Exception as error:
             answer = self.refused(trail, error)
         answer = await formats.written(await self._recording.recorded(trail, answer), trail)
@@ -141,7 +144,7 @@ class Passage:
         """The answer to a request that failed by this error; the trail keeps why."""
         return refused(trail, error, self._resource_server, at=self._upstream.at)
 
-    async def _pass(self, http: HttpRequest, trail: Trail) -> Answer:
+    async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
         is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
@@ -149,7 +152,7 @@ class Passage:
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
-        caller = await self._authenticate(http, trail)
+        trail.caller = caller = known or await self._authenticate(http, trail)
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
@@ -226,7 +229,7 @@ class Passage:
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
         emergency = await self._obliged.emergency(http, trail, caller, engine)
         # Only this request itself goes by emergency access, nothing that is decided on its way.
-        itself = replace(environment, emergency=emergency)
+        itself = environment if emergency is None else replace(environment, emergency=emergency)
         decision = await trail.knowledge.decided(
             partial(engine.decide, asked, caller, itself, criteria=criteria)
         )
@@ -241,7 +244,10 @@ class Passage:
         decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
         trail.rules = decision.rules
         if isinstance(decision, Permit):
-            await self._obliged.meet(trail, decision, caller)
+            reading = await self._lists.decided(decision, trail, caller, engine, environment)
+            await self._obliged.meet(trail, with_the_read(decision, reading), caller)
+            decision = await self._lists.opened(http, trail, decision, reading)
+        if isinstance(decision, Permit):
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
@@ -252,10 +258,18 @@ class Passage:
         raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
 
     def _check_profile(self, asked: FhirRequest) -> None:
-        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through."""
+        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through.
+
+        A parameter that a policy opens must be one that the store is known to carry out: what it passes over would
+        be missing from the search.
+        """
+        profile = self._upstream.profile
         for term in asked.terms:
-            if term.code in self._upstream.profile.never_parameters:
+            if term.code in profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
+        if unknown := opened_words(asked.terms) - profile.opened_parameters:
+            said = f"'{min(unknown)}' is closed: this store is not known to carry it out"
+            raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
@@ -269,7 +283,8 @@ class Passage:
         self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
     ) -> Answer:
         if page is None:
-            permit = replace(permit, request=request.fit_for_the_store(permit.request))
+            fit = request.fit_for_the_store(permit.request)
+            permit = permit if fit is permit.request else replace(permit, request=fit)
         elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
             raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
         permit = provable(permit, self._upstream.profile)

@@ -16,6 +16,8 @@ from gateway.settings import SelfLink, UpstreamProfile
 
 def provable(permit: Permit, profile: UpstreamProfile) -> Permit:
     """The permit with the judge that counts once the proof is there. Raises FhirError where no proof can come."""
+    if permit.opened:
+        _check_opened(permit, profile)
     if permit.by_search is None:
         return permit
     if (
@@ -29,6 +31,17 @@ def provable(permit: Permit, profile: UpstreamProfile) -> Permit:
             Reason.TOLD_BY_SEARCH, "the search must be sent by GET: this store proves nothing of forms"
         )
     return replace(permit, judge=permit.by_search.judge)
+
+
+def _check_opened(permit: Permit, profile: UpstreamProfile) -> None:
+    """Raise FhirError unless the store will say whether it took what a policy opened by name."""
+    said = profile.self_link_of_forms if permit.request.posted else profile.self_link
+    if profile.self_link is not SelfLink.CHECKED or said is not SelfLink.CHECKED:
+        what = "its forms" if permit.request.posted else "its searches"
+        raise FhirError(
+            Reason.UNSUPPORTED_PARAMETER,
+            f"'{min(permit.opened)}' is closed: this store does not say of {what} what it took",
+        )
 
 
 def the_one(bundle: Mapping[str, Any], permit: Permit, type_: str, id_: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import time
 
+from prometheus_client import Counter
+
 from authz.protocol.request import Answer
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
@@ -20,6 +22,10 @@ class Recording:
         self._upstream = upstream
         self._audit = audit
         self._metrics = metrics
+        self._seconds = metrics.request_seconds.labels(upstream.name)
+        # Each with its labels looked up once: that costs more than to count.
+        self._requests: dict[tuple[str, int], Counter] = {}
+        self._decisions: dict[tuple[str, str], Counter] = {}
 
     async def recorded(self, trail: Trail, answer: Answer) -> Answer:
         """The answer, once its record is durable; without a record there is no answer (fail closed)."""
@@ -40,14 +46,26 @@ class Recording:
             await let_go(answer.body)  # the caller went away while the record was written
             raise
         metrics = self._metrics
-        metrics.requests.labels(self._upstream.name, interaction, f"{answer.status // 100}xx").inc()
-        metrics.request_seconds.labels(self._upstream.name).observe(time.perf_counter() - trail.started)
+        self._answered(interaction, answer.status // 100).inc()
+        self._seconds.observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
             metrics.refusals.labels(trail.reason).inc()
         metrics.shadowed(trail.shadows.uncounted())
-        effect = trail.decision
         for rule in trail.rules:
-            policy, _, name = rule.rpartition("/")
-            metrics.decisions.labels(policy, name, effect).inc()
+            self._decided(rule, trail.decision).inc()
         answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
+
+    def _answered(self, interaction: str, class_: int) -> Counter:
+        found = self._requests.get((interaction, class_))
+        if found is None:
+            found = self._metrics.requests.labels(self._upstream.name, interaction, f"{class_}xx")
+            self._requests[(interaction, class_)] = found
+        return found
+
+    def _decided(self, rule: str, effect: str) -> Counter:
+        found = self._decisions.get((rule, effect))
+        if found is None:
+            policy, _, name = rule.rpartition("/")
+            found = self._decisions[(rule, effect)] = self._metrics.decisions.labels(policy, name, effect)
+        return found

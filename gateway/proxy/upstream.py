@@ -1,22 +1,31 @@
-"""The store behind a mount: a pool of connections with limits and timeouts, and streams in both directions.
+"""The store behind a mount: what the passage sends to it and has of it, with limits and timeouts.
 
-This file and gateway.listener are the only ones that know aiohttp's wire side, so that protocols of our own can take
-their place without touching the passage between them.
+The bytes are the matter of gateway.wire: a pool of connections of our own, and one strict reading of answers.
 """
 
 import asyncio
+import ssl
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 
-import aiohttp
 from yarl import URL
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.coded_bodies import CodingError, gunzip
 from gateway.settings import Upstream
+from gateway.wire.upstream_addresses import Addresses
+from gateway.wire.upstream_connection import UpstreamConnection
+from gateway.wire.upstream_exchange import Exchange, Stale, TookTooLong, Unreachable
+from gateway.wire.upstream_head import Head, InvalidAnswer
+from gateway.wire.upstream_pool import UpstreamPool
+from gateway.wire.upstream_request import UnsendableRequest, request_bytes, send_body
 
 _CHUNK = 64 * 1024
+_SAFE = frozenset({"GET", "HEAD"})
+_TOO_LARGE = "the resource is larger than this gateway judges"
+_CODED = frozenset({"gzip", "x-gzip"})
 
 
 class UpstreamAnswer:
@@ -26,15 +35,18 @@ class UpstreamAnswer:
     it. Any other coding stays in headers, for the reader to refuse.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, max_decoded_bytes: int) -> None:
-        self._response = response
+    __slots__ = ("_exchange", "_is_gzip", "_length", "_max_decoded_bytes", "headers", "status")
+
+    def __init__(self, exchange: Exchange, head: Head, max_decoded_bytes: int) -> None:
+        self._exchange = exchange
+        self._length = head.length
         self._max_decoded_bytes = max_decoded_bytes
-        self.status = response.status
-        said = {name.lower(): value for name, value in response.headers.items()}
-        self._is_gzip = said.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
+        self.status = head.status
+        said: Mapping[str, str] = head.headers
+        self._is_gzip = "content-encoding" in said and said["content-encoding"].lower() in _CODED
         if self._is_gzip:
             said = {name: said[name] for name in said if name not in ("content-encoding", "content-length")}
-        self.headers: Mapping[str, str] = said
+        self.headers = said
 
     async def __aenter__(self) -> "UpstreamAnswer":
         return self
@@ -45,13 +57,24 @@ class UpstreamAnswer:
         self.close()
 
     async def read(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises FhirError: UPSTREAM_INVALID when it is longer than limit_bytes or breaks off."""
+        """The whole body. Raises FhirError: UPSTREAM_INVALID when it is longer than limit_bytes or breaks off.
+
+        What has come whole is given at once, without a switch of tasks.
+        """
+        if not self._is_gzip:
+            whole = self._exchange.whole()
+            if whole is not None:
+                if len(whole) > limit_bytes:
+                    raise FhirError(Reason.UPSTREAM_INVALID, _TOO_LARGE)
+                return whole
+            if self._length > limit_bytes:
+                raise FhirError(Reason.UPSTREAM_INVALID, _TOO_LARGE)
         parts: list[bytes] = []
         size = 0
         async for chunk in self.stream():
             size += len(chunk)
             if size > limit_bytes:
-                raise FhirError(Reason.UPSTREAM_INVALID, "the resource is larger than this gateway judges")
+                raise FhirError(Reason.UPSTREAM_INVALID, _TOO_LARGE)
             parts.append(chunk)
         return b"".join(parts)
 
@@ -65,20 +88,24 @@ class UpstreamAnswer:
             raise FhirError(Reason.UPSTREAM_INVALID, f"the answer cannot be decoded: {error}") from error
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.content.iter_chunked(_CHUNK):
-                yield chunk
-        except TimeoutError as error:
-            raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
+        while True:
+            try:
+                piece = await self._exchange.piece()
+            except TookTooLong as error:
+                raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
+            except (InvalidAnswer, Unreachable) as error:
+                raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
+            if not piece:
+                return
+            if len(piece) <= _CHUNK:
+                yield piece
+                continue
+            for start in range(0, len(piece), _CHUNK):
+                yield piece[start : start + _CHUNK]
 
     def close(self) -> None:
-        """Give the connection back when the body was read to its end, else break it off."""
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        """Let the connection go: one whose answer did not come to its end is broken off."""
+        self._exchange.close()
 
 
 class UpstreamClient:
@@ -87,32 +114,38 @@ class UpstreamClient:
     def __init__(self, upstream: Upstream, observe: Callable[[float], None]) -> None:
         self.upstream = upstream
         self._observe = observe
-        self._base = upstream.base.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+        base = upstream.base.rstrip("/")
+        url = URL(base)
+        self._path = URL(base, encoded=True).raw_path.rstrip("/")
+        self._host = url.host_port_subcomponent or ""
+        self._url = url
+        self._pool: UpstreamPool | None = None
+        self._credentials: dict[str, str] = {}
+        if url.user is not None:
+            pair = b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+            self._credentials["authorization"] = f"Basic {pair}"
+
+    @property
+    def in_use(self) -> int:
+        """Connections that have a request, or are being opened for one."""
+        return 0 if self._pool is None else self._pool.in_use
 
     async def open(self) -> None:
         """Make the pool; no connection yet."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self.upstream.connections, ttl_dns_cache=30, keepalive_timeout=30
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=self.upstream.connect_timeout,
-                sock_connect=self.upstream.connect_timeout,
-                sock_read=self.upstream.idle_timeout,
-            ),
-            max_line_size=16 * 1024,
-            max_field_size=16 * 1024,
+        loop = asyncio.get_running_loop()
+        context = None
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            context.set_alpn_protocols(["http/1.1"])
+        addresses = Addresses(loop, self._url.raw_host or "", self._url.port or 80, context)
+        self._pool = UpstreamPool(
+            loop, addresses, limit=self.upstream.connections, body_seconds=self.upstream.idle_timeout
         )
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def send(
         self,
@@ -124,48 +157,107 @@ class UpstreamClient:
         """Send a request; target is relative to the store's base. Redirects are never followed.
 
         A body that is an iterator is taken only as fast as the store takes it; what it raises is raised here.
-        Raises FhirError: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT.
+        Raises FhirError: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_INVALID.
         """
-        if self._session is None:
+        pool = self._pool
+        if pool is None:
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE)
-        url = URL(f"{self._base}/{target}" if target else self._base, encoded=True)
         started = time.perf_counter()
-        sending: _Sending | None = None
-        data: bytes | _Sending | None = body if body is None or isinstance(body, bytes) else None
+        path = f"{self._path}/{target.partition('#')[0]}" if target else self._path or "/"
+        if self._credentials:
+            headers = {**self._credentials, **headers}
         try:
-            async with asyncio.timeout(self.upstream.answer_timeout) as limit:
-                if body is not None and not isinstance(body, bytes):
-                    data = sending = _Sending(body, limit, self.upstream.answer_timeout)
-                response = await self._session.request(
-                    method, url, headers=headers, data=data, allow_redirects=False
-                )
-        except TimeoutError as error:
+            request = request_bytes(method, path, self._host, headers, body)
+            if body is None or isinstance(body, bytes):
+                exchange, head = await self._ask(pool, request, method, is_repeatable=body is None)
+            else:
+                length = int(headers["content-length"]) if "content-length" in headers else None
+                exchange, head = await self._ask_with(pool, request, body, length)
+        except TookTooLong as error:
             raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
-        except (aiohttp.ClientError, OSError) as error:
-            if sending is not None and sending.error is not None:
-                raise sending.error from error
+        except InvalidAnswer as error:
+            raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not HTTP/1.1 in one reading") from error
+        except Unreachable as error:
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
+        except UnsendableRequest as error:
+            raise FhirError(Reason.INTERNAL) from error
         finally:
             self._observe(time.perf_counter() - started)
-        return UpstreamAnswer(response, self.upstream.max_body)
+        return UpstreamAnswer(exchange, head, self.upstream.max_body)
 
-
-class _Sending:
-    """A body on its way to the store: each piece that is taken puts off the end of the wait for the answer."""
-
-    def __init__(self, body: AsyncIterator[bytes], limit: asyncio.Timeout, seconds: float) -> None:
-        self._body = body
-        self._limit = limit
-        self._seconds = seconds
-        self.error: Exception | None = None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
+    async def _ask(
+        self, pool: UpstreamPool, request: tuple[bytes, ...], method: str, *, is_repeatable: bool
+    ) -> tuple[Exchange, Head]:
+        deadline = self._deadline()
+        connection = pool.take() or await self._acquire(pool, deadline)
+        is_repeatable = is_repeatable and method in _SAFE and connection.is_used
         try:
-            async for chunk in self._body:
-                if not self._limit.expired():
-                    self._limit.reschedule(loop.time() + self._seconds)
-                yield chunk
-        except Exception as error:
-            self.error = error
+            return await _answered(connection, request, is_head=method == "HEAD", deadline=deadline)
+        except Stale:
+            # The store closed a connection that it had kept, as the request went out. RFC 9110 9.2.2: only what
+            # changes nothing is sent again, and once.
+            if not is_repeatable:
+                raise
+        connection = await self._acquire(pool, deadline, fresh=True)
+        return await _answered(connection, request, is_head=method == "HEAD", deadline=deadline)
+
+    async def _ask_with(
+        self, pool: UpstreamPool, request: tuple[bytes, ...], body: AsyncIterator[bytes], length: int | None
+    ) -> tuple[Exchange, Head]:
+        """Ask with a body that comes in pieces. A refusal may come before its end, and ends it.
+
+        A success is none before all of the body was given: whoever gives it may still find that it must not pass.
+        """
+        seconds = self.upstream.answer_timeout
+        connection = await self._acquire(pool, self._deadline())
+        exchange = connection.begin(request, is_head=False, is_whole=False, deadline=self._deadline())
+        sending = asyncio.create_task(send_body(connection, body, length=length, seconds=seconds))
+        sending.add_done_callback(lambda _: exchange.wake())
+        try:
+            while True:
+                failed = sending.exception() if sending.done() else None
+                if failed is not None and not isinstance(failed, Unreachable):
+                    raise failed
+                head = exchange.head
+                if exchange.error is not None:
+                    raise exchange.error
+                if head is not None and (head.status >= 300 or sending.done()):
+                    if failed is not None and head.status < 300:
+                        raise failed
+                    break
+                await exchange.more()
+            if not sending.done():
+                await _stopped(sending)
+                connection.send_no_more()
+        except BaseException:
+            connection.abort()
+            await _stopped(sending)
             raise
+        return exchange, head
+
+    async def _acquire(
+        self, pool: UpstreamPool, deadline: float, *, fresh: bool = False
+    ) -> UpstreamConnection:
+        by = min(deadline, asyncio.get_running_loop().time() + self.upstream.connect_timeout)
+        return await pool.acquire(by, fresh=fresh)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.upstream.answer_timeout
+
+
+async def _stopped(sending: asyncio.Task[None]) -> None:
+    sending.cancel()
+    await asyncio.wait([sending])
+    if not sending.cancelled():
+        sending.exception()  # whoever stops it does not ask for it any more
+
+
+async def _answered(
+    connection: UpstreamConnection, request: tuple[bytes, ...], *, is_head: bool, deadline: float
+) -> tuple[Exchange, Head]:
+    exchange = connection.begin(request, is_head=is_head, is_whole=True, deadline=deadline)
+    try:
+        return exchange, await exchange.answered()
+    except BaseException:
+        exchange.close()
+        raise

@@ -40,8 +40,9 @@ _VERSIONS = {
 class _Unpublished:
     """No keys: of the metadata only the algorithms depend on them, and these are those of the settings."""
 
-    def __init__(self, algorithms: Sequence[str]) -> None:
+    def __init__(self, algorithms: Sequence[str], id_token_algorithms: Sequence[str]) -> None:
         self.algorithms = algorithms
+        self.id_token_algorithms = [*algorithms, *id_token_algorithms]
 
     def jwks(self) -> Mapping[str, object]:
         return {"keys": []}
@@ -65,7 +66,10 @@ def gather(
     return Facts(
         now=now,
         settings=authorization,
-        metadata=Discovery(authorization, _Unpublished(authorization.signing_algorithms)).server_metadata(),
+        metadata=Discovery(
+            authorization,
+            _Unpublished(authorization.signing_algorithms, authorization.id_token_algorithms),
+        ).server_metadata(),
         grants=frozenset(map(str, GRANTS)),
         listeners=tuple(_listener(listener, clients) for listener in settings.listeners),
         operations_address=settings.operations.address,

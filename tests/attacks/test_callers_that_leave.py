@@ -54,10 +54,7 @@ async def request_bytes(gateway: RunningGateway, method: str, path: str) -> byte
 
 def connections(gateway: RunningGateway) -> int:
     """Connections to the store that are in use."""
-    session = gateway.gateway._mounts[0].client._session
-    assert session is not None
-    assert session.connector is not None
-    return len(session.connector._acquired)
+    return gateway.gateway._mounts[0].client.in_use
 
 
 @asynccontextmanager

@@ -242,7 +242,7 @@ async def test_a_refusal_is_an_outcome_in_the_format_that_was_asked_for(
     reply = await ask(gateway, method, path, *headers)
     assert (reply.status, reason(reply)) == (status, why)
     assert value(reply)["resourceType"] == "OperationOutcome"
-    assert str(gateway.upstream.port).encode() not in reply.raw
+    assert f":{gateway.upstream.port}".encode() not in reply.raw
     records = await access(gateway, before)
     assert [record["reason"] for record in records] == [why]
 

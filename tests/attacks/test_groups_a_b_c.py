@@ -28,7 +28,7 @@ __all__ = ["check_no_leak", "check_outcome"]
 def check_outcome(reply: Reply, gateway: RunningGateway) -> None:
     """Nothing of the store, and an error in JSON is an OperationOutcome."""
     check_no_store(reply)
-    assert str(gateway.upstream.port).encode() not in reply.raw
+    assert f":{gateway.upstream.port}".encode() not in reply.raw
     json_body = reply.header("Content-Type") == "application/fhir+json; charset=utf-8"
     if reply.status >= 400 and reply.body and json_body:
         assert reply.json["resourceType"] == "OperationOutcome"

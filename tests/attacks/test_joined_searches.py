@@ -85,7 +85,7 @@ def check(gateway: RunningGateway, reply: Reply) -> None:
     """Assertions 1 and 4."""
     assert SECRET.encode() not in reply.raw
     assert base64.b64encode(SECRET.encode())[:-4] not in reply.raw
-    assert str(gateway.upstream.port).encode() not in reply.raw
+    assert f":{gateway.upstream.port}".encode() not in reply.raw
     assert b"upstream-product" not in reply.raw
     if reply.status >= 400:
         assert reply.json["resourceType"] == "OperationOutcome"

@@ -88,7 +88,7 @@ async def test_the_total_of_a_store_that_ignores_us_is_not_passed_on(gateway: Ru
 
 async def test_own_entries_leave_with_links_of_the_gateway_and_exact_numbers(gateway: RunningGateway) -> None:
     reply = await gateway.fhir("GET", "/Observation")
-    assert str(gateway.upstream.port).encode() not in reply.raw
+    assert f":{gateway.upstream.port}".encode() not in reply.raw
     assert reply.json["entry"][0]["fullUrl"] == f"{gateway.origin}{MOUNT}/Observation/a1"
     assert b"6.3" in reply.body
 

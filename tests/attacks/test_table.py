@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway.fhir.search import OPENABLE
+from gateway.settings import UpstreamProfile
 from tests.attacks.table import ROWS
 from tests.attacks.table.play import play
 from tests.attacks.table.rows import Row
@@ -13,6 +15,8 @@ from tests.attacks.table.worlds import CALLERS, DEFINITIONS, POLICIES, wide_worl
 from tests.support.gateway import PRINCIPALS, RunningGateway, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attack-table")]
+ABLE = UpstreamProfile(opened_parameters=OPENABLE)
+"""The store carries out all that a policy can open: what is refused is refused by the policies."""
 Open = Callable[[str], Awaitable[RunningGateway]]
 
 
@@ -28,7 +32,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]
             policies.mkdir()
             (policies / "00-definitions.yaml").write_text(DEFINITIONS)
             (policies / f"{name}.yaml").write_text(POLICIES[name])
-            opened[name] = await start_gateway(folder, policies=policies)
+            opened[name] = await start_gateway(folder, policies=policies, profile=ABLE)
             opened[name].upstream.made = wide_world
         return opened[name]
 

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from authz.events import ClientChanged, GrantRevoked
+from authz.protocol.clients import ProfileName
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import HttpRequest
 from tests.support.administration import ADMIN, SCOPE, Administrator, administered_world, metadata
@@ -117,6 +118,34 @@ async def test_only_the_version_that_was_looked_at_is_approved_or_rejected(admin
     assert (await admin.call("POST", "/clients/nobody/suspend", {"why": WHY})).status == 404
     assert (await admin.call("DELETE", "/clients/nobody", query={"why": WHY})).status == 404
     assert (await admin.call("DELETE", "/clients/portal", query={"why": WHY})).status == 409
+
+
+async def test_an_administrator_chooses_the_profile_and_renews_the_secret(
+    world: World, admin: Administrator
+) -> None:
+    wanted = {"token_endpoint_auth_method": "client_secret_basic"}
+    body = {"metadata": metadata(**wanted), "why": WHY, "profile": "smart-symmetric"}
+    off = await admin.call("POST", "/clients", body)
+    assert off.refusal == (400, "invalid_client_metadata")
+    admin.app.world = await world.reopen(profiles=frozenset(ProfileName))
+    for unknown in ("smart", ""):
+        assert (await admin.call("POST", "/clients", body | {"profile": unknown})).status == 400
+    made = (await admin.call("POST", "/clients", body)).json
+    assert made["profile"] == "smart-symmetric"
+    path = f"/clients/{made['client_id']}"
+    renewed = (await admin.call("POST", f"{path}/secret", {"why": WHY})).json
+    assert len(renewed["client_secret"]) == 43
+    assert renewed["client_secret"] != made["client_secret"]
+    assert (await admin.call("POST", f"{path}/profile", {"why": WHY, "profile": "fapi2"})).status == 400
+    change = {"why": WHY, "profile": "fapi2", "version": 2}
+    assert (await admin.call("POST", f"{path}/profile", change)).refusal == (409, "conflict")
+    strong = (await admin.call("POST", "/clients", {"metadata": metadata(), "why": WHY})).json
+    path = f"/clients/{strong['client_id']}"
+    assert (await admin.call("POST", f"{path}/secret", {"why": WHY})).status == 409
+    changed = await admin.call(
+        "POST", f"{path}/profile", change | {"profile": "smart-asymmetric", "version": 1}
+    )
+    assert changed.json["profile"] == "smart-asymmetric"
 
 
 async def test_a_client_of_the_configuration_can_be_suspended_and_its_grants_end(

@@ -1,4 +1,4 @@
-"""Everything that reads FHIR from strangers, under a fuzzer: requests, searches, statements, Bundles, NDJSON, XML.
+"""Everything that reads FHIR from strangers, under a fuzzer: requests, searches, filters, statements, Bundles, NDJSON, XML.
 
 What is not refused by the documented exception means the same however it is read: again, in pieces, by the strict
 decoder, in the other format. The corpus stands in tests/corpus, a folder for each target; files that begin with
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fhir import joins, request, search
+from gateway.fhir import filter_expression, joins, request, search
 from gateway.fhir.expressions import StatementError, Subject, compile_statement
 from gateway.fhir.fhirpath import ExpressionError, Steps, TooManySteps, compile_expression
 from gateway.fhir.interaction import SearchTerm
@@ -92,6 +92,26 @@ def read_search(sample: bytes) -> bool:
 def _terms(type_: str, query: str) -> tuple[SearchTerm, ...]:
     asked = request.parse("GET", f"/{type_}", query)
     return asked.terms
+
+
+def read_filter(sample: bytes) -> bool:
+    """It has one form, which means the same; what it demands and compares stands in it."""
+    text = sample.decode("utf-8", "replace")
+    try:
+        expression = filter_expression.read(text, "Observation")
+    except FhirError as error:
+        return refused(error)
+    form = filter_expression.written(expression)
+    assert filter_expression.read(form, "Observation") == expression
+    assert filter_expression.written(filter_expression.read(f"({form})", "Observation")) == form
+    compared = list(filter_expression.comparisons(expression))
+    assert 0 < len(compared) <= filter_expression.MAX_COMPARISONS
+    assert {term.code for term in filter_expression.demands(expression)} <= {each.code for each in compared}
+    for each in compared:
+        assert each.term.code == each.code
+        assert not set(each.value) & set('",\\')
+        assert search.encode_terms([each.term]).isascii()
+    return True
 
 
 def read_expression(sample: bytes) -> bool:
@@ -261,6 +281,12 @@ URL_WORDS = (
     "\\,", "\\|", "|", ",", "$", "_count", "_sort", "-date", "code", "*", ":", ".name", "general-practitioner", "_elements",
     "POST", "HEAD", "/metadata", "/_job/abc", "_format=json", "ge2020-01-01", "_summary=count", "_type", "[", "#",
 )  # fmt: skip
+FILTER_WORDS = (
+    " and ", " or ", "not(", "not (", "(", ")", "((((", " eq ", " ne ", " co ", " ge ", " po ", " pr true", " in ", " re ",
+    "code", "subject", "date", "status", "value-quantity", "value-string", "_id", "_security", "_filter", "Patient/A",
+    "2020-01", "5.4|u|mg", '"a b"', '"', "\\", ",", "|", ".", "[", "]", "final", "  ", "\t", "\x00", "é", "\u00a0", "$", "%",
+    "&subject=",
+)  # fmt: skip
 PATH_WORDS = (
     "and", "or", "not()", "exists()", "empty()", "where(", "resolve()", " is ", "as(", ".ofType(", "in", "!=", "%token.org",
     "%token.roles", "%before.", "%resource", "'final'", "@2020-01-01", "12.5", "true", "(", ")", "((((((", "|",
@@ -275,6 +301,7 @@ XML_WORDS = (
 READERS: dict[str, tuple[Callable[[bytes], bool], tuple[str, ...], str]] = {
     "requests": (read_request, URL_WORDS, "/gateway/fhir/"),
     "searches": (read_search, URL_WORDS, "/gateway/fhir/"),
+    "filters": (read_filter, FILTER_WORDS, "/gateway/fhir/"),
     "expressions": (read_expression, PATH_WORDS, "/gateway/fhir/fhirpath"),
     "statements": (read_statement, PATH_WORDS, "/gateway/fhir/"),
     "bundles": (read_bundle, JSON_WORDS, "/gateway/fhir/"),

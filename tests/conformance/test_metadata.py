@@ -225,7 +225,7 @@ async def test_M5_nothing_is_announced_that_does_not_exist(world: World) -> None
 async def test_the_smart_configuration_says_what_the_server_metadata_say(world: World) -> None:
     smart, oauth = await document(world, SMART), await document(world, OAUTH)
     for name, value in smart.items():
-        assert name == "capabilities" or oauth[name] == value
+        assert name in ("capabilities", "management_endpoint") or oauth[name] == value
     assert {"permission-v2", "permission-patient", "launch-standalone"} <= set(smart["capabilities"])
     assert "client-confidential-asymmetric" not in smart["capabilities"]
 

@@ -9,7 +9,6 @@ import pytest
 from authz.protocol.clients import ProfileName
 from authz.protocol.scopes import is_known
 from tests.support.authorization_server import FHIR, Person, World, open_world
-from tests.support.gateway import MOUNT, start_gateway, stop_gateway
 from tests.support.smart import EVERY, SmartApp, smart_world
 
 SMART = "/.well-known/smart-configuration"
@@ -137,39 +136,6 @@ async def test_standalone_context_that_cannot_be_had_is_left_out(world: World):
 
 def test_the_page_of_SMART_says_what_links_between_patients_do():
     assert "`Patient.link` opens nothing" in (DOCS / "smart.md").read_text(encoding="utf-8")
-
-
-async def test_an_app_in_a_browser_reads_answers_and_refusals_alike(tmp_path: Path):
-    running = await start_gateway(tmp_path)
-    origin = ("Origin", "https://chart.example")
-    try:
-        for path in (SMART, MOUNT + SMART, MOUNT + "/metadata"):
-            reply = await running.send("GET", path, [origin])
-            assert reply.status == 200
-            assert reply.header("Access-Control-Allow-Origin") == "*"
-        form = ("Content-Type", "application/x-www-form-urlencoded")
-        refusals = [
-            (await running.send("GET", MOUNT + "/Patient/A", [origin]), 401),
-            (await running.send("GET", MOUNT + "/Patient/A", [origin, ("Authorization", "DPoP x")]), 401),
-            (await running.fhir("DELETE", "/Patient/A", headers=[origin]), 403),
-            (await running.send("POST", "/token", [origin, form], b"grant_type=x"), 400),
-            (await running.send("GET", "/nowhere", [origin]), 404),
-        ]
-        for reply, status in refusals:
-            assert reply.status == status, reply
-            assert reply.header("Access-Control-Allow-Origin") == "*"
-            exposed = reply.header("Access-Control-Expose-Headers") or ""
-            assert {"DPoP-Nonce", "WWW-Authenticate", "Retry-After"} <= set(exposed.split(", "))
-            assert reply.header("Access-Control-Allow-Credentials") is None
-        for path in ("/token", MOUNT + "/Patient"):
-            reply = await running.send("OPTIONS", path, [origin, ("Access-Control-Request-Method", "POST")])
-            assert reply.status == 204
-            allowed = (reply.header("Access-Control-Allow-Headers") or "").split(", ")
-            assert {"authorization", "dpop", "content-type", "if-none-exist"} <= set(allowed)
-            assert "POST" in (reply.header("Access-Control-Allow-Methods") or "")
-        assert all(recorded.method != "OPTIONS" for recorded in running.upstream.requests)
-    finally:
-        await stop_gateway(running)
 
 
 async def test_the_FHIR_base_of_the_configuration_is_the_aud_that_is_taken(world: World):

@@ -12,7 +12,7 @@ from tests.support.ledger import names_of_tests
 
 _FILE = Path(__file__).with_name("smart_requirements.tsv")
 _LEVELS = {"SHALL": 167, "SHALL NOT": 5, "SHOULD": 45, "SHOULD NOT": 3, "MAY": 43, "DEPRECATED": 2}
-_OPEN_AT_MOST = 3
+_OPEN_AT_MOST = 0
 """How many rows are open. It only falls: whoever closes one lowers it."""
 
 ROWS = [line.split("\t") for line in _FILE.read_text(encoding="utf-8").splitlines()]

@@ -178,11 +178,8 @@ def test_E12_contained_resources_are_not_searched(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "_filter=x",
         "_query=x",
-        "_content=x",
-        "_text=x",
-        "_list=x",
+        "_list=$current-problems",
         "code:in=x",
         "code:not-in=x",
         "code:above=x",
@@ -194,6 +191,21 @@ def test_E13_what_the_gateway_cannot_evaluate_is_closed(text: str) -> None:
     with pytest.raises(FhirError) as refused:
         asked("patient/*.rs", f"GET /Observation?{text}")
     assert refused.value.reason is Reason.UNSUPPORTED_PARAMETER
+
+
+@pytest.mark.parametrize("text", ["_filter=code%20eq%20x", "_content=x", "_text=x", "_list=x"])
+def test_E13_what_no_permit_opens_by_name_is_closed(text: str) -> None:
+    assert reason(asked("patient/*.rs", f"GET /Observation?{text}")) is Reason.UNSUPPORTED_PARAMETER
+
+
+@pytest.mark.parametrize("text", ["_content=x", "_text=x"])
+def test_E13_a_search_of_all_text_goes_by_no_filter_that_the_judge_alone_knows(text: str) -> None:
+    rule = "rule: open, effect: permit, may: [search], resources: any, shared: true, query: {open: [_text, _content]}"
+    two = f"user/Observation.s?{LAB} user/Observation.s?{VITAL}"
+    for scope, is_open in (("user/*.s", True), (f"user/Observation.s?{LAB}", True), (two, False)):
+        found = decide([rule], caller(scope=scope), f"GET /Observation?{text}")
+        assert isinstance(found, Permit) is is_open, scope
+    assert reason(found) is Reason.UNSUPPORTED_PARAMETER
 
 
 def test_E14_sorted_by_the_own_type_alone() -> None:

@@ -183,6 +183,24 @@ async def test_an_unticked_scope_is_not_granted(site: Site, browser: Chromium) -
     assert "refresh_token" not in tokens.json
 
 
+async def test_a_part_of_a_scope_is_left_without_any_script(site: Site, browser: Chromium) -> None:
+    session = site.gateway.session("portal-dpop")
+    async with session:
+        await session.discover()
+        scope = "launch/patient patient/Observation.rs patient/Patient.r"
+        pushed, verifier, _ = await session.push(site.callback.uri, scope)
+        browser.open(session.authorization_url(pushed.json["request_uri"]))
+        browser.sign_in("stephen", site.password("stephen"))
+        assert not browser.element("only-2-1").is_displayed()
+        browser.element("parts-2").click()
+        assert browser.element("only-2-1").is_displayed()
+        browser.driver.find_element(By.CSS_SELECTOR, "label[for=only-2-1]").click()
+        browser.press("allow")
+        tokens = await session.redeem(site.callback.answer()["code"], verifier, site.callback.uri)
+    laboratory = "?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
+    assert tokens.json["scope"] == f"launch/patient patient/Observation.rs{laboratory} patient/Patient.r"
+
+
 async def test_somebody_else_can_take_over_at_the_consent_page(site: Site, browser: Chromium) -> None:
     await consent_page(site, browser)
     browser.press("other-account")
@@ -206,6 +224,42 @@ async def test_an_app_may_lead_on_to_another_origin(site: Site, browser: Chromiu
     browser.press("allow")
     assert site.callback.answer()["code"]
     browser.wait_for(lambda: browser.driver.current_url == site.callback.leads_on_to)
+
+
+# The page of own grants
+
+
+async def test_a_person_sees_what_an_app_may_do_and_ends_it_with_one_click(
+    site: Site, browser: Chromium
+) -> None:
+    session = site.gateway.session("portal-dpop")
+    async with session:
+        await session.discover()
+        pushed, verifier, _ = await session.push(site.callback.uri, SCOPE)
+        browser.open(session.authorization_url(pushed.json["request_uri"]))
+        browser.sign_in("antony", site.password("antony"))
+        browser.press("allow")
+        answer = site.callback.answer()
+        tokens = await session.redeem(answer["code"], verifier, site.callback.uri)
+        assert tokens.status == 200, tokens.body
+        browser.forget()
+        browser.open(f"{site.issuer}/account/grants")
+        browser.sign_in("antony", site.password("antony"))
+        assert browser.heading() == "Apps with access"
+        text = browser.text()
+        assert "Patient portal" in text
+        assert "See the whole health record of the chosen patient" in text
+        assert "Last used" in text
+        patient = next(u["patient"] for u in site.gateway.facts["users"] if u["username"] == "antony")
+        reading = (f"{site.gateway.facts['fhir_base']}/Patient/{patient}", tokens.json["access_token"])
+        assert (await session.get(*reading)).status == 502  # the token is good; there is no store here
+        browser.press("revoke-1")
+        assert "Patient portal has no access any more." in browser.element("ended").text
+        assert (await session.get(*reading)).status == 401
+    browser.element("sign-out").click()
+    browser.wait_for(lambda: browser.has("logout"))
+    browser.press("logout")
+    assert browser.has("signed-out")
 
 
 # Wrong passwords
@@ -365,9 +419,18 @@ async def pages(site: Site, browser: Chromium) -> AsyncIterator[str]:
     yield "patient"
     browser.press("select")
     yield "consent"
+    browser.press("allow")
+    site.callback.answer()
+    browser.forget()
+    browser.open(f"{site.issuer}/account/grants")
+    yield "sign-in to the own grants"
+    browser.sign_in("dr.allen", site.password("dr.allen"))
+    yield "own grants"
     browser.forget()
     await consent_page(site, browser, app="portal-dpop-2", scope=MANY)
     yield "long consent"
+    browser.element("parts-4").click()
+    yield "long consent, unfolded"
     browser.open(f"{site.issuer}/authorize?request_uri={'x' * 500}")
     yield "error"
 
@@ -378,7 +441,7 @@ async def test_axe_finds_nothing_wrong_with_any_page(site: Site, judge: Chromium
     judge.colours(scheme)
     found = {name: judge.violations() async for name in pages(site, judge)}
     judge.colours("light")
-    assert len(found) == 6
+    assert len(found) == 9
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
@@ -392,7 +455,7 @@ async def test_no_page_is_wider_than_a_telephone(
         found[name] = browser.overflow()
         assert browser.evaluate("innerWidth") == size[0]
     assert found == dict.fromkeys(found, 0)
-    assert len(found) == 6
+    assert len(found) == 9
 
 
 async def test_everything_to_press_is_large_enough_for_a_finger(site: Site, browser: Chromium) -> None:
@@ -400,6 +463,8 @@ async def test_everything_to_press_is_large_enough_for_a_finger(site: Site, brow
     async for name in pages(site, browser):
         browser.resize(PHONE)
         for control in browser.driver.find_elements(By.CSS_SELECTOR, "button, input:not([type=hidden])"):
+            if not control.is_displayed():  # a part of a scope, folded away
+                continue
             box = control.rect
             least = 24 if control.get_attribute("type") in ("radio", "checkbox") else 44
             assert min(box["width"], box["height"]) >= least, (name, control.get_attribute("id"), box)

@@ -129,6 +129,17 @@ async def test_M4_a_token_signed_in_the_hsm_is_verified_by_PyJWT_with_our_jwks_a
     assert jose.verify(signed, [public])[1] == {"sub": "Ü"}
 
 
+async def test_an_ID_token_by_RS256_is_signed_in_the_hsm_and_verified_by_PyJWT(
+    store: SqliteStore, home: Pkcs11Keys
+) -> None:
+    ring = await open_ring(store, home, Clock(), ("ES256", "RS256"))
+    signed = await ring.sign_id_token(lambda algorithm: {"sub": "Ü", "a": algorithm}, "RS256")
+    key = jwt.PyJWKSet.from_dict(dict(ring.jwks()))[jwt.get_unverified_header(signed)["kid"]]
+    assert jwt.decode(signed, key.key, ["RS256"]) == {"sub": "Ü", "a": "RS256"}
+    with pytest.raises(StoreUnavailable):
+        await ring.sign({}, typ="at+jwt", algorithm="RS256")
+
+
 async def test_the_private_half_is_made_in_the_token_and_never_leaves_it(
     store: SqliteStore, home: Pkcs11Keys
 ) -> None:
@@ -265,7 +276,7 @@ async def test_a_wrong_token_and_EdDSA_are_refused(home: Pkcs11Keys) -> None:
         await open_home(token="nowhere")
     with pytest.raises(StoreUnavailable):
         await open_home(module="/nowhere.so")
-    with pytest.raises(KeyRingError, match="ES256 or PS256, not EdDSA"):
+    with pytest.raises(KeyRingError, match="ES256, PS256 or RS256, not EdDSA"):
         await home.make("kid", "EdDSA")
 
 

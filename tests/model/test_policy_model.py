@@ -118,6 +118,41 @@ def test_P7_the_engine_decides_as_the_naive_model(seed: int) -> None:
 
 
 @WORLDS
+@given(seeds)
+def test_P7_who_is_known_from_before_is_decided_about_as_somebody_new(seed: int) -> None:
+    """What is kept of a caller is nothing that time, place, facts, consents or the resource asked for can change."""
+    world = World(seed)
+    files = world.policies()
+    judge = engine(files)
+    known_from_before = replace(world.asker(), interaction="read")
+    _, who_asks = words_of(replace(known_from_before, id="A"))
+    moments = [world.asker() for _ in range(8)]
+    for moment in moments:
+        asker = replace(
+            known_from_before,
+            id=moment.id or "A",
+            now=moment.now,
+            peer=moment.peer,
+            facts=moment.facts,
+            consents=moment.consents,
+        )
+        asked, _ = words_of(asker)
+        here = Environment(asker.now, asker.peer, known=known_of(asker))
+        answer, fresh = judge.decide(asked, who_asks, here), answer_of(engine(files), asker)
+        assert _said(answer) == _said(fresh)
+        found = [world.resource(asker) for _ in range(4)]
+        assert [seen_of(answer, each) for each in found] == [seen_of(fresh, each) for each in found]
+
+
+def _said(answer: Decision) -> tuple[object, ...]:
+    """All that a decision says but its judges."""
+    if not isinstance(answer, Permit):
+        return type(answer), answer
+    plain = replace(answer, judge=None, judge_change=None, included=None)
+    return type(answer), plain
+
+
+@WORLDS
 @given(seeds, st.sampled_from(["deny", "require"]))
 def test_P4_adding_a_rule_that_closes_never_shows_more(seed: int, effect: str) -> None:
     world = World(seed)

@@ -24,6 +24,7 @@ from authz.events import Event
 from authz.http import ListenerFace, read
 from authz.keys import KeyRing
 from authz.login.accounts import hash_password
+from authz.login.finding import Finder
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
@@ -612,11 +613,18 @@ async def _serve(
     clients: Mapping[str, Client],
     accounts: Mapping[str, Account],
     fetch: Fetch | None = None,
+    finders: Mapping[str, Finder] | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
+    id_token_algorithms = settings.get("id_token_algorithms", ())
     keys = await KeyRing.open(
-        store, encryption_key=b"k" * 32, algorithms=algorithms, clock=clock, emit=events.append
+        store,
+        encryption_key=b"k" * 32,
+        algorithms=algorithms,
+        id_token_algorithms=id_token_algorithms,
+        clock=clock,
+        emit=events.append,
     )
     server = await AuthorizationServer.open(
         settings=replace(SETTINGS, certificate_anchors=(authority.der,), **settings),
@@ -628,6 +636,7 @@ async def _serve(
         clock=clock,
         grantable=lambda text: "nonsense" not in text,
         fetch=fetch,
+        finders=finders,
     )
     return server, keys
 

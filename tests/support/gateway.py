@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.clock import Clock, system_clock
+from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
 from authz.storage.store import StoreSettings
@@ -30,6 +31,7 @@ from gateway.settings import (
     Listener,
     Operations,
     Probe,
+    Readers,
     Receiver,
     TlsFiles,
     Upstream,
@@ -255,6 +257,8 @@ async def _started(
     second_mount: str | None = None,
     signing_algorithm: str = "ES256",
     notifications: Mapping[str, Receiver] | None = None,
+    clients: tuple[Client, ...] = (),
+    cors: Readers = Readers.REGISTERED,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.
@@ -317,7 +321,8 @@ async def _started(
             for at in mounts
         ),
         policies=policies,
-        clients=(),
+        clients=clients,
+        cors=cors,
         accounts=(),
         limits=limits or Limits(drain=2.0),
         notifications=notifications or {},

@@ -34,7 +34,10 @@ class Recorded:
 
 @dataclass
 class HostileUpstream:
-    """The store. `answer` takes over when it is set; `echoes` says whether the self link names what was asked."""
+    """The store. `answer` takes over when it is set; `echoes` says whether the self link names what was asked.
+
+    Of what `forgets` names the self link says nothing.
+    """
 
     port: int = field(default_factory=free_port)
     requests: list[Recorded] = field(default_factory=list)
@@ -42,6 +45,7 @@ class HostileUpstream:
     resources: dict[str, Any] = field(default_factory=world)
     answer: Handler | None = None
     echoes: bool = True
+    forgets: str = ""
     _runner: web.ServerRunner | None = None
 
     @property
@@ -72,6 +76,7 @@ class HostileUpstream:
         self.resources = self.made()
         self.answer = None
         self.echoes = True
+        self.forgets = ""
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         streamed = self.answer is not None and request.content_length is not None
@@ -98,7 +103,8 @@ class HostileUpstream:
             return self._write("PUT", f"{parts[0]}/made", headers, body)
         if len(parts) == 1 or parts[1] == "_search":
             found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
-            query = request.query_string if parts[-1] != "_search" else body.decode()
+            query = request.rel_url.raw_query_string if parts[-1] != "_search" else body.decode()
+            query = "&".join(each for each in query.split("&") if each.partition("=")[0] != self.forgets)
             return self._bundle("searchset", found, f"{self.base}/{parts[0]}?{query if self.echoes else ''}")
         if request.method in ("PUT", "DELETE"):
             return self._write(request.method, path, headers, body)

@@ -25,7 +25,11 @@ services)
     need node nodejs
     need npm npm
     need softhsm2-util softhsm2
-    if [ "${BENCH:-}" ]; then need wrk wrk; need curl curl; need taskset util-linux; fi
+    if [ "${BENCH:-}" ]; then
+        need wrk wrk; need curl curl; need taskset util-linux
+        need apache2 apache2; need haproxy haproxy
+        [ -e /usr/lib/apache2/modules/mod_oauth2.so ] || missing="$missing libapache2-mod-oauth2"
+    fi
     ;;
 *)
     echo "usage: machine.sh python | node | services" >&2
@@ -39,7 +43,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    # What is installed is not started: tests start what they need.
+    RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $missing >/dev/null
     exit 0
 fi
 echo "not installed, and this is no Debian where we are root:$missing" >&2

@@ -507,7 +507,7 @@ def test_every_verb_takes_json(verb: str, capsys: pytest.CaptureFixture[str]) ->
         "demo --port x",
         "key list -c",
         "key retire",
-        "key rotate --algorithm RS256",
+        "key rotate --algorithm RS384",
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:

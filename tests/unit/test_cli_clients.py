@@ -101,6 +101,34 @@ def test_a_registration_is_rejected_or_in_force_at_once(ask: Ask, folder: Path) 
     assert registered(ask, folder, "--approved")["status"] == "approved"
 
 
+def test_a_client_of_another_profile_is_registered_with_a_secret_that_is_renewed(
+    ask: Ask,
+    run: Run,  # noqa: F811
+    folder: Path,  # noqa: F811
+) -> None:
+    text = (folder / "gateway.yaml").read_text()
+    more = "authorization: {profiles: [fapi2, smart-symmetric, smart-asymmetric]}\nregistration: {require_dpop: false}\n"
+    (folder / "gateway.yaml").write_text(text + more)
+    without = {"token_endpoint_auth_method": "client_secret_basic", "dpop_bound_access_tokens": False}
+    made = registered(ask, folder, "--profile", "smart-symmetric", "--approved", **without)
+    client_id = made["client_id"]
+    shown = ask("client", "show", client_id)
+    assert (shown["profile"], shown["binding"]) == ("smart-symmetric", "none")
+    assert made["client_secret"] not in json.dumps(shown)
+    renewed = ask("client", "new-secret", client_id, *WHY)["client_secret"]
+    assert len(renewed) == 43
+    assert renewed != made["client_secret"]
+    other = registered(ask, folder, "--approved")["client_id"]
+    assert ask("client", "set-profile", other, "smart-asymmetric", "--version", "1", *WHY)["profile"] == (
+        "smart-asymmetric"
+    )
+    assert "has no secret" in run("client", "new-secret", other, *WHY)[2]
+    assert "not switched on" in run("client", "set-profile", other, "smart-public", *WHY)[2]
+    assert [r["what"] for r in ask("client", "history", client_id)] == ["registered", "secret-renewed"]
+    changes = [record["what"] for record in audit(ask)]
+    assert changes == ["registered", "secret-renewed", "registered", "profile-changed"]
+
+
 def test_a_client_of_the_configuration_is_suspended_and_listed_so(ask: Ask) -> None:
     assert ask("client", "suspend", "lab", *WHY)["status"] == "suspended"
     (row,) = ask("client", "list")

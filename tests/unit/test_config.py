@@ -15,7 +15,7 @@ from gateway.config.document import ConfigErrors, load
 from gateway.config.profiles import shipped
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.settings import GatewaySettings, ResponseSignatures, UpstreamProfile
+from gateway.settings import GatewaySettings, PickerSettings, ResponseSignatures, UpstreamProfile
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -72,6 +72,41 @@ def changed(*changes: tuple[str, str]) -> str:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     return text
+
+
+def test_a_picker_is_off_without_its_section_and_has_limits(write: Write) -> None:
+    without = load(write(CONFIGURATION), {})
+    assert without.upstreams[0].picker is None
+    assert not without.authorization.resources[0].picker
+    bare = load(write(changed(("at: /fhir/r4,", "at: /fhir/r4, picker: {},"))), {})
+    assert bare.upstreams[0].picker == PickerSettings(page=20, searches_per_minute=30, lists_at_once=False)
+    assert bare.authorization.resources[0].picker
+    said = "at: /fhir/r4, picker: {page: 5, searches: 7/min, at_once: true},"
+    full = load(write(changed(("at: /fhir/r4,", said))), {})
+    assert full.upstreams[0].picker == PickerSettings(5, 7, True)
+
+
+def test_clients_of_SMART_have_RS256_for_ID_tokens_unless_they_choose_and_others_never(write: Write) -> None:
+    public = """\
+  - client_id: chart
+    name: Chart
+    profile: smart-public
+    authentication: none
+    grants: [authorization_code]
+    redirect_uris: [https://chart.example/callback]
+    scope: openid patient/*.rs
+"""
+    on = "authorization: {profiles: [fapi2, smart-public]}\n"
+    text = on + changed(("keys:\n", "keys:\n  id_token_algorithms: [RS256]\n")) + public
+    for more, algorithms in (
+        ("", [None, "RS256"]),
+        ("    id_token_algorithm: ES256\n", [None, "ES256"]),
+        ("    response_algorithm: ES256\n", [None, None]),
+    ):
+        found = load(write(text + more), {})
+        assert [client.id_token_algorithm for client in found.clients] == algorithms
+        assert found.authorization.id_token_algorithms == ("RS256",)
+        assert found.authorization.signing_algorithms == ("ES256",)
 
 
 def problems(path: Path, **environ: str) -> list[str]:
@@ -267,6 +302,13 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
         ("at: /fhir/r4", "at: /userinfo", "which is a path of the server's own"),
         ("at: /fhir/r4", "at: /logout/x", "which is a path of the server's own"),
         ("at: /fhir/r4", "at: /grants", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /account", "which is a path of the server's own"),
+        ("at: /fhir/r4", "at: /encounter", "which is a path of the server's own"),
+        ("at: /fhir/r4,", "at: /fhir/r4, picker: true,", "upstreams.fhir.picker is 'true', expected a mapping"),
+        ("at: /fhir/r4,", "at: /fhir/r4, picker: {pages: 3},", "Did you mean 'page'?"),
+        ("at: /fhir/r4,", "at: /fhir/r4, picker: {page: 0},", "expected a whole number from 1 to 100"),
+        ("at: /fhir/r4,", "at: /fhir/r4, picker: {searches: 5/s},", "expected a number per minute such as 30/min"),
+        ("at: /fhir/r4,", "at: /fhir/r4, mtls_only: true, picker: {},", "upstreams.fhir.picker cannot be with mtls_only"),
         ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: true,",
          "upstreams.fhir.response_signatures is 'true', expected off or asked or on"),
         ("at: /fhir/r4,", "at: /fhir/r4, response_signatures: aksed,", "Did you mean 'asked'?"),
@@ -281,6 +323,17 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "keys.announced_for is '60', expected a duration with its unit, such as 60s, 5m, 1h or 90d"),
         ("keys:\n", "keys:\n  active_for: 1h\n", "keys.active_for must be longer than keys.announced_for"),
         ("keys:\n", "keys:\n  algorithm: RS256\n", "expected ES256 or PS256 or EdDSA."),
+        ("keys:\n", "keys:\n  id_token_algorithms: [RS384]\n", "keys.id_token_algorithms names 'RS384', expected RS256."),
+        ("keys:\n", "keys:\n  id_token_algorithms: [RS256]\n", "switches on none of their profiles"),
+        ("client_id: portal\n", "client_id: portal\n    origins: [https://a.example/]\n",
+         "'https://a.example/' is not an origin as browsers send it"),
+        ("scope: openid patient/*.rs", "scope: openid patient/*.rs securus/introspect",
+         "securus/introspect goes with introspection: all"),
+        ("scope: openid patient/*.rs", "scope: openid patient/*.rs securus/introspect\n    introspection: all",
+         "securus/introspect needs client_credentials"),
+        ("policies:", "cors: all\npolicies:", "cors is 'all', expected registered or any."),
+        ("client_id: portal\n", "client_id: portal\n    id_token_algorithm: RS256\n",
+         "id_token_algorithm is 'RS256', expected ES256"),
         ("keys:\n", "keys:\n  algorithms: [ES256, ES265]\n",
          "keys.algorithms names 'ES265', expected ES256 or PS256 or EdDSA. Did you mean 'ES256'?"),
         ("keys:\n", "keys:\n  algorithms: []\n", "keys.algorithms is empty, expected for example [ES256, PS256]"),
@@ -776,7 +829,7 @@ def test_a_store_has_the_profile_that_it_names_or_one_in_a_file_of_its_own(write
     (path.parent / "own.yaml").write_text(text.replace("self_link: checked", "self_link: x"))
     with pytest.raises(ConfigErrors) as refused:
         load(path, {})
-    assert "own.yaml:8:12: error: self_link is 'x', expected checked or unreliable." in str(refused.value)
+    assert "own.yaml:9:12: error: self_link is 'x', expected checked or unreliable." in str(refused.value)
 
 
 def test_a_profile_or_a_probe_that_is_none_is_refused(write: Write) -> None:

@@ -154,7 +154,13 @@ def test_what_we_sign_is_verified_by_other_libraries(key: PrivateKey) -> None:
 
 def test_a_signer_has_the_algorithm_of_its_key() -> None:
     LocalSigner("k", "Ed25519", ed_key())
-    for name, key in (("PS256", ec_key()), ("ES256", rsa_key()), ("none", ed_key()), ("RS256", rsa_key())):
+    for name, key in (
+        ("PS256", ec_key()),
+        ("ES256", rsa_key()),
+        ("none", ed_key()),
+        ("RS384", rsa_key()),
+        ("RS256", ec_key()),
+    ):
         with pytest.raises(JoseError):
             LocalSigner("k", name, key)
     with pytest.raises(JoseError):

@@ -382,5 +382,5 @@ def test_base64_of_both_alphabets_with_and_without_padding_is_read() -> None:
 
 
 def test_an_algorithm_that_is_not_supported_makes_no_key() -> None:
-    with pytest.raises(KeyRingError, match="RS256 is not supported"):
-        generate_private_key("RS256")
+    with pytest.raises(KeyRingError, match="RS384 is not supported"):
+        generate_private_key("RS384")

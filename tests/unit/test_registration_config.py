@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from authz.protocol.clients import ProfileName
 from authz.settings import RegistrationSettings
 from gateway.config.document import ConfigErrors, load
 from tests.support.jose import distinguished_name, ec_key, make_certificate, public_jwk
@@ -42,6 +43,13 @@ def test_the_section_is_read_with_the_keys_of_the_issuers(write: Write) -> None:
     assert load(path, {}).authorization.registration == RegistrationSettings(True, True, {ISSUER: (key,)})
 
 
+def test_profiles_that_are_switched_on_may_be_opened_for_registration(write: Write) -> None:
+    on = "authorization: {profiles: [fapi2, smart-public]}\n"
+    text = f"{CONFIGURATION}{on}registration: {{profiles: [smart-public], require_dpop: false}}\n"
+    found = load(write(text), {}).authorization.registration
+    assert found == RegistrationSettings(profiles=frozenset({ProfileName.SMART_PUBLIC}), require_dpop=False)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -52,6 +60,9 @@ def test_the_section_is_read_with_the_keys_of_the_issuers(write: Write) -> None:
         (f"statement_issuers: {{'{ISSUER}': keys.json}}", "expected"),
         (f"statement_issuers: {{'{ISSUER}': {{file: absent.jwks}}}}", "there is no file"),
         (f"statement_issuers: {{'{ISSUER}': {{file: tls.crt}}}}", "does not hold a JWK Set"),
+        ("profiles: [smart-publik]", "there is no profile 'smart-publik'. Did you mean 'smart-public'?"),
+        ("profiles: [smart-public]", "'smart-public' is not switched on in authorization.profiles"),
+        ("require_dpop: maybe", "registration.require_dpop is 'maybe', expected true or false"),
     ],
 )
 def test_a_mistake_in_the_section_is_told_at_its_place(write: Write, wrong: str, said: str) -> None:

@@ -112,6 +112,7 @@ def good_facts() -> Facts:
 def _metadata(settings: AuthorizationSettings) -> Mapping[str, object]:
     class Nobody:
         algorithms = settings.signing_algorithms
+        id_token_algorithms = (*settings.signing_algorithms, *settings.id_token_algorithms)
 
         def jwks(self) -> Mapping[str, object]:
             return {}

@@ -42,15 +42,18 @@ def mistakes(text: str) -> list[str]:
     ("old", "new", "said"),
     [
         ("strict_handling: sent", "strict_handling: snet",
-         "6:18: error: strict_handling is 'snet', expected sent or not-sent. Did you mean 'sent'?"),
+         "7:18: error: strict_handling is 'snet', expected sent or not-sent. Did you mean 'sent'?"),
         ("self_link: checked", "self_lnk: checked",
-         "7:1: error: the configuration has no key 'self_lnk'. Did you mean 'self_link'?"),
+         "8:1: error: the configuration has no key 'self_lnk'. Did you mean 'self_link'?"),
         ("self_link: checked\n", "", "2:1: error: self_link is missing: a profile says all of"),
         ("page_links: [base]", "page_links: [anywhere]",
          "3:13: error: page_links names 'anywhere', expected asked, base or a segment such as __page"),
         ("page_links: [base]", "page_links: base", "page_links is 'base', expected a list"),
         ("[cookie]", "[Cookie]", "never_headers names 'Cookie', expected names of headers in lower case"),
         ("[_query]", "['a=b']", "never_parameters names 'a=b', expected names of parameters"),
+        ("[_list]", "[_list, _text, _lists]",
+         "5:20: error: opened_parameters names '_lists', expected some of _content, _filter, _list, _text"),
+        ("[_query]", "[_query, _list]", "5:20: error: '_list' is in never_parameters as well: say one of the two"),
         ("if_match: supported", "if_match: true", "if_match is 'true', expected supported or unsupported"),
     ],
 )  # fmt: skip
@@ -59,6 +62,7 @@ def test_a_mistake_is_told_with_its_place(old: str, new: str, said: str) -> None
 page_parameters: [_page]
 page_links: [base]
 never_parameters: [_query]
+opened_parameters: [_list]
 never_headers: [cookie]
 strict_handling: sent
 self_link: checked

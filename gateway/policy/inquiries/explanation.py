@@ -4,11 +4,12 @@ Nothing here interprets the language. The engine is asked again, about one scope
 it answers is what is shown; a request that nobody wants explained pays nothing for it.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
+from gateway.policy import by_list
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.explanation_parts import Outcome, RuleExplanation, ScopeExplanation, Truth
@@ -18,7 +19,7 @@ from gateway.policy.rules import Effect, Rule
 from gateway.policy.shadow import Difference, Shadows
 
 _OF_THE_ANSWER = frozenset(
-    {"request", "judge", "rules", "reason", "explanation", "by_search", "leaves_to_judge"}
+    {"request", "judge", "rules", "reason", "explanation", "by_search", "by_list", "leaves_to_judge"}
 )
 
 
@@ -68,6 +69,8 @@ def explain(
     shadows = Shadows()
     decision = engine.decide(asked, caller, environment)
     decision = shadows.beside(engine, asked, caller, environment, (), decision)
+    if isinstance(decision, Permit):  # that the List of a search must be read first is said by itself
+        decision = replace(by_list.read(decision), by_list=decision.by_list)
     verdict = None
     judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
     if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:

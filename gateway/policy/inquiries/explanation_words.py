@@ -32,6 +32,8 @@ def as_json(explanation: Explanation) -> dict[str, object]:
     }
     if isinstance(decision, Permit):
         found["upstream"] = f"{decision.request.method} /{request.upstream_target(decision.request)}"
+        if decision.by_list is not None:
+            found["reads_first"] = f"List/{decision.by_list.id}"
     if explanation.shadow:
         found["shadow"] = [shadow.as_record() for shadow in explanation.shadow]
     if verdict is not None:
@@ -54,6 +56,8 @@ def as_lines(explanation: Explanation) -> list[str]:
             f"the store is asked: {decision.request.method} /{request.upstream_target(decision.request)}"
         )
         lines += [f"  added: {term}" for term in decision.added]
+        if decision.by_list is not None:
+            lines.append(f"  once a read of List/{decision.by_list.id} shows it whole; else nothing is found")
     for name, value in obligations(decision).items():
         if name != "added" and value not in (None, False, [], {}):
             lines.append(f"{name}: {_text(value)}")

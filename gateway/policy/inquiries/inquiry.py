@@ -7,15 +7,16 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Caller, caller_of
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
+from gateway.fhir.search import OPENABLE
 from gateway.fhir.told_by_search import needs_search
-from gateway.policy import scope_layer
+from gateway.policy import by_list, scope_layer
 from gateway.policy.decision import Decision, Deny, Environment, Permit, Resource
 from gateway.policy.engine import Engine
 from gateway.policy.index import RuleIndex
 from gateway.policy.inquiries.explanation_parts import Outcome, Part, RuleExplanation, ScopeExplanation, Truth
 from gateway.policy.inquiries.plain import blank, conditions, plain
 from gateway.policy.inquiries.request_conditions import asked_of_it
-from gateway.policy.query import EVERYTHING_SIMPLE
+from gateway.policy.query import EVERYTHING_SIMPLE, Query
 from gateway.policy.rules import Dimension, Effect, OperationAccess, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal
 from gateway.policy.write_rules import SAYS_NOTHING
@@ -75,6 +76,8 @@ class Inquiry:
         decision = engine.decide(asked, caller, self._environment)
         if isinstance(decision, Deny):
             return Truth.FALSE, decision.explanation
+        if isinstance(decision, Permit):
+            decision = by_list.read(decision)
         if isinstance(decision, Permit) and decision.judge is not None and resource is not None:
             shown = decision.judge(resource).shown
             why = "it opens the resource" if shown else "it does not open the resource"
@@ -249,7 +252,7 @@ class Inquiry:
             may=_OF_OPERATIONS if is_operation else frozenset({interaction}),
             resources=None if is_operation else frozenset({self._asked.type or ""}),
             operation=OperationAccess(names=None), where=Where(), shared=True, conceal=False, audit="basic",
-            because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}),
+            because="", place=_NOWHERE, named=frozenset({self._asked.type or ""}), query=Query(open=OPENABLE),
         )  # fmt: skip
 
 

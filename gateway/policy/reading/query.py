@@ -4,12 +4,12 @@ from gateway.fhir import joins
 from gateway.fhir.definitions import RESOURCE_TYPES, search_parameter, search_parameters
 from gateway.fhir.interaction import Interaction, SearchTerm
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.search import CLOSED_PARAMETERS, MAX_COUNT
+from gateway.fhir.search import CLOSED_PARAMETERS, MAX_COUNT, OPENABLE
 from gateway.policy.query import Query
 from gateway.policy.reading.reader import Reader
 from gateway.yaml_source import Mapping, Node, Scalar, did_you_mean
 
-_KEYS = ("include", "chain_depth", "closed", "needs_one_of", "page_at_most", "total")
+_KEYS = ("include", "chain_depth", "closed", "needs_one_of", "page_at_most", "total", "open")
 _WORDS = ("none", "any-permitted")
 
 
@@ -32,19 +32,19 @@ def read_query(
         reader.problem(node, "'query' is about searches: add search to may, or take it away")
     reader.keys(query, "query", _KEYS)
     types = RESOURCE_TYPES if resources is None else resources
+    closed = frozenset(_closed(reader, item, types) for item in reader.items(query.node("closed"), "closed"))
     page = _number(reader, query.node("page_at_most"), "page_at_most", 1, MAX_COUNT)
     return Query(
         include=_include(reader, query.node("include"), types),
         chain_depth=_number(reader, query.node("chain_depth"), "chain_depth", 0, joins.MAX_HOPS) or 0,
-        closed=frozenset(
-            _closed(reader, item, types) for item in reader.items(query.node("closed"), "closed")
-        ),
+        closed=closed,
         needs_one_of=tuple(
             _together(reader, item, types)
             for item in reader.items(query.node("needs_one_of"), "needs_one_of")
         ),
         page_at_most=page,
         total=reader.word(query.node("total"), "total", ("exact", "never")) != "never",
+        open=frozenset(_open(reader, item, closed) for item in reader.items(query.node("open"), "open")),
     )
 
 
@@ -69,6 +69,18 @@ def _include(reader: Reader, node: Node | None, types: frozenset[str]) -> frozen
             )
         found.add(include.name)
     return frozenset(found)
+
+
+def _open(reader: Reader, node: Node, closed: frozenset[str]) -> str:
+    text = reader.text(node, "parameter")
+    if text and text not in OPENABLE:
+        known = ", ".join(sorted(OPENABLE))
+        reader.problem(
+            node, f"'{text}' is none of {known}, which alone are opened here.{did_you_mean(text, OPENABLE)}"
+        )
+    elif text in closed:
+        reader.problem(node, f"'{text}' is opened and closed by the same rule: say one of the two")
+    return text
 
 
 def _closed(reader: Reader, node: Node, types: frozenset[str]) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from authz.protocol.tokens import TokenError
+from authz.protocol.tokens import Caller, TokenError
 from gateway.fhir import request
 from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
+from gateway.policy import by_list
 from gateway.policy.attachments import SeenBinary
 from gateway.policy.decision import (
     Decision,
@@ -124,6 +125,8 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             _change(test, asked, decision, outcome)
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
+        case Permit() if not _sees_list(test, engine, decision, caller, environment):
+            pass  # it finds nothing, as if there were no such List
         case Permit():
             outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
             _show(test, asked, decision, outcome, environment)
@@ -202,12 +205,30 @@ def _open(environment: Environment, outcome: Outcome, allows: Callable[[], bool]
         outcome.decision, outcome.reason, outcome.status = "deny", reason, REASONS[reason][0]
 
 
+def _sees_list(
+    test: PolicyTest, engine: Engine, permit: Permit, caller: Caller, environment: Environment
+) -> bool:
+    """Whether a search may go on: the List that it is about, if any, is given and a read shows it whole."""
+    if permit.by_list is None:
+        return True
+    given = test.body.get("given")
+    found = given.get(f"List/{permit.by_list.id}") if isinstance(given, Mapping) else None
+    reading = engine.decide(
+        FhirRequest("GET", Interaction.READ, "List", id=permit.by_list.id), caller, environment
+    )
+    if not isinstance(found, Mapping) or not isinstance(reading, Permit) or reading.judge is None:
+        return False
+    verdict = reading.judge(typed(found))
+    return verdict.shown and verdict.seen is None
+
+
 def _show(
     test: PolicyTest, asked: FhirRequest, permit: Permit, outcome: Outcome, environment: Environment
 ) -> None:
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
+    permit = by_list.read(permit)
     if permit.by_search is not None:  # what is given is what the search finds
         permit = replace(permit, judge=permit.by_search.judge)
     if not isinstance(given, Mapping) or permit.judge is None:

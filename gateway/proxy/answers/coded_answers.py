@@ -42,11 +42,13 @@ async def coded(http: HttpRequest, answer: Answer) -> Answer:
             compressor = zlib.compressobj(_LEVEL, wbits=31)
             body = await _compressed(compressor, answer.body) + compressor.flush()
             return replace(answer, headers=fields, body=body)
-    return replace(answer, headers=fields)
+    return Answer(answer.status, fields, answer.body, answer.trailer)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether gzip is accepted, and not less than the body as it is."""
+    if not accept_encoding:
+        return False
     qualities: dict[str, float] = {}
     for part in accept_encoding.lower().split(","):
         name, _, parameters = part.partition(";")

@@ -121,7 +121,7 @@ class Delivery:
             bases=frozenset({*self._upstream.bases, self._upstream.base}),
             self_link=self._self_link(permit.request),
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
-            proof=permit.by_search is not None and bool(permit.added),
+            proof=(permit.by_search is not None or bool(permit.opened)) and bool(permit.added),
         ).run(_bounded(answer.stream(), self._upstream.max_body))
         if is_search and not is_operation and permit.leaves_to_judge:
             self._metrics.criteria_not_pushed_down.labels(self._upstream.name).inc()

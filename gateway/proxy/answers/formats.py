@@ -36,6 +36,7 @@ _WRITES = frozenset(
         Interaction.TRANSACTION,
     }
 )
+_ACCEPTED = {format: Wish(format) for format in Format}
 XML_BODY = ("Content-Type", Format.XML.content_type)
 
 
@@ -50,7 +51,7 @@ def negotiated(http: HttpRequest) -> Wish:
     accepted = formats.of_accept(http.headers.get("accept", ""))
     if accepted is None:
         raise FhirError(Reason.NOT_ACCEPTABLE, f"answers are {BOTH}: Accept must allow one of them")
-    return Wish(accepted)
+    return _ACCEPTED[accepted]
 
 
 def preferred(http: HttpRequest) -> Wish:
@@ -85,6 +86,8 @@ def as_json(http: HttpRequest, limit_bytes: int) -> HttpRequest:
     if http.query.startswith(PAGE_PREFIX):
         http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
     content_type = http.headers.get("content-type", "")
+    if not content_type:
+        return http
     if headers.is_json(content_type):
         return replace(http, body=_JsonBody(http.body))
     native = http.path.rstrip("/").rpartition("/")[2] == "Binary" or "/Binary/" in http.path

@@ -203,7 +203,11 @@ def signs_with_allowed_algorithms(facts: Facts) -> Finding:
     for member in sorted(facts.metadata):
         if member.endswith("_alg_values_supported"):
             foreign = sorted(_texts(facts, member) - FAPI_ALGORITHMS)
-            others = {name for p in facts.settings.profiles for name in PROFILES[p].signing_algorithms}
+            others = {
+                name
+                for p in facts.settings.profiles
+                for name in PROFILES[p].signing_algorithms | PROFILES[p].id_token_algorithms
+            }
             if foreign and set(foreign) <= others:
                 return warned(
                     f"{member} holds {listed(foreign)}, for clients of other profiles", _PROFILES_KEY

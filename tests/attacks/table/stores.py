@@ -101,6 +101,15 @@ def holding(resource: Resource) -> Store:
     return with_(lambda all_: all_.update({f"{resource['resourceType']}/{resource['id']}": resource}))
 
 
+def forgetful(name: str) -> Store:
+    """The store passes over one parameter, and says so in its self link."""
+
+    def set_(store: HostileUpstream) -> None:
+        store.forgets = name
+
+    return set_
+
+
 def deaf(store: HostileUpstream) -> None:
     """The self link does not name what was asked: criteria were ignored."""
     store.echoes = False

@@ -235,11 +235,70 @@ rules:
     because: Logic comes from the library.
 """
 
+OPENED = """\
+policy: opened
+version: 1
+owner: tests
+status: enforce
+text: Second queries, lists and full text, where they tell nothing more.
+rules:
+  - rule: own-record
+    effect: permit
+    who: {context: patient}
+    may: [read, search]
+    resources: [Patient, Condition, Observation, List]
+    where: {compartment: {patient: "{token.patient}"}}
+    query: {open: [_filter, _list, _text, _content], closed: [value-string]}
+    conceal: true
+    because: A person sees the own record.
+  - rule: staff-sees-encounters
+    effect: permit
+    who: {context: user, role: [physician]}
+    may: [read, search]
+    resources: [Encounter]
+    shared: true
+    query: {open: [_filter, _list, _text]}
+    because: For planning.
+  - rule: staff-sees-patients-without-names
+    effect: permit
+    who: {context: user, role: [physician]}
+    may: [read, search]
+    resources: [Patient, List]
+    shared: true
+    return: {hide: [Patient.identifier, Patient.name, List.note]}
+    query: {open: [_filter, _text]}
+    because: For planning.
+  - rule: up-to-normal
+    effect: permit
+    who: {context: user, role: [nurse]}
+    may: [read, search]
+    resources: [Observation]
+    where: {labels: {at_most: N, unlabelled: R}}
+    query: {open: [_filter, _text]}
+    because: Up to normal confidentiality.
+  - rule: registry
+    effect: permit
+    who: {context: system, org: registry}
+    may: [read, search]
+    resources: [Condition]
+    shared: true
+    query: {open: [_filter, _text]}
+    because: The registry counts.
+  - rule: not-what-is-refuted
+    effect: deny
+    who: {context: system}
+    may: [read, search]
+    resources: [Condition]
+    where: {match: {Condition: "verification-status=refuted"}}
+    because: It was none.
+"""
+
 POLICIES: dict[str, str] = {
     "main": MAIN + _TESTS,
     "labels": LABELS + _TESTS,
     "views": VIEWS + _TESTS,
     "export": EXPORT + _TESTS,
+    "opened": OPENED + _TESTS,
     "any": ANY + _TESTS.replace("404", "403"),
 }
 

@@ -90,6 +90,7 @@ def nginx(folder: Path, name: str, port: int, location: str) -> list[str]:
     )
     conf.write_text(
         f"""
+{"user root;" if os.getuid() == 0 else ""}
 worker_processes 1;
 daemon off;
 pid {home}/nginx.pid;

@@ -1,0 +1,108 @@
+"""Which web pages may read what this server answers: cross-origin resource sharing (Fetch 3.2, SMART App Launch 2.2).
+
+Documents that say where everything is are for every page (SMART @16). What needs a token or a client is for the pages
+of apps that are registered here (@17), unless the operator lets every page read. No answer ever allows credentials:
+neither a cookie nor a certificate of the browser speaks for a page.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from authz.protocol.clients import Client
+from authz.protocol.origins import origins_of
+from authz.protocol.request import Answer, HttpRequest
+from gateway.settings import Readers
+
+_EXPOSED = (
+    "DPoP-Nonce, WWW-Authenticate, ETag, Location, Content-Location, Last-Modified, x-fapi-interaction-id,"
+    " Retry-After, X-Progress, Content-Digest, Signature-Input, Signature"
+)
+_SENT = (
+    "authorization, dpop, content-type, accept, if-match, if-none-match, if-none-exist, if-modified-since, prefer,"
+    " x-fapi-interaction-id"
+)
+_PREFLIGHT_SECONDS = 7200  # browsers keep it no longer
+_EVERY_PAGE = "*"
+_VARY: tuple[tuple[str, str], ...] = (("Vary", "Origin"),)
+
+
+class Directory(Protocol):
+    """The clients that may act now. generation grows with each change."""
+
+    @property
+    def generation(self) -> int: ...
+
+    def values(self) -> Collection[Client]: ...
+
+
+class CrossOrigin:
+    """Says of each answer which page may read it. Pages for people are never read by another site.
+
+    pages   beginnings of the paths of our own pages
+    public  paths of documents that every page may read
+    """
+
+    def __init__(
+        self, readers: Readers, clients: Directory, *, pages: tuple[str, ...], public: Collection[str]
+    ) -> None:
+        self._readers = readers
+        self._clients = clients
+        self._pages = pages
+        self._public = frozenset(public)
+        self._generation = -1
+        self._registered: frozenset[str] = frozenset()
+
+    def preflight(self, request: HttpRequest, methods: str) -> Answer:
+        """The answer to a preflight (Fetch 3.2.2); a page of no registered app is allowed nothing."""
+        allowed = self._allowed(request)
+        answer = Answer(204, () if allowed is None else preflight_headers(methods, allowed))
+        return self._varied(request, answer)
+
+    def on(self, request: HttpRequest, answer: Answer) -> Answer:
+        """The answer with what lets the page that asked read it, an error too (Fetch 3.2.3)."""
+        if "origin" not in request.headers or request.path.startswith(self._pages):
+            return answer
+        if _has(answer, "access-control-allow-origin"):
+            return answer
+        allowed = self._allowed(request)
+        if allowed is not None:
+            answer = answer.with_headers(
+                (("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED))
+            )
+        return self._varied(request, answer)
+
+    def _allowed(self, request: HttpRequest) -> str | None:
+        if self._is_for_all(request):
+            return _EVERY_PAGE
+        origin = request.headers.get("origin", "")
+        return origin if origin in self._origins() else None
+
+    def _is_for_all(self, request: HttpRequest) -> bool:
+        return self._readers is Readers.ANY or request.path in self._public
+
+    def _varied(self, request: HttpRequest, answer: Answer) -> Answer:
+        """The answer, kept apart in caches for each origin where it differs (Fetch 3.2.5)."""
+        return answer if self._is_for_all(request) else answer.with_headers(_VARY)
+
+    def _origins(self) -> frozenset[str]:
+        generation = self._clients.generation
+        if generation != self._generation:
+            self._registered = frozenset(
+                origin for client in self._clients.values() for origin in origins_of(client)
+            )
+            self._generation = generation
+        return self._registered
+
+
+def preflight_headers(methods: str, allowed: str) -> tuple[tuple[str, str], ...]:
+    """What a preflight is told: who may ask, by which methods, with which headers, and for how long that holds."""
+    return (
+        ("Access-Control-Allow-Origin", allowed),
+        ("Access-Control-Allow-Methods", methods),
+        ("Access-Control-Allow-Headers", _SENT),
+        ("Access-Control-Max-Age", str(_PREFLIGHT_SECONDS)),
+    )
+
+
+def _has(answer: Answer, name: str) -> bool:
+    return any(given.lower() == name for given, _ in answer.headers)

@@ -1,0 +1,86 @@
+"""What does not change about a caller from one request to the next, worked out once: a token is used many times.
+
+That is its standing, the values that rules know it by, and the layers about those requests whose decision looks at
+nothing but the caller: no clock, no address, no emergency, no fact, consent or label of another resource.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from authz.protocol.tokens import Caller
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.policy.decision import Deny, Environment
+from gateway.policy.layers import Layers
+from gateway.policy.rules import Rule, Unless, Where
+from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.sources import uses
+
+_AT_MOST = 10_000  # as many as tokens are remembered
+_INSTANCES = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE})
+
+Place = tuple[str, Interaction, str]
+"""A type, an interaction and the identifier of a mount."""
+
+
+@dataclass(slots=True)
+class Acquaintance:
+    """One caller as one policy set sees it. layers holds None where they have to be worked out at every request.
+
+    values is what is known of the caller by dimension of `who`; doubtful are those of which something else is said;
+    claims are those that policies speak of, as far as they are of their types.
+    """
+
+    caller: Caller
+    standing: Standing | ScopeRefusal
+    values: Mapping[str, frozenset[str]]
+    doubtful: frozenset[str]
+    claims: dict[str, list[str]]
+    layers: dict[Place, Layers | Deny | None] = field(default_factory=dict)
+
+
+class Acquaintances:
+    """The callers that were asked about lately. A caller is known again as the same object, as a kept token gives it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Acquaintance] = {}
+
+    def find(self, caller: Caller) -> Acquaintance | None:
+        """What is known of this caller; None for somebody new."""
+        found = self._known.get(id(caller))
+        return found if found is not None and found.caller is caller else None
+
+    def keep(self, acquaintance: Acquaintance) -> Acquaintance:
+        """Keep it, in the place of the oldest where there are too many. The caller lives as long, so its id is its own."""
+        if len(self._known) >= _AT_MOST:
+            del self._known[next(iter(self._known))]
+        self._known[id(acquaintance.caller)] = acquaintance
+        return acquaintance
+
+
+def place_of(asked: FhirRequest, type_: str, environment: Environment) -> Place | None:
+    """Where the layers about a request may be kept; None where they hang on more of it than its place."""
+    if asked.interaction not in _INSTANCES or asked.terms or type_ == "Binary":
+        return None
+    if environment.emergency is not None or environment.known.found_by or environment.known.supposes:
+        return None
+    return type_, asked.interaction, environment.location
+
+
+def looks_at_the_moment(rule: Rule) -> bool:
+    """Whether a rule looks at more than caller and resource."""
+    timed = rule.hours is not None or rule.valid is not None or rule.sign_in.within_seconds is not None
+    if timed or rule.networks is not None or rule.break_glass is not None:
+        return True
+    facts, asks_consent = uses(rule)
+    return bool(facts) or asks_consent or any(map(_inherits, (rule.where, *_exceptions(rule.unless))))
+
+
+def _exceptions(unless: Unless | None) -> list[Where]:
+    if unless is None:
+        return []
+    return [unless.where, *(where for each in unless.any_of for where in _exceptions(each))]
+
+
+def _inherits(where: Where) -> bool:
+    own = where.labels is not None and bool(where.labels.inherit)
+    return own or any(map(_inherits, where.any_of))

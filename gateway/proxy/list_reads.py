@@ -1,0 +1,72 @@
+"""The read of a List before a search of its members: as the caller would read it, and seen whole, or there is none."""
+
+from dataclasses import replace
+from functools import partial
+
+from authz.protocol.request import HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.policy import by_list
+from gateway.policy.decision import Environment, Nothing, Permit
+from gateway.policy.engine import Engine
+from gateway.proxy import headers
+from gateway.proxy.answers.delivery import check_status, settle, stored
+from gateway.proxy.trail import Trail
+from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes.stored_version import NO_CACHE
+from gateway.settings import Upstream
+
+_NO_LIST = "there is no List of this id that the caller may read whole"
+
+
+class ListReads:
+    """Reads the Lists of one store."""
+
+    def __init__(self, *, upstream: Upstream, client: UpstreamClient) -> None:
+        self._upstream = upstream
+        self._client = client
+
+    async def decided(
+        self, permit: Permit, trail: Trail, caller: Caller, engine: Engine, environment: Environment
+    ) -> Permit | None:
+        """What permits the read that a search waits for; None where it waits for none, or where nothing does.
+
+        Raises FhirError where what the decision needs cannot be had.
+        """
+        if permit.by_list is None:
+            return None
+        asked = FhirRequest("GET", Interaction.READ, "List", id=permit.by_list.id)
+        found = await trail.knowledge.decided(partial(engine.decide, asked, caller, environment))
+        return found if isinstance(found, Permit) and found.by_search is None else None
+
+    async def opened(
+        self, http: HttpRequest, trail: Trail, permit: Permit, reading: Permit | None
+    ) -> Permit | Nothing:
+        """The search once its List is read; Nothing where the caller would not find the List. Raises FhirError."""
+        if permit.by_list is None:
+            return permit
+        is_shown = reading is not None and await self._is_shown(http, trail, reading, permit.by_list.id)
+        return by_list.read(permit) if is_shown else Nothing(permit.rules, _NO_LIST)
+
+    async def _is_shown(self, http: HttpRequest, trail: Trail, reading: Permit, list_id: str) -> bool:
+        target = f"List/{list_id}"
+        trail.upstream.append(f"GET {target}")
+        sent = headers.to_upstream(http, self._upstream, trail.interaction_id) | NO_CACHE
+        answer = await self._client.send("GET", target, sent)
+        try:
+            if answer.status in (404, 410):
+                return False
+            check_status(answer)
+            value = stored(await answer.read(self._upstream.max_resource))
+        finally:
+            answer.close()
+        await settle(trail, reading, value)
+        verdict = None if reading.judge is None else reading.judge(value)
+        return verdict is not None and verdict.shown and verdict.seen is None
+
+
+def with_the_read(permit: Permit, reading: Permit | None) -> Permit:
+    """The permit with all that it and the read of its List oblige to."""
+    if reading is None:
+        return permit
+    return replace(permit, obligations=permit.obligations.and_those_of(reading.obligations))

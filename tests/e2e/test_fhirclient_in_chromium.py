@@ -1,0 +1,142 @@
+"""npm fhirclient in a real browser, as apps embed it: launches, reads, refreshes against a gateway of another origin."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.demo.world import OTHER_PATIENT, PATIENT
+from tests.support.app_server import AppServer
+from tests.support.browser_app import APPS, MODULES, BrowserApp, served
+from tests.support.chromium import chromium
+from tests.support.smart_site import SmartSite
+
+LIBRARY = MODULES / "fhirclient/build/fhir-client.js"
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.xdist_group("chromium-apps"),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(not LIBRARY.is_file(), reason="needs `npm ci` in tests/interop"),
+]
+SCOPE = "openid fhirUser launch/patient offline_access patient/*.rs"
+SEEN = "window.seen"
+
+
+class App(BrowserApp):
+    """The app of launch.html and index.html."""
+
+    def launch(
+        self, client_id: str, *, scope: str = SCOPE, query: dict[str, str] | None = None, **more: Any
+    ) -> None:
+        """Open the launch page of the app, registered as client_id."""
+        asked = {"clientId": client_id, "scope": scope, "redirectUri": "/index.html", "pkceMode": "required"}
+        whole = {**asked, **({} if query else {"iss": self.site.base}), **more}
+        self.begin("/launch.html", {"authorize": whole}, query)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SmartSite, AppServer]]:
+    files = {f"/{name}": APPS / name for name in ("launch.html", "index.html")}
+    folder = tmp_path_factory.mktemp("apps")
+    async with served(folder, {**files, "/fhir-client.js": LIBRARY}, page="/index.html") as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def app(running: tuple[SmartSite, AppServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    site, server = running
+    folder = tmp_path_factory.mktemp("profile")
+    with chromium(folder, site.gateway.folder / "server.pem", scripts=True) as browser:
+        yield App(site, server, browser)
+
+
+async def test_a_standalone_launch_reads_the_own_record_and_nothing_else(app: App) -> None:
+    app.launch("app-public")
+    seen = app.sign_in_and_allow()
+    assert seen["id"] == PATIENT
+    assert seen["subjects"] == [f"Patient/{PATIENT}"]
+    assert "McLaughlin" in app.browser.text()
+    assert len(app.browser.driver.find_elements("css selector", "#results li")) == 3
+    assert seen["response"]["token_type"] == "Bearer"
+    assert seen["fhirUser"] == f"Patient/{PATIENT}"
+
+
+async def test_the_app_refreshes_though_it_names_no_client(app: App) -> None:
+    """fhirclient sends grant_type and refresh_token alone, which are all that SMART App Launch 2.2 lists."""
+    app.launch("app-public")
+    first = app.sign_in_and_allow()
+    app.browser.element("refresh").click()
+    second = app.seen(reads=2)
+    assert second["token"] != first["token"]
+    assert second["refresh_token"] != first["refresh_token"]  # public apps: replaced at each use
+    assert second["id"] == PATIENT
+    app.browser.element("refresh").click()
+    assert app.seen(reads=3)["token"] != second["token"]
+
+
+async def test_a_reload_of_the_page_goes_on_with_the_token_that_it_has(app: App) -> None:
+    app.launch("app-public")
+    first = app.sign_in_and_allow()
+    app.browser.driver.refresh()
+    assert app.seen(reads=1)["token"] == first["token"]
+
+
+async def test_a_launch_from_the_record_system_opens_its_patient_for_staff(app: App) -> None:
+    made = await app.site.launch("app-public", "dr.allen", patient=OTHER_PATIENT, need_patient_banner=False)
+    app.launch(
+        "app-public",
+        scope="launch openid fhirUser patient/*.rs",
+        query={"iss": made["iss"], "launch": made["launch"]},
+    )
+    seen = app.sign_in_and_allow("dr.allen")
+    assert seen["id"] == OTHER_PATIENT
+    assert seen["subjects"] == [f"Patient/{OTHER_PATIENT}"]
+    assert seen["response"]["need_patient_banner"] is False
+    assert seen["fhirUser"].startswith("Practitioner/")
+
+
+async def test_a_used_launch_is_told_to_the_app(app: App) -> None:
+    made = await app.site.launch("app-public", "stephen", patient=PATIENT)
+    asked = {"iss": made["iss"], "launch": made["launch"]}
+    app.launch("app-public", scope="launch patient/*.rs", query=asked)
+    app.sign_in_and_allow()
+    app.launch("app-public", scope="launch patient/*.rs", query=asked)
+    assert "invalid_request: launch is not known here" in app.error()
+
+
+async def test_a_person_who_denies_sends_the_app_an_error(app: App) -> None:
+    app.launch("app-public")
+    app.sign_in()
+    app.browser.press("deny")
+    assert "access_denied" in app.error()
+
+
+@pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
+async def test_an_app_with_a_key_signs_its_assertion_in_the_browser(app: App, algorithm: str) -> None:
+    app.launch("app-keys", clientPrivateJwk=app.site.private_jwk(algorithm))
+    seen = app.sign_in_and_allow()
+    assert (seen["id"], seen["subjects"]) == (PATIENT, [f"Patient/{PATIENT}"])
+    assert seen["refresh_token"]
+
+
+async def test_an_app_with_a_secret_sends_it_from_the_browser(app: App) -> None:
+    app.launch("app-secret", clientSecret=app.site.secret)
+    assert app.sign_in_and_allow()["id"] == PATIENT
+    app.browser.element("refresh").click()
+    assert app.seen(reads=2)["id"] == PATIENT
+
+
+async def test_another_record_is_refused_in_words_that_the_app_can_read(app: App) -> None:
+    app.launch("app-public")
+    app.sign_in_and_allow()
+    told = app.browser.evaluate(
+        f"fetch('{app.site.base}/Patient/{OTHER_PATIENT}', {{headers: {{authorization: 'Bearer ' + {SEEN}.token}}}})"
+        ".then(r => r.json().then(body => [r.status, body.resourceType]))"
+    )
+    assert told == [404, "OperationOutcome"]
+    none = app.browser.evaluate(
+        f"fetch('{app.site.base}/Patient/{PATIENT}').then(r => [r.status, r.headers.get('www-authenticate')])"
+    )
+    assert none[0] == 401
+    assert "resource_metadata=" in none[1]
