@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from aiohttp import web
 
@@ -21,8 +20,8 @@ from authz.login.finding import Finder
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.opening import open_storage
+from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
@@ -69,7 +68,7 @@ class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
     def __init__(
-        self, settings: GatewaySettings, store: SqliteStore, clock: Clock, worker: Worker | None = None
+        self, settings: GatewaySettings, store: Store, clock: Clock, worker: Worker | None = None
     ) -> None:
         self.settings = settings
         self._worker = worker
@@ -82,10 +81,9 @@ class Gateway:
         self.draining = False
         self._inflight = 0
         self.metrics.inflight.set_function(lambda: self._inflight)
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._mounts: list[Mount] = []
         self._finders: dict[str, Finder] = {}
+        self._faces: list[Face] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
@@ -110,7 +108,7 @@ class Gateway:
         """
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
-        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock, worker)
         try:
             await gateway._build(policies)
@@ -206,28 +204,27 @@ class Gateway:
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
-            await self._start(face.server, listener.address, listener.port, context)
+            self._faces.append(face)
+            await face.open(context, shared=self._worker is not None)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
         await self._listen_for_operators()
         self._tasks = [
-            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS)),
-            asyncio.create_task(self._repeat(self.keys.tick, _HOUSEKEEPING_SECONDS)),
+            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
         ]
         if self._worker is None:
             self.lead()
         self.metrics.workers.set(1)
 
     async def _listen_for_operators(self) -> None:
-        operations = self.settings.operations
-        if self._worker is None:
-            server = web.Server(self.operations.answer, access_log=None)
-            await self._start(server, operations.address, operations.port, None)
-            return
-        server = web.Server(self.operations.answer_supervisor, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=1)
+        answer = self.operations.answer if self._worker is None else self.operations.answer_supervisor
+        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        await web.UnixSite(runner, str(self._worker.socket)).start()
+        operations = self.settings.operations
+        if self._worker is None:
+            await web.TCPSite(runner, operations.address, operations.port).start()
+        else:
+            await web.UnixSite(runner, str(self._worker.socket)).start()
 
     def lead(self) -> None:
         """Do from now on what one process of those that share listeners must do: clean, deliver, probe."""
@@ -257,21 +254,14 @@ class Gateway:
     async def _note_ends(self) -> None:
         await note_ends(self.store, self.audit, now=self.clock())
 
-    async def _start(
-        self, server: web.Server, address: str, port: int, context: ssl.SSLContext | None
-    ) -> None:
-        runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
-        await runner.setup()
-        self._runners.append(runner)
-        site = web.TCPSite(
-            runner, address, port, ssl_context=context, backlog=1024, reuse_port=self._worker is not None
-        )
-        await site.start()
-
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
+        await self.keys.tick()
+
+    async def _until_change(self, seconds: float) -> None:
+        await self.store.wait_for_change(at_most_seconds=seconds)
 
     def _trust_clients(self) -> None:
         generation = self.authorization.clients.generation
@@ -296,13 +286,10 @@ class Gateway:
             answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
             return self._cors.on(request, answer)
         self._inflight += 1
-        self._idle.clear()
         try:
             answer = await self._dispatch(request)
         finally:
             self._inflight -= 1
-            if not self._inflight:
-                self._idle.set()
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
@@ -360,9 +347,15 @@ class Gateway:
         self.engines.engine = engine
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        seconds: float,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await pause(seconds)
             try:
                 await work()
                 await self.audit.settled()
@@ -375,21 +368,16 @@ class Gateway:
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""
         self.draining = True
+        for face in self._faces:
+            face.drain()
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
-        deadline = time.monotonic() + self.settings.limits.drain
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.limits.drain):
-                await self._idle.wait()
+        await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        # Bodies may still be on their way: all listeners have what is left of the drain time, together.
-        left = max(deadline - time.monotonic(), 0.1)
-        servers = [runner.server for runner in self._runners if runner.server is not None]
-        await asyncio.gather(*(server.shutdown(left) for server in servers))
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:

@@ -15,6 +15,7 @@ from gateway.commands import (
     audit_log,
     break_glass,
     clients,
+    db,
     keys,
     policies,
     process,
@@ -37,6 +38,7 @@ _ADD = (
     keys.add,
     upstreams.add,
     break_glass.add,
+    db.add,
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from authz.clock import Clock
 from authz.keys import KeyRing
 from authz.resource_server import ResourceServer
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
@@ -37,7 +37,7 @@ async def open_mount(
     resource_server: ResourceServer,
     engines: EngineHolder,
     keys: KeyRing,
-    store: SqliteStore,
+    store: Store,
     audit: AuditLog,
     metrics: Metrics,
     clock: Clock,

@@ -1,10 +1,13 @@
-"""What all tests share: names of tests that are the same in every worker process."""
+"""What all tests share: names of tests that are the same in every worker process, and a server for those that ask."""
 
 import os
 import re
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+from tests.support.postgresql import PrivateServer, private_server
 
 # No test asserts a time. In CI the same examples are tried each time; elsewhere each run looks further.
 hypothesis.settings.register_profile("securus", deadline=None, derandomize="CI" in os.environ)
@@ -21,3 +24,10 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     if _FRESH.search(text) or not text.isprintable() or len(text) > 100:
         return argname
     return text
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PrivateServer]:
+    """A PostgreSQL server of these tests' own; where there is none the test is skipped and says so."""
+    with private_server() as server:
+        yield server

@@ -9,6 +9,25 @@ from importlib.resources.abc import Traversable
 
 from authz.storage.store import StoreUnavailable
 
+# What expires: table, primary key, further condition. The busiest come last, so that they starve no other. A used
+# code has no clock of its own: it goes with its grant, by the foreign key, and so do refresh tokens that are left.
+EXPIRING = (
+    ("pushed_request", "id", ""),
+    ("launch", "id", ""),
+    ("interaction", "id", ""),
+    ("browser_session", "id", ""),
+    ("authorization_code", "id", " AND uses = 0"),
+    ("refresh_token", "id", ""),
+    ("grant_record", "id", ""),
+    ("registration", "client_id", ""),  # an expires_at of NULL is never reached
+    ("initial_access_token", "id", ""),
+    ("revocation", "sequence", ""),
+    ("emergency", "id", " AND end_noted = 1"),
+    ("rate", "key", ""),
+    ("counter", "key, window_seconds, period", ""),
+    ("claim", "namespace, key", ""),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -65,6 +84,22 @@ def _apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
         " digest TEXT NOT NULL, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
     )
     applied = connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
+    waiting = pending(known, applied)
+    for migration in waiting:
+        for statement in statements(migration):
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO migration (number, name, digest) VALUES (?, ?, ?)",
+            (migration.number, migration.name, migration.digest),
+        )
+    return len(waiting)
+
+
+def pending(known: Sequence[Migration], applied: Sequence[tuple[int, str, str]]) -> Sequence[Migration]:
+    """The migrations of this program that a database lacks; applied are number, name and digest of those it has.
+
+    Raises StoreUnavailable when the database is newer than the program, or was made by migrations other than these.
+    """
     if len(applied) > len(known):
         raise StoreUnavailable(
             f"the database has schema {len(applied)} and this program knows up to {len(known)}: use a newer program"
@@ -74,14 +109,7 @@ def _apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
             raise StoreUnavailable(
                 f"migration {number} of the database ({name}) is not {migration.name} of this program"
             )
-    for migration in known[len(applied) :]:
-        for statement in statements(migration):
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO migration (number, name, digest) VALUES (?, ?, ?)",
-            (migration.number, migration.name, migration.digest),
-        )
-    return len(known) - len(applied)
+    return known[len(applied) :]
 
 
 def statements(migration: Migration) -> list[str]:

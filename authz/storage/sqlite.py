@@ -12,9 +12,11 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import TypeVar
 
-from authz.storage.records import decode, encode, integer, octets, text
+from authz.storage.records import decode, encode, integer, octets
+from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
+from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_claims import SqliteClaims
-from authz.storage.sqlite_connection import Row, SqliteConnection
+from authz.storage.sqlite_connection import SqliteConnection
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
@@ -32,27 +34,6 @@ from authz.storage.store import (
 
 R = TypeVar("R")
 _REMOVED_IN_ONE_TRANSACTION = 200
-_KEY_COLUMNS = (
-    "kid, algorithm, state, encrypted, public_jwk, created_at, activates_at, retires_at, removes_at"
-)
-# What expires: table, primary key, further condition. The busiest come last, so that they starve no other. A used
-# code has no clock of its own: it goes with its grant, by the foreign key, and so do refresh tokens that are left.
-_EXPIRING = (
-    ("pushed_request", "id", ""),
-    ("launch", "id", ""),
-    ("interaction", "id", ""),
-    ("browser_session", "id", ""),
-    ("authorization_code", "id", " AND uses = 0"),
-    ("refresh_token", "id", ""),
-    ("grant_record", "id", ""),
-    ("registration", "client_id", ""),  # an expires_at of NULL is never reached
-    ("initial_access_token", "id", ""),
-    ("revocation", "sequence", ""),
-    ("emergency", "id", " AND end_noted = 1"),
-    ("rate", "key", ""),
-    ("counter", "key, window_seconds, period", ""),
-    ("claim", "namespace, key", ""),
-)
 
 
 async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "SqliteStore":
@@ -183,8 +164,8 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
 
     async def keys(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""
-        rows = self._database.rows(f"SELECT {_KEY_COLUMNS} FROM signing_key ORDER BY created_at, kid")  # noqa: S608
-        return [_stored_key(row) for row in rows]
+        rows = self._database.rows(f"SELECT {KEY_COLUMNS} FROM signing_key ORDER BY created_at, kid")  # noqa: S608
+        return [stored_key(row) for row in rows]
 
     async def move_key(self, kid: str, *, from_state: str, to_state: str, now: int) -> bool:
         """Change a key's state; False when it was not in from_state."""
@@ -242,9 +223,9 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     async def last_audit(self) -> AuditLine | None:
         """The newest line."""
         row = self._database.row(
-            "SELECT sequence, previous, digest, line FROM audit ORDER BY sequence DESC LIMIT 1"
+            f"SELECT {AUDIT_COLUMNS} FROM audit ORDER BY sequence DESC LIMIT 1"  # noqa: S608
         )
-        return None if row is None else _audit_line(row)
+        return None if row is None else audit_line(row)
 
     async def audit_head(self) -> tuple[int, bytes] | None:
         """Sequence and digest of the newest line as recorded beside the log."""
@@ -254,18 +235,18 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]:
         """At most limit lines after that sequence."""
         rows = self._database.rows(
-            "SELECT sequence, previous, digest, line FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            f"SELECT {AUDIT_COLUMNS} FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",  # noqa: S608
             after,
             limit,
         )
-        return [_audit_line(row) for row in rows]
+        return [audit_line(row) for row in rows]
 
     # Housekeeping
 
     async def remove_expired(self, *, now: int, at_most: int) -> int:
         """Delete at most at_most expired rows, in transactions of two milliseconds with turns of the loop between."""
         removed = 0
-        for table, key, condition in _EXPIRING:
+        for table, key, condition in EXPIRING:
             sql = (
                 f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608
                 f" (SELECT {key} FROM {table} WHERE expires_at <= ?{condition} LIMIT ?)"
@@ -283,6 +264,10 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
         if self._database.change("UPDATE pulse SET beats = beats + 1") != 1:
             raise StoreUnavailable("the store has lost its pulse row")
 
+    async def wait_for_change(self, *, at_most_seconds: float) -> None:
+        """Wait: SQLite tells nothing to other processes."""
+        await asyncio.sleep(at_most_seconds)
+
     async def close(self) -> None:
         """Close the connection."""
         self._database.close()
@@ -295,21 +280,3 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
 def _head(connection: Connection) -> tuple[int, bytes]:
     row = connection.execute("SELECT sequence, digest FROM audit_head").fetchone()
     return (0, b"") if row is None else (integer(row[0]), octets(row[1]))
-
-
-def _stored_key(row: Row) -> StoredKey:
-    return StoredKey(
-        kid=text(row[0]),
-        algorithm=text(row[1]),
-        state=text(row[2]),
-        encrypted=octets(row[3]),
-        public_jwk=decode(row[4], dict[str, object]),
-        created_at=integer(row[5]),
-        activates_at=integer(row[6]),
-        retires_at=integer(row[7]),
-        removes_at=integer(row[8]),
-    )
-
-
-def _audit_line(row: Row) -> AuditLine:
-    return AuditLine(integer(row[0]), octets(row[1]), octets(row[2]), octets(row[3]))

@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 
 from authz.storage.effects import Emergency, Notification, RateLimit
-from authz.storage.records import integer, octets, text
-from authz.storage.sqlite_connection import Row, SqliteConnection
-
-_EMERGENCY = (
-    "id, rule, issuer, client_id, subject, patient, reason, started_at, ends_at, expires_at,"
-    " reviewed_at, reviewed_by, review"
-)
-_NOTIFICATION = "id, receiver, content, due_at, expires_at, attempts"
+from authz.storage.records import integer
+from authz.storage.rows import EMERGENCY_COLUMNS, NOTIFICATION_COLUMNS, emergency, notification
+from authz.storage.sqlite_connection import SqliteConnection
 
 
 class SqliteEffects:
@@ -61,33 +56,33 @@ class SqliteEffects:
     ) -> Sequence[Emergency]:
         """The emergency access of a principal that is under way, the oldest first."""
         rows = self._database.rows(
-            f"SELECT {_EMERGENCY} FROM emergency WHERE issuer = ? AND client_id = ? AND subject = ?"  # noqa: S608
+            f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE issuer = ? AND client_id = ? AND subject = ?"  # noqa: S608
             " AND ends_at > ? ORDER BY started_at, id",
             issuer,
             client_id,
             subject,
             now,
         )
-        return [_emergency(row) for row in rows]
+        return [emergency(row) for row in rows]
 
     async def emergencies(self, *, only_open: bool, now: int) -> Sequence[Emergency]:
         """Every emergency access, the newest first; only_open leaves out what was reviewed."""
         condition = " AND reviewed_at IS NULL" if only_open else ""
         rows = self._database.rows(
-            f"SELECT {_EMERGENCY} FROM emergency WHERE expires_at > ?{condition}"  # noqa: S608
+            f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE expires_at > ?{condition}"  # noqa: S608
             " ORDER BY started_at DESC, id",
             now,
         )
-        return [_emergency(row) for row in rows]
+        return [emergency(row) for row in rows]
 
     async def ended_emergencies(self, *, now: int, at_most: int) -> Sequence[Emergency]:
         """Emergency access that is over, and whose end is not noted."""
         rows = self._database.rows(
-            f"SELECT {_EMERGENCY} FROM emergency WHERE end_noted = 0 AND ends_at <= ? ORDER BY ends_at LIMIT ?",  # noqa: S608
+            f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE end_noted = 0 AND ends_at <= ? ORDER BY ends_at LIMIT ?",  # noqa: S608
             now,
             at_most,
         )
-        return [_emergency(row) for row in rows]
+        return [emergency(row) for row in rows]
 
     async def end_emergency(self, id: str, *, now: int) -> bool:
         """Let emergency access be over now; False when it was."""
@@ -118,12 +113,12 @@ class SqliteEffects:
         """Messages that are due, for this caller alone until then."""
         rows = self._database.rows(
             "UPDATE notification SET due_at = ?2, attempts = attempts + 1 WHERE id IN (SELECT id FROM notification"  # noqa: S608
-            f" WHERE due_at <= ?1 AND expires_at > ?1 ORDER BY due_at LIMIT ?3) RETURNING {_NOTIFICATION}",
+            f" WHERE due_at <= ?1 AND expires_at > ?1 ORDER BY due_at LIMIT ?3) RETURNING {NOTIFICATION_COLUMNS}",
             now,
             until,
             at_most,
         )
-        return [_notification(row) for row in rows]
+        return [notification(row) for row in rows]
 
     async def postpone_notification(self, id: str, *, due_at: int) -> None:
         """Try again then."""
@@ -136,10 +131,10 @@ class SqliteEffects:
     async def expire_notifications(self, *, now: int) -> Sequence[Notification]:
         """Take messages out of the outbox that are too old, each for one caller."""
         rows = self._database.rows(
-            f"DELETE FROM notification WHERE expires_at <= ? RETURNING {_NOTIFICATION}",  # noqa: S608
+            f"DELETE FROM notification WHERE expires_at <= ? RETURNING {NOTIFICATION_COLUMNS}",  # noqa: S608
             now,
         )
-        return [_notification(row) for row in rows]
+        return [notification(row) for row in rows]
 
     async def waiting_notifications(self) -> int:
         """How many messages are in the outbox."""
@@ -157,31 +152,6 @@ def _wait(connection: Connection, limit: RateLimit, now: int) -> int:
 
 def _put(connection: Connection, records: Sequence[Notification]) -> None:
     connection.executemany(
-        f"INSERT INTO notification ({_NOTIFICATION}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO notification ({NOTIFICATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
         [(r.id, r.receiver, r.content, r.due_at, r.expires_at, r.attempts) for r in records],
-    )
-
-
-def _emergency(row: Row) -> Emergency:
-    id, rule, issuer, client_id, subject, patient, reason = map(text, row[:7])
-    return Emergency(
-        id,
-        rule,
-        issuer,
-        client_id,
-        subject,
-        patient,
-        reason,
-        started_at=integer(row[7]),
-        ends_at=integer(row[8]),
-        expires_at=integer(row[9]),
-        reviewed_at=None if row[10] is None else integer(row[10]),
-        reviewed_by=None if row[11] is None else text(row[11]),
-        review=None if row[12] is None else text(row[12]),
-    )
-
-
-def _notification(row: Row) -> Notification:
-    return Notification(
-        text(row[0]), text(row[1]), octets(row[2]), integer(row[3]), integer(row[4]), integer(row[5])
     )

@@ -6,6 +6,7 @@ from sqlite3 import Connection
 
 from authz.storage.records import decode, encode, integer
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
+from authz.storage.rows import initial_access_token, registration
 from authz.storage.sqlite_connection import Row, SqliteConnection
 from authz.storage.store import StoreUnavailable
 
@@ -56,14 +57,14 @@ class SqliteRegistrations:
             client_id,
             now,
         )
-        return None if row is None else _registration(row)
+        return None if row is None else registration(row)
 
     async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
         """Registrations that changed after sequence, and the newest sequence."""
         rows = self._database.rows(
             "SELECT record, sequence FROM registration WHERE sequence > ? ORDER BY sequence", sequence
         )
-        found = [_registration(row) for row in rows]
+        found = [registration(row) for row in rows]
         return (found[-1].sequence if found else sequence), found
 
     async def registration_history(self, client_id: str) -> Sequence[RegistrationChange]:
@@ -91,14 +92,16 @@ class SqliteRegistrations:
             id,
             now,
         )
-        return None if row is None else _initial(row)
+        return None if row is None else initial_access_token(row)
 
     async def initial_access_tokens(self, *, now: int) -> Sequence[InitialAccessToken]:
         """Every live initial access token, the oldest first."""
         rows = self._database.rows(
             "SELECT record, uses_left FROM initial_access_token WHERE uses_left > 0 AND expires_at > ?", now
         )
-        return sorted((_initial(row) for row in rows), key=lambda record: (record.created_at, record.id))
+        return sorted(
+            (initial_access_token(row) for row in rows), key=lambda record: (record.created_at, record.id)
+        )
 
     async def delete_initial_access_token(self, id: str) -> bool:
         """Forget an initial access token; False when there was none."""
@@ -126,11 +129,3 @@ def _append(connection: Connection, change: RegistrationChange) -> int:
 
 def _row(record: Registration, sequence: int) -> Row:
     return record.client_id, record.version, sequence, encode(record), record.expires_at
-
-
-def _registration(row: Row) -> Registration:
-    return replace(decode(row[0], Registration), sequence=integer(row[1]))
-
-
-def _initial(row: Row) -> InitialAccessToken:
-    return replace(decode(row[0], InitialAccessToken), uses_left=integer(row[1]))

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from authz.protocol.tokens import Grant
 from authz.storage.effects import EffectsStore
+from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 
 
@@ -341,6 +342,13 @@ class Store(EffectsStore, Protocol):
 
     async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]: ...
 
+    async def wait_for_change(self, *, at_most_seconds: float) -> None:
+        """Return when another node may have changed revocations, clients or keys, at the latest after that time.
+
+        A hint to read them sooner: a store without notices just waits.
+        """
+        ...
+
     # housekeeping
     async def remove_expired(self, *, now: int, at_most: int) -> int:
         """Delete at most `at_most` expired rows over all tables; the number deleted."""
@@ -355,8 +363,9 @@ class Store(EffectsStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Which store, and where."""
+    """Which store, and where: path and options of SQLite, or the address of PostgreSQL."""
 
     kind: str = "sqlite"
     path: str = "state/securus.db"
     options: Mapping[str, str] = field(default_factory=dict)
+    postgresql: PostgresqlSettings | None = None

@@ -15,8 +15,8 @@ from typing import TypeVar
 from authz.clock import system_clock
 from authz.events import Emit
 from authz.registry import Registry
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.opening import open_existing
+from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.config.document import load
 from gateway.settings import GatewaySettings
@@ -73,16 +73,11 @@ def settings_of(options: argparse.Namespace) -> GatewaySettings:
     return load(options.config, os.environ)
 
 
-def with_store(settings: GatewaySettings, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
-    """The result of work on the store, opened and closed around it. Raises StoreUnavailable.
-
-    A store that is not there is not made: an audit log that has vanished must not count as whole.
-    """
-    if not Path(settings.storage.path).is_file():
-        raise StoreUnavailable(f"there is no store at '{settings.storage.path}': has the gateway run yet?")
+def with_store(settings: GatewaySettings, work: Callable[[Store], Awaitable[T]]) -> T:
+    """The result of work on the store, opened and closed around it. Raises StoreUnavailable, also without a store."""
 
     async def run() -> T:
-        store = await open_store(Path(settings.storage.path), settings.storage.options)
+        store = await open_existing(settings.storage)
         try:
             return await work(store)
         finally:
@@ -91,19 +86,19 @@ def with_store(settings: GatewaySettings, work: Callable[[SqliteStore], Awaitabl
     return asyncio.run(run())
 
 
-def with_audit(settings: GatewaySettings, work: Callable[[SqliteStore, Emit], Awaitable[T]]) -> T:
+def with_audit(settings: GatewaySettings, work: Callable[[Store, Emit], Awaitable[T]]) -> T:
     """The result of work on the store; whatever it emitted is in the audit log. Raises as with_store, AuditUnavailable."""
 
-    async def run(store: SqliteStore, log: AuditLog) -> T:
+    async def run(store: Store, log: AuditLog) -> T:
         return await work(store, log.note)
 
     return with_log(settings, run)
 
 
-def with_log(settings: GatewaySettings, work: Callable[[SqliteStore, AuditLog], Awaitable[T]]) -> T:
+def with_log(settings: GatewaySettings, work: Callable[[Store, AuditLog], Awaitable[T]]) -> T:
     """The result of work on the store and its audit log. Raises as with_store, AuditUnavailable."""
 
-    async def run(store: SqliteStore) -> T:
+    async def run(store: Store) -> T:
         log = await AuditLog.open(store, time.time)
         try:
             return await work(store, log)
@@ -116,7 +111,7 @@ def with_log(settings: GatewaySettings, work: Callable[[SqliteStore, AuditLog], 
 def with_registry(settings: GatewaySettings, work: Callable[[Registry], Awaitable[T]]) -> T:
     """The result of work on the client registry. A running gateway sees the change within a second."""
 
-    async def run(store: SqliteStore, emit: Emit) -> T:
+    async def run(store: Store, emit: Emit) -> T:
         registry = Registry(
             store=store,
             configured={client.client_id: client for client in settings.clients},

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway import audit
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of, with_store
 
@@ -24,7 +24,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _verify(options: argparse.Namespace) -> int:
     settings = settings_of(options)
 
-    async def work(store: SqliteStore) -> audit.Verification:
+    async def work(store: Store) -> audit.Verification:
         return await audit.verify(store)
 
     found = with_store(settings, work)
@@ -37,7 +37,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     settings = settings_of(options)
 
-    async def work(store: SqliteStore) -> None:
+    async def work(store: Store) -> None:
         sequence = 0
         while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
             for line in lines:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from authz.clock import system_clock
 from authz.storage.effects import Emergency
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.commands.answers import (
     OK,
@@ -34,7 +34,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    async def work(store: SqliteStore) -> Sequence[Emergency]:
+    async def work(store: Store) -> Sequence[Emergency]:
         return await store.emergencies(only_open=options.open, now=system_clock())
 
     found = with_store(settings_of(options), work)
@@ -45,7 +45,7 @@ def _list(options: argparse.Namespace) -> int:
 def _review(options: argparse.Namespace) -> int:
     by = who(options)
 
-    async def work(store: SqliteStore, log: AuditLog) -> bool:
+    async def work(store: Store, log: AuditLog) -> bool:
         done = await store.review_emergency(options.id, by=by, review=options.why, now=system_clock())
         if done:
             await log.record(

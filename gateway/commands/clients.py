@@ -4,10 +4,10 @@ import argparse
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from authz import descriptions
 from authz.registry import ListedClient, Registry
+from authz.storage.opening import is_there
 from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
 from gateway.commands import grants, registrations
 from gateway.commands.answers import OK, add_change, add_group, add_verb, say, settings_of, who, with_registry
@@ -52,7 +52,7 @@ def _list(options: argparse.Namespace) -> int:
         return await registry.list_clients(status)
 
     # Before its first start a gateway has no store, and no registry in it.
-    has_store = Path(settings.storage.path).is_file()
+    has_store = is_there(settings.storage)
     found = with_registry(settings, work) if has_store else _configured(settings, status)
     rows = [descriptions.of_client(client) for client in found]
     lines = [

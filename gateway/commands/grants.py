@@ -8,7 +8,7 @@ from authz.clock import system_clock
 from authz.events import Emit
 from authz.grant_endings import end_grants
 from authz.protocol.tokens import Grant
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway.commands.answers import (
     OK,
     add_change,
@@ -66,7 +66,7 @@ def _revoke_of_client(options: argparse.Namespace) -> int:
 def _list(
     options: argparse.Namespace, settings: GatewaySettings, *, subject: str | None, client_id: str | None
 ) -> int:
-    async def work(store: SqliteStore) -> Sequence[Grant]:
+    async def work(store: Store) -> Sequence[Grant]:
         return await store.grants(subject=subject, client_id=client_id, now=system_clock())
 
     _say(options, with_store(settings, work), "no grant")
@@ -76,7 +76,7 @@ def _list(
 def _revoke(
     options: argparse.Namespace, settings: GatewaySettings, *, subject: str | None, client_id: str | None
 ) -> int:
-    async def work(store: SqliteStore, emit: Emit) -> Sequence[Grant]:
+    async def work(store: Store, emit: Emit) -> Sequence[Grant]:
         return await end_grants(
             store,
             subject=subject,

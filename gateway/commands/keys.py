@@ -17,7 +17,7 @@ from authz.keys.by_hand import Successor
 from authz.keys.making import ALGORITHMS, read_private_key
 from authz.keys.steps import KeySteps
 from authz.protocol.jose import OF_ID_TOKENS
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway.audit import AuditLog
 from gateway.commands.answers import OK, add_group, add_verb, say, settings_of, with_store
 from gateway.settings import GatewaySettings
@@ -47,7 +47,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    async def work(store: SqliteStore) -> list[dict[str, str | int]]:
+    async def work(store: Store) -> list[dict[str, str | int]]:
         return [
             {"kid": k.kid, "algorithm": k.algorithm, "state": k.state, "created_at": k.created_at,
              "activates_at": k.activates_at, "retires_at": k.retires_at, "removes_at": k.removes_at}
@@ -100,7 +100,7 @@ def _reseal(options: argparse.Namespace) -> int:
 def _with_keys(settings: GatewaySettings, work: Callable[[KeySteps], Awaitable[T]]) -> T:
     """The result of work on the keys, what it changed recorded. Raises StoreUnavailable, KeyRingError."""
 
-    async def run(store: SqliteStore) -> T:
+    async def run(store: Store) -> T:
         audit = await AuditLog.open(store, time)
         ring = await open_key_ring(settings, store, clock=system_clock, emit=audit.note)
         try:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from authz.storage.sqlite import SqliteStore
+from authz.storage.store import Store
 from gateway.commands.answers import OK, REFUSED, add_verb, failed, say, settings_of, with_store
 from gateway.commands.policy_sets import policy_set
 from gateway.policy.inquiries.replay import Change, Replay, Replayed
@@ -53,7 +53,7 @@ def _replay(options: argparse.Namespace) -> int:
             return failed(options, f"{options.log} must hold one JSON object a line, as the audit log does")
     elif settings is not None:
 
-        async def read(store: SqliteStore) -> None:
+        async def read(store: Store) -> None:
             sequence = 0
             while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
                 for line in lines:

@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from authz.clock import system_clock
 from authz.protocol.clients import Client
 from authz.registry import ListedClient, Registry
+from authz.storage.opening import is_there
 from authz.storage.registrations import RegistrationStatus
 from gateway.commands.answers import OK, REFUSED, add_verb, say, settings_of, with_registry
 from gateway.report.evidence import gather
@@ -29,7 +29,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _registered(settings: GatewaySettings) -> list[Client]:
     """The clients of the registry that may act. No store is made for a server that has never run."""
-    if not Path(settings.storage.path).is_file():
+    if not is_there(settings.storage):
         return []
 
     async def work(registry: Registry) -> Sequence[ListedClient]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
-from authz.storage.store import StoreSettings
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
@@ -15,6 +14,7 @@ from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
 from gateway.config.registrations import read_accounts, read_clients, scopes_of
 from gateway.config.schema import Section
+from gateway.config.storage import read_storage
 from gateway.settings import (
     GatewaySettings,
     Limits,
@@ -93,7 +93,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         listeners=listeners,
         operations=operations,
         authorization=replace(authorization, scopes_supported=scopes_of(clients)),
-        storage=_storage(top),
+        storage=read_storage(top),
         keys=read_key_settings(top),
         upstreams=upstreams,
         policies=top.path_of("policies", "policies"),
@@ -195,18 +195,6 @@ def _attempts(section: Section) -> int:
         section.report(section.place("sign_in_attempts"), said)
         return 10
     return int(number)
-
-
-def _storage(top: Section) -> StoreSettings:
-    section = top.section("storage")
-    if section is None:
-        return StoreSettings(path=str(top.folder / "state/securus.db"))
-    section.known("kind", "path", "synchronous")
-    return StoreSettings(
-        kind=section.word("kind", ("sqlite",), "sqlite"),
-        path=str(section.path_of("path", "state/securus.db")),
-        options={"synchronous": section.word("synchronous", ("normal", "full"), "normal")},
-    )
 
 
 def _limits(top: Section) -> Limits:

@@ -1,1 +1,1 @@
-"""The bytes on both sides of the passage: HTTP/1.1 read and written by protocols of our own."""
+"""HTTP/1.1 on the wire, in protocols of our own: requests in and answers out, and on the other side to the store."""

@@ -1,6 +1,6 @@
 """What counts once counts once in all processes together: codes, request_uri, refresh tokens, proofs, assertions.
 
-Each round lets two to four processes over one SQLite file answer the same request at the same moment.
+Each round lets two to four processes over one store, SQLite's or PostgreSQL's, answer the same request at the same moment.
 """
 
 from collections import Counter
@@ -13,7 +13,9 @@ import pytest_asyncio
 
 from authz.protocol.request import HttpRequest
 from authz.settings import Lifetimes
+from authz.storage.store import StoreSettings
 from tests.support.authorization_server import VERIFIER, World, http_request
+from tests.support.postgresql import PrivateServer
 from tests.support.racers import Racers, racers
 from tests.support.variants import (
     BY_AUTHORITY,
@@ -37,10 +39,16 @@ APPS = [Variant(BY_KEY, DPOP, True, True, True), Variant(BY_AUTHORITY, MTLS, Fal
 of_both = pytest.mark.parametrize("variant", [pytest.param(app, id=app.name) for app in APPS])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("races")
-    async with open_variants(folder) as opened:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
+async def world(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    storage = None
+    if request.param == "postgresql":
+        server: PrivateServer = request.getfixturevalue("postgresql")
+        database = await server.new_database()
+        storage = StoreSettings(kind="postgresql", path="", postgresql=server.settings(database))
+    async with open_variants(tmp_path_factory.mktemp("races"), storage) as opened:
         yield opened
 
 

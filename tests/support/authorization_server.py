@@ -38,8 +38,8 @@ from authz.protocol.tokens import Grant
 from authz.resource_server import Authenticated
 from authz.server import AuthorizationServer
 from authz.settings import Account, AuthorizationSettings, Protected
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import AuthorizationCode
+from authz.storage.opening import open_storage
+from authz.storage.store import AuthorizationCode, Store, StoreSettings
 from tests.support.jose import (
     ABSENT,
     Authority,
@@ -166,7 +166,7 @@ class World:
     def __init__(
         self,
         server: AuthorizationServer,
-        store: SqliteStore,
+        store: Store,
         keys: KeyRing,
         clock: Clock,
         events: list[Event],
@@ -175,9 +175,9 @@ class World:
         certificates: Mapping[str, bytes],
         clients: dict[str, Client],
         accounts: dict[str, Account],
-        folder: Path,
+        storage: StoreSettings,
     ) -> None:
-        self.folder = folder
+        self.storage = storage
         self.server = server
         self.store = store
         self.keys = keys
@@ -233,7 +233,7 @@ class World:
         )
         return World(
             server, self.store, keys, self.clock, self.events, self.authority, self.private, self.certificates,
-            clients, accounts, self.folder,
+            clients, accounts, self.storage,
         )  # fmt: skip
 
 
@@ -606,7 +606,7 @@ SETTINGS = AuthorizationSettings(
 
 
 async def _serve(
-    store: SqliteStore,
+    store: Store,
     clock: Clock,
     events: list[Event],
     authority: Authority,
@@ -642,16 +642,19 @@ async def _serve(
 
 
 @asynccontextmanager
-async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
-    """A server over a new store in folder; settings replace those of SETTINGS."""
-    store = await open_store(folder / "securus.db")
+async def open_world(
+    folder: Path, storage: StoreSettings | None = None, **settings: Any
+) -> AsyncIterator[World]:
+    """A server over a new store in folder, or over storage; settings replace those of SETTINGS."""
+    storage = storage or StoreSettings(path=str(folder / "securus.db"))
+    store = await open_storage(storage)
     try:
         clock, events, authority = Clock(), list[Event](), certificate_authority()
         clients, private, certificates = _clients(authority)
         accounts = {ANNA.username: ANNA}
         server, keys = await _serve(store, clock, events, authority, clients, accounts, **settings)
         yield World(
-            server, store, keys, clock, events, authority, private, certificates, clients, accounts, folder
+            server, store, keys, clock, events, authority, private, certificates, clients, accounts, storage
         )  # fmt: skip
     finally:
         await store.close()

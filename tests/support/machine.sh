@@ -25,6 +25,9 @@ services)
     need node nodejs
     need npm npm
     need softhsm2-util softhsm2
+    # Debian keeps the programs of the server off the PATH.
+    command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
+        missing="$missing postgresql"
     if [ "${BENCH:-}" ]; then
         need wrk wrk; need curl curl; need taskset util-linux
         need apache2 apache2; need haproxy haproxy

@@ -68,7 +68,7 @@ class GatewayProcess:
         if app["certificate"] is not None:
             context.load_cert_chain(app["certificate"], app["certificate_key"])
         http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context),
+            connector=self.connector(context),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=300),
             auto_decompress=False,
@@ -82,6 +82,10 @@ class GatewayProcess:
             assertion_key=Key.of_jwk(keys[0]) if keys else None,
             proof_key=Key.new() if keys else None,
         )
+
+    def connector(self, context: ssl.SSLContext) -> aiohttp.TCPConnector:
+        """How its sessions connect."""
+        return aiohttp.TCPConnector(ssl=context)
 
     async def own_token(self, app: Session, scope: str) -> str:
         """A token of the app's own (client credentials)."""

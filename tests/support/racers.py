@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from authz.events import Event
@@ -21,7 +20,8 @@ from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.settings import Account, AuthorizationSettings
-from authz.storage.sqlite import open_store
+from authz.storage.opening import open_storage
+from authz.storage.store import StoreSettings
 from tests.support.authorization_server import FHIR, FHIR_MTLS, SETTINGS, Reply, World
 
 _START_SECONDS = 0.004  # so long all have to arrive at the starting line
@@ -32,7 +32,7 @@ _WAIT_SECONDS = 60
 class Entry:
     """What a racer is given: the settings and registrations of its server."""
 
-    path: Path
+    storage: StoreSettings
     settings: AuthorizationSettings
     clients: Mapping[str, Client]
     accounts: Mapping[str, Account]
@@ -75,7 +75,7 @@ class Racers:
 def racers(world: World, *, count: int = 4, **settings: Any) -> Iterator[Racers]:
     """So many processes over the store of world, with its clients and accounts."""
     anchored = replace(SETTINGS, certificate_anchors=(world.authority.der,), **settings)
-    entry = Entry(world.folder / "securus.db", anchored, dict(world.clients), dict(world.accounts))
+    entry = Entry(world.storage, anchored, dict(world.clients), dict(world.accounts))
     spawn = multiprocessing.get_context("spawn")
     lanes = []
     try:
@@ -108,7 +108,7 @@ def _run(entry: Entry, pipe: Connection) -> None:
 async def _serve(entry: Entry, pipe: Connection) -> None:
     now = 0
     events: list[Event] = []
-    store = await open_store(entry.path)
+    store = await open_storage(entry.storage)
     keys = await KeyRing.open(store, encryption_key=b"k" * 32, clock=lambda: now, emit=events.append)
     server = await AuthorizationServer.open(
         settings=entry.settings,

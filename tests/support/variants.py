@@ -22,7 +22,7 @@ from authz.login.browser import COOKIE
 from authz.protocol.clients import AuthenticationMethod, BindingKind, CertificateSubject, Client, GrantType
 from authz.protocol.errors import OAuthError
 from authz.settings import Account
-from authz.storage.store import BrowserSession
+from authz.storage.store import BrowserSession, StoreSettings
 from tests.support.authorization_server import (
     ANNA,
     FHIR,
@@ -277,9 +277,11 @@ def _client(variant: Variant, like: Client) -> Client:
 
 
 @asynccontextmanager
-async def open_variants(folder: Path, **settings: Any) -> AsyncIterator[World]:
+async def open_variants(
+    folder: Path, storage: StoreSettings | None = None, **settings: Any
+) -> AsyncIterator[World]:
     """A server with a client of every variant beside the usual ones."""
-    async with open_world(folder, **settings) as world:
+    async with open_world(folder, storage, **settings) as world:
         world.private = {
             **world.private,
             **{variant.name: signing_keys(variant)["ES256"] for variant in VARIANTS},

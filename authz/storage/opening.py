@@ -1,0 +1,43 @@
+"""Opening the store that the configuration names. What only one kind of store needs is imported when it is chosen."""
+
+from importlib import import_module
+from pathlib import Path
+
+from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.sqlite import open_store
+from authz.storage.store import Store, StoreSettings, StoreUnavailable
+
+
+async def open_storage(settings: StoreSettings) -> Store:
+    """The store, made or brought up to date where needed. Raises StoreUnavailable."""
+    if settings.postgresql is not None:
+        return await _open_postgresql(settings.postgresql, migrating=True)
+    return await open_store(Path(settings.path), settings.options)
+
+
+async def open_existing(settings: StoreSettings) -> Store:
+    """The store of a gateway that has run. Raises StoreUnavailable.
+
+    A store that is not there is not made: an audit log that has vanished must not count as whole.
+    """
+    if settings.postgresql is not None:
+        return await _open_postgresql(settings.postgresql, migrating=False)
+    if not is_there(settings):
+        raise StoreUnavailable(f"there is no store at '{settings.path}': has the gateway run yet?")
+    return await open_store(Path(settings.path), settings.options)
+
+
+def is_there(settings: StoreSettings) -> bool:
+    """Whether there is a store to be opened. A server is taken to be there: opening it finds out."""
+    return settings.postgresql is not None or Path(settings.path).is_file()
+
+
+async def _open_postgresql(settings: PostgresqlSettings, *, migrating: bool) -> Store:
+    try:
+        postgresql = import_module("authz.storage.postgresql")
+    except ImportError as error:
+        raise StoreUnavailable(
+            "storage.postgresql needs asyncpg, which is not installed: pip install 'securus[postgresql]'"
+        ) from error
+    store: Store = await postgresql.open_postgresql(settings, migrating=migrating)
+    return store

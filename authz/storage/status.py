@@ -1,0 +1,78 @@
+"""What a store holds and which schema it has: read without changing anything, whichever program made it."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from authz.storage.schema import Migration, migrations, pending
+from authz.storage.store import StoreSettings, StoreUnavailable
+from authz.storage.tables import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store as it is found.
+
+    schema   number of its newest migration, 0 without any
+    known    number of the newest migration of this program
+    waiting  names of the migrations that it lacks
+    problem  why this program cannot work on it; '' when it can, once nothing is waiting
+    rows     rows of each table that is there
+    """
+
+    kind: str
+    schema: int
+    known: int
+    waiting: Sequence[str]
+    problem: str
+    rows: Mapping[str, int]
+
+
+async def status(settings: StoreSettings) -> StoreStatus:
+    """The state of the store. Raises StoreUnavailable when it is not there or does not answer."""
+    if settings.postgresql is not None:
+        postgresql: Any = import_module("authz.storage.postgresql_schema")
+        applied, rows, problem = await postgresql.read_status(settings.postgresql, [t.name for t in TABLES])
+        return _status("postgresql", applied, rows, problem)
+    return _status("sqlite", *_read_sqlite(Path(settings.path)), "")
+
+
+def _read_sqlite(path: Path) -> tuple[list[tuple[int, str, str]], dict[str, int]]:
+    if not path.is_file():
+        raise StoreUnavailable(f"there is no store at '{path}': has the gateway run yet?")
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"cannot open the store {path}: {error}") from error
+    try:
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        applied = []
+        if "migration" in there:
+            applied = connection.execute(
+                "SELECT number, name, digest FROM migration ORDER BY number"
+            ).fetchall()
+        rows = {
+            table.name: connection.execute(f"SELECT COUNT(*) FROM {table.name}").fetchone()[0]  # noqa: S608
+            for table in TABLES
+            if table.name in there
+        }
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"cannot read the store {path}: {error}") from error
+    finally:
+        connection.close()
+    return applied, rows
+
+
+def _status(
+    kind: str, applied: Sequence[tuple[int, str, str]], rows: Mapping[str, int], problem: str
+) -> StoreStatus:
+    known = migrations(kind)
+    waiting: Sequence[Migration] = ()
+    try:
+        waiting = pending(known, applied)
+    except StoreUnavailable as error:
+        problem = str(error)
+    return StoreStatus(kind, len(applied), len(known), [each.name for each in waiting], problem, rows)

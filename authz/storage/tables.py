@@ -1,0 +1,45 @@
+"""The tables of a store as its copies see them: the same names and columns in every kind of store."""
+
+from dataclasses import dataclass
+
+from authz.storage.rows import AUDIT_COLUMNS, EMERGENCY_COLUMNS, KEY_COLUMNS, NOTIFICATION_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. key orders its rows; what is only ever appended to has a number as its key."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    is_appended: bool = False
+
+
+def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = False) -> Table:
+    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended)
+
+
+# A table that refers to another comes after it. What the store keeps beside them (numbers, the head of the audit log,
+# the pulse of its checks) is made anew from these.
+TABLES = (
+    _table("audit", AUDIT_COLUMNS, "sequence", is_appended=True),
+    _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
+    _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
+    _table("initial_access_token", "id, uses_left, record, expires_at"),
+    _table("signing_key", KEY_COLUMNS, "kid"),
+    _table("secret", "name, value", "name"),
+    _table("grant_record", "id, client_id, subject, record, revoked_at, expires_at"),
+    _table("authorization_code", "id, grant_id, record, uses, expires_at"),
+    _table("refresh_token", "id, grant_id, record, expires_at, replaced_at"),
+    _table("revocation", "subject, sequence, expires_at", "subject"),
+    _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
+    _table("notification", NOTIFICATION_COLUMNS),
+    _table("pushed_request", "id, record, expires_at"),
+    _table("launch", "id, client_id, record, expires_at"),
+    _table("interaction", "id, record, expires_at"),
+    _table("browser_session", "id, record, expires_at"),
+    _table("rate", "key, used, expires_at", "key"),
+    _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
+    _table("claim", "namespace, key, expires_at", "namespace, key"),
+)
+BESIDE = ("audit_head", "migration", "pulse")

@@ -1,0 +1,318 @@
+"""One connection of a caller: an asyncio protocol that answers one request after the other.
+
+Bytes of further requests wait unread while one is in work, so that answers go out in order and what a pipelining
+caller can pile up is bounded. Body and answer have back-pressure each. When the caller goes away, the work for it
+is cancelled. An answer that cannot go on breaks the connection off: a short one must not look whole.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from authz.protocol.request import Answer, Body, HttpRequest, RequestError
+from gateway.wire import heads
+from gateway.wire.answer_heads import CLOSE, CONTINUE, KEEP, Dates, plain
+from gateway.wire.peers import Peer, peer_of
+from gateway.wire.reading import RawHeaders, RequestReader
+from gateway.wire.writing import AnswerWriter
+
+Read = Callable[[str, str, RawHeaders, Peer, Body | None], HttpRequest]
+Handler = Callable[[HttpRequest], Awaitable[Answer]]
+_PIPELINED_BYTES = 64 * 1024
+_NEVER = float("inf")
+_log = logging.getLogger("securus.listener")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits, in seconds."""
+
+    head: float = 20.0  # for the rest of a head that has begun
+    next_request: float = 75.0
+    body: float = 60.0  # for the next bytes of a body that somebody reads
+    reader: float = 120.0  # for a reader who takes nothing of an answer
+    linger: float = 2.0  # for bytes that nobody reads, behind the last answer
+    close: float = 30.0  # for what is written to go out
+    look: float = 1.0  # between two looks at all of them
+
+
+@dataclass(slots=True)
+class Service:
+    """What the connections of a listener have in common."""
+
+    read: Read
+    handle: Handler
+    max_url: int
+    max_head: int
+    patience: Patience = Patience()
+    dates: Dates = field(default_factory=Dates)
+    connections: "set[Connection]" = field(default_factory=set)
+    is_draining: bool = False
+    lost: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever a connection is gone
+
+
+class Connection(asyncio.Protocol):
+    """Made for each caller that connects.
+
+    deadline  time of the loop at which what the connection waits for is overdue
+    work      the request that is being answered
+    """
+
+    __slots__ = (
+        "_is_deaf",
+        "_is_shut",
+        "_loop",
+        "_peer",
+        "_reader",
+        "_searched",
+        "_service",
+        "_transport",
+        "_waiting",
+        "_writer",
+        "deadline",
+        "work",
+    )
+    _transport: asyncio.Transport
+    _writer: AnswerWriter
+    _peer: Peer
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
+        self._loop = loop
+        self._reader = RequestReader()
+        self._waiting = b""  # bytes behind the request in work, or of a head that is not whole
+        self._searched = 0  # bytes of them that hold no end of a head
+        self._is_deaf = False  # whatever comes is thrown away: the answer in work is the last
+        self._is_shut = False
+        self.work: asyncio.Task[None] | None = None
+        self.deadline = _NEVER
+
+    # The transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to listen to the caller."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._peer = peer_of(transport)
+        self._writer = AnswerWriter(self._transport, self._service.dates, self._loop)
+        self._service.connections.add(self)
+        self.deadline = self._loop.time() + self._service.patience.next_request
+        if self._service.is_draining:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the caller: of a head, of the body in work, or of what comes after."""
+        if self._is_deaf:
+            return
+        if self._reader.body is not None:
+            self._take_body(data)
+        elif self.work is not None:
+            self._waiting += data
+            if len(self._waiting) > _PIPELINED_BYTES:
+                self.shut()
+        else:
+            self._take(self._waiting + data if self._waiting else data)
+
+    def eof_received(self) -> bool:
+        """The caller writes no more: it is taken as gone, and the transport closes."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything: whoever works for the caller stops."""
+        self._service.connections.discard(self)
+        self._service.lost.set()
+        self._is_deaf = True
+        self._waiting = b""
+        self.deadline = _NEVER
+        self._reader.close()
+        if self.work is not None:
+            self.work.cancel()
+
+    def pause_writing(self) -> None:
+        """The caller reads slowly."""
+        self._writer.pause()
+        self.deadline = self._loop.time() + self._service.patience.reader
+
+    def resume_writing(self) -> None:
+        """The caller has caught up."""
+        self._writer.resume()
+        if self.work is not None:
+            self.deadline = _NEVER
+
+    # Reading
+
+    def _take(self, data: bytes) -> None:
+        """Bytes that begin with a head. Nothing is in work."""
+        service = self._service
+        end = data.find(heads.HEAD_END, self._searched) + 4
+        try:
+            if end < 4 or end > service.max_head:
+                heads.check_unfinished(data, service.max_url, service.max_head)
+                if not self._waiting:
+                    self.deadline = self._loop.time() + service.patience.head
+                self._waiting, self._searched = data, max(0, len(data) - 3)
+                return
+            self._searched = 0
+            self.deadline = _NEVER
+            if end == len(data):
+                self._waiting = b""
+            else:
+                self._waiting, data = data[end:], data[:end]
+            request = self._reader.begin(data, self._read, self)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self.work = self._loop.create_task(self._serve(request))
+        if self._waiting and self._reader.body is not None:
+            behind, self._waiting = self._waiting, b""
+            self._take_body(behind)
+
+    def _read(self, method: str, target: str, raw_headers: RawHeaders, body: Body | None) -> HttpRequest:
+        return self._service.read(method, target, raw_headers, self._peer, body)
+
+    def _take_body(self, data: bytes) -> None:
+        """Bytes of the body in work, and perhaps of what comes after."""
+        self._waiting = self._reader.more(data)
+        if self._reader.is_lost:
+            self._is_deaf = True
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is no request; the connection ends with it, for nobody knows where the next one begins."""
+        _log.info("a request cannot be read", extra={"peer": self._peer.address, "cause": error.description})
+        answer = plain(error.status, error.description)
+        self._writer.whole(answer, cast(bytes, answer.body), is_head=False, more=CLOSE)
+        self._linger()
+
+    # The tap of a body
+
+    def body_is_wanted(self) -> None:
+        """Ask for the body, only now that somebody wants it (RFC 9110 10.1.1, attack case 30)."""
+        self.deadline = self._loop.time() + self._service.patience.body
+        reader = self._reader
+        if reader.expects:
+            reader.expects = False
+            if reader.body is not None and not reader.body.begun and not self._transport.is_closing():
+                self._transport.write(CONTINUE)
+
+    def body_has_come(self) -> None:
+        """The body is waited for no more."""
+        if not self._writer.is_paused:
+            self.deadline = _NEVER
+
+    def shut(self) -> None:
+        """Read no more for now."""
+        if not self._is_shut and not self._transport.is_closing():
+            self._is_shut = True
+            self._transport.pause_reading()
+
+    def open(self) -> None:
+        """Read again."""
+        if self._is_shut:
+            self._is_shut = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # Answering
+
+    async def _serve(self, request: HttpRequest) -> None:
+        service = self._service
+        try:
+            try:
+                answer = await service.handle(request)
+            except RequestError as error:
+                answer = plain(error.status, error.description)
+            except Exception:
+                _log.exception("a request failed")
+                answer = plain(500, "the gateway failed")
+            try:
+                await self._send(request.method, answer)
+            except ValueError:
+                _log.exception("an answer cannot be written")
+                await self._send(request.method, plain(500, "the gateway failed"))
+            if self._writer.is_paused:
+                await self._writer.caught_up()
+        except BaseException:
+            self._transport.abort()
+            raise
+        self._answered()
+
+    async def _send(self, method: str, answer: Answer) -> None:
+        reader = self._reader
+        is_head = method == "HEAD"
+        body = answer.body
+        if reader.body is not None or self._is_deaf or self._service.is_draining:
+            reader.keeps = (
+                False  # a body that nobody read to its end ends the connection, not the next request
+            )
+        elif reader.is_1_0 and not isinstance(body, bytes):
+            reader.keeps = False  # HTTP/1.0 has no chunks: the end of the connection is that of the body
+        reader.expects = False
+        more = ("" if not reader.is_1_0 else KEEP) if reader.keeps else CLOSE
+        if isinstance(body, bytes):
+            self._writer.whole(answer, body, is_head=is_head, more=more)
+        else:
+            # Nor has HTTP/1.0 a trailer section: its callers go without.
+            await self._writer.stream(answer, is_head=is_head, is_chunked=not reader.is_1_0, more=more)
+
+    def _answered(self) -> None:
+        """The answer is out: on to the next request, or to the end."""
+        self.work = None
+        if self._transport.is_closing():
+            return
+        if self._reader.body is not None or self._is_deaf:
+            self._linger()
+        elif not self._reader.keeps or self._service.is_draining:
+            self._close()
+        else:
+            self.open()
+            self.deadline = self._loop.time() + self._service.patience.next_request
+            if self._waiting:
+                waiting, self._waiting = self._waiting, b""
+                self._take(waiting)
+
+    # The end
+
+    def _linger(self) -> None:
+        """Read on without use for a moment: a close would take the answer from a caller who still sends."""
+        self._is_deaf = True
+        self._waiting = b""
+        self._reader.fail(ConnectionResetError("the request is answered"))
+        self.open()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.deadline = self._loop.time() + self._service.patience.linger
+
+    def _close(self) -> None:
+        self._is_deaf = True
+        self.deadline = self._loop.time() + self._service.patience.close
+        self._transport.close()
+
+    def drain(self) -> None:
+        """Close when nothing is in work; else the answer in work is the last."""
+        if self.work is None and not self._is_deaf and not self._waiting:
+            self._close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in work or on its way out."""
+        return self.work is not None or self._transport.get_write_buffer_size() > 0
+
+    def abort(self) -> None:
+        """Break off."""
+        self._transport.abort()
+
+    def overdue(self) -> None:
+        """The deadline is over."""
+        if self._is_deaf or self._writer.is_paused:
+            self._transport.abort()
+        elif self._reader.body is not None:
+            self._is_deaf = True
+            self.deadline = _NEVER
+            self._reader.fail(RequestError(408, "the body does not come"))
+        elif self.work is not None:
+            self.deadline = _NEVER
+        elif self._waiting:
+            self._refuse(RequestError(408, "the rest of the request does not come"))
+        else:
+            self._close()

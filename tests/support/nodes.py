@@ -1,0 +1,107 @@
+"""Several gateway processes with one configuration and one store, as behind a load balancer: each on ports of its own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gateway.demo import world
+from tests.support.processes import GatewayProcess, start_process
+
+_START_SECONDS = 30
+
+
+class Node(GatewayProcess):
+    """A gateway process whose public addresses are those of the first: its sessions find it by port."""
+
+    def connector(self, context: ssl.SSLContext) -> aiohttp.TCPConnector:
+        """Connections to this node whatever port an address says; Host and htu stay those of the address."""
+        return aiohttp.TCPConnector(ssl=context, resolver=_ToPort(self.ports.public))
+
+
+class _ToPort(AbstractResolver):
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = ResolveResult(
+            hostname=host, host="127.0.0.1", port=self._port, family=socket.AF_INET, proto=0, flags=0
+        )
+        return [found]
+
+    async def close(self) -> None:
+        return None
+
+
+async def start_nodes(
+    folder: Path, count: int, change: Callable[[dict[str, Any]], None]
+) -> list[GatewayProcess]:
+    """So many nodes; the first answers at the addresses of the configuration. Whoever asks stops them."""
+    first = await start_process(folder, change=change)
+    nodes = [first]
+    try:
+        for number in range(1, count):
+            nodes.append(await _another(first, number))
+    except BaseException:
+        await stop_nodes(nodes)
+        raise
+    return nodes
+
+
+async def stop_nodes(nodes: list[GatewayProcess]) -> None:
+    """End every node."""
+    for node in nodes:
+        await node.stop(signal.SIGKILL)
+
+
+async def start_again(stopped: GatewayProcess, change: Callable[[dict[str, Any]], None]) -> GatewayProcess:
+    """The same gateway with a changed configuration, on its own ports."""
+    config = Path(stopped.facts["config"])
+    document = yaml.safe_load(config.read_text())
+    change(document)
+    config.write_text(json.dumps(document))
+    return await _serve(stopped.facts, stopped.folder, stopped.ports, "gateway", GatewayProcess)
+
+
+async def _another(first: GatewayProcess, number: int) -> GatewayProcess:
+    ports = world.Ports(*(world.free_port() for _ in range(3)), first.ports.upstream)
+    document = yaml.safe_load(Path(first.facts["config"]).read_text())
+    for name, port in (("public", ports.public), ("mtls", ports.mtls), ("operations", ports.operations)):
+        document["listen"][name]["port"] = port
+    config = first.folder / f"node-{number}.yaml"
+    config.write_text(json.dumps(document))
+    facts = {**first.facts, "config": str(config), "ops_base": f"http://127.0.0.1:{ports.operations}"}
+    return await _serve(facts, first.folder, ports, f"node-{number}", Node)
+
+
+async def _serve(
+    facts: dict[str, Any], folder: Path, ports: world.Ports, name: str, kind: type[GatewayProcess]
+) -> GatewayProcess:
+    with (folder / f"{name}.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
+            stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
+        )  # fmt: skip
+    node = kind(process, facts, folder, ports)
+    for _ in range(_START_SECONDS * 20):
+        if process.returncode is not None:
+            break
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            if (await node.operations("/readyz"))[0] == 200:
+                return node
+        await asyncio.sleep(0.05)
+    await node.stop(signal.SIGKILL)
+    raise RuntimeError((folder / f"{name}.log").read_text())

@@ -1,0 +1,206 @@
+"""The store of several nodes: the contract, and what is PostgreSQL's own: schema, time limits, a server that is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from authz.storage import opening, postgresql_schema
+from authz.storage.postgresql import PostgresqlStore, open_postgresql
+from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.schema import Migration, migrations
+from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
+from tests.support.postgresql import PrivateServer
+from tests.support.store_contract import (
+    CHANGE,
+    EMERGENCY,
+    KEY,
+    NOW,
+    REGISTRATION,
+    StoreContract,
+    audit_lines,
+)
+
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
+
+
+@pytest.fixture
+async def database(postgresql: PrivateServer) -> str:
+    return await postgresql.new_database()
+
+
+@pytest.fixture
+async def store(postgresql: PrivateServer, database: str) -> AsyncIterator[PostgresqlStore]:
+    opened = await open_postgresql(postgresql.settings(database))
+    yield opened
+    await opened.close()
+
+
+class TestPostgresqlStore(StoreContract):
+    """PostgresqlStore fulfils the contract of every store."""
+
+
+async def claim(store: PostgresqlStore, key: bytes) -> bool:
+    return await store.claim(Namespace.DPOP_PROOF, key, until=NOW + 60, now=NOW)
+
+
+# The schema
+
+
+async def test_of_several_nodes_that_start_at_once_one_makes_the_schema(
+    postgresql: PrivateServer, database: str
+) -> None:
+    pools = [await PostgresqlPool.open(postgresql.settings(database)) for _ in range(4)]
+    known = migrations("postgresql")
+    done = await asyncio.gather(*(postgresql_schema.migrate(pool, known) for pool in pools))
+    assert sorted(done) == [0, 0, 0, len(known)]
+    for pool in pools:
+        await pool.close()
+
+
+async def test_a_schema_that_is_newer_or_made_by_others_is_refused(
+    postgresql: PrivateServer, database: str
+) -> None:
+    pool = await PostgresqlPool.open(postgresql.settings(database))
+    known = [Migration(1, "0001_a.sql", "CREATE TABLE a (b INTEGER);")]
+    newer = [*known, Migration(2, "0002_b.sql", "CREATE TABLE c (d INTEGER); CREATE TABLE e (f INTEGER);")]
+    assert await postgresql_schema.migrate(pool, newer) == 2
+    with pytest.raises(StoreUnavailable, match="has schema 2 and this program knows up to 1: use a newer"):
+        await postgresql_schema.migrate(pool, known)
+    edited = [replace(known[0], sql="CREATE TABLE a (b TEXT);"), newer[1]]
+    with pytest.raises(StoreUnavailable, match="migration 1 of the database"):
+        await postgresql_schema.migrate(pool, edited)
+    await pool.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(postgresql: PrivateServer, database: str) -> None:
+    pool = await PostgresqlPool.open(postgresql.settings(database))
+    wrong = [Migration(1, "0001_a.sql", "CREATE TABLE a (b INTEGER); CREATE TABLE a (b INTEGER);")]
+    with pytest.raises(StoreUnavailable, match="already exists"):
+        await postgresql_schema.migrate(pool, wrong)
+    assert await pool.rows("SELECT to_regclass('a'), to_regclass('migration')") == [(None, None)]
+    await pool.close()
+
+
+async def test_a_verb_beside_the_gateway_makes_no_schema(postgresql: PrivateServer, database: str) -> None:
+    settings = StoreSettings(kind="postgresql", path="", postgresql=postgresql.settings(database))
+    with pytest.raises(StoreUnavailable, match=r"the database has schema 0, .* run 'securus db migrate'"):
+        await opening.open_existing(settings)
+    await (await opening.open_storage(settings)).close()
+    await (await opening.open_existing(settings)).close()
+
+
+async def test_audit_records_and_histories_are_refused_to_change_even_for_the_owner(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    await store.append_audit(audit_lines(1, 2))
+    await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
+    for table in ("audit", "registration_change"):
+        for change in (f"UPDATE {table} SET sequence = 9", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            with pytest.raises(asyncpg.RaiseError, match=f"rows of {table} are never changed"):
+                await postgresql.run(change, database)
+    assert len(await store.audit(after=0, limit=10)) == 2
+
+
+async def test_a_database_in_another_encoding_is_refused(postgresql: PrivateServer) -> None:
+    await postgresql.run("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with pytest.raises(StoreUnavailable, match="is in SQL_ASCII, expected one in UTF8"):
+        await open_postgresql(postgresql.settings("plain"))
+
+
+async def test_a_server_that_takes_no_writes_is_refused(postgresql: PrivateServer, database: str) -> None:
+    await postgresql.run(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await open_postgresql(postgresql.settings(database))
+
+
+async def test_without_asyncpg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(opening, "import_module", absent)
+    settings = StoreSettings(postgresql=PrivateServer(None, 1, None).settings("x"))  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable, match=r"pip install 'securus\[postgresql\]'"):
+        await opening.open_storage(settings)
+
+
+# What two nodes see of each other
+
+
+async def test_a_number_is_seen_only_after_every_lower_one(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    """Whoever reads by sequence would miss a lower number that is committed later."""
+    slow = await asyncpg.connect(postgresql.dsn(database))
+    async with slow.transaction():
+        await slow.execute("UPDATE numbering SET value = value + 1")
+        await slow.execute("INSERT INTO revocation SELECT 'slow', value, 2000000000 FROM numbering LIMIT 1")
+        late = asyncio.create_task(store.revoke_token("late", now=NOW, keep_until=NOW + 300))
+        await asyncio.wait({late}, timeout=0.2)
+        assert not late.done()
+        assert await store.revocations_since(0) == (0, [])
+    await late
+    await slow.close()
+    assert (await store.revocations_since(0))[1] == ["slow", "late"]
+
+
+async def test_the_same_emergency_access_at_two_nodes_begins_once(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    other = await open_postgresql(postgresql.settings(database))
+    for number in range(50):
+        patient = f"p{number}"
+        begun = await asyncio.gather(
+            *(
+                node.begin_emergency(replace(EMERGENCY, id=f"{number}-{place}", patient=patient), [], now=NOW)
+                for place, node in enumerate((store, other, store, other))
+            )
+        )
+        assert sum(begun) == 1
+    await other.close()
+
+
+async def heard(store: PostgresqlStore) -> bool:
+    """Whether a notice came; a store without one would wait for an hour."""
+    async with asyncio.timeout(30):
+        await store.wait_for_change(at_most_seconds=3600)
+    return True
+
+
+async def test_what_nodes_keep_in_memory_is_told_to_the_others_and_nothing_else_is(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    other = await open_postgresql(postgresql.settings(database))
+    assert await heard(store)  # listening has begun
+    changes: list[Any] = [
+        lambda: other.revoke_token("t", now=NOW, keep_until=NOW + 60),
+        lambda: other.revoke_grant("g", now=NOW, keep_until=NOW + 60),
+        lambda: other.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW),
+        lambda: other.put_key(KEY),
+        lambda: other.move_key("key", from_state="announced", to_state="active", now=NOW),
+        lambda: other.delete_key("key"),
+    ]
+    for change in changes:
+        await change()
+        assert await heard(store)
+    await claim(other, b"k")
+    await other.append_audit(audit_lines(1, 1))
+    waiting = asyncio.create_task(heard(store))
+    await asyncio.wait({waiting}, timeout=0.2)
+    assert not waiting.done()
+    await other.revoke_token("u", now=NOW, keep_until=NOW + 60)
+    assert await waiting
+    await other.close()
+
+
+async def test_a_listener_that_was_cut_off_listens_again_and_reads_what_it_missed(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    assert await heard(store)
+    await postgresql.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
+    )
+    assert await heard(store)  # begins again by looking
