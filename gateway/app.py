@@ -23,11 +23,12 @@ from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
 from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
+from gateway.admission import Admission, Limited
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
-from gateway.fhir.outcome import Reason
+from gateway.fhir.outcome import REASONS, Reason
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
@@ -78,6 +79,12 @@ class Gateway:
         self._precise_clock = time.time if clock is system_clock else clock
         self.metrics = Metrics()
         self.engines = EngineHolder(None)
+        self._admission = Admission(
+            settings.limits,
+            store,
+            counted=lambda limit: self.metrics.limited.labels(limit).inc(),
+            clock=clock,
+        )
         self.draining = False
         self._inflight = 0
         self.metrics.inflight.set_function(lambda: self._inflight)
@@ -150,6 +157,7 @@ class Gateway:
             grantable=grantable,
             fetch=self._fetcher.get,
             finders=self._finders,
+            admit=self._admission.of_client,
         )
         self._cors = CrossOrigin(
             settings.cors,
@@ -170,6 +178,8 @@ class Gateway:
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,
+                admission=self._admission,
+                lookups_at_most=settings.limits.lookups,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -282,14 +292,29 @@ class Gateway:
     async def handle(self, request: HttpRequest) -> Answer:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
-            self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
-            return self._cors.on(request, answer)
+            return self._turned_away(request, Reason.OVERLOADED, "1")
         self._inflight += 1
         try:
+            await self._admission.at_door(request)
             answer = await self._dispatch(request)
+        except Limited as limited:
+            return self._turned_away(request, Reason.TOO_MANY_REQUESTS, str(limited.seconds))
+        except StoreUnavailable as error:  # of a limit that is counted there
+            _log.error("the store does not answer", extra={"cause": str(error)})
+            return self._turned_away(request, Reason.STORE_UNAVAILABLE, "2")
         finally:
             self._inflight -= 1
+        return self._cors.on(request, answer)
+
+    def _turned_away(self, request: HttpRequest, reason: Reason, retry_after: str) -> Answer:
+        """The answer to a request that nobody looked at: cheap, and of no record but the metric."""
+        self.metrics.refusals.labels(str(reason)).inc()
+        status, _, sentence = REASONS[reason]
+        if self.authorization.serves(request.path):
+            said = {"error": str(ErrorCode.TEMPORARILY_UNAVAILABLE), "error_description": sentence}
+            answer = json_answer(status, said, (("Retry-After", retry_after),))
+        else:
+            answer = formats.outcome(request, reason, ("Retry-After", retry_after))
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:

@@ -175,6 +175,12 @@ class Metrics:
         self.notifications_waiting = Gauge(
             "securus_notifications_waiting", "Notifications in the outbox", registry=registry
         )
+        self.limited = Counter(
+            "securus_limited",
+            "Requests refused by a limit of the configuration",
+            ["limit"],
+            registry=registry,
+        )
         self.workers = Gauge("securus_workers", "Processes that answer requests", registry=registry)
         self.worker_ends = Counter(
             "securus_worker_ends", "Workers that ended and were started again", registry=registry

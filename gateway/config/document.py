@@ -9,6 +9,7 @@ from authz.protocol.clients import ProfileName
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
+from gateway.config.limits import read_limits
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
@@ -17,7 +18,6 @@ from gateway.config.schema import Section
 from gateway.config.storage import read_storage
 from gateway.settings import (
     GatewaySettings,
-    Limits,
     Readers,
     ResponseSignatures,
     Upstream,
@@ -99,7 +99,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         policies=top.path_of("policies", "policies"),
         clients=clients,
         accounts=read_accounts(top),
-        limits=_limits(top),
+        limits=read_limits(top),
         fetch=read_fetch(top),
         notifications=read_notifications(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
@@ -195,16 +195,3 @@ def _attempts(section: Section) -> int:
         section.report(section.place("sign_in_attempts"), said)
         return 10
     return int(number)
-
-
-def _limits(top: Section) -> Limits:
-    section = top.section("limits")
-    if section is None:
-        return Limits()
-    section.known("max_header", "max_url", "concurrent_requests", "drain")
-    return Limits(
-        max_header=section.size("max_header", 16 * 1024),
-        max_url=section.size("max_url", 8 * 1024),
-        concurrent_requests=section.integer("concurrent_requests", 1000, low=1, high=1_000_000),
-        drain=section.seconds("drain", 30.0, low=0, high=3600),
-    )
