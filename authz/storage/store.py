@@ -16,6 +16,7 @@ from authz.protocol.tokens import Grant
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
+from authz.storage.valkey_settings import ValkeySettings
 
 
 class StoreUnavailable(Exception):
@@ -369,3 +370,4 @@ class StoreSettings:
     path: str = "state/securus.db"
     options: Mapping[str, str] = field(default_factory=dict)
     postgresql: PostgresqlSettings | None = None
+    valkey: ValkeySettings | None = None  # where replay claims and rates are kept, beside either

@@ -11,6 +11,7 @@ import pytest
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
+from authz.storage.valkey_settings import ValkeySettings
 from gateway.config.document import ConfigErrors, load
 from gateway.config.profiles import shipped
 from gateway.demo.client import Key
@@ -902,4 +903,40 @@ def test_a_rate_is_a_number_and_a_period_with_a_burst_or_shared(write: Write) ->
 )
 def test_a_limit_that_cannot_be_read_is_named(write: Write, said: str, problem: str) -> None:
     (found,) = problems(write(CONFIGURATION + f"limits: {{{said}}}\n"))
+    assert problem in found
+
+
+def test_valkey_may_stand_beside_the_store(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "valkey.password").write_text(SECRET)
+    said = """storage:
+  path: securus.db
+  valkey:
+    url: valkeys://cache.example:6380/2
+    username: securus
+    password: {file: valkey.password}
+    timeout: 500ms
+"""
+    storage = load(write(CONFIGURATION + said), {}).storage
+    assert storage.valkey == ValkeySettings(
+        "valkeys://cache.example:6380/2", "securus", SECRET, timeout_seconds=0.5
+    )
+    assert SECRET not in repr(storage)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("{url: 'valkey://cache.example'}", "the host cache.example is on a network: valkeys:// protects"),
+        ("{url: 'valkey://:SECRET-VALUE-7f3a@127.0.0.1'}", "it holds a user or a password: these have keys"),
+        ("{}", "storage.valkey.url is missing, expected an address such as valkeys://"),
+        (
+            "{url: 'valkey://127.0.0.1', time: 1s}",
+            "'storage.valkey' has no key 'time'. Did you mean 'timeout'?",
+        ),
+        ("{url: 'valkey://127.0.0.1', prefix: 'a b'}", "storage.valkey.prefix is 'a b', expected letters"),
+        ("{url: 'valkey://127.0.0.1', password: SECRET-VALUE-7f3a}", "storage.valkey.password is"),
+    ],
+)
+def test_a_valkey_that_cannot_be_used_is_named(write: Write, said: str, problem: str) -> None:
+    (found,) = problems(write(CONFIGURATION + f"storage: {{path: securus.db, valkey: {said}}}\n"))
     assert problem in found
