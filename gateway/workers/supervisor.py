@@ -88,6 +88,7 @@ class Supervisor:
             all_began=lambda: all(slot.has_begun for slot in self._slots),
             is_draining=self._stopping.is_set,
             metrics=self._metrics,
+            hangs=self._kill,
         )
 
     async def run(self) -> int:
@@ -143,6 +144,11 @@ class Supervisor:
                 slot.signal(signal.SIGHUP)
             else:
                 slot.must_reload = True
+
+    def _kill(self, number: int) -> None:
+        """End a worker that does not answer; it is started again like one that ended by itself."""
+        _log.error("a worker hangs and is killed", extra={"worker": number})
+        self._slots[number].signal(signal.SIGKILL)
 
     async def _keep(self, slot: Slot) -> None:
         """Keep a worker running in this place until we end."""
@@ -205,10 +211,10 @@ class Supervisor:
             hearing.cancel()
             slot.is_ready, slot.process, slot.line = False, None, None
             line.close()
-            await self._together.end(slot.number)
             if self._leading is slot:
                 self._leading = None
                 self._choose()
+            await self._together.end(slot.number)
 
     async def _hear(self, slot: Slot, line: Line) -> None:
         async for word in line.words():

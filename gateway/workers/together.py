@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from gateway.workers import totals
 from gateway.workers.totals import Totals
 
 _POLL_SECONDS = 2.0  # so much of what a worker counted is lost at most when it is killed
+_HANGS_SECONDS = 30.0
 _TIMEOUT = ClientTimeout(total=5.0)
 _LONG_TIMEOUT = ClientTimeout(total=60.0)
 _MAX_BODY = 1024 * 1024
@@ -46,7 +48,13 @@ class Together:
         all_began: Callable[[], bool],
         is_draining: Callable[[], bool],
         metrics: Metrics,
+        hangs: Callable[[int], None],
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        """hangs is told the number of a worker that is ready and has not answered for half a minute."""
+        self._hangs = hangs
+        self._steady = steady
+        self._heard: dict[int, float] = {}
         self._colleagues = colleagues
         self._leading = leading
         self._all_began = all_began
@@ -85,6 +93,7 @@ class Together:
         """A worker is gone: what it counted stays."""
         async with self._asking:
             self._totals.end(number)
+            self._heard.pop(number, None)
 
     async def close(self) -> None:
         """Close the connections to the workers."""
@@ -94,12 +103,18 @@ class Together:
     async def _ask_all(self) -> None:
         async with self._asking:
             await asyncio.gather(*(self._ask(each) for each in self._ready()))
+            now = self._steady()
+            for each in self._ready():
+                # Its share of new connections goes to it as long as it listens, and waits there for ever.
+                if now - self._heard.setdefault(each.number, now) >= _HANGS_SECONDS:
+                    self._hangs(each.number)
 
     async def _ask(self, each: Colleague) -> None:
         # One that does not answer now keeps what it told last: no counter may fall.
         with suppress(ClientError, OSError, TimeoutError, ValueError):
             async with self._sessions[each.number].get(f"http://worker{SAMPLES}") as response:
                 self._totals.note(each.number, totals.read(await response.read()))
+                self._heard[each.number] = self._steady()
 
     def _ready(self) -> list[Colleague]:
         return [each for each in self._colleagues if each.is_ready]
