@@ -87,6 +87,17 @@ async def start_again(stopped: GatewayProcess, change: Callable[[dict[str, Any]]
     return await _serve(stopped.facts, stopped.folder, stopped.ports, "gateway", GatewayProcess)
 
 
+async def securus(node: GatewayProcess, *arguments: str) -> Any:
+    """What a verb prints as JSON, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, "--json", "-c", node.facts["config"],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, (out, err)
+    return json.loads(out)
+
+
 async def restarted(ended: GatewayProcess) -> GatewayProcess:
     """A process in the place of one that has ended: with its configuration, on its ports."""
     name = Path(ended.facts["config"]).stem
