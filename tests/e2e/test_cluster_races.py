@@ -21,13 +21,13 @@ from tests.support.cluster import (
     learn,
     one_to_each,
     races,
+    reading,
     said,
     three_nodes,
 )
 from tests.support.gateway import Reply
 from tests.support.workers import Connection, at_once, post
 from tests.support.workers_load import own_chart
-from tests.support.workers_load import reading as reading_on
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -69,7 +69,7 @@ async def test_D5_a_proof_used_at_two_nodes_at_once_is_taken_exactly_once(cluste
 
         async def race(lane: int, number: int) -> None:
             pair = of_pair(lanes[lane], number)
-            request = reading_on(first, app, token)
+            request = reading(app, first, token)
             replies = await at_once(pair, [request, request])
             assert sorted(reply.status for reply in replies) == [200, 401], [r.body for r in replies]
             learn(app, "gateway", replies)

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo.client import Session
-from tests.support.cluster import SCOPE, Cluster, ask, reading, said, three_nodes
+from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, reading, said, three_nodes
 from tests.support.cluster_load import Readers, accepted_again
 from tests.support.nodes import securus
 from tests.support.tcp_proxy import Way
@@ -142,6 +142,6 @@ async def test_a_node_that_is_cut_off_refuses_while_the_others_serve_and_comes_b
 async def status_of(cluster: Cluster, app: Session, token: str) -> int:
     """What the node that is cut off says to a read with this token."""
     node = cluster.nodes[CUT_OFF]
-    reply = await ask(node, reading(app, node, token))
+    reply = await ask(node, reading(app, node, token, CLOSE))
     assert reply is not None
     return reply.status

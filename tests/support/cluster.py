@@ -29,6 +29,7 @@ ROUNDS = int(os.environ.get("SECURUS_RACES", "0"))
 """How many times each thing is raced for; 0 is as often as a quick run can."""
 SCOPE = "launch/patient patient/*.rs offline_access"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CLOSE = ("Connection", "close")
 _ANSWER_SECONDS = 60
 
 
@@ -132,10 +133,10 @@ async def ask(node: GatewayProcess, request: bytes) -> Reply | None:
 
 
 def reading(app: Session, node: GatewayProcess, token: str, *more: tuple[str, str]) -> bytes:
-    """A read of the own chart with a fresh proof, the only request of its connection."""
+    """A read of the own chart with a fresh proof and more headers."""
     url = patient_url(node)
     headers = [("Authorization", f"DPoP {token}"), ("DPoP", app.proof("GET", url, token))]
-    return get(url, [*headers, ("Connection", "close"), *more])
+    return get(url, [*headers, *more])
 
 
 def learn(app: Session, place: str, replies: list[Reply]) -> None:

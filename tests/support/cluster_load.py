@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gateway.demo.client import Session
-from tests.support.cluster import Cluster, ask, learn, races, reading, until
+from tests.support.cluster import CLOSE, Cluster, ask, learn, races, reading, until
 from tests.support.gateway import Reply
 from tests.support.workers_load import PATIENT
 
@@ -56,7 +56,8 @@ class Readers:
         """A read at this node. Whatever is answered is an answer, and only the chart itself is 200."""
         interaction = str(uuid.uuid4())
         serving = self._cluster.nodes[node]
-        request = reading(self._app, serving, self._token, ("x-fapi-interaction-id", interaction))
+        headers = [("x-fapi-interaction-id", interaction), CLOSE]
+        request = reading(self._app, serving, self._token, *headers)
         started = time.monotonic()
         reply = await ask(serving, request)
         assert reply is not None, f"node {node} answers nothing"
