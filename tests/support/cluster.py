@@ -51,9 +51,13 @@ class Cluster:
 
 @asynccontextmanager
 async def three_nodes(
-    folder: Path, change: Callable[[dict[str, Any]], None] = lambda document: None
+    folder: Path,
+    change: Callable[[dict[str, Any]], None] = lambda document: None,
+    *,
+    policies: dict[str, str] | None = None,
+    charts: Store | None = None,
 ) -> AsyncIterator[Cluster]:
-    """The cluster, ready. change is made to the configuration of all."""
+    """The cluster, ready. change is made to the configuration of all, which have these policies as well."""
     async with AsyncExitStack() as stack:
         server = stack.enter_context(private_server())
         database = await server.new_database()
@@ -75,10 +79,10 @@ async def three_nodes(
         def own(document: dict[str, Any], number: int) -> None:
             document["storage"]["postgresql"]["dsn"] = {"file": f"postgresql-{number}.dsn"}
 
-        nodes = await start_nodes(folder, NODES, all_have, own)
+        nodes = await start_nodes(folder, NODES, all_have, own, policies)
         try:
-            async with patient_store(nodes[0]) as charts:
-                yield Cluster(nodes, proxies, server, database, charts)
+            async with patient_store(nodes[0], charts) as answering:
+                yield Cluster(nodes, proxies, server, database, answering)
         finally:
             await stop_nodes(nodes)
 
@@ -184,6 +188,23 @@ class Visitor(Person):
             fields.append(form.buttons["login"])
             location, page = await self._open("POST", urljoin(url, form.action), fields)
         raise AssertionError("no consent page")
+
+    async def end_access(self, issuer: str, client_id: str, username: str, password: str) -> None:
+        """End every access of an app on the page of the own grants."""
+        url = f"{issuer}/account/grants"
+        _, page = await self._open("GET", url, None)
+        form = _Forms()
+        form.feed(page)
+        if "password" in dict(form.fields):
+            filled = {"username": username, "password": password}
+            fields = [(name, filled.get(name, value)) for name, value in form.fields]
+            _, page = await self._open("POST", urljoin(url, form.action), [*fields, form.buttons["login"]])
+            form = _Forms()
+            form.feed(page)
+        token = dict(form.fields)["form_token"]
+        fields = [("form_token", token), ("client", client_id), ("action", "revoke")]
+        _, page = await self._open("POST", url, fields)
+        assert 'id="ended"' in page, page
 
     @property
     def cookie(self) -> tuple[str, str]:

@@ -51,6 +51,7 @@ async def start_nodes(
     count: int,
     change: Callable[[dict[str, Any]], None],
     own: Callable[[dict[str, Any], int], None] = lambda document, number: None,
+    policies: dict[str, str] | None = None,
 ) -> list[GatewayProcess]:
     """So many nodes; the first answers at the addresses of the configuration. Whoever asks stops them.
 
@@ -61,7 +62,7 @@ async def start_nodes(
         change(document)
         own(document, 0)
 
-    first = await start_process(folder, change=changed)
+    first = await start_process(folder, change=changed, policies=policies)
     nodes = [first]
     try:
         for number in range(1, count):
