@@ -163,7 +163,10 @@ class Gateway:
             settings.cors,
             self.authorization.clients,
             pages=_PAGES,
-            public=[f"{upstream.at}/metadata" for upstream in settings.upstreams],
+            public=[
+                *self.authorization.public_paths,
+                *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
+            ],
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
@@ -196,6 +199,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             is_draining=lambda: self.draining,
+            lookups={mount.upstream.at: mount.lookups for mount in self._mounts},
             is_leading=lambda: self._leads,
         )
         await self.operations.hold_to_profiles()

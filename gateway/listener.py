@@ -1,8 +1,8 @@
 """A listener of the gateway: its public face, and the front that serves it.
 
-Every request of a listener is served by the front of gateway.wire, which parses with llhttp. The operations listener,
-the client of the stores and the fetcher of key sets stand on aiohttp, which must run on its C parser (llhttp as well):
-the pure Python one reads some malformed framing leniently.
+Every request of a listener is served by the front of gateway.wire, which parses with llhttp. What stands on aiohttp
+beside it, such as the operations listener, must run on aiohttp's C parser (llhttp as well): the pure Python one reads
+some malformed framing leniently.
 """
 
 import ipaddress

@@ -5,7 +5,7 @@ It is for operators and their systems, on an address of its own; nothing that ca
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from authz.protocol.clients import Client
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
 from gateway import evaluations
+from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.report import page
@@ -45,6 +46,7 @@ class Operations:
         metrics: Metrics,
         clock: Clock,
         is_draining: Callable[[], bool],
+        lookups: Mapping[str, Lookups],
         is_leading: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -56,6 +58,7 @@ class Operations:
         self._metrics = metrics
         self._clock = clock
         self._is_draining = is_draining
+        self._lookups = lookups
         self._is_leading = is_leading
         self._unmet: list[str] = []
 
@@ -81,7 +84,8 @@ class Operations:
             case "/upstreams":
                 return web.json_response(self._probes.as_json())
             case path if path in evaluations.PATHS:
-                return await evaluations.answer(request, self._engines.engine, now=self._clock())
+                asked = (request, self._engines.engine)
+                return await evaluations.answer(*asked, now=self._clock(), lookups=self._lookups)
             case _:
                 return web.Response(status=404, text=PATHS)
 

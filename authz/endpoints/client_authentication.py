@@ -158,8 +158,9 @@ class ClientAuthentication:
             )
         client = self._registered(client_id)
         self._require_method(client, AuthenticationMethod.CLIENT_SECRET_BASIC)
-        check_secret(secret, client)
-        return self._proven(request, client, None, self._clock())
+        now = self._clock()
+        check_secret(secret, client, now=now)
+        return self._proven(request, client, None, now)
 
     async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         client_id = form.get("client_id") or await self._holder_of_refresh_token(form, now)

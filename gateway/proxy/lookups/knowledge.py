@@ -80,6 +80,18 @@ class Knowledge(Known):
         entry._budget = self._budget
         return entry
 
+    def at_the_cost_of(self, other: "Knowledge") -> "Knowledge":
+        """The same, with the budget of another."""
+        self._budget = other._budget
+        return self
+
+    async def found(self) -> bool:
+        """Whether something was looked for in vain; it is asked for now. Raises nothing."""
+        wanted = self.wanted()
+        if wanted:
+            await self._find(wanted)
+        return bool(wanted)
+
     async def decided(self, decide: Callable[[], Decided]) -> Decided:
         """The decision, by all that can be known.
 
