@@ -13,7 +13,7 @@ from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_administration import ClientAdministration
-from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.client_authentication import Admit, ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
@@ -80,6 +80,7 @@ class AuthorizationServer:
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -144,7 +145,7 @@ class AuthorizationServer:
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
         self._client_keys = ClientKeys(fetch, clock, emit)
-        authentication = ClientAuthentication(settings, store, clients, emit, self._client_keys, clock)
+        authentication = ClientAuthentication(settings, store, clients, emit, self._client_keys, clock, admit)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -302,9 +303,11 @@ class AuthorizationServer:
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
+        admit: Admit | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
+        admit says whether a client that authenticated asks too often.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
         """
@@ -321,6 +324,7 @@ class AuthorizationServer:
             grantable=grantable,
             fetch=fetch,
             finders=finders,
+            admit=admit,
         )
         await server.refresh()
         return server
