@@ -201,6 +201,8 @@ class Gateway:
         )
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
+            # Apart: a token that holds the keys may be slow, and revocations must not wait for it.
+            asyncio.create_task(self._repeat(self.keys.tick, _REFRESH_SECONDS, pause=self._until_change)),
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -233,7 +235,6 @@ class Gateway:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
-        await self.keys.tick()
 
     async def _until_change(self, seconds: float) -> None:
         await self.store.wait_for_change(at_most_seconds=seconds)
