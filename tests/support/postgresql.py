@@ -142,12 +142,17 @@ def programs() -> Path | None:
     return max(versions, key=lambda path: int(path.parent.name), default=None)
 
 
+def may_install() -> bool:
+    """Whether machine.sh could have installed it here."""
+    return os.getuid() == 0 and Path("/etc/debian_version").exists()
+
+
 def require_programs() -> Path:
     """Where they are. Without them the test is skipped, and fails where they could have been installed."""
     found = programs()
     if found is None:
         said = "PostgreSQL is not installed: initdb is neither on PATH nor under /usr/lib/postgresql"
-        if os.environ.get("CI") and os.getuid() == 0 and Path("/etc/debian_version").exists():
+        if os.environ.get("CI") and may_install():
             pytest.fail(said)
         pytest.skip(said)
     return found

@@ -12,6 +12,7 @@ from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_settings import dsn_fault
 from authz.storage.store import Launch, Namespace, StoreUnavailable
+from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.store_contract import (
     KEY,
@@ -193,6 +194,20 @@ async def test_a_refusal_of_the_server_does_not_repeat_what_was_to_be_stored(sto
     assert "secret-launch" not in str(error.value)
 
 
+# A machine without PostgreSQL
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_postgresql_these_tests_are_skipped_and_in_ci_they_fail(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setattr(support, "programs", lambda: None)
+    monkeypatch.setattr(support, "may_install", lambda: True)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="PostgreSQL is not installed"):
+        support.require_programs()
+
+
 # The address
 
 
@@ -211,6 +226,8 @@ async def test_a_refusal_of_the_server_does_not_repeat_what_was_to_be_stored(sto
         ("postgresql:///securus?host=db.example", "the host db.example needs"),
         ("postgresql://127.0.0.1/securus?sslmode=verify_full", "sslmode is not one of"),
         ("postgresql://gateway@127.0.0.1/", "names no database"),
+        ("postgresql:///securus", "names no host"),
+        ("postgresql://gateway:secret@/securus?sslmode=disable", "names no host"),
         ("mysql://gateway@127.0.0.1/securus", "does not begin with postgresql://"),
         ("host=127.0.0.1 dbname=securus", "does not begin with postgresql://"),
         ("postgresql://[::1/securus", "is not a URL"),
