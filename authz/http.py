@@ -9,18 +9,22 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 
 from authz.protocol.certificates import from_header
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
 
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
-_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*+")  # RFC 3986 3.3
+_SEGMENTS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+"
+_PATH = re.compile(rf"/{_SEGMENTS}(?:%[0-9A-Fa-f]{{2}}{_SEGMENTS})*+")  # RFC 3986 3.3
 # Wider than RFC 3986 3.4: FHIR searches come with a bare '|', and whoever reads a query decodes it strictly anyway.
 _QUERY = re.compile(r"[!\"$-~]*+")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # RFC 9110 5.1
 _VALUE = re.compile(rb"[\t -~]*+")
+_PLAIN_BYTES = b"\t" + bytes(range(0x20, 0x7F))  # those of _VALUE
 _FREE_TEXT = re.compile(rb"[\t -~\x80-\xff]*+")
 _LISTS = frozenset(
     {
@@ -35,6 +39,9 @@ _TEXTS = frozenset({"user-agent", "referer", "cookie", "from"})
 """Headers that nothing is decided by, in which old software writes bytes outside ASCII."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,19}")
 _MAX_FIELDS = 100
+_KNOWN_PEERS = 4096
+_LONGEST_ADDRESS = 64  # characters, with a zone
+_KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
 
@@ -53,6 +60,16 @@ class ListenerFace:
     trusted: tuple[Network, ...] = ()
     certificate_header: str | None = None
     certificate_form: str | None = None
+    _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether the other end of a connection is a trusted proxy; what was found of the last peers is kept."""
+        known = self._known.get(peer)
+        if known is None:
+            if len(self._known) >= _KNOWN_PEERS:
+                self._known.clear()
+            known = self._known[peer] = _is_trusted(_address(peer), self)
+        return known
 
 
 def read(
@@ -80,7 +97,7 @@ def read(
     if "transfer-encoding" in headers and "content-length" in headers:
         raise RequestError(400, "a request has either Content-Length or Transfer-Encoding")
     peer = peer_address
-    if face.trusted and _is_trusted(_address(peer_address), face):
+    if face.trusted and face.is_proxy(peer_address):
         peer = _client_behind(headers.get("x-forwarded-for", ""), face, peer_address)
         # The certificate of this connection is the proxy's own: it never stands for a client.
         certificate, chain = _forwarded_certificate(headers, face)
@@ -101,16 +118,20 @@ def read(
 def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, str]:
     if len(raw) > _MAX_FIELDS:
         raise RequestError(431, f"more than {_MAX_FIELDS} header fields")
-    if sum(len(name) + len(value) for name, value in raw) > max_header:
+    together = b"".join(chain.from_iterable(raw))
+    if len(together) > max_header:
         raise RequestError(431, f"the header fields are longer than {max_header} bytes together")
+    is_plain = not together.translate(None, _PLAIN_BYTES)  # one look at all values: hardly one is odd
     found: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        if not _NAME.fullmatch(raw_name):
-            raise RequestError(400, "the name of a header field holds characters that are not allowed")
-        if b"_" in raw_name:
+        name = _name(raw_name) if len(raw_name) <= _KEPT_NAME else _read_name(raw_name)
+        if name is None:
             continue  # servers behind us read X_Y and X-Y as one name (attack case 46)
-        name = raw_name.decode("ascii").lower()
-        if not _VALUE.fullmatch(raw_value) and not (name in _TEXTS and _FREE_TEXT.fullmatch(raw_value)):
+        if (
+            not is_plain
+            and not _VALUE.fullmatch(raw_value)
+            and not (name in _TEXTS and _FREE_TEXT.fullmatch(raw_value))
+        ):
             raise RequestError(400, f"the header {name[:60]} holds characters that are not allowed")
         value = raw_value.decode("latin-1").strip(" \t")
         if name not in found:
@@ -124,7 +145,22 @@ def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, s
     return found
 
 
+def _read_name(raw_name: bytes) -> str | None:
+    """The name of a header field in lower case; None for one with an underscore."""
+    if not _NAME.fullmatch(raw_name):
+        raise RequestError(400, "the name of a header field holds characters that are not allowed")
+    return None if b"_" in raw_name else raw_name.decode("ascii").lower()
+
+
+_name = lru_cache(1024)(_read_name)
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(4096)
+def _read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -187,7 +223,8 @@ def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *
         said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
         headers = (*headers, ("WWW-Authenticate", f'{said} error="{error.code}"'))
     if status in (429, 503):
-        headers = (*headers, ("Retry-After", "2" if status == 503 else "600"))
+        seconds = error.retry_after_seconds or (2 if status == 503 else 600)
+        headers = (*headers, ("Retry-After", str(seconds)))
     value = {"error": str(error.code), "error_description": error.description, **error.fields}
     return json_answer(status, value, headers)
 

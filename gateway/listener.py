@@ -1,8 +1,8 @@
 """A listener of the gateway: its public face, and the front that serves it.
 
-Every request of a listener is served by the front of gateway.wire, which parses with llhttp. The operations listener,
-the client of the stores and the fetcher of key sets stand on aiohttp, which must run on its C parser (llhttp as well):
-the pure Python one reads some malformed framing leniently.
+Every request of a listener is served by the front of gateway.wire, which parses with llhttp. What stands on aiohttp
+beside it, such as the operations listener, must run on aiohttp's C parser (llhttp as well): the pure Python one reads
+some malformed framing leniently.
 """
 
 import ipaddress
@@ -57,9 +57,9 @@ class Face:
             )
         )
 
-    async def open(self, context: ssl.SSLContext | None) -> None:
-        """Listen; without a context in plain HTTP, behind a proxy. Raises OSError."""
-        await self._front.open(self.listener.address, self.listener.port, context)
+    async def open(self, context: ssl.SSLContext | None, *, shared: bool = False) -> None:
+        """Listen; without a context in plain HTTP, behind a proxy; shared with other workers. Raises OSError."""
+        await self._front.open(self.listener.address, self.listener.port, context, shared=shared)
 
     def drain(self) -> None:
         """Take no more connections; each answer in work is the last of its connection."""

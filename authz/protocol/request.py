@@ -1,6 +1,6 @@
 """HttpRequest and Answer: the one strict reading of an HTTP request, and what goes back. No I/O here.
 
-Whoever listens (aiohttp's server today, a protocol of our own on the hot path) builds an HttpRequest once
+Whoever listens builds an HttpRequest once
 through `authz.http`; every door takes it and gives an Answer; nobody else looks at raw bytes again.
 """
 

@@ -17,6 +17,7 @@ from authz.storage.audit_lines import AuditStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
+from authz.storage.valkey_settings import ValkeySettings
 
 
 class StoreUnavailable(Exception):
@@ -346,3 +347,4 @@ class StoreSettings:
     path: str = "state/securus.db"
     options: Mapping[str, str] = field(default_factory=dict)
     postgresql: PostgresqlSettings | None = None
+    valkey: ValkeySettings | None = None  # where replay claims and rates are kept, beside either

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import cast
 
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
@@ -34,6 +35,7 @@ class Patience:
     body: float = 60.0  # for the next bytes of a body that somebody reads
     reader: float = 120.0  # for a reader who takes nothing of an answer
     linger: float = 2.0  # for bytes that nobody reads, behind the last answer
+    quiet: float = 0.5  # without such bytes
     close: float = 30.0  # for what is written to go out
     look: float = 1.0  # between two looks at all of them
 
@@ -61,6 +63,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_hears",
         "_is_deaf",
         "_is_shut",
         "_loop",
@@ -86,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._searched = 0  # bytes of them that hold no end of a head
         self._is_deaf = False  # whatever comes is thrown away: the answer in work is the last
         self._is_shut = False
+        self._hears = False  # bytes that were thrown away
         self.work: asyncio.Task[None] | None = None
         self.deadline = _NEVER
 
@@ -95,6 +99,9 @@ class Connection(asyncio.Protocol):
         """Begin to listen to the caller."""
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_of(transport)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         self._writer = AnswerWriter(self._transport, self._service.dates, self._loop)
         self._service.connections.add(self)
         self.deadline = self._loop.time() + self._service.patience.next_request
@@ -104,6 +111,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the caller: of a head, of the body in work, or of what comes after."""
         if self._is_deaf:
+            self._hears = True
             return
         if self._reader.body is not None:
             self._take_body(data)
@@ -148,6 +156,7 @@ class Connection(asyncio.Protocol):
         end = data.find(heads.HEAD_END, self._searched) + 4
         try:
             if end < 4 or end > service.max_head:
+                self._reader.is_whole = False
                 heads.check_unfinished(data, service.max_url, service.max_head)
                 if not self._waiting:
                     self.deadline = self._loop.time() + service.patience.head
@@ -182,7 +191,10 @@ class Connection(asyncio.Protocol):
         _log.info("a request cannot be read", extra={"peer": self._peer.address, "cause": error.description})
         answer = plain(error.status, error.description)
         self._writer.whole(answer, cast(bytes, answer.body), is_head=False, more=CLOSE)
-        self._linger()
+        if self._reader.is_whole and not self._waiting:
+            self._close()
+        else:
+            self._linger()
 
     # The tap of a body
 
@@ -282,6 +294,19 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.deadline = self._loop.time() + self._service.patience.linger
+        self._listen_for_quiet()
+
+    def _listen_for_quiet(self) -> None:
+        self._hears = False
+        self._loop.call_later(self._service.patience.quiet, self._after_quiet)
+
+    def _after_quiet(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._hears:
+            self._listen_for_quiet()
+        else:
+            self._close()
 
     def _close(self) -> None:
         self._is_deaf = True

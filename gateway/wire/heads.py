@@ -14,6 +14,7 @@ NOT_ONE_READING = "the request is not HTTP/1.1 in one reading"
 HEAD_END = b"\r\n\r\n"
 # An empty line before it is from old clients (RFC 9112 2.2); more than one is not.
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?([A-Z][A-Z-]*) ([!-~]+) HTTP/1\.([01])\r\n")
+_BEGINNING = re.compile(rb"\r?\Z|(?:\r\n)?(?:[A-Z]|\Z)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _LINE_BYTES = 64  # of a request line, beside its target
 _SEPARATORS = 1024  # the colons, spaces and line ends of a head, beside its names and values
@@ -35,7 +36,7 @@ def request_line(head: bytes) -> tuple[str, str, bool]:
 
 def check_unfinished(start: bytes, max_url: int, max_head: int) -> None:
     """Raise RequestError for bytes that can no longer become a head: 400 by their form, 414 and 431 by their size."""
-    if start.count(b"\n") != start.count(b"\r\n"):
+    if not _BEGINNING.match(start) or start.count(b"\n") != start.count(b"\r\n"):
         raise RequestError(400, NOT_ONE_READING)
     if len(start) > max_url + _LINE_BYTES and b"\n" not in start[2 : max_url + _LINE_BYTES]:
         raise RequestError(414, f"the request target is longer than {max_url} bytes")

@@ -29,6 +29,7 @@ class RequestReader:
     keeps     whether the caller lets the connection live after this request
     is_1_0    whether the request is HTTP/1.0
     expects   the caller waits for 100 Continue before it sends the body
+    is_whole  the last byte of the request has come
     is_lost   nobody knows where the next request begins
     """
 
@@ -36,7 +37,6 @@ class RequestReader:
         "_allowance",
         "_chunks_are_whole",
         "_head_is_whole",
-        "_message_is_whole",
         "_parser",
         "_raw_headers",
         "_remaining",
@@ -44,6 +44,7 @@ class RequestReader:
         "expects",
         "is_1_0",
         "is_lost",
+        "is_whole",
         "keeps",
     )
 
@@ -52,7 +53,7 @@ class RequestReader:
         self._raw_headers: RawHeaders = []
         self._remaining: int | None = None  # bytes of the body by Content-Length; None for chunks
         self._allowance = 0
-        self._head_is_whole = self._message_is_whole = self._chunks_are_whole = False
+        self._head_is_whole = self.is_whole = self._chunks_are_whole = False
         self.body: IncomingBody | None = None
         self.keeps = True
         self.is_1_0 = False
@@ -61,20 +62,21 @@ class RequestReader:
 
     def begin(self, head: bytes, read: Read, tap: Tap) -> HttpRequest:
         """The request of these bytes, which are a whole head. Raises RequestError; the connection ends with it."""
+        self._head_is_whole = self.is_whole = False
         method, target, self.is_1_0 = heads.request_line(head)
         raw_headers: RawHeaders = []
         self._raw_headers = raw_headers
-        self._head_is_whole = self._message_is_whole = False
         is_upgrade = False
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
             is_upgrade = True  # which is not taken: this is HTTP/1.1 and stays so (RFC 9110 7.8)
+            self.is_whole = False
         except HttpParserError as error:
             raise RequestError(400, heads.NOT_ONE_READING) from error
         if not self._head_is_whole:
             raise RequestError(400, heads.NOT_ONE_READING)
-        body = IncomingBody(tap) if is_upgrade or not self._message_is_whole else None
+        body = None if self.is_whole else IncomingBody(tap)
         request = read(method, target, raw_headers, body)
         length = heads.body_length(method, request.headers, is_http_1_0=self.is_1_0)
         if body is None:
@@ -84,9 +86,12 @@ class RequestReader:
         body.length = self._remaining = length
         if is_upgrade:
             self._begin_body_of_upgrade(length)
-        if length == 0:
-            body.end()
-            return request
+            if length == 0:
+                self.is_whole = True
+                body.end()
+                return request
+        elif length == 0:
+            raise RequestError(400, heads.NOT_ONE_READING)
         self.body = body
         self._allowance = _CHUNK_FRAMING
         self.expects = not self.is_1_0 and request.headers.get("expect", "").lower() == "100-continue"
@@ -158,7 +163,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The end of the request."""
-        self._message_is_whole = True
+        self.is_whole = True
         if self.body is not None:
             self._chunks_are_whole = self._remaining is None
             self.body.end()

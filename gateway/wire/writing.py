@@ -60,7 +60,12 @@ class AnswerWriter:
             return
         more += answer_heads.length_line(len(body), is_head=is_head)
         head = answer_heads.head(answer.status, answer.headers, more, has_body=bool(body) and not is_head)
-        self._transport.write(head if is_head else head + body)
+        if is_head:
+            self._transport.write(head)
+        elif len(body) <= _GATHERED_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines([head, body])
 
     async def stream(self, answer: Answer, *, is_head: bool, is_chunked: bool, more: str) -> None:
         """Write an answer piece by piece; in the end its body is closed.

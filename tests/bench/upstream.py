@@ -18,7 +18,7 @@ import uvloop
 from gateway.demo.world import free_port
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
-from tests.bench import subjects
+from tests.bench import processes
 
 _SENT = {
     "accept-language": "de", "x-forwarded-for": "127.0.0.1", "x-request-id": "0b9bd9a5-5fd7-4e37-a5c0-4a1f9a2f6e51",
@@ -43,8 +43,8 @@ def main() -> None:
     os.sched_setaffinity(0, {0})
     with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
         port = free_port()
-        command = subjects.nginx(Path(folder), "store", port, _STORE % ("x" * 1600))
-        with subjects.running("store", command, port, Path(folder), 1):
+        command = processes.nginx(Path(folder), "store", port, _STORE % ("x" * 1600))
+        with processes.running("store", command, port, Path(folder), 1):
             uvloop.run(_measured(f"http://127.0.0.1:{port}", options.runs, options.requests))
 
 

@@ -152,6 +152,23 @@ async def test_9112_what_has_two_readings_is_refused_and_nothing_behind_it_is_re
     assert wire.written.count(b"\r\nServer: ") == 1
 
 
+@pytest.mark.parametrize(
+    "start", [b"\x16\x03\x01\x02", b"\x80", b"get /", b"\n", b"\r\n\r\nG", b"\rG", b" GET", b"\0"]
+)
+async def test_9112_what_can_be_no_request_is_refused_before_it_ends(start: bytes) -> None:
+    seen, wire = await requests_in([start])
+    assert seen == []
+    assert wire.written.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "start", [b"\r", b"\r\n", b"\r\nG", b"G", b"GET /a HTTP/1.1\r", b"GET /a HTTP/1.1\r\nHo"]
+)
+async def test_9112_what_may_become_a_request_is_waited_for(start: bytes) -> None:
+    _, wire = await requests_in([start])
+    assert wire.written == b""
+
+
 ORDINARY = {
     "a read": (GET + b"\r\n", [b""]),
     "one empty line before it": (b"\r\n" + GET + b"\r\n", [b""]),

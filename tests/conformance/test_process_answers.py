@@ -58,6 +58,25 @@ async def test_T4_an_answer_of_the_store_has_one_Date(gateway: RunningGateway) -
     assert (reply.status, dates(reply)) == (200, 1)
 
 
+async def test_one_connection_serves_the_authorization_server_and_the_store_in_turn(
+    gateway: RunningGateway,
+) -> None:
+    token = await gateway.token()
+    content = ""
+    for number in range(3):
+        proof = gateway.proof("GET", f"{gateway.origin}{MOUNT}/Patient/A", token)
+        content += "GET /jwks HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        content += f"GET {MOUNT}/Patient/A HTTP/1.1\r\nHost: localhost\r\n"
+        content += f"Authorization: DPoP {token}\r\nDPoP: {proof}\r\n\r\n"
+        content += (
+            "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        )
+        content += f"Content-Length: 3\r\nConnection: {'close' if number == 2 else 'keep-alive'}\r\n\r\na=b"
+    raw = (await gateway.raw(content.encode())).raw
+    statuses = [int(part[:3]) for part in raw.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200, 200, 400] * 3
+
+
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_T5_no_page_is_readable_from_another_site(

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 import pytest
 
+from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.effects import Emergency, Notification, RateLimit
@@ -83,6 +84,10 @@ REGISTRATION = Registration(
     statement="a.b.c",
     stated={"scope": "openid"},
     expires_at=NOW + 600,
+    profile=ProfileName.SMART_SYMMETRIC,
+    secret_digest="digest of a secret",
+    former_secret="digest of the one before",
+    former_until=NOW + 300,
 )
 CHANGE = RegistrationChange("app", NOW, "vendor", "registered", "why ü", 1)
 INITIAL = InitialAccessToken("initial", 2, ("openid",), "alice", "a new app", NOW, NOW + 300)

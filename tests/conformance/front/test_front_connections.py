@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.xdist_group("front")]
 GET = b"GET /a HTTP/1.1\r\nHost: gw\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n"
 MEGABYTE = b"x" * 2**20
-SHORT = Patience(head=0.1, next_request=0.1, body=0.1, reader=0.1, linger=0.1, close=0.1, look=0.02)
-
-
+SHORT = Patience(
+    head=0.1, next_request=0.1, body=0.1, reader=0.1, linger=0.2, quiet=0.05, close=0.1, look=0.02
+)
 _WRITERS: list[asyncio.StreamWriter] = []
 
 
@@ -51,6 +51,20 @@ async def until_broken(reader: asyncio.StreamReader) -> bytes:
         while piece := await asyncio.wait_for(reader.read(2**16), 10):
             found += piece
     return found
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of the front and of a caller with a certificate of its own; files of both are in the folder."""
+    authority = Authority.new("Test CA")
+    (folder / "ca.pem").write_bytes(authority.pem)
+    authority.issue(folder / "server.pem", folder / "server.key", "localhost", server=True)
+    authority.issue(folder / "own.pem", folder / "own.key", "own.example", server=False)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    serving.load_cert_chain(folder / "server.pem", folder / "server.key")
+    serving.verify_mode = ssl.CERT_OPTIONAL
+    calling = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    calling.load_cert_chain(folder / "own.pem", folder / "own.key")
+    return serving, calling
 
 
 async def exchange(port: int, content: bytes) -> bytes:
@@ -224,18 +238,16 @@ async def test_HTTP_1_0_lives_on_when_it_asks_and_the_answer_is_short() -> None:
 # Flow
 
 
-async def test_a_slow_reader_holds_the_answer_back() -> None:
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_slow_reader_holds_the_answer_back(is_tls: bool, tmp_path: Path) -> None:
+    serving, calling = contexts(tmp_path) if is_tls else (None, None)
     endless = Endless()
-    async with front(endless.handle) as (_, common, port):
-        reader, writer = await opened(port)
+    async with front(endless.handle, context=serving) as (_, common, port):
+        reader, writer = await opened(port, calling)
         writer.write(LAST)
         await until(lambda: common.connections and only(common)._writer.is_paused)
-        await asyncio.sleep(0)
         first = endless.asked
-        transport = only(common)._transport
-        assert (
-            transport.get_write_buffer_size() <= 2 * 2**20
-        )  # one piece of a megabyte, and what was before it
+        assert only(common)._transport.get_write_buffer_size() <= 2 * 2**20  # a piece, and what was before it
         assert first < 100
         await reader.readexactly(20 * 2**20)
         await until(lambda: endless.asked > first)
@@ -433,15 +445,7 @@ async def test_work_that_takes_long_is_no_timeout() -> None:
 
 
 async def test_the_certificate_and_the_chain_of_mutual_TLS_come_with_each_request(tmp_path: Path) -> None:
-    authority = Authority.new("Test CA")
-    (tmp_path / "ca.pem").write_bytes(authority.pem)
-    authority.issue(tmp_path / "server.pem", tmp_path / "server.key", "localhost", server=True)
-    authority.issue(tmp_path / "own.pem", tmp_path / "own.key", "own.example", server=False)
-    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca.pem"))
-    serving.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
-    serving.verify_mode = ssl.CERT_OPTIONAL
-    calling = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    calling.load_cert_chain(tmp_path / "own.pem", tmp_path / "own.key")
+    serving, calling = contexts(tmp_path)
     seen: list[HttpRequest] = []
 
     async def handle(request: HttpRequest) -> Answer:
@@ -505,3 +509,42 @@ async def test_a_long_answer_ends_whole_in_a_drain() -> None:
         raw = await asyncio.wait_for(reader.read(), 10)
         await closing
         assert parse_reply(raw).body == MEGABYTE * 30
+
+
+# Refusals
+
+
+async def test_a_refused_request_that_came_whole_ends_at_once() -> None:
+    patience = Patience(linger=1000.0, quiet=1000.0)
+    async with front(answering, patience=patience) as (_, _, port):
+        raw = await exchange(port, b"GET /a HTTP/1.1\r\nX-A: b\r\n\r\n")
+    assert parse_reply(raw).status == 400
+
+
+async def test_a_refusal_reaches_a_caller_who_still_sends_and_the_connection_ends_when_it_is_quiet() -> None:
+    patience = Patience(quiet=0.05, look=0.02)
+    async with front(answering, patience=patience) as (_, common, port):
+        reader, writer = await opened(port)
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 8388608\r\n\r\n")
+        for _ in range(8):
+            writer.write(MEGABYTE)
+        assert parse_reply(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).status == 400
+        await until(lambda: not common.connections)
+
+
+async def test_a_caller_who_never_stops_sending_behind_a_refusal_is_cut_off() -> None:
+    patience = Patience(linger=0.2, quiet=0.05, look=0.02)
+    async with front(answering, patience=patience) as (_, common, port):
+        _, writer = await opened(port)
+        writer.write(b"POST /a HTTP/1.1\r\nContent-Length: 838860800\r\n\r\n")
+
+        async def send() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(MEGABYTE)
+                    await writer.drain()
+
+        sending = asyncio.create_task(send())
+        await until(lambda: common.connections)
+        await until(lambda: not common.connections)
+        await asyncio.wait_for(sending, 10)
