@@ -224,6 +224,8 @@ class Gateway:
         await self._listen_for_operators()
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
+            # Apart: a token that holds the keys may be slow, and revocations must not wait for it.
+            asyncio.create_task(self._repeat(self.keys.tick, _REFRESH_SECONDS, pause=self._until_change)),
         ]
         if self._worker is None:
             self.lead()
@@ -272,7 +274,6 @@ class Gateway:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
-        await self.keys.tick()
 
     async def _until_change(self, seconds: float) -> None:
         await self.store.wait_for_change(at_most_seconds=seconds)
