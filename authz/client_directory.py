@@ -138,4 +138,10 @@ def client_of(registration: Registration, settings: AuthorizationSettings) -> Cl
     client = read_metadata(registration.metadata, rules).client(registration.client_id)
     if registration.secret_digest is None:
         return client
-    return replace(client, secret_digest=base64url_decode(registration.secret_digest))
+    former = registration.former_secret
+    return replace(
+        client,
+        secret_digest=base64url_decode(registration.secret_digest),
+        former_secret=None if former is None else base64url_decode(former),
+        former_until=registration.former_until,
+    )

@@ -223,7 +223,8 @@ def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *
         said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
         headers = (*headers, ("WWW-Authenticate", f'{said} error="{error.code}"'))
     if status in (429, 503):
-        headers = (*headers, ("Retry-After", "2" if status == 503 else "600"))
+        seconds = error.retry_after_seconds or (2 if status == 503 else 600)
+        headers = (*headers, ("Retry-After", str(seconds)))
     value = {"error": str(error.code), "error_description": error.description, **error.fields}
     return json_answer(status, value, headers)
 

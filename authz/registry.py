@@ -42,6 +42,7 @@ __all__ = ["ListedClient", "MadeToken", "Registered", "Registry", "RegistryError
 
 _MAX_USES = 1000
 _MAX_TOKEN_SECONDS = 400 * 86400
+_MAX_OLD_SECONDS = 30 * 86400
 _NOBODY = frozenset({RegistrationStatus.DELETED, RegistrationStatus.REJECTED})
 
 
@@ -206,13 +207,27 @@ class Registry(RegistrationRequests):
         following = replace(registration, access_token=digest(token))
         return Registered(await self._must_write(following, "token-renewed", who, why), token)
 
-    async def renew_secret(self, client_id: str, *, who: str, why: str) -> Registered:
-        """A new secret for a client that authenticates by one; the old one ends with this, its grants stay."""
+    async def renew_secret(
+        self, client_id: str, *, who: str, why: str, old_for_seconds: int = 0
+    ) -> Registered:
+        """A new secret for a client that authenticates by one; its grants stay.
+
+        The old one ends with this, or is good for so long beside the new one. One that was before it ends now.
+        """
+        if not 0 <= old_for_seconds <= _MAX_OLD_SECONDS:
+            raise RegistryError(
+                f"the old secret is kept {old_for_seconds} s, expected 0 to {_MAX_OLD_SECONDS}"
+            )
         registration = await self._existing(client_id)
         if registration.configured or registration.status in _NOBODY or not has_secret(registration.metadata):
             raise _not_now(registration, "renew the secret", "it has no secret that the registry made")
         made = secret()
-        following = replace(registration, secret_digest=digest(made))
+        following = replace(
+            registration,
+            secret_digest=digest(made),
+            former_secret=registration.secret_digest if old_for_seconds else None,
+            former_until=self._clock() + old_for_seconds if old_for_seconds else 0,
+        )
         written = await self._must_write(following, "secret-renewed", who, why)
         return Registered(written, "", made)
 

@@ -153,6 +153,7 @@ def tombstone(registration: Registration, status: RegistrationStatus, now: int) 
         status=status,
         access_token=None,
         secret_digest=None,
+        former_secret=None,
         expires_at=now + _TOMBSTONE_SECONDS,
     )
 

@@ -13,7 +13,7 @@ from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_administration import ClientAdministration
-from authz.endpoints.client_authentication import ClientAuthentication
+from authz.endpoints.client_authentication import Admit, ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
 from authz.endpoints.grants import Desk
@@ -32,8 +32,10 @@ from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
+from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
 from authz.login.finding import Finder
+from authz.login.framing import in_frames_of
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -78,11 +80,13 @@ class AuthorizationServer:
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
         self._emit = emit
         self._clock = clock
+        self._frame_ancestors = settings.frame_ancestors
         self._revocations = Revocations()
         self.clients = ClientDirectory(store, clients, settings)
         self.registry = Registry(
@@ -141,7 +145,7 @@ class AuthorizationServer:
         by_subject = {account.subject: account for account in accounts.values()}
         browsers = Browsers(store, lifetimes.browser_session, clock)
         self._client_keys = ClientKeys(fetch, clock, emit)
-        authentication = ClientAuthentication(settings, store, clients, emit, self._client_keys, clock)
+        authentication = ClientAuthentication(settings, store, clients, emit, self._client_keys, clock, admit)
         desk = Desk(
             store=store,
             proofs=self._proofs,
@@ -200,11 +204,12 @@ class AuthorizationServer:
         )
         managed = GrantManagement(desk, self.resource_server, anywhere, clock)
         logout = Logout(settings, clients, browsers, subjects, keys)
+        people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
         own_page = OwnGrants(
             settings=settings,
             store=store,
             clients=clients,
-            accounts=accounts,
+            accounts=people,
             browsers=browsers,
             revocations=self._revocations,
             emit=emit,
@@ -243,6 +248,8 @@ class AuthorizationServer:
             ],
             emit=emit,
         )
+        self.public_paths = frozenset(discovery.routes())
+        """Documents that every page of every site may read."""
         self.below: Mapping[str, Mapping[str, Door]] = {
             grant_management.PATH: {"GET": managed.query, "DELETE": managed.revoke},
         }
@@ -269,7 +276,7 @@ class AuthorizationServer:
                 settings=settings,
                 store=store,
                 clients=clients,
-                accounts=accounts,
+                accounts=people,
                 server=server,
                 launches=launches,
                 responses=AuthorizationResponses(settings.issuer, keys, clock),
@@ -296,9 +303,11 @@ class AuthorizationServer:
         grantable: Callable[[str], bool],
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
+        admit: Admit | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
+        admit says whether a client that authenticated asks too often.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
         """
@@ -315,6 +324,7 @@ class AuthorizationServer:
             grantable=grantable,
             fetch=fetch,
             finders=finders,
+            admit=admit,
         )
         await server.refresh()
         return server
@@ -332,7 +342,8 @@ class AuthorizationServer:
             if request.method == "POST" and self.clients.is_stale(self._clock()):
                 # Whoever should refresh the clients is late: what changes something is not done by old knowledge.
                 await self.clients.refresh(now=self._clock())
-            return self._with_nonce(await door(request), request)
+            answer = self._with_nonce(await door(request), request)
+            return in_frames_of(self._frame_ancestors, request.path, answer)
         except OAuthError as error:
             self._emit(
                 Refused(request.path, str(error.code), error.client_id, error.detail or error.description)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.authorization_details import DetailType
+from authz.protocol.brands import PublishedBrands
 from authz.protocol.clients import ProfileName
 
 
@@ -91,3 +92,5 @@ class AuthorizationSettings:
     privacy_url: str | None = None
     sign_in_attempts_per_minute: int = 10
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
+    frame_ancestors: tuple[str, ...] = ()  # origins that may show the pages of an authorization in a frame
+    brands: PublishedBrands | None = None  # user-access brands (SMART App Launch 2.2)

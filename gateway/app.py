@@ -23,11 +23,12 @@ from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
 from authz.storage.store import Store, StoreUnavailable
 from gateway import tls
+from gateway.admission import Admission, Limited
 from gateway.audit import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
-from gateway.fhir.outcome import Reason
+from gateway.fhir.outcome import REASONS, Reason
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
@@ -44,6 +45,7 @@ from gateway.proxy.probing import UpstreamProbes
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
+from gateway.workers.worker import Worker
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
@@ -66,13 +68,23 @@ _log = logging.getLogger("securus.app")
 class Gateway:
     """The whole process, without signals and without a supervisor. Made by open(), ended by close()."""
 
-    def __init__(self, settings: GatewaySettings, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, settings: GatewaySettings, store: Store, clock: Clock, worker: Worker | None = None
+    ) -> None:
         self.settings = settings
+        self._worker = worker
+        self._leads = False
         self.store = store
         self.clock = clock
         self._precise_clock = time.time if clock is system_clock else clock
         self.metrics = Metrics()
         self.engines = EngineHolder(None)
+        self._admission = Admission(
+            settings.limits,
+            store,
+            counted=lambda limit: self.metrics.limited.labels(limit).inc(),
+            clock=clock,
+        )
         self.draining = False
         self._inflight = 0
         self.metrics.inflight.set_function(lambda: self._inflight)
@@ -94,12 +106,17 @@ class Gateway:
         self._fetcher: Fetcher
 
     @classmethod
-    async def open(cls, settings: GatewaySettings, *, clock: Clock = system_clock) -> "Gateway":
-        """Build everything and listen. Raises before a socket opens when anything is wrong."""
+    async def open(
+        cls, settings: GatewaySettings, *, clock: Clock = system_clock, worker: Worker | None = None
+    ) -> "Gateway":
+        """Build everything and listen. Raises before a socket opens when anything is wrong.
+
+        A worker shares its listeners with the others, answers operators at its own socket, and leads when it is told.
+        """
         require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
         store = await open_storage(settings.storage)
-        gateway = cls(settings, store, clock)
+        gateway = cls(settings, store, clock, worker)
         try:
             await gateway._build(policies)
             await gateway._listen()
@@ -140,12 +157,16 @@ class Gateway:
             grantable=grantable,
             fetch=self._fetcher.get,
             finders=self._finders,
+            admit=self._admission.of_client,
         )
         self._cors = CrossOrigin(
             settings.cors,
             self.authorization.clients,
             pages=_PAGES,
-            public=[f"{upstream.at}/metadata" for upstream in settings.upstreams],
+            public=[
+                *self.authorization.public_paths,
+                *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
+            ],
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
@@ -160,6 +181,8 @@ class Gateway:
                 audit=self.audit,
                 metrics=self.metrics,
                 clock=self.clock,
+                admission=self._admission,
+                lookups_at_most=settings.limits.lookups,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -176,6 +199,8 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             is_draining=lambda: self.draining,
+            lookups={mount.upstream.at: mount.lookups for mount in self._mounts},
+            is_leading=lambda: self._leads,
         )
         await self.operations.hold_to_profiles()
         await self.audit.settled()
@@ -183,6 +208,7 @@ class Gateway:
     def _engine(self, policies: language.PolicySet) -> Engine:
         engine = engine_of(policies, self.settings, now=self.clock())
         self._criteria = criteria_used(policies)
+        self.metrics.put_in_force(engine.policy_hash)
         return engine
 
     async def _listen(self) -> None:
@@ -193,14 +219,33 @@ class Gateway:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
             face = Face(listener, self.settings.limits, self.handle)
             self._faces.append(face)
-            await face.open(context)
+            await face.open(context, shared=self._worker is not None)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
-        operations = self.settings.operations
-        await self._start(
-            web.Server(self.operations.answer, access_log=None), operations.address, operations.port
-        )
+        await self._listen_for_operators()
         self._tasks = [
             asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
+        ]
+        if self._worker is None:
+            self.lead()
+        self.metrics.workers.set(1)
+
+    async def _listen_for_operators(self) -> None:
+        answer = self.operations.answer if self._worker is None else self.operations.answer_supervisor
+        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=1)
+        await runner.setup()
+        self._runners.append(runner)
+        operations = self.settings.operations
+        if self._worker is None:
+            await web.TCPSite(runner, operations.address, operations.port).start()
+        else:
+            await web.UnixSite(runner, str(self._worker.socket)).start()
+
+    def lead(self) -> None:
+        """Do from now on what one process of those that share listeners must do: clean, deliver, probe."""
+        if self._leads:
+            return
+        self._leads = True
+        self._tasks += [
             asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
             asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
             asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
@@ -222,12 +267,6 @@ class Gateway:
 
     async def _note_ends(self) -> None:
         await note_ends(self.store, self.audit, now=self.clock())
-
-    async def _start(self, server: web.Server, address: str, port: int) -> None:
-        runner = web.ServerRunner(server, shutdown_timeout=self.settings.limits.drain)
-        await runner.setup()
-        self._runners.append(runner)
-        await web.TCPSite(runner, address, port, backlog=1024).start()
 
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
@@ -257,14 +296,29 @@ class Gateway:
     async def handle(self, request: HttpRequest) -> Answer:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self.settings.limits.concurrent_requests:
-            self.metrics.refusals.labels(str(Reason.OVERLOADED)).inc()
-            answer = formats.outcome(request, Reason.OVERLOADED, ("Retry-After", "1"))
-            return self._cors.on(request, answer)
+            return self._turned_away(request, Reason.OVERLOADED, "1")
         self._inflight += 1
         try:
+            await self._admission.at_door(request)
             answer = await self._dispatch(request)
+        except Limited as limited:
+            return self._turned_away(request, Reason.TOO_MANY_REQUESTS, str(limited.seconds))
+        except StoreUnavailable as error:  # of a limit that is counted there
+            _log.error("the store does not answer", extra={"cause": str(error)})
+            return self._turned_away(request, Reason.STORE_UNAVAILABLE, "2")
         finally:
             self._inflight -= 1
+        return self._cors.on(request, answer)
+
+    def _turned_away(self, request: HttpRequest, reason: Reason, retry_after: str) -> Answer:
+        """The answer to a request that nobody looked at: cheap, and of no record but the metric."""
+        self.metrics.refusals.labels(str(reason)).inc()
+        status, _, sentence = REASONS[reason]
+        if self.authorization.serves(request.path):
+            said = {"error": str(ErrorCode.TEMPORARILY_UNAVAILABLE), "error_description": sentence}
+            answer = json_answer(status, said, (("Retry-After", retry_after),))
+        else:
+            answer = formats.outcome(request, reason, ("Retry-After", retry_after))
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:

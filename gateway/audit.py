@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -35,13 +35,13 @@ from authz.events import (
     TokenIssued,
 )
 from authz.protocol.encoding import base64url
-from authz.storage.store import AuditConflict, AuditLine, Store, StoreUnavailable
+from authz.storage.audit_lines import AuditLine
+from authz.storage.store import AuditConflict, Store, StoreUnavailable
 
 _GENESIS = sha256(b"securus audit log").digest()
 _PAGE_LINES = 1000
 _BATCH_LINES = 250
 _MAX_WAITING = 50_000
-_MAX_CONFLICTS = 50
 _OURS = frozenset({"seq", "at", "previous"})
 _WORDS: Mapping[type[Event], str] = {
     TokenIssued: "token-issued",
@@ -209,19 +209,21 @@ class AuditLog:
                     waiting.done.set_result(None)
 
     async def _append(self, texts: list[tuple[bytes, bytes]]) -> None:
-        for _ in range(_MAX_CONFLICTS):
-            lines = _link(texts, self._sequence, self._digest)
-            try:
-                await self._store.append_audit(lines)
-            except AuditConflict:
-                self._sequence, self._digest = await self._store.audit_head() or (0, _GENESIS)
-                continue
-            if lines:
-                self._sequence, self._digest = lines[-1].sequence, lines[-1].digest
-                if self._written is not None:
-                    self._written(len(lines))
+        if not texts:
             return
-        raise StoreUnavailable(f"other processes were faster {_MAX_CONFLICTS} times")
+        lines = _link(texts, self._sequence, self._digest)
+
+        def again(head: tuple[int, bytes] | None) -> Sequence[AuditLine]:
+            lines[:] = _link(texts, *(head or (0, _GENESIS)))
+            return lines
+
+        try:
+            await self._store.append_audit(lines)
+        except AuditConflict:
+            await self._store.extend_audit(again)
+        self._sequence, self._digest = lines[-1].sequence, lines[-1].digest
+        if self._written is not None:
+            self._written(len(lines))
 
     def _refuse(self, error: BaseException) -> None:
         """Tell everybody who waits; notes stay for the next attempt, in order."""

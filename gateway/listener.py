@@ -57,9 +57,9 @@ class Face:
             )
         )
 
-    async def open(self, context: ssl.SSLContext | None) -> None:
-        """Listen; without a context in plain HTTP, behind a proxy. Raises OSError."""
-        await self._front.open(self.listener.address, self.listener.port, context)
+    async def open(self, context: ssl.SSLContext | None, *, shared: bool = False) -> None:
+        """Listen; without a context in plain HTTP, behind a proxy; shared with other workers. Raises OSError."""
+        await self._front.open(self.listener.address, self.listener.port, context, shared=shared)
 
     def drain(self) -> None:
         """Take no more connections; each answer in work is the last of its connection."""

@@ -6,6 +6,7 @@ from authz.clock import Clock
 from authz.keys import KeyRing
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store
+from gateway.admission import Admission
 from gateway.audit import AuditLog
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
@@ -41,11 +42,13 @@ async def open_mount(
     audit: AuditLog,
     metrics: Metrics,
     clock: Clock,
+    admission: Admission,
+    lookups_at_most: int,
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages."""
     client = UpstreamClient(upstream, metrics.upstream_seconds.labels(upstream.name).observe)
     await client.open()
-    lookups = await open_lookups(upstream, client, metrics=metrics, clock=clock)
+    lookups = await open_lookups(upstream, client, metrics=metrics, clock=clock, at_most=lookups_at_most)
     passage = Passage(
         upstream=upstream,
         client=client,
@@ -58,6 +61,7 @@ async def open_mount(
         metrics=metrics,
         clock=clock,
         lookups=lookups,
+        admission=admission,
         oauth_uris={
             "authorize": f"{issuer}/authorize",
             "token": f"{issuer}/token",

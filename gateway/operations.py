@@ -5,7 +5,7 @@ It is for operators and their systems, on an address of its own; nothing that ca
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from authz.protocol.clients import Client
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
 from gateway import evaluations
+from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.report import page
@@ -22,8 +23,11 @@ from gateway.report.evidence import gather
 from gateway.report.report import Report, make
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
+from gateway.workers import totals
 
-_PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
+SAMPLES = "/samples"
+"""Where a worker tells its supervisor what it counted."""
+PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
 _log = logging.getLogger("securus.operations")
 
 
@@ -42,6 +46,8 @@ class Operations:
         metrics: Metrics,
         clock: Clock,
         is_draining: Callable[[], bool],
+        lookups: Mapping[str, Lookups],
+        is_leading: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -52,6 +58,8 @@ class Operations:
         self._metrics = metrics
         self._clock = clock
         self._is_draining = is_draining
+        self._lookups = lookups
+        self._is_leading = is_leading
         self._unmet: list[str] = []
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -64,18 +72,28 @@ class Operations:
                 return web.json_response({"status": "ok"})
             case "/readyz":
                 problems = await self._problems()
-                status = "not ready" if problems else "ready"
-                return web.json_response(
-                    {"status": status, "problems": problems}, status=503 if problems else 200
-                )
+                engine = self._engines.engine
+                said = {
+                    "status": "not ready" if problems else "ready",
+                    "problems": problems,
+                    "policies": None if engine is None else engine.policy_hash,
+                }
+                return web.json_response(said, status=503 if problems else 200)
             case "/report":
                 return await self._show_report(request)
             case "/upstreams":
                 return web.json_response(self._probes.as_json())
             case path if path in evaluations.PATHS:
-                return await evaluations.answer(request, self._engines.engine, now=self._clock())
+                asked = (request, self._engines.engine)
+                return await evaluations.answer(*asked, now=self._clock(), lookups=self._lookups)
             case _:
-                return web.Response(status=404, text=_PATHS)
+                return web.Response(status=404, text=PATHS)
+
+    async def answer_supervisor(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to a request of our supervisor: as to an operator, and the metrics as he adds them up."""
+        if request.path == SAMPLES:
+            return web.Response(body=totals.written(totals.families(self._metrics.registry)))
+        return await self.answer(request)
 
     async def hold_to_profiles(self) -> None:
         """A server that does not meet a profile that it declares is not ready, and says which rule.
@@ -111,7 +129,8 @@ class Operations:
         if self._engines.engine is None:
             found.append("no policy is in force")
         found.extend(self._unmet)
-        found.extend(self._probes.problems())
+        if self._is_leading():  # the others do not probe
+            found.extend(self._probes.problems())
         try:
             await self._store.check()
         except StoreUnavailable:

@@ -1,36 +1,56 @@
-"""The gateway as a process: ready when it listens, SIGHUP reloads it, SIGTERM and SIGINT drain it."""
+"""The gateway as a process: ready when it listens, SIGHUP reloads it, SIGTERM and SIGINT drain it.
+
+A worker is such a process too. It hears from its supervisor that it leads, and ends when the supervisor is gone.
+"""
 
 import asyncio
 import gc
 import logging
+import shutil
 import signal
+import socket
 from collections.abc import Callable
 
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
+from gateway.terminal import Terminal
+from gateway.workers.line import LEAD, READY, Line
+from gateway.workers.worker import Worker
 
 _log = logging.getLogger("securus.app")
 
 
 async def serve(
-    settings: GatewaySettings, *, ready: Callable[[], None] | None = None, stop: asyncio.Event | None = None
+    settings: GatewaySettings,
+    *,
+    ready: Callable[[], None] | None = None,
+    stop: asyncio.Event | None = None,
+    worker: Worker | None = None,
 ) -> None:
-    """Run until SIGTERM or SIGINT (or stop is set), then drain. SIGHUP reloads certificates and policies."""
-    stopping = stop or asyncio.Event()
-    gateway = await Gateway.open(settings)
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
+    """Run until SIGTERM or SIGINT (or stop is set), then drain. SIGHUP reloads certificates and policies.
 
-    def reload() -> None:
+    Where SIGHUP says that the terminal is gone from which the process was started, it drains.
+    """
+    stopping = stop or asyncio.Event()
+    terminal = Terminal()
+    gateway = await Gateway.open(settings, worker=worker)
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        if terminal.is_gone():
+            stopping.set()
+            return
         task = loop.create_task(gateway.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     gc.freeze()  # what start-up made stays: the collector need not walk it again
-    _log.info("ready")
+    obeying = None if worker is None else loop.create_task(_obey(worker, gateway, stopping))
+    _log.info("ready" if worker is None else "worker ready")
     if ready is not None:
         ready()
     try:
@@ -38,5 +58,24 @@ async def serve(
         _log.info("draining")
     finally:
         await gateway.close()
+        if obeying is not None:
+            obeying.cancel()
+            await asyncio.wait({obeying})
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+
+
+async def _obey(worker: Worker, gateway: Gateway, stopping: asyncio.Event) -> None:
+    """Do what the supervisor says, until it is gone: nobody would start this worker again, or end it."""
+    line = await Line.open(socket.socket(fileno=worker.line))
+    try:
+        line.say(READY)
+        async for word in line.words():
+            if word == LEAD:
+                gateway.lead()
+    finally:
+        line.close()
+    if not stopping.is_set():
+        _log.error("the supervisor is gone")
+        shutil.rmtree(worker.folder, ignore_errors=True)
+    stopping.set()

@@ -193,14 +193,33 @@ class Upstream:
     picker: PickerSettings | None = None
 
 
+RATES = ("address", "token", "register", "admin", "client", "user", "route")
+"""What may be limited by how often: by address at the door, and by whom and where it is asked once that is known."""
+AT_ONCE = ("client", "user")
+"""Of whom may be limited how many requests are under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRate:
+    """So many uses in so many seconds. burst: how many at once, in this process; shared: counted by the store."""
+
+    uses: int
+    seconds: int
+    burst: int
+    shared: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of the process."""
+    """Limits of the process. lookups is how many searches of our own one request may cost beside itself."""
 
     max_header: int = 16 * 1024
     max_url: int = 8 * 1024
     concurrent_requests: int = 1000
     drain: float = 30.0
+    lookups: int = 256
+    rates: Mapping[str, RequestRate] = field(default_factory=dict)  # by names of RATES
+    at_once: Mapping[str, int] = field(default_factory=dict)  # by names of AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +278,5 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
+    workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED

@@ -38,7 +38,7 @@ _FIELDS = frozenset(
     {
         "cause", "code", "reason", "route", "interaction", "status", "interaction_id", "rule", "file", "listener",
         "address", "port", "signal", "seconds", "count", "kid", "state", "grant_type", "client_id", "outcome", "policy",
-        "version", "endpoint", "detail",
+        "version", "endpoint", "detail", "worker",
     }
 )  # fmt: skip
 _SKEWS = (-3600, -300, -120, -60, -30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30, 60, 120, 300, 3600)
@@ -57,7 +57,11 @@ def redact(text: str) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; of the extra fields only those that are known."""
+    """One JSON object a line; of the extra fields only those that are known. worker is the number of the process."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -67,6 +71,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": redact(record.getMessage()),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         for name, value in vars(record).items():
             if name not in _STANDARD and name in _FIELDS:
                 line[name] = value if isinstance(value, int | float) else redact(str(value))
@@ -83,10 +89,10 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send every log of the process, redacted, to stderr."""
+def log_to_stderr(level: int = logging.INFO, *, worker: int | None = None) -> None:
+    """Send every log of the process, redacted, to stderr; of one of several processes with its number."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(worker))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)  # a library that warns of a caller's certificate writes no line of its own
 
@@ -169,6 +175,22 @@ class Metrics:
         self.notifications_waiting = Gauge(
             "securus_notifications_waiting", "Notifications in the outbox", registry=registry
         )
+        self.limited = Counter(
+            "securus_limited",
+            "Requests refused by a limit of the configuration",
+            ["limit"],
+            registry=registry,
+        )
+        self.workers = Gauge("securus_workers", "Processes that answer requests", registry=registry)
+        self.worker_ends = Counter(
+            "securus_worker_ends", "Workers that ended and were started again", registry=registry
+        )
+        self.policies_in_force = Gauge(
+            "securus_policies_in_force",
+            "Processes in which the policies of this digest are in force",
+            ["version"],
+            registry=registry,
+        )
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(
             "securus_criteria_not_pushed_down",
@@ -233,6 +255,11 @@ class Metrics:
         """Count what policies in shadow would have done."""
         for policy, would in found:
             self.shadow_decisions.labels(policy, would).inc()
+
+    def put_in_force(self, version: str) -> None:
+        """Say which policies are in force, by the digest of their text."""
+        self.policies_in_force.clear()
+        self.policies_in_force.labels(version).set(1)
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""

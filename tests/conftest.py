@@ -1,12 +1,15 @@
 """What all tests share: names of tests that are the same in every worker process, and a server for those that ask."""
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
+from authz.storage.store import StoreSettings
 from tests.support.postgresql import PrivateServer, private_server
 
 # No test asserts a time. In CI the same examples are tried each time; elsewhere each run looks further.
@@ -31,3 +34,15 @@ def postgresql() -> Iterator[PrivateServer]:
     """A PostgreSQL server of these tests' own; where there is none the test is skipped and says so."""
     with private_server() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreSettings]:
+    """A store of every kind, with nothing in it."""
+    if request.param == "sqlite":
+        yield StoreSettings(path=str(tmp_path / "securus.db"))
+        return
+    server: PrivateServer = request.getfixturevalue("postgresql")
+    database = asyncio.run(server.new_database())
+    yield StoreSettings("postgresql", "", postgresql=server.settings(database, pool=8))
+    asyncio.run(server.drop(database))

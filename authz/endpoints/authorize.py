@@ -56,7 +56,7 @@ def sign_in_doors(
     settings: AuthorizationSettings,
     store: Store,
     clients: Mapping[str, Client],
-    accounts: Mapping[str, Account],
+    accounts: Accounts,
     server: ServerBits,
     launches: Launches,
     responses: AuthorizationResponses,
@@ -68,14 +68,13 @@ def sign_in_doors(
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
     """path → method → door of the authorization endpoint and its pages."""
-    people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
     visits = Visits(
         issuer=settings.issuer,
         acr_values=server.acr_values,
         sign_in_seconds=settings.lifetimes.sign_in,
         store=store,
         clients=clients,
-        accounts=people,
+        accounts=accounts,
         browsers=browsers,
         subjects=subjects,
         keys=keys,
@@ -110,7 +109,7 @@ def sign_in_doors(
     desk = SignInDesk(
         settings=settings,
         store=store,
-        accounts=people,
+        accounts=accounts,
         server=server,
         browsers=browsers,
         visits=visits,

@@ -111,10 +111,16 @@ class ClientAdministration:
         )
 
     async def renew_secret(self, command: Command) -> Answer:
-        """200 with a new secret, which is told this once; the old one has ended."""
-        why = named_why(await command.body({"why": str}))
+        """200 with a new secret, which is told this once; the old one has ended, or ends after old_for_seconds."""
+        body = await command.body({"why": str, "old_for_seconds": int})
+        old = body.get("old_for_seconds", 0)
         try:
-            renewed = await self._registry.renew_secret(command.segments[1], who=command.who, why=why)
+            renewed = await self._registry.renew_secret(
+                command.segments[1],
+                who=command.who,
+                why=named_why(body),
+                old_for_seconds=old if isinstance(old, int) else 0,
+            )
         except RegistryError as error:
             return refusal(409, "conflict", str(error))
         return json_answer(

@@ -4,7 +4,7 @@ Authentication has two halves, because a client may send the same assertion agai
 checks everything and spends nothing; Proven.spend() claims the assertion's jti and is called when all else is right.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -59,6 +59,10 @@ class Proven:
             raise
 
 
+Admit = Callable[[str], Awaitable[int]]
+"""Whether a client that authenticated may go on now: 0, or the seconds that it must wait. Raises StoreUnavailable."""
+
+
 class ClientAuthentication:
     """Authenticates clients at the PAR, token and revocation endpoints."""
 
@@ -70,7 +74,9 @@ class ClientAuthentication:
         emit: Emit,
         client_keys: ClientKeys,
         clock: Clock,
+        admit: Admit | None = None,
     ) -> None:
+        self._admit = admit
         self._settings = settings
         self._store = store
         self._clients = clients
@@ -82,7 +88,22 @@ class ClientAuthentication:
         self._takes_secrets = AuthenticationMethod.CLIENT_SECRET_BASIC in methods
 
     async def prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
-        """The client of this request (C1 to C11), nothing spent. Raises OAuthError(INVALID_CLIENT)."""
+        """The client of this request (C1 to C11), nothing spent.
+
+        Raises OAuthError: INVALID_CLIENT, TEMPORARILY_UNAVAILABLE (429) for one that asks too often.
+        """
+        proven = await self._prove(request, form)
+        wait = 0 if self._admit is None else await self._admit(proven.authenticated.client.client_id)
+        if wait:
+            raise OAuthError(
+                ErrorCode.TEMPORARILY_UNAVAILABLE,
+                "this client asks more often than it may: wait as long as Retry-After says",
+                status=429,
+                retry_after_seconds=wait,
+            )
+        return proven
+
+    async def _prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         if self._takes_secrets and request.headers.get("authorization", "").lower().startswith("basic "):
             return self._by_secret(request, form)
         if "authorization" in request.headers:
@@ -137,8 +158,9 @@ class ClientAuthentication:
             )
         client = self._registered(client_id)
         self._require_method(client, AuthenticationMethod.CLIENT_SECRET_BASIC)
-        check_secret(secret, client)
-        return self._proven(request, client, None, self._clock())
+        now = self._clock()
+        check_secret(secret, client, now=now)
+        return self._proven(request, client, None, now)
 
     async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         client_id = form.get("client_id") or await self._holder_of_refresh_token(form, now)

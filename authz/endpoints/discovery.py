@@ -5,11 +5,11 @@ All come from one source, the settings and the table of what exists, so that no 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import Protocol
 
 from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
+from authz.endpoints.published import BRANDS_PATH, CORS, brand_bundle_door, tagged
 from authz.http import json_answer
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.client_profiles import CAPABILITIES, FAPI_ALGORITHMS, PROFILES
@@ -43,7 +43,6 @@ _OF_LAUNCHES = (
     "context-banner",
     "context-style",
 )
-_CORS: tuple[tuple[str, str], ...] = (("Access-Control-Allow-Origin", "*"),)
 _MAX_JWKS_SECONDS = 300  # a key that was removed must be gone from caches soon
 _SHORT_CACHE: tuple[tuple[str, str], ...] = (
     ("Content-Type", "application/json"),
@@ -157,6 +156,7 @@ class Discovery:
         document = {name: metadata[name] for name in wanted if name in metadata}
         document["management_endpoint"] = self._settings.issuer + own_grants.PATH
         on = [name for name in ProfileName if name in self._settings.profiles]
+        document |= self._brands()
         plain = any(not PROFILES[name].pushed_requests_required for name in on)
         document["capabilities"] = [
             *(CAPABILITIES[name] for name in on if name in CAPABILITIES),
@@ -174,6 +174,14 @@ class Discovery:
             "permission-v2",
         ]
         return document
+
+    def _brands(self) -> dict[str, object]:
+        """Where apps find what to show of the hospital, and which of it comes first (SMART 2.2 @406 to @412)."""
+        brands = self._settings.brands
+        if brands is None:
+            return {}
+        primary = {} if brands.primary is None else {"user_access_brand_identifier": brands.primary.as_fhir()}
+        return {"user_access_brand_bundle": brands.url, **primary}
 
     def _picks(self) -> bool:
         """Whether a visit can be chosen at the pages."""
@@ -216,6 +224,9 @@ class Discovery:
             "/.well-known/smart-configuration": lambda request: _public(self.smart_configuration()),
             "/jwks": self._jwks,
         }
+        brands = self._settings.brands
+        if brands is not None and brands.bundle is not None:
+            found[BRANDS_PATH] = brand_bundle_door(brands.bundle)
         for resource in self._settings.resources:
             document = self._resource_door(resource)
             if resource.kind.startswith("fhir"):
@@ -232,15 +243,8 @@ class Discovery:
         Whoever asks again with the entity tag that it has gets 304 while no key came or went (RFC 9110 13.1.2).
         """
         body = json.dumps(dict(self._keys.jwks()), separators=(",", ":")).encode("ascii")
-        tag = f'"{sha256(body).hexdigest()[:32]}"'
         seconds = min(_MAX_JWKS_SECONDS, self._settings.key_announced_seconds // 2)
-        headers = (("Cache-Control", f"max-age={seconds}"), ("ETag", tag), *_CORS)
-        known = {
-            text.strip().removeprefix("W/") for text in request.headers.get("if-none-match", "").split(",")
-        }
-        if tag in known or "*" in known:
-            return Answer(304, headers, b"")
-        return Answer(200, (("Content-Type", "application/json"), *headers), body)
+        return tagged(request, body, media_type="application/json", seconds=seconds)
 
     def _resource_door(self, resource: Protected) -> Callable[[HttpRequest], Answer]:
         def door(request: HttpRequest) -> Answer:
@@ -253,4 +257,4 @@ class Discovery:
 
 def _public(value: dict[str, object]) -> Answer:
     answer = json_answer(200, value)
-    return Answer(answer.status, (*_SHORT_CACHE, *_CORS), answer.body)
+    return Answer(answer.status, (*_SHORT_CACHE, *CORS), answer.body)

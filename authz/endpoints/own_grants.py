@@ -28,6 +28,7 @@ from authz.storage.store import Store
 Door = Callable[[HttpRequest], Awaitable[Answer]]
 PATH = "/account/grants"
 _SIGN_IN = "/account/sign-in"
+_ENDING = "It ends within minutes"
 _FORM = "account"  # what the token of the forms here is about
 
 
@@ -60,7 +61,7 @@ class OwnGrants:
         settings: AuthorizationSettings,
         store: Store,
         clients: Mapping[str, Client],
-        accounts: Mapping[str, Account],
+        accounts: Accounts,
         browsers: Browsers,
         revocations: Revocations,
         emit: Emit,
@@ -69,7 +70,7 @@ class OwnGrants:
         self._settings = settings
         self._store = store
         self._clients = clients
-        self._accounts = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
+        self._accounts = accounts
         self._browsers = browsers
         self._revocations = revocations
         self._emit = emit
@@ -170,21 +171,24 @@ class OwnGrants:
         apps: dict[str, list[GrantInWords]] = {}
         for grant in await self._store.grants(subject=account.subject, client_id=None, now=now):
             if grant.authenticated_at is not None:  # without a person it is a client's own
-                apps.setdefault(grant.client_id, []).append(self._in_words(grant, account, now))
+                apps.setdefault(grant.client_id, []).append(await self._in_words(grant, account, now))
         listed = [AppInWords(client_id, self._name(client_id), found) for client_id, found in apps.items()]
         return self._page(browser, 200, "grants.html", person=account.name, apps=listed, ended=ended)
 
-    def _in_words(self, grant: Grant, account: Account, now: int) -> GrantInWords:
+    async def _in_words(self, grant: Grant, account: Account, now: int) -> GrantInWords:
         kinds = {kind.name: kind for kind in self._settings.detail_types}
         details = [in_words(detail, kinds) for detail in grant.authorization_details]
         patient = str(grant.context.get("patient", ""))
-        online = grant.session_id is not None and (grant.ends_at or 0) > now
+        until = _until(grant, now)
+        if grant.session_id is not None and (grant.ends_at or 0) > now:
+            is_there = await self._store.session(grant.session_id, now=now) is not None
+            until = "You sign out" if is_there else _ENDING
         return GrantInWords(
             words=[*map(plain_words, grant.scope), *(f"Only: {words}" for words in details)],
             record=dict(records(account)).get(patient, patient),
             since=_when(grant.created_at),
             used="Not yet" if grant.used_at is None else _when(grant.used_at),
-            until="You sign out" if online else _until(grant, now),
+            until=until,
         )
 
     def _name(self, client_id: str) -> str:
@@ -213,7 +217,7 @@ class OwnGrants:
 def _until(grant: Grant, now: int) -> str:
     if grant.ends_at is None:
         return "The app has not begun yet"
-    return _when(grant.ends_at) if grant.ends_at > now else "It ends within minutes"
+    return _when(grant.ends_at) if grant.ends_at > now else _ENDING
 
 
 def _when(seconds: int) -> str:

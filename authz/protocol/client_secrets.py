@@ -35,10 +35,13 @@ def read_basic(header: str) -> tuple[str, str]:
     return client_id, secret
 
 
-def check_secret(secret: str, client: Client) -> None:
-    """Raise OAuthError(INVALID_CLIENT) unless it is the client's secret."""
-    expected = client.secret_digest
-    if expected is None or not hmac.compare_digest(digest_of(secret), expected):
+def check_secret(secret: str, client: Client, *, now: int) -> None:
+    """Raise OAuthError(INVALID_CLIENT) unless it is the client's secret, or the one before while that is good."""
+    given, expected = digest_of(secret), client.secret_digest
+    is_own = expected is not None and hmac.compare_digest(given, expected)
+    former = client.former_secret if now < client.former_until else None
+    is_former = former is not None and hmac.compare_digest(given, former)
+    if not (is_own or is_former):
         raise _refused("the secret is not that of the client")
 
 

@@ -71,6 +71,8 @@ class Client:
     secret_digest: bytes | None = field(
         default=None, repr=False
     )  # SHA-256 of the secret (client_secret_basic)
+    former_secret: bytes | None = field(default=None, repr=False)  # the one before, good until former_until
+    former_until: int = 0
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
     profile: ProfileName = ProfileName.FAPI2
     claims: Mapping[str, object] = field(default_factory=dict)  # of its own tokens, e.g. organisation

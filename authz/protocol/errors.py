@@ -62,6 +62,7 @@ class OAuthError(Exception):
     status      HTTP status at the authorization server; 400 unless the code has one of its own
     fields      further members that a specification gives this code, e.g. scope (RFC 6750 3)
     skew_seconds  how far off the clock was by which a token was refused, for our metrics only
+    retry_after_seconds  of a 429: how long to wait; None where that is not known
     client_id   the client that had authenticated when it was raised, for our log only; set on its way out
     """
 
@@ -74,6 +75,7 @@ class OAuthError(Exception):
         status: int | None = None,
         fields: Mapping[str, str] | None = None,
         skew_seconds: int | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
         if not _DESCRIPTION.fullmatch(description):
             raise ValueError(f"error_description holds characters that RFC 6749 5.2 forbids: {description!a}")
@@ -84,6 +86,7 @@ class OAuthError(Exception):
         self.status = status if status is not None else _STATUS.get(code, 400)
         self.fields: Mapping[str, str] = MappingProxyType(dict(fields or {}))
         self.skew_seconds = skew_seconds
+        self.retry_after_seconds = retry_after_seconds
         self.client_id: str | None = None
 
 

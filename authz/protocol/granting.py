@@ -99,7 +99,8 @@ def _checked(
     ungranted: frozenset[str] | None = None,
 ) -> tuple[str, ...]:
     for text in asked:
-        if not is_known(text):
+        of_no_type = "?" not in text and parse_scope(text) is not None and not server.grantable(text)
+        if of_no_type or not is_known(text):
             raise _no_scope(
                 f"the scope {speakable(text)} is not known here: SMART v1 or v2, or one of scopes_supported"
             )

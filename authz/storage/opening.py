@@ -3,20 +3,26 @@
 from importlib import import_module
 from pathlib import Path
 
+from authz.storage.composed import with_replay
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.sqlite import open_store
 from authz.storage.store import Store, StoreSettings, StoreUnavailable
+from authz.storage.valkey_settings import ValkeySettings
 
 
 async def open_storage(settings: StoreSettings) -> Store:
     """The store, made or brought up to date where needed. Raises StoreUnavailable."""
     if settings.postgresql is not None:
-        return await _open_postgresql(settings.postgresql, migrating=True)
-    return await open_store(Path(settings.path), settings.options)
+        store = await _open_postgresql(settings.postgresql, migrating=True)
+    else:
+        store = await open_store(Path(settings.path), settings.options)
+    return store if settings.valkey is None else await _beside_valkey(store, settings.valkey)
 
 
 async def open_existing(settings: StoreSettings) -> Store:
-    """The store of a gateway that has run. Raises StoreUnavailable.
+    """The store of a gateway that has run, for commands: what Valkey holds for minutes is none of theirs.
+
+    Raises StoreUnavailable.
 
     A store that is not there is not made: an audit log that has vanished must not count as whole.
     """
@@ -30,6 +36,21 @@ async def open_existing(settings: StoreSettings) -> Store:
 def is_there(settings: StoreSettings) -> bool:
     """Whether there is a store to be opened. A server is taken to be there: opening it finds out."""
     return settings.postgresql is not None or Path(settings.path).is_file()
+
+
+async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
+    try:
+        valkey = import_module("authz.storage.valkey")
+    except ImportError as error:
+        await store.close()
+        raise StoreUnavailable(
+            "storage.valkey needs redis, which is not installed: pip install 'securus[valkey]'"
+        ) from error
+    try:
+        return with_replay(store, await valkey.open_valkey(settings))
+    except BaseException:
+        await store.close()
+        raise
 
 
 async def _open_postgresql(settings: PostgresqlSettings, *, migrating: bool) -> Store:

@@ -6,11 +6,13 @@ of the server; what a standby has of it at that moment is the server's own setti
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql_changes import ChangeListener
+from authz.storage.postgresql_claims import PostgresqlClaims
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -28,7 +30,6 @@ from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_ke
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     BrowserSession,
     Interaction,
     Launch,
@@ -68,6 +69,7 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
 
     def __init__(self, pool: PostgresqlPool) -> None:
         self._database = pool
+        self._claims = PostgresqlClaims(pool)
         self._changes = ChangeListener(pool)
 
     # Single-use claims
@@ -76,18 +78,7 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
         """True for the first caller that names this key before `until`."""
         if until <= now:
             return False  # nobody could be told a second time: the row would be gone before it is there
-        # An expired row with the same key is taken over in the same statement.
-        return (
-            await self._database.change(
-                "INSERT INTO claim (namespace, key, expires_at) VALUES ($1, $2, $3) ON CONFLICT (namespace, key)"
-                " DO UPDATE SET expires_at = excluded.expires_at WHERE claim.expires_at <= $4",
-                str(namespace),
-                key,
-                until,
-                now,
-            )
-            == 1
-        )
+        return await self._claims.claim(str(namespace), key, until=until, now=now)
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""
@@ -249,20 +240,18 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
         """Move the head and append lines, in one statement: who moves the head first has its place."""
         if not lines:
             return
-        first, last = lines[0], lines[-1]
-        appended = await self._database.change(
-            _APPEND_AUDIT,
-            last.sequence,
-            last.digest,
-            first.sequence - 1,
-            first.previous,
-            [line.sequence for line in lines],
-            [line.previous for line in lines],
-            [line.digest for line in lines],
-            [line.line for line in lines],
-        )
-        if appended != len(lines):
-            raise AuditConflict(f"the newest audit record is not {first.sequence - 1} any more")
+        if await self._database.change(_APPEND_AUDIT, *_appended(lines)) != len(lines):
+            raise AuditConflict(f"the newest audit record is not {lines[0].sequence - 1} any more")
+
+    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
+        """Append what link makes behind the newest line; whoever else appends waits for its row."""
+        async with self._database.transaction() as transaction:
+            head = await transaction.row("SELECT sequence, digest FROM audit_head FOR UPDATE")
+            if head is None:
+                raise StoreUnavailable("the store has lost the head of its audit log")
+            lines = link((integer(head[0]), octets(head[1])) if head[0] else None)
+            if await transaction.change(_APPEND_AUDIT, *_appended(lines)) != len(lines):
+                raise StoreUnavailable("the audit records do not follow the newest one")
 
     async def last_audit(self) -> AuditLine | None:
         """The newest line."""
@@ -322,3 +311,18 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
         sql = f"SELECT record FROM {table} WHERE id = $1 AND expires_at > $2"  # noqa: S608
         row = await self._database.row(sql, id, now)
         return None if row is None else decode(row[0], kind)
+
+
+def _appended(lines: Sequence[AuditLine]) -> tuple[object, ...]:
+    """The values of _APPEND_AUDIT."""
+    first, last = lines[0], lines[-1]
+    return (
+        last.sequence,
+        last.digest,
+        first.sequence - 1,
+        first.previous,
+        [line.sequence for line in lines],
+        [line.previous for line in lines],
+        [line.digest for line in lines],
+        [line.line for line in lines],
+    )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import asyncpg
+
 from authz.storage.postgresql_pool import PostgresqlPool, Transaction
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.schema import Migration, pending
@@ -33,6 +35,17 @@ async def migrate(pool: PostgresqlPool, known: Sequence[Migration]) -> int:
     """
     if not await waiting_migrations(pool, known):
         return 0
+    try:
+        return await _migrate(pool, known)
+    except StoreUnavailable as error:
+        if not isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise
+        raise StoreUnavailable(
+            f"{error}: run 'securus db migrate' with a role that owns the tables"
+        ) from error
+
+
+async def _migrate(pool: PostgresqlPool, known: Sequence[Migration]) -> int:
     async with pool.transaction() as transaction:
         await _take_time(transaction)
         await transaction.rows("SELECT pg_advisory_xact_lock($1, $2)", LOCKS, MIGRATION_LOCK)

@@ -31,6 +31,7 @@ class Registration:
     statement       software statement that it registered with, unmodified (RFC 7591 3.2.1)
     profile         its security profile, which no update of its own changes
     secret_digest   SHA-256 of its secret in base64url, where it authenticates by one
+    former_secret   the digest of the secret before, good until former_until: both are accepted while a client changes over
     stated          the claims of that statement that are client metadata: they override, updates too
     expires_at      when the row goes: one that was not dealt with, and a tombstone; None while it is needed
     sequence        number of the change that made it what it is; given by the store
@@ -54,6 +55,8 @@ class Registration:
     sequence: int = 0
     profile: ProfileName = ProfileName.FAPI2
     secret_digest: str | None = None
+    former_secret: str | None = None
+    former_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

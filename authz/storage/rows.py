@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.effects import Emergency, Notification
 from authz.storage.records import decode, integer, octets, text
 from authz.storage.registrations import InitialAccessToken, Registration
-from authz.storage.store import AuditLine, StoredKey
+from authz.storage.store import StoredKey
 
 KEY_COLUMNS = "kid, algorithm, state, encrypted, public_jwk, created_at, activates_at, retires_at, removes_at"
 AUDIT_COLUMNS = "sequence, previous, digest, line"

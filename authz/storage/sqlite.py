@@ -7,11 +7,12 @@ for the disk at each commit, which costs milliseconds instead of microseconds.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TypeVar
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
 from authz.storage.schema import EXPIRING
@@ -22,7 +23,6 @@ from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     BrowserSession,
     Interaction,
     Launch,
@@ -211,14 +211,13 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
             sequence, digest = _head(connection)
             if lines[0].sequence != sequence + 1 or (sequence and lines[0].previous != digest):
                 raise AuditConflict(f"the newest audit record is {sequence}, not {lines[0].sequence - 1}")
-            connection.executemany(
-                "INSERT INTO audit VALUES (?, ?, ?, ?)",
-                [(line.sequence, line.previous, line.digest, line.line) for line in lines],
-            )
-            connection.execute(
-                "INSERT INTO audit_head VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET sequence = ?1, digest = ?2",
-                (lines[-1].sequence, lines[-1].digest),
-            )
+            _append(connection, lines)
+
+    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
+        """Append what link makes behind the newest line; the write lock is held meanwhile."""
+        with self._database.transaction() as connection:
+            sequence, digest = _head(connection)
+            _append(connection, link((sequence, digest) if sequence else None))
 
     async def last_audit(self) -> AuditLine | None:
         """The newest line."""
@@ -275,6 +274,17 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     def _record(self, kind: type[R], table: str, id: str, now: int) -> R | None:
         row = self._database.row(f"SELECT record FROM {table} WHERE id = ? AND expires_at > ?", id, now)  # noqa: S608
         return None if row is None else decode(row[0], kind)
+
+
+def _append(connection: Connection, lines: Sequence[AuditLine]) -> None:
+    connection.executemany(
+        "INSERT INTO audit VALUES (?, ?, ?, ?)",
+        [(line.sequence, line.previous, line.digest, line.line) for line in lines],
+    )
+    connection.execute(
+        "INSERT INTO audit_head VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET sequence = ?1, digest = ?2",
+        (lines[-1].sequence, lines[-1].digest),
+    )
 
 
 def _head(connection: Connection) -> tuple[int, bytes]:

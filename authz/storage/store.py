@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_lines import AuditStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
+from authz.storage.valkey_settings import ValkeySettings
 
 
 class StoreUnavailable(Exception):
@@ -23,7 +25,7 @@ class StoreUnavailable(Exception):
 
 
 class AuditConflict(StoreUnavailable):
-    """Another process appended to the audit chain first: read last_audit(), link anew and append again."""
+    """Another process appended to the audit chain first: link anew, by extend_audit()."""
 
 
 class Namespace(StrEnum):
@@ -146,17 +148,7 @@ class StoredKey:
     removes_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLine:
-    """One record of the chain: sequence, digest of the line before, and the canonical JSON."""
-
-    sequence: int
-    previous: bytes
-    digest: bytes
-    line: bytes
-
-
-class Store(EffectsStore, Protocol):
+class Store(AuditStore, EffectsStore, Protocol):
     """Where records rest."""
 
     # single-use claims
@@ -327,21 +319,7 @@ class Store(EffectsStore, Protocol):
         """The stored secret of that name; the proposal becomes it when there is none yet. Same for all callers."""
         ...
 
-    # audit
-    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
-        """Append to the chain in one transaction, durable when this returns.
-
-        Raises AuditConflict, and writes nothing, when the first line does not follow the newest one of the store.
-        """
-        ...
-
-    async def last_audit(self) -> AuditLine | None: ...
-    async def audit_head(self) -> tuple[int, bytes] | None:
-        """Sequence and digest of the newest line, as recorded beside the log in the same transaction."""
-        ...
-
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]: ...
-
+    # what nodes tell each other
     async def wait_for_change(self, *, at_most_seconds: float) -> None:
         """Return when another node may have changed revocations, clients or keys, at the latest after that time.
 
@@ -369,3 +347,4 @@ class StoreSettings:
     path: str = "state/securus.db"
     options: Mapping[str, str] = field(default_factory=dict)
     postgresql: PostgresqlSettings | None = None
+    valkey: ValkeySettings | None = None  # where replay claims and rates are kept, beside either

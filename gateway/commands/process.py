@@ -1,24 +1,31 @@
 """securus serve | check | demo"""
 
 import argparse
+import asyncio
+import os
 from pathlib import Path
 
 import uvloop
 
 from authz.clock import system_clock
 from gateway.commands.answers import OK, add_verb, problems, say, settings_of
-from gateway.config.document import ConfigErrors
+from gateway.config.document import MOST_WORKERS, ConfigErrors, load
 from gateway.demo.show import demo
 from gateway.policies_folder import PoliciesRefused, check_receivers, load_policies, policy_files
 from gateway.policy.reading.checks import not_valid
 from gateway.serving import serve
 from gateway.telemetry import log_to_stderr
+from gateway.workers.supervisor import supervise
+from gateway.workers.worker import Worker
 from gateway.yaml_source import Problem
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    add_verb(verbs, "serve", "run the gateway", _serve)
+    verb = add_verb(verbs, "serve", "run the gateway", _serve)
+    said = "processes that share the listeners; without it what the configuration says"
+    verb.add_argument("--workers", type=_workers, metavar="N", help=said)
+    verb.add_argument("--as-worker", type=Worker.of, help=argparse.SUPPRESS)  # of a supervisor's own use
     add_verb(verbs, "check", "check configuration and policies, and run the policies' tests", _check)
     said = "start everything with synthetic patients and run one full flow"
     verb = add_verb(verbs, "demo", said, _demo, configured=False)
@@ -30,10 +37,25 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    worker: Worker | None = options.as_worker
+    if worker is not None:
+        settings = load(options.config, os.environ, copy=worker.configuration)
+        log_to_stderr(worker=worker.number)
+        uvloop.run(serve(settings, worker=worker))
+        return OK
     settings = settings_of(options)
     log_to_stderr()
+    count = options.workers or settings.workers
+    if count > 1:
+        return asyncio.run(supervise(settings, count=count))
     uvloop.run(serve(settings))
     return OK
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to {MOST_WORKERS}")
+    return int(text)
 
 
 def _check(options: argparse.Namespace) -> int:

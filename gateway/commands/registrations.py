@@ -43,6 +43,8 @@ def add(client: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("client_id", metavar="CLIENT_ID")
     said = "make a new secret for a client that authenticates by one; the old one ends"
     verb = add_change(client, "new-secret", said, _new_secret)
+    said = "let the old one be good beside the new one for so long, such as 1d; at most 30d"
+    verb.add_argument("--old-for", type=seconds_of, default=0, metavar="DURATION", help=said)
     verb.add_argument("client_id", metavar="CLIENT_ID")
     said = "hold a client to another security profile; its grants end"
     verb = add_change(client, "set-profile", said, _set_profile)
@@ -136,7 +138,9 @@ def _renew(options: argparse.Namespace) -> int:
 
 def _new_secret(options: argparse.Namespace) -> int:
     async def work(registry: Registry) -> Registered:
-        return await registry.renew_secret(options.client_id, who=who(options), why=options.why)
+        return await registry.renew_secret(
+            options.client_id, who=who(options), why=options.why, old_for_seconds=options.old_for
+        )
 
     secret = with_registry(settings_of(options), work).client_secret
     value = {"client_id": options.client_id, "client_secret": secret}

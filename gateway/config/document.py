@@ -6,18 +6,21 @@ from pathlib import Path
 
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
+from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from gateway.config.accounts import read_accounts
+from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
+from gateway.config.limits import read_limits
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.notifications import read_notifications
 from gateway.config.registration import read_registration
-from gateway.config.registrations import read_accounts, read_clients, scopes_of
+from gateway.config.registrations import read_clients, scopes_of
 from gateway.config.schema import Section
 from gateway.config.storage import read_storage
 from gateway.settings import (
     GatewaySettings,
-    Limits,
     Readers,
     ResponseSignatures,
     Upstream,
@@ -28,8 +31,9 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors",
+    "registration", "cors", "brands", "workers",
 )  # fmt: skip
+MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
 
 
@@ -41,11 +45,14 @@ class ConfigErrors(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
-    """The settings in this file, secrets resolved. Raises ConfigErrors with every problem."""
+def load(path: Path, environ: Mapping[str, str], *, copy: Path | None = None) -> GatewaySettings:
+    """The settings in this file, secrets resolved. Raises ConfigErrors with every problem.
+
+    copy holds what the file held when it was read first.
+    """
     name = str(path)
     try:
-        raw = path.read_bytes()
+        raw = (copy or path).read_bytes()
         if len(raw) > _MAX_FILE:
             raise ConfigErrors([Problem(name, 1, 1, f"the file is longer than {_MAX_FILE} bytes")])
         root = parse(raw.decode("utf-8"), name)
@@ -95,9 +102,10 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         policies=top.path_of("policies", "policies"),
         clients=clients,
         accounts=read_accounts(top),
-        limits=_limits(top),
+        limits=read_limits(top),
         fetch=read_fetch(top),
         notifications=read_notifications(top),
+        workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
     )
     if not settings.policies.is_dir():
@@ -129,17 +137,31 @@ def _authorization(
         organisation=top.text("organisation", "this hospital"),
         privacy_url=top.optional_text("privacy_url"),
         registration=read_registration(top, profiles),
+        brands=read_brands(top, public, upstreams),
     )
     if section is None:
         return settings
-    section.known("profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens")
+    section.known(
+        "profiles", "lifetimes", "dpop_nonce", "sign_in_attempts", "rotate_refresh_tokens", "frame_ancestors",
+    )  # fmt: skip
     return replace(
         settings,
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
         sign_in_attempts_per_minute=_attempts(section),
+        frame_ancestors=_frame_ancestors(section),
     )
+
+
+def _frame_ancestors(section: Section) -> tuple[str, ...]:
+    """The origins that may show the pages of an authorization in a frame: each one named, of https."""
+    found = section.texts("frame_ancestors")
+    for text in found:
+        if not (is_origin(text) and text.startswith("https://")):
+            said = f"frame_ancestors: '{text}' is no https origin, such as https://ehr.hospital.example"
+            section.report(section.place("frame_ancestors"), said)
+    return found
 
 
 def _profiles(section: Section | None) -> frozenset[ProfileName]:
@@ -190,16 +212,3 @@ def _attempts(section: Section) -> int:
         section.report(section.place("sign_in_attempts"), said)
         return 10
     return int(number)
-
-
-def _limits(top: Section) -> Limits:
-    section = top.section("limits")
-    if section is None:
-        return Limits()
-    section.known("max_header", "max_url", "concurrent_requests", "drain")
-    return Limits(
-        max_header=section.size("max_header", 16 * 1024),
-        max_url=section.size("max_url", 8 * 1024),
-        concurrent_requests=section.integer("concurrent_requests", 1000, low=1, high=1_000_000),
-        drain=section.seconds("drain", 30.0, low=0, high=3600),
-    )

@@ -47,6 +47,7 @@ OWN_PATHS = frozenset(
         "encounter",
         "consent",
         "assets",
+        "brands.json",
     }
 )
 """The first parts of paths that the authorization server answers at: no store is mounted there."""

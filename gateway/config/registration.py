@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from authz.protocol.clients import ProfileName
 from authz.protocol.jwk import import_jwks
 from authz.settings import RegistrationSettings
-from gateway.config.registrations import read_jwks_file
+from gateway.config.client_keys import read_jwks_file
 from gateway.config.schema import Section
 from gateway.yaml_source import did_you_mean
 

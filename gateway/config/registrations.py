@@ -1,25 +1,15 @@
-"""The people and apps of gateway.yaml: accounts and clients, as they are registered."""
+"""The apps of gateway.yaml: clients, as they are registered."""
 
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
-
-from authz.protocol import jose
-from authz.protocol.addresses import NotFetched, read_url
-from authz.protocol.client_keys import ClientKeysError, check_self_signed
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import MIN_SECRET_CHARACTERS, SECRET, digest_of
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
-    CertificateSubject,
     Client,
     GrantType,
     ProfileName,
     SubjectType,
 )
-from authz.protocol.jose import JoseError
 from authz.protocol.origins import is_origin
 from authz.protocol.redirect_uris import UriError, check_redirect_uri, hosts_of
 from authz.protocol.scopes import (
@@ -29,93 +19,14 @@ from authz.protocol.scopes import (
     is_known,
     split_scope,
 )
-from authz.settings import Account, AuthorizationSettings
+from authz.settings import AuthorizationSettings
+from gateway.config.accounts import read_claims
+from gateway.config.client_keys import read_certificate_subject, read_jwks
 from gateway.config.schema import Section
 from gateway.yaml_source import Place, did_you_mean
 
 _MUST_OR_MAY = ("required", "optional")
 _CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
-_FHIR_USER = re.compile(
-    r"(https://[^\s?#]+/)?(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/[A-Za-z0-9\-.]{1,64}"
-)
-_SUBJECTS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
-_RESERVED = frozenset(
-    {
-        "iss",
-        "sub",
-        "aud",
-        "client_id",
-        "iat",
-        "exp",
-        "nbf",
-        "jti",
-        "scope",
-        "cnf",
-        "grant_id",
-        "auth_time",
-        "acr",
-        "amr",
-        "authorization_details",
-        "unbound",
-    }
-)
-
-
-def read_accounts(top: Section) -> tuple[Account, ...]:
-    found: list[Account] = []
-    names: dict[str, Place] = {}
-    for section in top.sections("users"):
-        section.known("username", "subject", "name", "password", "patient", "patients", "claims")
-        username = section.text("username")
-        if username in names:
-            section.report(
-                section.place("username"),
-                f"the username '{username}' is used twice (first in line {names[username].line})",
-            )
-        names.setdefault(username, section.place("username"))
-        subject = section.text("subject")
-        if len(subject) > 255 or not subject.isascii():  # OpenID Connect Core 2: sub
-            section.report(section.place("subject"), "subject must have at most 255 characters, all ASCII")
-        hashed = section.secret("password") or ""
-        if hashed and not hashed.startswith("$argon2id$"):
-            section.report(
-                section.place("password"), "password must be an argon2id hash, from `securus user hash`"
-            )
-        found.append(
-            Account(
-                username=username,
-                subject=subject,
-                password_hash=hashed,
-                name=section.text("name"),
-                claims=_person_claims(section),
-                patient=section.optional_text("patient"),
-                patients=tuple((p.text("id"), p.text("label")) for p in section.sections("patients")),
-            )
-        )
-    subjects = [account.subject for account in found]
-    if len(set(subjects)) != len(subjects):
-        top.report(top.place("users"), "two users have the same subject")
-    return tuple(found)
-
-
-def _person_claims(section: Section) -> dict[str, object]:
-    """The claims of an account. fhirUser is one of the five types that SMART App Launch 2.2 knows for people."""
-    claims = _claims(section)
-    said = claims.get("fhirUser")
-    if said is not None and not (isinstance(said, str) and _FHIR_USER.fullmatch(said)):
-        wanted = "a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/1"
-        section.report(section.place("claims"), f"claims.fhirUser must be {wanted}")
-    return claims
-
-
-def _claims(section: Section) -> dict[str, object]:
-    inner = section.section("claims")
-    if inner is None:
-        return {}
-    for entry in inner.node:
-        if entry.key in _RESERVED:
-            inner.report(entry.place, f"the claim '{entry.key}' is the server's own")
-    return inner.node.plain()
 
 
 def read_clients(
@@ -179,7 +90,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
             section.place("subject_type"),
             "subject_type pairwise needs redirect_uris of one host: people are named differently to each host",
         )
-    jwks, jwks_uri = _jwks(section, method, profile)
+    jwks, jwks_uri = read_jwks(section, method, profile)
     signed_requests = section.word("signed_requests", _MUST_OR_MAY, "optional") == "required"
     if signed_requests and not jwks and jwks_uri is None:
         section.report(
@@ -206,11 +117,11 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         redirect_uris=redirect_uris,
         jwks=jwks,
         jwks_uri=jwks_uri,
-        certificate_subject=_certificate_subject(section, method),
+        certificate_subject=read_certificate_subject(section, method),
         secret_digest=_secret(section, method),
         binding=binding,
         profile=profile,
-        claims=_claims(section),
+        claims=read_claims(section),
         signed_requests_required=signed_requests,
         signed_responses_required=section.word("signed_responses", _MUST_OR_MAY, "optional") == "required",
         signed_response_algorithm=(
@@ -337,88 +248,6 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
         check_redirect_uri(uri)
     except UriError as error:
         section.report(section.place(key), f"{key}: '{uri}' {error}")
-
-
-def _jwks(
-    section: Section, method: AuthenticationMethod, profile: ProfileName
-) -> tuple[tuple[Mapping[str, object], ...], str | None]:
-    """The keys, or the URL that they are fetched from."""
-    needed = method in (
-        AuthenticationMethod.PRIVATE_KEY_JWT,
-        AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH,
-    )
-    if not section.has("jwks"):
-        if needed:
-            section.report(
-                section.node.place, f"{section.path}.jwks is missing, expected {{file: …}} or {{url: …}}"
-            )
-        return (), None
-    inner = section.section("jwks")
-    if inner is None:
-        return (), None
-    inner.known("file", "url")
-    if inner.has("file") == inner.has("url"):
-        section.report(inner.node.place, f"{inner.path} must have one of 'file' and 'url'")
-        return (), None
-    if inner.has("file"):
-        return _jwks_by_value(section, method, profile), None
-    url = inner.text("url", expected="an https URL")
-    try:
-        if url:
-            read_url(url)
-    except NotFetched as error:
-        section.report(inner.place("url"), f"{inner.path}.url cannot be fetched: {error}")
-    return (), url
-
-
-def _jwks_by_value(
-    section: Section, method: AuthenticationMethod, profile: ProfileName
-) -> tuple[Mapping[str, object], ...]:
-    path = section.file("jwks")
-    if path is None or not path.is_file():
-        return ()
-    allowed = PROFILES[profile].signing_algorithms
-    found = read_jwks_file(section, "jwks", path, also=allowed)
-    if method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
-        try:
-            # Behind a proxy keys may come without their certificates: nothing here must know them beforehand.
-            check_self_signed([key for key in found if "x5c" in key])
-        except ClientKeysError as error:
-            section.report(section.place("jwks"), f"'{path}': {error}")
-    return found
-
-
-def read_jwks_file(
-    section: Section, key: str, path: Path, *, also: frozenset[str] = frozenset()
-) -> tuple[Mapping[str, object], ...]:
-    """The public keys in a file that a key of the section names; empty when they cannot be used, which is reported."""
-    place = section.place(key)
-    try:
-        keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
-        found = tuple(dict(jwk) for jwk in keys)
-    except (OSError, ValueError, KeyError, TypeError):
-        section.report(place, f"'{path}' does not hold a JWK Set: {{\"keys\": [...]}}")
-        return ()
-    if not found:
-        section.report(place, f"'{path}' holds no key")
-    for number, jwk in enumerate(found):
-        try:
-            jose.import_public_jwk(jwk, also=also)
-        except JoseError as error:
-            section.report(place, f"key {number} of '{path}': {error}")
-    return found
-
-
-def _certificate_subject(section: Section, method: AuthenticationMethod) -> CertificateSubject | None:
-    inner = section.section("certificate_subject", required=method is AuthenticationMethod.TLS_CLIENT_AUTH)
-    if inner is None:
-        return None
-    inner.known(*_SUBJECTS)
-    given = [entry.key for entry in inner.node if entry.key in _SUBJECTS]
-    if len(given) != 1:
-        inner.report(inner.node.place, f"certificate_subject must have exactly one of {', '.join(_SUBJECTS)}")
-        return None
-    return CertificateSubject(given[0], inner.text(given[0]))
 
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:

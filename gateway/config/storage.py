@@ -1,11 +1,17 @@
-"""The section storage of gateway.yaml: the embedded store, or the server that several nodes share."""
+"""The section storage of gateway.yaml: the embedded store, or the server that several nodes share; Valkey beside it."""
 
+import re
 from importlib.util import find_spec
+
+from cryptography import x509
 
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
 from authz.storage.store import StoreSettings
+from authz.storage.valkey_settings import ValkeySettings, url_fault
 from gateway.config.schema import Section
 
+_VALKEY = "valkeys://cache.hospital.example:6379/0"
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _ADDRESS = "postgresql://user:password@host/database?sslmode=verify-full"
 
 
@@ -14,7 +20,8 @@ def read_storage(top: Section) -> StoreSettings:
     section = top.section("storage")
     if section is None:
         return StoreSettings(path=str(top.folder / "state/securus.db"))
-    section.known("kind", "path", "synchronous", "postgresql")
+    section.known("kind", "path", "synchronous", "postgresql", "valkey")
+    valkey = _valkey(section)
     kind = section.word(
         "kind", ("sqlite", "postgresql"), "postgresql" if section.has("postgresql") else "sqlite"
     )
@@ -25,11 +32,12 @@ def read_storage(top: Section) -> StoreSettings:
         return StoreSettings(
             path=str(section.path_of("path", "state/securus.db")),
             options={"synchronous": section.word("synchronous", ("normal", "full"), "normal")},
+            valkey=valkey,
         )
     for key in ("path", "synchronous"):
         if section.has(key):
             section.report(section.place(key), f"storage.{key} is for SQLite and means nothing to PostgreSQL")
-    return StoreSettings(kind=kind, path="", postgresql=_postgresql(section))
+    return StoreSettings(kind=kind, path="", postgresql=_postgresql(section), valkey=valkey)
 
 
 def _postgresql(section: Section) -> PostgresqlSettings:
@@ -55,3 +63,48 @@ def _postgresql(section: Section) -> PostgresqlSettings:
             "connect_timeout", default.connect_timeout_seconds, low=0.1, high=60
         ),
     )
+
+
+def _valkey(section: Section) -> ValkeySettings | None:
+    inner = section.section("valkey")
+    if inner is None:
+        return None
+    default = ValkeySettings("")
+    inner.known(
+        "url", "username", "password", "certificate_authorities", "prefix", "connections", "timeout"
+    )  # fmt: skip
+    url = inner.text("url", expected=f"an address such as {_VALKEY}")
+    fault = url_fault(url) if url else None
+    if fault is not None:
+        inner.report(inner.place("url"), f"storage.valkey.url: {fault}, expected such as {_VALKEY}")
+    if find_spec("redis") is None:
+        said = "storage.valkey needs redis, which is not installed: pip install 'securus[valkey]'"
+        inner.report(inner.node.place, said)
+    prefix = inner.text("prefix", default.prefix)
+    if not _PREFIX.fullmatch(prefix):
+        inner.report(
+            inner.place("prefix"), f"storage.valkey.prefix is '{prefix}', expected letters and digits"
+        )
+    return ValkeySettings(
+        url=url,
+        username=inner.optional_text("username"),
+        password=inner.secret("password", required=False),
+        authorities=_authorities(inner),
+        prefix=prefix,
+        connections=inner.integer("connections", default.connections, low=1, high=1000),
+        timeout_seconds=inner.seconds("timeout", default.timeout_seconds, low=0.05, high=30),
+    )
+
+
+def _authorities(section: Section) -> str | None:
+    path = section.file("certificate_authorities", required=False)
+    if path is None or not path.is_file():
+        return None
+    try:
+        content = path.read_bytes()
+        x509.load_pem_x509_certificates(content)
+    except (OSError, ValueError):
+        said = f"{section.path}.certificate_authorities holds no PEM certificates"
+        section.report(section.place("certificate_authorities"), said)
+        return None
+    return content.decode("ascii", "replace")

@@ -44,6 +44,7 @@ OPEN_INTERACTIONS = frozenset(
         Interaction.DELETE,
     }
 )
+_OPENABLE = {"_content": "string", "_filter": "special", "_list": "special", "_text": "string"}
 _DOORS = ("authorize", "token", "introspect", "revoke", "register", "manage")  # of the oauth-uris extension
 
 
@@ -97,12 +98,13 @@ def capability_statement(
     oauth_uris: Mapping[str, str],
     opened: Opened,
     transactions: bool = True,
+    carried_out: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """The statement of the gateway in front of the store whose statement is upstream.
 
     oauth_uris are the addresses of the authorization server's doors by the names of the SMART extension: authorize,
     token, and what there is of introspect, revoke, register, manage. opened is what policies open to anybody;
-    transactions, where the store carries them out as well.
+    transactions, where the store carries them out as well; carried_out is what the store does of search.OPENABLE.
     Raises FhirError UPSTREAM_INVALID when upstream is not the statement of an R4 server.
     """
     if upstream.get("resourceType") != "CapabilityStatement":
@@ -111,7 +113,7 @@ def capability_statement(
         raise FhirError(Reason.UPSTREAM_INVALID, "The store does not speak FHIR R4")
     at_system = _operations(upstream)
     resources = {
-        resource["type"]: _resource(resource, opened, at_system)
+        resource["type"]: _resource(resource, opened, at_system, carried_out)
         for rest in _objects(upstream.get("rest"))
         if rest.get("mode") == "server"
         for resource in _objects(rest.get("resource"))
@@ -144,7 +146,9 @@ def capability_statement(
     }
 
 
-def _resource(upstream: Mapping[str, Any], opened: Opened, at_system: frozenset[str]) -> dict[str, Any]:
+def _resource(
+    upstream: Mapping[str, Any], opened: Opened, at_system: frozenset[str], carried_out: frozenset[str]
+) -> dict[str, Any]:
     type: str = upstream["type"]
     offered = {each.get("code") for each in _objects(upstream.get("interaction"))}
     if "update" in offered:
@@ -171,12 +175,14 @@ def _resource(upstream: Mapping[str, Any], opened: Opened, at_system: frozenset[
         else "not-supported",
     }
     if "search-type" in codes:
-        resource |= _search(type, upstream, opened)
+        resource |= _search(type, upstream, opened, carried_out)
     operations = _operation_list(type, at_system | _operations(upstream), opened)
     return resource | ({"operation": operations} if operations else {})
 
 
-def _search(type: str, upstream: Mapping[str, Any], opened: Opened) -> dict[str, Any]:
+def _search(
+    type: str, upstream: Mapping[str, Any], opened: Opened, carried_out: frozenset[str]
+) -> dict[str, Any]:
     """Includes and parameters of searches: what the store offers, as far as it is opened. FHIR has no empty arrays."""
     found: dict[str, Any] = {
         "searchInclude": sorted(
@@ -198,6 +204,11 @@ def _search(type: str, upstream: Mapping[str, Any], opened: Opened) -> dict[str,
             and code not in CLOSED_PARAMETERS
             and (parameter := search_parameter(type, code)) is not None
             and opened.searches_by(type, code)
+        ]
+        + [
+            {"name": code, "type": _OPENABLE[code]}
+            for code in sorted(carried_out)
+            if opened.searches_by(type, code)
         ],
     }
     return {name: value for name, value in found.items() if value}
@@ -254,7 +265,7 @@ def _security(oauth_uris: Mapping[str, str]) -> dict[str, Any]:
                 ],
             }
         ],
-        "cors": False,
+        "cors": True,
         "service": [
             {
                 "coding": [{"system": _SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}],

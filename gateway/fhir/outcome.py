@@ -63,6 +63,7 @@ class Reason(StrEnum):
     NARROWING_IGNORED = "narrowing-ignored"
     TOO_MANY_JOBS = "too-many-jobs"
     RATE_EXCEEDED = "rate-exceeded"
+    TOO_MANY_REQUESTS = "too-many-requests"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -166,6 +167,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         429,
         "throttled",
         "The rule that opens this is used as often as it may be for now.",
+    ),
+    Reason.TOO_MANY_REQUESTS: (
+        429,
+        "throttled",
+        "This is asked more often, or more at once, than it may be.",
     ),
     Reason.OVERLOADED: (503, "throttled", "The gateway is busy; try again later."),
     Reason.INTERNAL: (

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from gateway.policy import infrastructure, sources
 from gateway.policy.hospital_consent import read_hospital_consent
+from gateway.policy.presets import shipped_name, text_of
 from gateway.policy.reading import checks, hidden_elements
 from gateway.policy.reading.definitions import Definitions, read_definitions
 from gateway.policy.reading.facts import read_facts
@@ -60,6 +61,11 @@ def load(files: Table[str, str]) -> PolicySet:
     for document in documents:
         if "definitions" in document:
             read_definitions(reader, document, definitions)
+    if definitions.preset is not None:
+        name = shipped_name(definitions.preset)
+        files = {**files, name: text_of(definitions.preset)}
+        shipped = reader.mapping(parse(files[name], name), "a policy file")
+        documents += [] if shipped is None else [shipped]
     for document in documents:  # facts are asked by claims, which may be defined in another file
         if "definitions" in document:
             read_facts(reader, document, definitions)
@@ -145,6 +151,6 @@ def _read_policy(
             )
             name = reader.text(body.node("test"), "test")
             own_tests.append(PolicyTest(name, policy, body.plain(), body.place))
-    if not own_tests:
+    if not own_tests and document.place.file != shipped_name(definitions.preset or ""):
         reader.problem(document, f"policy '{policy}' has no tests", warning=True)
     return _Policy(Status(status) if status else Status.ENFORCE, own, own_tests)

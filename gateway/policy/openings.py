@@ -9,6 +9,8 @@ from functools import cached_property
 
 from gateway.fhir.definitions import search_parameter
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
+from gateway.fhir.opened_terms import FULL_TEXT
+from gateway.fhir.search import OPENABLE
 from gateway.policy import infrastructure
 from gateway.policy.reading.checks import covers, has_no_way_out, never_matches
 from gateway.policy.rules import ENVELOPES, Effect, PolicySet, Rule
@@ -59,6 +61,13 @@ class Openings:
 
     def searches_by(self, type_: str, code: str) -> bool:
         """Whether a search of a type may use this parameter: some permit neither closes it nor hides what it looks at."""
+        if code in OPENABLE:
+            return any(
+                code in rule.query.open
+                and code not in rule.query.closed
+                and (code not in FULL_TEXT or view_of(rule.returned, type_).is_whole)
+                for rule in self._searching(type_)
+            )
         term = SearchTerm(code, code, None, None, (), "")
         ways = touched(FhirRequest("GET", Interaction.SEARCH, type_, terms=(term,)))
         return any(

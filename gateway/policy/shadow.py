@@ -107,7 +107,7 @@ class Shadows:
         for policy, shadow in engine.shadows.items():
             difference = Difference(policy, is_of_many=asked.interaction in _OF_MANY)
             self._differences[policy] = difference
-            aside = _Aside(environment.known)
+            aside = Aside(environment.known)
             try:
                 other = shadow.decide(asked, caller, replace(environment, known=aside), criteria=criteria)
                 decision = _compared(difference, decision, other, aside)
@@ -135,7 +135,7 @@ class Shadows:
                     yield each.policy, str(would)
 
 
-class _Aside(Known):
+class Aside(Known):
     """What is known at the request, without asking for more and without a trace in what decides it."""
 
     def __init__(self, known: Known) -> None:
@@ -152,7 +152,7 @@ class _Aside(Known):
         return found
 
 
-def _compared(difference: Difference, decision: Decision, other: Decision, aside: _Aside) -> Decision:
+def _compared(difference: Difference, decision: Decision, other: Decision, aside: Aside) -> Decision:
     """Note what differs in the decision itself, and compare what its judges say."""
     if not aside.told() and type(decision) is not type(other):
         difference.request = Would.UNKNOWN
@@ -175,7 +175,7 @@ def _compared(difference: Difference, decision: Decision, other: Decision, aside
     return decision
 
 
-def _judging(difference: Difference, given: Permit, would: Permit, aside: _Aside) -> Permit:
+def _judging(difference: Difference, given: Permit, would: Permit, aside: Aside) -> Permit:
     beside = partial(_beside, difference, aside)
     judges = {type_: beside(judge, would.judges.get(type_)) for type_, judge in given.judges.items()}
     included = given.included
@@ -199,7 +199,7 @@ def _judging(difference: Difference, given: Permit, would: Permit, aside: _Aside
     )
 
 
-def _beside(difference: Difference, aside: _Aside, judge: Judge, other: Judge | None) -> Judge:
+def _beside(difference: Difference, aside: Aside, judge: Judge, other: Judge | None) -> Judge:
     def verdict(resource: Resource) -> Verdict:
         found = judge(resource)
         _note(difference, aside, _name(resource), found, None if other is None else partial(other, resource))
@@ -209,7 +209,7 @@ def _beside(difference: Difference, aside: _Aside, judge: Judge, other: Judge | 
 
 
 def _beside_change(
-    difference: Difference, aside: _Aside, change: ChangeJudge, other: ChangeJudge | None
+    difference: Difference, aside: Aside, change: ChangeJudge, other: ChangeJudge | None
 ) -> ChangeJudge:
     def verdict(before: Resource | None, after: Resource | None) -> Verdict:
         found = change(before, after)
@@ -221,7 +221,7 @@ def _beside_change(
 
 
 def _note(
-    difference: Difference, aside: _Aside, name: str, found: Verdict, other: Callable[[], Verdict] | None
+    difference: Difference, aside: Aside, name: str, found: Verdict, other: Callable[[], Verdict] | None
 ) -> None:
     """Note what another verdict on a resource would be; the last one counts, when it is judged several times."""
     resources = difference.resources

@@ -48,6 +48,8 @@ class Capabilities:
                 oauth_uris=self._oauth_uris,
                 opened=Openings(engine.policies),
                 transactions=self._upstream.profile.transactions,
+                carried_out=self._upstream.profile.opened_parameters
+                - self._upstream.profile.never_parameters,
             )
             self._built = (until, engine.policy_hash, resource.write_resource(statement))
         return fhir_answer(self._built[2], ())

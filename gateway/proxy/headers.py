@@ -65,9 +65,9 @@ def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str,
     passed = [
         (said, headers[name]) for name, said in _RETURNED if _SENDABLE.fullmatch(headers.get(name, "\n"))
     ]
-    place = links.to_public(
-        headers.get("content-location", ""), upstream=upstream.base, public=upstream.identifier
-    )
+    if "content-location" not in headers:  # the usual case
+        return tuple(passed)
+    place = links.to_public(headers["content-location"], upstream=upstream.base, public=upstream.identifier)
     if place is None or not _SENDABLE.fullmatch(place):
         return tuple(passed)
     return (*passed, ("Content-Location", place))

@@ -17,6 +17,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store
+from gateway.admission import Admission
 from gateway.audit import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
@@ -88,7 +89,9 @@ class Passage:
         clock: Clock,
         oauth_uris: Mapping[str, str],
         lookups: Lookups,
+        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
@@ -133,6 +136,14 @@ class Passage:
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        try:
+            answer = await self._answered(http, trail, caller)
+        except BaseException:
+            trail.release()
+            raise
+        return answer if trail.held is None else trail.held.until_sent(answer)
+
+    async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
             answer = await formats.written(await self._pass(http, trail, caller), trail)
         except Exception as error:
@@ -277,6 +288,8 @@ class Passage:
         found = await self._resource_server.authenticate(http, audience=self._upstream.bases)
         trail.caller = found.caller
         trail.answer_headers = found.headers
+        if self._admission is not None:
+            trail.held = await self._admission.of_caller(found.caller, self._upstream.name)
         return found.caller
 
     async def _forward(

@@ -9,6 +9,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, RequestError
 from authz.resource_server import ResourceServer
 from authz.storage.store import StoreUnavailable
+from gateway.admission import Limited
 from gateway.audit import AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import StepUp
@@ -23,6 +24,8 @@ def refused(trail: Trail, error: Exception, resource_server: ResourceServer, *, 
     match error:
         case FhirError():
             return refusal(trail, error)
+        case Limited():
+            return refusal(trail, FhirError(Reason.TOO_MANY_REQUESTS, str(error), headers=error.headers))
         case OAuthError():
             return challenge(trail, error, resource_server, at=at)
         case RequestError():

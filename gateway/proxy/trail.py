@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from authz.storage.effects import Emergency
+from gateway.admission import Held
 from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
@@ -49,6 +50,12 @@ class Trail:
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
     status: int = 0  # of an entry: that of its answer
+    held: Held | None = None  # places in limits of what is done at once
+
+    def release(self) -> None:
+        """Give back what it holds: there will be no answer."""
+        if self.held is not None:
+            self.held.release()
 
     @property
     def interaction(self) -> str:

@@ -17,12 +17,11 @@ from gateway.proxy.coded_bodies import CodingError, gunzip
 from gateway.settings import Upstream
 from gateway.wire.upstream_addresses import Addresses
 from gateway.wire.upstream_connection import UpstreamConnection
-from gateway.wire.upstream_exchange import Exchange, Stale, TookTooLong, Unreachable
+from gateway.wire.upstream_exchange import PIECE_BYTES, Exchange, Stale, TookTooLong, Unreachable
 from gateway.wire.upstream_head import Head, InvalidAnswer
 from gateway.wire.upstream_pool import UpstreamPool
 from gateway.wire.upstream_request import UnsendableRequest, request_bytes, send_body
 
-_CHUNK = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
 _TOO_LARGE = "the resource is larger than this gateway judges"
 _CODED = frozenset({"gzip", "x-gzip"})
@@ -97,14 +96,18 @@ class UpstreamAnswer:
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
             if not piece:
                 return
-            if len(piece) <= _CHUNK:
+            if len(piece) <= PIECE_BYTES:
                 yield piece
                 continue
-            for start in range(0, len(piece), _CHUNK):
-                yield piece[start : start + _CHUNK]
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
 
     def close(self) -> None:
         """Let the connection go: one whose answer did not come to its end is broken off."""
+        self._exchange.close()
+
+    def __del__(self) -> None:
+        # Whoever forgets an answer that nobody can read any more takes no connection with it.
         self._exchange.close()
 
 
@@ -120,6 +123,7 @@ class UpstreamClient:
         self._host = url.host_port_subcomponent or ""
         self._url = url
         self._pool: UpstreamPool | None = None
+        self._now: Callable[[], float] = time.monotonic  # the clock of the loop, once there is one
         self._credentials: dict[str, str] = {}
         if url.user is not None:
             pair = b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
@@ -133,6 +137,7 @@ class UpstreamClient:
     async def open(self) -> None:
         """Make the pool; no connection yet."""
         loop = asyncio.get_running_loop()
+        self._now = loop.time
         context = None
         if self._url.scheme == "https":
             context = ssl.create_default_context()
@@ -238,11 +243,11 @@ class UpstreamClient:
     async def _acquire(
         self, pool: UpstreamPool, deadline: float, *, fresh: bool = False
     ) -> UpstreamConnection:
-        by = min(deadline, asyncio.get_running_loop().time() + self.upstream.connect_timeout)
+        by = min(deadline, self._now() + self.upstream.connect_timeout)
         return await pool.acquire(by, fresh=fresh)
 
     def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self.upstream.answer_timeout
+        return self._now() + self.upstream.answer_timeout
 
 
 async def _stopped(sending: asyncio.Task[None]) -> None:

@@ -19,8 +19,10 @@ class Front:
         self._sweeping: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def open(self, address: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Listen. Raises OSError."""
+    async def open(
+        self, address: str, port: int, context: ssl.SSLContext | None, *, shared: bool = False
+    ) -> None:
+        """Listen; shared with other processes of ours, which do so too. Raises OSError."""
         service, loop = self._service, self._loop
         self._server = await loop.create_server(
             lambda: Connection(service, loop),
@@ -29,6 +31,7 @@ class Front:
             ssl=context,
             ssl_handshake_timeout=None if context is None else _HANDSHAKE_SECONDS,
             backlog=1024,
+            reuse_port=shared or None,
         )
         self._sweep()
 

@@ -90,7 +90,7 @@ class Addresses:
             found = await self._loop.getaddrinfo(
                 self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise Unreachable("the name of the store has no address") from error
         addresses = dict.fromkeys((int(family), str(place[0])) for family, _, _, _, place in found)
         if not addresses:

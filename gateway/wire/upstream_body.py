@@ -19,7 +19,7 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN +
 class BodyReader(Protocol):
     """Reads a body."""
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes | None]:
         """The content in data, and what is behind the end of the body: None before it. Raises InvalidAnswer."""
         ...
 
@@ -32,14 +32,14 @@ class SizedBody:
     def __init__(self, length: int) -> None:
         self._left = length
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes | None]:
         """As much of data as belongs to the body, and the rest."""
         self._left -= len(data)
         if self._left > 0:
-            return data, None
+            return [data], None
         if self._left == 0:
-            return data, b""
-        return data[: self._left], data[self._left :]
+            return [data], b""
+        return [data[: self._left]], data[self._left :]
 
 
 class OpenBody:
@@ -47,9 +47,9 @@ class OpenBody:
 
     __slots__ = ()
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes | None]:
         """All of data."""
-        return data, None
+        return [data], None
 
 
 class ChunkedBody:
@@ -63,7 +63,7 @@ class ChunkedBody:
         self._is_trailer = False
         self._trailer = 0
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes | None]:
         """The content of the chunks in data. Raises InvalidAnswer: chunks are strict, bare line feeds are none."""
         pieces: list[bytes] = []
         at, size = 0, len(data)
@@ -83,11 +83,11 @@ class ChunkedBody:
                 raise InvalidAnswer("a line between the chunks of the answer has no right end")
             if self._is_trailer:
                 if line == b"\r\n":
-                    return b"".join(pieces), data[at:]
+                    return pieces, data[at:]
                 self._trailer_line(line)
             else:
                 self._size_line(line[:-2])
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), None
+        return pieces, None
 
     def _chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         content = self._left - 2

@@ -5,38 +5,22 @@ next request, which is somebody else's. One timer serves every wait, and is set 
 """
 
 import asyncio
-import re
 import select
-from collections.abc import Callable, Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 from gateway.wire.upstream_body import BodyReader, body_reader
-from gateway.wire.upstream_exchange import HIGH_WATER_BYTES, Exchange, Stale, TookTooLong, Unreachable
+from gateway.wire.upstream_exchange import HIGH_WATER_BYTES, Exchange, Stale, Stream, TookTooLong, Unreachable
 from gateway.wire.upstream_head import (
     MAX_HEAD_BYTES,
     UNTIL_CLOSE,
     Head,
     InvalidAnswer,
+    check_beginning,
     read_head,
 )
 
 _MAX_INTERIM_ANSWERS = 16  # 1xx before the answer
 _CLOCK_SECONDS = 0.002  # a timer may ring this early
-_START = b"HTTP/1."
-_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-
-
-@runtime_checkable
-class _Stream(Protocol):
-    """What a connection needs of its transport; uvloop's are no asyncio.Transport."""
-
-    def write(self, data: bytes) -> None: ...
-    def writelines(self, list_of_data: Iterable[bytes]) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-    def abort(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -79,7 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.body_seconds = body_seconds  # at most, between two pieces of a body
         self.is_open = False
         self.is_used = False  # an answer has come on it
-        self._transport: _Stream | None = None
+        self._transport: Stream | None = None
         self._poll: select.poll | None = None
         self._exchange: Exchange | None = None
         self._partial = bytearray()  # of a head
@@ -107,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> Exchange:
         """Send a request, or the head of one. Raises Stale when the connection has ended."""
         transport = self._transport
-        if transport is None or not self.is_open:
+        if transport is None or not self.is_open or transport.is_closing():
             raise Stale("the connection has ended")
         exchange = self._exchange = Exchange(self._loop, self, is_head=is_head, is_sent=is_whole)
         if len(request) == 1:
@@ -120,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def send(self, *parts: bytes) -> None:
         """Send a part of the body, as fast as the store takes it. Raises Unreachable when the connection ends."""
         transport = self._transport
-        if transport is None or not self.is_open:
+        if transport is None or not self.is_open or transport.is_closing():
             raise Unreachable("the connection ended while the body was sent")
         transport.writelines(parts)
         while self._drained is not None:
@@ -154,9 +138,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on: what had come was taken."""
-        if self._is_paused and self._transport is not None and self.is_open:
+        transport = self._transport
+        if self._is_paused and transport is not None and not transport.is_closing():
             self._is_paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
             self.until(self._loop.time() + self.body_seconds)
 
     def abort(self) -> None:
@@ -167,7 +152,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
-        if not isinstance(transport, _Stream):
+        if not isinstance(transport, Stream):
             raise TypeError("a stream is needed")
         self._transport = transport
         self._poll = select.poll()
@@ -229,7 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._partial += data
             end = self._partial.find(b"\r\n\r\n", max(0, looked - 3))
             if end < 0:
-                self._check_partial(looked)
+                check_beginning(self._partial, looked)
                 return
             data = bytes(self._partial)
             self._partial.clear()
@@ -237,7 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 self._partial += data
-                self._check_partial(0)
+                check_beginning(self._partial, 0)
                 return
         if end > MAX_HEAD_BYTES:
             raise InvalidAnswer("the head of the answer is too long")
@@ -250,23 +235,13 @@ class UpstreamConnection(asyncio.Protocol):
         length = head.length
         if 0 <= length == len(rest):  # the usual case: a short answer in one piece
             if rest:
-                exchange.put(rest)
+                exchange.put([rest])
             exchange.begin(head)
             self._whole(exchange, b"")
             return
         exchange.begin(head)
         body = self._body = body_reader(length)
         self._body_came(exchange, body, rest)
-
-    def _check_partial(self, looked: int) -> None:
-        """What has come of a head is the beginning of one: who never ends a line right is not waited for."""
-        partial = self._partial
-        if not partial.startswith(_START[: len(partial)]):
-            raise InvalidAnswer("the answer is not HTTP/1.1")
-        if len(partial) > MAX_HEAD_BYTES:
-            raise InvalidAnswer("the head of the answer is too long")
-        if _BARE_LINE_FEED.search(partial, looked):
-            raise InvalidAnswer("a line of the head of the answer has no right end")
 
     def _interim_came(self, exchange: Exchange, head: Head, rest: bytes) -> None:
         self._interim += 1
@@ -276,9 +251,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_came(exchange, rest)
 
     def _body_came(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
-        content, rest = body.feed(data)
-        if content:
-            exchange.put(content)
+        pieces, rest = body.feed(data)
+        exchange.put(pieces)
         if rest is not None:
             self._whole(exchange, rest)
         elif exchange.buffered > HIGH_WATER_BYTES:

@@ -1,12 +1,15 @@
 """One request to a store and the answer to it, as far as it has come: what the connection fills and a reader takes."""
 
 import asyncio
-from typing import Protocol
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 from gateway.wire.upstream_head import Head
 
 HIGH_WATER_BYTES = 256 * 1024  # beyond this the socket is not read
-_LOW_WATER_BYTES = 64 * 1024
+LOW_WATER_BYTES = 128 * 1024  # from here on it is read again
+PIECE_BYTES = 64 * 1024  # short pieces are given together up to this
 
 
 class Unreachable(Exception):
@@ -19,6 +22,21 @@ class Stale(Unreachable):
 
 class TookTooLong(Exception):
     """The store let the time for a step go by."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What a connection needs of its transport; uvloop's are no asyncio.Transport."""
+
+    # What asyncio says of them holds.
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes]) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def is_closing(self) -> bool: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Line(Protocol):
@@ -43,7 +61,7 @@ class Exchange:
     def __init__(self, loop: asyncio.AbstractEventLoop, line: Line, *, is_head: bool, is_sent: bool) -> None:
         self._loop = loop
         self._line: Line | None = line
-        self._pieces: list[bytes] = []
+        self._pieces: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.buffered = 0  # bytes that nobody has taken yet
         self.error: Exception | None = None
@@ -59,10 +77,12 @@ class Exchange:
         self.head = head
         self.wake()
 
-    def put(self, piece: bytes) -> None:
-        """A piece of the body has come."""
-        self._pieces.append(piece)
-        self.buffered += len(piece)
+    def put(self, pieces: list[bytes]) -> None:
+        """Pieces of the body have come."""
+        for piece in pieces:
+            if piece:
+                self._pieces.append(piece)
+                self.buffered += len(piece)
         self.wake()
 
     def end(self) -> None:
@@ -108,27 +128,39 @@ class Exchange:
         """The whole body when it is here: no wait, no switch of tasks. None when it is not, or was begun."""
         if not self.is_ended or self.error is not None:
             return None
-        pieces, self._pieces, self.buffered = self._pieces, [], 0
+        pieces, self._pieces, self.buffered = self._pieces, deque(), 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def piece(self) -> bytes:
         """The next piece of the body, b'' at its end. Raises TookTooLong, InvalidAnswer, Unreachable."""
         while True:
             if self._pieces:
-                pieces, self._pieces, self.buffered = self._pieces, [], 0
-                if self._line is not None:
+                piece = self._next()
+                if self._line is not None and self.buffered <= LOW_WATER_BYTES:
                     self._line.resume()
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return piece
             if self.error is not None:
                 raise self.error
             if self.is_ended:
                 return b""
             await self.more()
 
+    def _next(self) -> bytes:
+        piece = self._pieces.popleft()
+        size = len(piece)
+        if self._pieces and size + len(self._pieces[0]) <= PIECE_BYTES:
+            parts = [piece]
+            while self._pieces and size + len(self._pieces[0]) <= PIECE_BYTES:
+                parts.append(self._pieces.popleft())
+                size += len(parts[-1])
+            piece = b"".join(parts)
+        self.buffered -= size
+        return piece
+
     def close(self) -> None:
         """The reader wants no more: a connection whose answer did not end is of no use."""
         line, self._line = self._line, None
-        self._pieces = []
+        self._pieces.clear()
         self.buffered = 0
         if line is not None:
             line.abort()

@@ -20,6 +20,8 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD = _TOKEN + rb":[\t -~\x80-\xff]*\r\n"
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n((?:" + _FIELD + rb")*)")
 _FIELDS = re.compile(rb"(?:" + _FIELD + rb")*")
+_START = b"HTTP/1."
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})(?:$|[,;\s])", re.IGNORECASE)
 # Of these a second value is another reading of the answer. Further ones are lists, and joined (RFC 9110 5.3).
 _ONCE = frozenset(
@@ -80,10 +82,27 @@ def read_head(block: bytes, *, is_head: bool) -> Head:
     return Head(status, headers, length, keeps, _idle(headers.get("keep-alive")))
 
 
+def check_beginning(partial: bytearray, looked: int) -> None:
+    """Raise InvalidAnswer unless partial may become a head: who never ends a line right is not waited for.
+
+    looked is how much of it was looked at before.
+    """
+    if not partial.startswith(_START[: len(partial)]):
+        raise InvalidAnswer("the answer is not HTTP/1.1")
+    if len(partial) > MAX_HEAD_BYTES:
+        raise InvalidAnswer("the head of the answer is too long")
+    if _BARE_LINE_FEED.search(partial, looked):
+        raise InvalidAnswer("a line of the head of the answer has no right end")
+
+
 def check_trailer(block: bytes) -> None:
     """Raise InvalidAnswer unless block is the lines of a trailer section, each with its end (RFC 9112 7.1.2)."""
     if _FIELDS.fullmatch(block) is None or block.count(b"\n") > MAX_FIELDS:
         raise InvalidAnswer("the trailer section of the answer is not one")
+    if any(
+        line.lower().startswith((b"content-length:", b"transfer-encoding:")) for line in block.split(b"\r\n")
+    ):
+        raise InvalidAnswer("the trailer section of the answer has what frames it")  # RFC 9110 6.5.1
 
 
 def _check_lines(block: bytes) -> None:
@@ -124,8 +143,8 @@ def _length(status: int, headers: dict[str, str], *, is_old: bool, is_head: bool
 
 def _keeps(connection: str | None, *, is_old: bool) -> bool:
     """RFC 9112 9.3."""
-    if connection is None:
-        return not is_old
+    if connection is None or connection == "keep-alive":  # the usual case
+        return not is_old or connection is not None
     options = {option.strip("\t ") for option in connection.lower().split(",")}
     return "close" not in options and (not is_old or "keep-alive" in options)
 

@@ -50,7 +50,8 @@ def request_bytes(
         head = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise UnsendableRequest("a header is no text") from error
-    if _HEAD.fullmatch(head) is None:
+    # As many lines as were meant: a value that is a whole header more would be well written, too.
+    if head.count(b"\n") != 2 + len(headers) + bool(framing) or _HEAD.fullmatch(head) is None:
         raise UnsendableRequest("a header is not one line of text")
     if not isinstance(body, bytes):
         return (head + b"\r\n",)

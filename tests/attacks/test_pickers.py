@@ -35,6 +35,35 @@ rules:
     because: Treatment.
 tests: []
 """
+WARDS = """\
+definitions: wards
+version: 1
+claims:
+  person: {path: person, type: string}
+facts:
+  my-wards:
+    ask: "RelatedPerson?identifier={token.person}&active=true"
+    take: RelatedPerson.patient
+    keep: 1s
+    at_most: 10
+    if_unavailable: deny
+"""
+GUARDIANS = """\
+policy: guardians
+version: 1
+owner: privacy-office
+status: enforce
+text: Who is said by a RelatedPerson to care for a patient sees that patient.
+rules:
+  - rule: see-my-wards
+    effect: permit
+    who: {context: user, role: guardian}
+    may: [read, search]
+    resources: [Patient]
+    where: {compartment: {patient: {in: $facts.my-wards}}}
+    because: Parental care.
+tests: []
+"""
 _BOUND = Binding(BindingKind.DPOP, "k" * 43)
 PHYSICIAN: dict[str, Any] = {"fhirUser": "Practitioner/dr1", "roles": ["physician"]}
 
@@ -198,3 +227,44 @@ async def test_without_policies_nobody_is_found(running: RunningGateway):
     running.gateway.engines.engine = None
     with pytest.raises(FinderUnavailable):
         await finder_of(running).find_patients(asker(running), "own")
+
+
+def related(id_: str, person: str, patient: str, *, active: bool = True) -> dict[str, Any]:
+    return {
+        "resourceType": "RelatedPerson",
+        "id": id_,
+        "active": active,
+        "identifier": [{"value": person}],
+        "patient": {"reference": f"Patient/{patient}"},
+    }
+
+
+async def test_a_guardian_finds_those_whom_the_policies_say_and_nobody_when_they_cannot_be_asked(
+    tmp_path: Path,
+):
+    policies = policies_with(tmp_path, "50-guardians.yaml", GUARDIANS)
+    (policies / "05-wards.yaml").write_text(WARDS)
+    running = await start_gateway(tmp_path, policies=policies, picker=PickerSettings(lists_at_once=True))
+    try:
+        own = running.upstream.resources
+        own["RelatedPerson/m"] = related("m", "m0m", "A")
+        own["RelatedPerson/former"] = related("former", "m0m", "C", active=False)
+        own["RelatedPerson/other"] = related("other", "dad", "B")
+        finder = finder_of(running)
+        claims = {"fhirUser": "RelatedPerson/m", "roles": ["guardian"], "person": "m0m"}
+        mother = asker(running, claims=claims)
+        assert [c.id for c in (await finder.find_patients(mother, "")).choices] == ["A"]
+        assert await finder.patient(mother, "A") is not None
+        assert await finder.patient(mother, "B") is None
+        assert await finder.patient(mother, "C") is None
+        nobody = asker(running, claims={**claims, "person": "stranger"})
+        assert (await finder.find_patients(nobody, "")).choices == ()
+
+        async def failing(request: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=500)
+
+        running.upstream.answer = failing
+        with pytest.raises(FinderUnavailable):
+            await finder.find_patients(asker(running, claims={**claims, "person": "dad"}), "")
+    finally:
+        await stop_gateway(running)

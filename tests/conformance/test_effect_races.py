@@ -9,13 +9,13 @@ import multiprocessing
 import time
 from collections import Counter
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authz.protocol.tokens import caller_of
-from authz.storage.sqlite import open_store
+from authz.storage.opening import open_storage
+from authz.storage.store import StoreSettings
 from gateway.audit import AuditLog, verify
 from gateway.emergencies import note_ends
 from gateway.fhir.outcome import FhirError
@@ -104,9 +104,9 @@ class Lane:
         return posted
 
 
-def _process(path: str, number: int, pipe: Connection) -> None:
+def _process(storage: StoreSettings, number: int, pipe: Connection) -> None:
     async def run() -> None:
-        store = await open_store(Path(path))
+        store = await open_storage(storage)
         lane = Lane(store, await AuditLog.open(store, time.time), number)
         pipe.send("ready")
         while (name := pipe.recv()) is not None:
@@ -127,13 +127,12 @@ def all_do(pipes: list[Connection], name: str) -> list[str]:
     return found
 
 
-def test_what_permits_oblige_to_is_done_once_by_all_processes_together(tmp_path: Path) -> None:
-    path = str(tmp_path / "securus.db")
+def test_what_permits_oblige_to_is_done_once_by_all_processes_together(storage: StoreSettings) -> None:
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for number in range(PROCESSES):
         ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_process, args=(path, number, theirs))
+        process = spawn.Process(target=_process, args=(storage, number, theirs))
         process.start()
         processes.append(process)
         pipes.append(ours)
@@ -144,11 +143,11 @@ def test_what_permits_oblige_to_is_done_once_by_all_processes_together(tmp_path:
         assert len(sessions) == 10  # each process goes by the same access
         assert set(sessions.values()) == {PROCESSES}
         all_do(pipes, "note")
-        asyncio.run(_put(path))
+        asyncio.run(_put(storage))
         posted = Counter(all_do(pipes, "deliver"))
         assert set(posted.values()) == {1}
         assert len(posted) == 10 + 50
-        events = asyncio.run(_events(path))
+        events = asyncio.run(_events(storage))
         assert events == {"break-glass-start": 10, "break-glass-stop": 10}
     finally:
         for pipe, process in zip(pipes, processes, strict=True):
@@ -157,14 +156,14 @@ def test_what_permits_oblige_to_is_done_once_by_all_processes_together(tmp_path:
             pipe.close()
 
 
-async def _put(path: str) -> None:
-    store = await open_store(Path(path))
+async def _put(storage: StoreSettings) -> None:
+    store = await open_storage(storage)
     await store.put_notifications([message("office", {"event": "access"}, now=NOW) for _ in range(50)])
     await store.close()
 
 
-async def _events(path: str) -> Counter[str]:
-    store = await open_store(Path(path))
+async def _events(storage: StoreSettings) -> Counter[str]:
+    store = await open_storage(storage)
     assert (await verify(store)).whole
     found = Counter(json.loads(line.line)["event"] for line in await store.audit(after=0, limit=1000))
     await store.close()

@@ -80,6 +80,12 @@ async def test_online_access_is_said_to_end_with_the_sign_in(world: World):
     person = Person(world)
     await allowed(world, person, SmartApp(world, "smart-secret"), "patient/*.rs online_access")
     assert "<dt>Until</dt><dd>You sign out</dd>" in (await person.visit(PAGE)).text
+    elsewhere = Person(world)
+    await page_of(world, elsewhere)
+    out = await person.visit("/logout")
+    assert 'id="signed-out"' in (await person.submit(out)).text
+    page = await elsewhere.visit(PAGE)
+    assert "<dt>Until</dt><dd>It ends within minutes</dd>" in page.text
 
 
 async def test_what_is_ended_has_ended_at_once_with_every_token(world: World):

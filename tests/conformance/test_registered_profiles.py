@@ -11,7 +11,9 @@ from authz.protocol.clients import BindingKind, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
 from authz.settings import RegistrationSettings
-from authz.storage.registrations import RegistrationStatus
+from authz.storage.records import decode
+from authz.storage.registrations import Registration, RegistrationStatus
+from authz.storage.store import StoreUnavailable
 from tests.support.authorization_server import Person, Reply, World, claims_of, open_world
 from tests.support.jose import ABSENT, ec_key
 from tests.support.registration import WHO, Newcomer, initial_access_token, metadata, send
@@ -212,6 +214,36 @@ async def test_a_new_secret_ends_the_old_one_and_no_grant(world: World) -> None:
     assert (await app.refresh(refresh)).status == 200
 
 
+async def test_an_old_secret_is_good_beside_the_new_one_for_as_long_as_was_said(world: World) -> None:
+    app = Registered(world, (await asked(world, **SECRET)).json)
+    registry = world.server.registry
+    await registry.approve(app.client_id, **WHO)
+    scope = "launch/patient patient/*.rs offline_access"
+    refresh = (await app.redeem(await app.launch(Person(world), scope=scope))).json["refresh_token"]
+    made = await registry.renew_secret(app.client_id, **WHO, old_for_seconds=600)
+    first, second = app.secret, made.client_secret
+    for secret in (first, second):
+        app.secret = secret
+        assert (await app.refresh(refresh)).status == 200
+    world.clock.now += 599
+    app.secret = first
+    assert (await app.refresh(refresh)).status == 200
+    world.clock.now += 1
+    assert (await app.refresh(refresh)).refusal == (401, "invalid_client")
+    app.secret = second
+    assert (await app.refresh(refresh)).status == 200
+    third = (await registry.renew_secret(app.client_id, **WHO, old_for_seconds=600)).client_secret
+    for secret, status in ((first, 401), (second, 200), (third, 200)):
+        app.secret = secret
+        assert (await app.refresh(refresh)).status == status
+    await registry.renew_secret(app.client_id, **WHO)
+    for secret in (second, third):
+        app.secret = secret
+        assert (await app.refresh(refresh)).status == 401
+    with pytest.raises(RegistryError, match="expected 0 to 2592000"):
+        await registry.renew_secret(app.client_id, **WHO, old_for_seconds=2592001)
+
+
 async def test_only_a_client_with_a_secret_gets_a_new_one(world: World) -> None:
     public = (await asked(world, **PUBLIC)).json["client_id"]
     with pytest.raises(RegistryError, match="no secret"):
@@ -220,6 +252,14 @@ async def test_only_a_client_with_a_secret_gets_a_new_one(world: World) -> None:
     await world.server.registry.delete(gone, **WHO)
     with pytest.raises(RegistryError, match="deleted"):
         await world.server.registry.renew_secret(gone, **WHO)
+
+
+def test_a_client_that_was_registered_before_there_were_profiles_is_of_fapi2() -> None:
+    old = b'{"client_id":"a","status":"approved","version":1,"metadata":{},"created_at":1,"changed_at":1}'
+    read = decode(old, Registration)
+    assert (read.profile, read.secret_digest) == (ProfileName.FAPI2, None)
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        decode(old.replace(b"{}", b'{},"profile":"fapi1"'), Registration)
 
 
 # What an administrator decides

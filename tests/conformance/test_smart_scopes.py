@@ -406,7 +406,7 @@ def test_S03_S04_both_versions_in_one_request_stay_as_they_were_asked() -> None:
     "scope", ["patient/Foo.rs", "patient/observation.rs", "patient/OBSERVATION.rs", "patient/Resource.rs"]
 )
 def test_S21_a_type_that_does_not_exist_is_not_granted(scope: str) -> None:
-    with pytest.raises(OAuthError):
+    with pytest.raises(OAuthError, match="is not known here"):
         granted_scope({"scope": scope}, _client("patient/*.rs", scope), _SERVER)
 
 

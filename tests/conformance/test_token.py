@@ -445,3 +445,38 @@ async def test_I2_revocation_wants_an_authenticated_client_and_a_token(world: Wo
         "invalid_client",
     )
     assert (await app.post("/revoke", {}, proof=None)).refusal == (400, "invalid_request")
+
+
+async def test_a_client_that_asks_too_often_is_told_how_long_to_wait_and_keeps_its_code(
+    tmp_path: Path,
+) -> None:
+    waits: dict[str, int] = {}
+
+    async def admit(client_id: str) -> int:
+        return waits.get(client_id, 0)
+
+    async with open_world(tmp_path, admit=admit) as world:
+        app = world.app()
+        code = await app.code()
+        waits["portal"] = 17
+        refused = await app.redeem(code)
+        assert refused.refusal == (429, "temporarily_unavailable")
+        assert ("Retry-After", "17") in refused.answer.headers
+        del waits["portal"]
+        assert (await app.redeem(code)).status == 200
+
+
+async def test_who_only_says_to_be_a_client_is_not_counted_as_that_one(tmp_path: Path) -> None:
+    counted: list[str] = []
+
+    async def admit(client_id: str) -> int:
+        counted.append(client_id)
+        return 0
+
+    async with open_world(tmp_path, admit=admit) as world:
+        app = world.app()
+        code = await app.code()
+        counted.clear()
+        form = {"grant_type": "authorization_code", "code": code, "client_id": "portal"}
+        assert (await world.post("/token", form)).status == 400
+        assert counted == []

@@ -1,5 +1,6 @@
 """A public app in a real browser with tokens that are bound to a key there: oauth4webapi, PKCE, DPoP, both nonces."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,7 +18,9 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.xdist_group("chromium-dpop"),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not LIBRARY.is_file(), reason="needs `npm ci` in tests/interop"),
+    pytest.mark.skipif(
+        "CI" not in os.environ and not LIBRARY.is_file(), reason="needs `npm ci` in tests/interop"
+    ),
 ]
 SCOPE = "openid fhirUser launch/patient offline_access patient/*.rs"
 

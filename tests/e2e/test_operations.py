@@ -122,7 +122,9 @@ async def test_the_metrics_of_the_contract_are_there_and_count(running: GatewayP
 async def test_health_and_readiness_are_told_apart(running: GatewayProcess, store: Store) -> None:
     assert (await running.operations("/healthz"))[0] == 200
     status, text = await running.operations("/readyz")
-    assert (status, json.loads(text)) == (200, {"status": "ready", "problems": []})
+    said = json.loads(text)
+    assert (status, said["status"], said["problems"]) == (200, "ready", [])
+    assert re.fullmatch(r"[0-9a-f]{16,}", said["policies"])
     assert (await running.operations("/anything"))[0] == 404
 
 

@@ -61,7 +61,7 @@ for (const { type, url } of manifest.output) {
   const lines = (await file.text()).trim().split('\n').map((line) => JSON.parse(line))
   seen.files[type] = {
     without_token: bare.status, status: file.status, type: file.headers.get('content-type'),
-    types: [...new Set(lines.map((l) => l.resourceType))], patients: [...new Set(lines.map((l) => l.subject?.reference ?? `Patient/${l.id}`))],
+    types: [...new Set(lines.map((l) => l.resourceType))], patients: [...new Set(lines.map((l) => l.subject?.reference ?? `Patient/${l.id}`))].sort(),
   }
 }
 seen.ended = await get(job, {}, 'DELETE').then((r) => r.status)

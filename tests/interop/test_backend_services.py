@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.demo.world import PATIENT
+from gateway.demo.world import OTHER_PATIENT, PATIENT
 from tests.interop.test_client_matrix import needs_node
 from tests.support.key_server import KeyServer, key_server
 from tests.support.smart import jwk_384
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     needs_node,
 ]
-OWN = [f"Patient/{PATIENT}"]
+WARD = [f"Patient/{id}" for id in sorted((PATIENT, OTHER_PATIENT))]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -99,7 +99,7 @@ async def test_a_backend_gets_a_token_and_exports_its_group(
             "status": 200,
             "type": "application/fhir+ndjson",
             "types": [kind],
-            "patients": OWN,
+            "patients": WARD,
         }
     assert seen["ended"] == 202
     assert seen["after"] == [404, "OperationOutcome"]

@@ -13,8 +13,17 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo.client import Reply
-from gateway.demo.world import PATIENT
-from tests.support.inferno import BACKEND, PUBLIC, SYMMETRIC, Inferno, Runs, inferno_at
+from gateway.demo.world import OTHER_PATIENT, PATIENT
+from tests.support.inferno import (
+    BACKEND,
+    PUBLIC,
+    SYMMETRIC,
+    Inferno,
+    Registration,
+    Runs,
+    inferno_at,
+    read_part,
+)
 from tests.support.smart_site import BACKEND_SCOPE
 
 pytestmark = [
@@ -114,21 +123,27 @@ async def test_inferno_bulk_data_authorization_of_the_certification_kit(inferno:
 # Introspection
 
 
-async def introspected(inferno: Inferno, token: str) -> Reply:
-    """The answer to a resource server, whose credentials the tester is given."""
-    async with inferno.site.gateway.session("resource-server") as asker:
-        await asker.discover()
-        return await asker.post(asker.endpoint("introspection_endpoint"), {"token": token})
+async def introspected(inferno: Inferno, token: str, way: str) -> Reply:
+    """The answer to a resource server: by its credentials, or by a token of its own, as the tester gives them."""
+    if way == "credentials":
+        async with inferno.site.gateway.session("resource-server") as asker:
+            await asker.discover()
+            return await asker.post(asker.endpoint("introspection_endpoint"), {"token": token})
+    form = {"grant_type": "client_credentials", "scope": "securus/introspect"}
+    own = (await inferno.token(Registration("imaging", "ES384"), form)).json["access_token"]
+    url = (await inferno.well_known()).json["introspection_endpoint"]
+    return await inferno.send("POST", url, headers={"Authorization": f"Bearer {own}"}, form={"token": token})
 
 
+@pytest.mark.parametrize("way", ["credentials", "token"])
 @pytest.mark.parametrize("kind", ["standalone", "ehr"])
 @pytest.mark.parametrize("app", [PUBLIC, SYMMETRIC], ids=["public", "symmetric"])
-async def test_inferno_introspection_request_and_response_of_an_active_token(
-    runs: Runs, app: Any, kind: str
+async def test_inferno_introspection_request_and_introspection_response_of_an_active_token(
+    runs: Runs, app: Registration, kind: str, way: str
 ) -> None:
     """Also g10_token_introspection."""
     told = (await runs.of(app, "GET", kind)).told
-    reply = await introspected(runs.inferno, told["access_token"])
+    reply = await introspected(runs.inferno, told["access_token"], way)
     assert reply.status == 200
     said = reply.json
     assert said["active"] is True
@@ -138,16 +153,17 @@ async def test_inferno_introspection_request_and_response_of_an_active_token(
     assert said["exp"] >= time.time() - 600
     context = ("patient", "encounter", "need_patient_banner", "smart_style_url", "fhirContext")
     assert {name: said.get(name) for name in context} == {name: told.get(name) for name in context}
-    assert said["iss"] == runs.inferno.site.issuer
-    user = runs.inferno.site.user("stephen" if kind == "standalone" else "dr.allen")
-    assert (said["sub"], said["fhirUser"]) == (user["subject"], user["fhirUser"])
+    assert said["iss"] == read_part(told["id_token"], 1)["iss"]
+    assert said["sub"] == read_part(told["id_token"], 1)["sub"]
+    assert said["fhirUser"] == read_part(told["id_token"], 1)["fhirUser"]
 
 
+@pytest.mark.parametrize("way", ["credentials", "token"])
 @pytest.mark.parametrize("token", ["invalid_token_value", "a.b.c"])
-async def test_inferno_introspection_request_and_response_of_an_invalid_token(
-    inferno: Inferno, token: str
+async def test_inferno_introspection_request_and_introspection_response_of_an_invalid_token(
+    inferno: Inferno, token: str, way: str
 ) -> None:
-    reply = await introspected(inferno, token)
+    reply = await introspected(inferno, token, way)
     assert (reply.status, reply.json) == (200, {"active": False})
 
 
@@ -178,6 +194,12 @@ async def ended(inferno: Inferno, job: str, token: str) -> Reply:
     return await inferno.send("DELETE", job, headers={"Authorization": f"Bearer {token}"})
 
 
+async def test_inferno_bulk_data_group_export_operation_support(inferno: Inferno) -> None:
+    (rest,) = (await inferno.fhir("/metadata")).json["rest"]
+    (group,) = (each for each in rest["resource"] if each["type"] == "Group")
+    assert [each["name"] for each in group["operation"]] == ["export"]
+
+
 async def test_inferno_bulk_data_no_auth_reject(inferno: Inferno) -> None:
     assert (await inferno.fhir(KICK_OFF, **ASYNCHRONOUS)).status == 401
 
@@ -185,7 +207,10 @@ async def test_inferno_bulk_data_no_auth_reject(inferno: Inferno) -> None:
 async def test_inferno_bulk_data_kick_off_status_check_output_check_and_ndjson_download(
     inferno: Inferno, token: str
 ) -> None:
-    """bulk_data_group_export: also bulk_data_valid_resources, as far as each line is a resource of its type."""
+    """bulk_data_group_export of the certification kit is these: bulk_data_kick_off, bulk_data_status_check,
+    bulk_data_output_check, bulk_data_ndjson_download, bulk_data_multiple_patients; of bulk_data_valid_resources what a
+    gateway answers for, that each line is a resource of its type.
+    """
     started = await begun(inferno, token)
     assert started.status == 202, started.body
     job = started.headers["content-location"]
@@ -207,7 +232,7 @@ async def test_inferno_bulk_data_kick_off_status_check_output_check_and_ndjson_d
         lines = [json.loads(line) for line in file.body.splitlines()]
         assert all(line["resourceType"] == each["type"] and line["id"] for line in lines)
         seen.setdefault(each["type"], []).extend(lines)
-    assert [patient["id"] for patient in seen["Patient"]] == [PATIENT]
+    assert {patient["id"] for patient in seen["Patient"]} == {PATIENT, OTHER_PATIENT}
     assert seen["Observation"]
     assert (await ended(inferno, job, token)).status == 202
 
@@ -230,6 +255,7 @@ async def test_inferno_output_format_in_export_response(inferno: Inferno, token:
 
 
 async def test_inferno_since_in_export_response(inferno: Inferno, token: str) -> None:
+    """Also g10_since_in_export_response."""
     started = await begun(inferno, token, "?_since=2020-01-01T00:00:00Z")
     assert started.status == 202, started.body
     assert (await ended(inferno, started.headers["content-location"], token)).status == 202

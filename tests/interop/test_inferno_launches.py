@@ -89,6 +89,7 @@ async def test_inferno_smart_cors_metadata_request(inferno: Inferno) -> None:
     reply = await inferno.fhir("/metadata", Origin=STRANGE_ORIGIN)
     assert reply.status == 200
     assert allows(reply, STRANGE_ORIGIN)
+    assert reply.json["rest"][0]["security"]["cors"] is True
 
 
 async def test_inferno_stu1_oauth_uris_in_the_capability_statement(inferno: Inferno) -> None:

@@ -1,14 +1,18 @@
 """A little FHIR store in memory that answers by brute force, honest or hostile; it shares no code with the gateway.
 
-Honest: it honours every criterion, chains, `_has` and includes too, and pages by three. Hostile: it honours nothing,
-calls everything a match or an include, brings outcomes and old versions along, and says nothing of what it was asked.
+Honest: it honours every criterion, chains, `_has`, includes, filters, Lists and full text too, and pages by three.
+Hostile: it honours nothing, calls everything a match or an include, brings outcomes and old versions along, and says
+nothing of what it was asked.
 """
 
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
+
+from tests.model import brute_filter
 
 Resource = dict[str, Any]
 BASE = "http://upstream:8080/fhir"
@@ -30,6 +34,7 @@ REFERENCES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "asserter": ("asserter", ("Patient", "Practitioner")),
     },
     "Encounter": {"subject": ("subject", ("Patient",)), "patient": ("subject", ("Patient",))},
+    "List": {"subject": ("subject", ("Patient",)), "patient": ("subject", ("Patient",))},
     "Practitioner": {},
 }
 _OF_RESULTS = ("_count", "_include", "_revinclude", "_sort", "_elements", "_summary", "_page", "max", "_type")
@@ -145,6 +150,13 @@ class BruteStore:
             code, _, target = head.partition(":")
             led_to = [r for r in self.current if key(r) in referred(resource, code)]
             return any(self.meets(r, rest, value) for r in led_to if target in ("", r["resourceType"]))
+        if name == "_filter":
+            return brute_filter.holds(value, partial(self.meets, resource), partial(self._has, resource))
+        if name == "_list":
+            listing = self.versions.get(f"List/{value}", [{}])[-1]
+            return key(resource) in [each["item"]["reference"] for each in listing.get("entry", [])]
+        if name in ("_text", "_content"):
+            return value in json.dumps(resource)
         wanted = value.split(",")
         if name == "_id":
             return resource["id"] in wanted
@@ -157,6 +169,12 @@ class BruteStore:
         if name in ("status", "gender"):
             return resource.get(name) in wanted
         raise AssertionError(f"the store does not know {name}")
+
+    def _has(self, resource: Resource, name: str) -> bool:
+        """Whether it says anything that this parameter looks at."""
+        if name in REFERENCES[resource["resourceType"]]:
+            return bool(referred(resource, name))
+        return bool(resource.get(name.removeprefix("_")))
 
     def _search(self, type_: str, asked: list[tuple[str, str]], target: str) -> Answered:
         # What is brought along stands on the page of what leads to it (FHIR R4 3.1.1.5.4).

@@ -7,6 +7,7 @@ read. A chart is drawn from a seed, so that a failure names the one that it happ
 import json
 import random
 from typing import Any
+from urllib.parse import quote
 
 from authz.protocol.tokens import Caller
 from gateway.policy import language
@@ -20,8 +21,9 @@ IDS = {
     "Encounter": ("e1", "e2", "e3"),
     "Observation": ("o1", "o2", "o3", "o4", "o5"),
     "Condition": ("c1", "c2", "c3"),
+    "List": ("l1", "l2", "l3"),
 }
-OF_PATIENTS = ("Patient", "Encounter", "Observation", "Condition")
+OF_PATIENTS = ("Patient", "Encounter", "Observation", "Condition", "List")
 LABELS = (
     {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"},
     {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"},
@@ -31,6 +33,7 @@ ONLY = {
     "Patient": ["Patient.gender", "Patient.name"],
     "Observation": ["Observation.status", "Observation.subject"],
     "Condition": ["Condition.subject"],
+    "List": ["List.status", "List.subject", "List.entry"],
     "Encounter": ["Encounter.status"],
     "Practitioner": ["Practitioner.gender"],
 }
@@ -38,6 +41,7 @@ HIDE = {
     "Patient": ["Patient.name", "Patient.identifier"],
     "Observation": ["Observation.note", "Observation.performer"],
     "Condition": ["Condition.subject"],
+    "List": ["List.note"],
     "Encounter": ["Encounter.text"],
     "Practitioner": ["Practitioner.name"],
 }
@@ -78,10 +82,11 @@ class Chart:
         for type_, ids in IDS.items():
             for id_ in ids:
                 count = self.pick([1, 1, 2, 3])
-                found[f"{type_}/{id_}"] = [self._resource(type_, id_, n) for n in range(1, count + 1)]
+                found[f"{type_}/{id_}"] = [self.drawn(type_, id_, n) for n in range(1, count + 1)]
         return found
 
-    def _resource(self, type_: str, id_: str, version: int) -> Resource:
+    def drawn(self, type_: str, id_: str, version: int) -> Resource:
+        """A version of a resource of this id."""
         meta: dict[str, Any] = {"versionId": str(version)}
         if self.one_in(3):
             meta["security"] = self.some(LABELS, 2)
@@ -95,6 +100,11 @@ class Chart:
                 found["status"] = self.pick(["final", "finished"])
             found["category"] = [{"coding": [{"code": code}]} for code in self.some(("lab", "psy"), 2)]
             found["note"] = [{"text": f"note-{said}"}]
+            if type_ == "List":
+                found |= {"status": "current", "mode": "working", "entry": self._entries()}
+                found.pop("category")
+                if self.one_in(2):
+                    found.pop("note")
             if type_ == "Encounter":
                 del found["note"], found["category"]
                 found["text"] = {"status": "generated", "div": f"<div>text-{said}</div>"}
@@ -106,6 +116,10 @@ class Chart:
                     reference["display"] = f"name-{target}-shown-in-{said}"
                 found[element] = reference if element in ("subject", "encounter", "asserter") else [reference]
         return found
+
+    def _entries(self) -> list[dict[str, Any]]:
+        places = [f"{type_}/{id_}" for type_, ids in IDS.items() if type_ != "List" for id_ in ids]
+        return [{"item": {"reference": place}} for place in self.some(places, 12)]
 
     # Who may see what
 
@@ -149,6 +163,8 @@ class Chart:
         if self.one_in(3):
             rule["shared"] = True
         rule["query"] = {"include": "any-permitted", "chain_depth": 2}
+        if not self.one_in(3):
+            rule["query"]["open"] = self.some(("_filter", "_list", "_text", "_content"), 4)
         if not self.even and self.one_in(2):
             view = self.pick([{"hide": HIDE}, {"only": ONLY}, {"only": ONLY, "hide": HIDE}])
             rule["return"] = {word: [path for t in types for path in of[t]] for word, of in view.items()}
@@ -205,6 +221,41 @@ class Chart:
 
     # What is asked
 
+    def opened_search(self) -> str:
+        """The target of a search by what a permit opens by name, now and then with a plain criterion beside it."""
+        type_ = self.pick(sorted(IDS))
+        kind = self.random.randrange(3)
+        if kind == 0:
+            asked = f"_filter={quote(self._filter(type_, 2))}"
+        elif kind == 1:
+            asked = f"_list={self.pick(IDS['List'])}"
+        else:
+            asked = f"{self.pick(['_text', '_content'])}={self.pick(_WORDS)}"
+        return f"/{type_}?{asked}{'&_id=' + ','.join(self.some(IDS[type_], 3)) if self.one_in(4) else ''}"
+
+    def _filter(self, type_: str, depth: int) -> str:
+        kind = self.random.randrange(5) if depth else 4
+        if kind < 2:
+            word = self.pick([" and ", " or "])
+            return word.join(f"({self._filter(type_, depth - 1)})" for _ in range(self.random.randint(2, 3)))
+        if kind == 2:
+            return f"not ({self._filter(type_, depth - 1)})"
+        plain = (
+            ["gender eq male"]
+            if type_ in ("Patient", "Practitioner")
+            else ["status ne final", "status eq final"]
+        )
+        plain += [f"_id eq {self.pick(IDS[type_])}"]
+        if type_ in ("Observation", "Condition"):
+            plain += ["category eq lab", "category ne psy", "category pr true"]
+        if type_ == "Condition":
+            plain = [each for each in plain if not each.startswith("status")]
+        for code, (_, targets) in REFERENCES[type_].items():
+            target = self.pick(targets)
+            if code != "patient":
+                plain.append(f"{code} {self.pick(['eq', 're', 'ne'])} {target}/{self.pick(IDS[target])}")
+        return str(self.pick(plain))
+
     def search(self) -> tuple[str, bool]:
         """The target of a search, and whether it is of the plain kind: no joins, nothing left out of the answer."""
         type_ = self.pick(sorted(IDS))
@@ -243,6 +294,18 @@ class Chart:
         )  # fmt: skip
 
 
+_WORDS = (
+    "psy",
+    "PSY",
+    "female",
+    "name",
+    "note-Observation",
+    "text-Encounter",
+    "Patient/B",
+    "shown-in",
+    "d1",
+    "final",
+)
 _LABEL_CONDITIONS = (
     {"at_most": "N", "unlabelled": "N"},
     {"at_most": "N", "unlabelled": "deny"},

@@ -7,6 +7,7 @@ from typing import Any, cast
 from authz.protocol.request import BytesBody, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import Authenticated
+from gateway.fhir.search import OPENABLE
 from gateway.policy.engine import Engine
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.lookups.knowledge import Lookups
@@ -48,7 +49,9 @@ class Door:
             BASE,
             PUBLIC,
             frozenset({PUBLIC}),
-            profile=UpstreamProfile(self_link=SelfLink.SILENT if store.hostile else SelfLink.CHECKED),
+            profile=UpstreamProfile(
+                self_link=SelfLink.SILENT if store.hostile else SelfLink.CHECKED, opened_parameters=OPENABLE
+            ),
             compress=False,
         )
         me = cast(Any, self)

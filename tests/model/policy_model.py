@@ -22,6 +22,7 @@ PATIENT_TYPES = ("Patient", "Observation", "Condition", "Account")
 SHARED_TYPES = ("Organization",)
 TYPES = (*PATIENT_TYPES, *SHARED_TYPES)
 LETTER = {"read": "r", "vread": "r", "history-instance": "r", "search": "s", "create": "c"}
+OPENED = {"_filter": "_id%20pr%20true", "_list": "everything"}
 OWN_BASE = "http://upstream:8080/fhir/"
 
 # Which elements of a type name patients: of whom it is, and who else had a part in it (CompartmentDefinition, R4).
@@ -58,6 +59,7 @@ class Asker:
     facts: tuple[tuple[str, tuple[str, ...] | None], ...] = ()  # values by name; None: it could not be had
     consents: tuple[tuple[str, str | None], ...] = ()  # by patient: permit, deny or none; None: not to be had
     now: int = 1_800_000_000
+    words: tuple[str, ...] = ()  # of _filter and _list, what a search uses
 
 
 def shows(policies: list[dict[str, Any]], asker: Asker, resource: Resource) -> bool:
@@ -153,6 +155,8 @@ def _permits(rule: dict[str, Any], asker: Asker, resource: Resource) -> bool:
         and "Patient" not in rule.get("resources", [])
     ):
         return False  # a new person is a right of its own, which 'any' does not give
+    if asker.interaction == "search" and not set(asker.words) <= set(rule.get("query", {}).get("open", [])):
+        return False  # a permit carries a search only when it opens all that it uses
     parts = (_who(rule, asker), _when(rule, asker), _where(rule, asker, resource, doubt=False))
     return all(part is True for part in parts)
 
@@ -365,6 +369,8 @@ def finds(resource: Resource, terms: tuple[str, ...]) -> bool:
 
 def _found_by(resource: Resource, name: str, value: str) -> bool:
     wanted = set(value.split(","))
+    if name in OPENED:
+        return True  # of those that are asked here: everything is in the List, and has an id
     if name == "_id":
         return resource.get("id") in wanted
     if name in ("subject", "patient"):

@@ -95,7 +95,7 @@ def is_part(shown: Any, read: Any) -> bool:
 def test_the_ways_are_taken_and_show_something() -> None:
     """The property above is about something: many reads and searches of these worlds show what they are asked for."""
     counted = dict.fromkeys(("read", "other"), 0)
-    for seed in range(60):
+    for seed in range(120):
         world = World(seed)
         judge = engine(policies(world))
         drawn = world.asker()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest
-from gateway.policy import language
+from gateway.policy import by_list, language
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from tests.model import policy_model as model
@@ -52,7 +52,7 @@ def words_of(asker: model.Asker) -> tuple[FhirRequest, Caller]:
     path = {
         "read": f"GET /{asker.type}/{asker.id}",
         "vread": f"GET /{asker.type}/{asker.id}/_history/1",
-        "search": f"GET /{asker.type}",
+        "search": f"GET /{asker.type}?{'&'.join(f'{word}={model.OPENED[word]}' for word in asker.words)}",
         "create": f"POST /{asker.type}",
     }[asker.interaction]
     who_asks = caller(scope=scope, client=asker.client, bound=asker.bound, **asker.claims)
@@ -62,7 +62,8 @@ def words_of(asker: model.Asker) -> tuple[FhirRequest, Caller]:
 def answer_of(judge: Engine, asker: model.Asker) -> Decision:
     """The engine's answer to the question."""
     asked, who_asks = words_of(asker)
-    return judge.decide(asked, who_asks, Environment(asker.now, asker.peer, known=known_of(asker)))
+    answer = judge.decide(asked, who_asks, Environment(asker.now, asker.peer, known=known_of(asker)))
+    return by_list.read(answer) if isinstance(answer, Permit) else answer  # the List is read, and shown
 
 
 def judged(answer: Decision, resource: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ TESTS = Path(__file__).parents[1]
 PROPERTIES: dict[str, dict[str, tuple[str, str]]] = {
     "P1 the canonical form is its own canonical form": {
         "requests": ("unit/test_fhir_request.py", "test_P1_the_canonical_form_is_its_own_canonical_form"),
+        "filters": ("unit/test_filter_expression.py", "test_P1_the_form_is_its_own_form"),
         "what the store is sent": (
             "model/test_laws_of_the_passage.py",
             "test_P1_P2_an_entry_of_a_batch_asks_the_store_what_the_request_alone_asks",
@@ -38,6 +39,10 @@ PROPERTIES: dict[str, dict[str, tuple[str, str]]] = {
         "decisions, with facts and consents": (
             "model/test_no_way_shows_more.py",
             "test_P3_no_way_shows_more_than_a_read",
+        ),
+        "what filters, Lists and full text tell": (
+            "model/test_opened_searches.py",
+            "test_P3_what_is_opened_by_name_tells_nothing_that_a_read_would_hide",
         ),
         "what joins tell of what they go through": (
             "model/test_joins.py",

@@ -128,6 +128,7 @@ async def play(seed: int) -> None:
     sights = await Sights().look(chart, engine, who, versions)
     in_files = await Sights().look(chart, as_export, who, versions) if chart.one_in(3) else None
     searches = [chart.search() for _ in range(10)]
+    searches += [(chart.opened_search(), False) for _ in range(6)]
     others = [chart.one(versions) for _ in range(8)]
     for hostile in (False, True):
         store = BruteStore(versions, hostile=hostile)
@@ -165,6 +166,10 @@ def check_complete(seed: int, store: BruteStore, sights: Sights, target: str, fo
 
 def _count(target: str, found: list[Resource]) -> None:
     for word in (
+        "_filter",
+        "_list",
+        "_text",
+        "_content",
         "_include",
         "_revinclude",
         "_history/",
@@ -194,6 +199,7 @@ def test_every_way_showed_something_and_much_was_hidden() -> None:
         "_include",
         "_revinclude",
         "male",
+        "_filter",
         "_elements",
         "_history/",
         "_history",

@@ -138,6 +138,9 @@ class World:
             rule["shared"] = True
         if self.one_in(4):
             rule["conceal"] = True
+        is_searched = rule["effect"] == "permit" and {"any", "search"} & set(rule["may"])
+        if is_searched and self.one_in(3):
+            rule["query"] = {"open": self.some([*model.OPENED, "_text"], 3)}
         if rule["may"] != ["create"] and self.one_in(3):
             self._limit_view(rule)
         return rule
@@ -162,6 +165,7 @@ class World:
             facts=tuple((name, self._fact()) for name in ("mine", "none") if not self.one_in(6)),
             consents=tuple((id_, self.pick(["permit", "deny", "none", None])) for id_ in PATIENTS),
             now=self.pick(TIMES),
+            words=tuple(self.some(model.OPENED, 2)) if interaction == "search" and self.one_in(4) else (),
         )
 
     def resource(self, asker: model.Asker) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from cryptography import x509
 
 from authz.client_keys import Fetch
+from authz.endpoints.client_authentication import Admit
 from authz.events import Event
 from authz.http import ListenerFace, read
 from authz.keys import KeyRing
@@ -614,6 +615,7 @@ async def _serve(
     accounts: Mapping[str, Account],
     fetch: Fetch | None = None,
     finders: Mapping[str, Finder] | None = None,
+    admit: Admit | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
@@ -637,6 +639,7 @@ async def _serve(
         grantable=lambda text: "nonsense" not in text,
         fetch=fetch,
         finders=finders,
+        admit=admit,
     )
     return server, keys
 

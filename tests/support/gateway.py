@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.clock import Clock, system_clock
+from authz.protocol.brands import PublishedBrands
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
@@ -259,6 +260,7 @@ async def _started(
     notifications: Mapping[str, Receiver] | None = None,
     clients: tuple[Client, ...] = (),
     cors: Readers = Readers.REGISTERED,
+    brands: PublishedBrands | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.
@@ -306,6 +308,7 @@ async def _started(
             ),
             detail_types=(FHIR_ACCESS,),
             signing_algorithms=(signing_algorithm,),
+            brands=brands,
         ),
         storage=StoreSettings(path=str(folder / "securus.db")),
         keys=KeySettings(folder / "key-encryption.key"),

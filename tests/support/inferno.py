@@ -247,6 +247,7 @@ class _Form(HTMLParser):
         self.action = ""
         self.fields: list[tuple[str, str]] = []
         self.buttons: dict[str, tuple[str, str]] = {}
+        self.parts: set[str] = set()
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -255,6 +256,8 @@ class _Form(HTMLParser):
             self.action = given.get("action", "")
         elif tag == "button":
             self.buttons[given.get("id", "")] = (given.get("name", ""), given.get("value", ""))
+        elif given.get("name") == "only":
+            self.parts.add(given["value"])
         elif tag == "input" and "name" in given and _is_sent(given):
             self.fields.append((given["name"], given.get("value", "")))
 
@@ -283,9 +286,13 @@ class Browser:
         fields: list[tuple[str, str]] | None,
         *,
         without: Collection[str] = (),
+        only: Collection[str] = (),
         press: str = "allow",
     ) -> dict[str, str]:
-        """What reaches the app: the person signs in, leaves out scopes, presses a button. Raises NoAnswer."""
+        """What reaches the app. Raises NoAnswer.
+
+        The person signs in, leaves out the scopes of without, allows only those parts of what has parts, and presses.
+        """
         for _ in range(8):
             left, page = await self._open(method, url, fields)
             if left is not None:
@@ -304,6 +311,9 @@ class Browser:
                 for name, value in form.fields
                 if not (name == "scope" and value in without)
             ]
+            if button == press:
+                assert set(only) <= form.parts
+                fields += [("only", part) for part in only]
             fields.append(form.buttons[button])
             method, url = "POST", urljoin(url, form.action)
         raise AssertionError("the pages never led back to the app")

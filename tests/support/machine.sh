@@ -28,6 +28,7 @@ services)
     # Debian keeps the programs of the server off the PATH.
     command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
         missing="$missing postgresql"
+    command -v valkey-server >/dev/null 2>&1 || need redis-server redis-server
     if [ "${BENCH:-}" ]; then
         need wrk wrk; need curl curl; need taskset util-linux
         need apache2 apache2; need haproxy haproxy

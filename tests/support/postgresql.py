@@ -23,7 +23,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from authz.storage.postgresql import open_postgresql
 from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.tables import TABLES
 from gateway.demo.world import free_port
 
 _START_SECONDS = 60
@@ -31,6 +33,9 @@ _numbers = itertools.count(1)
 _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "64MB",
     "max_connections": "200",
     "autovacuum": "off",
     "unix_socket_permissions": "0777",
@@ -62,10 +67,34 @@ class PrivateServer:
         await self.run(f"CREATE DATABASE {name}")
         return name
 
-    async def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """The rows of a statement by the owner."""
-        connection = await asyncpg.connect(self.dsn(database))
+    async def migrated_database(self) -> str:
+        """A database with the newest schema; its name."""
+        name = await self.new_database()
+        await (await open_postgresql(self.settings(name))).close()
+        return name
+
+    async def clean(self, database: str) -> None:
+        """Take every row out of it again, those that nobody may remove too: it is as its migrations left it."""
+        await self.run(
+            "SET session_replication_role = replica; UPDATE numbering SET value = 0;"
+            " UPDATE audit_head SET sequence = 0, digest = '';"
+            + "".join(f"DELETE FROM {table.name};" for table in TABLES),
+            database,
+        )
+
+    async def drop(self, database: str) -> None:
+        """Take a database away, whoever still uses it: each is seven megabytes."""
+        await self.run(f"DROP DATABASE {database} WITH (FORCE)")
+
+    async def run(
+        self, sql: str, database: str = "postgres", *, user: str = "owner"
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a statement; of several none."""
+        connection = await asyncpg.connect(self.dsn(database, user=user))
         try:
+            if ";" in sql:
+                await connection.execute(sql)
+                return []
             return [tuple(row) for row in await connection.fetch(sql)]
         finally:
             await connection.close()

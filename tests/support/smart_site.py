@@ -6,7 +6,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gateway.demo.client import Key
 from gateway.demo.fhir_server import SampleServer
 from gateway.demo.fhir_store import SampleStore, sample_resources
-from gateway.demo.world import PATIENT
+from gateway.demo.world import OTHER_PATIENT, PATIENT
 from tests.support.jose import b64, rsa_key
 from tests.support.processes import GatewayProcess, start_process
 from tests.support.smart import assertion_384, jwk_384
@@ -31,7 +31,7 @@ WARD = {
     "id": "ward",
     "type": "person",
     "actual": True,
-    "member": [{"entity": {"reference": f"Patient/{PATIENT}"}}],
+    "member": [{"entity": {"reference": f"Patient/{id}"}} for id in (PATIENT, OTHER_PATIENT)],
 }
 POLICY = """
 policy: smart-apps
@@ -44,7 +44,7 @@ rules:
     effect: permit
     who: {context: patient}
     may: [read, search]
-    resources: [Patient, $chart]
+    resources: [Patient, Coverage, Goal, RelatedPerson, ServiceRequest, Specimen, $chart]
     where: {compartment: {patient: "{token.patient}", membership: subject}}
     conceal: true
     because: A person sees the own record with an app that the person allowed.
@@ -71,16 +71,28 @@ tests:
 """
 
 
+class _Exporting(SampleServer):
+    """The sample server, which exports but does not say so."""
+
+    def _capability(self) -> dict[str, Any]:
+        statement = super()._capability()
+        definition = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"
+        for resource in statement["rest"][0]["resource"]:
+            if resource["type"] == "Group":
+                resource["operation"] = [{"name": "export", "definition": definition}]
+        return statement
+
+
 class StoreThread:
     """The sample store on a loop of its own, so that it answers while a test waits for a browser."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, more: Sequence[dict[str, Any]] = ()) -> None:
         self._loop = asyncio.new_event_loop()
         started = threading.Event()
 
         async def listen() -> web.ServerRunner:
             base = f"http://127.0.0.1:{port}/fhir"
-            server = SampleServer(SampleStore.of([*sample_resources(), WARD]), base)
+            server = _Exporting(SampleStore.of([*sample_resources(), WARD, *more]), base)
             runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -166,9 +178,14 @@ async def start_smart_site(
     folder: Path,
     *,
     redirect_uri: str = REDIRECT_URI,
+    resources: Sequence[dict[str, Any]] = (),
     change: Callable[[dict[str, Any]], None] | None = None,
 ) -> SmartSite:
-    """A gateway with every profile on, and an app of each: app-public, app-dpop, app-keys, app-secret, backend."""
+    """A gateway with every profile on, and an app of each: app-public, app-dpop, app-keys, app-secret, backend,
+    imaging, which may ask about tokens.
+
+    resources are in the store beside the sample.
+    """
     secret = secrets.token_hex(32)
     keys: dict[str, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = {
         "ES384": ec.generate_private_key(ec.SECP384R1()),
@@ -186,6 +203,8 @@ async def start_smart_site(
             "profiles": ["fapi2", "smart-public", "smart-asymmetric", "smart-symmetric"],
             "rotate_refresh_tokens": True,
         }
+        document["keys"]["id_token_algorithms"] = ["RS256"]
+        document["upstreams"]["fhir"]["picker"] = {}
         document["clients"] += _apps(redirect_uri)
         if change is not None:
             change(document)
@@ -199,7 +218,7 @@ async def start_smart_site(
             "certificate": None,
         }
     )
-    return SmartSite(gateway, StoreThread(gateway.ports.upstream), secret, keys)
+    return SmartSite(gateway, StoreThread(gateway.ports.upstream, resources), secret, keys)
 
 
 def _apps(redirect_uri: str) -> list[dict[str, Any]]:
@@ -228,6 +247,10 @@ def _apps(redirect_uri: str) -> list[dict[str, Any]]:
         {
             **own, **by_key, "client_id": "backend", "name": "Registry", "scope": BACKEND_SCOPE,
             "require_dpop": False, "claims": {"organization": "registry"},
+        },
+        {
+            **own, **by_key, "client_id": "imaging", "name": "Imaging server", "scope": "securus/introspect",
+            "require_dpop": False, "introspection": "all",
         },
         {
             **own, "client_id": "ehr", "name": "Record system", "scope": "securus/launch",

@@ -10,7 +10,9 @@ from hashlib import sha256
 
 import pytest
 
+from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
+from authz.storage.audit_lines import AuditLine
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -20,7 +22,6 @@ from authz.storage.registrations import (
 )
 from authz.storage.store import (
     AuditConflict,
-    AuditLine,
     AuthorizationCode,
     BrowserSession,
     Interaction,
@@ -83,6 +84,10 @@ REGISTRATION = Registration(
     statement="a.b.c",
     stated={"scope": "openid"},
     expires_at=NOW + 600,
+    profile=ProfileName.SMART_SYMMETRIC,
+    secret_digest="digest of a secret",
+    former_secret="digest of the one before",
+    former_until=NOW + 300,
 )
 CHANGE = RegistrationChange("app", NOW, "vendor", "registered", "why ü", 1)
 INITIAL = InitialAccessToken("initial", 2, ("openid",), "alice", "a new app", NOW, NOW + 300)
@@ -635,6 +640,33 @@ class StoreContract:
         assert await store.audit_head() == (2, lines[1].digest)
         await store.append_audit(lines[2:])
         assert list(await store.audit(after=0, limit=100)) == lines
+
+    async def test_lines_are_linked_behind_whatever_is_the_newest(self, store: Store) -> None:
+        seen: list[tuple[int, bytes] | None] = []
+
+        def link(head: tuple[int, bytes] | None) -> list[AuditLine]:
+            seen.append(head)
+            sequence, digest = head or (0, b"start")
+            return audit_lines(sequence + 1, sequence + 2, digest)
+
+        await asyncio.gather(*(store.extend_audit(link) for _ in range(10)))
+        lines = audit_lines(1, 20)
+        assert list(await store.audit(after=0, limit=100)) == lines
+        assert await store.audit_head() == (20, lines[-1].digest)
+        assert seen == [None, *((number, lines[number - 1].digest) for number in range(2, 20, 2))]
+        await store.append_audit(audit_lines(21, 21, lines[-1].digest))
+
+    async def test_what_cannot_be_linked_leaves_the_log_as_it_was(self, store: Store) -> None:
+        lines = audit_lines(1, 2)
+        await store.append_audit(lines)
+
+        def fails(head: tuple[int, bytes] | None) -> list[AuditLine]:
+            raise StoreUnavailable("no")
+
+        with pytest.raises(StoreUnavailable, match="no"):
+            await store.extend_audit(fails)
+        assert await store.audit_head() == (2, lines[1].digest)
+        await store.append_audit(audit_lines(3, 3, lines[1].digest))
 
     # Housekeeping
 

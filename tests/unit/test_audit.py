@@ -12,8 +12,9 @@ import pytest
 
 from authz.events import Event, KeyChanged, ProofChecked
 from authz.protocol.encoding import base64url, strict_json
+from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import AuditLine, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from gateway import audit
 from gateway.audit import AuditLog, AuditUnavailable, verify
 
@@ -33,6 +34,7 @@ class Ledger:
         self.audit_head = store.audit_head
         self.last_audit = store.last_audit
         self.audit = store.audit
+        self.extend_audit = store.extend_audit
 
     async def append_audit(self, lines: Sequence[AuditLine]) -> None:
         if self.gate is not None:

@@ -541,3 +541,13 @@ def test_upstream_probe_of_a_store_that_is_not_there_is_a_refusal_with_its_cause
     ]
     code, out, _ = run("upstream", "probe", "--json")
     assert (code, json.loads(out)[0]["ok"]) == (1, False)
+
+
+@pytest.mark.parametrize("count", ["0", "65", "two", "-1"])
+def test_a_number_of_workers_that_is_none_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], count: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", f"--workers={count}"])
+    assert ended.value.code == 2
+    assert "is not a number from 1 to 64" in capsys.readouterr().err

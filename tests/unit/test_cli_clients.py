@@ -118,15 +118,16 @@ def test_a_client_of_another_profile_is_registered_with_a_secret_that_is_renewed
     renewed = ask("client", "new-secret", client_id, *WHY)["client_secret"]
     assert len(renewed) == 43
     assert renewed != made["client_secret"]
+    assert ask("client", "new-secret", client_id, "--old-for", "1d", *WHY)["client_secret"] != renewed
     other = registered(ask, folder, "--approved")["client_id"]
     assert ask("client", "set-profile", other, "smart-asymmetric", "--version", "1", *WHY)["profile"] == (
         "smart-asymmetric"
     )
     assert "has no secret" in run("client", "new-secret", other, *WHY)[2]
     assert "not switched on" in run("client", "set-profile", other, "smart-public", *WHY)[2]
-    assert [r["what"] for r in ask("client", "history", client_id)] == ["registered", "secret-renewed"]
+    assert [r["what"] for r in ask("client", "history", client_id)] == ["registered"] + ["secret-renewed"] * 2
     changes = [record["what"] for record in audit(ask)]
-    assert changes == ["registered", "secret-renewed", "registered", "profile-changed"]
+    assert changes == ["registered", "secret-renewed", "secret-renewed", "registered", "profile-changed"]
 
 
 def test_a_client_of_the_configuration_is_suspended_and_listed_so(ask: Ask) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,10 +77,11 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(postgresql: PrivateServer, tmp_path: Path) -> StoreSettings:
+def target(postgresql: PrivateServer, tmp_path: Path) -> Iterator[StoreSettings]:
     database = asyncio.run(postgresql.new_database())
     (tmp_path / "dsn").write_text(postgresql.dsn(database) + "\n")
-    return StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
+    yield StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
+    asyncio.run(postgresql.drop(database))
 
 
 def at(storage: StoreSettings, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -11,11 +11,18 @@ import pytest
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
+from authz.storage.valkey_settings import ValkeySettings
 from gateway.config.document import ConfigErrors, load
 from gateway.config.profiles import shipped
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.settings import GatewaySettings, PickerSettings, ResponseSignatures, UpstreamProfile
+from gateway.settings import (
+    GatewaySettings,
+    PickerSettings,
+    RequestRate,
+    ResponseSignatures,
+    UpstreamProfile,
+)
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -137,6 +144,14 @@ def test_the_smallest_configuration_has_the_defaults(write: Write) -> None:
     assert client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
     assert client.binding is BindingKind.DPOP
     assert settings.accounts[0].password_hash == HASH
+
+
+def test_the_number_of_workers_is_one_by_default_and_64_at_most(write: Write) -> None:
+    assert load(write(CONFIGURATION), {}).workers == 1
+    assert load(write(CONFIGURATION + "workers: 4\n"), {}).workers == 4
+    for wrong in ("0", "65", "two"):
+        (problem,) = problems(write(CONFIGURATION + f"workers: {wrong}\n"))
+        assert f"workers is '{wrong}', expected a whole number from 1 to 64" in problem
 
 
 def test_the_annotated_configuration_of_the_repository_is_right(tmp_path: Path) -> None:
@@ -323,6 +338,10 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "securus/introspect goes with introspection: all"),
         ("scope: openid patient/*.rs", "scope: openid patient/*.rs securus/introspect\n    introspection: all",
          "securus/introspect needs client_credentials"),
+        ("policies:", "authorization: {frame_ancestors: ['*']}\npolicies:", "'*' is no https origin, such as"),
+        ("policies:", "authorization: {frame_ancestors: ['http://ehr.example']}\npolicies:", "is no https origin"),
+        ("policies:", "authorization: {frame_ancestors: ['https://ehr.example; script-src *']}\npolicies:",
+         "is no https origin"),
         ("policies:", "cors: all\npolicies:", "cors is 'all', expected registered or any."),
         ("client_id: portal\n", "client_id: portal\n    id_token_algorithm: RS256\n",
          "id_token_algorithm is 'RS256', expected ES256"),
@@ -838,3 +857,90 @@ def test_answers_are_compressed_unless_a_mount_says_otherwise(write: Write) -> N
     said = changed(("at: /fhir/r4,", "compress: false, ask_gzip: true, at: /fhir/r4,"))
     upstream = load(write(said), {}).upstreams[0]
     assert (upstream.compress, upstream.ask_gzip) == (False, True)
+
+
+def test_limits_are_off_until_the_configuration_has_them(write: Write) -> None:
+    limits = load(write(CONFIGURATION), {}).limits
+    assert (limits.rates, limits.at_once, limits.lookups) == ({}, {}, 256)
+
+
+def test_a_rate_is_a_number_and_a_period_with_a_burst_or_shared(write: Write) -> None:
+    said = """limits:
+  rates:
+    address: 50/s
+    user: {rate: 600/min, burst: 20}
+    client: {rate: 10/h, shared: true}
+  at_once: {user: 8}
+  lookups: 40
+"""
+    limits = load(write(CONFIGURATION + said), {}).limits
+    assert limits.rates == {
+        "address": RequestRate(50, 1, 50, False),
+        "user": RequestRate(600, 60, 20, False),
+        "client": RequestRate(10, 3600, 10, True),
+    }
+    assert (limits.at_once, limits.lookups) == ({"user": 8}, 40)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("rates: {adress: 50/s}", "'limits.rates' has no key 'adress'. Did you mean 'address'?"),
+        (
+            "rates: {address: 50}",
+            "limits.rates.address is '50', expected a rate such as 50/s, 600/min or 10/h",
+        ),
+        (
+            "rates: {address: 0/s}",
+            "limits.rates.address is '0/s', expected a rate such as 50/s, 600/min or 10/h",
+        ),
+        ("rates: {user: {burst: 3}}", "limits.rates.user.rate is missing, expected a rate such as"),
+        (
+            "rates: {user: {rate: 1/s, burst: 3, shared: true}}",
+            "limits.rates.user.burst: a shared limit counts whole periods, without burst",
+        ),
+        ("rates: {user: {rate: 1/s, often: 3}}", "'limits.rates.user' has no key 'often'"),
+        ("at_once: {route: 3}", "'limits.at_once' has no key 'route'"),
+        ("at_once: {user: 0}", "limits.at_once.user is '0', expected a whole number from 1 to 1000000"),
+        ("lookups: -1", "limits.lookups is '-1', expected a whole number from 0 to 10000"),
+    ],
+)
+def test_a_limit_that_cannot_be_read_is_named(write: Write, said: str, problem: str) -> None:
+    (found,) = problems(write(CONFIGURATION + f"limits: {{{said}}}\n"))
+    assert problem in found
+
+
+def test_valkey_may_stand_beside_the_store(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "valkey.password").write_text(SECRET)
+    said = """storage:
+  path: securus.db
+  valkey:
+    url: valkeys://cache.example:6380/2
+    username: securus
+    password: {file: valkey.password}
+    timeout: 500ms
+"""
+    storage = load(write(CONFIGURATION + said), {}).storage
+    assert storage.valkey == ValkeySettings(
+        "valkeys://cache.example:6380/2", "securus", SECRET, timeout_seconds=0.5
+    )
+    assert SECRET not in repr(storage)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("{url: 'valkey://cache.example'}", "the host cache.example is on a network: valkeys:// protects"),
+        ("{url: 'valkey://:SECRET-VALUE-7f3a@127.0.0.1'}", "it holds a user or a password: these have keys"),
+        ("{}", "storage.valkey.url is missing, expected an address such as valkeys://"),
+        (
+            "{url: 'valkey://127.0.0.1', time: 1s}",
+            "'storage.valkey' has no key 'time'. Did you mean 'timeout'?",
+        ),
+        ("{url: 'valkey://127.0.0.1', prefix: 'a b'}", "storage.valkey.prefix is 'a b', expected letters"),
+        ("{url: 'valkey://127.0.0.1', password: SECRET-VALUE-7f3a}", "storage.valkey.password is"),
+    ],
+)
+def test_a_valkey_that_cannot_be_used_is_named(write: Write, said: str, problem: str) -> None:
+    (found,) = problems(write(CONFIGURATION + f"storage: {{path: securus.db, valkey: {said}}}\n"))
+    assert problem in found

@@ -8,6 +8,7 @@ import pytest
 from gateway.fhir.capability import capability_statement
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.search import OPENABLE
 from gateway.policy.openings import Openings
 from tests.support.policies import load, policy
 
@@ -247,3 +248,22 @@ def test_what_rules_the_store_is_listed_where_it_is_named() -> None:
     assert "create" not in codes(listed["Patient"])
     named = "rule: named, effect: permit, may: [create], resources: [Patient], shared: true"
     assert "create" in codes(of_rules(everything, named)["Patient"])
+
+
+def test_what_is_opened_by_name_is_listed_where_a_permit_opens_it_and_the_store_carries_it_out() -> None:
+    def listed(carried_out: frozenset[str], *more: str) -> list[str]:
+        rule = "rule: r, effect: permit, may: [search], resources: [Patient], shared: true, query: {open: [_filter, _text]}"
+        statement = capability_statement(
+            UPSTREAM,
+            public_base=PUBLIC,
+            oauth_uris=URIS,
+            opened=Openings(load(policy(f"{rule}{''.join(more)}"))),
+            carried_out=carried_out,
+        )
+        (patient,) = statement["rest"][0]["resource"]
+        return [each["name"] for each in patient["searchParam"]]
+
+    assert listed(frozenset()) == ["birthdate"]
+    assert listed(OPENABLE) == ["birthdate", "_filter", "_text"]
+    assert listed(frozenset({"_list", "_text"})) == ["birthdate", "_text"]
+    assert listed(OPENABLE, ", return: {hide: [Patient.name]}") == ["birthdate", "_filter"]

@@ -14,7 +14,7 @@ FLOORS = [
     "gateway.cli",
     "gateway.commands",
     "gateway.demo",
-    "gateway.serving",
+    "gateway.serving gateway.workers",
     "gateway.app",
     "gateway.engines gateway.mounts gateway.pickers",
     "gateway.operations",
@@ -22,9 +22,10 @@ FLOORS = [
     "gateway.listener gateway.tls gateway.evaluations",
     "gateway.proxy",
     "gateway.wire",
-    "gateway.cors gateway.emergencies gateway.notifications",
+    "gateway.admission gateway.cors gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
-    "gateway.settings gateway.policies_folder",
+    "gateway.settings gateway.policies_folder gateway.terminal",
+    "gateway.workers.line gateway.workers.totals gateway.workers.worker",
     "gateway.policy",
     "gateway.fhir gateway.cda gateway.yaml_source",
     "authz.server",
@@ -50,7 +51,7 @@ PURE = (
 )
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
-    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "hmac",
+    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "heapq", "hmac",
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip

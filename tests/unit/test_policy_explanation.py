@@ -212,3 +212,24 @@ def test_a_conditional_update_is_told_by_its_criteria() -> None:
     for text, holds in (("PUT /Observation?identifier=x", "true"), ("PUT /Observation?code=x", "false")):
         assert parts(told(text), "file")["conditional"] == holds
     assert "conditional" not in parts(told("PUT /Observation/x"), "file")
+
+
+def test_a_search_by_what_must_be_opened_by_name_says_which_permit_opens_it_and_what_is_read_first() -> None:
+    permit = "rule: {}, effect: permit, may: [read, search], resources: [Observation, List], shared: true"
+    shut, opening = permit.format("shut"), permit.format("opening") + ", query: {open: [_list, _filter]}"
+    asked, who = ask("GET /Observation?_list=l&_filter=(code%20eq%20x)"), caller()
+    found = explain(Engine(load(policy(shut, opening)), bases=BASES), asked, who, HERE)
+    assert (parts(found, "shut")["query"], parts(found, "opening")["query"]) == ("false", "true")
+    assert outcomes(found) == {"shut": Outcome.UNMATCHED, "opening": Outcome.PERMITS}
+    assert "  once a read of List/l shows it whole; else nothing is found" in as_lines(found)
+    said = as_json(found)
+    assert said["reads_first"] == "List/l"
+    assert said["upstream"] == "GET /Observation?_list=l&_filter=code%20eq%20x"
+    stored = explain(Engine(load(policy(opening)), bases=BASES), asked, who, HERE, resource=LAB)
+    assert stored.allowed is Truth.TRUE
+    refused = explain(Engine(load(policy(shut)), bases=BASES), asked, who, HERE)
+    assert refused.reason == "unsupported-parameter"
+    assert (
+        "why: _filter and _list must be opened by the query of a permit, which says 'open: [_filter, _list]'"
+        in (as_lines(refused))
+    )

@@ -317,6 +317,23 @@ async def test_consents_of_many_are_found_out_at_once_and_once() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_budget_is_what_the_configuration_says_and_what_it_refused_is_counted() -> None:
+    agreed, spent = Agreed("A", "B"), list[str]()
+    lookups = Lookups(agreed, agreed, agreed, agreed.close, 1, lambda: spent.append("one"))
+    told = Knowledge(lookups, DOCTOR)
+    decision = decide(engine(STUDY), "GET /Observation", told)
+    assert isinstance(decision, Permit)
+    judge = decision.judge
+    assert judge is not None
+    await told.settle([lambda: judge(resource("Observation", subject="A")).shown])
+    assert spent == []
+    with pytest.raises(FhirError) as refused:
+        await told.settle([lambda: judge(resource("Observation", subject="B")).shown])
+    assert refused.value.reason is Reason.CONSENT_UNAVAILABLE
+    assert spent == ["one"]
+
+
+@pytest.mark.asyncio
 async def test_a_request_does_not_cost_more_searches_than_its_budget() -> None:
     agreed = Agreed(*(f"p{n}" for n in range(20_000)))
     told = Knowledge(Lookups(agreed, agreed, agreed, agreed.close), DOCTOR)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.policy import by_list
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.coverage import coverage
@@ -231,3 +232,15 @@ def test_an_explanation_says_what_a_policy_in_shadow_would_do() -> None:
     assert as_json(found)["shadow"] == [{"policy": "later", "would": ["deny"], "rules": ["later/not-final"]}]
     plain = explain(engine, ask("GET /Observation/d"), caller(), HERE, resource=DRAFT)
     assert "shadow" not in as_json(plain)
+
+
+def test_the_members_of_a_list_are_compared_once_the_list_is_read() -> None:
+    opening = OPEN.replace("[Observation]", "[Observation, List]") + ", query: {open: [_list]}"
+    engine = Engine(load(policy(opening), shadow(DENY_FINAL)), bases=BASES)
+    asked, shadows = ask("GET /Observation?_list=l"), Shadows()
+    compared = shadows.beside(engine, asked, caller(), HERE, (), engine.decide(asked, caller(), HERE))
+    assert isinstance(compared, Permit)
+    read = by_list.read(compared)
+    assert [shows(read, each) for each in (FINAL, DRAFT)] == [True, True]
+    (difference,) = shadows.differences
+    assert difference.as_record()["entries"] == {"hide": 1}

@@ -1,7 +1,7 @@
 """The store of several nodes: the contract, and what is PostgreSQL's own: schema, time limits, a server that is away."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +27,27 @@ from tests.support.store_contract import (
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
 
+@pytest.fixture(scope="module")
+def shared(postgresql: PrivateServer) -> Iterator[str]:
+    """The database of these tests, with its schema."""
+    name = asyncio.run(postgresql.migrated_database())
+    yield name
+    asyncio.run(postgresql.drop(name))
+
+
 @pytest.fixture
-async def database(postgresql: PrivateServer) -> str:
-    return await postgresql.new_database()
+async def database(postgresql: PrivateServer, shared: str) -> AsyncIterator[str]:
+    """It, without a row."""
+    yield shared
+    await postgresql.clean(shared)
+
+
+@pytest.fixture
+async def empty(postgresql: PrivateServer) -> AsyncIterator[str]:
+    """A database without a schema."""
+    name = await postgresql.new_database()
+    yield name
+    await postgresql.drop(name)
 
 
 @pytest.fixture
@@ -51,9 +69,9 @@ async def claim(store: PostgresqlStore, key: bytes) -> bool:
 
 
 async def test_of_several_nodes_that_start_at_once_one_makes_the_schema(
-    postgresql: PrivateServer, database: str
+    postgresql: PrivateServer, empty: str
 ) -> None:
-    pools = [await PostgresqlPool.open(postgresql.settings(database)) for _ in range(4)]
+    pools = [await PostgresqlPool.open(postgresql.settings(empty)) for _ in range(4)]
     known = migrations("postgresql")
     done = await asyncio.gather(*(postgresql_schema.migrate(pool, known) for pool in pools))
     assert sorted(done) == [0, 0, 0, len(known)]
@@ -62,9 +80,9 @@ async def test_of_several_nodes_that_start_at_once_one_makes_the_schema(
 
 
 async def test_a_schema_that_is_newer_or_made_by_others_is_refused(
-    postgresql: PrivateServer, database: str
+    postgresql: PrivateServer, empty: str
 ) -> None:
-    pool = await PostgresqlPool.open(postgresql.settings(database))
+    pool = await PostgresqlPool.open(postgresql.settings(empty))
     known = [Migration(1, "0001_a.sql", "CREATE TABLE a (b INTEGER);")]
     newer = [*known, Migration(2, "0002_b.sql", "CREATE TABLE c (d INTEGER); CREATE TABLE e (f INTEGER);")]
     assert await postgresql_schema.migrate(pool, newer) == 2
@@ -76,8 +94,8 @@ async def test_a_schema_that_is_newer_or_made_by_others_is_refused(
     await pool.close()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(postgresql: PrivateServer, database: str) -> None:
-    pool = await PostgresqlPool.open(postgresql.settings(database))
+async def test_a_migration_that_fails_leaves_nothing_behind(postgresql: PrivateServer, empty: str) -> None:
+    pool = await PostgresqlPool.open(postgresql.settings(empty))
     wrong = [Migration(1, "0001_a.sql", "CREATE TABLE a (b INTEGER); CREATE TABLE a (b INTEGER);")]
     with pytest.raises(StoreUnavailable, match="already exists"):
         await postgresql_schema.migrate(pool, wrong)
@@ -85,8 +103,8 @@ async def test_a_migration_that_fails_leaves_nothing_behind(postgresql: PrivateS
     await pool.close()
 
 
-async def test_a_verb_beside_the_gateway_makes_no_schema(postgresql: PrivateServer, database: str) -> None:
-    settings = StoreSettings(kind="postgresql", path="", postgresql=postgresql.settings(database))
+async def test_a_verb_beside_the_gateway_makes_no_schema(postgresql: PrivateServer, empty: str) -> None:
+    settings = StoreSettings(kind="postgresql", path="", postgresql=postgresql.settings(empty))
     with pytest.raises(StoreUnavailable, match=r"the database has schema 0, .* run 'securus db migrate'"):
         await opening.open_existing(settings)
     await (await opening.open_storage(settings)).close()
@@ -111,10 +129,10 @@ async def test_a_database_in_another_encoding_is_refused(postgresql: PrivateServ
         await open_postgresql(postgresql.settings("plain"))
 
 
-async def test_a_server_that_takes_no_writes_is_refused(postgresql: PrivateServer, database: str) -> None:
-    await postgresql.run(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+async def test_a_server_that_takes_no_writes_is_refused(postgresql: PrivateServer, empty: str) -> None:
+    await postgresql.run(f"ALTER DATABASE {empty} SET default_transaction_read_only = on")
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        await open_postgresql(postgresql.settings(database))
+        await open_postgresql(postgresql.settings(empty))
 
 
 async def test_without_asyncpg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +178,52 @@ async def test_the_same_emergency_access_at_two_nodes_begins_once(
             )
         )
         assert sum(begun) == 1
+    await other.close()
+
+
+async def test_claims_that_go_together_are_each_decided_by_themselves(store: PostgresqlStore) -> None:
+    """Three callers for each key, some a minute later, when the first claim of their key has expired."""
+
+    async def at(number: int, now: int) -> bool:
+        return await store.claim(Namespace.DPOP_PROOF, b"%d" % (number % 100), until=now + 60, now=now)
+
+    early = await asyncio.gather(*(at(number, NOW) for number in range(300)))
+    assert early == [True] * 100 + [False] * 200
+    mixed = await asyncio.gather(*(at(number, NOW + 60 * (number % 2)) for number in range(300)))
+    assert [number for number, won in enumerate(mixed) if won] == list(range(1, 100, 2))
+
+
+async def test_claims_that_wait_are_all_refused_when_the_store_is_gone(store: PostgresqlStore) -> None:
+    claims = [asyncio.create_task(claim(store, b"%d" % number)) for number in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+    answers = await asyncio.gather(*claims, return_exceptions=True)
+    assert {type(answer) for answer in answers[2:]} == {StoreUnavailable}  # two were on their way
+
+
+async def test_a_caller_that_goes_away_takes_nobody_with_it(store: PostgresqlStore) -> None:
+    claims = [asyncio.create_task(claim(store, b"%d" % number)) for number in range(50)]
+    await asyncio.sleep(0)
+    for number in (0, 1, 10, 20):
+        claims[number].cancel()
+    answers = await asyncio.gather(*claims, return_exceptions=True)
+    assert [number for number, answer in enumerate(answers) if answer is not True] == [0, 1, 10, 20]
+
+
+async def test_one_node_at_a_time_removes_what_expired_and_a_row_that_is_held_waits(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    for key in (b"a", b"b", b"c"):
+        await claim(store, key)
+    other = await asyncpg.connect(postgresql.dsn(database))
+    async with other.transaction():
+        lock = (postgresql_schema.LOCKS, postgresql_schema.HOUSEKEEPING_LOCK)
+        await other.execute("SELECT pg_advisory_xact_lock($1, $2)", *lock)
+        assert await store.remove_expired(now=NOW + 60, at_most=10) == 0
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM claim WHERE key = 'b' FOR UPDATE")
+        assert await store.remove_expired(now=NOW + 60, at_most=10) == 2
+    assert await store.remove_expired(now=NOW + 60, at_most=10) == 1
     await other.close()
 
 

@@ -5,9 +5,10 @@ given is false, with depends_on_resource beside it.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from authz.protocol.tokens import Caller
 from gateway.fhir.operations import OPERATIONS
 from gateway.fhir.outcome import REASONS, FhirError
 from gateway.policy.conditions import in_networks
@@ -17,6 +18,7 @@ from gateway.policy.inquiries.explanation import explain
 from gateway.policy.inquiries.explanation_parts import Truth
 from gateway.policy.inquiries.explanation_words import as_json
 from gateway.policy.inquiries.questions import QuestionError, asked_of, caller_of_claims
+from gateway.policy.known import Known
 
 MAX_EVALUATIONS = 100
 _CONTEXTS = ("patient", "user", "system")
@@ -42,11 +44,15 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a question has unless its context says otherwise: the time, an address of no network, the mount asked."""
+    """What a question has unless its context says otherwise: the time, an address of no network, the mount asked.
+
+    known is what facts and consents say for a caller at the mount of this path, '' where the question names none.
+    """
 
     now: int
     peer: str = "192.0.2.1"
     location: str = ""
+    known: Callable[[Caller, str], Known] = field(default=lambda caller, mount: Known())
 
 
 def evaluation(engine: Engine, body: object, circumstances: Circumstances) -> dict[str, object]:
@@ -61,7 +67,8 @@ def evaluation(engine: Engine, body: object, circumstances: Circumstances) -> di
         return _answer(False, {"reason": str(error.reason)}, REASONS[error.reason][2], error.diagnostics)
     except QuestionError as error:
         raise EvaluationError(str(error)) from error
-    found = explain(engine, asked, caller, _environment(context, circumstances), resource=_stored(resource))
+    environment = _environment(context, circumstances, caller)
+    found = explain(engine, asked, caller, environment, resource=_stored(resource))
     said = as_json(found)
     sentence = "" if found.reason is None else REASONS[found.reason][2]
     if found.allowed is Truth.OPEN:
@@ -166,13 +173,16 @@ def _stored(resource: Mapping[str, object]) -> Resource | None:
     return {**known, **properties}
 
 
-def _environment(context: Mapping[str, object], circumstances: Circumstances) -> Environment:
+def _environment(context: Mapping[str, object], circumstances: Circumstances, caller: Caller) -> Environment:
     peer, now = context.get("network", circumstances.peer), context.get("time", circumstances.now)
     if not isinstance(peer, str) or in_networks(peer, (), unknown=True):
         raise EvaluationError("context.network must be an address such as 10.20.1.4")
     if not isinstance(now, int) or isinstance(now, bool) or now < 0:
         raise EvaluationError("context.time must be seconds since 1970")
-    return Environment(now, peer, circumstances.location)
+    mount = context.get("mount", "")
+    if not isinstance(mount, str):
+        raise EvaluationError("context.mount must be the path of a mount such as /fhir/r4")
+    return Environment(now, peer, circumstances.location, circumstances.known(caller, mount))
 
 
 def _part(question: Mapping[str, object], name: str, *, optional: bool = False) -> Mapping[str, object]:

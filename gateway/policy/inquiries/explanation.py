@@ -16,7 +16,7 @@ from gateway.policy.inquiries.explanation_parts import Outcome, RuleExplanation,
 from gateway.policy.inquiries.inquiry import Inquiry
 from gateway.policy.inquiries.plain import plain
 from gateway.policy.rules import Effect, Rule
-from gateway.policy.shadow import Difference, Shadows
+from gateway.policy.shadow import Aside, Difference, Shadows
 
 _OF_THE_ANSWER = frozenset(
     {"request", "judge", "rules", "reason", "explanation", "by_search", "by_list", "leaves_to_judge"}
@@ -75,7 +75,8 @@ def explain(
     judges = isinstance(decision, Permit) and decision.judge is not None and decision.by_search is None
     if resource is not None and isinstance(decision, Permit) and judges and decision.judge is not None:
         verdict = decision.judge(resource)
-    inquiry = Inquiry(engine, asked, caller, environment, resource)
+    # Rules that decide nothing here are explained by what is known anyway.
+    inquiry = Inquiry(engine, asked, caller, replace(environment, known=Aside(environment.known)), resource)
     scopes = inquiry.scopes()
     opens = inquiry.opens(caller)
     rules = inquiry.rules(engine.policies.rules)

@@ -31,8 +31,10 @@ def asked_of_it(
         asked.type, asked.operation
     ):
         found.append(("operation", False))
-    if rule.query != EVERYTHING_SIMPLE and asked.interaction is Interaction.SEARCH:
-        found.append(("query", allows(rule.query, asked)))
+    if rule.effect is Effect.PERMIT and asked.interaction is Interaction.SEARCH:
+        is_allowed = allows(rule.query, asked)
+        if rule.query != EVERYTHING_SIMPLE or not is_allowed:
+            found.append(("query", is_allowed))
     is_conditional = asked.id is None and asked.interaction is not Interaction.CREATE
     if rule.conditional is not None and is_conditional and asked.interaction in WRITING:
         found.append(("conditional", rule.conditional.takes(asked.terms)))

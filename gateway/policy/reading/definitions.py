@@ -8,6 +8,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.labels import Label, read_label
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours
+from gateway.policy.presets import PRESETS
 from gateway.policy.reading.hours import HOURS_KEYS, read_hours
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import (
@@ -40,6 +41,7 @@ class Definitions:
     labels: dict[str, frozenset[Label]] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
     hours: dict[str, tuple[Hours, ...]] = field(default_factory=dict)
+    preset: str | None = None  # the shipped policy for what lies outside the Patient compartment
     acr: tuple[str, ...] = ()  # authentication contexts, from the weakest to the strongest
 
 
@@ -47,11 +49,25 @@ def read_definitions(reader: Reader, document: Mapping, found: Definitions) -> N
     reader.keys(
         document,
         "a definitions file",
-        ("definitions", "version", "fhir", "acr", "claims", "sets", "facts", "consent"),
+        (
+            "definitions",
+            "version",
+            "fhir",
+            "acr",
+            "claims",
+            "sets",
+            "facts",
+            "consent",
+            "outside_compartment",
+        ),
     )
     fhir = document.node("fhir")
     if fhir is not None:
         reader.word(fhir, "FHIR version", ("R4",))
+    entry = document.entry("outside_compartment")
+    if entry is not None:
+        _check_new(reader, "choice of", entry, found)
+        found.preset = reader.word(entry.value, "preset", PRESETS) or None
     entry = document.entry("acr")
     if entry is not None:
         _check_new(reader, "order of", entry, found)

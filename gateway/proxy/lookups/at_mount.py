@@ -16,9 +16,12 @@ _LONGEST_SECONDS = 5.0  # a request waits no longer for a fact, however patient 
 
 
 async def open_lookups(
-    upstream: Upstream, client: UpstreamClient, *, metrics: Metrics, clock: Clock
+    upstream: Upstream, client: UpstreamClient, *, metrics: Metrics, clock: Clock, at_most: int
 ) -> Lookups:
-    """The facts and consents of one mount. client asks its own store; another one for consents is opened here."""
+    """The facts and consents of one mount. client asks its own store; another one for consents is opened here.
+
+    at_most is how many searches one request may cost.
+    """
     name = upstream.name
 
     def count_fact(fact: str, outcome: str) -> None:
@@ -27,12 +30,15 @@ async def open_lookups(
     def count_consents(outcome: str) -> None:
         metrics.patient_consents.labels(name, outcome).inc()
 
+    def count_spent() -> None:
+        metrics.limited.labels("lookups").inc()
+
     asking = Preflight(client, clock, seconds=min(upstream.answer_timeout, _LONGEST_SECONDS))
     facts = Facts(asking, clock, count_fact)
     labels = Labels(asking, clock)
     settings = upstream.consents
     if settings is None:
-        return Lookups(facts, None, labels, _nothing)
+        return Lookups(facts, None, labels, _nothing, at_most, count_spent)
     other = None
     if settings.base is not None:
         store = replace(upstream, base=settings.base, bases=frozenset(), authorization=settings.authorization)
@@ -40,7 +46,7 @@ async def open_lookups(
         await other.open()
     asking = Preflight(other or client, clock, seconds=settings.timeout)
     consents = Consents(asking, settings.source, clock, keep=settings.keep, count=count_consents)
-    return Lookups(facts, consents, labels, _nothing if other is None else other.close)
+    return Lookups(facts, consents, labels, _nothing if other is None else other.close, at_most, count_spent)
 
 
 async def _nothing() -> None:

@@ -17,7 +17,7 @@ from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
 
 _ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
-_BUDGET = 256  # searches that one request may cost beside its own
+_BUDGET = 256  # searches, where the configuration says nothing
 Decided = TypeVar("Decided")
 _RETRY = (("Retry-After", "5"),)
 
@@ -48,12 +48,17 @@ class LabelsAt(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Where one mount finds out. consents: None where it has no source of them; close ends their own connections."""
+    """Where one mount finds out. consents: None where it has no source of them; close ends their own connections.
+
+    at_most is how many searches one request may cost beside its own; spent is called when one wants more.
+    """
 
     facts: FactsAt
     consents: ConsentsAt | None
     labels: LabelsAt
     close: Callable[[], Awaitable[None]]
+    at_most: int = _BUDGET
+    spent: Callable[[], None] = lambda: None
 
 
 class Knowledge(Known):
@@ -66,7 +71,7 @@ class Knowledge(Known):
         self._lookups = lookups
         self._caller = caller
         self._policy_hash = policy_hash
-        self._budget = [_BUDGET]
+        self._budget = [_BUDGET if lookups is None else lookups.at_most]
 
     def for_entry(self) -> "Knowledge":
         """What is known for an entry of a Bundle: all that is known here, and the same budget. Its record is its own."""
@@ -74,6 +79,18 @@ class Knowledge(Known):
         entry.facts, entry.consents, entry.labels = dict(self.facts), dict(self.consents), dict(self.labels)
         entry._budget = self._budget
         return entry
+
+    def at_the_cost_of(self, other: "Knowledge") -> "Knowledge":
+        """The same, with the budget of another."""
+        self._budget = other._budget
+        return self
+
+    async def found(self) -> bool:
+        """Whether something was looked for in vain; it is asked for now. Raises nothing."""
+        wanted = self.wanted()
+        if wanted:
+            await self._find(wanted)
+        return bool(wanted)
 
     async def decided(self, decide: Callable[[], Decided]) -> Decided:
         """The decision, by all that can be known.
@@ -145,4 +162,8 @@ class Knowledge(Known):
 
     def _spend(self, searches: int) -> bool:
         self._budget[0] -= searches
-        return self._budget[0] >= 0
+        if self._budget[0] >= 0:
+            return True
+        if self._lookups is not None:
+            self._lookups.spent()
+        return False

@@ -26,7 +26,7 @@ READ: list[tuple[str, bytes, bytes, bool]] = [
     ("chunks", head(CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n"), b"{}", True),
     ("chunks-in-capitals", head("TRANSFER-ENCODING: Chunked", body=b"0A\r\n0123456789\r\n0\r\n\r\n"), b"0123456789", True),
     ("extensions", head(CHUNKED, body=b'2;a;b=c;d="e;\\" f"\r\n{}\r\n0;x\r\n\r\n'), b"{}", True),
-    ("trailers", head(CHUNKED, body=b"2\r\n{}\r\n0\r\nContent-Length: 9\r\nX: y\r\n\r\n"), b"{}", True),
+    ("trailers", head(CHUNKED, body=b"2\r\n{}\r\n0\r\nETag: 9\r\nX: y\r\n\r\n"), b"{}", True),
     ("until-close", head(body=b"{}"), b"{}", False),
     ("close", head("Content-Length: 2", "Connection: close", body=b"{}"), b"{}", False),
     ("close-among-others", head("Content-Length: 2", "Connection: x, Close", body=b"{}"), b"{}", False),
@@ -122,6 +122,7 @@ BROKEN: list[tuple[str, bytes]] = [
     ("chunk-shorter", head(CHUNKED, body=b"3\r\n{}\r\n0\r\n\r\n")),
     ("chunk-end-bare", head(CHUNKED, body=b"2\r\n{}\n0\r\n\r\n")),
     ("trailer-bare", head(CHUNKED, body=b"2\r\n{}\r\n0\r\nX: y\n\r\n")),
+    ("trailer-length", head(CHUNKED, body=b"2\r\n{}\r\n0\r\nCONTENT-length: 9\r\n\r\n")),
     ("trailer-none", head(CHUNKED, body=b"2\r\n{}\r\n0\r\nX\r\n\r\n")),
     ("trailer-endless", head(CHUNKED, body=b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 5000)),
 ]  # fmt: skip

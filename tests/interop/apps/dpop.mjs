@@ -5,7 +5,7 @@ import * as oauth from '/oauth4webapi.js'
 const { issuer, fhir_base, client_id, scope } = window.SETTINGS
 const redirect_uri = `${location.origin}/dpop.html`
 const seen = window.seen = { challenges: [], reads: 0 }
-const client = { client_id }
+const client = { client_id, id_token_signed_response_alg: 'RS256' }
 const as = await oauth.processDiscoveryResponse(new URL(issuer), await oauth.discoveryRequest(new URL(issuer)))
 
 // A key that scripts can use and nobody can read; of all storage in a browser only IndexedDB keeps such keys.

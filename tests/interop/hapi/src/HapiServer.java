@@ -121,6 +121,7 @@ public final class HapiServer {
         JpaStorageSettings storageSettings() {
             JpaStorageSettings settings = new JpaStorageSettings();
             settings.setAllowExternalReferences(true); // absolute ones stay as they were written
+            settings.setFilterParameterEnabled(true); // _filter, which policies may open
             settings.setEnforceReferentialIntegrityOnWrite(false); // two patients of many: what they refer to may be away
             return settings;
         }

@@ -1,0 +1,86 @@
+"""A Valkey or Redis server of the tests' own, on a port of loopback; it keeps its data in memory and ends with them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from authz.storage.valkey_settings import ValkeySettings
+from gateway.demo.world import free_port
+
+_START_SECONDS = 20
+
+
+@dataclass
+class ValkeyServer:
+    """A running server. more are further settings of it."""
+
+    port: int
+    more: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def settings(self, **more: Any) -> ValkeySettings:
+        """Settings for it."""
+        return ValkeySettings(f"valkey://127.0.0.1:{self.port}/0", **more)
+
+    def start(self) -> None:
+        """Start, with nothing in it."""
+        program = _program()
+        assert program is not None
+        self.process = subprocess.Popen(
+            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self.more],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+        )  # fmt: skip
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise RuntimeError("the server does not answer")
+
+    def stop(self) -> None:
+        """End it at once, as a crash does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        """Let it answer nothing, with its connections open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def valkey_server(*more: str) -> Iterator[ValkeyServer]:
+    """A server of our own. Skips where there is none; fails in CI."""
+    if _program() is None:
+        if os.environ.get("CI") == "true":
+            raise AssertionError("no valkey-server and no redis-server is installed")
+        pytest.skip("no valkey-server and no redis-server is installed")
+    server = ValkeyServer(free_port(), more)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _program() -> str | None:
+    return shutil.which("valkey-server") or shutil.which("redis-server")
