@@ -213,8 +213,10 @@ def _serve(folder: Path, port: int, more: dict[str, str]) -> subprocess.Popen[by
         "unix_socket_directories": folder,
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    # Should these tests be killed, the server ends with them.
+    bound = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        [require_programs() / "postgres", "-D", folder / "data", *arguments],
+        [*bound, require_programs() / "postgres", "-D", folder / "data", *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         user=_user(), group=_group(), extra_groups=None if _user() is None else [], cwd=folder,
     )  # fmt: skip
