@@ -167,7 +167,7 @@ class Gateway:
             self.authorization.clients,
             pages=PAGES,
             public=[
-                *self.authorization.public_paths,
+                *self.authorization.doors.public_paths,
                 *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
             ],
         )

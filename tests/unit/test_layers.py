@@ -30,6 +30,7 @@ FLOORS = [
     "gateway.policy",
     "gateway.fhir gateway.cda gateway.yaml_source",
     "authz.server",
+    "authz.doors",
     "authz.endpoints",
     "authz.login authz.resource_server authz.grant_endings authz.descriptions",
     "authz.registry",
