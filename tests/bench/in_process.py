@@ -25,6 +25,7 @@ from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Dimension, Effect, Rule, Where
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.answers.response_filter import BundleFilter, Tally
+from gateway.serving import collect_seldom
 from gateway.yaml_source import Place
 from tests.support.policies import BASES, HERE, ask, caller, engine, load, policy
 
@@ -39,6 +40,7 @@ _LINES = 2_000
 
 def rows(runs: int) -> list[dict[str, Any]]:
     """Every row, each a median over so many runs."""
+    collect_seldom()  # as in a process that serves
     return [*_candidates(), *_bundle(runs), _ndjson(), _tables()]
 
 
