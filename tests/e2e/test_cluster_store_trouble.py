@@ -3,24 +3,21 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 
 import pytest
 import pytest_asyncio
 
 from gateway.demo.client import Session
-from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, reading, said, three_nodes
-from tests.support.cluster_load import Readers, accepted_again
-from tests.support.nodes import securus
+from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, reading, three_nodes
+from tests.support.cluster_load import story
 from tests.support.tcp_proxy import Way
-from tests.support.workers_load import own_chart
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.process,
     pytest.mark.xdist_group("cluster"),
 ]
-REASONS = {(200, None), (503, "store-unavailable"), (503, "audit-unavailable")}
 CUT_OFF = 2
 
 
@@ -28,42 +25,6 @@ CUT_OFF = 2
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     async with three_nodes(tmp_path_factory.mktemp("trouble")) as running:
         yield running
-
-
-@asynccontextmanager
-async def story(cluster: Cluster, app: Session, what: str) -> AsyncIterator[Readers]:
-    """Readers at every node, with a grant, while something happens. Afterwards every node serves again by itself, and
-    all that was acknowledged is there, once."""
-    nodes = cluster.nodes
-    token = await own_chart(nodes[0], app)
-    refresh_token = (await nodes[0].token_of(app, "stephen", SCOPE))["refresh_token"]
-    async with Readers(cluster, app, token) as readers:
-        for node in range(len(nodes)):
-            await readers.grow(node, 200, 10)
-        yield readers
-        for node in range(len(nodes)):
-            await readers.grow(node, 200, 10)
-        await readers.stop()
-    assert set(readers.statuses()) <= REASONS, readers.statuses()
-    passed = [tried for tried in readers.tried if tried.status == 200]
-    refused = [tried for tried in readers.tried if tried.status != 200]
-    assert set(await accepted_again(cluster, passed)) == {0}
-    assert set(await accepted_again(cluster, refused)) <= {0, 1}  # the claim was made, or it was not
-    kept = Counter(
-        record["interaction_id"]
-        for record in await cluster.audit()
-        if record["event"] == "access" and record["status"] == 200
-    )
-    assert all(kept[tried.interaction] == 1 for tried in passed)
-    assert (await securus(nodes[0], "audit", "verify"))["whole"]
-    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-    for node in nodes:
-        async with node.session("portal-dpop") as here:
-            here.proof_key = app.proof_key
-            await here.discover()
-            assert (await here.post(here.endpoint("token_endpoint"), form)).status == 200
-    longest = max((tried.seconds for tried in refused), default=0.0)
-    said(what, {"passed": len(passed), "refused": len(refused), "longest": f"{longest:.1f} s"})
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tests.support.nodes import start_nodes, stop_nodes
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.processes import GatewayProcess
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
+from tests.support.valkey import ValkeyServer
 from tests.support.workers import Connection, get
 from tests.support.workers_load import Store, patient_store, patient_url
 
@@ -35,13 +36,17 @@ _ANSWER_SECONDS = 60
 
 @dataclass
 class Cluster:
-    """The nodes, the proxy of each to the server, the server, and the store of charts behind them."""
+    """The nodes, the proxy of each to the server, the server, and the store of charts behind them.
+
+    caches are the proxies of each to Valkey, where there is one.
+    """
 
     nodes: list[GatewayProcess]
     proxies: list[TcpProxy]
     server: PrivateServer
     database: str
     charts: Store
+    caches: list[TcpProxy]
 
     async def audit(self) -> list[dict[str, Any]]:
         """Every audit record, as the server has it."""
@@ -56,11 +61,15 @@ async def three_nodes(
     *,
     policies: dict[str, str] | None = None,
     charts: Store | None = None,
+    valkey: ValkeyServer | None = None,
 ) -> AsyncIterator[Cluster]:
     """The cluster, ready. change is made to the configuration of all, which have these policies as well."""
     async with AsyncExitStack() as stack:
         server = stack.enter_context(private_server())
         database = await server.new_database()
+        caches = []
+        if valkey is not None:
+            caches = [await stack.enter_async_context(tcp_proxy(valkey.port)) for _ in range(NODES)]
         proxies = [await stack.enter_async_context(tcp_proxy(server.port)) for _ in range(NODES)]
         for number, proxy in enumerate(proxies):
             address = server.dsn(database).replace(f":{server.port}/", f":{proxy.port}/")
@@ -78,11 +87,14 @@ async def three_nodes(
 
         def own(document: dict[str, Any], number: int) -> None:
             document["storage"]["postgresql"]["dsn"] = {"file": f"postgresql-{number}.dsn"}
+            if caches:
+                url = f"valkey://127.0.0.1:{caches[number].port}/0"
+                document["storage"]["valkey"] = {"url": url, "timeout": "2s"}
 
         nodes = await start_nodes(folder, NODES, all_have, own, policies)
         try:
             async with patient_store(nodes[0], charts) as answering:
-                yield Cluster(nodes, proxies, server, database, answering)
+                yield Cluster(nodes, proxies, server, database, answering, caches)
         finally:
             await stop_nodes(nodes)
 

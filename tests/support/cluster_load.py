@@ -4,14 +4,18 @@ import asyncio
 import time
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.demo.client import Session
-from tests.support.cluster import CLOSE, Cluster, ask, learn, races, reading, until
+from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, learn, races, reading, said, until
 from tests.support.gateway import Reply
-from tests.support.workers_load import PATIENT
+from tests.support.nodes import securus
+from tests.support.workers_load import PATIENT, own_chart
 
 _PAUSE_SECONDS = 0.05
+_REASONS = {(200, None), (503, "store-unavailable"), (503, "audit-unavailable")}
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,39 @@ async def accepted_again(cluster: Cluster, tried: list[Tried]) -> list[int]:
 
 def _status(reply: Reply | None) -> int:
     return 0 if reply is None else reply.status
+
+
+@asynccontextmanager
+async def story(cluster: Cluster, app: Session, what: str) -> AsyncIterator[Readers]:
+    """Readers at every node, with a grant, while something happens. Afterwards every node serves again by itself, and
+    all that was acknowledged is there, once."""
+    nodes = cluster.nodes
+    token = await own_chart(nodes[0], app)
+    refresh_token = (await nodes[0].token_of(app, "stephen", SCOPE))["refresh_token"]
+    async with Readers(cluster, app, token) as readers:
+        for node in range(len(nodes)):
+            await readers.grow(node, 200, 10)
+        yield readers
+        for node in range(len(nodes)):
+            await readers.grow(node, 200, 10)
+        await readers.stop()
+    assert set(readers.statuses()) <= _REASONS, readers.statuses()
+    passed = [tried for tried in readers.tried if tried.status == 200]
+    refused = [tried for tried in readers.tried if tried.status != 200]
+    assert set(await accepted_again(cluster, passed)) == {0}
+    assert set(await accepted_again(cluster, refused)) <= {0, 1}  # the claim was made, or it was not
+    kept = Counter(
+        record["interaction_id"]
+        for record in await cluster.audit()
+        if record["event"] == "access" and record["status"] == 200
+    )
+    assert all(kept[tried.interaction] == 1 for tried in passed)
+    assert (await securus(nodes[0], "audit", "verify"))["whole"]
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    for node in nodes:
+        async with node.session("portal-dpop") as here:
+            here.proof_key = app.proof_key
+            await here.discover()
+            assert (await here.post(here.endpoint("token_endpoint"), form)).status == 200
+    longest = max((tried.seconds for tried in refused), default=0.0)
+    said(what, {"passed": len(passed), "refused": len(refused), "longest": f"{longest:.1f} s"})

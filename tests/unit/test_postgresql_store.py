@@ -140,7 +140,7 @@ async def test_without_asyncpg_it_says_what_to_install(monkeypatch: pytest.Monke
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(opening, "import_module", absent)
-    settings = StoreSettings(postgresql=PrivateServer(None, 1, None).settings("x"))  # type: ignore[arg-type]
+    settings = StoreSettings(postgresql=PrivateServer(None, 1, None, {}).settings("x"))  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable, match=r"pip install 'securus\[postgresql\]'"):
         await opening.open_storage(settings)
 
