@@ -29,6 +29,8 @@ _AT_ONCE = 200
 _MOST_WAITING = 20_000
 _LEAST_MILLISECONDS = 1000
 _SAFE_POLICY = "noeviction"
+# RuntimeError is what uvloop says when somebody writes to a connection that was reset.
+_FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
 T = TypeVar("T")
 
 _TAKE_OVER = """
@@ -149,10 +151,10 @@ class Valkey:
             raise StoreUnavailable("the store is closed")
         try:
             return await ask()
-        except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, ConnectionFailed | AnswerLate | OSError | TimeoutError):
+        except _FAILURES as error:
+            if isinstance(error, ConnectionFailed | AnswerLate | OSError | TimeoutError | RuntimeError):
                 # The others that are idle are as dead as this one: each would cost a request to find out.
-                with suppress(RedisError, OSError):
+                with suppress(*_FAILURES):
                     await self._client.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"Valkey does not answer as it should: {error}") from error
 
@@ -169,6 +171,14 @@ class Valkey:
         task.add_done_callback(self._sending.discard)
 
     async def _make(self, claims: list[_Claim]) -> None:
+        try:
+            await self._try(claims)
+        finally:
+            for claim in claims:
+                if not claim.won.done():  # whatever went wrong, nobody waits for ever
+                    self._tell(claim, StoreUnavailable("Valkey was asked, and failed"))
+
+    async def _try(self, claims: list[_Claim]) -> None:
         try:
             answers = await self._asked(lambda: self._set(claims))
         except StoreUnavailable as error:

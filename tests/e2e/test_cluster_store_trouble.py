@@ -47,10 +47,10 @@ async def test_with_the_store_away_every_node_refuses_and_afterwards_serves(
     ):
         with stopped(cluster) if how == "stopped" else cluster.server.frozen():
             for node in range(3):
-                await readers.grow(node, 503, 5)
+                await readers.grow(node, 503, 3)
             begun = len(readers.tried)
             for node in range(3):
-                await readers.grow(node, 503, 5)
+                await readers.grow(node, 503, 3)
             assert {tried.status for tried in readers.tried[begun:]} == {503}
             for serving in cluster.nodes:
                 assert (await serving.operations("/readyz"))[0] == 503
@@ -88,7 +88,7 @@ async def test_a_node_that_is_cut_off_refuses_while_the_others_serve_and_comes_b
             asking = [asyncio.create_task(status_of(cluster, app, revoked)) for _ in range(3)]
             await readers.grow(0, 200, 20)
             await readers.grow(1, 200, 20)
-            await readers.grow(CUT_OFF, 503, 5)
+            await readers.grow(CUT_OFF, 503, 3)
             await asyncio.sleep(1)  # the second within which a revocation acts
         finally:
             cluster.proxies[CUT_OFF].turn(Way.PASS)

@@ -89,7 +89,7 @@ async def three_nodes(
             document["storage"]["postgresql"]["dsn"] = {"file": f"postgresql-{number}.dsn"}
             if caches:
                 url = f"valkey://127.0.0.1:{caches[number].port}/0"
-                document["storage"]["valkey"] = {"url": url, "timeout": "2s"}
+                document["storage"]["valkey"] = {"url": url, "timeout": "1s"}
 
         nodes = await start_nodes(folder, NODES, all_have, own, policies)
         try:

@@ -81,16 +81,19 @@ class Readers:
                     task.result()
             return sum(t.node == node and t.status == status for t in self.tried[begun:]) >= by
 
-        await until(enough)
+        try:
+            await until(enough)
+        except TimeoutError:
+            raise AssertionError(f"node {node} gave {self.statuses(node)}") from None
 
     async def stop(self) -> None:
         """Let each reader finish."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
 
-    def statuses(self) -> Counter[tuple[int, str | None]]:
-        """How often which status was answered, with its reason."""
-        return Counter((tried.status, tried.reason) for tried in self.tried)
+    def statuses(self, node: int | None = None) -> Counter[tuple[int, str | None]]:
+        """How often which status was answered, with its reason; by one node or by all."""
+        return Counter((t.status, t.reason) for t in self.tried if node in (None, t.node))
 
 
 async def accepted_again(cluster: Cluster, tried: list[Tried]) -> list[int]:

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from authz.storage.composed import with_replay
 from authz.storage.effects import RateLimit
@@ -20,6 +21,7 @@ from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
+from tests.support.tcp_proxy import Way, tcp_proxy
 from tests.support.valkey import ValkeyServer, valkey_server
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("valkey")]
@@ -182,6 +184,28 @@ async def test_while_the_server_is_away_nothing_is_claimed_and_afterwards_it_wor
     await store.check()
     assert await winners(lambda: claim(store, b"after")) == 1
     await store.close()
+
+
+def test_a_claim_on_a_connection_that_was_reset_is_refused_on_the_loop_of_the_gateway(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """uvloop says so by another error than asyncio."""
+
+    async def run() -> None:
+        async with tcp_proxy(server.port) as proxy:
+            url = f"valkey://127.0.0.1:{proxy.port}/0"
+            valkey = await open_valkey(ValkeySettings(url, prefix=tmp_path.name, timeout_seconds=5))
+            proxy.turn(Way.RESET)
+            await asyncio.sleep(0.05)  # so that the loop has heard of it
+            for number in range(3):
+                with pytest.raises(StoreUnavailable):
+                    async with asyncio.timeout(30):
+                        await valkey.claim("n", b"%d" % number, until=NOW + 60, now=NOW)
+            proxy.turn(Way.PASS)
+            assert await valkey.claim("n", b"later", until=NOW + 60, now=NOW)
+            await valkey.close()
+
+    uvloop.run(run())
 
 
 async def test_a_server_that_says_nothing_is_away_after_its_time(own: ValkeyServer, tmp_path: Path) -> None:
