@@ -7,6 +7,7 @@ is not known, so it counts as not won.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ _LEAST_MILLISECONDS = 1000
 _SAFE_POLICY = "noeviction"
 # RuntimeError is what uvloop says when somebody writes to a connection that was reset.
 _FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
+_log = logging.getLogger("securus.storage")
 T = TypeVar("T")
 
 _TAKE_OVER = """
@@ -136,6 +138,12 @@ class Valkey:
             raise StoreUnavailable(
                 f"Valkey has maxmemory-policy {policy}: it may forget that a proof was used, set it to {_SAFE_POLICY}"
             )
+        kept: dict[str, Any] = await self._asked(lambda: self._client.info("persistence"))
+        if not kept.get("aof_enabled"):
+            cause = (
+                "appendonly is off: after a restart of it, used proofs are taken again until they are too old"
+            )
+            _log.warning("Valkey keeps no claim on its disk", extra={"cause": cause})
         await self.check()
 
     async def close(self) -> None:

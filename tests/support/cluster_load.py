@@ -14,7 +14,7 @@ from tests.support.gateway import Reply
 from tests.support.nodes import securus
 from tests.support.workers_load import PATIENT, own_chart
 
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.1
 _REASONS = {(200, None), (503, "store-unavailable"), (503, "audit-unavailable")}
 
 

@@ -268,6 +268,16 @@ async def test_a_server_that_may_throw_claims_away_is_refused_at_the_start(
         await open_storage(storage(forgetful, tmp_path))
 
 
+@pytest.mark.parametrize("appendonly", ["no", "yes"])
+async def test_a_server_that_keeps_nothing_on_its_disk_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, appendonly: str
+) -> None:
+    with valkey_server("--appendonly", appendonly, "--dir", str(tmp_path)) as server:
+        await (await open_valkey(server.settings())).close()
+    warned = "Valkey keeps no claim on its disk" in caplog.messages
+    assert warned is (appendonly == "no")
+
+
 async def test_a_server_that_is_away_at_the_start_is_named(tmp_path: Path, own: ValkeyServer) -> None:
     own.stop()
     with pytest.raises(StoreUnavailable, match="Valkey does not answer"):
