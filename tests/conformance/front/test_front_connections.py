@@ -422,6 +422,21 @@ async def test_a_body_that_does_not_come_is_408() -> None:
     assert parse_reply(raw).status == 408
 
 
+async def test_a_body_that_drips_is_408_all_the_same() -> None:
+    async with front(answering, patience=SHORT) as (_, _, port):
+        reader, writer = await opened(port)
+
+        async def drip() -> None:
+            writer.write(b"POST /a HTTP/1.1\r\nHost: gw\r\nContent-Length: 4000\r\n\r\n")
+            for _ in range(4000):
+                writer.write(b"b")
+                await asyncio.sleep(0.005)
+
+        dripping = asyncio.create_task(drip())
+        assert parse_reply(await asyncio.wait_for(reader.read(), 10)).status == 408
+        dripping.cancel()
+
+
 async def test_a_reader_who_takes_nothing_is_cut_off() -> None:
     endless = Endless()
     async with front(endless.handle, patience=SHORT) as (_, common, port):
