@@ -252,10 +252,10 @@ class Connection(asyncio.Protocol):
                 await self._send(request.method, plain(500, "the gateway failed"))
             if self._writer.is_paused:
                 await self._writer.caught_up()
+            self._answered()
         except BaseException:
             self._transport.abort()
             raise
-        self._answered()
 
     async def _send(self, method: str, answer: Answer) -> None:
         reader = self._reader

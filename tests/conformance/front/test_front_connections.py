@@ -445,6 +445,39 @@ async def test_a_reader_who_takes_nothing_is_cut_off() -> None:
         await until(lambda: endless.closed and not common.connections)
 
 
+async def test_one_connection_that_cannot_be_ended_stops_no_others_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_order, failed = Connection.overdue, list[Connection]()
+
+    def overdue(connection: Connection) -> None:
+        if failed and connection not in failed:
+            in_order(connection)
+            return
+        failed.append(connection)
+        raise RuntimeError("the transport is not what it was")
+
+    monkeypatch.setattr(Connection, "overdue", overdue)
+    async with front(answering, patience=SHORT) as (_, common, port):
+        await opened(port)
+        await opened(port)
+        await until(lambda: failed)
+        await until(lambda: not common.connections)
+
+
+async def test_a_failure_over_a_request_that_waited_ends_the_connection_at_once() -> None:
+    async with front(answering) as (_, common, port):
+        read = common.read
+
+        def reading(method: str, target: str, *more: Any) -> HttpRequest:
+            if target == "/last":
+                raise ArithmeticError
+            return read(method, target, *more)
+
+        common.read = reading
+        assert (await exchange(port, GET + LAST)).count(b"HTTP/1.1 ") <= 1
+
+
 async def test_work_that_takes_long_is_no_timeout() -> None:
     slow = Slow()
     async with front(slow, patience=SHORT) as (_, common, port):
