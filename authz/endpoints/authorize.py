@@ -297,6 +297,7 @@ class SignInDesk:
             return await self._completion.refuse(visit, "the person did not allow the access")
         if needs_patient(scope) and not self._completion.may_open(visit, account):
             raise PageError(GONE)
+        await self._label(visit, account, request)  # a page may lie open for long: looked at again
         return await self._completion.allow(visit, account, scope)
 
     async def style(self, request: HttpRequest) -> Answer:
