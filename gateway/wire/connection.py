@@ -172,6 +172,10 @@ class Connection(asyncio.Protocol):
         except RequestError as error:
             self._refuse(error)
             return
+        except Exception:
+            _log.exception("a request failed")
+            self._refuse(RequestError(500, "the gateway failed"))
+            return
         self.work = self._loop.create_task(self._serve(request))
         if self._waiting and self._reader.body is not None:
             behind, self._waiting = self._waiting, b""
@@ -254,9 +258,7 @@ class Connection(asyncio.Protocol):
         is_head = method == "HEAD"
         body = answer.body
         if reader.body is not None or self._is_deaf or self._service.is_draining:
-            reader.keeps = (
-                False  # a body that nobody read to its end ends the connection, not the next request
-            )
+            reader.keeps = False  # a body that nobody read ends the connection, not the next request
         elif reader.is_1_0 and not isinstance(body, bytes):
             reader.keeps = False  # HTTP/1.0 has no chunks: the end of the connection is that of the body
         reader.expects = False
