@@ -513,3 +513,13 @@ async def test_a_choice_that_was_lost_at_the_consent_page_allows_nothing(
     refused = await person.consent(consent)
     assert refused.status == 400
     assert refused.header("location") is None
+
+
+async def test_what_is_allowed_is_what_the_page_showed(world: World):
+    _, person, page = await asked(world)
+    shown = await sent(person, page, action="select", patient="B")
+    assert "Bert Other" in shown.text
+    await sent(person, page, action="select", patient="A")  # in another tab
+    refused = await person.consent(shown)
+    assert refused.status == 400
+    assert "Another record" in refused.text
