@@ -199,7 +199,7 @@ class Completion:
     def _audience(self, parameters: Mapping[str, str], *, picked: bool) -> tuple[str, ...]:
         """The resources of the tokens; with a picked record the one where it was picked."""
         audience = granting.audience(parameters, self._server)
-        return self._pickers.searched(audience) if picked else audience
+        return (self._pickers.searched(audience) if picked else ()) or audience
 
     def _covers(self, grant: Grant, visit: Visit, scope: tuple[str, ...]) -> bool:
         """Whether what is asked for was all granted before."""

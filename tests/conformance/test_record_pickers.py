@@ -523,3 +523,10 @@ async def test_what_is_allowed_is_what_the_page_showed(world: World):
     refused = await person.consent(shown)
     assert refused.status == 400
     assert "Another record" in refused.text
+
+
+async def test_prompt_none_for_another_base_is_not_covered_by_what_was_picked(world: World):
+    app, person, consent = await picked(world, scope="launch/encounter user/Observation.rs")
+    await tokens(app, person, await sent(person, consent, action="select", encounter="E-2"))
+    reply = await app.ask(person, scope="user/Observation.rs", aud=CDA, prompt="none")
+    assert answer_of(reply)["error"] == "consent_required"
