@@ -5,8 +5,7 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 
 from aiohttp import web
@@ -14,21 +13,19 @@ from aiohttp import web
 from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
 from authz.fetch import Fetcher
-from authz.http import error_answer, json_answer
 from authz.keys import KeyRing
 from authz.login.finding import Finder
-from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
-from authz.storage.store import Store, StoreUnavailable
+from authz.storage.store import Store
 from gateway import tls
-from gateway.admission import Admission, Limited
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.admission import Admission
+from gateway.audit import AuditLog
+from gateway.background import Background
 from gateway.cors import CrossOrigin
+from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
-from gateway.fhir.outcome import REASONS, Reason
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
@@ -39,29 +36,17 @@ from gateway.policy import language
 from gateway.policy.engine import Engine
 from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
-from gateway.proxy.answers import formats
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
+from gateway.wire.connection import Handler
 from gateway.workers.worker import Worker
 
 _REFRESH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _NOTIFY_SECONDS = 1.0
-_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_PAGES = (
-    "/authorize",
-    "/sign-in",
-    "/patient",
-    "/encounter",
-    "/consent",
-    "/logout",
-    "/account/",
-    "/assets/",
-    "/admin/",
-)
 _log = logging.getLogger("securus.app")
 
 
@@ -86,19 +71,17 @@ class Gateway:
             clock=clock,
         )
         self.draining = False
-        self._inflight = 0
-        self.metrics.inflight.set_function(lambda: self._inflight)
         self._mounts: list[Mount] = []
         self._finders: dict[str, Finder] = {}
         self._faces: list[Face] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
-        self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._criteria: Mapping[str, frozenset[str]] = {}
         self._probes = UpstreamProbes((), dict)
-        self._cors: CrossOrigin
+        self.handle: Handler
+        self._background: Background
         self.audit: AuditLog
         self.keys: KeyRing
         self.authorization: AuthorizationServer
@@ -135,6 +118,7 @@ class Gateway:
         self.audit = await AuditLog.open(
             self.store, self._precise_clock, written=self.metrics.audit_events.inc
         )
+        self._background = Background(self.audit)
         authorization = settings.authorization
         if not authorization.certificate_anchors:
             # Also of listeners behind a proxy: it asks for certificates, the chain is judged here.
@@ -159,15 +143,6 @@ class Gateway:
             finders=self._finders,
             admit=self._admission.of_client,
         )
-        self._cors = CrossOrigin(
-            settings.cors,
-            self.authorization.clients,
-            pages=_PAGES,
-            public=[
-                *self.authorization.public_paths,
-                *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
-            ],
-        )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:
             mount = await open_mount(
@@ -187,7 +162,24 @@ class Gateway:
             self._mounts.append(mount)
             if upstream.picker is not None:
                 self._finders[upstream.identifier] = MountFinder(upstream, mount.passage, upstream.picker)
-        self._mounts.sort(key=lambda mount: -len(mount.upstream.at))
+        cors = CrossOrigin(
+            settings.cors,
+            self.authorization.clients,
+            pages=PAGES,
+            public=[
+                *self.authorization.doors.public_paths,
+                *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
+            ],
+        )
+        self.handle = Doors(
+            authorization=self.authorization,
+            mounts=self._mounts,
+            cors=cors,
+            admission=self._admission,
+            audit=self.audit,
+            metrics=self.metrics,
+            at_once=settings.limits.concurrent_requests,
+        ).handle
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
             settings=lambda: self.settings,
@@ -222,9 +214,9 @@ class Gateway:
             await face.open(context, shared=self._worker is not None)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
         await self._listen_for_operators()
-        self._tasks = [
-            asyncio.create_task(self._repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)),
-        ]
+        self._background.repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)
+        # Apart: a token that holds the keys may be slow, and revocations must not wait for it.
+        self._background.repeat(self.keys.tick, _REFRESH_SECONDS, pause=self._until_change)
         if self._worker is None:
             self.lead()
         self.metrics.workers.set(1)
@@ -245,12 +237,11 @@ class Gateway:
         if self._leads:
             return
         self._leads = True
-        self._tasks += [
-            asyncio.create_task(self._repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)),
-            asyncio.create_task(self._repeat(self._outbox().deliver, _NOTIFY_SECONDS)),
-            asyncio.create_task(self._repeat(self._note_ends, _HOUSEKEEPING_SECONDS)),
-            asyncio.create_task(self._probes.keep()),
-        ]
+        background = self._background
+        background.repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)
+        background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
+        background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
+        background.keep(self._probes.keep())
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -272,7 +263,6 @@ class Gateway:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
         self._trust_clients()
-        await self.keys.tick()
 
     async def _until_change(self, seconds: float) -> None:
         await self.store.wait_for_change(at_most_seconds=seconds)
@@ -290,60 +280,6 @@ class Gateway:
                 _log.error("client certificates not changed", extra={"listener": name, "cause": str(error)})
                 return
         self._trusted_generation = generation
-
-    # What every request passes
-
-    async def handle(self, request: HttpRequest) -> Answer:
-        """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
-        if self._inflight >= self.settings.limits.concurrent_requests:
-            return self._turned_away(request, Reason.OVERLOADED, "1")
-        self._inflight += 1
-        try:
-            await self._admission.at_door(request)
-            answer = await self._dispatch(request)
-        except Limited as limited:
-            return self._turned_away(request, Reason.TOO_MANY_REQUESTS, str(limited.seconds))
-        except StoreUnavailable as error:  # of a limit that is counted there
-            _log.error("the store does not answer", extra={"cause": str(error)})
-            return self._turned_away(request, Reason.STORE_UNAVAILABLE, "2")
-        finally:
-            self._inflight -= 1
-        return self._cors.on(request, answer)
-
-    def _turned_away(self, request: HttpRequest, reason: Reason, retry_after: str) -> Answer:
-        """The answer to a request that nobody looked at: cheap, and of no record but the metric."""
-        self.metrics.refusals.labels(str(reason)).inc()
-        status, _, sentence = REASONS[reason]
-        if self.authorization.serves(request.path):
-            said = {"error": str(ErrorCode.TEMPORARILY_UNAVAILABLE), "error_description": sentence}
-            answer = json_answer(status, said, (("Retry-After", retry_after),))
-        else:
-            answer = formats.outcome(request, reason, ("Retry-After", retry_after))
-        return self._cors.on(request, answer)
-
-    async def _dispatch(self, request: HttpRequest) -> Answer:
-        if not self.authorization.serves(request.path):
-            for mount in self._mounts:
-                at = mount.upstream.at
-                if request.path == at or request.path.startswith(at + "/"):
-                    if request.method == "OPTIONS":
-                        return self._cors.preflight(request, _METHODS)
-                    if mount.signed is not None:
-                        return await mount.signed.answer(request, mount.passage.handle)
-                    return await mount.passage.handle(request)
-            return json_answer(404, {"error": "not_found", "error_description": "nothing is at this path"})
-        if request.method == "OPTIONS" and not request.path.startswith(_PAGES):
-            return self._cors.preflight(request, "GET, POST")
-        answer = await self.authorization.handle(request)
-        try:
-            await self.audit.settled()
-        except AuditUnavailable:
-            answer = error_answer(
-                OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, "the event could not be recorded")
-            )
-        return answer or json_answer(
-            404, {"error": "not_found", "error_description": "nothing is at this path"}
-        )
 
     def _emit(self, event: Event) -> None:
         self.metrics.event(event)
@@ -376,24 +312,6 @@ class Gateway:
         self.engines.engine = engine
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
-    async def _repeat(
-        self,
-        work: Callable[[], Awaitable[None]],
-        seconds: float,
-        *,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        while True:
-            await pause(seconds)
-            try:
-                await work()
-                await self.audit.settled()
-            except (StoreUnavailable, AuditUnavailable) as error:
-                _log.error("background work failed", extra={"cause": str(error)})
-            except Exception:
-                # It comes again: a key that cannot be opened must not end the removal of old rows.
-                _log.exception("background work failed")
-
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""
         self.draining = True
@@ -403,10 +321,8 @@ class Gateway:
             for site in list(runner.sites):
                 await site.stop()
         await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        if hasattr(self, "_background"):
+            await self._background.stop()
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:

@@ -20,6 +20,15 @@ from gateway.workers.worker import Worker
 _log = logging.getLogger("securus.app")
 
 
+def collect_seldom() -> None:
+    """Let the collector of cycles pass over what start-up made, which stays, and look at the rest less often.
+
+    Requests leave hardly a cycle behind: to look for some after every 700 objects took a tenth of their time.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def serve(
     settings: GatewaySettings,
     *,
@@ -48,7 +57,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    gc.freeze()  # what start-up made stays: the collector need not walk it again
+    collect_seldom()
     obeying = None if worker is None else loop.create_task(_obey(worker, gateway, stopping))
     _log.info("ready" if worker is None else "worker ready")
     if ready is not None:

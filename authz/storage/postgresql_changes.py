@@ -28,9 +28,13 @@ class ChangeListener:
         """Return once something was heard since the last return."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._listen())
-        await self._heard.wait()
+        heard = self._heard
+        await heard.wait()
         await asyncio.sleep(_GATHER_SECONDS)
-        self._heard.clear()
+        if (
+            self._heard is heard
+        ):  # several may wait: what came since the first of them went on is not theirs to clear
+            self._heard = asyncio.Event()
 
     async def close(self) -> None:
         """Stop listening."""

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 _SCHEMES = ("postgresql", "postgres")
 _TLS = ("disable", "require", "verify-ca", "verify-full")
-_HERE = ("", "localhost", "127.0.0.1", "::1")
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ def dsn_fault(dsn: str) -> str | None:
         return "it does not begin with postgresql://"
     if not parts.path.strip("/") and not query.get("dbname") and not query.get("database"):
         return "it names no database: postgresql://user@host/database"
+    if not hosts:  # else the environment of the process would name one
+        return "it names no host: postgresql://user@host/database, or ?host=/run/postgresql for a socket"
     far = [host for host in hosts if host not in _HERE and not host.startswith("/")]
     modes = query.get("sslmode", [])
     if far and not set(modes) & set(_TLS):

@@ -29,7 +29,7 @@ from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
-from gateway.proxy.answers.delivery import Delivery, check_status
+from gateway.proxy.answers.delivery import Delivery
 from gateway.proxy.answers.representation import Representation, environment_of
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
 from gateway.proxy.bundles.batch import Bundles
@@ -41,21 +41,20 @@ from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
 from gateway.proxy.exports import ExportPassage
+from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.list_reads import ListReads, with_the_read
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
-from gateway.proxy.proven_searches import provable
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import conditional_writes
 from gateway.proxy.writes.changes import WRITES, Writes
 from gateway.proxy.writes.creates import Creates
-from gateway.proxy.writes.stored_version import NO_CACHE
 from gateway.proxy.writes.write_verdicts import Write
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
@@ -114,6 +113,9 @@ class Passage:
         )
         self._lists = ListReads(upstream=upstream, client=client)
         self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
+        self._forwarding = Forwarding(
+            upstream=upstream, client=client, delivery=self._delivery, operations=self._operations
+        )
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -226,7 +228,7 @@ class Passage:
                 return await self._binaries.answer(asking, permit)
             case Permit() as permit:
                 trail.decision = "permit"
-                return await self._forward(http, trail, permit, caller, target)
+                return await self._forwarding.forward(http, trail, permit, caller, target)
 
     async def permitted(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
@@ -292,58 +294,6 @@ class Passage:
             trail.held = await self._admission.of_caller(found.caller, self._upstream.name)
         return found.caller
 
-    async def _forward(
-        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
-    ) -> Answer:
-        if page is None:
-            fit = request.fit_for_the_store(permit.request)
-            permit = permit if fit is permit.request else replace(permit, request=fit)
-        elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
-            raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
-        permit = provable(permit, self._upstream.profile)
-        asked = permit.request
-        sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
-        if permit.by_search is not None:
-            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
-        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
-        if asked.posted and page is None:
-            method, body = "POST", request.upstream_form(asked)
-            sent["content-type"] = "application/x-www-form-urlencoded"
-        trail.upstream.append(f"{method} {target}")
-        answer = await self._client.send(method, target, sent, body)
-        try:
-            check_status(answer)
-            if not headers.is_json(answer.headers.get("content-type", "")):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
-            if (
-                "content-encoding" in answer.headers
-                and answer.headers["content-encoding"].lower() != "identity"
-            ):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
-            if asked.interaction is Interaction.VREAD:
-                return await self._version(http, trail, permit, answer)
-            if asked.interaction is Interaction.READ:
-                return await self._delivery.one(trail, permit, answer)
-            if permit.by_search is not None and permit.by_search.unwraps:
-                return await self._delivery.found(trail, permit, answer)
-            if page is not None:
-                # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
-                permit = replace(permit, added=(), exact=permit.exact and not permit.added)
-            return await self._delivery.many(http, trail, permit, caller, answer)
-        except BaseException:
-            answer.close()
-            raise
-
-    async def _version(
-        self, http: HttpRequest, trail: Trail, permit: Permit, answer: UpstreamAnswer
-    ) -> Answer:
-        """A version: it and what is stored now are both the caller's, or what moved away could still be read by it."""
-        delivered = await self._delivery.one(trail, permit, answer)
-        trail.tally.shown, trail.tally.dropped = 0, 1
-        await self._operations.look_at_instance(http, trail, permit)
-        trail.tally.shown, trail.tally.dropped = 1, 0
-        return delivered
-
     async def _operation(self, write: Write, page: Page | None) -> Answer:
         http, trail, permit, caller = write.http, write.trail, write.permit, write.caller
         if permit.request.operation == "validate":
@@ -353,4 +303,4 @@ class Passage:
         if permit.request.operation == "export":
             return await self._exports.begin(http, trail, permit, caller)
         trail.decision = "permit"
-        return await self._forward(http, trail, permit, caller, page)
+        return await self._forwarding.forward(http, trail, permit, caller, page)

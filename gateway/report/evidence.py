@@ -73,7 +73,11 @@ def gather(
         grants=frozenset(map(str, GRANTS)),
         listeners=tuple(_listener(listener, clients) for listener in settings.listeners),
         operations_address=settings.operations.address,
-        synchronous=settings.storage.options.get("synchronous", "normal"),
+        synchronous=(
+            "postgresql"
+            if settings.storage.postgresql is not None
+            else settings.storage.options.get("synchronous", "normal")
+        ),
         upstreams=tuple(
             UpstreamFacts(u.name, u.base, is_loopback(urlsplit(u.base).hostname or ""))
             for u in settings.upstreams

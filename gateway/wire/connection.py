@@ -176,6 +176,10 @@ class Connection(asyncio.Protocol):
         except RequestError as error:
             self._refuse(error)
             return
+        except Exception:
+            _log.exception("a request failed")
+            self._refuse(RequestError(500, "the gateway failed"))
+            return
         self._left = service.patience.body
         self.work = self._loop.create_task(self._serve(request))
         if self._waiting and self._reader.body is not None:

@@ -132,12 +132,16 @@ async def test_M3_every_endpoint_that_is_announced_answers_and_no_other_is_annou
         if name.endswith("_endpoint") or name == "jwks_uri":
             parts = urlsplit(url)
             assert f"{parts.scheme}://{parts.netloc}" == ISSUER
-            assert parts.path in world.server.routes, name
+            assert parts.path in world.server.doors.routes, name
 
 
 async def test_no_store_can_be_mounted_over_a_door_of_the_server(world: World) -> None:
     mounts = tuple(f"{urlsplit(base).path}/" for base in (FHIR, CDA))
-    doors = [path for path in (*world.server.routes, *world.server.below) if not path.startswith(mounts)]
+    doors = [
+        path
+        for path in (*world.server.doors.routes, *world.server.doors.below)
+        if not path.startswith(mounts)
+    ]
     switched = {"admin", "register", "brands.json"}  # doors that a configuration opens
     assert {path.split("/")[1] for path in doors} | switched == OWN_PATHS
 
@@ -232,7 +236,7 @@ async def test_the_smart_configuration_says_what_the_server_metadata_say(world: 
 
 async def test_the_smart_configuration_is_under_the_FHIR_base_and_under_no_other_mount(world: World) -> None:
     assert await document(world, f"/fhir/r4{SMART}") == await document(world, SMART)
-    assert f"/cda{SMART}" not in world.server.routes
+    assert f"/cda{SMART}" not in world.server.doors.routes
 
 
 @pytest.mark.parametrize(

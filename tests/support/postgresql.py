@@ -26,7 +26,7 @@ import pytest
 from authz.storage.postgresql import open_postgresql
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.tables import TABLES
-from gateway.demo.world import free_port
+from gateway.demo.world import Authority, free_port
 
 _START_SECONDS = 60
 _numbers = itertools.count(1)
@@ -51,6 +51,7 @@ class PrivateServer:
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+    options: dict[str, str]
 
     def dsn(self, database: str = "postgres", *, user: str = "owner", password: str = "") -> str:
         """The address of a database, over loopback."""
@@ -106,7 +107,7 @@ class PrivateServer:
 
     def start(self) -> None:
         """Start again, on the same data and port."""
-        self.process = _serve(self.folder, self.port)
+        self.process = _serve(self.folder, self.port, self.options)
 
     def processes(self) -> list[int]:
         """The ids of the server's processes, the postmaster first."""
@@ -142,20 +143,25 @@ def programs() -> Path | None:
     return max(versions, key=lambda path: int(path.parent.name), default=None)
 
 
+def may_install() -> bool:
+    """Whether machine.sh could have installed it here."""
+    return os.getuid() == 0 and Path("/etc/debian_version").exists()
+
+
 def require_programs() -> Path:
     """Where they are. Without them the test is skipped, and fails where they could have been installed."""
     found = programs()
     if found is None:
         said = "PostgreSQL is not installed: initdb is neither on PATH nor under /usr/lib/postgresql"
-        if os.environ.get("CI") and os.getuid() == 0 and Path("/etc/debian_version").exists():
+        if os.environ.get("CI") and may_install():
             pytest.fail(said)
         pytest.skip(said)
     return found
 
 
 @contextmanager
-def private_server() -> Iterator[PrivateServer]:
-    """A server with nothing in it, for as long as this lasts."""
+def private_server(authority: Authority | None = None, *, name: str = "localhost") -> Iterator[PrivateServer]:
+    """A server with nothing in it, for as long as this lasts; with TLS when there is an authority for its name."""
     bin_ = require_programs()
     folder = Path(tempfile.mkdtemp(prefix="securus-pg-"))
     user = _user()
@@ -178,7 +184,8 @@ def private_server() -> Iterator[PrivateServer]:
             ]
         )
         port = free_port()
-        server = PrivateServer(folder, port, _serve(folder, port))
+        options = {} if authority is None else _tls(authority, name, folder, user)
+        server = PrivateServer(folder, port, _serve(folder, port, options), options)
         try:
             yield server
         finally:
@@ -187,16 +194,29 @@ def private_server() -> Iterator[PrivateServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _tls(authority: Authority, name: str, folder: Path, user: str | None) -> dict[str, str]:
+    certificate, key = folder / "server.pem", folder / "server.key"
+    authority.issue(certificate, key, name, server=True)
+    key.chmod(0o600)
+    if user is not None:
+        shutil.chown(key, user)
+        shutil.chown(certificate, user)
+    return {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+
+
+def _serve(folder: Path, port: int, more: dict[str, str]) -> subprocess.Popen[bytes]:
     options = {
         **_SETTINGS,
+        **more,
         "port": str(port),
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": folder,
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    # Should these tests be killed, the server ends with them.
+    bound = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        [require_programs() / "postgres", "-D", folder / "data", *arguments],
+        [*bound, require_programs() / "postgres", "-D", folder / "data", *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         user=_user(), group=_group(), extra_groups=None if _user() is None else [], cwd=folder,
     )  # fmt: skip

@@ -4,19 +4,24 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
-from authz.storage.postgresql_settings import dsn_fault
+from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
 from authz.storage.store import Launch, Namespace, StoreUnavailable
+from gateway.demo.world import Authority
+from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.store_contract import (
     KEY,
     NOW,
 )
+from tests.support.tcp_proxy import Way, tcp_proxy
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
@@ -147,6 +152,33 @@ async def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(
     await store.close()
 
 
+async def test_a_node_that_is_cut_off_in_the_midst_of_a_record_makes_no_other_node_refuse(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    def cut_off(head: tuple[int, bytes] | None) -> list[AuditLine]:
+        proxy.turn(
+            Way.DROP
+        )  # the place in the log is locked, and nobody will say that it is not needed any more
+        return [AuditLine(1, b"", b"1" * 32, b"{}")]
+
+    async with tcp_proxy(postgresql.port) as proxy:
+        address = postgresql.dsn(database).replace(f":{postgresql.port}/", f":{proxy.port}/")
+        there = await open_postgresql(PostgresqlSettings(address))
+        cutting = asyncio.create_task(there.extend_audit(cut_off))
+        while (
+            await postgresql.run(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", database
+            )
+        ) != [(1,)]:
+            await asyncio.sleep(0.02)
+        here = AuditLine(1, b"", b"2" * 32, b"{}")
+        await store.extend_audit(lambda head: [here])
+        assert list(await store.audit(after=0, limit=9)) == [here]
+        with pytest.raises(StoreUnavailable):
+            await cutting
+        await there.close()
+
+
 async def test_a_caller_that_gives_up_leaves_no_connection_in_an_unknown_state(
     postgresql: PrivateServer, database: str
 ) -> None:
@@ -193,6 +225,54 @@ async def test_a_refusal_of_the_server_does_not_repeat_what_was_to_be_stored(sto
     assert "secret-launch" not in str(error.value)
 
 
+# TLS
+
+
+async def test_a_server_is_believed_by_its_certificate_alone(tmp_path: Path) -> None:
+    ours, other = Authority.new("Test CA"), Authority.new("Other CA")
+    (tmp_path / "ours.pem").write_bytes(ours.pem)
+    (tmp_path / "other.pem").write_bytes(other.pem)
+    with private_server(ours, name="db.example") as server:
+        address = (
+            f"postgresql://owner@localhost:{server.port}/postgres?sslmode=%s&sslrootcert={tmp_path}/%s.pem"
+        )
+        for mode, authority in (("verify-full", "ours"), ("verify-ca", "other")):
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                await PostgresqlPool.open(PostgresqlSettings(address % (mode, authority)))
+        await (await PostgresqlPool.open(PostgresqlSettings(address % ("verify-ca", "ours")))).close()
+    with private_server(ours, name="localhost") as server:
+        database = await server.new_database()
+        dsn = f"postgresql://owner@localhost:{server.port}/{database}?sslmode=verify-full&sslrootcert={tmp_path}"
+        pool = await PostgresqlPool.open(PostgresqlSettings(f"{dsn}/ours.pem"))
+        assert await pool.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [(True,)]
+        await pool.close()
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await PostgresqlPool.open(PostgresqlSettings(f"{dsn}/other.pem"))
+
+
+async def test_a_server_without_TLS_is_refused_where_TLS_is_asked_for(
+    postgresql: PrivateServer, database: str
+) -> None:
+    for mode in ("require", "verify-full"):
+        dsn = postgresql.dsn(database).replace("sslmode=disable", f"sslmode={mode}")
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await PostgresqlPool.open(PostgresqlSettings(dsn))
+
+
+# A machine without PostgreSQL
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_postgresql_these_tests_are_skipped_and_in_ci_they_fail(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setattr(support, "programs", lambda: None)
+    monkeypatch.setattr(support, "may_install", lambda: True)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="PostgreSQL is not installed"):
+        support.require_programs()
+
+
 # The address
 
 
@@ -211,6 +291,8 @@ async def test_a_refusal_of_the_server_does_not_repeat_what_was_to_be_stored(sto
         ("postgresql:///securus?host=db.example", "the host db.example needs"),
         ("postgresql://127.0.0.1/securus?sslmode=verify_full", "sslmode is not one of"),
         ("postgresql://gateway@127.0.0.1/", "names no database"),
+        ("postgresql:///securus", "names no host"),
+        ("postgresql://gateway:secret@/securus?sslmode=disable", "names no host"),
         ("mysql://gateway@127.0.0.1/securus", "does not begin with postgresql://"),
         ("host=127.0.0.1 dbname=securus", "does not begin with postgresql://"),
         ("postgresql://[::1/securus", "is not a URL"),

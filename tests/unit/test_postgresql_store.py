@@ -140,7 +140,7 @@ async def test_without_asyncpg_it_says_what_to_install(monkeypatch: pytest.Monke
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(opening, "import_module", absent)
-    settings = StoreSettings(postgresql=PrivateServer(None, 1, None).settings("x"))  # type: ignore[arg-type]
+    settings = StoreSettings(postgresql=PrivateServer(None, 1, None, {}).settings("x"))  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable, match=r"pip install 'securus\[postgresql\]'"):
         await opening.open_storage(settings)
 
@@ -188,9 +188,10 @@ async def test_claims_that_go_together_are_each_decided_by_themselves(store: Pos
         return await store.claim(Namespace.DPOP_PROOF, b"%d" % (number % 100), until=now + 60, now=now)
 
     early = await asyncio.gather(*(at(number, NOW) for number in range(300)))
-    assert early == [True] * 100 + [False] * 200
+    # Which of the three is first is nobody's promise: two statements are on their way at one moment.
+    assert sorted(number % 100 for number, won in enumerate(early) if won) == list(range(100))
     mixed = await asyncio.gather(*(at(number, NOW + 60 * (number % 2)) for number in range(300)))
-    assert [number for number, won in enumerate(mixed) if won] == list(range(1, 100, 2))
+    assert sorted(number % 100 for number, won in enumerate(mixed) if won) == list(range(1, 100, 2))
 
 
 async def test_claims_that_wait_are_all_refused_when_the_store_is_gone(store: PostgresqlStore) -> None:

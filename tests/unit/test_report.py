@@ -345,6 +345,7 @@ FURTHER: list[tuple[str, Change, Verdict, str]] = [
     ("fapi2-5.4.3-1", fact(jwks=(dataclasses.replace(KEY, use=None),)), Verdict.FAIL, "use sig"),
     ("fapi2-5.4.3-2", client(keys=(KEY, dataclasses.replace(KEY, kid=None))), Verdict.WARN, "no kid"),
     ("fapi2-6.2-4", fact(synchronous="full"), Verdict.PASS, "full"),
+    ("fapi2-6.2-4", fact(synchronous="postgresql"), Verdict.PASS, "commits before it answers"),
     ("fapi2-6.1-1", lifetime(access_token=901), Verdict.WARN, "900 s or less"),
     ("signing-5.3.1-6", client(signed_requests_required=False), Verdict.WARN, "has both"),
     ("oauth21-7.7-1", setting(sign_in_attempts_per_minute=21), Verdict.WARN, "are many"),

@@ -5,6 +5,7 @@ import multiprocessing
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from authz.storage.sqlite import open_store
 from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
-from tests.support.store_contract import NOW, StoreContract, winners
+from tests.support.postgresql import PrivateServer
+from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
 from tests.support.valkey import ValkeyServer, valkey_server
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("valkey")]
@@ -69,6 +71,25 @@ async def test_replay_claims_and_rates_are_in_valkey_and_nothing_else_is(
         assert await store.claim(namespace, b"k", until=NOW + 60, now=NOW)
         assert await alone.claim(namespace, b"k", until=NOW + 60, now=NOW) is (namespace in replay)
     assert await store.secret("s", b"one") == await alone.secret("s", b"two") == b"one"
+    await alone.close()
+
+
+async def test_it_stands_beside_PostgreSQL_as_well(server: ValkeyServer, postgresql: PrivateServer) -> None:
+    settings = StoreSettings(
+        kind="postgresql",
+        path="",
+        postgresql=postgresql.settings(await postgresql.new_database()),
+        valkey=server.settings(prefix="beside-postgresql", timeout_seconds=5),
+    )
+    store = await open_storage(settings)
+    alone = await open_storage(replace(settings, valkey=None))
+    assert await winners(lambda: claim(store, b"k")) == 1
+    assert await winners(lambda: claim(alone, b"k")) == 1  # it was claimed elsewhere
+    assert [await store.spend([_LIMIT], now=NOW) for _ in range(4)] == [0, 0, 0, 60]
+    assert await alone.spend([_LIMIT], now=NOW) == 0
+    await store.append_audit(audit_lines(1, 2))
+    assert await alone.audit_head() == await store.audit_head() != (0, b"")
+    await store.close()
     await alone.close()
 
 

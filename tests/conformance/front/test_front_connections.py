@@ -337,6 +337,17 @@ async def test_a_handler_that_fails_is_500_and_says_nothing_of_the_cause() -> No
     assert b"secret" not in raw
 
 
+async def test_a_reading_that_fails_is_500_and_ends_the_connection() -> None:
+    def read(*_: object) -> HttpRequest:
+        raise ZeroDivisionError("secret")
+
+    async with front(answering) as (_, common, port):
+        common.read = read
+        raw = await exchange(port, GET + GET)
+    assert (parse_reply(raw).status, raw.count(b"HTTP/1.1 500")) == (500, 1)
+    assert b"secret" not in raw
+
+
 # Bodies that are asked for
 
 

@@ -1,0 +1,92 @@
+"""Forwarding: what was permitted goes to the store, and what it answers comes back judged."""
+
+from dataclasses import replace
+
+from authz.protocol.request import Answer, HttpRequest
+from authz.protocol.tokens import Caller
+from gateway.fhir import request
+from gateway.fhir.interaction import Interaction
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.policy.decision import Permit
+from gateway.proxy import headers
+from gateway.proxy.answers.delivery import Delivery, check_status
+from gateway.proxy.answers.sealed_links import Page
+from gateway.proxy.operations import OperationPassage
+from gateway.proxy.proven_searches import provable
+from gateway.proxy.trail import Trail
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.proxy.writes.stored_version import NO_CACHE
+from gateway.settings import Upstream
+
+
+class Forwarding:
+    """Forwards reads and searches to one store."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        client: UpstreamClient,
+        delivery: Delivery,
+        operations: OperationPassage,
+    ) -> None:
+        self._upstream = upstream
+        self._client = client
+        self._delivery = delivery
+        self._operations = operations
+
+    async def forward(
+        self, http: HttpRequest, trail: Trail, permit: Permit, caller: Caller, page: Page | None
+    ) -> Answer:
+        """The answer to what the permit lets through; page is what a page link stands for, None for a first page.
+
+        Raises FhirError, AuditUnavailable.
+        """
+        if page is None:
+            fit = request.fit_for_the_store(permit.request)
+            permit = permit if fit is permit.request else replace(permit, request=fit)
+        elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
+            raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
+        permit = provable(permit, self._upstream.profile)
+        asked = permit.request
+        sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
+        if permit.by_search is not None:
+            sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
+        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
+        if asked.posted and page is None:
+            method, body = "POST", request.upstream_form(asked)
+            sent["content-type"] = "application/x-www-form-urlencoded"
+        trail.upstream.append(f"{method} {target}")
+        answer = await self._client.send(method, target, sent, body)
+        try:
+            check_status(answer)
+            if not headers.is_json(answer.headers.get("content-type", "")):
+                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
+            if (
+                "content-encoding" in answer.headers
+                and answer.headers["content-encoding"].lower() != "identity"
+            ):
+                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+            if asked.interaction is Interaction.VREAD:
+                return await self._version(http, trail, permit, answer)
+            if asked.interaction is Interaction.READ:
+                return await self._delivery.one(trail, permit, answer)
+            if permit.by_search is not None and permit.by_search.unwraps:
+                return await self._delivery.found(trail, permit, answer)
+            if page is not None:
+                # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
+                permit = replace(permit, added=(), exact=permit.exact and not permit.added)
+            return await self._delivery.many(http, trail, permit, caller, answer)
+        except BaseException:
+            answer.close()
+            raise
+
+    async def _version(
+        self, http: HttpRequest, trail: Trail, permit: Permit, answer: UpstreamAnswer
+    ) -> Answer:
+        """A version: it and what is stored now are both the caller's, or what moved away could still be read by it."""
+        delivered = await self._delivery.one(trail, permit, answer)
+        trail.tally.shown, trail.tally.dropped = 0, 1
+        await self._operations.look_at_instance(http, trail, permit)
+        trail.tally.shown, trail.tally.dropped = 1, 0
+        return delivered

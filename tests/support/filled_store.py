@@ -1,0 +1,65 @@
+"""A store with a row in every table, and one line to do something at a store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from authz.storage.effects import RateLimit
+from authz.storage.opening import open_storage
+from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.store_contract import (
+    CHANGE,
+    EMERGENCY,
+    INITIAL,
+    INTERACTION,
+    KEY,
+    NOTIFICATION,
+    NOW,
+    PUSHED,
+    REFRESH,
+    REGISTRATION,
+    SESSION,
+    audit_lines,
+    complete,
+)
+
+T = TypeVar("T")
+LINES = audit_lines(1, 12_000)  # more than two pages
+
+
+async def fill(store: Store) -> None:
+    """A row in every table; used, revoked and counted as in a working day."""
+    await store.append_audit(LINES[:11_000])
+    await store.put_pushed_request(PUSHED)
+    await store.put_interaction(INTERACTION)
+    assert await complete(store)
+    await store.redeem_code("code", now=NOW)
+    await store.put_refresh_token(REFRESH)
+    await store.replace_refresh_token("refresh", by=replace(REFRESH, id="next"), now=NOW, grace_seconds=30)
+    await store.put_pushed_request(replace(PUSHED, id="second"))
+    await store.put_interaction(INTERACTION)
+    await store.put_session(SESSION)
+    await store.put_key(KEY)
+    await store.secret("nonce", b"\x00\xff")
+    await store.put_initial_access_token(INITIAL)
+    await store.put_registration(REGISTRATION, CHANGE, spending="initial", now=NOW)
+    await store.begin_emergency(EMERGENCY, [NOTIFICATION], now=NOW)
+    await store.revoke_token("token", now=NOW, keep_until=NOW + 300)
+    await store.claim(Namespace.DPOP_PROOF, b"\x00proof", until=NOW + 60, now=NOW)
+    await store.count("anna\x00ü", window_seconds=60, now=NOW)
+    await store.spend([RateLimit(b"rate", 3, 60)], now=NOW)
+    await store.put_launch(Launch("launch", "portal", "https://fhir.example", "person", {}, NOW + 60))
+
+
+def at(storage: StoreSettings, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What work gives on the opened store."""
+
+    async def run() -> T:
+        store = await open_storage(storage)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
