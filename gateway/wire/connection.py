@@ -64,22 +64,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_hears",
-        "_is_deaf",
-        "_is_shut",
-        "_left",
-        "_loop",
-        "_peer",
-        "_reader",
-        "_searched",
-        "_service",
-        "_transport",
-        "_waiting",
-        "_wanted_at",
-        "_writer",
-        "deadline",
-        "work",
-    )
+        "_hears", "_is_deaf", "_is_shut", "_left", "_loop", "_peer", "_reader", "_searched", "_service",
+        "_transport", "_waiting", "_wanted_at", "_writer", "deadline", "work",
+    )  # fmt: skip
     _transport: asyncio.Transport
     _writer: AnswerWriter
     _peer: Peer
