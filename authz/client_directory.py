@@ -19,7 +19,6 @@ from authz.settings import AuthorizationSettings
 from authz.storage.registrations import Registration, RegistrationStatus
 from authz.storage.store import Store
 
-_STALE_SECONDS = 5
 _RELOAD_SECONDS = 3600
 _STOPPED = frozenset({RegistrationStatus.SUSPENDED, RegistrationStatus.REJECTED, RegistrationStatus.DELETED})
 _log = logging.getLogger("securus.clients")
@@ -40,7 +39,7 @@ class ClientDirectory(Mapping[str, Client]):
         self._registered: dict[str, Client] = {}
         self._stopped: set[str] = set()
         self._sequence = 0
-        self._read_at = -_STALE_SECONDS - 1
+        self._read_at = -1
         self._reload_at = 0
         self._refreshing = asyncio.Lock()
         self.generation = 0
@@ -65,8 +64,8 @@ class ClientDirectory(Mapping[str, Client]):
         return client_id in self._stopped
 
     def is_stale(self, now: int) -> bool:
-        """Whether the last refresh is so long ago that nobody should rely on is_suspended() any more."""
-        return now - self._read_at > _STALE_SECONDS
+        """Whether the last refresh began in an earlier second: nobody should rely on is_suspended() any more."""
+        return now > self._read_at
 
     async def refresh(self, *, now: int) -> None:
         """Take in what any node changed since the last call. Raises StoreUnavailable.
@@ -75,6 +74,12 @@ class ClientDirectory(Mapping[str, Client]):
         """
         async with self._refreshing:  # an answer that is older must not be taken in after a newer one
             await self._refresh(now)
+
+    async def be_current(self, *, now: int) -> None:
+        """Refresh where that is late, once for all who wait for it. Raises StoreUnavailable."""
+        async with self._refreshing:
+            if self.is_stale(now):
+                await self._refresh(now)
 
     async def _refresh(self, now: int) -> None:
         whole = now >= self._reload_at

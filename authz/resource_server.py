@@ -147,9 +147,9 @@ class ResourceServer:
     async def _be_current(self, now: int) -> None:
         """Whoever should refresh what was revoked and suspended is late: no answer from old knowledge."""
         if self._revocations.is_stale(now):
-            await self._revocations.refresh(self._store, now=now)
+            await self._revocations.be_current(self._store, now=now)
         if self._clients.is_stale(now):
-            await self._clients.refresh(now=now)
+            await self._clients.be_current(now=now)
 
     def _verified(self, token: str, now: int) -> Caller:
         if self._generation != self._keys.generation:

@@ -171,7 +171,7 @@ class AuthorizationServer:
         try:
             if request.method == "POST" and self.clients.is_stale(self._clock()):
                 # Whoever should refresh the clients is late: what changes something is not done by old knowledge.
-                await self.clients.refresh(now=self._clock())
+                await self.clients.be_current(now=self._clock())
             answer = self._with_nonce(await door(request), request)
             return in_frames_of(self._frame_ancestors, request.path, answer)
         except OAuthError as error:

@@ -22,7 +22,9 @@ _SERVER_GRACE_SECONDS = (
     1.0  # the server ends a slow statement itself; after so much more it does not answer at all
 )
 _LOCK_SHARE = 0.6  # of the time of a statement, for waiting on others; what remains is for the work
-_IDLE_IN_TRANSACTION_SECONDS = 10
+# A node that is cut off in a transaction keeps its locks so long: less than the others wait for them, but not so
+# short that a process which is out of breath loses what it is at.
+_IDLE_SHARE, _LEAST_IDLE_SECONDS = 0.4, 1.0
 _MAX_WAITING = 10_000
 _log = logging.getLogger("securus.storage")
 
@@ -132,6 +134,7 @@ class PostgresqlPool:
     async def connect(self) -> Any:
         """A connection beside the pool, with its time limits. Raises what asyncpg raises, OSError, TimeoutError."""
         statement = self._settings.statement_timeout_seconds
+        idle = max(statement * _IDLE_SHARE, _LEAST_IDLE_SECONDS)
         connection = await asyncpg.connect(
             self._settings.dsn,
             timeout=self._settings.connect_timeout_seconds,
@@ -141,7 +144,7 @@ class PostgresqlPool:
                 "application_name": "securus",
                 "statement_timeout": str(round(statement * 1000)),
                 "lock_timeout": str(round(statement * _LOCK_SHARE * 1000)),
-                "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_SECONDS * 1000),
+                "idle_in_transaction_session_timeout": str(round(idle * 1000)),
                 "default_transaction_isolation": "read committed",
                 "jit": "off",
             },

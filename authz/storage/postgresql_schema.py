@@ -105,7 +105,7 @@ async def read_status(
 async def _take_time(transaction: Transaction) -> None:
     """Let statements of this transaction take longer than those of a request, and no longer than a minute."""
     transaction.patience_seconds = 2.0 * _MIGRATION_SECONDS
-    for limit in ("statement_timeout", "lock_timeout"):
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
         await transaction.rows("SELECT set_config($1, $2, true)", limit, f"{_MIGRATION_SECONDS}s")
 
 

@@ -1,8 +1,6 @@
 """Two gateway processes over one PostgreSQL: what one gives the other takes, what one ends is ended at the other."""
 
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,7 +12,7 @@ from gateway.demo import world
 from gateway.demo.client import Person, Reply, Session
 from gateway.demo.fhir_server import SampleServer
 from gateway.demo.fhir_store import SampleStore, sample_resources
-from tests.support.nodes import start_nodes, stop_nodes
+from tests.support.nodes import securus, start_nodes, stop_nodes
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.processes import GatewayProcess
 
@@ -55,17 +53,6 @@ async def nodes(
     yield started
     await runner.cleanup()
     await stop_nodes(started)
-
-
-async def securus(node: GatewayProcess, *arguments: str) -> Any:
-    """What a verb prints as JSON, in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, "--json", "-c", node.facts["config"],
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, (out, err)
-    return json.loads(out)
 
 
 async def read(node: GatewayProcess, app: Session, token: str) -> Reply:

@@ -47,14 +47,26 @@ class _ToPort(AbstractResolver):
 
 
 async def start_nodes(
-    folder: Path, count: int, change: Callable[[dict[str, Any]], None]
+    folder: Path,
+    count: int,
+    change: Callable[[dict[str, Any]], None],
+    own: Callable[[dict[str, Any], int], None] = lambda document, number: None,
+    policies: dict[str, str] | None = None,
 ) -> list[GatewayProcess]:
-    """So many nodes; the first answers at the addresses of the configuration. Whoever asks stops them."""
-    first = await start_process(folder, change=change)
+    """So many nodes; the first answers at the addresses of the configuration. Whoever asks stops them.
+
+    own changes what only one of them has, the first being number 0.
+    """
+
+    def changed(document: dict[str, Any]) -> None:
+        change(document)
+        own(document, 0)
+
+    first = await start_process(folder, change=changed, policies=policies)
     nodes = [first]
     try:
         for number in range(1, count):
-            nodes.append(await _another(first, number))
+            nodes.append(await _another(first, number, own))
     except BaseException:
         await stop_nodes(nodes)
         raise
@@ -76,11 +88,31 @@ async def start_again(stopped: GatewayProcess, change: Callable[[dict[str, Any]]
     return await _serve(stopped.facts, stopped.folder, stopped.ports, "gateway", GatewayProcess)
 
 
-async def _another(first: GatewayProcess, number: int) -> GatewayProcess:
+async def securus(node: GatewayProcess, *arguments: str) -> Any:
+    """What a verb prints as JSON, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, "--json", "-c", node.facts["config"],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, (out, err)
+    return json.loads(out)
+
+
+async def restarted(ended: GatewayProcess) -> GatewayProcess:
+    """A process in the place of one that has ended: with its configuration, on its ports."""
+    name = Path(ended.facts["config"]).stem
+    return await _serve(ended.facts, ended.folder, ended.ports, name, type(ended))
+
+
+async def _another(
+    first: GatewayProcess, number: int, own: Callable[[dict[str, Any], int], None]
+) -> GatewayProcess:
     ports = world.Ports(*(world.free_port() for _ in range(3)), first.ports.upstream)
     document = yaml.safe_load(Path(first.facts["config"]).read_text())
     for name, port in (("public", ports.public), ("mtls", ports.mtls), ("operations", ports.operations)):
         document["listen"][name]["port"] = port
+    own(document, number)
     config = first.folder / f"node-{number}.yaml"
     config.write_text(json.dumps(document))
     facts = {**first.facts, "config": str(config), "ops_base": f"http://127.0.0.1:{ports.operations}"}

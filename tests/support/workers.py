@@ -5,7 +5,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,9 @@ def get(url: str, headers: list[tuple[str, str]]) -> bytes:
     return _request("GET", url, headers, b"")
 
 
-def post(url: str, headers: list[tuple[str, str]], form: dict[str, str]) -> bytes:
+def post(
+    url: str, headers: list[tuple[str, str]], form: Mapping[str, str] | Sequence[tuple[str, str]]
+) -> bytes:
     """A form as bytes."""
     return _request("POST", url, [FORM, *headers], urlencode(form).encode())
 

@@ -33,9 +33,9 @@ class Store:
 
 
 @asynccontextmanager
-async def patient_store(running: GatewayProcess) -> AsyncIterator[Store]:
+async def patient_store(running: GatewayProcess, store: Store | None = None) -> AsyncIterator[Store]:
     """The store behind the gateway."""
-    store = Store()
+    store = store or Store()
     runner = web.ServerRunner(web.Server(store.handle, access_log=None), shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", running.ports.upstream).start()

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
@@ -20,6 +21,7 @@ from tests.support.store_contract import (
     KEY,
     NOW,
 )
+from tests.support.tcp_proxy import Way, tcp_proxy
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
@@ -148,6 +150,33 @@ async def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(
     await holder.close()
     assert list(await store.keys()) == [KEY]
     await store.close()
+
+
+async def test_a_node_that_is_cut_off_in_the_midst_of_a_record_makes_no_other_node_refuse(
+    postgresql: PrivateServer, database: str, store: PostgresqlStore
+) -> None:
+    def cut_off(head: tuple[int, bytes] | None) -> list[AuditLine]:
+        proxy.turn(
+            Way.DROP
+        )  # the place in the log is locked, and nobody will say that it is not needed any more
+        return [AuditLine(1, b"", b"1" * 32, b"{}")]
+
+    async with tcp_proxy(postgresql.port) as proxy:
+        address = postgresql.dsn(database).replace(f":{postgresql.port}/", f":{proxy.port}/")
+        there = await open_postgresql(PostgresqlSettings(address))
+        cutting = asyncio.create_task(there.extend_audit(cut_off))
+        while (
+            await postgresql.run(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", database
+            )
+        ) != [(1,)]:
+            await asyncio.sleep(0.02)
+        here = AuditLine(1, b"", b"2" * 32, b"{}")
+        await store.extend_audit(lambda head: [here])
+        assert list(await store.audit(after=0, limit=9)) == [here]
+        with pytest.raises(StoreUnavailable):
+            await cutting
+        await there.close()
 
 
 async def test_a_caller_that_gives_up_leaves_no_connection_in_an_unknown_state(

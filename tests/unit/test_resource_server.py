@@ -1,6 +1,7 @@
 """authz.resource_server and authz.revocations: what is remembered, what is looked at again, what is said."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -259,11 +260,41 @@ async def test_a_node_that_cannot_learn_of_revocations_does_not_answer(world: Wo
         raise StoreUnavailable("gone")
 
     world.store.revocations_since = broken  # type: ignore[method-assign]
-    world.clock.now += 5
     await app.read(token)
     world.clock.now += 1
     with pytest.raises(StoreUnavailable):
         await app.read(token)
+
+
+async def test_I2_what_another_node_revoked_a_second_ago_is_refused_though_nobody_refreshed(
+    world: World,
+) -> None:
+    """As on a node that was cut off while it was revoked: its first answer afterwards must know it."""
+    app = world.app("portal-mtls")
+    token = str((await app.redeem(await app.code())).json["access_token"])
+    caller = (await app.read(token)).caller
+    now = world.clock.now
+    await world.store.revoke_token(caller.token_id, now=now, keep_until=now + 400)
+    world.clock.now += 1
+    with pytest.raises(OAuthError, match="revoked"):
+        await app.read(token)
+
+
+async def test_of_many_who_find_the_knowledge_old_one_reads_anew(world: World) -> None:
+    app = world.app("portal-mtls")
+    token = str((await app.redeem(await app.code())).json["access_token"])
+    asked = []
+    revocations_since = world.store.revocations_since
+
+    async def counted(sequence: int) -> tuple[int, Sequence[str]]:
+        asked.append(sequence)
+        await asyncio.sleep(0)
+        return await revocations_since(sequence)
+
+    world.store.revocations_since = counted  # type: ignore[method-assign]
+    world.clock.now += 1
+    await asyncio.gather(*(app.read(token) for _ in range(20)))
+    assert len(asked) == 1
 
 
 async def test_revoked_ids_leave_memory_after_the_store_dropped_them(world: World) -> None:
