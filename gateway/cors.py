@@ -38,7 +38,7 @@ class Directory(Protocol):
 class CrossOrigin:
     """Says of each answer which page may read it. Pages for people are never read by another site.
 
-    pages   beginnings of the paths of our own pages
+    pages   paths of our own pages, which are those below them too
     public  paths of documents that every page may read
     """
 
@@ -48,6 +48,7 @@ class CrossOrigin:
         self._readers = readers
         self._clients = clients
         self._pages = pages
+        self._below = tuple(page.rstrip("/") + "/" for page in pages)  # '/patient' is not '/patient-api'
         self._public = frozenset(public)
         self._generation = -1
         self._registered: frozenset[str] = frozenset()
@@ -60,7 +61,7 @@ class CrossOrigin:
 
     def on(self, request: HttpRequest, answer: Answer) -> Answer:
         """The answer with what lets the page that asked read it, an error too (Fetch 3.2.3)."""
-        if "origin" not in request.headers or request.path.startswith(self._pages):
+        if "origin" not in request.headers or self._is_page(request.path):
             return answer
         if _has(answer, "access-control-allow-origin"):
             return answer
@@ -76,6 +77,9 @@ class CrossOrigin:
             return _EVERY_PAGE
         origin = request.headers.get("origin", "")
         return origin if origin in self._origins() else None
+
+    def _is_page(self, path: str) -> bool:
+        return path in self._pages or path.startswith(self._below)
 
     def _is_for_all(self, request: HttpRequest) -> bool:
         return self._readers is Readers.ANY or request.path in self._public

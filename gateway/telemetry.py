@@ -65,11 +65,14 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
+        message = record.getMessage()
+        if record.name == "asyncio":
+            message = message.partition("\n")[0]  # behind it stand tasks, with the texts of their exceptions
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
+            "message": redact(message),
         }
         if self._worker is not None:
             line["worker"] = self._worker

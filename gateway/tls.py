@@ -34,6 +34,9 @@ def server_context(listener: Listener, clients: Iterable[Client]) -> ssl.SSLCont
     load_certificate(context, listener)
     if listener.client_certificates:
         context.verify_mode = ssl.CERT_OPTIONAL
+        # A session out of a ticket has the certificate of its client without the chain, by which it is checked.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         # A self-signed client certificate is its own anchor; an intermediate may be one too.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if listener.client_certificate_anchors is not None:

@@ -231,6 +231,7 @@ class SignInDesk:
             visit,
             200,
             "consent.html",
+            shown=visit.browser.form_token(_what_is_shown(visit)),
             person=account.name,
             patient_label=await self._label(visit, account, request),
             encounter_label=await self._encounter_label(visit, account, request, scope) if visits else None,
@@ -295,8 +296,11 @@ class SignInDesk:
         if form.get("action") != "allow" or not scope:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._completion.refuse(visit, "the person did not allow the access")
+        if not visit.browser.owns_form(form.get("shown"), _what_is_shown(visit)):
+            raise PageError("Another record was chosen since this page was shown. Start again in the app.")
         if needs_patient(scope) and not self._completion.may_open(visit, account):
             raise PageError(GONE)
+        await self._label(visit, account, request)  # a page may lie open for long: looked at again
         return await self._completion.allow(visit, account, scope)
 
     async def style(self, request: HttpRequest) -> Answer:
@@ -326,3 +330,9 @@ class SignInDesk:
         if stays and (asking & set(scope) or not asking & set(client.scope)):
             return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
         return f"{max(1, lifetimes.access_token // 60)} minutes"
+
+
+def _what_is_shown(visit: Visit) -> str:
+    """What a consent page is about: the visit with its record, so that no older page allows another one."""
+    chosen = visit.interaction
+    return "\n".join((chosen.id, chosen.patient or "", chosen.encounter or ""))

@@ -93,7 +93,12 @@ class ClientAuthentication:
         Raises OAuthError: INVALID_CLIENT, TEMPORARILY_UNAVAILABLE (429) for one that asks too often.
         """
         proven = await self._prove(request, form)
-        wait = 0 if self._admit is None else await self._admit(proven.authenticated.client.client_id)
+        await self.admit(proven.authenticated.client.client_id)
+        return proven
+
+    async def admit(self, client_id: str) -> None:
+        """Count one request of a client that was found out. Raises OAuthError: TEMPORARILY_UNAVAILABLE (429)."""
+        wait = 0 if self._admit is None else await self._admit(client_id)
         if wait:
             raise OAuthError(
                 ErrorCode.TEMPORARILY_UNAVAILABLE,
@@ -101,7 +106,6 @@ class ClientAuthentication:
                 status=429,
                 retry_after_seconds=wait,
             )
-        return proven
 
     async def _prove(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         if self._takes_secrets and request.headers.get("authorization", "").lower().startswith("basic "):

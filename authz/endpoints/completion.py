@@ -5,6 +5,7 @@ was granted before, never with a page.
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 
 from authz.clock import Clock
@@ -104,7 +105,7 @@ class Completion:
             client_id=visit.client.client_id,
             subject=account.subject,
             scope=scope,
-            audience=granting.audience(parameters, self._server),
+            audience=self._audience(parameters, picked=visit.interaction.picked),
             context=context,
             session_id=session.id if is_online(scope) else None,
             launched=launched is not None and "patient" in launched,
@@ -195,6 +196,11 @@ class Completion:
             return replace(visit, interaction=interaction)
         return None
 
+    def _audience(self, parameters: Mapping[str, str], *, picked: bool) -> tuple[str, ...]:
+        """The resources of the tokens; with a picked record the one where it was picked."""
+        audience = granting.audience(parameters, self._server)
+        return (self._pickers.searched(audience) if picked else ()) or audience
+
     def _covers(self, grant: Grant, visit: Visit, scope: tuple[str, ...]) -> bool:
         """Whether what is asked for was all granted before."""
         parameters = visit.interaction.parameters
@@ -204,7 +210,7 @@ class Completion:
         return (
             bool(asked) == bool(grant.authorization_details)
             and is_covered(asked, grant.authorization_details, self._server.detail_types)
-            and set(granting.audience(parameters, self._server)) <= set(grant.audience)
+            and set(self._audience(parameters, picked=grant.picked)) <= set(grant.audience)
             and personal_claims(claims, scope) <= personal_claims(grant.claims_request, grant.scope)
             and set(scope) <= set(grant.scope)
         )

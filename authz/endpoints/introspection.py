@@ -11,7 +11,7 @@ from authz.endpoints.grants import digest, is_spent
 from authz.endpoints.introspection_callers import IntrospectionCallers, shows_token
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
-from authz.http import NO_STORE, json_answer, read_form
+from authz.http import NO_STORE, error_answer, json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client
 from authz.protocol.encoding import parse_form
@@ -81,11 +81,14 @@ class Introspection:
         try:
             form = parse_form(await read_form(request))
             client, headers = await self._callers.admit(request, form)
+            await self._clients.admit(client.client_id)
             said = await self._said(_asked(form), client)
         except OAuthError as error:
             self._emit(
                 Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
             )
+            if error.status == 429:
+                return error_answer(error)
             value = {"error": str(error.code), "error_description": error.description}
             challenged = error.status in (401, 403)
             challenge = self._resource_server.challenge(error, request) if challenged else ()

@@ -117,7 +117,7 @@ class Launches:
         return launch, handle
 
     async def resolve(self, asked: AuthorizationRequest) -> dict[str, str]:
-        """The parameters to keep of a request: the context in place of the handle, which is used up by this.
+        """The parameters to keep of a request: the context and its base in place of the handle, which is used up by this.
 
         Raises OAuthError(INVALID_REQUEST) for a handle that is unknown, used, expired, another app's or for another
         base.
@@ -132,6 +132,8 @@ class Launches:
         if launch is None or launch.audience not in asked.audience:
             raise _wrong("launch is not known here, was used or has expired: launch the app again")
         parameters[PARAMETER] = json.dumps({**launch.context, "user": launch.subject})
+        # Of that base alone its ids are known: at another one the same id may be another patient's.
+        parameters |= dict.fromkeys(("resource", *({"aud"} & parameters.keys())), launch.audience)
         return parameters
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:

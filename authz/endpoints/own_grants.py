@@ -13,7 +13,7 @@ from authz.endpoints.visits import PageError, check_form_of, page_form
 from authz.events import Emit, SignIn
 from authz.grant_endings import end_grants
 from authz.login import browser as pages
-from authz.login.accounts import Accounts, SignInOutcome
+from authz.login.accounts import Accounts, SignInOutcome, network_of
 from authz.login.browser import Browser, Browsers
 from authz.login.launch import records
 from authz.protocol.authorization_details import in_words
@@ -29,6 +29,7 @@ Door = Callable[[HttpRequest], Awaitable[Answer]]
 PATH = "/account/grants"
 _SIGN_IN = "/account/sign-in"
 _ENDING = "It ends within minutes"
+_A_MINUTE = 120  # so many new browsers from one address: nobody has signed in yet, and each leaves a row
 _FORM = "account"  # what the token of the forms here is about
 
 
@@ -101,7 +102,12 @@ class OwnGrants:
 
     async def show(self, request: HttpRequest) -> Answer:
         """The person's grants; the sign-in form for somebody who is not signed in here."""
-        browser = await self._browsers.known_or_new(request)
+        browser = await self._browsers.known(request)
+        if browser is None:
+            key, now = f"account:{network_of(request.peer)}", self._clock()
+            if await self._store.count(key, window_seconds=60, now=now) > _A_MINUTE:
+                raise PageError("Too many requests. Wait a minute and try again.", status=429)
+            browser = await self._browsers.known_or_new(request)
         account = self._account(browser)
         if account is None:
             return self._sign_in_form(browser)

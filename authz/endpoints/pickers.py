@@ -58,12 +58,15 @@ class Pickers:
         self, grant: Grant, client: Client, binding: Binding, request: HttpRequest
     ) -> Person | None:
         """The person of a grant; None where none of its resources has a finder. The first that has one counts."""
-        for name in grant.audience:
-            if name in self._finders:
-                aimed = replace(grant, audience=(name,))
-                subject = self._subjects.of(client, grant.subject)
-                return Person(self._finders[name], aimed, subject, binding, request)
+        for name in self.searched(grant.audience):
+            aimed = replace(grant, audience=(name,))
+            subject = self._subjects.of(client, grant.subject)
+            return Person(self._finders[name], aimed, subject, binding, request)
         return None
+
+    def searched(self, audience: tuple[str, ...]) -> tuple[str, ...]:
+        """The resource whose finder is asked, all that a record picked there is known of: elsewhere its id is another's."""
+        return tuple(name for name in audience if name in self._finders)[:1]
 
     async def find_patients(self, person: Person, words: str) -> Found:
         """The patients of these words that the person may see."""

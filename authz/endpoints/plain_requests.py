@@ -5,7 +5,6 @@ a pushed request and is then kept as one: from there on nothing differs. Where t
 proved there is a page and never a redirect (RFC 6749 4.1.2.1).
 """
 
-import ipaddress
 import secrets
 from collections.abc import Mapping
 
@@ -18,6 +17,7 @@ from authz.endpoints.visits import PageError
 from authz.events import Emit, Refused
 from authz.http import read_form
 from authz.keys import KeyRing
+from authz.login.accounts import network_of
 from authz.protocol import authorization, authorization_answers
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import Client, ProfileName
@@ -81,7 +81,7 @@ class PlainRequests:
             return None
         target = authorization_answers.locate(form, client)
         if (
-            await self._store.count(f"plain:{_network(request.peer)}", window_seconds=60, now=self._clock())
+            await self._store.count(f"plain:{network_of(request.peer)}", window_seconds=60, now=self._clock())
             > _A_MINUTE
         ):
             raise PageError("Too many requests. Wait a minute and try again.", status=429)
@@ -112,12 +112,3 @@ class PlainRequests:
         )
         await self._store.put_pushed_request(record)
         return record
-
-
-def _network(peer: str) -> str:
-    """The address, or the /64 that an IPv6 address belongs to: whoever has one has all of it."""
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer
-    return str(address if address.version == 4 else ipaddress.ip_network(f"{address}/64", strict=False))

@@ -87,7 +87,7 @@ class Accounts:
     def _limits(self, username: str, peer: str) -> tuple[tuple[str, int], ...]:
         """Tight for one name from one address, wider for an address, widest for a name from wherever."""
         name = sha256(username.encode("utf-8", "replace")).hexdigest()[:32]
-        address = _network(peer)
+        address = network_of(peer)
         return (
             (f"sign-in:{name}:{address}", self._attempts),
             (f"sign-in-address:{address}", self._attempts * 5),
@@ -105,7 +105,7 @@ class Accounts:
         return True
 
 
-def _network(peer: str) -> str:
+def network_of(peer: str) -> str:
     """The address that attempts are counted by: of IPv6 the /64, all of which one household or attacker has."""
     try:
         address = ipaddress.ip_address(peer)

@@ -51,8 +51,10 @@ def narrowed(
     What was not asked for, and is no part of what was, is not there, whatever the form says.
     """
     asked = tuple(asked)
+    chosen = {text: [part for part in parts_of(text, asked, grantable) if part in only] for text in asked}
+    limited = [text for text, parts in chosen.items() if parts]
     found: list[str] = []
     for text in asked:
-        parts = [part for part in parts_of(text, asked, grantable) if part in only]
-        found += parts or ([text] if text in ticked else [])
-    return tuple(found)
+        undoes_it = "?" not in text and covered(text, limited)  # the same data whole, by fewer letters
+        found += chosen[text] or ([text] if text in ticked and not undoes_it else [])
+    return tuple(dict.fromkeys(found))

@@ -76,7 +76,7 @@ class PostgresqlClaims:
                 [claim.until for claim in claims],
                 claims[0].now,
             )
-        except (StoreUnavailable, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # whatever it is: nobody waits for ever
             for claim in claims:
                 if not claim.won.done():  # an error of each one's own: the traceback is written into it
                     claim.won.set_exception(StoreUnavailable(f"the claim cannot be made: {error}"))

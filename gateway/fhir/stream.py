@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, NoReturn
 
+from gateway.fhir.cut_values import CutValue, string_end
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import plain_object
 from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_deep
@@ -24,8 +25,6 @@ from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_de
 MAX_ENTRY_BYTES = 10 * 1024 * 1024
 _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some
 _SPACE = re.compile(r"[ \t\n\r]*")
-_SCAN = re.compile(r'["\[\]{}]')
-_STRING_END = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
 _BEGIN = re.compile(rb'\{"[A-Za-z]+":')
 _MOST_ATTEMPTS = 3
@@ -109,7 +108,7 @@ class BundleReader:
         self._names: set[str] = set()
         self._is_bundle = False
         self._rest = ""  # not yet read: less than one value, unless _cut
-        self._cut: _CutValue | None = None
+        self._cut: CutValue | None = None
         self._mark = ""  # what stands between two entries, as the first one began
         self._may_wait = False
         self._attempts = _MOST_ATTEMPTS  # to read plain entries, before that is given up
@@ -274,7 +273,7 @@ class BundleReader:
         except RecursionError:
             self._refuse_deep()
         except ValueError:
-            cut = _CutValue()
+            cut = CutValue()
             stop = cut.find_end(text[start:] if start else text)
             if stop is not None:  # it is all there, so it is wrong
                 _refuse("is not strict JSON: a value is malformed or has a member twice")
@@ -301,7 +300,7 @@ class BundleReader:
 
     def _take_name(self, text: str, start: int) -> int | None:
         """Take a member's name; None while its closing quote is not there."""
-        end = _string_end(text, start + 1)
+        end = string_end(text, start + 1)
         if end is None:
             if len(text) - start > 1000:
                 _refuse("has a member name of more than 1000 characters")
@@ -346,60 +345,6 @@ class BundleReader:
 
     def _refuse_deep(self) -> NoReturn:
         _refuse(f"is nested deeper than {MAX_DEPTH} objects and arrays")
-
-
-class _CutValue:
-    """A string, array or object of which the end has not arrived: its parts, and where in it the text stops."""
-
-    __slots__ = ("_depth", "_escaped", "_in_string", "_parts", "length")
-
-    def __init__(self) -> None:
-        self.length = 0  # characters so far: at most its bytes
-        self._parts: list[str] = []
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-
-    def find_end(self, text: str) -> int | None:
-        """Where in the further text the value ends; without an end the text is kept."""
-        position = 0
-        if self._escaped:  # the character behind a backslash
-            self._escaped = not text
-            position = 1
-        while position < len(text):
-            match = (_STRING_END if self._in_string else _SCAN).search(text, position)
-            if match is None:
-                break
-            position = match.end()
-            mark = match[0]
-            if mark == "\\":
-                self._escaped = position == len(text)
-                position += 1
-                continue
-            if mark == '"':
-                self._in_string = not self._in_string
-            elif mark in "[{":
-                self._depth += 1
-            else:
-                self._depth -= 1
-            if not self._in_string and self._depth <= 0:
-                return position
-        self.length += len(text)
-        self._parts.append(text)
-        return None
-
-    def whole(self, last: str) -> str:
-        """The text of the whole value, of which last is the last part."""
-        return "".join((*self._parts, last))
-
-
-def _string_end(text: str, position: int) -> int | None:
-    """Behind the closing quote of the string whose content begins at position; None when it is not there."""
-    while (match := _STRING_END.search(text, position)) is not None:
-        if match[0] == '"':
-            return match.end()
-        position = match.end() + 1
-    return None
 
 
 def _space_end(text: str, position: int) -> int:

@@ -16,6 +16,7 @@ from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sources import uses
 
 _AT_MOST = 10_000  # as many as tokens are remembered
+_LAYERS_AT_MOST = 20_000  # of all callers together: about 6 KB each
 _INSTANCES = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE})
 
 Place = tuple[str, Interaction, str]
@@ -43,6 +44,7 @@ class Acquaintances:
 
     def __init__(self) -> None:
         self._known: dict[int, Acquaintance] = {}
+        self._layers = 0  # of all that are known
 
     def find(self, caller: Caller) -> Acquaintance | None:
         """What is known of this caller; None for somebody new."""
@@ -52,9 +54,20 @@ class Acquaintances:
     def keep(self, acquaintance: Acquaintance) -> Acquaintance:
         """Keep it, in the place of the oldest where there are too many. The caller lives as long, so its id is its own."""
         if len(self._known) >= _AT_MOST:
-            del self._known[next(iter(self._known))]
+            self._forget_oldest()
         self._known[id(acquaintance.caller)] = acquaintance
         return acquaintance
+
+    def keep_layers(self, acquaintance: Acquaintance, place: Place, layers: Layers | Deny | None) -> None:
+        """Keep what speaks at a place for a caller that is known; the oldest callers go where that is too much."""
+        while self._layers >= _LAYERS_AT_MOST:
+            self._forget_oldest()
+        if self.find(acquaintance.caller) is acquaintance:
+            acquaintance.layers[place] = layers
+            self._layers += 1
+
+    def _forget_oldest(self) -> None:
+        self._layers -= len(self._known.pop(next(iter(self._known))).layers)
 
 
 def place_of(asked: FhirRequest, type_: str, environment: Environment) -> Place | None:

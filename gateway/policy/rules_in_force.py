@@ -50,9 +50,11 @@ class RulesInForce(SightInForce):
         place = None if criteria else place_of(asked, type_, environment)
         if place is None:
             return self._spoken(asked, type_, acquaintance, environment, criteria)
-        if place not in acquaintance.layers:
-            acquaintance.layers[place] = self._lasting(asked, type_, acquaintance, environment)
-        found = acquaintance.layers[place]
+        if place in acquaintance.layers:
+            found = acquaintance.layers[place]
+        else:
+            found = self._lasting(asked, type_, acquaintance, environment)
+            self._acquaintances.keep_layers(acquaintance, place, found)
         return found if found is not None else self._spoken(asked, type_, acquaintance, environment)
 
     def _lasting(

@@ -22,6 +22,7 @@ from gateway.wire.writing import AnswerWriter
 Read = Callable[[str, str, RawHeaders, Peer, Body | None], HttpRequest]
 Handler = Callable[[HttpRequest], Awaitable[Answer]]
 _PIPELINED_BYTES = 64 * 1024
+_SLOWEST_BODY = 500.0  # bytes a second: who sends a body more slowly uses up the patience for it
 _NEVER = float("inf")
 _log = logging.getLogger("securus.listener")
 
@@ -32,7 +33,7 @@ class Patience:
 
     head: float = 20.0  # for the rest of a head that has begun
     next_request: float = 75.0
-    body: float = 60.0  # for the next bytes of a body that somebody reads
+    body: float = 60.0  # for a body that somebody reads, beyond what its bytes give back
     reader: float = 120.0  # for a reader who takes nothing of an answer
     linger: float = 2.0  # for bytes that nobody reads, behind the last answer
     quiet: float = 0.5  # without such bytes
@@ -63,20 +64,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_hears",
-        "_is_deaf",
-        "_is_shut",
-        "_loop",
-        "_peer",
-        "_reader",
-        "_searched",
-        "_service",
-        "_transport",
-        "_waiting",
-        "_writer",
-        "deadline",
-        "work",
-    )
+        "_hears", "_is_deaf", "_is_shut", "_left", "_loop", "_peer", "_reader", "_searched", "_service",
+        "_transport", "_waiting", "_wanted_at", "_writer", "deadline", "work",
+    )  # fmt: skip
     _transport: asyncio.Transport
     _writer: AnswerWriter
     _peer: Peer
@@ -90,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._is_deaf = False  # whatever comes is thrown away: the answer in work is the last
         self._is_shut = False
         self._hears = False  # bytes that were thrown away
+        self._left = self._wanted_at = 0.0  # what is left of the patience for the body in work
         self.work: asyncio.Task[None] | None = None
         self.deadline = _NEVER
 
@@ -176,6 +167,7 @@ class Connection(asyncio.Protocol):
             _log.exception("a request failed")
             self._refuse(RequestError(500, "the gateway failed"))
             return
+        self._left = service.patience.body
         self.work = self._loop.create_task(self._serve(request))
         if self._waiting and self._reader.body is not None:
             behind, self._waiting = self._waiting, b""
@@ -186,6 +178,7 @@ class Connection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> None:
         """Bytes of the body in work, and perhaps of what comes after."""
+        self._left = min(self._left + len(data) / _SLOWEST_BODY, self._service.patience.body)
         self._waiting = self._reader.more(data)
         if self._reader.is_lost:
             self._is_deaf = True
@@ -204,7 +197,8 @@ class Connection(asyncio.Protocol):
 
     def body_is_wanted(self) -> None:
         """Ask for the body, only now that somebody wants it (RFC 9110 10.1.1, attack case 30)."""
-        self.deadline = self._loop.time() + self._service.patience.body
+        self._wanted_at = self._loop.time()
+        self.deadline = self._wanted_at + self._left
         reader = self._reader
         if reader.expects:
             reader.expects = False
@@ -213,6 +207,7 @@ class Connection(asyncio.Protocol):
 
     def body_has_come(self) -> None:
         """The body is waited for no more."""
+        self._left -= self._loop.time() - self._wanted_at
         if not self._writer.is_paused:
             self.deadline = _NEVER
 
@@ -248,17 +243,18 @@ class Connection(asyncio.Protocol):
                 await self._send(request.method, plain(500, "the gateway failed"))
             if self._writer.is_paused:
                 await self._writer.caught_up()
+            self._answered()
         except BaseException:
             self._transport.abort()
             raise
-        self._answered()
 
     async def _send(self, method: str, answer: Answer) -> None:
         reader = self._reader
         is_head = method == "HEAD"
         body = answer.body
         if reader.body is not None or self._is_deaf or self._service.is_draining:
-            reader.keeps = False  # a body that nobody read ends the connection, not the next request
+            # A body that nobody read to its end ends the connection, not the next request.
+            reader.keeps = False
         elif reader.is_1_0 and not isinstance(body, bytes):
             reader.keeps = False  # HTTP/1.0 has no chunks: the end of the connection is that of the body
         reader.expects = False

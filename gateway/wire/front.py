@@ -1,6 +1,7 @@
 """The front: a listening socket and the connections behind it, which it counts, times and drains."""
 
 import asyncio
+import logging
 import ssl
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ from gateway.wire.connection import Connection, Service
 
 _HANDSHAKE_SECONDS = 20.0
 _END_SECONDS = 5.0
+_log = logging.getLogger("securus.listener")
 
 
 class Front:
@@ -64,5 +66,10 @@ class Front:
     def _sweep(self) -> None:
         now = self._loop.time()
         for connection in [c for c in self._service.connections if c.deadline < now]:
-            connection.overdue()
+            try:
+                connection.overdue()
+            except Exception:
+                # The clock of all others goes on.
+                _log.exception("a connection cannot be ended in good order")
+                connection.abort()
         self._sweeping = self._loop.call_later(self._service.patience.look, self._sweep)

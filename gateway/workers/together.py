@@ -104,7 +104,8 @@ class Together:
         async with self._asking:
             await asyncio.gather(*(self._ask(each) for each in self._ready()))
             now = self._steady()
-            for each in self._ready():
+            # Who drains answers us no more, and has as long as the configuration gives.
+            for each in () if self._is_draining() else self._ready():
                 # Its share of new connections goes to it as long as it listens, and waits there for ever.
                 if now - self._heard.setdefault(each.number, now) >= _HANGS_SECONDS:
                     self._hangs(each.number)

@@ -96,7 +96,7 @@ async def test_SEC_08_nothing_that_was_asked_for_is_in_the_hands_of_the_browser(
     app, person = world.app(), await signed_in(world)
     page = await person.sign_in(await app.push(state="pushed"))
     kept = set(re.findall(r'<input type="hidden" name="([^"]+)"', page.text))
-    assert kept == {"interaction", "form_token"}
+    assert kept == {"interaction", "form_token", "shown"}
     request = person.consent_request(page)
     changed = {
         "response_type": "token",

@@ -66,7 +66,7 @@ async def nothing_left(gateway: RunningGateway) -> AsyncIterator[None]:
     async def let_go() -> bool:
         return (
             connections(gateway) == 0
-            and gateway.gateway._inflight == 0
+            and gateway.gateway.metrics.registry.get_sample_value("securus_inflight_requests") == 0
             and not [task for task in asyncio.all_tasks() - before if not task.done()]
         )
 

@@ -88,6 +88,7 @@ US_CORE = [
     (read("Medication"), PERMIT),
     (read("Location"), PERMIT),
     (read("Location", type=[PTRES]), DENY),
+    (read("Location", type=[{"coding": [{"code": "PTRES"}]}]), DENY),
     (read("Location", physicalType=HOUSE), DENY),
     (read("Device", patient={"reference": "Patient/A"}), PERMIT),
     (read("Device", patient={"reference": "Patient/B"}), DENY),

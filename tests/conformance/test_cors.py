@@ -131,6 +131,16 @@ async def test_where_the_operator_lets_any_page_read_none_gets_credentials(tmp_p
         await stop_gateway(running)
 
 
+async def test_a_mount_whose_path_begins_like_a_page_is_read_all_the_same(tmp_path: Path) -> None:
+    running = await start_gateway(tmp_path, clients=(app(),), second_mount="/patients")
+    try:
+        reply = await running.send("GET", "/patients/Patient/A", [("Origin", CHART)])
+        assert (reply.status, allowed(reply)) == (401, [CHART])
+        assert allowed(await running.send("GET", "/patient", [("Origin", CHART)])) == []
+    finally:
+        await stop_gateway(running)
+
+
 @pytest.mark.parametrize(
     ("uri", "origin"),
     [

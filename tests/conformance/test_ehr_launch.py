@@ -13,6 +13,7 @@ from authz.events import ContextLaunched
 from authz.settings import Account
 from tests.support.authorization_server import (
     ANNA,
+    CDA,
     FHIR,
     PASSWORD,
     Person,
@@ -278,6 +279,13 @@ async def test_launch_encounter_is_granted_where_there_is_an_encounter(world: Wo
     scope = "launch launch/encounter patient/*.rs"
     assert (await told(world, scope=scope, encounter="E-1"))["scope"] == scope
     assert (await told(world, scope=scope))["scope"] == "launch patient/*.rs"
+
+
+async def test_a_token_of_a_launch_is_for_the_base_that_the_app_was_launched_for(world: World):
+    app = SmartApp(world)
+    both = {"resource": [CDA, FHIR], "launch": await handle(world, patient="A")}
+    reply = await app.redeem(await app.launch(Person(world), scope=SCOPE, **both))
+    assert claims_of(reply.json["access_token"])["aud"] == FHIR
 
 
 async def test_without_a_launch_the_scope_launch_is_left_out(world: World):

@@ -163,3 +163,17 @@ async def test_a_signed_answer_is_for_the_client_of_the_token(world: World) -> N
     reply = await world.post(PATH, {"token": token}, headers=headers)
     claims = jose.json_object(jose.parse_compact(reply.text).payload, "payload")
     assert claims["aud"] == "smart-backend"
+
+
+async def test_a_token_of_its_own_is_no_way_around_the_rate_of_a_client(world: World) -> None:
+    waits: dict[str, int] = {}
+
+    async def admit(client_id: str) -> int:
+        return waits.get(client_id, 0)
+
+    limited = await smart_world(world, more=servers(world), admit=admit)
+    shown, token = await own_token(limited), await issued(limited)
+    waits["smart-backend"] = 17
+    refused = await by_bearer(limited, shown, token)
+    assert refused.refusal == (429, "temporarily_unavailable")
+    assert ("Retry-After", "17") in refused.answer.headers

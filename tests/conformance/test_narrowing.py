@@ -172,3 +172,14 @@ def test_every_part_is_a_scope_that_the_whole_covers_and_the_gateway_enforces(
         assert covered(part, [whole])
         assert not covered(whole, [part])
         assert narrowed([whole], [], [part], grantable) == (part,)
+
+
+def test_a_part_is_not_undone_by_the_same_data_under_fewer_letters():
+    asked = [OBSERVATIONS, "patient/Observation.r", "patient/Observation.c", CONDITIONS]
+    left = narrowed(asked, asked, [LABORATORY], grantable)
+    assert left == (LABORATORY, "patient/Observation.c", CONDITIONS)
+
+
+def test_a_part_that_was_asked_for_as_well_is_said_once():
+    asked = [OBSERVATIONS, LABORATORY, VITALS]
+    assert narrowed(asked, asked, [LABORATORY], grantable) == (LABORATORY, VITALS)

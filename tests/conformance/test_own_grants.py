@@ -224,3 +224,15 @@ async def test_S_D11_the_page_is_the_management_endpoint(world: World):
     found = (await world.get("/.well-known/smart-configuration")).json
     assert found["management_endpoint"] == "https://as.example/account/grants"
     assert found["response_types_supported"] == ["code"]
+
+
+async def test_an_address_that_brings_no_session_is_given_so_many_a_minute(world: World):
+    person = Person(world)
+    assert (await person.visit(PAGE)).status == 200
+    new = [await world.send(http_request("GET", PAGE)) for _ in range(120)]
+    assert {reply.status for reply in new[:119]} == {200}
+    assert new[119].status == 429
+    assert new[119].header("set-cookie") is None
+    assert (await person.visit(PAGE)).status == 200  # a browser that is known needs no row
+    world.clock.now += 60
+    assert (await world.send(http_request("GET", PAGE))).status == 200

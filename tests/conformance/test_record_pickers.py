@@ -13,6 +13,8 @@ from authz.protocol.clients import BindingKind
 from authz.settings import Account
 from tests.support.authorization_server import (
     ANNA,
+    CDA,
+    FHIR,
     PASSWORD,
     Person,
     Reply,
@@ -492,3 +494,39 @@ async def test_an_unticked_visit_is_not_told(world: World):
     assert answer["patient"] == "B"
     assert "encounter" not in answer
     assert unescape(answer["scope"]) == "patient/*.rs"
+
+
+async def test_a_token_with_a_picked_record_is_for_the_resource_where_it_was_picked(world: World):
+    both = {"resource": [FHIR, CDA]}
+    app, person, consent = await picked(world, **both)
+    answer = await tokens(app, person, consent)
+    assert claims_of(answer["access_token"])["aud"] == FHIR
+    code = answer_of(await app.ask(person, scope=SCOPE, prompt="none", **both))["code"]
+    assert claims_of((await app.redeem(code)).json["access_token"])["aud"] == FHIR
+
+
+async def test_a_choice_that_was_lost_at_the_consent_page_allows_nothing(
+    world: World, finder: FinderInMemory
+):
+    _, person, consent = await picked(world)
+    finder.sees["d0c7"] = {"A"}
+    refused = await person.consent(consent)
+    assert refused.status == 400
+    assert refused.header("location") is None
+
+
+async def test_what_is_allowed_is_what_the_page_showed(world: World):
+    _, person, page = await asked(world)
+    shown = await sent(person, page, action="select", patient="B")
+    assert "Bert Other" in shown.text
+    await sent(person, page, action="select", patient="A")  # in another tab
+    refused = await person.consent(shown)
+    assert refused.status == 400
+    assert "Another record" in refused.text
+
+
+async def test_prompt_none_for_another_base_is_not_covered_by_what_was_picked(world: World):
+    app, person, consent = await picked(world, scope="launch/encounter user/Observation.rs")
+    await tokens(app, person, await sent(person, consent, action="select", encounter="E-2"))
+    reply = await app.ask(person, scope="user/Observation.rs", aud=CDA, prompt="none")
+    assert answer_of(reply)["error"] == "consent_required"

@@ -163,7 +163,7 @@ async def test_4_a_max_age_that_is_no_number_of_seconds_is_refused_at_PAR(world:
 def security_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second way to sign in exists; the people of these tests do not use it."""
     monkeypatch.setattr(openid, "SIGN_INS", {**openid.SIGN_INS, KEY: frozenset({"pwd", "hwk"})})
-    monkeypatch.setattr("authz.server.SIGN_INS", openid.SIGN_INS)
+    monkeypatch.setattr("authz.doors.SIGN_INS", openid.SIGN_INS)
 
 
 def test_the_acr_is_that_of_the_strongest_way_that_was_used(security_keys: None) -> None:

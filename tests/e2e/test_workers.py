@@ -72,7 +72,7 @@ async def test_a_code_used_at_two_workers_at_once_is_redeemed_once(running: Gate
         url = app.endpoint("token_endpoint")
         async with one_to_each(running) as pair:
             user = next(user for user in running.facts["users"] if user["username"] == "stephen")
-            person = Person(app.http)
+            person, won = Person(app.http), 0
             for _ in range(CODES):
                 pushed, verifier, _ = await app.push(world.REDIRECT_URI, "launch/patient patient/*.rs")
                 link = app.authorization_url(pushed.json["request_uri"])
@@ -90,8 +90,14 @@ async def test_a_code_used_at_two_workers_at_once_is_redeemed_once(running: Gate
                 ]
                 requests = [post(url, [("DPoP", app.proof("POST", url))], form) for form in forms]
                 replies = await at_once(pair, requests)
-                assert sorted(reply.status for reply in replies) == [200, 400]
-                assert {reply.json.get("error") for reply in replies} == {None, "invalid_grant"}
+                redeemed = [reply for reply in replies if reply.status == 200]
+                # None where the second use ended the grant before the first had read it.
+                assert len(redeemed) <= 1
+                assert {reply.json["error"] for reply in replies if reply not in redeemed} == {
+                    "invalid_grant"
+                }
+                won += len(redeemed)
+            assert won
 
 
 async def test_a_revoked_token_is_refused_by_every_worker(running: GatewayProcess) -> None:

@@ -73,6 +73,7 @@ def test_P7_emergency_access_is_the_permit_of_one_patient_for_a_reason(seed: int
             claims=claims,
             type=type_,
             interaction=interaction,
+            words=(),  # what is asked here has none
             id=patient if type_ == "Patient" else None,
         )
         asked, who = words_of(asker)

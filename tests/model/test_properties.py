@@ -41,7 +41,7 @@ PROPERTIES: dict[str, dict[str, tuple[str, str]]] = {
             "test_P3_no_way_shows_more_than_a_read",
         ),
         "what filters, Lists and full text tell": (
-            "model/test_opened_searches.py",
+            "model/test_opened_words.py",
             "test_P3_what_is_opened_by_name_tells_nothing_that_a_read_would_hide",
         ),
         "what joins tell of what they go through": (

@@ -148,7 +148,7 @@ class SmartApp:
 
     async def ask(self, person: Person, **changes: Any) -> Reply:
         """What the browser sees at the authorization endpoint."""
-        return await person.visit(f"/authorize?{urlencode(self.asking(**changes))}")
+        return await person.visit(f"/authorize?{urlencode(self.asking(**changes), doseq=True)}")
 
     async def launch(self, person: Person, **changes: Any) -> str:
         """The code of a launch that the person allows."""

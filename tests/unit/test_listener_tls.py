@@ -1,9 +1,11 @@
 """Certificates of clients that come and go while the listener runs: handshakes in memory, with real contexts."""
 
+import asyncio
 import base64
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
 from gateway import tls
 from gateway.settings import Listener, TlsFiles
+from gateway.wire.peers import peer_of
 from tests.support.jose import (
     Authority,
     PrivateKey,
@@ -196,3 +199,37 @@ def test_a_client_certificate_with_the_name_of_an_authority_is_no_anchor(
     assert with_both is not None
     assert with_one is not None
     assert with_both.cert_store_stats()["x509"] == with_one.cert_store_stats()["x509"] == 2
+
+
+def connected(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[asyncio.Transport, ssl.SSLSession | None]:
+    """The server's end of a connection that takes up a session, and the session that the client has then."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(to_server, to_client, server_side=True)
+    calling = client.wrap_bio(to_client, to_server, server_hostname="first.example", session=session)
+    for _ in range(6):
+        for end in (calling, serving):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    serving.write(b"x")
+    assert calling.read(1) == b"x"  # with it come the tickets of TLS 1.3
+    return asyncio.Transport({"ssl_object": serving, "peername": ("192.0.2.1", 4711)}), calling.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_comes_back_is_seen_with_its_whole_chain_again(
+    tmp_path: Path, listener: Listener, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    middle, key = certificate_authority("Middle CA", parent=authority, **TIMES), ec_key()
+    leaf = issue_certificate(middle, key, **TIMES)
+    (tmp_path / "client.pem").write_text(pem(leaf, middle.der) + key_pem(key))
+    at_work = running(replace(listener, client_certificate_anchors=tmp_path / "ca.pem"))
+    calling = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    calling.load_cert_chain(tmp_path / "client.pem")
+    calling.maximum_version = version
+    session = None
+    for _ in range(2):
+        transport, session = connected(at_work.context, calling, session)
+        peer = peer_of(transport)
+        assert (peer.certificate, peer.chain) == (leaf, (middle.der,))

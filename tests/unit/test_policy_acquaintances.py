@@ -103,3 +103,16 @@ def test_so_many_callers_are_known_and_the_oldest_is_forgotten(monkeypatch: pyte
         assert isinstance(read(judge, who), Permit)
     known = [who for who in callers if judge._acquaintances.find(who) is not None]
     assert known == callers[-2:]
+
+
+def test_so_many_layers_are_kept_of_all_callers_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acquaintances, "_LAYERS_AT_MOST", 3)
+    judge = engine(PLAIN, PATIENTS)
+    callers = [caller(sub=str(number)) for number in range(3)]
+    for _ in range(2):
+        for who in callers:
+            for place in ("Observation/x", "Observation/x/_history", "Patient/A", "Encounter/e"):
+                decision = judge.decide(ask(f"GET /{place}"), who, HERE)
+                assert isinstance(decision, Permit) is (place in ("Observation/x", "Patient/A"))
+                known = [judge._acquaintances.find(each) for each in callers]
+                assert sum(len(each.layers) for each in known if each is not None) <= 3

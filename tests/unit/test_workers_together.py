@@ -131,6 +131,14 @@ async def test_a_worker_that_is_silent_keeps_what_it_told_and_is_ended_after_hal
     assert "securus_audit_events_total 6.0" in (await bench.ask("/metrics"))[1]
 
 
+async def test_a_worker_that_drains_longer_than_half_a_minute_is_let_drain(bench: Bench) -> None:
+    await bench.ask("/metrics")
+    bench.workers[1].is_silent = bench.draining = True
+    bench.now = 100
+    await bench.ask("/metrics")
+    assert bench.hung == []
+
+
 async def test_a_worker_that_is_new_in_its_place_has_half_a_minute_of_its_own(bench: Bench) -> None:
     await bench.ask("/metrics")
     await bench.together.end(1)

@@ -433,12 +433,61 @@ async def test_a_body_that_does_not_come_is_408() -> None:
     assert parse_reply(raw).status == 408
 
 
+async def test_a_body_that_drips_is_408_all_the_same() -> None:
+    async with front(answering, patience=SHORT) as (_, _, port):
+        reader, writer = await opened(port)
+
+        async def drip() -> None:
+            writer.write(b"POST /a HTTP/1.1\r\nHost: gw\r\nContent-Length: 4000\r\n\r\n")
+            for _ in range(4000):
+                writer.write(b"b")
+                await asyncio.sleep(0.005)
+
+        dripping = asyncio.create_task(drip())
+        assert parse_reply(await asyncio.wait_for(reader.read(), 10)).status == 408
+        dripping.cancel()
+
+
 async def test_a_reader_who_takes_nothing_is_cut_off() -> None:
     endless = Endless()
     async with front(endless.handle, patience=SHORT) as (_, common, port):
         _, writer = await opened(port)
         writer.write(LAST)
         await until(lambda: endless.closed and not common.connections)
+
+
+async def test_one_connection_that_cannot_be_ended_stops_no_others_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_order, failed = Connection.overdue, list[Connection]()
+
+    def overdue(connection: Connection) -> None:
+        if failed and connection not in failed:
+            in_order(connection)
+            return
+        failed.append(connection)
+        raise RuntimeError("the transport is not what it was")
+
+    monkeypatch.setattr(Connection, "overdue", overdue)
+    async with front(answering, patience=SHORT) as (_, common, port):
+        await opened(port)
+        await opened(port)
+        await until(lambda: failed)
+        await until(lambda: not common.connections)
+
+
+async def test_a_failure_over_a_request_that_waited_ends_the_connection_at_once() -> None:
+    async with front(answering) as (_, common, port):
+        read = common.read
+
+        def reading(method: str, target: str, *more: Any) -> HttpRequest:
+            if target == "/last":
+                raise ArithmeticError
+            return read(method, target, *more)
+
+        common.read = reading
+        answered, failed = (await exchange(port, GET + LAST)).split(b"HTTP/1.1 ")[1:]
+        assert (answered[:3], failed[:3]) == (b"200", b"500")
 
 
 async def test_work_that_takes_long_is_no_timeout() -> None:
