@@ -25,7 +25,7 @@ _CACHE_KIBIBYTES = 16_000
 # SQLite folds the log in by itself, inline, when the thread is so many pages (64 MiB) behind.
 _MAX_LOG_PAGES = 16_000
 _MAX_LOG_BYTES = 64 * 1024 * 1024
-_FOLD_IN_AFTER_WRITES = 2_000
+_FOLD_IN_AFTER_CHANGES = 2_000  # rows: of used proofs each lies on a page of its own
 _SYNCHRONOUS = {"normal": "NORMAL", "full": "FULL"}
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class SqliteConnection:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
-        self._writes = 0
+        self._folded_in = 0  # so many rows had been changed when the log was folded in last
         self._thread = ThreadPoolExecutor(1, "sqlite-checkpoint")
         self._folding: Future[None] | None = None
 
@@ -118,9 +118,11 @@ class SqliteConnection:
 
     def _written(self) -> None:
         """Have the log folded in when enough was written. Readers and writers go on meanwhile."""
-        self._writes += 1
-        if self._writes >= _FOLD_IN_AFTER_WRITES and (self._folding is None or self._folding.done()):
-            self._writes = 0
+        changes = self._connection.total_changes
+        if changes - self._folded_in >= _FOLD_IN_AFTER_CHANGES and (
+            self._folding is None or self._folding.done()
+        ):
+            self._folded_in = changes
             self._folding = self._thread.submit(_fold_in, self._path)
 
     def _roll_back(self) -> None:

@@ -27,7 +27,7 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
     subject = gateway.subject
     url = f"{gateway.issuer}/token"
     contenders = [
-        Contender(subject, partial(_requests, subject, gateway.issuer, url, key, True), 1_500, _NOTE)
+        Contender(subject, partial(_requests, subject, gateway.issuer, url, key, True), 5_000, _NOTE)
     ]
     if node.is_here():
         port = world.free_port()
@@ -35,7 +35,7 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
         command = node.issuing(place.folder, "oidc-provider", port, _CLIENT, key, world.REDIRECT_URI)
         peer = place.start("oidc-provider", command, port)
         make = partial(_requests, peer, issuer, f"{issuer}/token", key, False)
-        contenders.append(Contender(peer, make, 1_500, node.OF_TOKENS))
+        contenders.append(Contender(peer, make, 3_000, node.OF_TOKENS))
     return alternate("client-credentials", contenders, load, place.folder, 0)
 
 

@@ -191,7 +191,7 @@ async def test_the_log_is_folded_in_beside_the_loop(
         folded.set()
 
     monkeypatch.setattr(sqlite_connection, "_fold_in", watched)
-    monkeypatch.setattr(sqlite_connection, "_FOLD_IN_AFTER_WRITES", 50)
+    monkeypatch.setattr(sqlite_connection, "_FOLD_IN_AFTER_CHANGES", 50)
     before = path.stat().st_size
     for number in range(50):
         await store.claim(Namespace.DPOP_PROOF, os.urandom(16), until=NOW + number + 1, now=NOW)
@@ -200,6 +200,18 @@ async def test_the_log_is_folded_in_beside_the_loop(
     assert path.stat().st_size > before
     assert all(name.startswith("sqlite-checkpoint") for name in threads)
     assert await store.session("49", now=NOW) is not None
+
+
+async def test_claims_that_share_a_commit_count_each_for_the_log(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded = threading.Event()
+    monkeypatch.setattr(sqlite_connection, "_fold_in", lambda file: folded.set())
+    monkeypatch.setattr(sqlite_connection, "_FOLD_IN_AFTER_CHANGES", 50)
+    keys = [os.urandom(16) for _ in range(60)]
+    made = [store.claim(Namespace.DPOP_PROOF, key, until=NOW + 9, now=NOW) for key in keys]
+    assert all(await asyncio.gather(*made))
+    assert folded.wait(10)
 
 
 # Migrations
