@@ -21,6 +21,7 @@ from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
 _OF_SEARCH = frozenset({"mode", "score"})
+_OF_A_MATCH = {"mode": "match"}
 _KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
     "searchset": {"search": _OF_SEARCH},
     "history": {
@@ -281,8 +282,7 @@ class BundleFilter:
             self.kind != "searchset"
             or len(value) != 3
             or type(search) is not dict
-            or not _is_flat(search)
-            or not ((len(search) == 1 and "mode" in search) or search.keys() <= _OF_SEARCH)
+            or not (search == _OF_A_MATCH or (_is_flat(search) and search.keys() <= _OF_SEARCH))
         ):
             return None
         old, new = resource.full_urls(self.upstream, self.public)
