@@ -4,6 +4,7 @@ The bytes are the matter of gateway.wire: a pool of connections of our own, and 
 """
 
 import asyncio
+import logging
 import ssl
 import time
 from base64 import b64encode
@@ -25,6 +26,7 @@ from gateway.wire.upstream_request import UnsendableRequest, request_bytes, send
 _SAFE = frozenset({"GET", "HEAD"})
 _TOO_LARGE = "the resource is larger than this gateway judges"
 _CODED = frozenset({"gzip", "x-gzip"})
+_log = logging.getLogger("securus.upstream")
 
 
 class UpstreamAnswer:
@@ -34,12 +36,12 @@ class UpstreamAnswer:
     it. Any other coding stays in headers, for the reader to refuse.
     """
 
-    __slots__ = ("_exchange", "_is_gzip", "_length", "_max_decoded_bytes", "headers", "status")
+    __slots__ = ("_exchange", "_is_gzip", "_length", "_upstream", "headers", "status")
 
-    def __init__(self, exchange: Exchange, head: Head, max_decoded_bytes: int) -> None:
+    def __init__(self, exchange: Exchange, head: Head, upstream: Upstream) -> None:
         self._exchange = exchange
         self._length = head.length
-        self._max_decoded_bytes = max_decoded_bytes
+        self._upstream = upstream
         self.status = head.status
         said: Mapping[str, str] = head.headers
         self._is_gzip = "content-encoding" in said and said["content-encoding"].lower() in _CODED
@@ -79,11 +81,12 @@ class UpstreamAnswer:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces, decoded, read from the socket only as fast as they are taken."""
-        pieces = gunzip(self._chunks(), self._max_decoded_bytes) if self._is_gzip else self._chunks()
+        pieces = gunzip(self._chunks(), self._upstream.max_body) if self._is_gzip else self._chunks()
         try:
             async for piece in pieces:
                 yield piece
         except CodingError as error:
+            _tell(self._upstream, error)
             raise FhirError(Reason.UPSTREAM_INVALID, f"the answer cannot be decoded: {error}") from error
 
     async def _chunks(self) -> AsyncIterator[bytes]:
@@ -91,8 +94,10 @@ class UpstreamAnswer:
             try:
                 piece = await self._exchange.piece()
             except TookTooLong as error:
+                _tell(self._upstream, error)
                 raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
             except (InvalidAnswer, Unreachable) as error:
+                _tell(self._upstream, error)
                 raise FhirError(Reason.UPSTREAM_INVALID, "the answer broke off") from error
             if not piece:
                 return
@@ -179,16 +184,23 @@ class UpstreamClient:
                 length = int(headers["content-length"]) if "content-length" in headers else None
                 exchange, head = await self._ask_with(pool, request, body, length)
         except TookTooLong as error:
+            _tell(self.upstream, error)
             raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
         except InvalidAnswer as error:
+            _tell(self.upstream, error)
             raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not HTTP/1.1 in one reading") from error
         except Unreachable as error:
+            _tell(self.upstream, error)
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
         except UnsendableRequest as error:
+            _log.error(
+                "a request to a store cannot be written",
+                extra={"route": self.upstream.name, "cause": str(error)},
+            )
             raise FhirError(Reason.INTERNAL) from error
         finally:
             self._observe(time.perf_counter() - started)
-        return UpstreamAnswer(exchange, head, self.upstream.max_body)
+        return UpstreamAnswer(exchange, head, self.upstream)
 
     async def _ask(
         self, pool: UpstreamPool, request: tuple[bytes, ...], method: str, *, is_repeatable: bool
@@ -248,6 +260,11 @@ class UpstreamClient:
 
     def _deadline(self) -> float:
         return self._now() + self.upstream.answer_timeout
+
+
+def _tell(upstream: Upstream, error: Exception) -> None:
+    """Say in the log what no caller is told: at which step the store failed."""
+    _log.warning("a store does not answer as it should", extra={"route": upstream.name, "cause": str(error)})
 
 
 async def _stopped(sending: asyncio.Task[None]) -> None:

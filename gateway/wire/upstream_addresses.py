@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway.wire.upstream_exchange import Unreachable
+from gateway.wire.upstream_exchange import TookTooLong, Unreachable
 
 _GOOD_SECONDS = 30.0
 _MAX_ADDRESSES = 16
@@ -39,10 +39,13 @@ class Addresses:
         """A connection to one of them, by the deadline of the loop's clock.
 
         They take turns; those that failed come last. An address that does not answer has its share of the time.
-        Raises Unreachable, TimeoutError.
+        Raises Unreachable, TookTooLong.
         """
-        async with asyncio.timeout_at(deadline):
-            addresses = await self._in_order()
+        try:
+            async with asyncio.timeout_at(deadline):
+                addresses = await self._in_order()
+        except TimeoutError as late:
+            raise TookTooLong("the name of the store was not looked up in time") from late
         silent = False
         error: OSError | None = None
         for number, address in enumerate(addresses):
@@ -58,8 +61,8 @@ class Addresses:
                 error = each
             self._failed.add(address)
         if silent or error is None:
-            raise TimeoutError
-        raise Unreachable("no address of the store can be reached") from error
+            raise TookTooLong("no address of the store answered in time")
+        raise Unreachable(f"no address of the store can be reached: {error}") from error
 
     async def _connect_to(self, protocol: Callable[[], _P], address: _Address) -> _P:
         family, host = address
@@ -91,7 +94,7 @@ class Addresses:
                 self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
         except (OSError, UnicodeError) as error:
-            raise Unreachable("the name of the store has no address") from error
+            raise Unreachable(f"the name of the store has no address: {error}") from error
         addresses = dict.fromkeys((int(family), str(place[0])) for family, _, _, _, place in found)
         if not addresses:
             raise Unreachable("the name of the store has no address")

@@ -340,4 +340,6 @@ class UpstreamConnection(asyncio.Protocol):
         if deadline > self._loop.time() + _CLOCK_SECONDS:
             self._set_timer(deadline)
         else:
-            self._end(TookTooLong())
+            exchange = self._exchange
+            has_begun = exchange is not None and exchange.head is not None
+            self._end(TookTooLong(f"the answer did not {'go on' if has_begun else 'begin'} in time"))

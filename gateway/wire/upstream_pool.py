@@ -71,7 +71,7 @@ class UpstreamPool:
                     return await self.acquire(deadline, fresh=fresh)
             return await self._connect(deadline)
         except TimeoutError as error:
-            raise TookTooLong from error
+            raise TookTooLong("no connection to the store became free in time") from error
 
     async def close(self) -> None:
         """End every connection; whoever waits for one gets none."""
