@@ -38,7 +38,7 @@ _FIELDS = frozenset(
     {
         "cause", "code", "reason", "route", "interaction", "status", "interaction_id", "rule", "file", "listener",
         "address", "port", "signal", "seconds", "count", "kid", "state", "grant_type", "client_id", "outcome", "policy",
-        "version", "endpoint", "detail", "worker",
+        "version", "endpoint", "detail", "worker", "peer",
     }
 )  # fmt: skip
 _SKEWS = (-3600, -300, -120, -60, -30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30, 60, 120, 300, 3600)

@@ -327,7 +327,11 @@ class Connection(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The deadline is over."""
-        if self._is_deaf or self._writer.is_paused:
+        if self._writer.is_paused:
+            said = {"peer": self._peer.address, "cause": "its reader took nothing of it"}
+            _log.info("an answer broke off", extra=said)
+            self._transport.abort()
+        elif self._is_deaf:
             self._transport.abort()
         elif self._reader.body is not None:
             self._is_deaf = True

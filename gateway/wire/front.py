@@ -61,6 +61,8 @@ class Front:
         for task in work:
             task.cancel()
         if work:
+            said = {"count": len(work), "cause": "the time to drain is over"}
+            _log.warning("answers broke off", extra=said)
             await asyncio.wait(work, timeout=_END_SECONDS)
 
     def _sweep(self) -> None:

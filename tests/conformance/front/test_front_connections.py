@@ -1,6 +1,8 @@
 """The front on real sockets: order, back-pressure in both directions, callers that leave, timeouts, TLS, the drain."""
 
 import asyncio
+import json
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -12,6 +14,7 @@ import pytest_asyncio
 
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from gateway.demo.world import Authority
+from gateway.telemetry import JsonLines
 from gateway.wire.connection import Connection, Patience, Service
 from tests.support.gateway import parse_reply
 from tests.support.wire import front
@@ -80,6 +83,16 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, Any]]]:
+    """What stands in the log of the listener: level, message, and the other fields."""
+    written = [json.loads(JsonLines().format(r)) for r in caplog.records if r.name == "securus.listener"]
+    always = ("at", "level", "logger", "message")
+    return [
+        (line["level"], line["message"], {name: line[name] for name in line if name not in always})
+        for line in written
+    ]
 
 
 def only(common: Service) -> Connection:
@@ -448,12 +461,18 @@ async def test_a_body_that_drips_is_408_all_the_same() -> None:
         dripping.cancel()
 
 
-async def test_a_reader_who_takes_nothing_is_cut_off() -> None:
+async def test_a_reader_who_takes_nothing_is_cut_off_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     endless = Endless()
     async with front(endless.handle, patience=SHORT) as (_, common, port):
         _, writer = await opened(port)
         writer.write(LAST)
         await until(lambda: endless.closed and not common.connections)
+    assert lines(caplog) == [
+        ("info", "an answer broke off", {"peer": "127.0.0.1", "cause": "its reader took nothing of it"})
+    ]
 
 
 async def test_one_connection_that_cannot_be_ended_stops_no_others_clock(
@@ -548,7 +567,9 @@ async def test_a_drain_lets_the_answer_in_work_out_whole_and_says_that_it_is_the
         assert slow.begun == ["/a"]
 
 
-async def test_a_drain_that_takes_too_long_breaks_the_answer_off_and_cancels_its_work() -> None:
+async def test_a_drain_that_takes_too_long_breaks_the_answer_off_cancels_its_work_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     slow = Slow()
     async with front(slow) as (opened_front, _, port):
         reader, writer = await opened(port)
@@ -557,6 +578,9 @@ async def test_a_drain_that_takes_too_long_breaks_the_answer_off_and_cancels_its
         await opened_front.close(0.05)
         assert slow.cancelled
         assert await until_broken(reader) == b""
+    assert lines(caplog) == [
+        ("warning", "answers broke off", {"count": 1, "cause": "the time to drain is over"})
+    ]
 
 
 async def test_a_long_answer_ends_whole_in_a_drain() -> None:
@@ -572,6 +596,16 @@ async def test_a_long_answer_ends_whole_in_a_drain() -> None:
 
 
 # Refusals
+
+
+async def test_what_is_no_request_is_in_the_log_with_its_cause_and_its_peer_and_without_its_bytes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with front(answering) as (_, _, port):
+        await exchange(port, b"GET /Patient/A HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    cause = "the header host is sent more than once"
+    assert lines(caplog) == [("info", "a request cannot be read", {"peer": "127.0.0.1", "cause": cause})]
 
 
 async def test_a_refused_request_that_came_whole_ends_at_once() -> None:
