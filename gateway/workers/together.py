@@ -177,7 +177,8 @@ class Together:
                     headers=_kept(response.headers.items(), None),
                 )
         except (ClientError, OSError, TimeoutError) as error:
-            _log.error("a worker does not answer", extra={"worker": leading.number, "cause": str(error)})
+            cause = "not within a minute" if isinstance(error, TimeoutError) else str(error)
+            _log.error("a worker does not answer", extra={"worker": leading.number, "cause": cause})
             return web.json_response({"error": "the worker that leads does not answer"}, status=503)
 
 

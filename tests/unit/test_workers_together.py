@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.operations import SAMPLES
 from gateway.telemetry import Metrics
-from gateway.workers import totals
+from gateway.workers import together, totals
 from gateway.workers.together import Together
 
 
@@ -26,6 +26,7 @@ class FakeWorker:
     pid: int | None = 4711
     problems: list[str] = field(default_factory=list)
     is_silent: bool = False
+    goes_on: asyncio.Event | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -36,6 +37,8 @@ class FakeWorker:
             return web.Response(body=totals.written(totals.families(self.metrics.registry)))
         if request.path == "/readyz":
             return web.json_response({"problems": self.problems, "policies": "abc"})
+        if self.goes_on is not None:
+            await self.goes_on.wait()
         return web.Response(text=f"{self.number} {request.method} {request.path_qs}", headers={"X-Own": "1"})
 
 
@@ -158,6 +161,22 @@ async def test_other_paths_are_answered_by_the_worker_that_leads_and_inner_ones_
     assert (await bench.ask("/report"))[0] == 503
     assert (await bench.ask(SAMPLES))[0] == 404
     assert await bench.ask("/healthz") == (200, json.dumps({"status": "ok"}))
+
+
+async def test_a_worker_that_leads_and_does_not_answer_is_503_and_the_log_says_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(together, "_LONG_TIMEOUT", ClientTimeout(total=0.05))
+    bench.workers[0].goes_on = asyncio.Event()
+    assert (await bench.ask("/report"))[0] == 503
+    bench.workers[0].goes_on.set()
+    bench.leading = bench.workers[1]
+    bench.workers[1].socket.unlink()
+    assert (await bench.ask("/report"))[0] == 503
+    slow, gone = [vars(record) for record in caplog.records if record.name == "securus.workers"]
+    assert (slow["worker"], slow["cause"]) == (0, "not within a minute")
+    assert gone["worker"] == 1
+    assert "No such file" in gone["cause"]
 
 
 async def test_operators_who_ask_at_once_never_see_a_counter_fall(bench: Bench) -> None:
