@@ -122,26 +122,23 @@ class Together:
 
     async def _readiness(self) -> web.Response:
         ready = self._ready()
-        said = await asyncio.gather(*(self._said(each) for each in ready))
+        answers = await asyncio.gather(*(self._said(each) for each in ready))
+        said = {each.number: answer for each, answer in zip(ready, answers, strict=True)}
         problems: list[str] = ["draining"] if self._is_draining() else []
         if not self._all_began():
             problems.append("not every worker has begun")
         elif not ready:
             problems.append("no worker is ready")
         workers: list[dict[str, object]] = []
-        for each, (found, policies) in zip(ready, said, strict=True):
+        for each in self._colleagues:
+            found, policies = said.get(each.number, ([], None))
             problems += found
-            status = "not ready" if found else "ready"
+            status = "starting" if each.number not in said else "not ready" if found else "ready"
             workers.append({"number": each.number, "pid": each.pid, "status": status, "policies": policies})
-        workers += [
-            {"number": each.number, "pid": each.pid, "status": "starting", "policies": None}
-            for each in self._colleagues
-            if each not in ready
-        ]
         body = {
             "status": "not ready" if problems else "ready",
             "problems": list(dict.fromkeys(problems)),
-            "workers": sorted(workers, key=_number),
+            "workers": workers,
         }
         return web.json_response(body, status=503 if problems else 200)
 
@@ -193,9 +190,3 @@ def _kept(headers: Iterable[tuple[str, str]], names: frozenset[str] | None) -> d
         for name, value in headers
         if (name.lower() in names if names is not None else name.lower() not in _OF_THE_CONNECTION)
     }
-
-
-def _number(worker: dict[str, object]) -> int:
-    number = worker["number"]
-    assert isinstance(number, int)  # noqa: S101 - it was put there above
-    return number

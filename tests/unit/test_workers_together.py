@@ -101,6 +101,16 @@ async def test_it_is_ready_once_all_began_and_while_one_is_ready(bench: Bench) -
     assert await bench.readiness() == (503, ["no worker is ready"])
 
 
+async def test_each_worker_is_listed_in_its_place_with_what_it_is_at(bench: Bench) -> None:
+    bench.workers[0].is_ready = False
+    bench.workers[1].problems.append("draining")
+    _, text = await bench.ask("/readyz")
+    assert json.loads(text)["workers"] == [
+        {"number": 0, "pid": 4711, "status": "starting", "policies": None},
+        {"number": 1, "pid": 4711, "status": "not ready", "policies": "abc"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
