@@ -120,7 +120,9 @@ async def test_who_leaves_gives_the_connection_and_the_place_in_line_back(store:
         assert (client.in_use, len(store.connections)) == (0, 2)
 
 
-async def test_a_connection_given_to_one_who_leaves_goes_to_the_next(store: RawStore) -> None:
+async def test_a_connection_given_to_one_who_leaves_goes_to_the_next(
+    store: RawStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = Gate()
     store.answers = [gate, OK]
     async with opened(store, connections=1) as client:
@@ -130,13 +132,21 @@ async def test_a_connection_given_to_one_who_leaves_goes_to_the_next(store: RawS
         await asyncio.sleep(0)
         pool = client._pool
         assert pool is not None
-        line = pool._waiting
+        give, given = pool._give, list[object]()
+
+        def give_and_leave(connection: Any) -> None:
+            give(connection)
+            given.append(connection)
+            if len(given) == 1:
+                leaving.cancel()  # the first in line has it, and has not run yet
+
+        monkeypatch.setattr(pool, "_give", give_and_leave)
+        assert len(pool._waiting) == 2
         gate.through.set()
-        await until(lambda: len(line) < 2)  # the first in line has it, and has not run yet
-        leaving.cancel()
         await asyncio.wait([leaving, first])
+        assert leaving.cancelled()
         assert (await staying)[1] == b"{}"
-        assert store.on[-1] == 0
+        assert store.on == [0, 0]
         assert client.in_use == 0
 
 
