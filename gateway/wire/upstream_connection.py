@@ -8,11 +8,10 @@ import asyncio
 import select
 from collections.abc import Callable
 
-from gateway.wire.upstream_body import BodyReader, body_reader
+from gateway.wire.upstream_body import BodyReader, OpenBody, body_reader
 from gateway.wire.upstream_exchange import HIGH_WATER_BYTES, Exchange, Stale, Stream, TookTooLong, Unreachable
 from gateway.wire.upstream_head import (
     MAX_HEAD_BYTES,
-    UNTIL_CLOSE,
     Head,
     InvalidAnswer,
     check_beginning,
@@ -174,19 +173,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The store will send nothing more: the end of a body that says so, of any other a break."""
-        exchange = self._exchange
-        head = None if exchange is None else exchange.head
-        if (
-            exchange is not None
-            and head is not None
-            and head.length == UNTIL_CLOSE
-            and self._body is not None
-        ):
-            self._body = None
-            exchange.end()
-            if exchange.is_sent:
-                self._exchange = None
-                exchange.let_go()
+        if self._exchange is not None and isinstance(self._body, OpenBody):
+            self._whole(self._exchange, b"")
         self._end(self._break())
         return False
 
