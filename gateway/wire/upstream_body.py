@@ -6,14 +6,13 @@ Each takes bytes from the wire and gives the content in them, and what is left b
 import re
 from typing import Protocol
 
-from gateway.wire.upstream_head import CHUNKED, UNTIL_CLOSE, InvalidAnswer, check_trailer
+from gateway.wire.upstream_head import CHUNKED, TOKEN, UNTIL_CLOSE, InvalidAnswer, check_trailer
 
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_TRAILER_BYTES = 16 * 1024
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 # Extensions are ignored, as RFC 9112 7.1.1 wants; blanks around them are not taken.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*")
 
 
 class BodyReader(Protocol):

@@ -16,8 +16,8 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 _MAX_LENGTH_DIGITS = 18
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_FIELD = _TOKEN + rb":[\t -~\x80-\xff]*\r\n"
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_FIELD = TOKEN + rb":[\t -~\x80-\xff]*\r\n"
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n((?:" + _FIELD + rb")*)")
 _FIELDS = re.compile(rb"(?:" + _FIELD + rb")*")
 _START = b"HTTP/1."
