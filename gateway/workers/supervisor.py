@@ -41,12 +41,16 @@ class Slot:
         self.number = number
         self.folder = folder
         self.process: asyncio.subprocess.Process | None = None
-        self.line: Line | None = None
-        self.is_ready = False
+        self.line: Line | None = None  # from when its worker says that it listens, until that ends
         self.ready_at = 0.0
         self.has_begun = False
         self.must_reload = False
         self.failures = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its worker listens."""
+        return self.line is not None
 
     @property
     def pid(self) -> int | None:
@@ -172,8 +176,7 @@ class Supervisor:
         slot.failures = 1 if lived_well else slot.failures + 1
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._metrics.worker_ends.inc()
-        said = {"worker": slot.number, "cause": how, "count": slot.failures}
-        _log.error("a worker ended", extra=said)
+        _log.error("a worker ended", extra={"worker": slot.number, "cause": how, "count": slot.failures})
         if not slot.has_begun:
             self._give_up(f"worker {slot.number} could not start: {how}")
         elif slot.failures > _MOST_FAILURES and not any(each.is_ready for each in self._slots):
@@ -209,7 +212,7 @@ class Supervisor:
             return await slot.process.wait()
         finally:
             hearing.cancel()
-            slot.is_ready, slot.process, slot.line = False, None, None
+            slot.process, slot.line = None, None
             line.close()
             if self._leading is slot:
                 self._leading = None
@@ -220,8 +223,7 @@ class Supervisor:
         async for word in line.words():
             if word != READY:
                 continue
-            slot.is_ready, slot.has_begun, slot.ready_at = True, True, time.monotonic()
-            slot.line = line
+            slot.line, slot.has_begun, slot.ready_at = line, True, time.monotonic()
             if slot.must_reload:
                 slot.signal(signal.SIGHUP)
             self._first_began.set()
@@ -235,7 +237,7 @@ class Supervisor:
         if self._leading is not None or self._stopping.is_set():
             return
         for slot in self._slots:
-            if slot.is_ready and slot.line is not None:
+            if slot.line is not None:
                 self._leading = slot
                 slot.line.say(LEAD)
                 _log.info("a worker leads", extra={"worker": slot.number})
