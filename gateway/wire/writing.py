@@ -75,11 +75,12 @@ class AnswerWriter:
         body = answer.body
         if isinstance(body, bytes):
             raise TypeError("this answer is whole")
+        has_body = not is_head and not answer_heads.is_bodiless(answer.status)
         try:
-            head = self._head_of_stream(answer, is_head=is_head, is_chunked=is_chunked, more=more)
+            head = self._head_of_stream(answer, has_body=has_body, is_chunked=is_chunked, more=more)
             try:
                 self._gather(head)
-                if not is_head and not answer_heads.is_bodiless(answer.status):
+                if has_body:
                     await self._body(body, answer.trailer, is_chunked=is_chunked)
                 self._flush()
             except ConnectionError:
@@ -93,9 +94,8 @@ class AnswerWriter:
             if close is not None:
                 await close()
 
-    def _head_of_stream(self, answer: Answer, *, is_head: bool, is_chunked: bool, more: str) -> bytes:
+    def _head_of_stream(self, answer: Answer, *, has_body: bool, is_chunked: bool, more: str) -> bytes:
         more = self._dates.line() + more
-        has_body = not is_head and not answer_heads.is_bodiless(answer.status)
         if has_body and is_chunked:
             more += answer_heads.CHUNKED
             if answer.trailer is not None:
