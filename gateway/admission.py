@@ -145,9 +145,10 @@ class Admission:
         """A caller with a good token at a mount; what it holds from now on. Raises Limited, StoreUnavailable."""
         if not self._rates and not self._at_once:
             return Held(self._used, [])
-        held = self._hold({"client": caller.client_id, "user": _person(caller)})
+        who = {"client": caller.client_id, "user": _person(caller)}
+        held = self._hold(who)
         try:
-            await self._spend({"client": caller.client_id, "user": _person(caller), "route": route})
+            await self._spend({**who, "route": route})
         except BaseException:
             held.release()
             raise
