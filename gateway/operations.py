@@ -84,8 +84,9 @@ class Operations:
             case "/upstreams":
                 return web.json_response(self._probes.as_json())
             case path if path in evaluations.PATHS:
-                asked = (request, self._engines.engine)
-                return await evaluations.answer(*asked, now=self._clock(), lookups=self._lookups)
+                return await evaluations.answer(
+                    request, self._engines.engine, now=self._clock(), lookups=self._lookups
+                )
             case _:
                 return web.Response(status=404, text=PATHS)
 
