@@ -1,4 +1,4 @@
-"""The head of an answer as bytes (RFC 9112 4 to 6). Only this file and the connection know about its framing."""
+"""The head of an answer as bytes (RFC 9112 4 to 6). Only this file, the connection and its writer know about framing."""
 
 import re
 import time

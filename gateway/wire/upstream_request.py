@@ -21,7 +21,10 @@ _WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})  # RFC 9110 8.6
 
 
 class UnsendableRequest(Exception):
-    """The request has a value that cannot be written as one header, or contradicts itself. Nothing was sent."""
+    """The request has a value that cannot be written as one header, or contradicts itself.
+
+    Nothing was sent, unless it is the body that is not as long as its head said.
+    """
 
 
 def request_bytes(
