@@ -213,6 +213,26 @@ def check_status(answer: UpstreamAnswer) -> None:
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
 
 
+async def whole_resource(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any]:
+    """The resource that an answer of the store holds, whose connection is given back.
+
+    Raises FhirError as check_status(), and UPSTREAM_INVALID for what is longer or has no single reading.
+    """
+    try:
+        check_status(answer)
+        return stored(await answer.read(limit_bytes))
+    finally:
+        answer.close()
+
+
+async def resource_or_none(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any] | None:
+    """The same; None where the store has none, or none any more. Raises FhirError for all else."""
+    if answer.status in (404, 410):
+        answer.close()
+        return None
+    return await whole_resource(answer, limit_bytes)
+
+
 async def settle(trail: Trail, permit: Permit, value: Mapping[str, Any]) -> None:
     """Find out what the judge needs to know. Raises FhirError where it refuses only since that could not be had."""
     judging = permit.judge

@@ -17,7 +17,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, settle, stored
+from gateway.proxy.answers.delivery import settle, whole_resource
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -85,11 +85,7 @@ async def find(
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
     sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.send(method, target, sent, form)
-    try:
-        check_status(answer)
-        bundle = stored(await answer.read(upstream.max_resource))
-    finally:
-        answer.close()
+    bundle = await whole_resource(answer, upstream.max_resource)
     if isinstance(bundle.get("entry"), list):
         for entry in bundle["entry"]:
             value = entry.get("resource") if isinstance(entry, dict) else None
