@@ -11,6 +11,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import plain_object
@@ -62,7 +63,7 @@ class Delivery:
         value = the_one(bundle, permit, asked.type or "", asked.id or "")
         meta = value.get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        is_named = isinstance(version, str) and request.is_id(version)
+        is_named = isinstance(version, str) and is_id(version)
         passed = (("ETag", f'W/"{version}"'),) if is_named else ()
         return await self._whole(trail, permit, value, resource.write_resource(value), passed)
 

@@ -11,6 +11,7 @@ from typing import Any
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.fhir import request, resource, search
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.outcome import FhirError, Reason
@@ -113,7 +114,7 @@ def _one(
         if not isinstance(value, dict) or value.get("resourceType") != permit.request.type:
             continue
         id_, meta = value.get("id"), value.get("meta")
-        if not isinstance(id_, str) or not request.is_id(id_) or not permit.judge(value).shown:
+        if not isinstance(id_, str) or not is_id(id_) or not permit.judge(value).shown:
             continue
         if not matches(value):
             continue
