@@ -26,7 +26,7 @@ tests/interop/node_modules/.installed: tests/interop/package-lock.json
 
 setup: $(VENV)/.development ## install the locked dependencies into .venv
 
-services: ## install what tests run against (Chromium, nginx, Node, SoftHSM), where root on Debian may
+services: ## install what tests run against (Chromium, nginx, Node, SoftHSM, PostgreSQL, Redis), where root on Debian may
 	@sh tests/support/machine.sh services
 
 demo: $(VENV)/.runtime ## start everything with synthetic patients and run one full flow

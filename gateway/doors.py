@@ -102,6 +102,7 @@ class Doors:
         try:
             await self._audit.settled()
         except AuditUnavailable:
+            self._metrics.refusals.labels(str(Reason.AUDIT_UNAVAILABLE)).inc()
             answer = error_answer(
                 OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, "the event could not be recorded")
             )

@@ -28,9 +28,9 @@ from gateway.fhir.definitions import (
     search_parameter,
 )
 from gateway.fhir.fhirpath import Expression, compile_expression
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
-from gateway.fhir.request import is_id
 from gateway.fhir.search import make_term
 
 MEMBERSHIPS = ("subject", "spec", "all")

@@ -4,11 +4,11 @@ They are read here and nowhere else, so that no criterion of a policy, a scope, 
 holds one. Read is not opened: gateway.policy.query says for whom they are.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 from gateway.fhir import filter_expression, joins, search
 from gateway.fhir.filter_expression import Comparison
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.search_values import split_values
@@ -16,7 +16,6 @@ from gateway.fhir.search_values import split_values
 FULL_TEXT = frozenset({"_text", "_content"})
 """What looks at all of a resource."""
 _MAX_TEXT = 200  # characters
-_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 
 
 def read_term(name: str, value: str, type: str) -> SearchTerm:
@@ -69,5 +68,5 @@ def _check_list(value: str) -> None:
             Reason.UNSUPPORTED_PARAMETER,
             "'_list' by a name such as $current-problems is closed: the store makes it up",
         )
-    if not _ID.fullmatch(value) or value in (".", ".."):
+    if not is_id(value):
         raise FhirError(Reason.INVALID_PARAMETER, "'_list' must be the id of one List")

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from gateway.fhir import operations, search, shape
 from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, patient_compartment
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.opened_terms import read_term
 from gateway.fhir.outcome import FhirError, Reason
@@ -30,7 +31,6 @@ from gateway.fhir.outcome import FhirError, Reason
 _CAPABILITIES_PARAMETERS = frozenset({"mode"})
 FORM_TYPE = "application/x-www-form-urlencoded"
 
-_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")  # FHIR R4 2.24.0.1, id
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9_-]{0,63}")  # the usual one: no dot, no escape
 _SEGMENT = re.compile(r"[A-Za-z0-9._$-]{1,128}")
 _OPERATION_NAME = re.compile(r"\$[A-Za-z][A-Za-z0-9-]{0,63}")
@@ -190,11 +190,6 @@ def asked_in(text: str) -> FhirRequest:
     if path.endswith("/_search") and method == "POST":
         return with_form(parse(method, path, ""), FORM_TYPE, query.encode("ascii"))
     return parse(method, path, query)
-
-
-def is_id(text: str) -> bool:
-    """Whether text is a FHIR id. '.' and '..' are not, though the grammar of FHIR R4 2.24.0.1 would have them."""
-    return _ID.fullmatch(text) is not None and text not in (".", "..")
 
 
 def _upstream_segments(asked: FhirRequest) -> list[str]:

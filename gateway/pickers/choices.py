@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from authz.login.finding import Choice
-from gateway.fhir.request import is_id
+from gateway.fhir.ids import is_id
 
 _MAX_CHARACTERS = 120
 _DAY = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?")

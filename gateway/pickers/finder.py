@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from authz.login.finding import Asker, Choice, FinderUnavailable, Found
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.fhir.request import is_id
+from gateway.fhir.ids import is_id
 from gateway.pickers.choices import began, encounter_choice, patient_choice
 from gateway.pickers.words import TooManyWords, criteria
 from gateway.proxy.bundles.held import let_go

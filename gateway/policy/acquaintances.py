@@ -11,9 +11,9 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.layers import Layers
-from gateway.policy.rules import Rule, Unless, Where
-from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.sources import uses
+from gateway.policy.rules import Rule
+from gateway.policy.scope_layer import Standing
+from gateway.policy.sources import uses, wheres_of
 
 _AT_MOST = 10_000  # as many as tokens are remembered
 _LAYERS_AT_MOST = 20_000  # of all callers together: about 6 KB each
@@ -27,12 +27,13 @@ Place = tuple[str, Interaction, str]
 class Acquaintance:
     """One caller as one policy set sees it. layers holds None where they have to be worked out at every request.
 
+    standing is a Deny for a caller of none, whom no rule is asked about.
     values is what is known of the caller by dimension of `who`; doubtful are those of which something else is said;
     claims are those that policies speak of, as far as they are of their types.
     """
 
     caller: Caller
-    standing: Standing | ScopeRefusal
+    standing: Standing | Deny
     values: Mapping[str, frozenset[str]]
     doubtful: frozenset[str]
     claims: dict[str, list[str]]
@@ -85,15 +86,5 @@ def looks_at_the_moment(rule: Rule) -> bool:
     if timed or rule.networks is not None or rule.break_glass is not None:
         return True
     facts, asks_consent = uses(rule)
-    return bool(facts) or asks_consent or any(map(_inherits, (rule.where, *_exceptions(rule.unless))))
-
-
-def _exceptions(unless: Unless | None) -> list[Where]:
-    if unless is None:
-        return []
-    return [unless.where, *(where for each in unless.any_of for where in _exceptions(each))]
-
-
-def _inherits(where: Where) -> bool:
-    own = where.labels is not None and bool(where.labels.inherit)
-    return own or any(map(_inherits, where.any_of))
+    inherits = any(where.labels is not None and where.labels.inherit for where in wheres_of(rule))
+    return bool(facts) or asks_consent or inherits

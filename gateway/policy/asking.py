@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from authz.protocol.tokens import Caller
-from gateway.fhir.request import is_id
+from gateway.fhir.ids import is_id
 from gateway.policy.claims import claim_value
 from gateway.policy.facts import Fact, FactQuestion, FactValues
 from gateway.policy.known import Known

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from gateway.fhir.compartment import in_compartment, subject_parameter
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import is_id
 from gateway.policy.conditions import Condition, both, compartment_condition
 from gateway.policy.decision import Deny, Resource
 from gateway.policy.obligations import READING, BreakGlass, Emergency, EmergencyAccess, Obligations, united

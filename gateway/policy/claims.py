@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.fhir.request import is_id
+from gateway.fhir.ids import is_id
 from gateway.policy.rules import Claim
 
 _IN_THE_WAY = object()  # a value where the path goes on: it is not the claim, and it is not nothing

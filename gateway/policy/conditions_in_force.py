@@ -11,7 +11,7 @@ from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.policy import scope_layer
 from gateway.policy.acquaintances import Acquaintance, Acquaintances, looks_at_the_moment
 from gateway.policy.conditions import Condition, Unsayable, claim_values, compile_where, in_networks, is_said
-from gateway.policy.decision import Environment
+from gateway.policy.decision import Deny, Environment
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.policy.exceptions import NotExcepted, applies
 from gateway.policy.hours import in_hours
@@ -41,7 +41,7 @@ class ConditionsInForce:
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
         self._acquaintances = Acquaintances()
-        self._is_timeless = not any(map(looks_at_the_moment, policies.rules))
+        self._of_the_moment = frozenset(rule.id for rule in policies.rules if looks_at_the_moment(rule))
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:
@@ -94,11 +94,11 @@ class ConditionsInForce:
         return found if found is not None else self._acquaintances.keep(self._introduced(caller))
 
     def _introduced(self, caller: Caller) -> Acquaintance:
-        standing: Standing | ScopeRefusal
+        standing: Standing | Deny
         try:
             standing = scope_layer.standing(caller, self._bases)
         except ScopeRefusal as refusal:
-            standing = refusal
+            standing = Deny(refusal.reason, (), refusal.explanation)
         values: dict[str, frozenset[str]] = {}
         doubtful: set[str] = set()
         for name, claim in self._claims.items():

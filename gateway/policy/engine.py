@@ -142,7 +142,7 @@ class Engine(Exports):
     def standing_of(self, caller: Caller) -> Standing:
         """On whose behalf a caller speaks. Raises ScopeRefusal for one of no standing, whom no rule is asked about."""
         standing = self._acquainted(caller).standing
-        if isinstance(standing, ScopeRefusal):
+        if isinstance(standing, Deny):
             raise ScopeRefusal(standing.reason, standing.explanation)
         return standing
 
@@ -220,8 +220,8 @@ class Engine(Exports):
         The judge of the Permit is that of the instance which the operation is asked at.
         """
         who = self._acquainted(caller).standing
-        if isinstance(who, ScopeRefusal):
-            return Deny(who.reason, (), who.explanation)
+        if isinstance(who, Deny):
+            return who
         own = ALWAYS
         if who.patient is not None and asked.type == "Patient":
             own = compartment_condition("Patient", frozenset({who.patient}), "spec", self._bases)

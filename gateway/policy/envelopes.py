@@ -10,13 +10,11 @@ from dataclasses import replace
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import Reason
-from gateway.policy import scope_layer
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.layers import ids
 from gateway.policy.rules import ENVELOPES, Rule
 from gateway.policy.rules_in_force import RulesInForce
-from gateway.policy.scope_layer import ScopeRefusal
 
 
 class Envelopes(RulesInForce):
@@ -30,10 +28,9 @@ class Envelopes(RulesInForce):
         kind is BATCH or TRANSACTION. Denies and requires that look at a resource are left to the entry itself.
         """
         type_ = asked.type or WHOLE_SYSTEM
-        try:
-            who = scope_layer.standing(caller, self._bases)
-        except ScopeRefusal as refusal:
-            return Deny(refusal.reason, (), refusal.explanation)
+        who = self._acquainted(caller).standing
+        if isinstance(who, Deny):
+            return who
         around = FhirRequest("POST", kind, asked.type)
         layers = self._layers(around, type_, who, (), caller, environment, None)
         if isinstance(layers, Deny):

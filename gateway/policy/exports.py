@@ -11,7 +11,6 @@ from gateway.policy.details_layer import DetailsRefusal
 from gateway.policy.envelopes import Envelopes
 from gateway.policy.layers import judge
 from gateway.policy.rules import OperationAccess
-from gateway.policy.scope_layer import ScopeRefusal
 
 
 class Exports(Envelopes):
@@ -31,14 +30,16 @@ class Exports(Envelopes):
         criteria are what the caller asks of the type: they may not ask for what is hidden. Scopes, details, denies
         and requires are those of reading and of searching the type.
         """
+        who = self._acquainted(caller).standing
+        if isinstance(who, Deny):
+            return None
         judges = []
         for interaction in (Interaction.READ, Interaction.SEARCH):
             try:
-                who = scope_layer.standing(caller, self._bases)
                 types = details_layer.open_types(
                     caller, self._detail_types, location=environment.location, interaction=interaction
                 )
-            except (ScopeRefusal, DetailsRefusal):
+            except DetailsRefusal:
                 return None
             scopes = tuple(scope_layer.conditions(who, interaction, type_, self._bases))
             if not scopes or (types is not None and type_ not in types):

@@ -11,7 +11,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
-from gateway.policy.acquaintances import Acquaintance, looks_at_the_moment, place_of
+from gateway.policy.acquaintances import Acquaintance, place_of
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import is_in_time_and_place
@@ -21,7 +21,7 @@ from gateway.policy.known import Known
 from gateway.policy.layers import Layers, Named, WriteTest
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, Rule
-from gateway.policy.scope_layer import ScopeRefusal, Standing
+from gateway.policy.scope_layer import Standing
 from gateway.policy.search_opening import opened, opened_to_nobody, refused_by_query
 from gateway.policy.sight import Taken
 from gateway.policy.sight_in_force import SightInForce
@@ -62,12 +62,12 @@ class RulesInForce(SightInForce):
     ) -> Layers | Deny | None:
         """What speaks about every such request of this caller, now and later; None where that may change."""
         rules = self._index.candidates(type_, asked.interaction, acquaintance.values, acquaintance.doubtful)
-        if any(map(looks_at_the_moment, rules)):
+        if any(rule.id in self._of_the_moment for rule in rules):
             return None
         # Nothing of this one request is kept: what is known at it is not looked at, and not held.
         found = self._spoken(asked, type_, acquaintance, replace(environment, known=Known()))
         sees_others = isinstance(found, Layers) and found.sight is not None
-        return None if sees_others and not self._is_timeless else found
+        return None if sees_others and self._of_the_moment else found
 
     def _spoken(
         self,
@@ -78,8 +78,8 @@ class RulesInForce(SightInForce):
         criteria: tuple[SearchTerm, ...] = (),
     ) -> Layers | Deny:
         who, caller = acquaintance.standing, acquaintance.caller
-        if isinstance(who, ScopeRefusal):
-            return Deny(who.reason, (), who.explanation)
+        if isinstance(who, Deny):
+            return who
         try:
             types = details_layer.open_types(
                 caller, self._detail_types, location=environment.location, interaction=asked.interaction

@@ -4,13 +4,13 @@ A scope keeps its level, type, letters and filter; letters of one are never join
 whose filter cannot be evaluated grants nothing.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from authz.protocol.scopes import Scope, clinical, parse_scope
 from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search_parameter
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import Reason
 from gateway.policy.conditions import Condition, Unsayable, both, compartment_condition, criteria_condition
@@ -30,7 +30,6 @@ LETTERS = {
 """The letter that each interaction needs (S-S01). Batches and operations have none of their own."""
 
 _WRITING = frozenset("cud")
-_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 
 
 class ScopeRefusal(Exception):
@@ -63,7 +62,7 @@ def standing(caller: Caller, bases: frozenset[str]) -> Standing:
     if context != "patient":
         return Standing(context, None, scopes)
     patient = caller.claims.get("patient")
-    if not isinstance(patient, str) or not _ID.fullmatch(patient) or patient in (".", ".."):
+    if not isinstance(patient, str) or not is_id(patient):
         raise ScopeRefusal(Reason.NO_PATIENT_CONTEXT, "the claim patient is not one FHIR id")
     _check_person(caller.claims.get("fhirUser"), patient, bases)
     return Standing(context, patient, scopes)

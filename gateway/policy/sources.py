@@ -5,7 +5,7 @@ that a claim says it is made of, and consents where rules ask for them, to every
 opens it: one about `any`, or about a set, does not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.fhir.interaction import Interaction
 from gateway.policy.facts import Fact
@@ -54,15 +54,21 @@ class Sources:
 
 def uses(rule: Rule) -> tuple[frozenset[str], bool]:
     """The facts that a rule looks at, and whether it asks for consents."""
-    wheres = [rule.where, *_of(rule.unless)]
     facts: set[str] = set()
     asks_consent = False
-    while wheres:
-        where = wheres.pop()
-        wheres.extend(where.any_of)
+    for where in wheres_of(rule):
         asks_consent = asks_consent or where.consent is not None
         facts |= where.facts
     return frozenset(facts), asks_consent
+
+
+def wheres_of(rule: Rule) -> Iterator[Where]:
+    """Every condition of a rule on resources: its own, those of its exceptions, and those within them."""
+    wheres = [rule.where, *_of(rule.unless)]
+    while wheres:
+        where = wheres.pop()
+        wheres.extend(where.any_of)
+        yield where
 
 
 def _of(unless: Unless | None) -> list[Where]:

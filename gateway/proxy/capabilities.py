@@ -14,7 +14,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.engine import Engine
 from gateway.policy.openings import Openings
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, fhir_answer, stored
+from gateway.proxy.answers.delivery import fhir_answer, whole_resource
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -61,10 +61,6 @@ class Capabilities:
             sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
             trail.upstream.append("GET metadata")
             answer = await self._client.send("GET", "metadata", sent)
-            try:
-                check_status(answer)
-                value = stored(await answer.read(self._upstream.max_resource))
-            finally:
-                answer.close()
+            value = await whole_resource(answer, self._upstream.max_resource)
             self._said = (now + _KEPT_SECONDS, value)
         return self._said

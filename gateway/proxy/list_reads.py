@@ -10,7 +10,7 @@ from gateway.policy import by_list
 from gateway.policy.decision import Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, settle, stored
+from gateway.proxy.answers.delivery import resource_or_none, settle
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE
@@ -53,13 +53,9 @@ class ListReads:
         trail.upstream.append(f"GET {target}")
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id) | NO_CACHE
         answer = await self._client.send("GET", target, sent)
-        try:
-            if answer.status in (404, 410):
-                return False
-            check_status(answer)
-            value = stored(await answer.read(self._upstream.max_resource))
-        finally:
-            answer.close()
+        value = await resource_or_none(answer, self._upstream.max_resource)
+        if value is None:
+            return False
         await settle(trail, reading, value)
         verdict = None if reading.judge is None else reading.judge(value)
         return verdict is not None and verdict.shown and verdict.seen is None

@@ -19,7 +19,14 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.operations import as_stored
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored
+from gateway.proxy.answers.delivery import (
+    check_status,
+    fhir_answer,
+    judge,
+    settle,
+    stored,
+    whole_resource,
+)
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import creation
@@ -57,11 +64,7 @@ class OperationPassage:
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         trail.upstream.append(f"GET {target}")
         answer = await self._client.send("GET", target, sent)
-        try:
-            check_status(answer)
-            value = stored(await answer.read(self._upstream.max_resource))
-        finally:
-            answer.close()
+        value = await whole_resource(answer, self._upstream.max_resource)
         await settle(trail, permit, value)
         judge(trail, permit, value)
 

@@ -148,3 +148,22 @@ async def test_T329_without_a_record_there_is_no_access(
         assert b"Own" not in reply.body
         check_no_marker(reply)
     assert {request.method for request in gateway.upstream.requests} == {"GET"}
+
+
+async def test_T329_what_the_authorization_server_did_is_not_told_without_a_record(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> float:
+        found = gateway.gateway.metrics.registry.get_sample_value(
+            "securus_refusals_total", {"reason": "audit-unavailable"}
+        )
+        return found or 0.0
+
+    async def full() -> None:
+        raise AuditUnavailable
+
+    before = counted()
+    monkeypatch.setattr(gateway.gateway.audit, "settled", full)
+    reply = await gateway.send("POST", "/token")
+    assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
+    assert counted() == before + 1

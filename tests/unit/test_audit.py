@@ -221,6 +221,17 @@ async def test_notes_wait_until_the_store_answers_and_keep_their_place(log: Audi
     assert [line["kid"] for line in await lines(ledger)] == ["one", "two"]
 
 
+async def test_the_operator_is_told_why_a_record_cannot_be_written(
+    log: AuditLog, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.works = False
+    with pytest.raises(AuditUnavailable):
+        await log.record({"event": "access", "patient": "Patient/A"})
+    (line,) = [record for record in caplog.records if record.name == "securus.audit"]
+    assert (line.getMessage(), line.levelname) == ("the audit log cannot be written", "ERROR")
+    assert vars(line)["cause"] == "disk is full"
+
+
 async def test_settled_fails_for_each_caller_whose_note_is_not_durable(log: AuditLog, ledger: Ledger) -> None:
     """The failure that one request saw must not make the next one think that all is well."""
     ledger.works = False

@@ -4,9 +4,9 @@ import re
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search_parameter, search_parameters
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.matching import CriteriaError, compile_criteria
-from gateway.fhir.request import is_id
 from gateway.fhir.told_by_search import needs_search, split_criteria
 from gateway.policy.reading.attachments import ATTACHMENT_KEYS
 from gateway.policy.reading.consent import read_consent

@@ -14,8 +14,8 @@ from gateway.cda.parser import DocumentError
 from gateway.cda.patients import is_about
 from gateway.fhir.compartment import patients_of
 from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
-from gateway.fhir.request import is_id
 from gateway.policy.attachments import Content, SeenBinary
 from gateway.policy.decision import Judge, Resource
 from gateway.policy.rules import PolicySet, PolicyTest

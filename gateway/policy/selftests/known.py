@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import is_id
 from gateway.policy.consent import ConsentAnswer, ConsentQuestion, Said
 from gateway.policy.facts import FactValues
 from gateway.policy.inherited_labels import UNKNOWN, Labelled, labelled

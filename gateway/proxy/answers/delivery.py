@@ -11,6 +11,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit import AuditLog
 from gateway.fhir import links, request, resource
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import plain_object
@@ -62,7 +63,7 @@ class Delivery:
         value = the_one(bundle, permit, asked.type or "", asked.id or "")
         meta = value.get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        is_named = isinstance(version, str) and request.is_id(version)
+        is_named = isinstance(version, str) and is_id(version)
         passed = (("ETag", f'W/"{version}"'),) if is_named else ()
         return await self._whole(trail, permit, value, resource.write_resource(value), passed)
 
@@ -211,6 +212,26 @@ def check_status(answer: UpstreamAnswer) -> None:
     if answer.status == 429:
         raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
+
+
+async def whole_resource(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any]:
+    """The resource that an answer of the store holds, whose connection is given back.
+
+    Raises FhirError as check_status(), and UPSTREAM_INVALID for what is longer or has no single reading.
+    """
+    try:
+        check_status(answer)
+        return stored(await answer.read(limit_bytes))
+    finally:
+        answer.close()
+
+
+async def resource_or_none(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any] | None:
+    """The same; None where the store has none, or none any more. Raises FhirError for all else."""
+    if answer.status in (404, 410):
+        answer.close()
+        return None
+    return await whole_resource(answer, limit_bytes)
 
 
 async def settle(trail: Trail, permit: Permit, value: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from gateway.policy.attachments import THROUGH, Content, Needs, SeenBinary
 from gateway.policy.decision import Environment, Permit, Resource
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, settle, stored
+from gateway.proxy.answers.delivery import resource_or_none, settle
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE, own_references
@@ -154,14 +154,9 @@ class Attachments:
         asking.trail.upstream.append(f"GET {target}")
         sent = headers.to_upstream(asking.http, self._upstream, asking.trail.interaction_id) | NO_CACHE
         answer = await self._client.send("GET", target, sent)
-        try:
-            if answer.status in (404, 410):
-                return None
-            check_status(answer)
-            value = stored(await answer.read(self._upstream.max_resource))
-        finally:
-            answer.close()
-        own_references(value, self.bases)
+        value = await resource_or_none(answer, self._upstream.max_resource)
+        if value is not None:
+            own_references(value, self.bases)
         return value
 
 

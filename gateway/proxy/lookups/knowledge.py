@@ -16,7 +16,7 @@ from gateway.policy.facts import FactQuestion, FactValues
 from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
 
-_ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
+ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
 _BUDGET = 256  # searches, where the configuration says nothing
 Decided = TypeVar("Decided")
 _RETRY = (("Retry-After", "5"),)
@@ -98,7 +98,7 @@ class Knowledge(Known):
         Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that makes it a refusal.
         """
         self.wanted()
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             decision = decide()
             wanted = self.wanted()
             if not wanted:
@@ -116,7 +116,7 @@ class Knowledge(Known):
         if not self.judges_ask:
             return
         self.wanted()
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             for judge in judges:
                 judge()
             wanted = self.wanted()

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from authz.clock import Clock
-from gateway.fhir.request import is_id
+from gateway.fhir.ids import is_id
 from gateway.fhir.search import encode_terms, make_term
 from gateway.policy.inherited_labels import UNKNOWN, Labelled, labelled
 from gateway.proxy.lookups.kept import Kept

@@ -11,7 +11,7 @@ from authz.clock import Clock
 from gateway.fhir import links
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, stored
+from gateway.proxy.answers.delivery import whole_resource
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE, own_references
 
@@ -81,11 +81,7 @@ class Preflight:
     async def _page(self, target: str) -> dict[str, Any]:
         upstream = self._client.upstream
         answer = await self._client.send("GET", target, headers.of_our_own(upstream) | NO_CACHE)
-        try:
-            check_status(answer)
-            bundle = stored(await answer.read(upstream.max_resource))
-        finally:
-            answer.close()
+        bundle = await whole_resource(answer, upstream.max_resource)
         bundle.setdefault("entry", [])
         if bundle["resourceType"] != "Bundle" or not isinstance(bundle["entry"], list):
             raise Unavailable

@@ -1,9 +1,7 @@
 """What is known to questions that are no requests, of several callers: asked as at a request, with one budget for all."""
 
 from authz.protocol.tokens import Caller
-from gateway.proxy.lookups.knowledge import Knowledge, Lookups
-
-_ROUNDS = 8  # as of a request: of what one answer leads to
+from gateway.proxy.lookups.knowledge import ROUNDS, Knowledge, Lookups
 
 
 class KnownToQuestions:
@@ -27,6 +25,6 @@ class KnownToQuestions:
     async def found(self) -> bool:
         """Whether more is known than before, since something was looked for in vain and then asked for."""
         self._rounds += 1
-        if self._rounds > _ROUNDS:
+        if self._rounds > ROUNDS:
             return False
         return any([await known.found() for known in self._of.values()])

@@ -11,13 +11,14 @@ from typing import Any
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.fhir import request, resource, search
+from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.matching import CriteriaError, compile_criteria
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, settle, stored
+from gateway.proxy.answers.delivery import settle, whole_resource
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -85,11 +86,7 @@ async def find(
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
     sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.send(method, target, sent, form)
-    try:
-        check_status(answer)
-        bundle = stored(await answer.read(upstream.max_resource))
-    finally:
-        answer.close()
+    bundle = await whole_resource(answer, upstream.max_resource)
     if isinstance(bundle.get("entry"), list):
         for entry in bundle["entry"]:
             value = entry.get("resource") if isinstance(entry, dict) else None
@@ -117,7 +114,7 @@ def _one(
         if not isinstance(value, dict) or value.get("resourceType") != permit.request.type:
             continue
         id_, meta = value.get("id"), value.get("meta")
-        if not isinstance(id_, str) or not request.is_id(id_) or not permit.judge(value).shown:
+        if not isinstance(id_, str) or not is_id(id_) or not permit.judge(value).shown:
             continue
         if not matches(value):
             continue

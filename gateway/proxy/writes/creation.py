@@ -11,8 +11,9 @@ from enum import Enum, auto
 from typing import Any
 
 from authz.protocol.request import HttpRequest
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, resource
 from gateway.fhir.formats import BOTH
+from gateway.fhir.ids import is_id
 from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import check_whole
@@ -150,7 +151,7 @@ def made(answered: Mapping[str, str], upstream: Upstream, type_: str | None) -> 
     location = answered.get("location", "")
     target = links.relative_target(location, upstream=upstream.base) if "://" in location else location
     parts = (target or "").lstrip("/").split("/")
-    right = len(parts) in (2, 4) and parts[0] == type_ and request.is_id(parts[1])
-    if not right or (len(parts) == 4 and (parts[2] != "_history" or not request.is_id(parts[3]))):
+    right = len(parts) in (2, 4) and parts[0] == type_ and is_id(parts[1])
+    if not right or (len(parts) == 4 and (parts[2] != "_history" or not is_id(parts[3]))):
         return Made(None, ())
     return Made(parts[1], (("Location", f"{upstream.identifier}/{'/'.join(parts)}"),))

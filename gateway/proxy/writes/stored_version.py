@@ -11,8 +11,8 @@ from typing import Any
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
+from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import is_id
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status, stored
 from gateway.proxy.trail import Trail
