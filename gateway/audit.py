@@ -11,6 +11,7 @@ or thinned. Several processes may append to one chain: who finds that it has mov
 import asyncio
 import dataclasses
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _WORDS: Mapping[type[Event], str] = {
     ClientChanged: "client-changed",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
+_log = logging.getLogger("securus.audit")
 
 
 class AuditUnavailable(Exception):
@@ -227,6 +229,7 @@ class AuditLog:
 
     def _refuse(self, error: BaseException) -> None:
         """Tell everybody who waits; notes stay for the next attempt, in order."""
+        _log.error("the audit log cannot be written", extra={"cause": str(error) or type(error).__name__})
         kept = [waiting for waiting in self._waiting if waiting.done is None]
         refused = [waiting.done for waiting in self._waiting if waiting.done is not None]
         self._waiting = deque(kept)
