@@ -1,6 +1,7 @@
 """The store of several nodes: the contract, and what is PostgreSQL's own: schema, time limits, a server that is away."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from authz.storage import opening, postgresql_schema
+from authz.storage import opening, postgresql_changes, postgresql_schema
 from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.schema import Migration, migrations
@@ -262,10 +263,42 @@ async def test_what_nodes_keep_in_memory_is_told_to_the_others_and_nothing_else_
 
 
 async def test_a_listener_that_was_cut_off_listens_again_and_reads_what_it_missed(
-    postgresql: PrivateServer, database: str, store: PostgresqlStore
+    postgresql: PrivateServer, database: str, store: PostgresqlStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "securus.storage")
     assert await heard(store)
+    assert caplog.messages == []
     await postgresql.run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
     )
     assert await heard(store)  # begins again by looking
+    assert caplog.messages == ["notices of changes are not heard", "notices of changes are heard again"]
+    assert vars(caplog.records[0])["cause"] == "the connection was ended"
+
+
+async def test_a_listener_that_gets_no_connection_says_so_once(
+    postgresql: PrivateServer,
+    database: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = await open_postgresql(postgresql.settings(database))
+    connect, refused = store._database.connect, 0
+
+    async def full() -> Any:
+        nonlocal refused
+        refused += 1
+        if refused > 3:
+            return await connect()
+        raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+    monkeypatch.setattr(store._database, "connect", full)
+    monkeypatch.setattr(postgresql_changes, "_CONNECT_AGAIN_SECONDS", 0)
+    assert await heard(store)
+    assert refused == 4
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert (said.message, vars(said)["cause"]) == (
+        "notices of changes are not heard",
+        "sorry, too many clients already",
+    )
+    await store.close()
