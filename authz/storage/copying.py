@@ -19,7 +19,7 @@ import msgspec
 from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
 from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
 from authz.storage.postgresql_settings import PostgresqlSettings
-from authz.storage.schema import migrations, pending
+from authz.storage.schema import applied, migrations, pending
 from authz.storage.store import StoreUnavailable
 from authz.storage.tables import TABLES, Table
 
@@ -80,8 +80,7 @@ def _opened(path: Path, *, finish: bool) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_WRITE_LOCK_SECONDS)
     try:
         connection.execute("BEGIN IMMEDIATE" if finish else "BEGIN")
-        applied = connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
-        if pending(migrations("sqlite"), applied):
+        if pending(migrations("sqlite"), applied(connection)):
             raise StoreUnavailable(f"the store '{path}' has an older schema: run 'securus db migrate' first")
         yield connection
     except sqlite3.Error as error:

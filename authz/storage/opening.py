@@ -28,14 +28,19 @@ async def open_existing(settings: StoreSettings) -> Store:
     """
     if settings.postgresql is not None:
         return await _open_postgresql(settings.postgresql, migrating=False)
-    if not is_there(settings):
-        raise StoreUnavailable(f"there is no store at '{settings.path}': has the gateway run yet?")
+    require_there(settings)
     return await open_store(Path(settings.path), settings.options)
 
 
 def is_there(settings: StoreSettings) -> bool:
     """Whether there is a store to be opened. A server is taken to be there: opening it finds out."""
     return settings.postgresql is not None or Path(settings.path).is_file()
+
+
+def require_there(settings: StoreSettings) -> None:
+    """Raise StoreUnavailable without a store to be opened."""
+    if not is_there(settings):
+        raise StoreUnavailable(f"there is no store at '{settings.path}': has the gateway run yet?")
 
 
 async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
