@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from authz.storage.moved import seal
 from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
 from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
 from authz.storage.postgresql_settings import PostgresqlSettings
@@ -25,7 +26,6 @@ from authz.storage.tables import TABLES, Table
 
 _PAGE_ROWS = 5_000
 _WRITE_LOCK_SECONDS = 30.0
-_SEALED = "this store was moved to PostgreSQL"
 _encode = msgspec.msgpack.encode
 
 
@@ -64,7 +64,8 @@ async def copy(
                         await postgresql.execute(f"DROP TABLE {UNFINISHED_COPY}")
                         # Sealed before the copy counts: should this end here, neither store works, and
                         # another attempt finishes.
-                        _seal(sqlite)
+                        seal(sqlite)
+                        sqlite.execute("COMMIT")
                 return done
         except (OSError, *FAILURES) as error:
             raise StoreUnavailable(f"the copy was not made: {str(error).splitlines()[0]}") from error
@@ -182,14 +183,3 @@ async def _set_beside(sqlite: sqlite3.Connection, postgresql: Any) -> None:
         await postgresql.execute(
             "UPDATE numbering SET value = $1 WHERE name = $2", 0 if row is None else row[0], name
         )
-
-
-def _seal(sqlite: sqlite3.Connection) -> None:
-    """Let nobody write to the source again, its readiness check included."""
-    for name in (*(table.name for table in TABLES), "audit_head", "pulse"):
-        for event in ("INSERT", "UPDATE", "DELETE"):
-            sqlite.execute(
-                f"CREATE TRIGGER IF NOT EXISTS sealed_{name}_{event.lower()} BEFORE {event} ON {name}"
-                f" BEGIN SELECT RAISE(ABORT, '{_SEALED}'); END"
-            )
-    sqlite.execute("COMMIT")

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from authz.storage.moved import MOVED, is_sealed
 from authz.storage.opening import require_there
 from authz.storage.schema import Migration, applied, migrations, pending
 from authz.storage.store import StoreSettings, StoreUnavailable
@@ -39,10 +40,10 @@ async def status(settings: StoreSettings) -> StoreStatus:
         found = await postgresql.read_status(settings.postgresql, [table.name for table in TABLES])
         return _status("postgresql", *found)
     require_there(settings)
-    return _status("sqlite", *_read_sqlite(Path(settings.path)), "")
+    return _status("sqlite", *_read_sqlite(Path(settings.path)))
 
 
-def _read_sqlite(path: Path) -> tuple[Sequence[tuple[int, str, str]], Mapping[str, int]]:
+def _read_sqlite(path: Path) -> tuple[Sequence[tuple[int, str, str]], Mapping[str, int], str]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     except sqlite3.Error as error:
@@ -55,11 +56,12 @@ def _read_sqlite(path: Path) -> tuple[Sequence[tuple[int, str, str]], Mapping[st
             for table in TABLES
             if table.name in there
         }
+        problem = MOVED if is_sealed(connection) else ""
     except sqlite3.Error as error:
         raise StoreUnavailable(f"cannot read the store {path}: {error}") from error
     finally:
         connection.close()
-    return found, rows
+    return found, rows, problem
 
 
 def _status(

@@ -13,6 +13,7 @@ import pytest
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_schema import migrate
 from authz.storage.schema import migrations
+from authz.storage.status import status
 from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable
 from authz.storage.tables import TABLES
 from gateway.cli import main
@@ -133,7 +134,11 @@ def test_a_source_that_was_copied_for_good_is_sealed(
             with pytest.raises(StoreUnavailable, match="was moved to PostgreSQL"):
                 await attempt
 
+    before = asyncio.run(status(StoreSettings(path=str(source))))
     at(StoreSettings(path=str(source)), beside)
+    assert asyncio.run(status(StoreSettings(path=str(source)))) == replace(
+        before, problem="this store was moved to PostgreSQL"
+    )
     assert copy(source, tmp_path, "--finish") == 1
     assert "is not empty" in capsys.readouterr().out
 
