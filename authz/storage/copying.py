@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from authz.storage.moved import seal
-from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
+from authz.storage.postgresql_pool import FAILURES, PostgresqlPool, said
 from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.schema import applied, migrations, pending
@@ -68,7 +68,7 @@ async def copy(
                         sqlite.execute("COMMIT")
                 return done
         except (OSError, *FAILURES) as error:
-            raise StoreUnavailable(f"the copy was not made: {str(error).splitlines()[0]}") from error
+            raise StoreUnavailable(f"the copy was not made: {said(error)}") from error
         finally:
             await pool.close()
 

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from authz.storage import copying
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_schema import migrate
 from authz.storage.schema import migrations
@@ -220,6 +221,21 @@ def test_a_finish_that_is_lost_in_its_last_commit_leaves_neither_store_in_force_
     asyncio.run(postgresql.run("DROP TRIGGER lose ON audit_head", database))
     assert copy(source, tmp_path, "--finish") == 0
     at(target, lambda store: store.check())
+
+
+def test_a_server_that_gives_no_answer_is_said(
+    source: Path,
+    target: StoreSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def silent(*_: object) -> int:
+        raise TimeoutError
+
+    monkeypatch.setattr(copying, "migrate", silent)
+    assert copy(source, tmp_path) == 1
+    assert answer(capsys)["error"] == "the copy was not made: no answer in time"
 
 
 async def _owner(dsn: str, statement: str) -> None:
