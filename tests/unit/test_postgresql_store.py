@@ -1,8 +1,8 @@
-"""The store of several nodes: the contract, and what is PostgreSQL's own: schema, time limits, a server that is away."""
+"""The store of several nodes: the contract, and what is PostgreSQL's own: the schema, what two nodes see of each other."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.schema import Migration, migrations
 from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
 from tests.support.postgresql import PrivateServer
+from tests.support.postgresql_database import claim, database, shared, store
 from tests.support.store_contract import (
     CHANGE,
     EMERGENCY,
@@ -25,22 +26,8 @@ from tests.support.store_contract import (
     audit_lines,
 )
 
+__all__ = ["database", "shared", "store"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture(scope="module")
-def shared(postgresql: PrivateServer) -> Iterator[str]:
-    """The database of these tests, with its schema."""
-    name = asyncio.run(postgresql.migrated_database())
-    yield name
-    asyncio.run(postgresql.drop(name))
-
-
-@pytest.fixture
-async def database(postgresql: PrivateServer, shared: str) -> AsyncIterator[str]:
-    """It, without a row."""
-    yield shared
-    await postgresql.clean(shared)
 
 
 @pytest.fixture
@@ -51,19 +38,8 @@ async def empty(postgresql: PrivateServer) -> AsyncIterator[str]:
     await postgresql.drop(name)
 
 
-@pytest.fixture
-async def store(postgresql: PrivateServer, database: str) -> AsyncIterator[PostgresqlStore]:
-    opened = await open_postgresql(postgresql.settings(database))
-    yield opened
-    await opened.close()
-
-
 class TestPostgresqlStore(StoreContract):
     """PostgresqlStore fulfils the contract of every store."""
-
-
-async def claim(store: PostgresqlStore, key: bytes) -> bool:
-    return await store.claim(Namespace.DPOP_PROOF, key, until=NOW + 60, now=NOW)
 
 
 # The schema
