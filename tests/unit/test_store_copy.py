@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from authz.storage.status import status
 from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable
 from authz.storage.tables import TABLES
 from gateway.cli import main
-from tests.support.filled_store import LINES, at, fill
+from tests.support.filled_store import LINES, at, source, target
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
@@ -30,22 +29,8 @@ from tests.support.store_contract import (
     audit_lines,
 )
 
+__all__ = ["source", "target"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "securus.db"
-    at(StoreSettings(path=str(path)), fill)
-    return path
-
-
-@pytest.fixture
-def target(postgresql: PrivateServer, tmp_path: Path) -> Iterator[StoreSettings]:
-    database = asyncio.run(postgresql.new_database())
-    (tmp_path / "dsn").write_text(postgresql.dsn(database) + "\n")
-    yield StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
-    asyncio.run(postgresql.drop(database))
 
 
 def copy(source: Path, tmp_path: Path, *more: str) -> int:
