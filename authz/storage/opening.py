@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from authz.storage.composed import with_replay
 from authz.storage.postgresql_settings import PostgresqlSettings
@@ -45,13 +46,7 @@ def require_there(settings: StoreSettings) -> None:
 
 async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
     try:
-        valkey = import_module("authz.storage.valkey")
-    except ImportError as error:
-        await store.close()
-        raise StoreUnavailable(
-            "storage.valkey needs redis, which is not installed: pip install 'securus[valkey]'"
-        ) from error
-    try:
+        valkey = _needing("redis", "valkey")
         return with_replay(store, await valkey.open_valkey(settings))
     except BaseException:
         await store.close()
@@ -59,11 +54,16 @@ async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
 
 
 async def _open_postgresql(settings: PostgresqlSettings, *, migrating: bool) -> Store:
-    try:
-        postgresql = import_module("authz.storage.postgresql")
-    except ImportError as error:
-        raise StoreUnavailable(
-            "storage.postgresql needs asyncpg, which is not installed: pip install 'securus[postgresql]'"
-        ) from error
+    postgresql = _needing("asyncpg", "postgresql")
     store: Store = await postgresql.open_postgresql(settings, migrating=migrating)
     return store
+
+
+def _needing(package: str, kind: str) -> Any:
+    """The module of that kind of store, which needs a package that is an extra. Raises StoreUnavailable."""
+    try:
+        return import_module(f"authz.storage.{kind}")
+    except ImportError as error:
+        raise StoreUnavailable(
+            f"storage.{kind} needs {package}, which is not installed: pip install 'securus[{kind}]'"
+        ) from error
