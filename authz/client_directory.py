@@ -4,11 +4,11 @@ In memory on every node, read from the store by the sequence of changes. Doors l
 client that was suspended is gone for all of them at once.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from authz.kept_current import KeptCurrent
 from authz.protocol.client_members import unacceptable
 from authz.protocol.client_metadata import RegistrationRules, read_metadata
 from authz.protocol.client_profiles import PROFILES
@@ -19,12 +19,11 @@ from authz.settings import AuthorizationSettings
 from authz.storage.registrations import Registration, RegistrationStatus
 from authz.storage.store import Store
 
-_RELOAD_SECONDS = 3600
 _STOPPED = frozenset({RegistrationStatus.SUSPENDED, RegistrationStatus.REJECTED, RegistrationStatus.DELETED})
 _log = logging.getLogger("securus.clients")
 
 
-class ClientDirectory(Mapping[str, Client]):
+class ClientDirectory(KeptCurrent, Mapping[str, Client]):
     """client_id → client, for every client that may act. configured is looked into anew each time.
 
     generation  grows whenever what the registry says has changed
@@ -33,15 +32,13 @@ class ClientDirectory(Mapping[str, Client]):
     def __init__(
         self, store: Store, configured: Mapping[str, Client], settings: AuthorizationSettings
     ) -> None:
+        super().__init__()
         self._store = store
         self._configured = configured
         self._settings = settings
         self._registered: dict[str, Client] = {}
         self._stopped: set[str] = set()
         self._sequence = 0
-        self._read_at = -1
-        self._reload_at = 0
-        self._refreshing = asyncio.Lock()
         self.generation = 0
 
     def __getitem__(self, client_id: str) -> Client:
@@ -63,36 +60,15 @@ class ClientDirectory(Mapping[str, Client]):
         """Whether the client was stopped: suspended, rejected or deleted. A client that nobody knows was not."""
         return client_id in self._stopped
 
-    def is_stale(self, now: int) -> bool:
-        """Whether the last refresh began in an earlier second: nobody should rely on is_suspended() any more."""
-        return now > self._read_at
-
-    async def refresh(self, *, now: int) -> None:
-        """Take in what any node changed since the last call. Raises StoreUnavailable.
-
-        Once an hour the whole is read anew, so that what the store has dropped leaves memory.
-        """
-        async with self._refreshing:  # an answer that is older must not be taken in after a newer one
-            await self._refresh(now)
-
-    async def be_current(self, *, now: int) -> None:
-        """Refresh where that is late, once for all who wait for it. Raises StoreUnavailable."""
-        async with self._refreshing:
-            if self.is_stale(now):
-                await self._refresh(now)
-
-    async def _refresh(self, now: int) -> None:
-        whole = now >= self._reload_at
+    async def _read(self, *, whole: bool) -> None:
         newest, changed = await self._store.registrations_since(0 if whole else self._sequence)
         if whole:
             self._registered, self._stopped = {}, set()
-            self._reload_at = now + _RELOAD_SECONDS
         for registration in changed:
             self._take(registration)
         if changed or whole:
             self.generation += 1
         self._sequence = max(newest, self._sequence)
-        self._read_at = now
 
     def _take(self, registration: Registration) -> None:
         client_id = registration.client_id

@@ -147,7 +147,7 @@ class ResourceServer:
     async def _be_current(self, now: int) -> None:
         """Whoever should refresh what was revoked and suspended is late: no answer from old knowledge."""
         if self._revocations.is_stale(now):
-            await self._revocations.be_current(self._store, now=now)
+            await self._revocations.be_current(now=now)
         if self._clients.is_stale(now):
             await self._clients.be_current(now=now)
 

@@ -64,7 +64,7 @@ class AuthorizationServer:
         self._emit = emit
         self._clock = clock
         self._frame_ancestors = settings.frame_ancestors
-        self._revocations = Revocations()
+        self._revocations = Revocations(store)
         self.clients = ClientDirectory(store, clients, settings)
         self.registry = Registry(
             store=store,
@@ -207,7 +207,7 @@ class AuthorizationServer:
 
     async def refresh(self) -> None:
         """Take in what other nodes revoked and which clients they changed; to be called about twice a second."""
-        await self._revocations.refresh(self._store, now=self._clock())
+        await self._revocations.refresh(now=self._clock())
         await self.clients.refresh(now=self._clock())
 
     async def _client_changed(self, ended: Sequence[str]) -> None:

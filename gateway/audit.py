@@ -230,7 +230,8 @@ class AuditLog:
     def _refuse(self, error: BaseException) -> None:
         """Tell everybody who waits, and the operator; notes stay for the next attempt, in order."""
         _log.error(
-            "the audit log cannot be written", extra={"cause": str(error), "count": len(self._waiting)}
+            "the audit log cannot be written",
+            extra={"cause": str(error) or type(error).__name__, "count": len(self._waiting)},
         )
         kept = [waiting for waiting in self._waiting if waiting.done is None]
         refused = [waiting.done for waiting in self._waiting if waiting.done is not None]

@@ -134,10 +134,12 @@ class Operations:
             found.extend(self._probes.problems())
         try:
             await self._store.check()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            _log.error("the store does not answer", extra={"cause": str(error)})
             found.append("the store does not answer")
         try:
             await self._keys.check()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            _log.error("the signing keys do not answer", extra={"cause": str(error)})
             found.append("the signing keys do not answer")
         return found

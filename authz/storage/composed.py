@@ -21,7 +21,7 @@ class Replay(Protocol):
 
 
 class _Composed:
-    """Both. What is not here is the other store's."""
+    """Both. What is not here is the other store's, release() too: it is for claims of a place, and none is a replay."""
 
     def __init__(self, store: Store, replay: Replay) -> None:
         self._store = store
@@ -37,10 +37,6 @@ class _Composed:
         if namespace in _REPLAY:
             return await self._replay.claim(namespace, key, until=until, now=now)
         return await self._store.claim(namespace, key, until=until, now=now)
-
-    async def release(self, namespace: Namespace, key: bytes) -> None:
-        """Give a claim of a place back: none of those is a replay."""
-        await self._store.release(namespace, key)
 
     async def check(self) -> None:
         """Raise StoreUnavailable unless both can be used."""

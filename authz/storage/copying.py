@@ -16,16 +16,16 @@ from typing import Any
 
 import msgspec
 
-from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
+from authz.storage.moved import seal
+from authz.storage.postgresql_pool import FAILURES, PostgresqlPool, said
 from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
 from authz.storage.postgresql_settings import PostgresqlSettings
-from authz.storage.schema import migrations, pending
+from authz.storage.schema import applied, migrations, pending
 from authz.storage.store import StoreUnavailable
 from authz.storage.tables import TABLES, Table
 
 _PAGE_ROWS = 5_000
 _WRITE_LOCK_SECONDS = 30.0
-_SEALED = "this store was moved to PostgreSQL"
 _encode = msgspec.msgpack.encode
 
 
@@ -64,10 +64,11 @@ async def copy(
                         await postgresql.execute(f"DROP TABLE {UNFINISHED_COPY}")
                         # Sealed before the copy counts: should this end here, neither store works, and
                         # another attempt finishes.
-                        _seal(sqlite)
+                        seal(sqlite)
+                        sqlite.execute("COMMIT")
                 return done
         except (OSError, *FAILURES) as error:
-            raise StoreUnavailable(f"the copy was not made: {str(error).splitlines()[0]}") from error
+            raise StoreUnavailable(f"the copy was not made: {said(error)}") from error
         finally:
             await pool.close()
 
@@ -80,8 +81,7 @@ def _opened(path: Path, *, finish: bool) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_WRITE_LOCK_SECONDS)
     try:
         connection.execute("BEGIN IMMEDIATE" if finish else "BEGIN")
-        applied = connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
-        if pending(migrations("sqlite"), applied):
+        if pending(migrations("sqlite"), applied(connection)):
             raise StoreUnavailable(f"the store '{path}' has an older schema: run 'securus db migrate' first")
         yield connection
     except sqlite3.Error as error:
@@ -183,14 +183,3 @@ async def _set_beside(sqlite: sqlite3.Connection, postgresql: Any) -> None:
         await postgresql.execute(
             "UPDATE numbering SET value = $1 WHERE name = $2", 0 if row is None else row[0], name
         )
-
-
-def _seal(sqlite: sqlite3.Connection) -> None:
-    """Let nobody write to the source again, its readiness check included."""
-    for name in (*(table.name for table in TABLES), "audit_head", "pulse"):
-        for event in ("INSERT", "UPDATE", "DELETE"):
-            sqlite.execute(
-                f"CREATE TRIGGER IF NOT EXISTS sealed_{name}_{event.lower()} BEFORE {event} ON {name}"
-                f" BEGIN SELECT RAISE(ABORT, '{_SEALED}'); END"
-            )
-    sqlite.execute("COMMIT")

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from authz.storage.composed import with_replay
 from authz.storage.postgresql_settings import PostgresqlSettings
@@ -28,8 +29,7 @@ async def open_existing(settings: StoreSettings) -> Store:
     """
     if settings.postgresql is not None:
         return await _open_postgresql(settings.postgresql, migrating=False)
-    if not is_there(settings):
-        raise StoreUnavailable(f"there is no store at '{settings.path}': has the gateway run yet?")
+    require_there(settings)
     return await open_store(Path(settings.path), settings.options)
 
 
@@ -38,15 +38,15 @@ def is_there(settings: StoreSettings) -> bool:
     return settings.postgresql is not None or Path(settings.path).is_file()
 
 
+def require_there(settings: StoreSettings) -> None:
+    """Raise StoreUnavailable without a store to be opened."""
+    if not is_there(settings):
+        raise StoreUnavailable(f"there is no store at '{settings.path}': has the gateway run yet?")
+
+
 async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
     try:
-        valkey = import_module("authz.storage.valkey")
-    except ImportError as error:
-        await store.close()
-        raise StoreUnavailable(
-            "storage.valkey needs redis, which is not installed: pip install 'securus[valkey]'"
-        ) from error
-    try:
+        valkey = _needing("redis", "valkey")
         return with_replay(store, await valkey.open_valkey(settings))
     except BaseException:
         await store.close()
@@ -54,11 +54,16 @@ async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
 
 
 async def _open_postgresql(settings: PostgresqlSettings, *, migrating: bool) -> Store:
-    try:
-        postgresql = import_module("authz.storage.postgresql")
-    except ImportError as error:
-        raise StoreUnavailable(
-            "storage.postgresql needs asyncpg, which is not installed: pip install 'securus[postgresql]'"
-        ) from error
+    postgresql = _needing("asyncpg", "postgresql")
     store: Store = await postgresql.open_postgresql(settings, migrating=migrating)
     return store
+
+
+def _needing(package: str, kind: str) -> Any:
+    """The module of that kind of store, which needs a package that is an extra. Raises StoreUnavailable."""
+    try:
+        return import_module(f"authz.storage.{kind}")
+    except ImportError as error:
+        raise StoreUnavailable(
+            f"storage.{kind} needs {package}, which is not installed: pip install 'securus[{kind}]'"
+        ) from error

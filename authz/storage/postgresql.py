@@ -26,7 +26,7 @@ from authz.storage.postgresql_schema import (
 )
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
+from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     AuditConflict,
@@ -187,11 +187,7 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
             f"INSERT INTO signing_key ({KEY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
             " ON CONFLICT DO NOTHING"
         )
-        values = (
-            key.kid, key.algorithm, key.state, key.encrypted, encode(key.public_jwk),
-            key.created_at, key.activates_at, key.retires_at, key.removes_at,
-        )  # fmt: skip
-        return await self._database.change(sql, *values) == 1
+        return await self._database.change(sql, *key_values(key)) == 1
 
     async def keys(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""

@@ -5,15 +5,17 @@ was lost, sent twice or made up costs half a second or one reading, and nothing 
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any
 
-from authz.storage.postgresql_pool import FAILURES, PostgresqlPool
+from authz.storage.postgresql_pool import FAILURES, PostgresqlPool, said
 
 CHANNEL = "securus"
 _PULSE_SECONDS = 5.0
 _CONNECT_AGAIN_SECONDS = 1.0
 _GATHER_SECONDS = 0.01  # notices that come in a burst are one
+_log = logging.getLogger("securus.storage")
 
 
 class ChangeListener:
@@ -23,6 +25,7 @@ class ChangeListener:
         self._pool = pool
         self._heard = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_deaf = False  # and that was said
 
     async def wait(self) -> None:
         """Return once something was heard since the last return."""
@@ -46,22 +49,23 @@ class ChangeListener:
         while True:
             try:
                 connection = await self._pool.connect()
-            except (OSError, ValueError, *FAILURES):
+                try:
+                    await self._hold(connection)
+                    self._hears_nothing("the connection was ended")
+                finally:
+                    connection.terminate()
+            except (OSError, ValueError, *FAILURES) as error:
+                self._hears_nothing(said(error))
                 await asyncio.sleep(_CONNECT_AGAIN_SECONDS)
-                continue
-            try:
-                await self._hold(connection)
-            except (OSError, *FAILURES):
-                await asyncio.sleep(_CONNECT_AGAIN_SECONDS)
-            finally:
-                connection.terminate()
 
     async def _hold(self, connection: Any) -> None:
         """Hear, until the connection is lost: TCP alone would not tell for hours."""
-
         ended = asyncio.Event()
         connection.add_termination_listener(lambda *_: ended.set())
         await connection.add_listener(CHANNEL, lambda *_: self._heard.set())
+        if self._is_deaf:
+            self._is_deaf = False
+            _log.info("notices of changes are heard again")
         self._heard.set()  # something may have changed while nobody listened
         while not ended.is_set():
             with suppress(TimeoutError):
@@ -69,3 +73,9 @@ class ChangeListener:
                     await ended.wait()
                 return
             await connection.execute("SELECT 1", timeout=_PULSE_SECONDS)
+
+    def _hears_nothing(self, why: str) -> None:
+        """Say so once; nothing is lost but up to half a second for what changes at another node."""
+        if not self._is_deaf:
+            self._is_deaf = True
+            _log.warning("notices of changes are not heard", extra={"cause": why})

@@ -6,7 +6,13 @@ from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.postgresql_pool import PostgresqlPool, Transaction
 from authz.storage.postgresql_schema import EMERGENCY_LOCKS
 from authz.storage.records import integer
-from authz.storage.rows import EMERGENCY_COLUMNS, NOTIFICATION_COLUMNS, emergency, notification
+from authz.storage.rows import (
+    EMERGENCY_COLUMNS,
+    NOTIFICATION_COLUMNS,
+    emergency,
+    notification,
+    notification_values,
+)
 
 
 class PostgresqlEffects:
@@ -179,10 +185,5 @@ async def _put(transaction: Transaction, records: Sequence[Notification]) -> Non
     for record in records:
         await transaction.change(
             f"INSERT INTO notification ({NOTIFICATION_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)",  # noqa: S608
-            record.id,
-            record.receiver,
-            record.content,
-            record.due_at,
-            record.expires_at,
-            record.attempts,
+            *notification_values(record),
         )

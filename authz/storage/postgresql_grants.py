@@ -1,12 +1,12 @@
 """Grants, codes, refresh tokens and revocations on PostgreSQL. What each method means stands at Store."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from authz.protocol.tokens import Grant
-from authz.storage.postgresql_pool import PostgresqlPool, Row, Transaction
-from authz.storage.records import decode, encode, integer, text
-from authz.storage.store import AuthorizationCode, RedeemedCode, Redemption, RefreshToken
+from authz.storage.postgresql_pool import PostgresqlPool, Transaction
+from authz.storage.records import decode, encode, text
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
 
 
 class PostgresqlGrants:
@@ -30,7 +30,7 @@ class PostgresqlGrants:
         async with self._database.transaction() as transaction:
             if not await _consume(transaction, request_id, interaction_id, now):
                 return False
-            await transaction.change(_PUT_GRANT, *_grant_row(grant, code.expires_at))
+            await transaction.change(_PUT_GRANT, *grant_values(grant, code.expires_at))
             await transaction.change(
                 "INSERT INTO authorization_code (id, grant_id, record, uses, expires_at) VALUES ($1, $2, $3, 0, $4)",
                 code.id,
@@ -56,14 +56,11 @@ class PostgresqlGrants:
             id,
             now,
         )
-        if row is None:
-            return None
-        redemption = Redemption.FIRST if row[1] == 1 else Redemption.AGAIN
-        return RedeemedCode(decode(row[0], AuthorizationCode), redemption)
+        return None if row is None else redeemed_code(row)
 
     async def put_grant(self, grant: Grant, *, expires_at: int) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
-        await self._database.change(_PUT_GRANT, *_grant_row(grant, expires_at))
+        await self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
@@ -80,9 +77,7 @@ class PostgresqlGrants:
         given = {column: value for column, value in wanted.items() if value is not None}
         conditions = "".join(f" AND {column} = ${number}" for number, column in enumerate(given, start=2))
         sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > $1{conditions}"  # noqa: S608
-        rows = await self._database.rows(sql, now, *given.values())
-        found = [decode(row[0], Grant) for row in rows]
-        return sorted(found, key=lambda grant: (-grant.created_at, grant.grant_id))
+        return newest_first(await self._database.rows(sql, now, *given.values()))
 
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""
@@ -112,10 +107,7 @@ class PostgresqlGrants:
             id,
             now,
         )
-        if row is None:
-            return None
-        record = decode(row[0], RefreshToken)
-        return record if row[1] is None else replace(record, replaced_at=integer(row[1]))
+        return None if row is None else refresh_token(row)
 
     async def revoke_grant(self, grant_id: str, *, now: int, keep_until: int) -> bool:
         """End a grant with its tokens; True when it was live before."""
@@ -155,7 +147,7 @@ class PostgresqlGrants:
         rows = await self._database.rows(
             "SELECT sequence, subject FROM revocation WHERE sequence > $1 ORDER BY sequence", sequence
         )
-        return (integer(rows[-1][0]) if rows else sequence), [text(row[1]) for row in rows]
+        return revoked(rows, sequence)
 
 
 _PUT_GRANT = (
@@ -163,10 +155,6 @@ _PUT_GRANT = (
     " ON CONFLICT (id) DO UPDATE SET record = excluded.record,"
     " expires_at = GREATEST(grant_record.expires_at, excluded.expires_at)"
 )
-
-
-def _grant_row(grant: Grant, expires_at: int) -> Row:
-    return grant.grant_id, grant.client_id, grant.subject, encode(grant), expires_at
 
 
 async def _consume(transaction: Transaction, request_id: str, interaction_id: str, now: int) -> bool:

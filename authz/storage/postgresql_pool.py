@@ -85,7 +85,7 @@ class PostgresqlPool:
         try:
             connection = await pool.connect()
         except (OSError, ValueError, *FAILURES) as error:
-            raise StoreUnavailable(f"PostgreSQL cannot be reached: {_said(error)}") from error
+            raise StoreUnavailable(f"PostgreSQL cannot be reached: {said(error)}") from error
         pool._idle.append(connection)
         encoding = await pool.rows("SELECT current_setting('server_encoding')")
         if encoding != [("UTF8",)]:
@@ -208,11 +208,11 @@ class PostgresqlPool:
             return await self.connect()
         except (ValueError, *FAILURES) as error:
             if _is_away(error):
-                self._went_away(_said(error))
-            raise StoreUnavailable(f"PostgreSQL refuses a connection: {_said(error)}") from error
+                self._went_away(said(error))
+            raise StoreUnavailable(f"PostgreSQL refuses a connection: {said(error)}") from error
         except OSError as error:
-            self._went_away(_said(error))
-            raise StoreUnavailable(f"PostgreSQL cannot be reached: {_said(error)}") from error
+            self._went_away(said(error))
+            raise StoreUnavailable(f"PostgreSQL cannot be reached: {said(error)}") from error
 
     @contextmanager
     def _held(self, connection: Any) -> Iterator[None]:
@@ -222,9 +222,9 @@ class PostgresqlPool:
         except asyncpg.ReadOnlySQLTransactionError as error:  # the primary has become a standby
             self._forget_idle()
             connection.terminate()
-            raise StoreUnavailable(_said(error)) from error
+            raise StoreUnavailable(said(error)) from error
         except FAILURES as error:
-            raise StoreUnavailable(_said(error)) from error
+            raise StoreUnavailable(said(error)) from error
         except TimeoutError as error:
             connection.terminate()
             self._went_away(f"no answer within {self.patience_seconds:g} s")
@@ -233,7 +233,7 @@ class PostgresqlPool:
             ) from error
         except OSError as error:
             connection.terminate()
-            raise StoreUnavailable(_said(error)) from error
+            raise StoreUnavailable(said(error)) from error
         except StoreUnavailable:
             raise
         except BaseException:  # also when the caller was cancelled in the middle of a statement
@@ -267,7 +267,7 @@ class PostgresqlPool:
             try:
                 connection = await self.connect()
             except (OSError, ValueError, *FAILURES) as error:
-                self._away = _said(error)
+                self._away = said(error)
                 continue
             connection.terminate()  # it has no place in the pool
             self._away = ""
@@ -295,7 +295,7 @@ def _is_away(error: Exception) -> bool:
     )
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """The error without DETAIL and HINT, which may repeat what was to be stored."""
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -1,13 +1,14 @@
-"""Rows of a store as records. The order of the columns is the same in every store; it stands here."""
+"""Rows of a store as records, and back. The order of the columns is the same in every store; it stands here."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.effects import Emergency, Notification
-from authz.storage.records import decode, integer, octets, text
-from authz.storage.registrations import InitialAccessToken, Registration
-from authz.storage.store import StoredKey
+from authz.storage.records import decode, encode, integer, octets, text
+from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
+from authz.storage.store import AuthorizationCode, RedeemedCode, Redemption, RefreshToken, StoredKey
 
 KEY_COLUMNS = "kid, algorithm, state, encrypted, public_jwk, created_at, activates_at, retires_at, removes_at"
 AUDIT_COLUMNS = "sequence, previous, digest, line"
@@ -35,14 +36,55 @@ def stored_key(row: Row) -> StoredKey:
     )
 
 
+def key_values(key: StoredKey) -> tuple[object, ...]:
+    """A key as a row of KEY_COLUMNS."""
+    return (
+        key.kid, key.algorithm, key.state, key.encrypted, encode(key.public_jwk),
+        key.created_at, key.activates_at, key.retires_at, key.removes_at,
+    )  # fmt: skip
+
+
 def audit_line(row: Row) -> AuditLine:
     """A row of AUDIT_COLUMNS."""
     return AuditLine(integer(row[0]), octets(row[1]), octets(row[2]), octets(row[3]))
 
 
+def grant_values(grant: Grant, expires_at: int) -> tuple[object, ...]:
+    """A grant as a row of id, client, subject, record and expiry."""
+    return grant.grant_id, grant.client_id, grant.subject, encode(grant), expires_at
+
+
+def newest_first(rows: Sequence[Row]) -> Sequence[Grant]:
+    """The grants of rows of record."""
+    found = [decode(row[0], Grant) for row in rows]
+    return sorted(found, key=lambda grant: (-grant.created_at, grant.grant_id))
+
+
+def redeemed_code(row: Row) -> RedeemedCode:
+    """A row of record and uses, this one counted."""
+    redemption = Redemption.FIRST if row[1] == 1 else Redemption.AGAIN
+    return RedeemedCode(decode(row[0], AuthorizationCode), redemption)
+
+
+def refresh_token(row: Row) -> RefreshToken:
+    """A row of record and the time of its first replacement."""
+    record = decode(row[0], RefreshToken)
+    return record if row[1] is None else replace(record, replaced_at=integer(row[1]))
+
+
+def revoked(rows: Sequence[Row], after: int) -> tuple[int, Sequence[str]]:
+    """Rows of sequence and subject: the newest sequence, which is `after` without any, and the subjects."""
+    return (integer(rows[-1][0]) if rows else after), [text(row[1]) for row in rows]
+
+
 def registration(row: Row) -> Registration:
     """A row of record and sequence."""
     return replace(decode(row[0], Registration), sequence=integer(row[1]))
+
+
+def registration_change(row: Row) -> RegistrationChange:
+    """A row of record and sequence."""
+    return replace(decode(row[0], RegistrationChange), sequence=integer(row[1]))
 
 
 def initial_access_token(row: Row) -> InitialAccessToken:
@@ -75,3 +117,8 @@ def notification(row: Row) -> Notification:
     return Notification(
         text(row[0]), text(row[1]), octets(row[2]), integer(row[3]), integer(row[4]), integer(row[5])
     )
+
+
+def notification_values(record: Notification) -> tuple[object, ...]:
+    """A message as a row of NOTIFICATION_COLUMNS."""
+    return record.id, record.receiver, record.content, record.due_at, record.expires_at, record.attempts

@@ -83,8 +83,7 @@ def _apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
         "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
         " digest TEXT NOT NULL, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
     )
-    applied = connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
-    waiting = pending(known, applied)
+    waiting = pending(known, applied(connection))
     for migration in waiting:
         for statement in statements(migration):
             connection.execute(statement)
@@ -93,6 +92,11 @@ def _apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> int:
             (migration.number, migration.name, migration.digest),
         )
     return len(waiting)
+
+
+def applied(connection: sqlite3.Connection) -> Sequence[tuple[int, str, str]]:
+    """Number, name and digest of the migrations that a SQLite database has. Raises sqlite3.Error without such a table."""
+    return connection.execute("SELECT number, name, digest FROM migration ORDER BY number").fetchall()
 
 
 def pending(known: Sequence[Migration], applied: Sequence[tuple[int, str, str]]) -> Sequence[Migration]:

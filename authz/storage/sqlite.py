@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from authz.storage.audit_lines import AuditLine
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, stored_key
+from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
@@ -156,11 +156,7 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     async def put_key(self, key: StoredKey) -> bool:
         """Store a key; False when its kid is taken."""
         sql = "INSERT INTO signing_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        values = (
-            key.kid, key.algorithm, key.state, key.encrypted, encode(key.public_jwk),
-            key.created_at, key.activates_at, key.retires_at, key.removes_at,
-        )  # fmt: skip
-        return self._database.change(sql, *values) == 1
+        return self._database.change(sql, *key_values(key)) == 1
 
     async def keys(self) -> Sequence[StoredKey]:
         """Every key, oldest first."""

@@ -5,7 +5,13 @@ from sqlite3 import Connection
 
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.records import integer
-from authz.storage.rows import EMERGENCY_COLUMNS, NOTIFICATION_COLUMNS, emergency, notification
+from authz.storage.rows import (
+    EMERGENCY_COLUMNS,
+    NOTIFICATION_COLUMNS,
+    emergency,
+    notification,
+    notification_values,
+)
 from authz.storage.sqlite_connection import SqliteConnection
 
 
@@ -153,5 +159,5 @@ def _wait(connection: Connection, limit: RateLimit, now: int) -> int:
 def _put(connection: Connection, records: Sequence[Notification]) -> None:
     connection.executemany(
         f"INSERT INTO notification ({NOTIFICATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
-        [(r.id, r.receiver, r.content, r.due_at, r.expires_at, r.attempts) for r in records],
+        [notification_values(record) for record in records],
     )

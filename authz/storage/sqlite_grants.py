@@ -1,13 +1,13 @@
 """Grants, codes, refresh tokens and revocations on SQLite. What each method means stands at Store."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
 from authz.storage.records import decode, encode, integer, text
-from authz.storage.sqlite_connection import Row, SqliteConnection
-from authz.storage.store import AuthorizationCode, RedeemedCode, Redemption, RefreshToken
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
 
 
 class SqliteGrants:
@@ -28,7 +28,7 @@ class SqliteGrants:
         with self._database.transaction() as connection:
             if not _consume(connection, request_id, interaction_id, now):
                 return False
-            connection.execute(_PUT_GRANT, _grant_row(grant, code.expires_at))
+            connection.execute(_PUT_GRANT, grant_values(grant, code.expires_at))
             connection.execute(
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
@@ -51,14 +51,11 @@ class SqliteGrants:
             id,
             now,
         )
-        if row is None:
-            return None
-        redemption = Redemption.FIRST if row[1] == 1 else Redemption.AGAIN
-        return RedeemedCode(decode(row[0], AuthorizationCode), redemption)
+        return None if row is None else redeemed_code(row)
 
     async def put_grant(self, grant: Grant, *, expires_at: int) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
-        self._database.change(_PUT_GRANT, *_grant_row(grant, expires_at))
+        self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
@@ -75,9 +72,7 @@ class SqliteGrants:
         given = {column: value for column, value in wanted.items() if value is not None}
         conditions = "".join(f" AND {column} = ?" for column in given)
         sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > ?{conditions}"  # noqa: S608
-        rows = self._database.rows(sql, now, *given.values())
-        found = [decode(row[0], Grant) for row in rows]
-        return sorted(found, key=lambda grant: (-grant.created_at, grant.grant_id))
+        return newest_first(self._database.rows(sql, now, *given.values()))
 
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""
@@ -105,10 +100,7 @@ class SqliteGrants:
             id,
             now,
         )
-        if row is None:
-            return None
-        record = decode(row[0], RefreshToken)
-        return record if row[1] is None else replace(record, replaced_at=integer(row[1]))
+        return None if row is None else refresh_token(row)
 
     async def revoke_grant(self, grant_id: str, *, now: int, keep_until: int) -> bool:
         """End a grant with its tokens; True when it was live before."""
@@ -145,17 +137,13 @@ class SqliteGrants:
         rows = self._database.rows(
             "SELECT sequence, subject FROM revocation WHERE sequence > ? ORDER BY sequence", sequence
         )
-        return (integer(rows[-1][0]) if rows else sequence), [text(row[1]) for row in rows]
+        return revoked(rows, sequence)
 
 
 _PUT_GRANT = (
     "INSERT INTO grant_record VALUES (?1, ?2, ?3, ?4, NULL, ?5)"
     " ON CONFLICT (id) DO UPDATE SET record = ?4, expires_at = MAX(expires_at, ?5)"
 )
-
-
-def _grant_row(grant: Grant, expires_at: int) -> Row:
-    return grant.grant_id, grant.client_id, grant.subject, encode(grant), expires_at
 
 
 def _consume(connection: Connection, request_id: str, interaction_id: str, now: int) -> bool:

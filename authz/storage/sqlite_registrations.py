@@ -1,12 +1,11 @@
 """Client registrations, their history and initial access tokens on SQLite. What each method means stands at Store."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from sqlite3 import Connection
 
-from authz.storage.records import decode, encode, integer
+from authz.storage.records import encode
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
-from authz.storage.rows import initial_access_token, registration
+from authz.storage.rows import initial_access_token, registration, registration_change
 from authz.storage.sqlite_connection import Row, SqliteConnection
 from authz.storage.store import StoreUnavailable
 
@@ -73,7 +72,7 @@ class SqliteRegistrations:
             "SELECT record, sequence FROM registration_change WHERE client_id = ? ORDER BY sequence",
             client_id,
         )
-        return [replace(decode(row[0], RegistrationChange), sequence=integer(row[1])) for row in rows]
+        return [registration_change(row) for row in rows]
 
     async def put_initial_access_token(self, record: InitialAccessToken) -> None:
         """Store an initial access token."""

@@ -42,4 +42,3 @@ TABLES = (
     _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
     _table("claim", "namespace, key, expires_at", "namespace, key"),
 )
-BESIDE = ("audit_head", "migration", "pulse")

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from authz.storage.opening import open_storage
+from authz.storage.opening import is_there, open_storage
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
 from authz.storage.status import StoreStatus, status
 from authz.storage.store import StoreSettings, StoreUnavailable
@@ -88,9 +88,8 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _schema(storage: StoreSettings) -> int:
-    if storage.postgresql is None and not Path(storage.path).is_file():
-        return 0  # the file is made by opening it
-    return asyncio.run(status(storage)).schema
+    # A file that is not there is made by opening it.
+    return asyncio.run(status(storage)).schema if is_there(storage) else 0
 
 
 def _copy(options: argparse.Namespace) -> int:

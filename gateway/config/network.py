@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from itertools import combinations
+from pathlib import Path
 
 from cryptography import x509
 
@@ -232,13 +233,18 @@ def read_fetch(top: Section) -> FetchSettings:
         allow = read_allow_list(section.texts("allow"))
     except ValueError as error:
         section.report(section.place("allow"), f"fetch.allow: {error}")
+    return FetchSettings(allow, read_authorities(section))
+
+
+def read_authorities(section: Section) -> Path | None:
+    """The file of certificate_authorities; None without one, and without certificates in it, which is reported."""
     path = section.file("certificate_authorities", required=False)
-    if path is not None and path.is_file():
-        try:
-            x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError):
-            section.report(
-                section.place("certificate_authorities"),
-                "fetch.certificate_authorities holds no PEM certificates",
-            )
-    return FetchSettings(allow, path)
+    if path is None or not path.is_file():
+        return None
+    try:
+        x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        said = f"{section.path}.certificate_authorities holds no PEM certificates"
+        section.report(section.place("certificate_authorities"), said)
+        return None
+    return path

@@ -3,11 +3,10 @@
 import re
 from importlib.util import find_spec
 
-from cryptography import x509
-
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
 from authz.storage.store import StoreSettings
 from authz.storage.valkey_settings import ValkeySettings, url_fault
+from gateway.config.network import read_authorities
 from gateway.config.schema import Section
 
 _VALKEY = "valkeys://cache.hospital.example:6379/0"
@@ -85,26 +84,13 @@ def _valkey(section: Section) -> ValkeySettings | None:
         inner.report(
             inner.place("prefix"), f"storage.valkey.prefix is '{prefix}', expected letters and digits"
         )
+    authorities = read_authorities(inner)
     return ValkeySettings(
         url=url,
         username=inner.optional_text("username"),
         password=inner.secret("password", required=False),
-        authorities=_authorities(inner),
+        authorities=None if authorities is None else authorities.read_bytes().decode("ascii", "replace"),
         prefix=prefix,
         connections=inner.integer("connections", default.connections, low=1, high=1000),
         timeout_seconds=inner.seconds("timeout", default.timeout_seconds, low=0.05, high=30),
     )
-
-
-def _authorities(section: Section) -> str | None:
-    path = section.file("certificate_authorities", required=False)
-    if path is None or not path.is_file():
-        return None
-    try:
-        content = path.read_bytes()
-        x509.load_pem_x509_certificates(content)
-    except (OSError, ValueError):
-        said = f"{section.path}.certificate_authorities holds no PEM certificates"
-        section.report(section.place("certificate_authorities"), said)
-        return None
-    return content.decode("ascii", "replace")

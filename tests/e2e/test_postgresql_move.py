@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 
 from gateway.demo import world
 from gateway.demo.client import Session
-from tests.support.nodes import start_again
-from tests.support.postgresql import PrivateServer, private_server
+from tests.support.nodes import securus, start_again
+from tests.support.postgresql import PrivateServer
 from tests.support.processes import GatewayProcess, start_process
 
 pytestmark = [
@@ -22,12 +21,6 @@ pytestmark = [
     pytest.mark.xdist_group("postgresql-nodes"),
 ]
 SCOPE = "launch/patient patient/*.rs offline_access"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    with private_server() as running:
-        yield running
 
 
 async def copy(folder: Path, *more: str) -> Any:
@@ -48,11 +41,11 @@ async def status(running: GatewayProcess, app: Session, token: str) -> int:
 
 
 async def test_what_was_granted_stays_granted_and_what_was_ended_stays_ended(
-    server: PrivateServer, tmp_path: Path
+    postgresql: PrivateServer, tmp_path: Path
 ) -> None:
     running = await start_process(tmp_path)
     try:
-        (tmp_path / "postgresql.dsn").write_text(server.dsn(await server.new_database()))
+        (tmp_path / "postgresql.dsn").write_text(postgresql.dsn(await postgresql.new_database()))
         async with running.session("portal-dpop") as app:
             ended, kept = [await running.token_of(app, "stephen", SCOPE) for _ in range(2)]
             assert not (await copy(tmp_path))["finished"]
@@ -78,17 +71,8 @@ async def test_what_was_granted_stays_granted_and_what_was_ended_stays_ended(
             for tokens, expected in ((kept, 200), (late, 200), (ended, 400)):
                 form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
                 assert (await app.post(url, form)).status == expected
-            verified = await _verify(running)
+            verified = await securus(running, "audit", "verify")
             assert verified["whole"]
             assert verified["records"] > records
     finally:
         await running.stop(signal.SIGKILL)
-
-
-async def _verify(running: GatewayProcess) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "audit", "verify", "--json", "-c", running.facts["config"],
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
-    return json.loads(out)

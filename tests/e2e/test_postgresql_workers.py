@@ -1,6 +1,6 @@
 """Two workers over PostgreSQL: what holds for workers over one SQLite file holds here."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tests.e2e.test_workers import (
     test_a_revoked_token_is_refused_by_every_worker,
     test_an_assertion_used_at_two_workers_at_once_is_taken_once,
 )
-from tests.support.postgresql import PrivateServer, private_server
+from tests.support.postgresql import PrivateServer
 from tests.support.processes import GatewayProcess
 from tests.support.workers import start_workers
 from tests.support.workers_load import patient_store
@@ -30,18 +30,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    with private_server() as running:
-        yield running
-
-
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def running(
-    server: PrivateServer, tmp_path_factory: pytest.TempPathFactory
+    postgresql: PrivateServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("workers")
-    (folder / "postgresql.dsn").write_text(server.dsn(await server.new_database()))
+    (folder / "postgresql.dsn").write_text(postgresql.dsn(await postgresql.new_database()))
 
     def change(document: dict[str, Any]) -> None:
         document["storage"] = {"postgresql": {"dsn": {"file": "postgresql.dsn"}}}

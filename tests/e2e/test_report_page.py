@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from authz.settings import Account
+from authz.storage.store import StoreUnavailable
 from tests.support.gateway import RunningGateway, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("report")]
@@ -69,3 +70,21 @@ async def test_a_recommendation_that_is_not_followed_leaves_it_ready(running: Ru
     running.gateway.settings = replace(running.gateway.settings, accounts=(weak,))
     await running.gateway.reload()
     assert (await ask(running, "/readyz"))[0] == 200
+
+
+async def test_the_log_says_why_the_store_and_the_keys_do_not_answer(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def is_full() -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    monkeypatch.setattr(running.gateway.store, "check", is_full)
+    monkeypatch.setattr(running.gateway.keys, "check", is_full)
+    status, _, text = await ask(running, "/readyz")
+    assert status == 503
+    problems = ["the store does not answer", "the signing keys do not answer"]
+    assert json.loads(text)["problems"] == problems
+    said = [record for record in caplog.records if record.name == "securus.operations"]
+    assert [(each.message, vars(each)["cause"]) for each in said] == [
+        (problem, "database or disk is full") for problem in problems
+    ]

@@ -1,13 +1,17 @@
-"""A store with a row in every table, and one line to do something at a store."""
+"""A SQLite store with a row in every table, a PostgreSQL database to copy it to, and one line to work at a store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
+
+import pytest
 
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
     EMERGENCY,
@@ -63,3 +67,20 @@ def at(storage: StoreSettings, work: Callable[[Store], Awaitable[T]]) -> T:
             await store.close()
 
     return asyncio.run(run())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A SQLite store that is filled."""
+    path = tmp_path / "securus.db"
+    at(StoreSettings(path=str(path)), fill)
+    return path
+
+
+@pytest.fixture
+def target(postgresql: PrivateServer, tmp_path: Path) -> Iterator[StoreSettings]:
+    """An empty database of PostgreSQL; its address is in the file dsn."""
+    database = asyncio.run(postgresql.new_database())
+    (tmp_path / "dsn").write_text(postgresql.dsn(database) + "\n")
+    yield StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
+    asyncio.run(postgresql.drop(database))

@@ -196,11 +196,13 @@ async def test_record_returns_after_the_commit_and_not_before(log: AuditLog, led
 
 
 async def test_a_record_that_cannot_be_written_is_refused_to_everybody_who_waits(
-    log: AuditLog, ledger: Ledger
+    log: AuditLog, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.works = False
     results = await asyncio.gather(*(log.record({"n": n}) for n in range(300)), return_exceptions=True)
     assert [type(result) for result in results] == [AuditUnavailable] * 300
+    said = [(record.message, vars(record)["cause"]) for record in caplog.records]
+    assert said == [("the audit log cannot be written", "disk is full")]  # once, whoever waits
     ledger.works = True
     await log.record({"n": "after"})
     assert [line["n"] for line in await lines(ledger)] == ["after"]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,15 @@ import pytest
 from authz.storage.schema import migrations
 from authz.storage.sqlite import open_store
 from authz.storage.store import Store, StoreSettings
-from authz.storage.tables import BESIDE, TABLES
+from authz.storage.tables import TABLES
 from gateway.cli import main
-from tests.support.filled_store import at, fill
+from tests.support.filled_store import at, source, target
 from tests.support.postgresql import PrivateServer
 from tests.unit.test_config import CONFIGURATION, Write, write
 
-__all__ = ["write"]  # the fixture
+__all__ = ["source", "target", "write"]  # fixtures
+BESIDE = ("audit_head", "migration", "pulse")  # made anew by a copy
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "securus.db"
-    at(StoreSettings(path=str(path)), fill)
-    return path
-
-
-@pytest.fixture
-def target(postgresql: PrivateServer, tmp_path: Path) -> Iterator[StoreSettings]:
-    database = asyncio.run(postgresql.new_database())
-    (tmp_path / "dsn").write_text(postgresql.dsn(database) + "\n")
-    yield StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
-    asyncio.run(postgresql.drop(database))
 
 
 def answer(capsys: pytest.CaptureFixture[str]) -> Any:

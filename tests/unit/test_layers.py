@@ -38,7 +38,7 @@ FLOORS = [
     "authz.registry_writing",
     "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
     "authz.storage",
-    "authz.settings",
+    "authz.settings authz.kept_current",
     "authz.protocol authz.events authz.clock",
 ]
 PURE = (

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -13,39 +12,19 @@ from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
-from authz.storage.store import Launch, Namespace, StoreUnavailable
+from authz.storage.store import Launch, StoreUnavailable
 from gateway.demo.world import Authority
 from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
+from tests.support.postgresql_database import claim, database, shared, store
 from tests.support.store_contract import (
     KEY,
     NOW,
 )
 from tests.support.tcp_proxy import Way, tcp_proxy
 
+__all__ = ["database", "shared", "store"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture(scope="module")
-def shared(postgresql: PrivateServer) -> Iterator[str]:
-    """The database of these tests, with its schema."""
-    name = asyncio.run(postgresql.migrated_database())
-    yield name
-    asyncio.run(postgresql.drop(name))
-
-
-@pytest.fixture
-async def database(postgresql: PrivateServer, shared: str) -> AsyncIterator[str]:
-    """It, without a row."""
-    yield shared
-    await postgresql.clean(shared)
-
-
-@pytest.fixture
-async def store(postgresql: PrivateServer, database: str) -> AsyncIterator[PostgresqlStore]:
-    opened = await open_postgresql(postgresql.settings(database))
-    yield opened
-    await opened.close()
 
 
 async def works(store: PostgresqlStore) -> None:
@@ -56,10 +35,6 @@ async def works(store: PostgresqlStore) -> None:
                 return await store.check()
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
-
-
-async def claim(store: PostgresqlStore, key: bytes) -> bool:
-    return await store.claim(Namespace.DPOP_PROOF, key, until=NOW + 60, now=NOW)
 
 
 async def test_connections_that_the_server_ended_are_replaced(

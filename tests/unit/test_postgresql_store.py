@@ -1,19 +1,21 @@
-"""The store of several nodes: the contract, and what is PostgreSQL's own: schema, time limits, a server that is away."""
+"""The store of several nodes: the contract, and what is PostgreSQL's own: the schema, what two nodes see of each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
 
-from authz.storage import opening, postgresql_schema
+from authz.storage import opening, postgresql_changes, postgresql_schema
 from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.schema import Migration, migrations
 from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
 from tests.support.postgresql import PrivateServer
+from tests.support.postgresql_database import claim, database, shared, store
 from tests.support.store_contract import (
     CHANGE,
     EMERGENCY,
@@ -24,22 +26,8 @@ from tests.support.store_contract import (
     audit_lines,
 )
 
+__all__ = ["database", "shared", "store"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture(scope="module")
-def shared(postgresql: PrivateServer) -> Iterator[str]:
-    """The database of these tests, with its schema."""
-    name = asyncio.run(postgresql.migrated_database())
-    yield name
-    asyncio.run(postgresql.drop(name))
-
-
-@pytest.fixture
-async def database(postgresql: PrivateServer, shared: str) -> AsyncIterator[str]:
-    """It, without a row."""
-    yield shared
-    await postgresql.clean(shared)
 
 
 @pytest.fixture
@@ -50,19 +38,8 @@ async def empty(postgresql: PrivateServer) -> AsyncIterator[str]:
     await postgresql.drop(name)
 
 
-@pytest.fixture
-async def store(postgresql: PrivateServer, database: str) -> AsyncIterator[PostgresqlStore]:
-    opened = await open_postgresql(postgresql.settings(database))
-    yield opened
-    await opened.close()
-
-
 class TestPostgresqlStore(StoreContract):
     """PostgresqlStore fulfils the contract of every store."""
-
-
-async def claim(store: PostgresqlStore, key: bytes) -> bool:
-    return await store.claim(Namespace.DPOP_PROOF, key, until=NOW + 60, now=NOW)
 
 
 # The schema
@@ -262,10 +239,42 @@ async def test_what_nodes_keep_in_memory_is_told_to_the_others_and_nothing_else_
 
 
 async def test_a_listener_that_was_cut_off_listens_again_and_reads_what_it_missed(
-    postgresql: PrivateServer, database: str, store: PostgresqlStore
+    postgresql: PrivateServer, database: str, store: PostgresqlStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "securus.storage")
     assert await heard(store)
+    assert caplog.messages == []
     await postgresql.run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
     )
     assert await heard(store)  # begins again by looking
+    assert caplog.messages == ["notices of changes are not heard", "notices of changes are heard again"]
+    assert vars(caplog.records[0])["cause"] == "the connection was ended"
+
+
+async def test_a_listener_that_gets_no_connection_says_so_once(
+    postgresql: PrivateServer,
+    database: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = await open_postgresql(postgresql.settings(database))
+    connect, refused = store._database.connect, 0
+
+    async def full() -> Any:
+        nonlocal refused
+        refused += 1
+        if refused > 3:
+            return await connect()
+        raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+    monkeypatch.setattr(store._database, "connect", full)
+    monkeypatch.setattr(postgresql_changes, "_CONNECT_AGAIN_SECONDS", 0)
+    assert await heard(store)
+    assert refused == 4
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert (said.message, vars(said)["cause"]) == (
+        "notices of changes are not heard",
+        "sorry, too many clients already",
+    )
+    await store.close()

@@ -298,18 +298,19 @@ async def test_of_many_who_find_the_knowledge_old_one_reads_anew(world: World) -
 
 
 async def test_revoked_ids_leave_memory_after_the_store_dropped_them(world: World) -> None:
-    revocations, store, now = Revocations(), world.store, world.clock.now
+    store, now = world.store, world.clock.now
+    revocations = Revocations(store)
     await store.revoke_token("old", now=now, keep_until=now + 100)
-    await revocations.refresh(store, now=now)
+    await revocations.refresh(now=now)
     assert revocations.is_revoked("old", None)
     revocations.add("mine")
     await store.remove_expired(now=now + 3600, at_most=1000)
-    await revocations.refresh(store, now=now + 3599)
+    await revocations.refresh(now=now + 3599)
     assert revocations.is_revoked("old", None)
-    await revocations.refresh(store, now=now + 3600)
+    await revocations.refresh(now=now + 3600)
     assert not revocations.is_revoked("old", None)
     assert revocations.is_revoked("x", "mine"), "until the next whole reading, whatever the store answered"
-    await revocations.refresh(store, now=now + 7200)
+    await revocations.refresh(now=now + 7200)
     assert not revocations.is_revoked("x", "mine")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from authz.storage import copying
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.postgresql_schema import migrate
 from authz.storage.schema import migrations
+from authz.storage.status import status
 from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable
 from authz.storage.tables import TABLES
 from gateway.cli import main
-from tests.support.filled_store import LINES, at, fill
+from tests.support.filled_store import LINES, at, source, target
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
@@ -28,22 +29,8 @@ from tests.support.store_contract import (
     audit_lines,
 )
 
+__all__ = ["source", "target"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "securus.db"
-    at(StoreSettings(path=str(path)), fill)
-    return path
-
-
-@pytest.fixture
-def target(postgresql: PrivateServer, tmp_path: Path) -> Iterator[StoreSettings]:
-    database = asyncio.run(postgresql.new_database())
-    (tmp_path / "dsn").write_text(postgresql.dsn(database) + "\n")
-    yield StoreSettings("postgresql", "", postgresql=postgresql.settings(database))
-    asyncio.run(postgresql.drop(database))
 
 
 def copy(source: Path, tmp_path: Path, *more: str) -> int:
@@ -133,7 +120,11 @@ def test_a_source_that_was_copied_for_good_is_sealed(
             with pytest.raises(StoreUnavailable, match="was moved to PostgreSQL"):
                 await attempt
 
+    before = asyncio.run(status(StoreSettings(path=str(source))))
     at(StoreSettings(path=str(source)), beside)
+    assert asyncio.run(status(StoreSettings(path=str(source)))) == replace(
+        before, problem="this store was moved to PostgreSQL"
+    )
     assert copy(source, tmp_path, "--finish") == 1
     assert "is not empty" in capsys.readouterr().out
 
@@ -215,6 +206,21 @@ def test_a_finish_that_is_lost_in_its_last_commit_leaves_neither_store_in_force_
     asyncio.run(postgresql.run("DROP TRIGGER lose ON audit_head", database))
     assert copy(source, tmp_path, "--finish") == 0
     at(target, lambda store: store.check())
+
+
+def test_a_server_that_gives_no_answer_is_said(
+    source: Path,
+    target: StoreSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def silent(*_: object) -> int:
+        raise TimeoutError
+
+    monkeypatch.setattr(copying, "migrate", silent)
+    assert copy(source, tmp_path) == 1
+    assert answer(capsys)["error"] == "the copy was not made: no answer in time"
 
 
 async def _owner(dsn: str, statement: str) -> None:
