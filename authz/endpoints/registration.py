@@ -3,12 +3,12 @@
 import hmac
 from collections.abc import Mapping
 
+from authz.handles import digest
 from authz.http import NO_STORE, json_answer
 from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.registration_requests import RegistrationRequests
-from authz.registry_writing import digest
 from authz.storage.registrations import Registration
 
 PATH = "/register"
