@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from authz.clock import Clock
 from authz.events import ContextLaunched, Emit, Refused
 from authz.handles import digest, new_handle
-from authz.http import json_answer
+from authz.http import json_answer, read_json
 from authz.login.launch import may_be_opened_by
 from authz.protocol.administration import read_command
 from authz.protocol.authorization import AuthorizationRequest
@@ -82,10 +82,7 @@ class Launches:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "launches are made with a token that is bound to a key")
 
     async def _read(self, request: HttpRequest) -> tuple[Launch, str]:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise _wrong("the body must be application/json")
-        document = read_command(await request.body.read(_MAX_BODY_BYTES), _KNOWN)
+        document = read_command(await read_json(request, limit_bytes=_MAX_BODY_BYTES), _KNOWN)
         client = self._clients.get(str(document.get("client_id", "")))
         if (
             client is None
