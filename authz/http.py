@@ -244,3 +244,13 @@ async def read_form(request: HttpRequest, *, limit_bytes: int = 64 * 1024) -> by
     if media_type != "application/x-www-form-urlencoded":
         raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/x-www-form-urlencoded")
     return await request.body.read(limit_bytes)
+
+
+async def read_json(
+    request: HttpRequest, *, limit_bytes: int, otherwise: ErrorCode = ErrorCode.INVALID_REQUEST
+) -> bytes:
+    """The body of a JSON document. Raises OAuthError(otherwise) for another media type, RequestError(413)."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise OAuthError(otherwise, "the body must be application/json")
+    return await request.body.read(limit_bytes)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from authz.client_directory import rules_of
+from authz.handles import digest
 from authz.protocol.client_metadata import read_metadata
 from authz.protocol.client_profiles import profile_asked
 from authz.protocol.client_updates import exceeds
@@ -15,7 +16,6 @@ from authz.protocol.software_statements import SoftwareStatement, check_statemen
 from authz.registry_writing import (
     Registered,
     RegistryWriter,
-    digest,
     no_token,
     tombstone,
     with_statement,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from authz.client_directory import client_of
 from authz.events import ClientChanged
+from authz.handles import digest, new_handle
 from authz.protocol.clients import Client, ProfileName
 from authz.protocol.errors import OAuthError
 from authz.protocol.scopes import is_known, split_scope
@@ -24,9 +25,7 @@ from authz.registration_requests import RegistrationRequests
 from authz.registry_writing import (
     Registered,
     RegistryError,
-    digest,
     has_secret,
-    secret,
     tombstone,
     with_proposal_in_force,
     without_proposal,
@@ -203,7 +202,7 @@ class Registry(RegistrationRequests):
         registration = await self._existing(client_id)
         if registration.configured or registration.status in _NOBODY:
             raise _not_now(registration, "renew the token", "it manages no registration of its own")
-        token = secret()
+        token = new_handle()
         following = replace(registration, access_token=digest(token))
         return Registered(await self._must_write(following, "token-renewed", who, why), token)
 
@@ -221,7 +220,7 @@ class Registry(RegistrationRequests):
         registration = await self._existing(client_id)
         if registration.configured or registration.status in _NOBODY or not has_secret(registration.metadata):
             raise _not_now(registration, "renew the secret", "it has no secret that the registry made")
-        made = secret()
+        made = new_handle()
         following = replace(
             registration,
             secret_digest=digest(made),
@@ -261,7 +260,7 @@ class Registry(RegistrationRequests):
             raise RegistryError(f"uses is {uses}, expected 1 to {_MAX_USES}")
         if not 60 <= lifetime_seconds <= _MAX_TOKEN_SECONDS:
             raise RegistryError(f"the lifetime is {lifetime_seconds} s, expected 60 to {_MAX_TOKEN_SECONDS}")
-        now, token = self._clock(), secret()
+        now, token = self._clock(), new_handle()
         record = InitialAccessToken(
             id=digest(token),
             uses_left=uses,

@@ -3,14 +3,13 @@
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 from authz.client_directory import rules_of
 from authz.clock import Clock
 from authz.events import ClientChanged, Emit
+from authz.handles import digest, new_handle
 from authz.protocol.client_metadata import read_metadata
 from authz.protocol.clients import AuthenticationMethod, Client, ProfileName
-from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jwk import import_jwks
 from authz.protocol.software_statements import SoftwareStatement
@@ -79,10 +78,11 @@ class RegistryWriter:
         profile: ProfileName,
     ) -> Registered:
         """A new client under an id of ours. Raises OAuthError; nothing is spent unless it is written."""
-        now, token, stated = self._clock(), secret(), {} if statement is None else dict(statement.metadata)
+        now, token = self._clock(), new_handle()
+        stated = {} if statement is None else dict(statement.metadata)
         rules = rules_of(self._settings, profile, scope_ceiling=scope_ceiling, stated=stated)
         metadata = read_metadata(document, rules).document
-        client_secret = secret() if has_secret(metadata) else None
+        client_secret = new_handle() if has_secret(metadata) else None
         registration = Registration(
             client_id=secrets.token_hex(
                 16
@@ -185,16 +185,6 @@ def with_proposal_in_force(registration: Registration) -> Registration:
 def has_secret(metadata: Mapping[str, object]) -> bool:
     """Whether a client of this metadata authenticates by a secret, which this server makes (RFC 7591 3.2.1)."""
     return metadata.get("token_endpoint_auth_method") == AuthenticationMethod.CLIENT_SECRET_BASIC
-
-
-def secret() -> str:
-    """A new token: 32 random bytes in base64url."""
-    return base64url(secrets.token_bytes(32))
-
-
-def digest(token: str) -> str:
-    """The store's id of a token."""
-    return base64url(sha256(token.encode("utf-8", "replace")).digest())
 
 
 def no_token(description: str) -> OAuthError:

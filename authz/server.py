@@ -15,8 +15,8 @@ from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
+from authz.login import framing
 from authz.login.finding import Finder
-from authz.login.framing import in_frames_of
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -30,9 +30,7 @@ from authz.storage.store import Store, StoreUnavailable
 
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
-_WITHOUT_HEAD = frozenset(
-    {"/authorize", "/sign-in", "/patient", "/encounter", "/consent", "/logout", own_grants.PATH}
-)
+_WITHOUT_HEAD = framing.PATHS | {"/logout", own_grants.PATH}
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -173,7 +171,7 @@ class AuthorizationServer:
                 # Whoever should refresh the clients is late: what changes something is not done by old knowledge.
                 await self.clients.be_current(now=self._clock())
             answer = self._with_nonce(await door(request), request)
-            return in_frames_of(self._frame_ancestors, request.path, answer)
+            return framing.in_frames_of(self._frame_ancestors, request.path, answer)
         except OAuthError as error:
             self._emit(
                 Refused(request.path, str(error.code), error.client_id, error.detail or error.description)

@@ -4,7 +4,9 @@ Exit code 0 on success, 1 on a refused request or an error in a file, 2 on wrong
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from authz.keys import KeyRingError
 from authz.protocol.errors import OAuthError
@@ -40,11 +42,16 @@ _ADD = (
     break_glass.add,
     db.add,
 )
+_IDS: Mapping[tuple[str, ...], re.Pattern[str]] = {
+    ("key", "retire"): re.compile(r"-[A-Za-z0-9_-]{11}\.[0-9]+"),
+    ("break-glass", "review"): re.compile(r"-[A-Za-z0-9_-]{15}"),
+}
+"""Verbs that name something by an id in base64url → one that begins with '-', which argparse takes for an option."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_id_apart(sys.argv[1:] if arguments is None else arguments))
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -60,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(options, "a policy file is not UTF-8")
     except KeyboardInterrupt:
         return OK
+
+
+def _with_id_apart(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments with an id that begins with '-' behind '--', where it is no option."""
+    like = _IDS.get(tuple(arguments[:2]))
+    ids = [text for text in arguments if like is not None and like.fullmatch(text)]
+    if not ids or "--" in arguments:
+        return arguments
+    return [*(text for text in arguments if text not in ids), "--", *ids]
 
 
 def _parser() -> argparse.ArgumentParser:

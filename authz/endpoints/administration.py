@@ -12,7 +12,7 @@ from authz import descriptions
 from authz.clock import Clock
 from authz.events import Emit, Refused
 from authz.grant_endings import end_grants
-from authz.http import json_answer
+from authz.http import json_answer, read_json
 from authz.protocol.administration import PATH, identifier, read_command, read_why, split_path
 from authz.protocol.clients import Client
 from authz.protocol.encoding import parse_query
@@ -38,10 +38,7 @@ class Command:
     async def body(self, known: Mapping[str, type]) -> Mapping[str, object]:
         """The members of the JSON body, each of a known name and of that type. Raises OAuthError(INVALID_REQUEST)."""
         self.query()
-        media_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/json")
-        return read_command(await self.request.body.read(_MAX_BODY_BYTES), known)
+        return read_command(await read_json(self.request, limit_bytes=_MAX_BODY_BYTES), known)
 
     def query(self, *known: str) -> Mapping[str, str]:
         """The parameters of the query, each of a known name and once. Raises OAuthError(INVALID_REQUEST)."""

@@ -15,6 +15,7 @@ from authz.endpoints.launches import Launches
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.plain_requests import PlainRequests
 from authz.endpoints.record_choice import RecordChoice
+from authz.endpoints.sign_in_attempts import attempt_of
 from authz.endpoints.visit_pages import Door, VisitPages, to
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import (
@@ -28,10 +29,10 @@ from authz.endpoints.visits import (
     page_form_pairs,
     page_query,
 )
-from authz.events import ConsentGiven, Emit, SignIn
+from authz.events import ConsentGiven, Emit
 from authz.keys import KeyRing
 from authz.login import browser as pages
-from authz.login.accounts import Accounts, SignInOutcome
+from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
 from authz.login.launch import asked_as, is_online, needs_patient, picks_encounter, records
 from authz.protocol import granting
@@ -189,25 +190,25 @@ class SignInDesk:
         check_form(request, form, visit)
         if form.get("action") == "cancel":
             return await self._completion.refuse(visit, "the person did not sign in")
-        username = form.get("username", "").strip()
-        result = await self._accounts.sign_in(
-            username, form.get("password", ""), peer=request.peer, now=self._clock()
+        attempt = await attempt_of(
+            form,
+            request,
+            accounts=self._accounts,
+            client_id=visit.client.client_id,
+            emit=self._emit,
+            now=self._clock(),
         )
-        subject = None if result.account is None else result.account.subject
-        self._emit(SignIn(str(result.outcome), subject, visit.client.client_id, request.peer))
-        if result.outcome is SignInOutcome.LIMITED:
-            wait = "Too many attempts. Wait a minute and try again."
-            answer = self._sign_in_form(visit, status=429, problem=wait, username=username)
-            return answer.with_headers((("Retry-After", "60"),))
-        if result.account is None:
-            said = "User name or password is not right."
-            return self._sign_in_form(visit, status=403, problem=said, username=username)
-        browser = await self._browsers.signed_in(visit.browser, result.account.subject, ("pwd",))
+        if attempt.account is None:
+            page = self._sign_in_form(
+                visit, status=attempt.status, problem=attempt.problem, username=attempt.username
+            )
+            return page.with_headers(attempt.headers)
+        browser = await self._browsers.signed_in(visit.browser, attempt.account.subject, ("pwd",))
         interaction = replace(
             visit.interaction, session_id=browser.session.id, signed_in=True, **_NOTHING_CHOSEN
         )
         await self._store.put_interaction(interaction)
-        visit = replace(visit, interaction=interaction, browser=browser, account=result.account)
+        visit = replace(visit, interaction=interaction, browser=browser, account=attempt.account)
         if self._visits.hints_at_another(visit):
             hinted = "another person signed in than the one of id_token_hint or of the launch"
             refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)

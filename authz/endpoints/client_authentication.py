@@ -12,6 +12,7 @@ from hashlib import sha256
 from authz.client_keys import ClientKeys, KeySet, KeySetUnavailable
 from authz.clock import Clock
 from authz.events import ClockCompared, Emit
+from authz.handles import digest
 from authz.protocol import certificates, jose
 from authz.protocol.client_authentication import (
     Assertion,
@@ -21,7 +22,6 @@ from authz.protocol.client_authentication import (
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
 from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client, GrantType
-from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
@@ -206,8 +206,7 @@ class ClientAuthentication:
         """
         if form.get("grant_type") != GrantType.REFRESH_TOKEN:
             return None
-        handle = base64url(sha256(form.get("refresh_token", "").encode("utf-8", "replace")).digest())
-        record = await self._store.refresh_token(handle, now=now)
+        record = await self._store.refresh_token(digest(form.get("refresh_token", "")), now=now)
         client = None if record is None else self._clients.get(record.client_id)
         if client is None or client.authentication_method is not AuthenticationMethod.NONE:
             return None

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
-from authz.endpoints.grants import digest
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
+from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.login.launch import (
     asked_as,
@@ -119,7 +119,7 @@ class Completion:
             authorization_details=granting.details(parameters, visit.client, self._server),
             managed="grant_management_action" in parameters,
         )
-        handle = base64url(secrets.token_bytes(32))
+        handle = new_handle()
         code = AuthorizationCode(
             id=digest(handle),
             grant_id=grant.grant_id,

@@ -7,13 +7,13 @@ client may send again stands before spend(); what must burn a code stands after 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 from authz.endpoints.client_authentication import Proven
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
+from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
@@ -167,7 +167,7 @@ def is_spent(record: RefreshToken, lifetimes: Lifetimes, now: int) -> bool:
 
 async def _replace(turn: Turn, desk: Desk, record: RefreshToken) -> str:
     """The successor of a refresh token (K3, RFC 9700 4.14.2); it lives as long as the first one would have."""
-    handle = base64url(secrets.token_bytes(32))
+    handle = new_handle()
     successor = replace(record, id=digest(handle), replaced_at=None)
     grace = desk.lifetimes.refresh_grace
     if not await desk.store.replace_refresh_token(record.id, by=successor, now=turn.now, grace_seconds=grace):
@@ -241,11 +241,6 @@ GRANTS: Mapping[GrantType, GrantDoor] = {
 """grant_type → what it does. A grant that is not here does not exist."""
 
 
-def digest(secret: str) -> str:
-    """The store's id of a code or token."""
-    return base64url(sha256(secret.encode("utf-8", "replace")).digest())
-
-
 async def _spend(turn: Turn, desk: Desk) -> None:
     await turn.proven.spend()
     await desk.proofs.spend(turn.proof)
@@ -295,7 +290,7 @@ def _stays_connected(client: Client, grant: Grant) -> bool:
 
 
 async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> str:
-    handle = base64url(secrets.token_bytes(32))
+    handle = new_handle()
     public = turn.client.authentication_method is AuthenticationMethod.NONE
     await desk.store.put_refresh_token(
         RefreshToken(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
-from authz.endpoints.grants import digest, is_spent
+from authz.endpoints.grants import is_spent
 from authz.endpoints.introspection_callers import IntrospectionCallers, shows_token
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
+from authz.handles import digest
 from authz.http import NO_STORE, error_answer, json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client

@@ -5,18 +5,16 @@ person and what is open; the handle says nothing of it, lives five minutes, and 
 """
 
 import json
-import secrets
 from collections.abc import Mapping
-from hashlib import sha256
 
 from authz.clock import Clock
 from authz.events import ContextLaunched, Emit, Refused
-from authz.http import json_answer
+from authz.handles import digest, new_handle
+from authz.http import json_answer, read_json
 from authz.login.launch import may_be_opened_by
 from authz.protocol.administration import read_command
 from authz.protocol.authorization import AuthorizationRequest
 from authz.protocol.clients import BindingKind, Client, GrantType
-from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.launch_context import MEMBERS, PARAMETER, read_context
 from authz.protocol.request import Answer, HttpRequest
@@ -84,10 +82,7 @@ class Launches:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "launches are made with a token that is bound to a key")
 
     async def _read(self, request: HttpRequest) -> tuple[Launch, str]:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise _wrong("the body must be application/json")
-        document = read_command(await request.body.read(_MAX_BODY_BYTES), _KNOWN)
+        document = read_command(await read_json(request, limit_bytes=_MAX_BODY_BYTES), _KNOWN)
         client = self._clients.get(str(document.get("client_id", "")))
         if (
             client is None
@@ -105,9 +100,9 @@ class Launches:
         patient = context.get("patient")
         if isinstance(patient, str) and not may_be_opened_by(patient, account):
             raise _wrong("patient is not a record of this user")
-        handle = base64url(secrets.token_bytes(32))
+        handle = new_handle()
         launch = Launch(
-            id=_digest(handle),
+            id=digest(handle),
             client_id=client.client_id,
             audience=audience,
             subject=account.subject,
@@ -128,7 +123,7 @@ class Launches:
             return parameters
         if "launch" not in parameters.get("scope", "").split(" "):
             raise _wrong("launch comes with the scope launch: ask for it, or leave the parameter out")
-        launch = await self._store.take_launch(_digest(handle), client_id=asked.client_id, now=self._clock())
+        launch = await self._store.take_launch(digest(handle), client_id=asked.client_id, now=self._clock())
         if launch is None or launch.audience not in asked.audience:
             raise _wrong("launch is not known here, was used or has expired: launch the app again")
         parameters[PARAMETER] = json.dumps({**launch.context, "user": launch.subject})
@@ -142,10 +137,6 @@ class Launches:
         value = {"error": str(error.code), "error_description": error.description}
         challenge = self._resource_server.challenge(told, request) if error.status in (401, 403) else ()
         return json_answer(error.status, value, challenge)
-
-
-def _digest(handle: str) -> str:
-    return base64url(sha256(handle.encode("utf-8", "replace")).digest())
 
 
 def _wrong(description: str) -> OAuthError:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from authz.clock import Clock
+from authz.endpoints.sign_in_attempts import attempt_of
 from authz.endpoints.visits import PageError, check_form_of, page_form
-from authz.events import Emit, SignIn
+from authz.events import Emit
 from authz.grant_endings import end_grants
 from authz.login import browser as pages
-from authz.login.accounts import Accounts, SignInOutcome, network_of
+from authz.login.accounts import Accounts, network_of
 from authz.login.browser import Browser, Browsers
 from authz.login.launch import records
 from authz.protocol.authorization_details import in_words
@@ -117,20 +118,20 @@ class OwnGrants:
         """POST /account/sign-in: on to the page with a new session, or the form again."""
         form = await page_form(request)
         browser = await self._browser_of_form(request, form)
-        username = form.get("username", "").strip()
-        result = await self._accounts.sign_in(
-            username, form.get("password", ""), peer=request.peer, now=self._clock()
+        attempt = await attempt_of(
+            form,
+            request,
+            accounts=self._accounts,
+            client_id=None,
+            emit=self._emit,
+            now=self._clock(),
         )
-        subject = None if result.account is None else result.account.subject
-        self._emit(SignIn(str(result.outcome), subject, None, request.peer))
-        if result.outcome is SignInOutcome.LIMITED:
-            wait = "Too many attempts. Wait a minute and try again."
-            answer = self._sign_in_form(browser, status=429, problem=wait, username=username)
-            return answer.with_headers((("Retry-After", "60"),))
-        if result.account is None:
-            said = "User name or password is not right."
-            return self._sign_in_form(browser, status=403, problem=said, username=username)
-        signed_in = await self._browsers.signed_in(browser, result.account.subject, ("pwd",))
+        if attempt.account is None:
+            page = self._sign_in_form(
+                browser, status=attempt.status, problem=attempt.problem, username=attempt.username
+            )
+            return page.with_headers(attempt.headers)
+        signed_in = await self._browsers.signed_in(browser, attempt.account.subject, ("pwd",))
         return pages.redirect(PATH, signed_in.cookie or "")
 
     async def revoke(self, request: HttpRequest) -> Answer:

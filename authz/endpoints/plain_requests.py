@@ -5,7 +5,6 @@ a pushed request and is then kept as one: from there on nothing differs. Where t
 proved there is a page and never a redirect (RFC 6749 4.1.2.1).
 """
 
-import secrets
 from collections.abc import Mapping
 
 from authz.clock import Clock
@@ -15,13 +14,14 @@ from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import request_id
 from authz.endpoints.visits import PageError
 from authz.events import Emit, Refused
+from authz.handles import new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import network_of
 from authz.protocol import authorization, authorization_answers
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import Client, ProfileName
-from authz.protocol.encoding import base64url, parse_form
+from authz.protocol.encoding import parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
@@ -104,7 +104,7 @@ class PlainRequests:
 
     async def _kept(self, asked: authorization.AuthorizationRequest) -> PushedRequest:
         record = PushedRequest(
-            id=request_id(base64url(secrets.token_bytes(32))),
+            id=request_id(new_handle()),
             client_id=asked.client_id,
             parameters=await self._launches.resolve(asked),
             dpop_jkt=asked.dpop_jkt,

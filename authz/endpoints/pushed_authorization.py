@@ -1,6 +1,5 @@
 """The pushed authorization request endpoint (RFC 9126, FAPI 2.0 Security Profile 5.3.2.2)."""
 
-import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -10,6 +9,7 @@ from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
 from authz.events import ClockCompared, Emit
+from authz.handles import new_handle
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol import authorization
@@ -72,7 +72,7 @@ class PushedAuthorization:
             await proven.spend()
             await self._proofs.spend(proof)
             parameters = await self._launches.resolve(asked)
-        handle = base64url(secrets.token_bytes(32))
+        handle = new_handle()
         await self._store.put_pushed_request(
             PushedRequest(
                 id=request_id(handle),

@@ -3,12 +3,12 @@
 import hmac
 from collections.abc import Mapping
 
-from authz.http import NO_STORE, json_answer
+from authz.handles import digest
+from authz.http import NO_STORE, json_answer, read_json
 from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 from authz.registration_requests import RegistrationRequests
-from authz.registry_writing import digest
 from authz.storage.registrations import Registration
 
 PATH = "/register"
@@ -103,11 +103,9 @@ def _bearer(request: HttpRequest) -> str:
 
 
 async def _document(request: HttpRequest) -> Mapping[str, object]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise _wrong("the body must be application/json")
+    content = await read_json(request, limit_bytes=_MAX_BYTES, otherwise=ErrorCode.INVALID_CLIENT_METADATA)
     try:
-        document = strict_json(await request.body.read(_MAX_BYTES), max_bytes=_MAX_BYTES)
+        document = strict_json(content, max_bytes=_MAX_BYTES)
     except ValueError as error:
         raise _wrong("the body is not JSON with one reading") from error
     if not isinstance(document, dict):

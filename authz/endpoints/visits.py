@@ -5,14 +5,13 @@ Nothing redirects before authorization_answers.locate() proved the address.
 """
 
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from authz.clock import Clock
-from authz.endpoints.grants import digest
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
+from authz.handles import digest, new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
@@ -20,7 +19,7 @@ from authz.login.browser import Browser, Browsers
 from authz.protocol import authorization_answers
 from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
-from authz.protocol.encoding import base64url, parse_query
+from authz.protocol.encoding import parse_query
 from authz.protocol.launch_context import context_of
 from authz.protocol.openid import Subjects, acr_of, wanted_acr
 from authz.protocol.request import HttpRequest
@@ -101,7 +100,7 @@ class Visits:
             raise PageError("The app is not registered here.")
         authorization_answers.locate(pushed.parameters, client)
         browser = await self._browsers.known_or_new(request)
-        new = base64url(secrets.token_bytes(32))
+        new = new_handle()
         await self._store.put_interaction(
             Interaction(
                 id=digest(new),

@@ -3,13 +3,13 @@
 import hmac
 import secrets
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib import resources
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from authz.clock import Clock
+from authz.handles import digest, new_handle
 from authz.protocol.encoding import base64url
 from authz.protocol.request import Answer, HttpRequest
 from authz.storage.store import BrowserSession, Store
@@ -127,7 +127,7 @@ class Browsers:
         handle = _cookie(request.headers.get("cookie", ""))
         if handle is None:
             return None
-        session = await self._store.session(_digest(handle), now=self._clock())
+        session = await self._store.session(digest(handle), now=self._clock())
         return None if session is None else Browser(session, None)
 
     async def known_or_new(self, request: HttpRequest) -> Browser:
@@ -149,10 +149,10 @@ class Browsers:
         await self._store.delete_session(before.session.id)
 
     async def _start(self, *, subject: str | None, amr: tuple[str, ...] = ()) -> Browser:
-        handle = base64url(secrets.token_bytes(32))
+        handle = new_handle()
         now = self._clock()
         session = BrowserSession(
-            id=_digest(handle),
+            id=digest(handle),
             csrf_key=base64url(secrets.token_bytes(32)),
             subject=subject,
             authenticated_at=None if subject is None else now,
@@ -170,7 +170,3 @@ def _cookie(header: str) -> str | None:
         if name.strip() == COOKIE
     ]
     return values[0] if len(values) == 1 else None
-
-
-def _digest(handle: str) -> str:
-    return base64url(sha256(handle.encode("utf-8", "replace")).digest())

@@ -48,7 +48,7 @@ class Found:
 
 
 class FinderUnavailable(Exception):
-    """The records cannot be reached now. Nothing was decided."""
+    """The records cannot be reached now. Nothing was decided. The text is for logs: it says why, and of nobody."""
 
 
 class Finder(Protocol):

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from authz.protocol.request import Answer
 
-_PATHS = frozenset({"/authorize", "/sign-in", "/patient", "/encounter", "/consent"})
+PATHS = frozenset({"/authorize", "/sign-in", "/patient", "/encounter", "/consent"})
+"""The pages of an authorization."""
 _NOBODY = "frame-ancestors 'none'"
 
 
 def in_frames_of(ancestors: Sequence[str], path: str, answer: Answer) -> Answer:
     """The answer, a page of an authorization with leave for these origins to frame it; as it is without any."""
-    if not ancestors or path not in _PATHS:
+    if not ancestors or path not in PATHS:
         return answer
     allowed = f"frame-ancestors {' '.join(ancestors)}"
     headers = tuple(

@@ -149,7 +149,7 @@ def _authorization(
         lifetimes=_lifetimes(section),
         dpop_nonce_required=section.word("dpop_nonce", ("required", "offered"), "required") == "required",
         rotate_refresh_tokens=section.flag("rotate_refresh_tokens", False),
-        sign_in_attempts_per_minute=_attempts(section),
+        sign_in_attempts_per_minute=section.per_minute("sign_in_attempts", 10),
         frame_ancestors=_frame_ancestors(section),
     )
 
@@ -202,13 +202,3 @@ def _lifetimes(section: Section) -> Lifetimes:
             for name, (low, high) in bounds.items()
         }
     )
-
-
-def _attempts(section: Section) -> int:
-    text = section.text("sign_in_attempts", "10/min")
-    number, slash, unit = text.partition("/")
-    if not number.isdigit() or not slash or unit != "min" or not 1 <= int(number) <= 1000:
-        said = f"authorization.sign_in_attempts is '{text}', expected a number per minute such as 10/min"
-        section.report(section.place("sign_in_attempts"), said)
-        return 10
-    return int(number)

@@ -18,16 +18,6 @@ def read_picker(upstream: Section) -> PickerSettings | None:
     default = PickerSettings()
     return PickerSettings(
         page=section.integer("page", default.page, low=1, high=100),
-        searches_per_minute=_searches(section, default.searches_per_minute),
+        searches_per_minute=section.per_minute("searches", default.searches_per_minute),
         lists_at_once=section.flag("at_once", default.lists_at_once),
     )
-
-
-def _searches(section: Section, default: int) -> int:
-    text = section.text("searches", f"{default}/min")
-    number, slash, unit = text.partition("/")
-    if not number.isdigit() or not slash or unit != "min" or not 1 <= int(number) <= 1000:
-        said = f"{section.path}.searches is '{text}', expected a number per minute such as {default}/min"
-        section.report(section.place("searches"), said)
-        return default
-    return int(number)

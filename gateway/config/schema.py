@@ -9,6 +9,7 @@ from gateway.yaml_source import Mapping as YamlMapping
 from gateway.yaml_source import Node, Place, Problem, Scalar, Sequence, did_you_mean
 
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_PER_MINUTE = re.compile(r"([0-9]{1,6})/min")
 _SIZE = re.compile(r"([0-9]+)(B|KiB|MiB|GiB)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -119,6 +120,16 @@ class Section:
             self.report(node.place, f"{self._name(key)} is {node_text(node)}, expected {expected}")
             return default
         self._wrong(key, node, "a duration with its unit, such as 60s, 5m, 1h or 90d")
+        return default
+
+    def per_minute(self, key: str, default: int) -> int:
+        """How often in a minute: 1 to 1000."""
+        text = self.text(key, f"{default}/min")
+        match = _PER_MINUTE.fullmatch(text)
+        if match is not None and 1 <= int(match[1]) <= 1000:
+            return int(match[1])
+        said = f"{self._name(key)} is '{text}', expected a number per minute such as {default}/min"
+        self.report(self.place(key), said)
         return default
 
     def size(self, key: str, default: int) -> int:

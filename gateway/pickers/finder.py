@@ -5,6 +5,7 @@ looked at here. Criteria go in a form: no name of a patient stands in an address
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from gateway.settings import PickerSettings, Upstream
 _MAX_BYTES = 4 * 1024 * 1024
 _JSON = {"accept": "application/fhir+json"}
 _FORM = {**_JSON, "content-type": "application/x-www-form-urlencoded"}
+_log = logging.getLogger("securus.pickers")
 
 
 class Passing(Protocol):
@@ -114,16 +116,27 @@ class MountFinder:
             body=EmptyBody() if body is None else body,
         )
         answer = await self._passage.handle(http, asker.caller)
-        content = await _whole(answer)
-        if answer.status in (429, 503) or answer.status >= 500:
-            raise FinderUnavailable
-        if answer.status != 200:
-            return None
         try:
-            found = json.loads(content)
-        except ValueError as error:
-            raise FinderUnavailable from error
-        return found if isinstance(found, dict) else None
+            return await _resource_of(answer)
+        except FinderUnavailable as error:
+            _log.warning(
+                "a picker cannot ask for records", extra={"route": self._upstream.name, "cause": str(error)}
+            )
+            raise
+
+
+async def _resource_of(answer: Answer) -> Mapping[str, Any] | None:
+    """The resource of an answer with 200; None for a refusal. Raises FinderUnavailable for what is neither."""
+    content = await _whole(answer)
+    if answer.status in (429, 503) or answer.status >= 500:
+        raise FinderUnavailable(f"the request was answered with {answer.status}")
+    if answer.status != 200:
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise FinderUnavailable("the answer is not JSON") from error
+    return found if isinstance(found, dict) else None
 
 
 async def _whole(answer: Answer) -> bytes:
@@ -137,11 +150,11 @@ async def _whole(answer: Answer) -> bytes:
             pieces.append(piece)
             size += len(piece)
             if size > _MAX_BYTES:
-                raise FinderUnavailable
+                raise FinderUnavailable(f"the answer is longer than {_MAX_BYTES} bytes")
     except FinderUnavailable:
         raise
     except Exception as error:  # an answer that breaks off shows nothing, whatever broke it
-        raise FinderUnavailable from error
+        raise FinderUnavailable(f"the answer broke off: {type(error).__name__}") from error
     finally:
         await let_go(answer.body)
     return b"".join(pieces)

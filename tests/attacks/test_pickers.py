@@ -211,8 +211,10 @@ async def test_more_than_a_page_is_not_the_whole(running: RunningGateway):
     assert not found.is_whole
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
-async def test_a_store_that_fails_decides_nothing(running: RunningGateway, status: int):
+@pytest.mark.parametrize(("status", "answered"), [(500, 502), (503, 502), (429, 503)])
+async def test_a_store_that_fails_decides_nothing(
+    running: RunningGateway, status: int, answered: int, caplog: pytest.LogCaptureFixture
+):
     async def failing(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=status)
 
@@ -221,6 +223,9 @@ async def test_a_store_that_fails_decides_nothing(running: RunningGateway, statu
         await finder_of(running).find_patients(asker(running), "own")
     with pytest.raises(FinderUnavailable):
         await finder_of(running).patient(asker(running), "A")
+    lines = [record for record in caplog.records if record.name == "securus.pickers"]
+    said = {(vars(line)["route"], vars(line)["cause"]) for line in lines}
+    assert (len(lines), said) == (2, {("fhir", f"the request was answered with {answered}")})
 
 
 async def test_without_policies_nobody_is_found(running: RunningGateway):

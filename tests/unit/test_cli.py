@@ -409,6 +409,24 @@ def test_key_retire_drops_an_announced_key_and_refuses_the_only_signer(run: Run,
     assert [row["kid"] for row in json.loads(run("key", "list", "--json")[1])] == [active]
 
 
+@pytest.mark.parametrize(
+    "series", [b"\xf9\xc0", b"\xfa\x10", b"\xfb\xe0"], ids=["as -c FILE", "as -h", "as --"]
+)
+@pytest.mark.parametrize("before", [(), ("--json",)])
+def test_key_retire_names_a_key_whose_kid_begins_like_an_option(
+    run: Run, folder: Path, series: bytes, before: tuple[str, ...]
+) -> None:
+    asyncio.run(_make_store(folder, kids_of=series + b"securus"))
+    kid = json.loads(run("key", "rotate", "--json")[1])["kid"]
+    assert kid.startswith("-")
+    code, out, err = run("key", "retire", *before, kid)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["state"] == "removed" if before else out == f"removed {kid}\n"
+    [active] = [row["kid"] for row in json.loads(run("key", "list", "--json")[1])]
+    assert active.startswith("-")
+    assert "is the only key that signs" in "".join(run("key", "retire", active, *before)[1:])
+
+
 def test_key_retire_remove_gives_place_to_the_successor_and_is_audited(run: Run, folder: Path) -> None:
     asyncio.run(_make_store(folder))
     successor = json.loads(run("key", "rotate", "--json")[1])["kid"]
@@ -466,8 +484,11 @@ def test_key_reseal_changes_the_encryption_key(run: Run, folder: Path) -> None:
     assert run("key", "retire", "nobody")[2].startswith("securus: there is no key 'nobody'")
 
 
-async def _make_store(folder: Path) -> None:
-    await (await open_store(folder / "securus.db")).close()
+async def _make_store(folder: Path, *, kids_of: bytes | None = None) -> None:
+    store = await open_store(folder / "securus.db")
+    if kids_of is not None:
+        await store.secret("signing-key-series", kids_of)
+    await store.close()
 
 
 # Usage
@@ -507,6 +528,8 @@ def test_every_verb_takes_json(verb: str, capsys: pytest.CaptureFixture[str]) ->
         "demo --port x",
         "key list -c",
         "key retire",
+        "key retire --now",
+        "key retire -x",
         "key rotate --algorithm RS384",
     ],
 )

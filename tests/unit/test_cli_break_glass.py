@@ -83,6 +83,12 @@ def test_a_review_is_written_down_once_and_is_in_the_audit_log(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("id", ["-cAsFileNamed_16", "-hAsInHelp_of_16", "--as-an-option-x"])
+def test_a_review_names_an_access_whose_id_begins_like_an_option(run: Run, opened: int, id: str) -> None:  # noqa: F811
+    code, _, err = run("break-glass", "review", id, "--why", "was in the emergency room")
+    assert (code, f"no emergency access '{id}'" in err) == (1, True)
+
+
 def test_a_review_needs_what_was_found(run: Run, opened: int) -> None:  # noqa: F811
     with pytest.raises(SystemExit) as ended:
         run("break-glass", "review", "e0")

@@ -392,6 +392,12 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "authorization.dpop_nonce is 'no', expected required or offered."),
         ("policies:", "authorization: {sign_in_attempts: 10/s}\npolicies:",
          "expected a number per minute such as 10/min"),
+        ("policies:", "authorization: {sign_in_attempts: \u00b2/min}\npolicies:",
+         "authorization.sign_in_attempts is '\u00b2/min', expected a number per minute such as 10/min"),
+        ("policies:", "authorization: {sign_in_attempts: 1001/min}\npolicies:",
+         "expected a number per minute such as 10/min"),
+        ("at: /fhir/r4,", "at: /fhir/r4, picker: {searches: 0/min},",
+         "upstreams.fhir.picker.searches is '0/min', expected a number per minute such as 30/min"),
         ("policies: policies", "policies: nowhere", "policies: there is no folder"),
         # Authorization details
         ("policies:", "authorization_details: fhir-access\npolicies:",

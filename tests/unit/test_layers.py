@@ -39,6 +39,7 @@ FLOORS = [
     "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
     "authz.storage",
     "authz.settings authz.kept_current",
+    "authz.handles",
     "authz.protocol authz.events authz.clock",
 ]
 PURE = (
