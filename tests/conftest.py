@@ -33,7 +33,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PrivateServer]:
-    """A PostgreSQL server of these tests' own; where there is none the test is skipped and says so."""
+    """A PostgreSQL server of these tests' own; where there is none the test is skipped, and fails in CI."""
     with private_server() as server:
         yield server
 

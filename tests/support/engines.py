@@ -17,6 +17,7 @@ import orjson
 
 from gateway.demo.fhir_store import sample_resources
 from gateway.demo.world import free_port
+from tests.support.missing import missing
 
 INTEROP = Path(__file__).parents[1] / "interop"
 HAPI = INTEROP / "hapi"
@@ -106,9 +107,9 @@ def start_engine(name: str, log: Path) -> Engine:
 def _medplum() -> list[str]:
     node = shutil.which("node")
     if node is None:
-        raise EngineMissing("Medplum needs node")
+        missing("Medplum needs node")
     if not (INTEROP / "node_modules" / "@medplum" / "fhir-router").is_dir():
-        raise EngineMissing("Medplum is not installed: npm ci in tests/interop")
+        missing("Medplum is not installed: npm ci in tests/interop")
     return [node, "medplum_server.mjs"]
 
 
