@@ -3,17 +3,20 @@
 Both take the resources on standard input, print 'ready' when every one is stored, and end with standard input.
 """
 
+import http.client
+import json
 import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.demo.fhir_store import sample_resources
 from gateway.demo.world import free_port
@@ -57,6 +60,20 @@ class Engine:
         """Its FHIR base URL."""
         return f"{self.origin}/fhir"
 
+    def put(self, resource: dict[str, Any]) -> int:
+        """Store a resource under its id, past any gateway; the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            place = f"/fhir/{resource['resourceType']}/{resource['id']}"
+            headers = {"Content-Type": "application/fhir+json"}
+            connection.request("PUT", place, json.dumps(resource), headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status in (200, 201), said[:500]
+            return answer.status
+        finally:
+            connection.close()
+
     def stop(self) -> None:
         """End the process."""
         if self.process.stdin is not None:
@@ -69,6 +86,19 @@ class Engine:
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+@contextmanager
+def running_engine(name: str, log: Path) -> Iterator[Engine]:
+    """The engine of this name, for as long as this lasts. Where it cannot run the test is skipped and says why."""
+    try:
+        engine = start_engine(name, log)
+    except EngineMissing as why:
+        pytest.skip(str(why))
+    try:
+        yield engine
+    finally:
+        engine.stop()
 
 
 def start_engine(name: str, log: Path) -> Engine:
