@@ -20,7 +20,9 @@ _FRESH = re.compile(r" object at 0x[0-9a-f]+|[\w+/=%-]{40,}")  # an address, a k
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """A dict, list or text is named by what it holds, unless that may differ between processes."""
+    """A dict, list or text is named by what it holds, and bytes by pytest, unless that may differ between processes."""
+    if isinstance(val, bytes):
+        return argname if _FRESH.search(val.decode("latin-1")) else None
     if not isinstance(val, dict | list | tuple | str):
         return None
     text = val if isinstance(val, str) else repr(val)
@@ -31,7 +33,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PrivateServer]:
-    """A PostgreSQL server of these tests' own; where there is none the test is skipped and says so."""
+    """A PostgreSQL server of these tests' own; where there is none the test is skipped, and fails in CI."""
     with private_server() as server:
         yield server
 

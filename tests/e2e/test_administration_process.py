@@ -1,9 +1,7 @@
 """Administration of a gateway that runs: by the command line beside it, and over HTTP."""
 
 import asyncio
-import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest_asyncio
 
 from gateway.demo import world
 from gateway.demo.client import Session
+from tests.support.nodes import securus
 from tests.support.processes import GatewayProcess, start_process
 
 pytestmark = [
@@ -34,17 +33,6 @@ async def running(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     gateway = await start_process(tmp_path, change=_with_administrator)
     yield gateway
     await gateway.stop(signal.SIGKILL)
-
-
-async def securus(running: GatewayProcess, *arguments: str) -> Any:
-    """What a verb prints as JSON, in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, "--json", "-c", running.facts["config"],
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, (out, err)
-    return json.loads(out)
 
 
 async def soon_refused(running: GatewayProcess, app: Session, token: str) -> bool:

@@ -21,13 +21,11 @@ from tests.support.cluster import (
     Visitor,
     ask,
     learn,
-    reading,
     said,
     three_nodes,
-    until,
 )
 from tests.support.nodes import securus
-from tests.support.workers_load import Store, own_chart
+from tests.support.workers_load import Store, own_chart, reading, until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -96,7 +94,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 async def status_of(cluster: Cluster, node: int, app: Session, token: str) -> int:
     """What this node says to a read with this token."""
     serving = cluster.nodes[node]
-    reply = await ask(serving, reading(app, serving, token, CLOSE))
+    reply = await ask(serving, reading(serving, app, token, CLOSE))
     assert reply is not None
     if reply.status == 200:
         learn(app, "gateway", [reply])
@@ -184,10 +182,10 @@ async def test_a_consent_that_is_withdrawn_in_the_store_ends_access_at_all_nodes
 
         for _ in range(TIMES // 2):
             charts.agreed = True
-            await until(is_read)
+            await until(is_read, 60)
             found.append(await passed_until(cluster, app, token, withdraw))
         charts.agreed = True
-        await until(is_read)
+        await until(is_read, 60)
     judge("consents withdrawn", found)
 
 
@@ -208,7 +206,7 @@ async def test_policies_that_one_node_read_anew_are_in_force_at_that_node_alone(
             async def is_denied() -> bool:
                 return await status_of(cluster, 0, app, token) == 403
 
-            await until(is_denied)
+            await until(is_denied, 60)
             assert [await status_of(cluster, node, app, token) for node in (1, 2)] == [200, 200]
         finally:
             path.write_text(POLICY)
@@ -217,7 +215,7 @@ async def test_policies_that_one_node_read_anew_are_in_force_at_that_node_alone(
         async def is_read() -> bool:
             return await status_of(cluster, 0, app, token) == 200
 
-        await until(is_read)
+        await until(is_read, 60)
 
 
 async def test_M4_around_a_rotation_every_node_takes_what_any_other_signs(cluster: Cluster) -> None:

@@ -24,16 +24,14 @@ from tests.support.cluster import (
     assertion_of,
     connect,
     learn,
-    reading,
     said,
     three_nodes,
-    until,
 )
 from tests.support.gateway import Reply
 from tests.support.nodes import restarted, securus
 from tests.support.processes import GatewayProcess
 from tests.support.workers import Connection, post
-from tests.support.workers_load import PATIENT, own_chart
+from tests.support.workers_load import PATIENT, own_chart, reading, until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -105,7 +103,7 @@ class Callers:
             headers = [("x-fapi-interaction-id", interaction)]
             if asked is ask:
                 headers.append(CLOSE)
-            reply = await self._sent(reading(app, self._cluster.nodes[0], token, *headers), asked)
+            reply = await self._sent(reading(self._cluster.nodes[0], app, token, *headers), asked)
             assert (reply.status, reply.json) == (200, PATIENT), reply.raw
             learn(app, "gateway", [reply])
             self.read.append(interaction)

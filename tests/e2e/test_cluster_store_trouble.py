@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo.client import Session
-from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, reading, three_nodes
+from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, three_nodes
 from tests.support.cluster_load import story
 from tests.support.tcp_proxy import Way
+from tests.support.workers_load import reading
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -103,6 +104,6 @@ async def test_a_node_that_is_cut_off_refuses_while_the_others_serve_and_comes_b
 async def status_of(cluster: Cluster, app: Session, token: str) -> int:
     """What the node that is cut off says to a read with this token."""
     node = cluster.nodes[CUT_OFF]
-    reply = await ask(node, reading(app, node, token, CLOSE))
+    reply = await ask(node, reading(node, app, token, CLOSE))
     assert reply is not None
     return reply.status

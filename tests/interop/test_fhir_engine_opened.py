@@ -4,8 +4,6 @@ Of filters HAPI FHIR reads no `not`, and `pr` finds nothing; full text needs an 
 """
 
 import asyncio
-import http.client
-import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +14,7 @@ import pytest_asyncio
 
 from gateway.config.profiles import shipped
 from tests.attacks.table.worlds import DEFINITIONS, POLICIES
-from tests.support.engines import ANNA, BERT, Engine, EngineMissing, owner, resources, start_engine
+from tests.support.engines import ANNA, BERT, Engine, owner, resources, running_engine
 from tests.support.gateway import Reply, RunningGateway, start_gateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process, pytest.mark.xdist_group("hapi")]
@@ -26,12 +24,8 @@ BOTH = f"subject eq Patient/{ANNA} or subject eq Patient/{BERT}"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        running = start_engine("hapi", tmp_path_factory.mktemp("engine") / "log")
-    except EngineMissing as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.stop()
+    with running_engine("hapi", tmp_path_factory.mktemp("engine") / "log") as running:
+        yield running
 
 
 @dataclass
@@ -58,7 +52,7 @@ class Setting:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
     for name, of in (("annas", ANNA), ("berts", BERT)):
-        await asyncio.to_thread(_put, engine, name, of)
+        assert await asyncio.to_thread(engine.put, _list(name, of)) == 201
     folder = tmp_path_factory.mktemp("gateway")
     policies = folder / "policies"
     policies.mkdir()
@@ -71,18 +65,12 @@ async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> A
     await stop_gateway(running)
 
 
-def _put(engine: Engine, name: str, of: str) -> None:
+def _list(name: str, of: str) -> dict[str, Any]:
     """A List of this patient, of which one member is Anna's and one is Bert's."""
     entries = [{"item": {"reference": f"Observation/{id_}"}} for id_ in ("moved", "about-bert")]
     subject = {"reference": f"Patient/{of}"}
     value = {"resourceType": "List", "id": name, "status": "current", "mode": "working", "subject": subject}
-    connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=60)
-    try:
-        body = json.dumps(value | {"entry": entries})
-        connection.request("PUT", f"/fhir/List/{name}", body, {"Content-Type": "application/fhir+json"})
-        assert connection.getresponse().status == 201
-    finally:
-        connection.close()
+    return value | {"entry": entries}
 
 
 @pytest.mark.parametrize(

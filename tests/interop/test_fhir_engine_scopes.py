@@ -3,8 +3,6 @@
 What must be found is told here by plain loops over what the engine holds, and by nothing of the gateway's own.
 """
 
-import http.client
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -66,7 +64,7 @@ MORE = [
 async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
     folder = tmp_path_factory.mktemp("scopes")
     for each in MORE:
-        _put(engine.port, each)
+        engine.put(each)
     running = await start_gateway(
         folder,
         policies=policies_with(folder, "90-scopes.yaml", POLICY),
@@ -75,18 +73,6 @@ async def setting(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> A
     )
     yield Setting(engine, running, [*resources(engine.base), *MORE])
     await stop_gateway(running)
-
-
-def _put(port: int, resource: dict[str, Any]) -> None:
-    """Store a resource, past the gateway."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        place = f"/fhir/{resource['resourceType']}/{resource['id']}"
-        connection.request("PUT", place, json.dumps(resource), {"Content-Type": "application/fhir+json"})
-        answer = connection.getresponse()
-        assert answer.status in (200, 201), answer.read()[:500]
-    finally:
-        connection.close()
 
 
 def codings(resource: dict[str, Any], name: str) -> set[tuple[str | None, str | None]]:

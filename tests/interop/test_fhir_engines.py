@@ -24,10 +24,9 @@ from tests.support.engines import (
     BERT,
     SECRET,
     Engine,
-    EngineMissing,
     owner,
     resources,
-    start_engine,
+    running_engine,
 )
 from tests.support.gateway import MOUNT, ROOT, Reply, RunningGateway, start_gateway, stop_gateway
 
@@ -55,12 +54,8 @@ CLAIMS: dict[str, Any] = {"patient": ANNA, "fhirUser": f"Patient/{ANNA}"}
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        running = start_engine(request.param, tmp_path_factory.mktemp("engine") / "log")
-    except EngineMissing as missing:
-        pytest.skip(str(missing))
-    yield running
-    running.stop()
+    with running_engine(request.param, tmp_path_factory.mktemp("engine") / "log") as running:
+        yield running
 
 
 @dataclass

@@ -91,7 +91,7 @@ async def open_ring(
 
 def objects(home: Pkcs11Keys, kid: str) -> Any:
     """What the token has under a kid, asked for in its thread."""
-    pkcs11 = pytest.importorskip("pkcs11")
+    import pkcs11
 
     def look(session: Any) -> list[dict[str, object]]:
         found = session._session.get_objects({pkcs11.Attribute.LABEL: f"test.{kid}"})

@@ -22,8 +22,8 @@ from tests.support.postgresql import PrivateServer, private_server
 from tests.support.processes import GatewayProcess
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.valkey import ValkeyServer
-from tests.support.workers import Connection, get
-from tests.support.workers_load import Store, patient_store, patient_url
+from tests.support.workers import Connection
+from tests.support.workers_load import Store, patient_store
 
 NODES = 3
 ROUNDS = int(os.environ.get("SECURUS_RACES", "0"))
@@ -148,13 +148,6 @@ async def ask(node: GatewayProcess, request: bytes) -> Reply | None:
     return reply
 
 
-def reading(app: Session, node: GatewayProcess, token: str, *more: tuple[str, str]) -> bytes:
-    """A read of the own chart with a fresh proof and more headers."""
-    url = patient_url(node)
-    headers = [("Authorization", f"DPoP {token}"), ("DPoP", app.proof("GET", url, token))]
-    return get(url, [*headers, *more])
-
-
 def learn(app: Session, place: str, replies: list[Reply]) -> None:
     """Use the newest nonce that the nodes gave."""
     for reply in replies:
@@ -222,15 +215,6 @@ class Visitor(Person):
     def cookie(self) -> tuple[str, str]:
         """The header with the cookies of this browser."""
         return "Cookie", "; ".join(f"{name}={value}" for name, value in self._cookies.items())
-
-
-async def until(true: Callable[[], Awaitable[bool]], seconds: float = 60.0, *, pause: float = 0.02) -> float:
-    """Wait until something is so; how long it took."""
-    started = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not await true():
-            await asyncio.sleep(pause)
-    return time.monotonic() - started
 
 
 def said(what: str, numbers: Mapping[str, object]) -> None:

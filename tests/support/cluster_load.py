@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.demo.client import Session
-from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, learn, races, reading, said, until
+from tests.support.cluster import CLOSE, SCOPE, Cluster, ask, learn, races, said
 from tests.support.gateway import Reply
 from tests.support.nodes import securus
-from tests.support.workers_load import PATIENT, own_chart
+from tests.support.workers_load import PATIENT, own_chart, reading, until
 
 _PAUSE_SECONDS = 0.1
 _REASONS = {(200, None), (503, "store-unavailable"), (503, "audit-unavailable")}
@@ -61,7 +61,7 @@ class Readers:
         interaction = str(uuid.uuid4())
         serving = self._cluster.nodes[node]
         headers = [("x-fapi-interaction-id", interaction), CLOSE]
-        request = reading(self._app, serving, self._token, *headers)
+        request = reading(serving, self._app, self._token, *headers)
         started = time.monotonic()
         reply = await ask(serving, request)
         assert reply is not None, f"node {node} answers nothing"
@@ -82,7 +82,7 @@ class Readers:
             return sum(t.node == node and t.status == status for t in self.tried[begun:]) >= by
 
         try:
-            await until(enough)
+            await until(enough, 60)
         except TimeoutError:
             raise AssertionError(f"node {node} gave {self.statuses(node)}") from None
 

@@ -10,12 +10,11 @@ from tests.support.cluster import (
     learn,
     one_to_each,
     races,
-    reading,
     said,
 )
 from tests.support.gateway import Reply
 from tests.support.workers import Connection, at_once, post
-from tests.support.workers_load import own_chart
+from tests.support.workers_load import own_chart, reading
 
 PAIRS = [(0, 1), (1, 2), (2, 0)]
 LANES = 6
@@ -48,7 +47,7 @@ async def race_for_proofs(cluster: Cluster) -> None:
 
         async def race(lane: int, number: int) -> None:
             pair = of_pair(lanes[lane], number)
-            request = reading(app, first, token)
+            request = reading(first, app, token)
             replies = await at_once(pair, [request, request])
             assert sorted(reply.status for reply in replies) == [200, 401], [r.body for r in replies]
             learn(app, "gateway", replies)

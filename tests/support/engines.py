@@ -3,20 +3,24 @@
 Both take the resources on standard input, print 'ready' when every one is stored, and end with standard input.
 """
 
+import http.client
+import json
 import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.demo.fhir_store import sample_resources
 from gateway.demo.world import free_port
+from tests.support.missing import missing
 
 INTEROP = Path(__file__).parents[1] / "interop"
 HAPI = INTEROP / "hapi"
@@ -56,6 +60,20 @@ class Engine:
         """Its FHIR base URL."""
         return f"{self.origin}/fhir"
 
+    def put(self, resource: dict[str, Any]) -> int:
+        """Store a resource under its id, past any gateway; the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            place = f"/fhir/{resource['resourceType']}/{resource['id']}"
+            headers = {"Content-Type": "application/fhir+json"}
+            connection.request("PUT", place, json.dumps(resource), headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status in (200, 201), said[:500]
+            return answer.status
+        finally:
+            connection.close()
+
     def stop(self) -> None:
         """End the process."""
         if self.process.stdin is not None:
@@ -68,6 +86,19 @@ class Engine:
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+@contextmanager
+def running_engine(name: str, log: Path) -> Iterator[Engine]:
+    """The engine of this name, for as long as this lasts. Where it cannot run the test is skipped and says why."""
+    try:
+        engine = start_engine(name, log)
+    except EngineMissing as why:
+        pytest.skip(str(why))
+    try:
+        yield engine
+    finally:
+        engine.stop()
 
 
 def start_engine(name: str, log: Path) -> Engine:
@@ -106,9 +137,9 @@ def start_engine(name: str, log: Path) -> Engine:
 def _medplum() -> list[str]:
     node = shutil.which("node")
     if node is None:
-        raise EngineMissing("Medplum needs node")
+        missing("Medplum needs node")
     if not (INTEROP / "node_modules" / "@medplum" / "fhir-router").is_dir():
-        raise EngineMissing("Medplum is not installed: npm ci in tests/interop")
+        missing("Medplum is not installed: npm ci in tests/interop")
     return [node, "medplum_server.mjs"]
 
 

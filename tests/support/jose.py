@@ -73,8 +73,9 @@ def algorithm(key: PrivateKey) -> str:
 def public_jwk(key: PrivateKey, **more: object) -> dict[str, Any]:
     """The public JWK of the key, with further members such as kid or use."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        point = key.public_key().public_numbers()
-        return {"kty": "EC", "crv": "P-256", "x": _number(point.x, 32), "y": _number(point.y, 32), **more}
+        point, size = key.public_key().public_numbers(), (key.key_size + 7) // 8
+        x, y = _number(point.x, size), _number(point.y, size)
+        return {"kty": "EC", "crv": f"P-{key.key_size}", "x": x, "y": y, **more}
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.public_key().public_numbers()
         return {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e), **more}
@@ -84,7 +85,8 @@ def public_jwk(key: PrivateKey, **more: object) -> dict[str, Any]:
 def private_jwk(key: PrivateKey, **more: object) -> dict[str, Any]:
     """The JWK of the key with its private members."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return {**public_jwk(key), "d": _number(key.private_numbers().private_value, 32), **more}
+        d = _number(key.private_numbers().private_value, (key.key_size + 7) // 8)
+        return {**public_jwk(key), "d": d, **more}
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.private_numbers()
         secret = {

@@ -1,9 +1,7 @@
 """Several gateway processes with one configuration and one store, as behind a load balancer: each on ports of its own."""
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import socket
 import ssl
@@ -17,9 +15,7 @@ import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.demo import world
-from tests.support.processes import GatewayProcess, start_process
-
-_START_SECONDS = 30
+from tests.support.processes import GatewayProcess, serve, start_process
 
 
 class Node(GatewayProcess):
@@ -85,7 +81,7 @@ async def start_again(stopped: GatewayProcess, change: Callable[[dict[str, Any]]
     document = yaml.safe_load(config.read_text())
     change(document)
     config.write_text(json.dumps(document))
-    return await _serve(stopped.facts, stopped.folder, stopped.ports, "gateway", GatewayProcess)
+    return await serve(stopped.facts, stopped.folder, stopped.ports)
 
 
 async def securus(node: GatewayProcess, *arguments: str) -> Any:
@@ -102,7 +98,7 @@ async def securus(node: GatewayProcess, *arguments: str) -> Any:
 async def restarted(ended: GatewayProcess) -> GatewayProcess:
     """A process in the place of one that has ended: with its configuration, on its ports."""
     name = Path(ended.facts["config"]).stem
-    return await _serve(ended.facts, ended.folder, ended.ports, name, type(ended))
+    return await serve(ended.facts, ended.folder, ended.ports, name, type(ended))
 
 
 async def _another(
@@ -116,24 +112,4 @@ async def _another(
     config = first.folder / f"node-{number}.yaml"
     config.write_text(json.dumps(document))
     facts = {**first.facts, "config": str(config), "ops_base": f"http://127.0.0.1:{ports.operations}"}
-    return await _serve(facts, first.folder, ports, f"node-{number}", Node)
-
-
-async def _serve(
-    facts: dict[str, Any], folder: Path, ports: world.Ports, name: str, kind: type[GatewayProcess]
-) -> GatewayProcess:
-    with (folder / f"{name}.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
-            stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
-        )  # fmt: skip
-    node = kind(process, facts, folder, ports)
-    for _ in range(_START_SECONDS * 20):
-        if process.returncode is not None:
-            break
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            if (await node.operations("/readyz"))[0] == 200:
-                return node
-        await asyncio.sleep(0.05)
-    await node.stop(signal.SIGKILL)
-    raise RuntimeError((folder / f"{name}.log").read_text())
+    return await serve(facts, first.folder, ports, f"node-{number}", Node)

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 
 from authz.storage.postgresql import open_postgresql
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.tables import TABLES
 from gateway.demo.world import Authority, free_port
+from tests.support.missing import missing
 
 _START_SECONDS = 60
 _numbers = itertools.count(1)
@@ -143,19 +143,11 @@ def programs() -> Path | None:
     return max(versions, key=lambda path: int(path.parent.name), default=None)
 
 
-def may_install() -> bool:
-    """Whether machine.sh could have installed it here."""
-    return os.getuid() == 0 and Path("/etc/debian_version").exists()
-
-
 def require_programs() -> Path:
-    """Where they are. Without them the test is skipped, and fails where they could have been installed."""
+    """Where they are. Without them the test is skipped, and fails in CI."""
     found = programs()
     if found is None:
-        said = "PostgreSQL is not installed: initdb is neither on PATH nor under /usr/lib/postgresql"
-        if os.environ.get("CI") and may_install():
-            pytest.fail(said)
-        pytest.skip(said)
+        missing("PostgreSQL is not installed: initdb is neither on PATH nor under /usr/lib/postgresql")
     return found
 
 

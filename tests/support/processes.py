@@ -144,21 +144,32 @@ async def start_process(
         change(document)
         # JSON is YAML without aliases, which a configuration may not have.
         Path(facts["config"]).write_text(json.dumps(document, indent=1))
-    with (folder / "gateway.log").open("ab") as log:
+    return await serve(facts, folder, ports)
+
+
+async def serve(
+    facts: dict[str, Any],
+    folder: Path,
+    ports: world.Ports,
+    name: str = "gateway",
+    kind: type[GatewayProcess] = GatewayProcess,
+) -> GatewayProcess:
+    """`securus serve` on the configuration of facts, ready. It logs to a file of its name; RuntimeError brings that."""
+    with (folder / f"{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
             stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
         )  # fmt: skip
-    running = GatewayProcess(process, facts, folder, ports)
+    running = kind(process, facts, folder, ports)
     for _ in range(_START_SECONDS * 20):
         if process.returncode is not None:
-            raise RuntimeError((folder / "gateway.log").read_text())
+            break
         with contextlib.suppress(aiohttp.ClientError, OSError):
             if (await running.operations("/readyz"))[0] == 200:
                 return running
         await asyncio.sleep(0.05)
     await running.stop(signal.SIGKILL)
-    raise RuntimeError((folder / "gateway.log").read_text())
+    raise RuntimeError((folder / f"{name}.log").read_text())
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -28,7 +29,7 @@ from tests.support.authorization_server import (
     claims_of,
     http_request,
 )
-from tests.support.jose import ABSENT, b64, ec_key, make_proof, rsa_key
+from tests.support.jose import ABSENT, b64, ec_key, make_proof, public_jwk, rsa_key
 
 EVERY = frozenset(ProfileName)
 SECRET = "S-" + "s" * 40
@@ -51,14 +52,14 @@ _APP = Client(
 )
 
 
+def algorithm_384(key: Key384) -> str:
+    """ES384 or RS384."""
+    return "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384"
+
+
 def jwk_384(key: Key384, kid: str) -> dict[str, object]:
     """The public JWK of a key for ES384 or RS384."""
-    public = key.public_key().public_numbers()
-    if isinstance(public, rsa.RSAPublicNumbers):
-        n = b64(public.n.to_bytes((public.n.bit_length() + 7) // 8, "big"))
-        return {"kty": "RSA", "n": n, "e": "AQAB", "kid": kid, "alg": "RS384"}
-    x, y = (b64(number.to_bytes(48, "big")) for number in (public.x, public.y))
-    return {"kty": "EC", "crv": "P-384", "x": x, "y": y, "kid": kid, "alg": "ES384"}
+    return public_jwk(key, kid=kid, alg=algorithm_384(key))
 
 
 def signed_384(key: Key384, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
@@ -75,25 +76,16 @@ def signed_384(key: Key384, header: Mapping[str, object], claims: Mapping[str, o
 
 def assertion_384(key: Key384, client_id: str, *, kid: str, now: int = NOW, **changes: Any) -> str:
     """A client assertion as SMART clients make them: for the token endpoint, good for 5 minutes, without iat."""
-    header: dict[str, Any] = {
-        "alg": "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384",
-        "kid": kid,
-        "typ": "JWT",
-    }
+    header: dict[str, Any] = {"alg": algorithm_384(key), "kid": kid, "typ": "JWT"}
     header |= changes.pop("header", {})
     claims = {
         "iss": client_id,
         "sub": client_id,
         "aud": f"{ISSUER}/token",
         "exp": now + 300,
-        "jti": b64(ec_jti()),
+        "jti": secrets.token_urlsafe(16),
     }
     return signed_384(key, header, {n: v for n, v in (claims | changes).items() if v is not ABSENT})
-
-
-def ec_jti() -> bytes:
-    """Something that was not used before."""
-    return sha256(ec_key().private_numbers().private_value.to_bytes(32, "big")).digest()[:16]
 
 
 def clients() -> dict[str, Client]:

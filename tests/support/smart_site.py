@@ -19,7 +19,7 @@ from gateway.demo.client import Key
 from gateway.demo.fhir_server import SampleServer
 from gateway.demo.fhir_store import SampleStore, sample_resources
 from gateway.demo.world import OTHER_PATIENT, PATIENT
-from tests.support.jose import b64, rsa_key
+from tests.support.jose import private_jwk, rsa_key
 from tests.support.processes import GatewayProcess, start_process
 from tests.support.smart import assertion_384, jwk_384
 
@@ -143,7 +143,7 @@ class SmartSite:
 
     def private_jwk(self, algorithm: str) -> dict[str, Any]:
         """The private key of the apps with keys, for ES384 or RS384."""
-        return private_jwk(self.keys[algorithm], algorithm)
+        return private_jwk(self.keys[algorithm], kid=algorithm, alg=algorithm)
 
     async def launch(self, client_id: str, username: str, **context: Any) -> dict[str, Any]:
         """The launch that the record system makes for this app and person: launch and iss."""
@@ -265,19 +265,3 @@ def assertion_of(site: SmartSite, client_id: str, algorithm: str, **changes: Any
     return assertion_384(
         site.keys[algorithm], client_id, kid=algorithm, now=int(time.time()), **{"aud": audience, **changes}
     )
-
-
-def private_jwk(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, kid: str) -> dict[str, Any]:
-    """A private JWK as apps hold it; kid is its algorithm's name."""
-    public = jwk_384(key, kid)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return {**public, "d": b64(key.private_numbers().private_value.to_bytes(48, "big"))}
-    numbers = key.private_numbers()
-    parts = {
-        "d": numbers.d, "p": numbers.p, "q": numbers.q,
-        "dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp,
-    }  # fmt: skip
-    return {
-        **public,
-        **{name: b64(n.to_bytes((n.bit_length() + 7) // 8, "big")) for name, n in parts.items()},
-    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,11 +46,13 @@ async def patient_store(running: GatewayProcess, store: Store | None = None) -> 
         await runner.cleanup()
 
 
-async def until(true: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
-    """Wait until something is so."""
+async def until(true: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> float:
+    """Wait until something is so; how long it took."""
+    started = time.monotonic()
     async with asyncio.timeout(seconds):
         while not await true():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
+    return time.monotonic() - started
 
 
 def alive(pid: int) -> bool:

@@ -242,7 +242,6 @@ def test_without_postgresql_these_tests_are_skipped_and_in_ci_they_fail(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setattr(support, "programs", lambda: None)
-    monkeypatch.setattr(support, "may_install", lambda: True)
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="PostgreSQL is not installed"):
         support.require_programs()
