@@ -20,7 +20,7 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 from authz.storage.store import StoreUnavailable
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit.log import AuditLog, AuditUnavailable
 
 _log = logging.getLogger("securus.background")
 

@@ -12,7 +12,7 @@ from authz.keys import KeyRingError
 from authz.protocol.errors import OAuthError
 from authz.registry import RegistryError
 from authz.storage.store import StoreUnavailable
-from gateway.audit import AuditUnavailable
+from gateway.audit.log import AuditUnavailable
 from gateway.commands import (
     audit_log,
     break_glass,

@@ -9,7 +9,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount

@@ -2,7 +2,7 @@
 
 from authz.storage.effects import Emergency
 from authz.storage.store import Namespace, Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 
 _AT_ONCE = 50
 _CLAIMED_SECONDS = 60

@@ -7,7 +7,7 @@ from authz.keys import KeyRing
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.admission import Admission
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups

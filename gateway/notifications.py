@@ -15,7 +15,7 @@ from authz.clock import Clock
 from authz.fetch import FetchError
 from authz.storage.effects import Notification
 from authz.storage.store import Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.settings import Receiver
 from gateway.telemetry import Metrics
 

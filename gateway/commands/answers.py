@@ -17,7 +17,7 @@ from authz.events import Emit
 from authz.registry import Registry
 from authz.storage.opening import open_existing
 from authz.storage.store import Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.config.document import load
 from gateway.settings import GatewaySettings
 from gateway.yaml_source import Problem

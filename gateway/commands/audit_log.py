@@ -4,7 +4,7 @@ import argparse
 import json
 
 from authz.storage.store import Store
-from gateway import audit
+from gateway.audit.log import Verification, verify
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of, with_store
 
 _PAGE_LINES = 1000
@@ -24,8 +24,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _verify(options: argparse.Namespace) -> int:
     settings = settings_of(options)
 
-    async def work(store: Store) -> audit.Verification:
-        return await audit.verify(store)
+    async def work(store: Store) -> Verification:
+        return await verify(store)
 
     found = with_store(settings, work)
     value = {"whole": found.whole, "records": found.records, "broken_at": found.broken_at, "why": found.why}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from authz.clock import system_clock
 from authz.storage.effects import Emergency
 from authz.storage.store import Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.commands.answers import (
     OK,
     add_change,

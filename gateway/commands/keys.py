@@ -18,7 +18,7 @@ from authz.keys.making import ALGORITHMS, read_private_key
 from authz.keys.steps import KeySteps
 from authz.protocol.jose import OF_ID_TOKENS
 from authz.storage.store import Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.commands.answers import OK, add_group, add_verb, say, settings_of, with_store
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring

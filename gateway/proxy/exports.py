@@ -15,7 +15,7 @@ from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.storage.store import Namespace, Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit

@@ -16,7 +16,7 @@ from authz.protocol.tokens import Caller
 from authz.storage.effects import Emergency as EmergencyRecord
 from authz.storage.effects import Notification, RateLimit
 from authz.storage.store import Store, StoreUnavailable
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.emergencies import described
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.notifications import message

@@ -18,7 +18,7 @@ from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.admission import Admission
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.opened_terms import opened_words

@@ -5,7 +5,7 @@ import time
 from prometheus_client import Counter
 
 from authz.protocol.request import Answer
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.proxy import headers
 from gateway.proxy.bundles.held import let_go

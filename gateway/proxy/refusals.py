@@ -10,7 +10,7 @@ from authz.protocol.request import Answer, RequestError
 from authz.resource_server import ResourceServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Limited
-from gateway.audit import AuditUnavailable
+from gateway.audit.log import AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.policy.decision import StepUp
 from gateway.proxy import headers

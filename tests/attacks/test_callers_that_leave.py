@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.audit import AuditUnavailable
+from gateway.audit.log import AuditUnavailable
 from gateway.settings import ResponseSignatures
 from tests.support.gateway import MOUNT, RunningGateway, start_gateway, stop_gateway
 from tests.support.long_bundle import long_bundle

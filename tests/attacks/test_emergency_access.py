@@ -14,7 +14,7 @@ from aiohttp import web
 
 from authz.storage.sqlite import SqliteStore
 from authz.storage.store import StoreUnavailable
-from gateway.audit import AuditLog, AuditUnavailable
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.policy.consent import ConsentSource
 from gateway.settings import ConsentSettings, Receiver
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome

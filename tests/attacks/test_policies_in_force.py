@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.audit import AuditUnavailable
+from gateway.audit.log import AuditUnavailable
 from tests.attacks.table.play import check_no_marker
 from tests.attacks.table.worlds import DEFINITIONS, POLICIES
 from tests.support.gateway import RunningGateway, policies_with, start_gateway, stop_gateway

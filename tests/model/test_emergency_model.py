@@ -4,14 +4,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
-
 from gateway.policy import language
 from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.obligations import Emergency
 from tests.model import policy_model as model
-from tests.model.test_policy_model import WORLDS, Files, judged, questions, seeds, words_of
+from tests.model.test_policy_model import WORLDS, Files, judged, questions, words_of
 from tests.model.worlds import DEFINITIONS, PATIENTS, World, known_of
 from tests.support.policies import BASES, ask
 
@@ -55,7 +53,6 @@ def engine_with_glass(files: Files, world: World, rule: dict[str, Any]) -> Engin
 
 
 @WORLDS
-@given(seeds)
 def test_P7_emergency_access_is_the_permit_of_one_patient_for_a_reason(seed: int) -> None:
     world = World(seed)
     files = without_views(world.policies())

@@ -3,15 +3,13 @@
 from collections import Counter
 from typing import Any
 
-from hypothesis import given
-
 from gateway.policy import language
 from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.explanation import Explanation, explain
 from gateway.policy.inquiries.explanation_parts import Outcome, Truth
 from gateway.policy.rules import Effect
-from tests.model.test_policy_model import WORLDS, judged, questions, seeds, texts, words_of
+from tests.model.test_policy_model import WORLDS, judged, questions, texts, words_of
 from tests.model.worlds import World, known_of
 from tests.support.policies import BASES
 
@@ -35,7 +33,6 @@ def explained(world: World) -> list[tuple[Explanation, Engine, dict[str, Any] | 
 
 
 @WORLDS
-@given(seeds)
 def test_what_is_said_of_each_rule_adds_up_to_the_decision(seed: int) -> None:
     for explanation, _, resource in explained(World(seed)):
         decision, outcomes = explanation.decision, {each.outcome for each in explanation.rules}
@@ -66,7 +63,6 @@ def test_what_is_said_of_each_rule_adds_up_to_the_decision(seed: int) -> None:
 
 
 @WORLDS
-@given(seeds)
 def test_what_is_allowed_for_certain_is_shown_whatever_is_stored(seed: int) -> None:
     world = World(seed)
     for explanation, _, resource in explained(world):

@@ -8,16 +8,14 @@ and includes too, and is written here by brute force: it shares no code with the
 import random
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy.answers.connections import Connections
+from tests.model.seeds import over_seeds
 from tests.support.policies import BASES, HERE, ask, caller, load, policy
 
 Resource = dict[str, Any]
-WORLDS = settings(max_examples=400, deadline=None, derandomize=True)
+WORLDS = over_seeds(400)
 PATIENTS = ("A", "B", "C")
 REFERENCES = {  # type → parameter → element, and the types that it may refer to
     "Observation": {
@@ -224,7 +222,6 @@ _seen = {"permitted": 0, "compared": 0}
 
 
 @WORLDS
-@given(st.integers(0, 2**48))
 def test_P3_a_search_tells_nothing_of_what_a_read_would_hide(seed: int) -> None:
     draw = Draw(seed)
     engine = draw.engine()

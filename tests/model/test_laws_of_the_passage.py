@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir import request
@@ -17,10 +16,10 @@ from gateway.policy.engine import Engine
 from tests.model.brute_store import Answered, BruteStore, Resource, key
 from tests.model.charts import Chart, engine_of
 from tests.model.passages import Door
+from tests.model.seeds import over_seeds
 from tests.model.test_ways_through_the_passage import PEER, every_page, within
 
-CHARTS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-seeds = st.integers(0, 2**48)
+CHARTS = over_seeds(40)
 _seen: Counter[str] = Counter()
 
 
@@ -71,7 +70,6 @@ def is_in(less: list[Resource] | None, more: list[Resource] | None) -> bool:
 
 
 @CHARTS
-@given(seeds)
 def test_P4_a_rule_that_closes_makes_no_answer_larger(seed: int) -> None:
     play = Play(seed)
     closing = {**play.chart.closing(99), "rule": "one-more"}
@@ -85,7 +83,6 @@ def test_P4_a_rule_that_closes_makes_no_answer_larger(seed: int) -> None:
 
 
 @CHARTS
-@given(seeds)
 def test_P5_a_permit_makes_no_answer_smaller(seed: int) -> None:
     play = Play(seed)
     permit = {**play.chart.permit(99), "rule": "one-more"}
@@ -98,8 +95,8 @@ def test_P5_a_permit_makes_no_answer_smaller(seed: int) -> None:
             assert other[target] is not None or one[target] is None, (seed, target, permit)
 
 
+@pytest.mark.parametrize("form", ["application/fhir+json", "application/fhir+xml"])
 @CHARTS
-@given(seeds, st.sampled_from(["application/fhir+json", "application/fhir+xml"]))
 def test_P6_the_pieces_of_the_stores_answer_never_change_ours(seed: int, form: str) -> None:
     play = Play(seed)
 
@@ -114,7 +111,6 @@ def test_P6_the_pieces_of_the_stores_answer_never_change_ours(seed: int, form: s
 
 
 @CHARTS
-@given(seeds)
 def test_P1_P2_an_entry_of_a_batch_asks_the_store_what_the_request_alone_asks(seed: int) -> None:
     play = Play(seed)
     entries = [{"request": {"method": "GET", "url": target.removeprefix("/")}} for target in play.targets]

@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from gateway.policy.decision import Decision, Environment, Permit
 from gateway.policy.engine import Engine
 from tests.model import policy_model as model
+from tests.model.seeds import over_seeds
 from tests.model.test_policy_model import engine, words_of
 from tests.model.worlds import World, known_of
 from tests.support.policies import ask
 
 WAYS = ["read", "vread", "history-instance", "search"]
-WORLDS = settings(max_examples=120, deadline=None, derandomize=True)
+WORLDS = over_seeds(120)
 Resource = dict[str, Any]
 
 
@@ -61,7 +59,6 @@ def paths(resource: Resource) -> Iterator[str]:
 
 
 @WORLDS
-@given(st.integers(0, 2**48))
 def test_P3_no_way_shows_more_than_a_read(seed: int) -> None:
     world = World(seed)
     judge = engine(policies(world))

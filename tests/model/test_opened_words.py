@@ -12,15 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.model.brute_store import BruteStore, Resource
 from tests.model.charts import Chart, engine_of
 from tests.model.passages import Door, Reply
+from tests.model.seeds import over_seeds
 from tests.model.test_ways_through_the_passage import PEER, plain, resources
 
-CHARTS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+CHARTS = over_seeds(50)
 _seen: Counter[str] = Counter()
 
 
@@ -122,7 +120,6 @@ async def play(seed: int) -> None:
 
 
 @CHARTS
-@given(st.integers(0, 2**48))
 def test_P3_what_is_opened_by_name_tells_nothing_that_a_read_would_hide(seed: int) -> None:
     asyncio.run(play(seed))
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest
@@ -15,16 +14,16 @@ from gateway.policy import by_list, language
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from tests.model import policy_model as model
+from tests.model.seeds import over_seeds
 from tests.model.worlds import DEFINITIONS, World, known_of
 from tests.support.policies import BASES, ask, caller
 
-WORLDS = settings(max_examples=150, deadline=None, derandomize=True)
+WORLDS = over_seeds(150)
 MASKED = {
     "extension": [
         {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
     ]
 }
-seeds = st.integers(0, 2**48)
 Files = list[dict[str, Any]]
 
 
@@ -100,7 +99,6 @@ def _of_its_subject(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 @WORLDS
-@given(seeds)
 def test_P7_the_engine_decides_as_the_naive_model(seed: int) -> None:
     world = World(seed)
     files = world.policies()
@@ -119,7 +117,6 @@ def test_P7_the_engine_decides_as_the_naive_model(seed: int) -> None:
 
 
 @WORLDS
-@given(seeds)
 def test_P7_who_is_known_from_before_is_decided_about_as_somebody_new(seed: int) -> None:
     """What is kept of a caller is nothing that time, place, facts, consents or the resource asked for can change."""
     world = World(seed)
@@ -153,8 +150,8 @@ def _said(answer: Decision) -> tuple[object, ...]:
     return type(answer), plain
 
 
+@pytest.mark.parametrize("effect", ["deny", "require"])
 @WORLDS
-@given(seeds, st.sampled_from(["deny", "require"]))
 def test_P4_adding_a_rule_that_closes_never_shows_more(seed: int, effect: str) -> None:
     world = World(seed)
     files = world.policies()
@@ -168,7 +165,6 @@ def test_P4_adding_a_rule_that_closes_never_shows_more(seed: int, effect: str) -
 
 
 @WORLDS
-@given(seeds)
 def test_P5_adding_a_permit_never_shows_less(seed: int) -> None:
     world = World(seed)
     files = world.policies()
@@ -181,7 +177,6 @@ def test_P5_adding_a_permit_never_shows_less(seed: int) -> None:
 
 
 @WORLDS
-@given(seeds)
 def test_a_narrowed_search_loses_nothing_that_the_judge_would_show(seed: int) -> None:
     """Where nobody but the subject is named; who else had a part is found by reading, not by searching."""
     world = World(seed)
@@ -202,7 +197,6 @@ def test_a_narrowed_search_loses_nothing_that_the_judge_would_show(seed: int) ->
 
 
 @WORLDS
-@given(seeds)
 def test_an_exact_narrowing_finds_nothing_that_the_judge_hides(seed: int) -> None:
     world = World(seed)
     judge = engine(world.policies())
@@ -215,7 +209,6 @@ def test_an_exact_narrowing_finds_nothing_that_the_judge_hides(seed: int) -> Non
 
 
 @WORLDS
-@given(seeds)
 def test_the_order_of_rules_and_files_has_no_meaning(seed: int) -> None:
     world = World(seed)
     files = world.policies()

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.model.brute_store import BruteStore, Resource, key
 from tests.model.charts import Chart, engine_of, names_one_patient
 from tests.model.passages import Door, Reply
+from tests.model.seeds import over_seeds
 
-CHARTS = settings(max_examples=110, deadline=None, derandomize=True, database=None)
+CHARTS = over_seeds(110)
 MARK = {
     "extension": [
         {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
@@ -186,7 +184,6 @@ def _count(target: str, found: list[Resource]) -> None:
 
 
 @CHARTS
-@given(st.integers(0, 2**48))
 def test_P3_no_way_shows_more_than_single_reads(seed: int) -> None:
     asyncio.run(play(seed))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from authz.storage import sqlite_connection
 from authz.storage.sqlite import open_store
 from authz.storage.store import Namespace, Redemption, Store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from tests.support.store_contract import CODE, GRANT, NOW, PUSHED, REFRESH
 
 LATER = NOW + 90 * 86400

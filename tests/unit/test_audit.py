@@ -15,8 +15,8 @@ from authz.protocol.encoding import base64url, strict_json
 from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
-from gateway import audit
-from gateway.audit import AuditLog, AuditUnavailable, verify
+from gateway.audit import log as audit
+from gateway.audit.log import AuditLog, AuditUnavailable, verify
 
 NOW = 1_800_000_000.0625
 AT = "2027-01-15T08:00:00.062Z"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from authz.clock import system_clock
 from authz.keys import generate_private_key
 from authz.storage.sqlite import open_store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.cli import main
 from gateway.demo.client import Key
 from gateway.demo.world import free_port

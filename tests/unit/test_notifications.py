@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from authz.fetch import FetchError
 from authz.storage.sqlite import SqliteStore, open_store
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.notifications import Outbox, message, pause_seconds
 from gateway.settings import Receiver
 from gateway.telemetry import Metrics

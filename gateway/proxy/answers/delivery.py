@@ -9,7 +9,7 @@ from typing import Any
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction

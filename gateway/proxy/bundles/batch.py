@@ -10,7 +10,7 @@ from dataclasses import replace
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir.bundle import Entry, read_requests
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason

@@ -13,7 +13,7 @@ from typing import Any
 from authz.clock import Clock
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, BytesBody, RequestError
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import bundle_graph, request, resource, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from authz.protocol.request import Answer
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.cda.header import Header
 from gateway.cda.header_reader import header_of
 from gateway.cda.parser import DocumentError

@@ -13,7 +13,7 @@ from typing import Any
 
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import bundle_graph, links, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.audit import AuditLog
+from gateway.audit.log import AuditLog
 from gateway.fhir import bundle_graph, request
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason

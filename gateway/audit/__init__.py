@@ -1,0 +1,1 @@
+"""The audit log: what happened, so kept that nobody changes it unnoticed."""
