@@ -74,7 +74,7 @@ class BySearch:
 
 @dataclass(frozen=True, slots=True)
 class ByList:
-    """A search of the members of a List: nothing is shown before the caller's own read of it has shown it, whole."""
+    """A search of the members of a List: nothing is shown before the caller's own read of it has shown it."""
 
     id: str
     judge: Judge
