@@ -9,6 +9,7 @@ A copy of which something was cut has an id of its own and names the original (r
 its header speaks for it.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from xml.sax.saxutils import quoteattr
 
@@ -27,21 +28,21 @@ _EMPTY = (
 
 
 class Redaction:
-    """One document on its way out. feed() and finish() give what goes out by then and raise DocumentError.
+    """One document on its way out: shown is what one of the conditions shows.
 
-    is_changed      whether something was cut, or may have been; known when finish() has returned
-    sections_cut and entries_cut are counts, is_signed whether the original carries a signature
+    feed() and finish() give what goes out by then and raise DocumentError. sections_cut and entries_cut are counts,
+    is_signed is whether the original carries a signature; all is known when finish() has returned.
     """
 
     def __init__(
         self,
-        condition: SectionCondition,
+        conditions: Sequence[SectionCondition],
         *,
         held_bytes: int = HELD_BYTES,
         max_component_bytes: int = MAX_COMPONENT_BYTES,
     ) -> None:
-        self._reader = SectionReader(condition)
-        self._condition = condition
+        self._reader = SectionReader(conditions)
+        self._conditions = tuple(conditions)
         self._held_bytes = held_bytes
         self._max_component_bytes = max_component_bytes
         self._streams = False
@@ -112,7 +113,7 @@ class Redaction:
         names = "".join(
             f" {name}={quoteattr(original[name])}" for name in ("root", "extension") if name in original
         )
-        digest = sha256(f"{names} {self._condition!r}".encode()).digest()
+        digest = sha256(f"{names} {sorted(each.text for each in self._conditions)}".encode()).digest()
         start, end = reader.header_id
         self._put(Cut(start, end, f'<id xmlns="{_V3}" root="{_uuid(digest)}"/>'.encode()))
         parent = f"<parentDocument><id{names or _UNKNOWN}/></parentDocument>"

@@ -33,6 +33,18 @@ class SectionCondition:
     labels: LabelCondition
     codes: frozenset[Label] = frozenset()
 
+    @property
+    def text(self) -> str:
+        """The condition as text, the same in every process."""
+        wanted, without = self.labels, sorted((each.system, each.code) for each in self.labels.without)
+        return (
+            f"{wanted.at_most} {wanted.unlabelled} {without} {sorted((c.system, c.code) for c in self.codes)}"
+        )
+
+    def shows(self, labels: frozenset[Label], code: Label | None) -> bool:
+        """Whether something with these labels is shown; code is that of its section."""
+        return code not in self.codes and self.labels.holds_for(labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -89,9 +101,10 @@ class SectionReader(BlockParser):
     has_body   whether the document has sections at all
     """
 
-    def __init__(self, condition: SectionCondition) -> None:
+    def __init__(self, conditions: Sequence[SectionCondition]) -> None:
+        """What one of the conditions shows is shown."""
         super().__init__(stylesheets=True)
-        self._condition = condition
+        self._conditions = tuple(conditions)
         self.held = bytearray()
         self.base = 0
         self.cuts: list[Cut] = []
@@ -258,8 +271,8 @@ class SectionReader(BlockParser):
         for entry in section.entries:
             if entry.is_annotation:
                 section.labels |= entry.labels
-        labels, condition = section.effective, self._condition
-        if section.code in condition.codes or not condition.labels.holds_for(labels):
+        labels = section.effective
+        if not self._shows(labels, section):
             self._cut_whole(section, end)
             return
         cuts = []
@@ -268,7 +281,7 @@ class SectionReader(BlockParser):
                 continue
             own = any(label.system == CONFIDENTIALITY for label in entry.labels)
             seen = frozenset(entry.labels) if own else frozenset(entry.labels) | labels
-            if condition.labels.holds_for(seen):
+            if self._shows(seen, section):
                 continue
             blocks = [block for name in entry.refers for block in section.narrative.get(name, ())]
             if section.has_text and not blocks:
@@ -278,6 +291,9 @@ class SectionReader(BlockParser):
             cuts += [Cut(block.start, block.end, block.instead) for block in blocks]
             self.entries_cut += 1
         self._add(cuts)
+
+    def _shows(self, labels: frozenset[Label], section: _Section) -> bool:
+        return any(condition.shows(labels, section.code) for condition in self._conditions)
 
     def _cut_whole(self, section: _Section, end: int) -> None:
         self.sections_cut += 1

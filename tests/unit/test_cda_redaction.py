@@ -28,7 +28,7 @@ def cut(
     content: bytes, condition: SectionCondition = NORMAL, *, pieces: int = 1 << 20, **more: int
 ) -> tuple[bytes, Redaction]:
     """The copy, from pieces of that size."""
-    redaction = Redaction(condition, **more)
+    redaction = Redaction([condition], **more)
     out = b"".join(redaction.feed(content[at : at + pieces]) for at in range(0, len(content), pieces))
     return out + redaction.finish(), redaction
 
@@ -283,7 +283,7 @@ def test_a_long_document_streams_and_says_that_it_may_have_been_cut(seed: int) -
 def test_a_component_that_is_too_large_to_be_cut_goes_and_is_not_kept() -> None:
     large = section(f"<text>{SECRET}{'<br/>' * 100_000}</text>", label="N")
     content = body(section("<text>first</text>"), large, section("<text>last</text>"))
-    redaction = Redaction(NORMAL, held_bytes=10_000, max_component_bytes=50_000)
+    redaction = Redaction([NORMAL], held_bytes=10_000, max_component_bytes=50_000)
     out = bytearray()
     for at in range(0, len(content), 2000):
         out += redaction.feed(content[at : at + 2000])
