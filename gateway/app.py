@@ -27,7 +27,7 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, open_mount
+from gateway.mounts import Mount, in_order, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
@@ -144,7 +144,7 @@ class Gateway:
             admit=self._admission.of_client,
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        for upstream in settings.upstreams:
+        for upstream in in_order(settings.upstreams):
             mount = await open_mount(
                 upstream,
                 link_key=link_key,
@@ -158,6 +158,7 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                others=self._mounts,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:

@@ -1,5 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -8,6 +9,7 @@ from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
+from gateway.document_services.rest import RestDocuments
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
@@ -30,6 +32,11 @@ class Mount:
     lookups: Lookups
 
 
+def in_order(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The upstreams as they are opened: those first that others rely on."""
+    return sorted(upstreams, key=lambda each: each.documents is not None)
+
+
 async def open_mount(
     upstream: Upstream,
     *,
@@ -44,9 +51,17 @@ async def open_mount(
     clock: Clock,
     admission: Admission,
     lookups_at_most: int,
+    others: Sequence[Mount],
 ) -> Mount:
-    """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages."""
-    client = UpstreamClient(upstream, metrics.upstream_seconds.labels(upstream.name).observe)
+    """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages.
+
+    others are those opened before: one of them knows the patients of a service of documents.
+    """
+    observe = metrics.upstream_seconds.labels(upstream.name).observe
+    client = UpstreamClient(upstream, observe)
+    if upstream.documents is not None:
+        patients = next(each.client for each in others if each.upstream.name == upstream.documents.patients)
+        client = RestDocuments(upstream, upstream.documents, observe, patients)
     await client.open()
     lookups = await open_lookups(upstream, client, metrics=metrics, clock=clock, at_most=lookups_at_most)
     passage = Passage(

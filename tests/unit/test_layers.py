@@ -21,6 +21,7 @@ FLOORS = [
     "gateway.operations",
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
+    "gateway.document_services",
     "gateway.proxy",
     "gateway.wire",
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
