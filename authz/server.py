@@ -13,6 +13,7 @@ from authz.endpoints import grant_management, launches, own_grants
 from authz.endpoints.client_authentication import Admit
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
+from authz.grant_endings import end_grant
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login import framing
@@ -73,6 +74,7 @@ class AuthorizationServer:
             changed=self._client_changed,
         )
         lifetimes = settings.lifetimes
+        self._access_token_seconds = lifetimes.access_token
         self.resource_server = ResourceServer(
             issuer=settings.issuer,
             store=store,
@@ -212,6 +214,20 @@ class AuthorizationServer:
         for grant_id in ended:
             self._revocations.add(grant_id)
         await self.clients.refresh(now=self._clock())
+
+    async def end_grant(self, grant_id: str, who: str, why: str) -> None:
+        """End a grant with all its tokens, since the consent that it came with was revoked. Raises StoreUnavailable."""
+        await end_grant(
+            self._store,
+            grant_id,
+            now=self._clock(),
+            access_token_seconds=self._access_token_seconds,
+            who=who,
+            why=why,
+            emit=self._emit,
+            revocations=self._revocations,
+            reason="consent",
+        )
 
     async def housekeeping(self) -> None:
         """Rotate keys where due and remove expired rows; to be called every few seconds.

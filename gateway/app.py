@@ -158,6 +158,7 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                end_grant=self.authorization.end_grant,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:

@@ -8,6 +8,7 @@ from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
+from gateway.consent_service.keeping import EndGrant, keep_consents
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
@@ -44,11 +45,25 @@ async def open_mount(
     clock: Clock,
     admission: Admission,
     lookups_at_most: int,
+    end_grant: EndGrant,
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages."""
-    client = UpstreamClient(upstream, metrics.upstream_seconds.labels(upstream.name).observe)
+    observe = metrics.upstream_seconds.labels(upstream.name).observe
+    client, kept = UpstreamClient(upstream, observe), None
+    if upstream.consents is not None and upstream.consents.kept_here:
+        client, kept = keep_consents(
+            upstream,
+            upstream.consents,
+            observe,
+            store=store,
+            clock=clock,
+            metrics=metrics,
+            end_grant=end_grant,
+        )
     await client.open()
-    lookups = await open_lookups(upstream, client, metrics=metrics, clock=clock, at_most=lookups_at_most)
+    lookups = await open_lookups(
+        upstream, client, metrics=metrics, clock=clock, at_most=lookups_at_most, kept=kept
+    )
     passage = Passage(
         upstream=upstream,
         client=client,

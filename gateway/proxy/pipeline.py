@@ -26,7 +26,7 @@ from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import headers
+from gateway.proxy import headers, kept_consents
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
 from gateway.proxy.answers.delivery import Delivery
@@ -261,6 +261,7 @@ class Passage:
             await self._obliged.meet(trail, with_the_read(decision, reading), caller)
             decision = await self._lists.opened(http, trail, decision, reading)
         if isinstance(decision, Permit):
+            decision = kept_consents.without_the_stores(self._upstream, asked, decision)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
@@ -276,7 +277,8 @@ class Passage:
         A parameter that a policy opens must be one that the store is known to carry out: what it passes over would
         be missing from the search.
         """
-        profile = self._upstream.profile
+        kept_consents.check(self._upstream, asked)
+        profile = kept_consents.profile_of(self._upstream, asked.type)
         for term in asked.terms:
             if term.code in profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")

@@ -20,7 +20,7 @@ FLOORS = [
     "gateway.engines gateway.mounts gateway.pickers",
     "gateway.operations",
     "gateway.report",
-    "gateway.listener gateway.tls gateway.evaluations",
+    "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
     "gateway.proxy",
     "gateway.wire",
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
