@@ -18,6 +18,7 @@ from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login import framing
 from authz.login.finding import Finder
+from authz.login.given_consents import GivenConsents
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -57,6 +58,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        given: Mapping[str, GivenConsents] | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -116,6 +118,7 @@ class AuthorizationServer:
                 grantable=grantable,
                 finders={} if finders is None else finders,
                 admit=admit,
+                given={} if given is None else given,
             )
         )
 
@@ -134,10 +137,12 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        given: Mapping[str, GivenConsents] | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
-        admit says whether a client that authenticated asks too often.
+        admit says whether a client that authenticated asks too often. given keep the consents of resources, by their
+        identifiers.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
         """
@@ -155,6 +160,7 @@ class AuthorizationServer:
             fetch=fetch,
             finders=finders,
             admit=admit,
+            given=given,
         )
         await server.refresh()
         return server

@@ -22,6 +22,7 @@ from gateway import tls
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
@@ -142,6 +143,7 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in settings.upstreams:

@@ -1,15 +1,15 @@
 """What a mount gets whose consents are kept here: a client that knows them, and what tells policies of them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from authz.clock import Clock
 from authz.storage.store import Store
-from gateway.consent_service.grants import settled
+from gateway.consent_service.grants import GrantConsents, settled
 from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.server import ConsentServer
 from gateway.proxy.lookups.knowledge import ConsentsAt
 from gateway.proxy.lookups.stored_consents import StoredConsents
-from gateway.settings import ConsentSettings, Upstream
+from gateway.settings import ConsentSettings, GatewaySettings, Upstream
 from gateway.telemetry import Metrics
 
 EndGrant = Callable[[str, str, str], Awaitable[None]]
@@ -49,3 +49,13 @@ def keep_consents(
         return StoredConsents(store, upstream.identifier, settings.source, clock, settle=settled, count=count)
 
     return client, knowledge
+
+
+def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Mapping[str, GrantConsents]:
+    """What records the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
+    issuer = settings.authorization.issuer
+    return {
+        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
+        for upstream in settings.upstreams
+        if upstream.consents is not None and upstream.consents.kept_here
+    }
