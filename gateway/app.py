@@ -28,7 +28,7 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, open_mount
+from gateway.mounts import Mount, consent_api, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
@@ -182,6 +182,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            consents=consent_api(settings, self._mounts, self.keys, self.clock),
         ).handle
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(

@@ -1,5 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -9,6 +10,7 @@ from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.consent_service.keeping import EndGrant, keep_consents
+from gateway.consent_service.rest import ConsentApi, KeptBase
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
@@ -16,7 +18,7 @@ from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import ResponseSignatures, Upstream
+from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
 
 
@@ -88,3 +90,22 @@ async def open_mount(
         when = upstream.response_signatures
         signed = SignedAnswers(keys.signer, when=when, clock=clock)
     return Mount(upstream, client, passage, signed, lookups)
+
+
+def consent_api(
+    settings: GatewaySettings, mounts: Sequence[Mount], keys: KeyRing, clock: Clock
+) -> ConsentApi:
+    """/consents over the mounts whose consents are kept here."""
+    kept = [
+        KeptBase(mount.upstream, mount.passage)
+        for mount in mounts
+        if mount.upstream.consents is not None and mount.upstream.consents.kept_here
+    ]
+    authorization = settings.authorization
+    return ConsentApi(
+        kept,
+        keys=keys,
+        issuer=authorization.issuer,
+        organisation=authorization.organisation,
+        clock=clock,
+    )

@@ -7,7 +7,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -144,6 +144,26 @@ class Passage:
             trail.release()
             raise
         return answer if trail.held is None else trail.held.until_sent(answer)
+
+    async def on_behalf(
+        self,
+        http: HttpRequest,
+        work: Callable[[Callable[[HttpRequest], Awaitable[Answer]]], Awaitable[Answer]],
+    ) -> Answer:
+        """What work answers with, which asks this passage as the caller of http, who is authenticated by that once.
+
+        Each request that work makes is decided and recorded by itself.
+        """
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        try:
+            try:
+                caller = await self._authenticate(http, trail)
+            except Exception as error:
+                return await self._recording.recorded(trail, self.refused(trail, error))
+            answer = await work(partial(self.handle, caller=caller))
+            return answer.with_headers(trail.answer_headers)
+        finally:
+            trail.release()
 
     async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
