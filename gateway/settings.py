@@ -137,7 +137,7 @@ class BundleLimits:
 class ConsentSettings:
     """Where the consents of a store's patients come from, and which of them count.
 
-    base is the URL of another store; None is the store of the mount itself. keep and timeout are seconds.
+    base is the URL of another store; None is the store of the mount itself, or ours. keep and timeout are seconds.
     """
 
     source: ConsentSource
@@ -145,6 +145,7 @@ class ConsentSettings:
     authorization: str | None = field(default=None, repr=False)
     keep: float = 30.0
     timeout: float = 2.0
+    kept_here: bool = False  # by the gateway itself, in its own store
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ FLOORS = [
     "gateway.engines gateway.mounts gateway.pickers",
     "gateway.operations",
     "gateway.report",
-    "gateway.listener gateway.tls gateway.evaluations",
+    "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
     "gateway.document_services",
     "gateway.proxy",
     "gateway.wire",
