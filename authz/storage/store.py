@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
@@ -148,7 +149,7 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, EffectsStore, Protocol):
+class Store(AuditStore, AuditIndexStore, EffectsStore, Protocol):
     """Where records rest."""
 
     # single-use claims

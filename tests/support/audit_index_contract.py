@@ -1,0 +1,158 @@
+"""What every Store must do with the index of the audit log: a part of StoreContract."""
+
+from dataclasses import replace
+
+from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
+from authz.storage.store import Store
+
+BASE = "https://fhir.example/fhir/r4"
+START = 1_800_000_000_000
+HOUR = 3_600_000
+
+
+def entry(sequence: int, **changes: object) -> AccessEntry:
+    """An entry of record sequence, a second after the one before it."""
+    usual = AccessEntry(
+        chain="",
+        sequence=sequence,
+        at=START + sequence * 1000,
+        base=BASE,
+        patient="A",
+        user="anna",
+        client="ehr",
+        grant="grant-1",
+        kind="read",
+        outcome="permit",
+        rule="ward/treating",
+        purpose="TREAT",
+        types="Observation",
+    )
+    return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+class AuditIndexContract:
+    """The tests of the index."""
+
+    async def test_entries_and_the_place_of_their_chain_are_written_together(self, store: Store) -> None:
+        assert await store.indexed_to("") == 0
+        await store.index_audit([entry(1), entry(3)], chain="", read_to=4)
+        assert await store.indexed_to("") == 4
+        assert await store.indexed_to("other") == 0
+        await store.index_audit([], chain="", read_to=9)
+        assert await store.indexed_to("") == 9
+        assert [each.sequence for each in await store.find_audit(AuditQuery())] == [3, 1]
+
+    async def test_two_followers_that_read_the_same_lines_index_them_once_and_no_place_goes_back(
+        self, store: Store
+    ) -> None:
+        await store.index_audit([entry(1), entry(2)], chain="", read_to=2)
+        await store.index_audit([entry(1)], chain="", read_to=1)
+        assert await store.indexed_to("") == 2
+        assert len(await store.find_audit(AuditQuery())) == 2
+
+    async def test_each_part_of_a_query_narrows_and_together_they_narrow_more(self, store: Store) -> None:
+        entries = [
+            entry(1),
+            entry(2, patient="B"),
+            entry(3, user="ben"),
+            entry(4, client="portal"),
+            entry(5, grant="grant-2"),
+            entry(6, rule="ward/treating emergency/chart"),
+            entry(7, kind="search"),
+            entry(8, base="https://other.example/fhir"),
+            entry(9, patient="", base="", kind="sign-in"),
+            entry(10, outcome="deny", rule=""),
+        ]
+        await store.index_audit(entries, chain="", read_to=10)
+
+        async def found(**wanted: object) -> list[int]:
+            query = AuditQuery(**wanted)  # type: ignore[arg-type]
+            return [each.sequence for each in await store.find_audit(query)]
+
+        assert await found(base=BASE, patients=["A"]) == [10, 7, 6, 5, 4, 3, 1]
+        assert await found(base=BASE, patients=["A", "B"], limit=2) == [10, 7]
+        assert await found(base=BASE, patients=["a"]) == []  # ids are compared byte for byte
+        assert await found(user="ben") == [3]
+        assert await found(client="portal") == [4]
+        assert await found(grant="grant-2") == [5]
+        assert await found(rule="emergency/chart") == [6]
+        assert await found(rule="ward/treatin_") == []  # no sign of a pattern
+        assert await found(rule="%") == []
+        assert await found(kinds=["search", "sign-in"]) == [9, 7]
+        assert await found(outcome="deny") == [10]
+        assert await found(since=START + 4000, until=START + 6000) == [5, 4]
+        assert 9 not in await found(about_patients=True)
+        assert await found(user="anna", client="portal", kinds=["read"]) == [4]
+        assert await found(user="") == []  # nobody is nobody's name
+
+    async def test_pages_follow_each_other_without_a_gap_also_within_one_record_and_across_chains(
+        self, store: Store
+    ) -> None:
+        same = [entry(5, patient=each) for each in "ABC"]
+        await store.index_audit([entry(4), *same, entry(6)], chain="", read_to=6)
+        await store.index_audit([entry(5, chain="node-2")], chain="node-2", read_to=5)
+        whole = await store.find_audit(AuditQuery())
+        assert [(each.chain, each.sequence, each.patient) for each in whole] == [
+            ("", 6, "A"), ("node-2", 5, "A"), ("", 5, "C"), ("", 5, "B"), ("", 5, "A"), ("", 4, "A"),
+        ]  # fmt: skip
+        paged: list[AccessEntry] = []
+        before = None
+        while page := await store.find_audit(AuditQuery(before=before, limit=1)):
+            paged += page
+            before = Cursor.behind(page[-1])
+        assert paged == list(whole)
+
+    async def test_the_entries_of_a_chain_come_in_its_order_each_record_whole(self, store: Store) -> None:
+        await store.index_audit(
+            [entry(2), *(entry(5, patient=each) for each in "ABC"), entry(9)], chain="", read_to=9
+        )
+        await store.index_audit([entry(3, chain="node-2")], chain="node-2", read_to=3)
+        first = await store.audit_entries(chain="", after=0, limit=2)
+        assert [(each.sequence, each.patient) for each in first] == [(2, "A"), (5, "A"), (5, "B"), (5, "C")]
+        assert [each.sequence for each in await store.audit_entries(chain="", after=5, limit=2)] == [9]
+        assert list(await store.audit_entries(chain="", after=9, limit=2)) == []
+
+    async def test_the_last_use_of_grants_is_that_of_each_and_unused_ones_are_left_out(
+        self, store: Store
+    ) -> None:
+        await store.index_audit(
+            [entry(1), entry(2), entry(3, grant="g2"), entry(4, grant="")], chain="", read_to=4
+        )
+        assert await store.last_use(["grant-1", "g2", "g3", ""]) == {
+            "grant-1": START + 2000,
+            "g2": START + 3000,
+        }
+        assert await store.last_use([]) == {}
+
+    async def test_patients_are_counted_once_a_window_and_refusals_not_at_all(self, store: Store) -> None:
+        until = START + 3 * HOUR
+        entries = [
+            entry(1, at=until - 1, patient="A"),
+            entry(2, at=until - 2, patient="A"),
+            entry(3, at=until - 3, patient="B"),
+            entry(4, at=until - 4, patient="B", base="https://other.example/fhir"),
+            entry(5, at=until - 5, patient="C", outcome="deny"),
+            entry(6, at=until - HOUR, patient="D"),
+            entry(7, at=until - HOUR - 1, patient="E"),
+            entry(8, at=until - 6, user="ben", patient="F"),
+            entry(9, at=until, patient="G"),
+        ]
+        await store.index_audit(entries, chain="", read_to=9)
+        counted = await store.patients_per_window("anna", since=START, until=until, window=HOUR)
+        assert counted == {0: 4, 1: 1}
+
+    async def test_old_entries_go_in_small_numbers_and_young_ones_stay(self, store: Store) -> None:
+        await store.index_audit([entry(number) for number in range(1, 8)], chain="", read_to=7)
+        before = START + 6000
+        removed = []
+        while gone := await store.remove_audit_entries(before=before, at_most=2):
+            removed.append(gone)
+        assert removed == [2, 2, 1]
+        assert [each.sequence for each in await store.find_audit(AuditQuery())] == [7, 6]
+
+    async def test_a_follower_that_was_put_back_reads_its_chains_anew(self, store: Store) -> None:
+        await store.index_audit([entry(1)], chain="", read_to=5)
+        await store.rewind_audit_index()
+        assert await store.indexed_to("") == 0
+        await store.index_audit([entry(1), entry(2)], chain="", read_to=2)
+        assert [each.sequence for each in await store.find_audit(AuditQuery())] == [2, 1]
