@@ -29,6 +29,7 @@ from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, open_mount
 from gateway.notifications import Outbox
+from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
@@ -242,6 +243,9 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        Oversight(settings=self.settings, store=self.store, metrics=self.metrics, clock=self.clock).begin(
+            background
+        )
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
