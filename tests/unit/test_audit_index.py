@@ -132,18 +132,40 @@ def test_emergency_access_is_about_its_patient_at_the_only_base() -> None:
     assert (entry.base, entry.patient) == ("", "A")  # which of two is not guessed
 
 
-def test_who_was_shown_by_a_long_answer_is_joined_with_who_asked_for_it() -> None:
-    accesses: dict[str, AccessEntry] = {}
-    entries_of(line(request=asked("GET /Observation")), chain="", bases=BASES, accesses=accesses)
-    second = {"seq": 9, "at": "2026-11-28T12:00:09Z", "event": "delivered", "interaction_id": "i1"}
-    found = entries_of(
-        json.dumps({**second, "patients": ["B", "A"]}).encode(), chain="", bases=BASES, accesses=accesses
-    )
-    assert [(each.sequence, each.patient, each.user, each.rule) for each in found] == [
-        (9, "A", "anna", "ward/treating ward/notes"),
-        (9, "B", "anna", "ward/treating ward/notes"),
-    ]
-    assert entries_of(json.dumps(second).encode(), chain="", bases=BASES, accesses=accesses) == []
+def test_the_second_record_of_a_long_answer_counts_where_it_names_more_patients() -> None:
+    ended = {"event": "delivered", "decision": None, "patients": ["B"]}
+    (entry,) = entries_of(line(**ended), chain="", bases=BASES)
+    assert (entry.patient, entry.kind, entry.outcome, entry.user) == ("B", "read", "permit", "anna")
+    assert entries_of(line(**{**ended, "patients": []}), chain="", bases=BASES) == ()
+
+
+def test_what_was_permitted_and_showed_nothing_is_told_apart() -> None:
+    request = asked("GET /Observation?patient=A")
+
+    def outcomes(**changes: Any) -> dict[str, str]:
+        found = entries_of(line(request=request, **changes), chain="", bases=BASES)
+        return {entry.patient: entry.outcome for entry in found}
+
+    assert outcomes(patients=["B"]) == {"A": "nothing", "B": "permit"}
+    assert outcomes(patients=["B"], decision="deny") == {"A": "deny", "B": "deny"}
+    assert outcomes(status=404) == {"A": "nothing"}
+    assert outcomes() == {"A": "permit"}  # a record that does not list whom it showed
+
+
+@pytest.mark.parametrize(
+    ("changes", "purpose"),
+    [
+        ({"purpose": ["TREAT", "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH"]}, "TREAT HRESCH"),
+        ({"purpose": None, "caller": {**CALLER, "purpose_of_use": "HPAYMT"}}, "HPAYMT"),
+        ({"purpose": None, "caller": {**CALLER, "claims": {"purpose": ["x|ETREAT"]}}}, "ETREAT"),
+        ({"purpose": None}, ""),
+    ],
+)
+def test_the_purpose_is_that_of_the_record_or_of_the_callers_claims(
+    changes: dict[str, Any], purpose: str
+) -> None:
+    (entry,) = entries_of(line(**changes), chain="", bases=BASES)
+    assert entry.purpose == purpose
 
 
 @pytest.mark.parametrize(
@@ -230,17 +252,6 @@ async def test_a_follower_goes_on_where_another_was_killed_and_indexes_nothing_t
     monkeypatch.undo()
     assert await IndexFollower(store, BASES).follow() == 250
     assert sorted(await sequences(store)) == list(range(1, 451))
-
-
-async def test_a_new_follower_still_knows_who_asked_for_an_answer_that_is_under_way(
-    store: SqliteStore, log: AuditLog
-) -> None:
-    await log.record({**ACCESS, "request": asked("GET /Observation")})
-    await IndexFollower(store, BASES).follow()
-    await log.record({"event": "delivered", "interaction_id": "i1", "ended": "whole", "patients": ["Z"]})
-    await IndexFollower(store, BASES).follow()
-    (entry,) = await store.find_audit(AuditQuery(base=BASE, patients=["Z"]))
-    assert (entry.user, entry.client, entry.sequence) == ("anna", "ehr", 2)
 
 
 async def test_a_line_that_cannot_be_read_is_passed_by_and_told_to_the_operator(

@@ -118,3 +118,23 @@ def test_a_question_that_cannot_be_asked_is_refused_with_what_would_be_right(
     code, out, err = run("audit", "search", *arguments)
     assert code == 1
     assert said in out + err
+
+
+def test_an_accounting_of_disclosures_is_printed_in_every_form_and_recorded(
+    run: Run,  # noqa: F811
+    indexed: None,
+    tmp_path: Path,
+) -> None:
+    asked = ("audit", "disclosures", "--patient", "A", "--until", "2026-12-01", "--by", "officer")
+    assert "ehr\tObservation (read)\tnot stated" in run(*asked)[1]
+    assert run(*asked, "--as", "csv")[1].startswith("date,recipient,address,disclosed,purpose,record")
+    assert json.loads(run(*asked, "--json")[1])["disclosures"][0]["record"] == {"chain": "", "sequence": 1}
+    assert json.loads(run(*asked, "--as", "fhir")[1])["entry"][0]["resource"]["resourceType"] == "AuditEvent"
+    file = tmp_path / "accounting.csv"
+    code, out, _ = run(*asked, "--as", "csv", "--to", str(file))
+    assert (code, out) == (0, f"{file}: 1 disclosures\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert run(*asked, "--as", "csv", "--to", str(file))[0] == 1  # nothing is overwritten
+    assert run("audit", "reindex")[0] == 0
+    looks = found(run, "--patient", "A", "--kind", "audit-read")["entries"]
+    assert [each["user"] for each in looks] == ["officer"] * 6

@@ -5,7 +5,7 @@ path or as a parameter of its search, the patient of emergency access, and where
 whom the caller's token was given for. A search without a patient that showed nobody is about nobody.
 """
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,10 @@ ACCESS = "access"
 DELIVERED = "delivered"
 READ = "audit-read"
 """Somebody looked at the audit log."""
+PERMIT, NOTHING = "permit", "nothing"
+"""Outcomes of accesses: of this patient something was shown or changed; it was permitted, and nothing was."""
 _BEGUN = "write-begins"
+_FAILED = 400
 _OF_PATIENTS = frozenset({"patient", "subject", "beneficiary", "individual", "for", "focus", "target"})
 _BARE = frozenset(
     {"patient"}
@@ -31,17 +34,10 @@ class Unreadable(Exception):
     """The line is no record. 'securus audit verify' says what was done to it."""
 
 
-def entries_of(
-    line: bytes,
-    *,
-    chain: str,
-    bases: Mapping[str, str],
-    accesses: MutableMapping[str, AccessEntry] | None = None,
-) -> Sequence[AccessEntry]:
+def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence[AccessEntry]:
     """The entries of a line of the log; bases are the identifiers of FHIR bases by the name of their route.
 
-    accesses are the newest accesses by their interaction id, which this line may join: the second record of a long
-    answer says whom it showed, and leaves it to the first who asked. Raises Unreadable.
+    Raises Unreadable.
     """
     record = record_of(line)
     try:
@@ -49,12 +45,12 @@ def entries_of(
     except (KeyError, ValueError, TypeError) as error:
         raise Unreadable("the line has no sequence or no time") from error
     event = _text(record.get("event"))
-    if event == DELIVERED:
-        return _delivered(record, AccessEntry(chain, sequence, at, *[""] * 10), accesses or {})
+    if event == DELIVERED and not record.get("patients"):
+        return ()  # nobody more than the record of its access says
     caller = _mapping(record.get("caller"))
     emergency = _mapping(record.get("emergency"))
     user, client = _who(record, caller, emergency)
-    is_access = event in (ACCESS, _BEGUN)
+    is_access = event in (ACCESS, _BEGUN, DELIVERED)
     about = patients_of(record)
     base = _base(record, bases, is_about_somebody=bool(about))
     entry = AccessEntry(
@@ -67,27 +63,15 @@ def entries_of(
         client=client,
         grant=_text(caller.get("grant") or record.get("grant_id")),
         kind=_text(record.get("interaction")) or event if is_access else event,
-        outcome="begun"
-        if event == _BEGUN
-        else _text(record.get("decision") or record.get("outcome") or "ok"),
+        outcome=_outcome(event, record),
         rule=_rules(record, emergency),
-        purpose=_joined(record.get("purpose")),
+        purpose=_purposes(record, caller),
         types=_types(record),
     )
-    if event == ACCESS and accesses is not None:
-        accesses[_text(record.get("interaction_id"))] = entry
-    return [replace(entry, patient=each) for each in about] or [entry]
-
-
-def _delivered(
-    record: Mapping[str, Any], place: AccessEntry, accesses: Mapping[str, AccessEntry]
-) -> Sequence[AccessEntry]:
-    """Those whom a long answer showed after its first record was written."""
-    began = accesses.get(
-        _text(record.get("interaction_id")), replace(place, kind=DELIVERED, outcome="permit")
-    )
-    shown = sorted({_id(each) for each in _sequence(record.get("patients"))} - {""})[:_MOST_PATIENTS]
-    return [replace(began, sequence=place.sequence, at=place.at, patient=each) for each in shown]
+    unseen = _unseen(event, record)
+    return [
+        replace(entry, patient=each, outcome=NOTHING if each in unseen else entry.outcome) for each in about
+    ] or [entry]
 
 
 def record_of(line: bytes) -> dict[str, Any]:
@@ -162,14 +146,40 @@ def _who(
     return _text(user), _text(client)
 
 
+def _outcome(event: str, record: Mapping[str, Any]) -> str:
+    if event == _BEGUN:
+        return "begun"
+    usual = PERMIT if event == DELIVERED else "ok"
+    said = _text(record.get("decision") or record.get("outcome")) or usual
+    status = record.get("status")
+    failed = event == ACCESS and isinstance(status, int) and status >= _FAILED
+    return NOTHING if failed and said == PERMIT else said
+
+
+def _unseen(event: str, record: Mapping[str, Any]) -> frozenset[str]:
+    """Patients whom a permitted access was about and whom its answer did not show, where the record lists those."""
+    shown = record.get("patients")
+    if event != ACCESS or record.get("decision") != PERMIT or not isinstance(shown, list):
+        return frozenset()
+    return frozenset(patients_of(record)) - {_id(each) for each in shown}
+
+
+def _purposes(record: Mapping[str, Any], caller: Mapping[str, Any]) -> str:
+    """Codes of the purpose of use, without their systems: of the record, or the claim of the caller."""
+    claims = _mapping(caller.get("claims"))
+    said = record.get("purpose") or caller.get("purpose_of_use") or claims.get("purpose")
+    said = said or claims.get("purpose_of_use")
+    return " ".join(each.rpartition("|")[2] for each in _joined(said).split())
+
+
 def _base(record: Mapping[str, Any], bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
     """The base of a record: that of its route, that which it names, or the only one there is."""
-    route = _text(record.get("route"))
-    if route:
-        return bases.get(route, "")
     named = _text(record.get("base") or _mapping(record.get("query")).get("base"))
     if named:
         return named
+    route = _text(record.get("route"))
+    if route:
+        return bases.get(route, "")
     return next(iter(bases.values())) if is_about_somebody and len(bases) == 1 else ""
 
 

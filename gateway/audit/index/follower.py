@@ -16,8 +16,6 @@ from gateway.settings import GatewaySettings
 
 PAGE_LINES = 200
 _REMOVED_AT_ONCE = 200
-_REMEMBERED = 10_000  # accesses
-_READ_AGAIN = 2_000  # lines
 _MILLISECONDS = 1000
 _log = logging.getLogger("securus.audit")
 
@@ -56,7 +54,6 @@ class IndexFollower:
         self._store = store
         self._bases = bases
         self._indexed = indexed
-        self._accesses: dict[str, dict[str, AccessEntry]] = {}  # by chain and interaction id, the newest last
 
     async def follow(self) -> int:
         """Index all that was appended since; how many records. Raises StoreUnavailable."""
@@ -72,8 +69,6 @@ class IndexFollower:
 
     async def _follow(self, chain: str) -> int:
         place, read = await self._store.indexed_to(chain), 0
-        if chain not in self._accesses:
-            await self._remember(chain, place)
         while lines := await lines_of(self._store, chain, after=place, limit=PAGE_LINES):
             place = lines[-1].sequence
             entries = [entry for line in lines for entry in self._entries(line, chain)]
@@ -85,23 +80,9 @@ class IndexFollower:
             await asyncio.sleep(0)  # requests come first
         return read
 
-    async def _remember(self, chain: str, place: int) -> None:
-        """Read once more what was indexed last, by whom long answers that are still under way were asked for."""
-        self._accesses[chain] = {}
-        after = max(0, place - _READ_AGAIN)
-        while after < place and (
-            lines := await lines_of(self._store, chain, after=after, limit=min(PAGE_LINES, place - after))
-        ):
-            for line in lines:
-                self._entries(line, chain)
-            after = lines[-1].sequence
-
     def _entries(self, line: AuditLine, chain: str) -> Sequence[AccessEntry]:
-        accesses = self._accesses[chain]
-        while len(accesses) > _REMEMBERED:
-            del accesses[next(iter(accesses))]
         try:
-            return entries_of(line.line, chain=chain, bases=self._bases, accesses=accesses)
+            return entries_of(line.line, chain=chain, bases=self._bases)
         except Unreadable as error:
             _log.error("a record cannot be indexed", extra={"cause": str(error), "count": line.sequence})
             return ()
