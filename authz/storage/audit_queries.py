@@ -1,12 +1,17 @@
-"""The index of the audit log in SQL: one text for every kind of store, with its values beside it."""
+"""The index of the audit log, and signals, in SQL: one text for every kind of store, with its values beside it."""
 
 from collections.abc import Callable, Sequence
 
 from authz.storage.audit_index import AccessEntry, AuditQuery
-from authz.storage.records import integer, text
+from authz.storage.audit_signals import MOST_RECORDS, Signal
+from authz.storage.records import decode, encode, integer, text
 
 ENTRY_COLUMNS = (
     "chain, sequence, at, base, patient, person, client, grant_id, kind, outcome, rule, purpose, types"
+)
+SIGNAL_COLUMNS = (
+    "id, rule, kind, at, last_at, base, patient, person, client, words, records, count, expires_at,"
+    " reviewed_at, reviewed_by, review"
 )
 _ORDER = "at DESC, chain DESC, sequence DESC, base DESC, patient DESC"
 Placeholder = Callable[[int], str]  # '?3' or '$3'
@@ -23,6 +28,38 @@ def entry_values(entry: AccessEntry) -> tuple[object, ...]:
     return (
         entry.chain, entry.sequence, entry.at, entry.base, entry.patient, entry.user, entry.client,
         entry.grant, entry.kind, entry.outcome, entry.rule, entry.purpose, entry.types,
+    )  # fmt: skip
+
+
+def signal_of(row: Sequence[object]) -> Signal:
+    """A row of SIGNAL_COLUMNS."""
+    reviewed_at, reviewed_by, review = row[13:16]
+    return Signal(
+        id=text(row[0]),
+        rule=text(row[1]),
+        kind=text(row[2]),
+        at=integer(row[3]),
+        last_at=integer(row[4]),
+        base=text(row[5]),
+        patient=text(row[6]),
+        user=text(row[7]),
+        client=text(row[8]),
+        words=text(row[9]),
+        records=decode(row[10], tuple[tuple[str, int], ...]),
+        count=integer(row[11]),
+        expires_at=integer(row[12]),
+        reviewed_at=None if reviewed_at is None else integer(reviewed_at),
+        reviewed_by=None if reviewed_by is None else text(reviewed_by),
+        review=None if review is None else text(review),
+    )
+
+
+def signal_values(signal: Signal) -> tuple[object, ...]:
+    """A signal as a row of SIGNAL_COLUMNS."""
+    return (
+        signal.id, signal.rule, signal.kind, signal.at, signal.last_at, signal.base, signal.patient, signal.user,
+        signal.client, signal.words, encode(signal.records[:MOST_RECORDS]), signal.count, signal.expires_at,
+        signal.reviewed_at, signal.reviewed_by, signal.review,
     )  # fmt: skip
 
 

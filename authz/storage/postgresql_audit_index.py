@@ -95,12 +95,13 @@ async def place(database: PostgresqlPool, follower: str, chain: str) -> int:
     return 0 if row is None else integer(row[0])
 
 
-async def move_place(transaction: Transaction, follower: str, chain: str, read_to: int) -> None:
-    """Move a follower's place, never back."""
-    await transaction.change(
+async def move_place(transaction: Transaction, follower: str, chain: str, read_to: int) -> bool:
+    """Move a follower's place, never back; False when it is there or beyond."""
+    moved = await transaction.change(
         "INSERT INTO audit_place VALUES ($1, $2, $3) ON CONFLICT (follower, chain)"
-        " DO UPDATE SET sequence = GREATEST(audit_place.sequence, excluded.sequence)",
+        " DO UPDATE SET sequence = excluded.sequence WHERE audit_place.sequence < excluded.sequence",
         follower,
         chain,
         read_to,
     )
+    return moved == 1

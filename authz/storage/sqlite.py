@@ -17,6 +17,7 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_audit_index import SqliteAuditIndex
+from authz.storage.sqlite_audit_signals import SqliteAuditSignals
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
 from authz.storage.sqlite_effects import SqliteEffects
@@ -45,7 +46,7 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAuditIndex):
+class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAuditIndex, SqliteAuditSignals):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

@@ -95,10 +95,13 @@ def place(database: SqliteConnection, follower: str, chain: str) -> int:
     return 0 if row is None else integer(row[0])
 
 
-def move_place(connection: Connection, follower: str, chain: str, read_to: int) -> None:
-    """Move a follower's place, never back."""
-    connection.execute(
-        "INSERT INTO audit_place VALUES (?, ?, ?) ON CONFLICT (follower, chain)"
-        " DO UPDATE SET sequence = MAX(sequence, excluded.sequence)",
-        (follower, chain, read_to),
+def move_place(connection: Connection, follower: str, chain: str, read_to: int) -> bool:
+    """Move a follower's place, never back; False when it is there or beyond."""
+    return (
+        connection.execute(
+            "INSERT INTO audit_place VALUES (?, ?, ?) ON CONFLICT (follower, chain)"
+            " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence",
+            (follower, chain, read_to),
+        ).rowcount
+        == 1
     )

@@ -15,6 +15,7 @@ from typing import Protocol
 from authz.protocol.tokens import Grant
 from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
+from authz.storage.audit_signals import SignalStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -149,7 +150,7 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, AuditIndexStore, EffectsStore, Protocol):
+class Store(AuditStore, AuditIndexStore, SignalStore, EffectsStore, Protocol):
     """Where records rest."""
 
     # single-use claims

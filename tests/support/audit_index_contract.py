@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
+from authz.storage.audit_signals import MOST_RECORDS, Signal
+from authz.storage.effects import Notification
 from authz.storage.store import Store
 
 BASE = "https://fhir.example/fhir/r4"
@@ -28,6 +30,24 @@ def entry(sequence: int, **changes: object) -> AccessEntry:
         types="Observation",
     )
     return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+SIGNAL = Signal(
+    id="signal",
+    rule="vip-list",
+    kind="vip",
+    at=START,
+    last_at=START + 5,
+    base=BASE,
+    patient="A",
+    user="anna",
+    client="ehr",
+    words="anna saw Patient/A, who is on the list of rule vip-list",
+    records=(("", 7), ("node-2", 8)),
+    count=2,
+    expires_at=START // 1000 + 86400,
+)
+NOW = START // 1000
 
 
 class AuditIndexContract:
@@ -156,3 +176,55 @@ class AuditIndexContract:
         assert await store.indexed_to("") == 0
         await store.index_audit([entry(1), entry(2)], chain="", read_to=2)
         assert [each.sequence for each in await store.find_audit(AuditQuery())] == [2, 1]
+
+    # Signals
+
+    async def test_signals_their_messages_and_the_place_of_who_looks_are_written_together_and_once(
+        self, store: Store
+    ) -> None:
+        message = Notification("m1", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
+        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)
+        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)  # again, by another
+        assert await store.signalled_to("") == 7
+        assert await store.indexed_to("") == 0  # a place of its own
+        assert list(await store.signals(only_open=True, limit=10, now=NOW)) == [SIGNAL]
+        assert await store.signal("signal", now=NOW) == SIGNAL
+        assert await store.signal("other", now=NOW) is None
+        assert await store.waiting_notifications() == 1
+
+    async def test_a_signal_that_is_open_counts_on_and_tells_nobody_again(self, store: Store) -> None:
+        message = Notification("m1", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
+        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)
+        later = replace(SIGNAL, count=3, last_at=START + 99, words="other words")
+        again = Notification("m2", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
+        await store.put_signals([later], {"signal": [again]}, chain="", read_to=8)
+        assert await store.signal("signal", now=NOW) == replace(SIGNAL, count=5, last_at=START + 99)
+        assert await store.waiting_notifications() == 1
+
+    async def test_a_signal_is_reviewed_once_and_is_closed_from_then_on(self, store: Store) -> None:
+        await store.put_signals([SIGNAL], {}, chain="", read_to=7)
+        assert await store.review_signal("signal", by="olga", review="asked: was on duty", now=NOW)
+        assert not await store.review_signal("signal", by="otto", review="no", now=NOW)
+        assert not await store.review_signal("other", by="otto", review="no", now=NOW)
+        await store.put_signals([replace(SIGNAL, count=3)], {}, chain="", read_to=8)
+        closed = replace(SIGNAL, reviewed_at=NOW, reviewed_by="olga", review="asked: was on duty")
+        assert list(await store.signals(only_open=False, limit=10, now=NOW)) == [closed]
+        assert list(await store.signals(only_open=True, limit=10, now=NOW)) == []
+
+    async def test_signals_come_newest_first_name_some_records_and_go_when_they_expire(
+        self, store: Store
+    ) -> None:
+        many = tuple(("", number) for number in range(100))
+        old = replace(SIGNAL, id="old", at=START - 1, records=many, expires_at=NOW + 10)
+        await store.put_signals([old, SIGNAL], {}, chain="", read_to=7)
+        found = await store.signals(only_open=True, limit=10, now=NOW)
+        assert [each.id for each in found] == ["signal", "old"]
+        assert found[1].records == many[:MOST_RECORDS]
+        assert [each.id for each in await store.signals(only_open=True, limit=10, now=NOW + 10)] == ["signal"]
+        assert await store.remove_expired(now=NOW + 10, at_most=10) == 1
+
+    async def test_a_signal_is_noted_in_the_log_once(self, store: Store) -> None:
+        await store.put_signals([SIGNAL], {}, chain="", read_to=7)
+        assert list(await store.unnoted_signals(at_most=10)) == [SIGNAL]
+        await store.note_signal("signal")
+        assert list(await store.unnoted_signals(at_most=10)) == []

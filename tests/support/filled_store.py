@@ -11,7 +11,7 @@ import pytest
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
-from tests.support.audit_index_contract import entry
+from tests.support.audit_index_contract import SIGNAL, entry
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
@@ -37,6 +37,7 @@ async def fill(store: Store) -> None:
     """A row in every table; used, revoked and counted as in a working day."""
     await store.append_audit(LINES[:11_000])
     await store.index_audit([entry(7)], chain="", read_to=11_000)
+    await store.put_signals([SIGNAL], {}, chain="", read_to=11_000)
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)
