@@ -1,5 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -12,11 +13,14 @@ from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
 from gateway.proxy.lookups.knowledge import Lookups
+from gateway.proxy.lookups.preflight import Preflight
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
+
+_SEARCH_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -28,6 +32,13 @@ class Mount:
     passage: Passage
     signed: SignedAnswers | None
     lookups: Lookups
+
+
+def searches_of(mounts: Sequence[Mount], clock: Clock) -> Mapping[str, Preflight]:
+    """Searches of our own at each store, by the identifier of its base, that no request waits for."""
+    return {
+        mount.upstream.identifier: Preflight(mount.client, clock, seconds=_SEARCH_SECONDS) for mount in mounts
+    }
 
 
 async def open_mount(

@@ -34,6 +34,7 @@ class SignalRule:
     times_median, over   volume: how many times the user's own median of windows in the seconds before counts
     hours                out-of-hours: the working hours
     rules                no-relationship: the rules of policies that look for a relationship
+    roles                own-record, colleague: roles of accounts that make staff
     notify               receivers of `notifications`
     """
 
@@ -51,6 +52,7 @@ class SignalRule:
     over: int = 0
     hours: tuple[Hours, ...] = ()
     rules: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
     notify: tuple[str, ...] = ()
 
 

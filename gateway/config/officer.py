@@ -61,7 +61,7 @@ def _disclosures(section: Section | None) -> DisclosureSettings:
 
 
 def _check_purpose(section: Section, key: str, code: str) -> None:
-    if not _PURPOSE.fullmatch(code):
+    if code and not _PURPOSE.fullmatch(code):
         section.report(section.place(key), f"'{code}' is no code of a purpose, such as TREAT or HPAYMT")
 
 

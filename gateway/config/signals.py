@@ -19,8 +19,8 @@ _KEYS: Mapping[SignalKind, tuple[str, ...]] = {
     SignalKind.VOLUME: ("at_most", "within", "times_median", "over"),
     SignalKind.OUT_OF_HOURS: ("hours", "days", "zone"),
     SignalKind.NO_RELATIONSHIP: ("rules",),
-    SignalKind.OWN_RECORD: (),
-    SignalKind.COLLEAGUE: (),
+    SignalKind.OWN_RECORD: ("roles",),
+    SignalKind.COLLEAGUE: ("roles",),
     SignalKind.BREAK_GLASS: ("at_most", "within"),
 }
 _DAY = 86400
@@ -67,6 +67,7 @@ def _rule(section: Section, receivers: Collection[str]) -> SignalRule:
         over=int(section.seconds("over", 30 * _DAY, low=_DAY, high=366 * _DAY)),
         hours=_hours(section) if kind is SignalKind.OUT_OF_HOURS else (),
         rules=frozenset(section.texts("rules")),
+        roles=frozenset(section.texts("roles")),
         notify=notify,
     )
     _check(section, rule)
@@ -95,6 +96,9 @@ def _check(section: Section, rule: SignalRule) -> None:
     if rule.kind is SignalKind.NO_RELATIONSHIP and not rule.rules:
         said = "must name the rules of policies that look for a relationship, such as ward/treating"
         section.report(section.node.place, f"{section.path}.rules {said}")
+    if rule.kind in (SignalKind.OWN_RECORD, SignalKind.COLLEAGUE) and not rule.roles:
+        said = "must name the roles of accounts that make staff, such as clinician"
+        section.report(section.node.place, f"{section.path}.roles {said}")
     for label in rule.labels:
         if not _LABEL.fullmatch(label):
             section.report(section.place("labels"), f"{section.path}.labels: '{label}', expected system|code")

@@ -80,3 +80,14 @@ class Looks:
         if isinstance(route, str):
             said["route"] = route
         await self._audit.record(said)
+
+    async def review_signal(self, id: str, *, by: str, review: str, now: int) -> bool:
+        """Write down what was found, in the store and the log; False where it is reviewed or nothing is there."""
+        signal = await self._store.signal(id, now=now)
+        if signal is None or not await self._store.review_signal(id, by=by, review=review, now=now):
+            return False
+        said: dict[str, object] = {"event": "signal-review", "signal": id, "by": by, "review": review}
+        if signal.patient:
+            said |= {"patient": signal.patient, "base": signal.base}
+        await self._audit.record({**said, "rule": signal.rule})
+        return True
