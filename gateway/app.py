@@ -28,8 +28,9 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, consent_api, in_order, open_mount
+from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
@@ -247,6 +248,14 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        Oversight(
+            settings=self.settings,
+            store=self.store,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            stores=searches_of(self._mounts, self.clock),
+        ).begin(background)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:

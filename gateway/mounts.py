@@ -1,6 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -16,6 +16,7 @@ from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
 from gateway.proxy.lookups.knowledge import ConsentsAt, Lookups
+from gateway.proxy.lookups.preflight import Preflight
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
@@ -23,6 +24,7 @@ from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
 
 KeptConsents = Callable[[Callable[[str], None]], ConsentsAt]
+_SEARCH_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -40,6 +42,13 @@ class Mount:
 def in_order(upstreams: Sequence[Upstream]) -> list[Upstream]:
     """The upstreams as they are opened: those first that others rely on."""
     return sorted(upstreams, key=lambda each: each.documents is not None)
+
+
+def searches_of(mounts: Sequence[Mount], clock: Clock) -> Mapping[str, Preflight]:
+    """Searches of our own at each store, by the identifier of its base, that no request waits for."""
+    return {
+        mount.upstream.identifier: Preflight(mount.client, clock, seconds=_SEARCH_SECONDS) for mount in mounts
+    }
 
 
 async def open_mount(

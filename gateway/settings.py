@@ -13,6 +13,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.officer_settings import OfficerSettings
 from gateway.policy.consent import ConsentSource
 
 
@@ -331,3 +332,4 @@ class GatewaySettings:
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
+    officer: OfficerSettings = field(default_factory=OfficerSettings)

@@ -166,6 +166,11 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.audit_indexed = Counter("securus_audit_indexed", "Audit records indexed", registry=registry)
+        self.signals = Counter("securus_signals", "Signals of unusual access", ["rule"], registry=registry)
+        self.audit_behind = Gauge(
+            "securus_audit_index_behind_records", "Audit records that wait for the index", registry=registry
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
 from authz.storage.rows import (
     AUDIT_COLUMNS,
     CONSENT_COLUMNS,
@@ -41,6 +42,9 @@ TABLES = (
     _table("revocation", "subject, sequence, expires_at", "subject"),
     _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
     _table("notification", NOTIFICATION_COLUMNS),
+    _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
+    _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
+    _table("audit_place", "follower, chain, sequence", "follower, chain"),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),
