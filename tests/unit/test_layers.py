@@ -46,6 +46,7 @@ PURE = (
     "authz.protocol",
     "authz.events",
     "authz.settings",
+    "gateway.audit.merkle",
     "gateway.cda",
     "gateway.fhir",
     "gateway.policy",
