@@ -20,6 +20,7 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
+from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.cors import CrossOrigin
@@ -118,6 +119,8 @@ class Gateway:
         self.audit = await AuditLog.open(
             self.store, self._precise_clock, written=self.metrics.audit_events.inc
         )
+        self._in_force = await asyncio.to_thread(InForce, settings.file, self._emit)
+        self._in_force.begins(None if self.engines.engine is None else self.engines.engine.policy_hash)
         self._background = Background(self.audit)
         authorization = settings.authorization
         if not authorization.certificate_anchors:
@@ -308,8 +311,10 @@ class Gateway:
             engine = self._engine(await asyncio.to_thread(load_policies, files))
         except (OSError, UnicodeDecodeError, PoliciesRefused) as error:
             _log.error("policies not reloaded, the old ones stay in force", extra={"cause": str(error)})
+            self._in_force.stays()
             return
         self.engines.engine = engine
+        self._in_force.changes(engine.policy_hash)
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.audit_settings import AuditSettings
 from gateway.policy.consent import ConsentSource
 
 
@@ -278,5 +279,6 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED

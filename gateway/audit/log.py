@@ -24,6 +24,7 @@ import msgspec
 from authz.events import (
     ClientChanged,
     ClockCompared,
+    ConfigurationInForce,
     ConsentGiven,
     ContextLaunched,
     Event,
@@ -32,6 +33,7 @@ from authz.events import (
     KeySetFetched,
     ProofChecked,
     Refused,
+    SignedOut,
     SignIn,
     TokenIssued,
 )
@@ -54,6 +56,8 @@ _WORDS: Mapping[type[Event], str] = {
     KeyChanged: "key-changed",
     KeySetFetched: "key-set-fetched",
     ClientChanged: "client-changed",
+    SignedOut: "sign-out",
+    ConfigurationInForce: "configuration-in-force",
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 _log = logging.getLogger("securus.audit")

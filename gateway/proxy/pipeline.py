@@ -137,7 +137,7 @@ class Passage:
 
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
-        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
@@ -190,7 +190,7 @@ class Passage:
         and what the store and the audit log raise.
         """
         if asked.posted:
-            form = await http.body.read(_MAX_FORM_BYTES)
+            trail.form = form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
