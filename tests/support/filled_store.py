@@ -13,8 +13,10 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
+    AUDIT_KEY,
     CHANGE,
     EMERGENCY,
+    HOLD,
     INITIAL,
     INTERACTION,
     KEY,
@@ -24,17 +26,25 @@ from tests.support.store_contract import (
     REFRESH,
     REGISTRATION,
     SESSION,
+    STUB,
+    TREE_HEAD,
     audit_lines,
     complete,
 )
 
 T = TypeVar("T")
 LINES = audit_lines(1, 12_000)  # more than two pages
+NODE_LINES = audit_lines(1, 20, chain="node-a")
 
 
 async def fill(store: Store) -> None:
     """A row in every table; used, revoked and counted as in a working day."""
     await store.append_audit(LINES[:11_000])
+    await store.append_audit(NODE_LINES)
+    assert await store.add_tree_head(TREE_HEAD)
+    assert await store.add_stub(STUB)
+    assert await store.add_audit_key(AUDIT_KEY)
+    await store.put_hold(HOLD)
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)

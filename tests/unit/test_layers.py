@@ -48,6 +48,7 @@ PURE = (
     "authz.events",
     "authz.settings",
     "gateway.audit.events",
+    "gateway.audit.merkle",
     "gateway.cda",
     "gateway.fhir",
     "gateway.policy",
