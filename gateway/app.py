@@ -20,6 +20,7 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
+from gateway.audit.feeds.feeds import open_feeds
 from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
@@ -122,6 +123,8 @@ class Gateway:
         self._in_force = await asyncio.to_thread(InForce, settings.file, self._emit)
         self._in_force.begins(None if self.engines.engine is None else self.engines.engine.policy_hash)
         self._background = Background(self.audit)
+        shared = (self.store, self.audit, self.metrics, self.clock)
+        self._feeds = await open_feeds(settings, *shared, self._background.repeat)
         authorization = settings.authorization
         if not authorization.certificate_anchors:
             # Also of listeners behind a proxy: it asks for certificates, the chain is judged here.
@@ -161,6 +164,7 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                may_write=self._feeds.may_write,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -245,6 +249,7 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        self._feeds.lead(background.repeat)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -328,6 +333,8 @@ class Gateway:
         await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         if hasattr(self, "_background"):
             await self._background.stop()
+        if hasattr(self, "_feeds"):
+            await self._feeds.close()
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:

@@ -37,6 +37,9 @@ class FeedSettings:
     path: Path | None = None
     max_size: int = 100 * 1024 * 1024
     kept: int = 10
+    from_beginning: bool = (
+        False  # of a feed that is new: with the oldest record there is; else with the next one
+    )
     at_once: int = 100
     timeout: float = 10.0
     refuse_after_records: int | None = None

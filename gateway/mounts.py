@@ -1,5 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -44,6 +45,7 @@ async def open_mount(
     clock: Clock,
     admission: Admission,
     lookups_at_most: int,
+    may_write: Callable[[], bool],
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages."""
     client = UpstreamClient(upstream, metrics.upstream_seconds.labels(upstream.name).observe)
@@ -62,6 +64,7 @@ async def open_mount(
         clock=clock,
         lookups=lookups,
         admission=admission,
+        may_write=may_write,
         oauth_uris={
             "authorize": f"{issuer}/authorize",
             "token": f"{issuer}/token",

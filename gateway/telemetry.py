@@ -166,6 +166,21 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.audit_feed_records = Counter(
+            "securus_audit_feed_records", "Records of audit feeds", ["feed", "outcome"], registry=registry
+        )
+        self.audit_feed_lag = Gauge(
+            "securus_audit_feed_lag_records",
+            "Records that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
+        self.audit_feed_age = Gauge(
+            "securus_audit_feed_lag_seconds",
+            "Age of the oldest record that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.storage.postgresql_audit import PostgresqlAudit
+from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
 from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
@@ -59,7 +60,12 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
 
 
 class PostgresqlStore(
-    PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects, PostgresqlAudit, PostgresqlAuditSeals
+    PostgresqlGrants,
+    PostgresqlRegistrations,
+    PostgresqlEffects,
+    PostgresqlAudit,
+    PostgresqlAuditSeals,
+    PostgresqlAuditFeeds,
 ):
     """The Store on PostgreSQL. What each method means stands at Store."""
 

@@ -15,6 +15,7 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_audit import SqliteAudit
+from authz.storage.sqlite_audit_feeds import SqliteAuditFeeds
 from authz.storage.sqlite_audit_seals import SqliteAuditSeals
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
@@ -43,7 +44,9 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAudit, SqliteAuditSeals):
+class SqliteStore(
+    SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAudit, SqliteAuditSeals, SqliteAuditFeeds
+):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

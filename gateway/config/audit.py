@@ -9,7 +9,7 @@ from gateway.yaml_source import Mapping as YamlMapping
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_OF_ALL = ("kind", "at_once", "timeout", "refuse_writes_after")
+_OF_ALL = ("kind", "begin", "at_once", "timeout", "refuse_writes_after")
 _OF_KIND = {
     FeedKind.FHIR: ("url", "authorization", "certificate_authorities", "certificate", "key"),
     FeedKind.SYSLOG: ("url", "certificate_authorities", "certificate", "key"),
@@ -85,6 +85,7 @@ def _feed(section: Section, name: str) -> FeedSettings:
         path=section.path_of("path") if kind is FeedKind.FILE else None,
         max_size=section.size("max_size", 100 * 1024 * 1024) if kind is FeedKind.FILE else 0,
         kept=section.integer("keep", 10, low=1, high=10_000) if kind is FeedKind.FILE else 0,
+        from_beginning=section.word("begin", ("now", "oldest"), "now") == "oldest",
         at_once=section.integer("at_once", 100, low=1, high=1000),
         timeout=section.seconds("timeout", 10.0),
         refuse_after_records=records,

@@ -7,7 +7,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -61,6 +61,7 @@ from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
+_CHANGING = WRITES | {Interaction.CREATE}
 
 
 @dataclass(slots=True)
@@ -89,8 +90,10 @@ class Passage:
         oauth_uris: Mapping[str, str],
         lookups: Lookups,
         admission: Admission | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._admission = admission
+        self._may_write = may_write
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
@@ -237,6 +240,8 @@ class Passage:
 
         Raises FhirError, OAuthError (step-up) for what is refused.
         """
+        if asked.interaction in _CHANGING and not self._may_write():
+            raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
