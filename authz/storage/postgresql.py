@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.storage.postgresql_audit import PostgresqlAudit
+from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
 from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
 from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
 from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
@@ -68,6 +69,7 @@ class PostgresqlStore(
     PostgresqlConsents,
     PostgresqlAudit,
     PostgresqlAuditSeals,
+    PostgresqlAuditFeeds,
     PostgresqlAuditIndex,
     PostgresqlAuditSignals,
 ):
