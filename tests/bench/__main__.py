@@ -22,6 +22,7 @@ from tests.bench import (
     bodies,
     certificates,
     code_flow,
+    flat,
     in_process,
     reads,
     resting,
@@ -32,7 +33,7 @@ from tests.bench.cases import Load
 from tests.bench.rows import Measured, picture, row, table
 from tests.bench.servers import open_place, securus
 
-_CASES = ("reads", "certificates", "tokens", "flows", "bodies", "streams", "resting", "in-process")
+_CASES = ("reads", "certificates", "tokens", "flows", "bodies", "streams", "resting", "flat", "in-process")
 _PICTURED = (
     ("dpop-read-2k", "A read of 2 KB, with all checks"),
     ("token", "A token: client credentials, private_key_jwt, DPoP"),
@@ -85,6 +86,8 @@ def _rows(options: argparse.Namespace, chosen: frozenset[str]) -> list[dict[str,
             rows += streams.rows(place, options.runs)
         if "resting" in chosen:
             rows += resting.rows(place, gateway, options.runs)
+        if "flat" in chosen:
+            rows += flat.rows(place, load)
     if "in-process" in chosen:
         rows += [*audit_records.rows(options.runs), *in_process.rows(options.runs)]
     return rows

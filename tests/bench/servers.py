@@ -119,10 +119,12 @@ def securus(
     workers: int = 1,
     change: Callable[[dict[str, Any]], None] = lambda document: None,
     policies: Mapping[str, str] = MappingProxyType({}),
+    fill: Callable[[Path], None] = lambda database: None,
 ) -> Securus:
     """The gateway with a public listener behind a proxy that ends TLS, as in many hospitals, and one with mutual TLS.
 
-    change is made to its configuration; it has these policies as well, by the names of their files.
+    change is made to its configuration; it has these policies as well, by the names of their files. fill writes into
+    its database before it starts.
     """
     ports = world.Ports(world.free_port(), world.free_port(), world.free_port(), place.store)
     folder = place.folder / name
@@ -130,6 +132,7 @@ def securus(
     for file, text in policies.items():
         (folder / "policies" / file).write_text(text)
     settings = _plain_listener(folder / "gateway.yaml", change)
+    fill(Path(settings.storage.path))
     command = [sys.executable, "-m", "gateway", "serve", "-c", str(settings.file)]
     if workers > 1:
         command += ["--workers", str(workers)]
