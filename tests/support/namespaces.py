@@ -1,8 +1,8 @@
 """Network namespaces of the tests' own: a node in each, joined to us by two links of which each can be cut by itself.
 
 By the link in front callers come and the charts are reached, by the link behind it the store and the cache. Addresses
-are of RFC 2544, which no network uses, and of which others on this machine may have taken some. Whoever may make no namespace skips, in CI too: not every machine of a build
-lets its containers do so.
+are of RFC 2544, which no network uses, and of which others on this machine may have taken some. Whoever may make no
+namespace skips, in CI too: not every machine of a build lets its containers do so.
 """
 
 import os
