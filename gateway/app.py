@@ -232,7 +232,7 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            clients = list(self.authorization.clients.values())
+            clients = self.authorization.clients.with_own_certificates()
             context = tls.server_context(listener, clients)
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
@@ -308,7 +308,7 @@ class Gateway:
         generation = self.authorization.clients.generation
         if generation == self._trusted_generation:
             return
-        clients = list(self.authorization.clients.values())
+        clients = self.authorization.clients.with_own_certificates()
         for name, running in self._tls.items():
             try:
                 if running.trust(clients):
