@@ -13,10 +13,18 @@ class Table:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     is_appended: bool = False
+    view_in_sqlite: str | None = None
+
+    @property
+    def in_sqlite(self) -> str:
+        """The table or view of a SQLite store that has its rows."""
+        return self.view_in_sqlite or self.name
 
 
-def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = False) -> Table:
-    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended)
+def _table(
+    name: str, columns: str, key: str = "id", *, is_appended: bool = False, view_in_sqlite: str | None = None
+) -> Table:
+    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, view_in_sqlite)
 
 
 # A table that refers to another comes after it. What the store keeps beside them (numbers, the head of the audit log,
@@ -40,5 +48,8 @@ TABLES = (
     _table("browser_session", "id, record, expires_at"),
     _table("rate", "key, used, expires_at", "key"),
     _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
-    _table("claim", "namespace, key, expires_at", "namespace, key"),
+    _table("claim", "namespace, key, expires_at", "namespace, key", view_in_sqlite="every_claim"),
 )
+
+# A SQLite store's own beside these.
+ONLY_IN_SQLITE = ("replay_claim", "audit_head")
