@@ -13,7 +13,7 @@ from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.shadow import Shadows
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 from gateway.proxy.lookups.knowledge import Knowledge
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")

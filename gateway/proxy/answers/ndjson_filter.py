@@ -8,7 +8,8 @@ from gateway.fhir import links, ndjson, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import exact_object
 from gateway.policy.decision import Judge, Resource, Verdict
-from gateway.proxy.answers.response_filter import Settle, Tally
+from gateway.proxy.answers.response_filter import Settle
+from gateway.proxy.answers.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.attachments import NOTHING_NEEDED, THROUGH, SeenBinary
 from gateway.policy.decision import Permit, Resource
 from gateway.proxy.answers.delivery import judge, settle
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 from gateway.proxy.documents.attachments import Asking, Attachments, attachment_urls
 from gateway.proxy.documents.binaries import PLACEHOLDER, Binaries, decoded, told
 from gateway.proxy.documents.document_stream import DocumentStream
