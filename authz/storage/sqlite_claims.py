@@ -33,7 +33,7 @@ _READ = "SELECT namespace, key, expires_at FROM replay_claim WHERE sequence > ? 
 _NEWEST = "SELECT MAX(sequence) FROM replay_claim"
 # From the oldest on as far as all have expired: there is no index that each claim would have to write to.
 _EXPIRED = (
-    "SELECT sequence, namespace FROM replay_claim WHERE sequence < COALESCE((SELECT sequence FROM replay_claim"
+    "SELECT sequence FROM replay_claim WHERE namespace <> '' AND sequence < COALESCE((SELECT sequence FROM replay_claim"
     " WHERE expires_at > ?1 ORDER BY sequence LIMIT 1), (SELECT MAX(sequence) FROM replay_claim))"
     " ORDER BY sequence LIMIT ?2"
 )
@@ -88,7 +88,7 @@ class SqliteClaims:
             emptied = 0
             if len(expired) < at_most:
                 emptied = connection.execute(_EMPTY_NEWEST, (now,)).rowcount
-        return emptied + sum(1 for _, namespace in expired if namespace)
+        return len(expired) + emptied
 
     def _make(self) -> None:
         claims, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
