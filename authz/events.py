@@ -66,6 +66,38 @@ class ConsentGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentChanged:
+    """A person gave, amended or withdrew a consent at the pages: outcome is 'given', 'amended' or 'withdrawn'.
+
+    subject is who did it, patient whose consent it is, at this FHIR base; relationship is what the one is to the
+    other, as a code of v3-RoleCode, '' for the patient in person.
+    """
+
+    outcome: str
+    subject: str
+    base: str
+    patient: str
+    consent: str
+    version: int
+    relationship: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRecordShown:
+    """A person saw, or took along, what is kept of a patient at the pages. what is 'apps', 'consents' or 'accesses',
+    or 'download' of these.
+
+    relationship is as in ConsentChanged: a patient is told who looked in their stead.
+    """
+
+    what: str
+    subject: str
+    base: str
+    patient: str
+    relationship: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContextLaunched:
     """A record system launched an app for a person. by is the client_id of the record system."""
 
@@ -145,6 +177,8 @@ Event = (
     | ClockCompared
     | SignIn
     | ConsentGiven
+    | ConsentChanged
+    | OwnRecordShown
     | ContextLaunched
     | Refused
     | GrantRevoked

@@ -5,11 +5,12 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
+from authz.account.own_records import OwnRecords
 from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
 from authz.doors import USERINFO, Doors, House
-from authz.endpoints import grant_management, launches, own_grants
+from authz.endpoints import grant_management, launches
 from authz.endpoints.client_authentication import Admit
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
@@ -30,7 +31,7 @@ from authz.storage.store import Store, StoreUnavailable
 
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
-_WITHOUT_HEAD = framing.PATHS | {"/logout", own_grants.PATH}
+_WITHOUT_HEAD = framing.PATHS | {"/logout"}
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -56,6 +57,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        own: OwnRecords | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -114,6 +116,7 @@ class AuthorizationServer:
                 grantable=grantable,
                 finders={} if finders is None else finders,
                 admit=admit,
+                own=own or OwnRecords(),
             )
         )
 
@@ -132,12 +135,14 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        own: OwnRecords | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
         admit says whether a client that authenticated asks too often.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
+        own is what is kept of patients, for their own pages.
         """
         server = cls(
             settings=settings,
@@ -153,6 +158,7 @@ class AuthorizationServer:
             fetch=fetch,
             finders=finders,
             admit=admit,
+            own=own,
         )
         await server.refresh()
         return server
@@ -162,7 +168,7 @@ class AuthorizationServer:
         doors = self.doors.at(request.path)
         if doors is None:
             return None
-        heads = request.path not in _WITHOUT_HEAD
+        heads = request.path not in _WITHOUT_HEAD and not request.path.startswith("/account")
         door = doors.get("GET" if request.method == "HEAD" and heads else request.method)
         if door is None:
             return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors and heads else doors))

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.endpoints.published import BRANDS_PATH, CORS, brand_bundle_door, tagged
 from authz.http import json_answer
@@ -18,6 +17,7 @@ from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
+_OWN_GRANTS = "/account/grants"
 _ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "token_endpoint": "/token",
@@ -154,7 +154,7 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
-        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
+        document["management_endpoint"] = self._settings.issuer + _OWN_GRANTS
         on = [name for name in ProfileName if name in self._settings.profiles]
         document |= self._brands()
         plain = any(not PROFILES[name].pushed_requests_required for name in on)

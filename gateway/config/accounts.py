@@ -27,6 +27,7 @@ _RESERVED = frozenset(
         "amr",
         "authorization_details",
         "unbound",
+        "acting_as",
     }
 )
 

@@ -16,7 +16,7 @@ from gateway.policy.shadow import Shadows
 from gateway.proxy.answers.response_filter import Tally
 from gateway.proxy.lookups.knowledge import Knowledge
 
-_OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
+_OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details", "acting_as")
 
 
 @dataclass(slots=True)

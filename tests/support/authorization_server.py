@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography import x509
 
+from authz.account.own_records import OwnRecords
 from authz.client_keys import Fetch
 from authz.endpoints.client_authentication import Admit
 from authz.events import Event
@@ -616,6 +617,7 @@ async def _serve(
     fetch: Fetch | None = None,
     finders: Mapping[str, Finder] | None = None,
     admit: Admit | None = None,
+    own: OwnRecords | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
@@ -640,6 +642,7 @@ async def _serve(
         fetch=fetch,
         finders=finders,
         admit=admit,
+        own=own,
     )
     return server, keys
 
