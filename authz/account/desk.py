@@ -100,7 +100,7 @@ class AccountDesk:
         self._accounts = accounts
         self._browsers = browsers
         self._pages_there = pages_there
-        self._base = base
+        self.base = base
         self.emit = emit
         self._clock = clock
 
@@ -146,7 +146,7 @@ class AccountDesk:
 
     def tell(self, here: Here, what: str, person: Person) -> None:
         """Tell that the person was shown what is kept of this patient."""
-        self.emit(OwnRecordShown(what, here.account.subject, self._base, person.patient, person.relationship))
+        self.emit(OwnRecordShown(what, here.account.subject, self.base, person.patient, person.relationship))
 
     def page(self, here: Here, template: str, path: str, *, status: int = 200, **values: object) -> Answer:
         """A page with the way to every other. path is its own, to which its choice of people and languages leads."""

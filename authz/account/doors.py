@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from authz.account.accesses import AccessesPage, Names
-from authz.account.desk import ACCESSES, GRANTS, START, AccountDesk, Door
+from authz.account.consents import ConsentPages
+from authz.account.desk import ACCESSES, CONSENTS, DOWNLOAD, GRANTS, START, AccountDesk, Door
+from authz.account.download import DownloadPage
 from authz.account.grants import GrantsPage
 from authz.account.own_records import OwnRecords
 from authz.account.start import StartPage
@@ -36,6 +38,10 @@ def account_doors(
     there = {START, GRANTS}
     if own.accesses is not None:
         there |= {ACCESSES}
+    if own.consents is not None:
+        there |= {CONSENTS}
+    if own.base:
+        there |= {DOWNLOAD}
     desk = AccountDesk(
         settings=settings,
         store=store,
@@ -61,4 +67,26 @@ def account_doors(
     routes = {**desk.routes(), **StartPage(desk).routes(), **grants.routes()}
     if own.accesses is not None:
         routes |= AccessesPage(desk=desk, accesses=own.accesses, names=names).routes()
+    consents = None
+    if own.consents is not None:
+        consents = ConsentPages(
+            desk=desk,
+            consents=own.consents,
+            store=store,
+            clients=clients,
+            accounts=accounts,
+            names=names,
+            revocations=revocations,
+        )
+        routes |= consents.routes()
+    if own.base:
+        download = DownloadPage(
+            desk=desk,
+            grants=grants,
+            consents=own.consents,
+            consent_pages=consents,
+            accesses=own.accesses,
+            names=names,
+        )
+        routes |= download.routes()
     return routes

@@ -78,6 +78,7 @@ class OwnConsent:
     relationship: str
     wish: Wish | None
     resource: Mapping[str, object]
+    grant_id: str | None = None  # of a consent that was given to an app with its access
 
 
 class OwnConsents(Protocol):

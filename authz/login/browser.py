@@ -36,6 +36,8 @@ _PAGES = Environment(
 _PAGE_NAMES = (
     "sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html",
     "account_sign_in.html", "account.html", "grants.html", "accesses.html", "encounter.html",
+    "consents.html", "consent_form.html", "consent_history.html", "consent_receipt.html", "download.html",
+    "record_to_keep.html",
 )  # fmt: skip
 for _name in _PAGE_NAMES:
     _PAGES.get_template(_name)
@@ -80,6 +82,11 @@ def page(
         _PAGES.get_template(template).render(style=STYLE_PATH, t=language, switches=ways, **values).encode()
     )
     return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body)
+
+
+def rendered(template: str, *, language: Language, **values: object) -> bytes:
+    """A page to keep: it stands alone, without style, form or way to anywhere."""
+    return _PAGES.get_template(template).render(t=language, **values).encode()
 
 
 def error_page(
