@@ -56,13 +56,19 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class ConsentGiven:
-    """A person answered the consent page. outcome is 'allowed' or 'denied'."""
+    """A person answered the consent page. outcome is 'allowed' or 'denied'.
+
+    patient is whose record it was about, '' for none; relationship is what the person is to them, as a code of
+    v3-RoleCode, '' for whoever acts for themselves.
+    """
 
     outcome: str
     subject: str
     client_id: str
     scope: tuple[str, ...]
     grant_id: str | None
+    patient: str = ""
+    relationship: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from authz.login.launch import (
     picks_encounter,
     records,
 )
-from authz.login.represented import claims_for
+from authz.login.represented import claims_for, relationship_to
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
@@ -141,7 +141,18 @@ class Completion:
         )
         if not written:
             raise PageError(GONE)
-        self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
+        patient = str(context.get("patient", ""))
+        self._emit(
+            ConsentGiven(
+                "allowed",
+                account.subject,
+                visit.client.client_id,
+                scope,
+                grant.grant_id,
+                patient,
+                relationship_to(account, patient, now),
+            )
+        )
         return await self._responses.success(visit.target, handle)
 
     async def refuse(

@@ -8,6 +8,7 @@ from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from gateway.config.account_pages import read_account_pages
 from gateway.config.accounts import read_accounts
 from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
@@ -31,7 +32,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers",
+    "registration", "cors", "brands", "workers", "account_pages",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -107,6 +108,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         notifications=read_notifications(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
+        account_pages=read_account_pages(top, public, upstreams),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")
