@@ -193,12 +193,19 @@ class ConsentPages:
         )
 
     async def receipt(self, here: Here) -> Answer:
-        """GET /account/consents/receipt: a version of a consent to keep, to read, or as FHIR with format=json."""
+        """GET /account/consents/receipt: a version of a consent to keep.
+
+        To read; signed with format=jwt, as FHIR with format=json.
+        """
         person, query = here.patient("see"), page_query(here.request)
         found = await self._consents.history(person.patient, query.get("id", ""))
         consent = next((each for each in found if str(each.version) == query.get("version")), None)
         if consent is None:
             raise PageError("error.no_consent", status=404)
+        if query.get("format") == "jwt":
+            signed = await self._consents.receipt(person.patient, consent.id, consent.version, now=here.now)
+            name = f"receipt-{consent.id}-{consent.version}.jwt"
+            return kept_file((signed or "").encode(), "application/jwt", name)
         if query.get("format") == "json":
             return kept_file(
                 json.dumps(consent.resource, ensure_ascii=False, indent=2).encode(),
@@ -210,6 +217,7 @@ class ConsentPages:
             "consent_receipt.html",
             CONSENTS,
             consent=self.in_words(consent, here.language, here.now),
+            signed=here.to(RECEIPT, id=consent.id, version=str(consent.version), format="jwt"),
             document=here.to(RECEIPT, id=consent.id, version=str(consent.version), format="json"),
         )
 

@@ -112,6 +112,10 @@ class OwnConsents(Protocol):
         """Write the version that ends a consent. None, and nothing written, where another was written meanwhile."""
         ...
 
+    async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
+        """A receipt of a version, signed by this server, as a JWS; None where it is not this patient's."""
+        ...
+
     def actors(self, kind: ActorKind) -> Sequence[Actor]:
         """Organizations or practitioners to choose from, by name."""
         ...

@@ -11,6 +11,7 @@ from typing import Any
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
+from authz.endpoints.grant_duration import duration
 from authz.endpoints.launches import Launches
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.plain_requests import PlainRequests
@@ -34,13 +35,13 @@ from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
+from authz.login.given_consents import GivenConsents
 from authz.login.language import Language
-from authz.login.launch import asked_as, is_online, needs_patient, picks_encounter, records
+from authz.login.launch import asked_as, needs_patient, picks_encounter, records
 from authz.login.plain_words import in_words, part_words, plain_words
 from authz.login.represented import relationship_to
 from authz.protocol import granting
-from authz.protocol.client_profiles import may_refresh
-from authz.protocol.clients import BindingKind, Client
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of
@@ -67,6 +68,7 @@ def sign_in_doors(
     subjects: Subjects,
     keys: KeyRing,
     pickers: Pickers,
+    given: Mapping[str, GivenConsents],
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -89,6 +91,7 @@ def sign_in_doors(
         server=server,
         visits=visits,
         pickers=pickers,
+        given=given,
         responses=responses,
         emit=emit,
         clock=clock,
@@ -248,7 +251,7 @@ class SignInDesk:
                 for detail in granting.details(parameters, visit.client, self._server)
             ],
             claims=[plain_words(PERSONAL_CLAIMS[name], language) for name in sorted(beside)],
-            duration=self._duration(visit, scope),
+            duration=duration(visit, scope, self._settings),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
             policy_url=visit.client.policy_url,
@@ -331,17 +334,6 @@ class SignInDesk:
         self, visit: Visit, *, status: int = 200, problem: str = "", username: str = ""
     ) -> Answer:
         return self._page(visit, status, "sign_in.html", problem=problem, username=username[:256])
-
-    def _duration(self, visit: Visit, scope: tuple[str, ...]) -> str:
-        client, lifetimes, language = visit.client, self._settings.lifetimes, visit.language
-        asking = {"offline_access", "online_access"}
-        bound = client.binding is not BindingKind.NONE or visit.interaction.dpop_jkt is not None
-        stays = may_refresh(client, bound=bound, rotates=self._settings.rotate_refresh_tokens)
-        if stays and is_online(scope):
-            return language.plain("allow.until_sign_out", minutes=max(1, lifetimes.browser_session // 60))
-        if stays and (asking & set(scope) or not asking & set(client.scope)):
-            return language.plain("allow.until_ended", days=lifetimes.refresh_token // 86400)
-        return language.plain("allow.minutes", minutes=max(1, lifetimes.access_token // 60))
 
 
 def _what_is_shown(visit: Visit) -> str:

@@ -16,6 +16,7 @@ from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
 from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
+from authz.login.given_consents import GivenConsents
 from authz.login.launch import (
     asked_as,
     in_one_context,
@@ -51,6 +52,7 @@ class Completion:
         server: ServerBits,
         visits: Visits,
         pickers: Pickers,
+        given: Mapping[str, GivenConsents],
         responses: AuthorizationResponses,
         emit: Emit,
         clock: Clock,
@@ -60,6 +62,7 @@ class Completion:
         self._server = server
         self._visits = visits
         self._pickers = pickers
+        self._given = given
         self._responses = responses
         self._emit = emit
         self._clock = clock
@@ -141,6 +144,9 @@ class Completion:
         )
         if not written:
             raise PageError(GONE)
+        for name in grant.audience:
+            if name in self._given:
+                await self._given[name].given(grant, visit.client.name)
         patient = str(context.get("patient", ""))
         self._emit(
             ConsentGiven(

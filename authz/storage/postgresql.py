@@ -11,8 +11,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.storage.audit_lines import AuditLine
+from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
+from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -64,7 +67,14 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
     return PostgresqlStore(pool)
 
 
-class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects):
+class PostgresqlStore(
+    PostgresqlGrants,
+    PostgresqlRegistrations,
+    PostgresqlEffects,
+    PostgresqlConsents,
+    PostgresqlAuditIndex,
+    PostgresqlAuditSignals,
+):
     """The Store on PostgreSQL. What each method means stands at Store."""
 
     def __init__(self, pool: PostgresqlPool) -> None:

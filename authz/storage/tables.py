@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from authz.storage.rows import AUDIT_COLUMNS, EMERGENCY_COLUMNS, KEY_COLUMNS, NOTIFICATION_COLUMNS
+from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
+from authz.storage.rows import (
+    AUDIT_COLUMNS,
+    CONSENT_COLUMNS,
+    EMERGENCY_COLUMNS,
+    KEY_COLUMNS,
+    NOTIFICATION_COLUMNS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,7 @@ def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = Fals
 # the pulse of its checks) is made anew from these.
 TABLES = (
     _table("audit", AUDIT_COLUMNS, "sequence", is_appended=True),
+    _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
@@ -34,6 +42,9 @@ TABLES = (
     _table("revocation", "subject, sequence, expires_at", "subject"),
     _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
     _table("notification", NOTIFICATION_COLUMNS),
+    _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
+    _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
+    _table("audit_place", "follower, chain, sequence", "follower, chain"),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),

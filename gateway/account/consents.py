@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from authz.clock import Clock
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
 from gateway.account.consent_document import consent_of, instant, performer_of, wish_of
+from gateway.consent_service.receipts import receipt_claims
 
 
 class Grants(Protocol):
@@ -35,8 +36,11 @@ class KeptConsents:
         policy: str,
         custodian: Mapping[str, Any],
         actors: Mapping[ActorKind, Sequence[Actor]],
+        sign: Callable[[Mapping[str, object]], Awaitable[str]],
     ) -> None:
-        """policy is the address of what is agreed to, custodian the reference to who holds the records."""
+        """sign makes a JWS of the claims of a receipt; policy is the address of what is agreed to, custodian the
+        reference to who holds the records.
+        """
         self._store = store
         self._grants = grants
         self._clock = clock
@@ -45,6 +49,7 @@ class KeptConsents:
         self._policy = policy
         self._custodian = custodian
         self._actors = actors
+        self._sign = sign
 
     @property
     def base(self) -> str:
@@ -89,6 +94,21 @@ class KeptConsents:
         return await self._add(
             patient, ended, consent.id, consent.version + 1, author, now, grant_id=consent.grant_id
         )
+
+    async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
+        """A signed receipt of a version; None where it is not this patient's. Raises StoreUnavailable."""
+        found = await self._store.consent(self._base, id, version)
+        if found is None or found.patient != patient:
+            return None
+        claims = receipt_claims(
+            json.loads(found.resource),
+            found.resource,
+            issuer=self._issuer,
+            base=self._base,
+            organisation=str(self._custodian.get("display", "")),
+            now=now,
+        )
+        return await self._sign(claims)
 
     def actors(self, kind: ActorKind) -> Sequence[Actor]:
         """Organizations or practitioners to choose from."""

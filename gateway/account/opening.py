@@ -1,42 +1,36 @@
-"""What is kept of patients, opened for their own pages, as far as the configuration says and the store keeps it."""
+"""What is kept of patients, opened for their own pages, as far as the configuration says."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
 
 from authz.account.own_records import Actor, ActorKind, OwnRecords
 from authz.clock import Clock
-from authz.storage.audit_index import AuditIndexStore
-from authz.storage.consents import ConsentStore
+from authz.keys import KeyRing
 from authz.storage.store import Store
 from gateway.account.accesses import IndexedAccesses
 from gateway.account.consents import KeptConsents
+from gateway.consent_service.receipts import TYPE
 from gateway.settings import GatewaySettings
 
 _PRACTITIONER = "Practitioner/"
 
 
-@runtime_checkable
-class _Indexes(AuditIndexStore, Protocol):
-    """A store that keeps an index of the audit log."""
-
-
-@runtime_checkable
-class _KeepsConsents(ConsentStore, Protocol):
-    """A store that keeps consents."""
-
-
-def open_own_records(settings: GatewaySettings, store: Store, clock: Clock) -> OwnRecords:
+def open_own_records(settings: GatewaySettings, store: Store, keys: KeyRing, clock: Clock) -> OwnRecords:
     """Consents and accesses of the base that account_pages names."""
     pages = settings.account_pages
     if pages is None:
         return OwnRecords()
-    accesses = IndexedAccesses(store, pages.base) if isinstance(store, _Indexes) else None
-    if not pages.consents or not isinstance(store, _KeepsConsents):
+    accesses = IndexedAccesses(store, pages.base)
+    if not pages.consents:
         return OwnRecords(accesses=accesses)
     practitioners = [
         Actor(ActorKind.PRACTITIONER, found, account.name)
         for account in settings.accounts
         if isinstance(found := account.claims.get("fhirUser"), str) and found.startswith(_PRACTITIONER)
     ]
+
+    async def sign(claims: Mapping[str, object]) -> str:
+        return await keys.sign(claims, typ=TYPE)
+
     consents = KeptConsents(
         store=store,
         grants=store,
@@ -46,5 +40,6 @@ def open_own_records(settings: GatewaySettings, store: Store, clock: Clock) -> O
         policy=pages.policy,
         custodian={"reference": pages.custodian, "display": settings.authorization.organisation},
         actors={ActorKind.ORGANIZATION: pages.organizations, ActorKind.PRACTITIONER: practitioners},
+        sign=sign,
     )
     return OwnRecords(consents, accesses)

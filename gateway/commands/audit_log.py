@@ -5,6 +5,7 @@ import json
 
 from authz.storage.store import Store
 from gateway.audit.log import Verification, verify
+from gateway.commands import audit_search, disclosures, signals
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of, with_store
 
 _PAGE_LINES = 1000
@@ -19,6 +20,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     export.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
     export.add_argument("--until", default="", metavar="TIME")
+    audit_search.add(log)
+    disclosures.add(log)
+    signals.add(log)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -27,6 +27,10 @@ def read_account_pages(top: Section, public: str, upstreams: Sequence[Upstream])
     if inner is None:
         return AccountPages(identifier)
     inner.known("custodian", "policy", "organizations")
+    if base is not None and (base.consents is None or not base.consents.kept_here):
+        # Elsewhere nobody would read them: a person would be told that something holds which does not.
+        said = f"account_pages.consents: consents of '{name}' are not kept here, expected consents.kept 'here' of it"
+        section.report(section.place("consents"), said)
     organizations = []
     for each in inner.sections("organizations"):
         each.known("id", "name")

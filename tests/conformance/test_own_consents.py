@@ -329,6 +329,10 @@ async def test_a_receipt_says_what_was_agreed_to_and_comes_as_FHIR(site: Site) -
     assert document.header("content-type") == "application/fhir+json"
     assert document.header("content-disposition") == f'attachment; filename="consent-{id_}-1.json"'
     assert json.loads(document.text) == site.resource(0)
+    signed = await person.visit(f"{PAGE}/receipt?id={id_}&version=1&format=jwt")
+    assert signed.header("content-type") == "application/jwt"
+    claims = json.loads(signed.text.removeprefix("signed "))
+    assert claims["consent_record"]["record_id"] == f"{FHIR}/Consent/{id_}/_history/1"
     assert (await person.visit(f"{PAGE}/receipt?id={id_}&version=2")).status == 404
 
 

@@ -11,7 +11,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from authz.login.language import LANGUAGES
-from authz.storage.sqlite import SqliteStore
 from tests.support.chromium import AXE, Chromium, chromium
 from tests.support.processes import GatewayProcess, start_process
 
@@ -19,10 +18,6 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.xdist_group("chromium"),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(
-        not (hasattr(SqliteStore, "find_audit") and hasattr(SqliteStore, "add_consent")),
-        reason="this store keeps no consents, or no index of the audit log",
-    ),
 ]
 PHONE = (360, 640)
 GERMAN = LANGUAGES["de"]
@@ -54,6 +49,7 @@ class Site:
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     def change(document: dict[str, Any]) -> None:
         document["authorization"]["sign_in_attempts"] = "1000/min"
+        document["upstreams"]["fhir"]["consents"] = {"kept": "here"}
         document["account_pages"] = {
             "consents": {
                 "custodian": "Organization/1",

@@ -27,6 +27,7 @@ from authz.http import ListenerFace, read
 from authz.keys import KeyRing
 from authz.login.accounts import hash_password
 from authz.login.finding import Finder
+from authz.login.given_consents import GivenConsents
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
@@ -616,6 +617,7 @@ async def _serve(
     accounts: Mapping[str, Account],
     fetch: Fetch | None = None,
     finders: Mapping[str, Finder] | None = None,
+    given: Mapping[str, GivenConsents] | None = None,
     admit: Admit | None = None,
     own: OwnRecords | None = None,
     **settings: Any,
@@ -643,6 +645,7 @@ async def _serve(
         finders=finders,
         admit=admit,
         own=own,
+        given=given,
     )
     return server, keys
 

@@ -1,5 +1,6 @@
 """What is kept of patients, in memory: an index of the audit log, and consents, as the stores keep them."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,6 +105,10 @@ ORGANIZATION = Actor(ActorKind.ORGANIZATION, "Organization/lab", "Laboratory Nor
 PRACTITIONER = Actor(ActorKind.PRACTITIONER, "Practitioner/D", "Doctor House")
 
 
+async def _sign(claims: Mapping[str, object]) -> str:
+    return f"signed {json.dumps(claims)}"
+
+
 def own_records(consents: ConsentStore, index: IndexInMemory, grants: Store, clock: Clock) -> OwnRecords:
     """The records of a house that keeps both."""
     kept = KeptConsents(
@@ -114,6 +119,7 @@ def own_records(consents: ConsentStore, index: IndexInMemory, grants: Store, clo
         issuer=ISSUER,
         policy="https://hospital.example/privacy",
         custodian={"reference": "Organization/h1"},
+        sign=_sign,
         actors={ActorKind.ORGANIZATION: [ORGANIZATION], ActorKind.PRACTITIONER: [PRACTITIONER]},
     )
     return OwnRecords(kept, with_index(index).accesses)

@@ -10,6 +10,8 @@ from gateway.settings import AccountPages
 from tests.unit.test_config import Write, changed, load, write  # noqa: F401
 
 USER = "{username: ann, subject: s1, name: Ann, password: {file: ann.argon2}}"
+FHIR = '  fhir: {kind: fhir-r4, at: /fhir/r4, base: "http://127.0.0.1:8080/fhir"}'
+KEPT = FHIR[:-1] + ", consents: {kept: here}}"
 CHILD = "{patient: k, label: Kim, relationship: MTH, until: 2030-12-31}"
 
 
@@ -90,7 +92,7 @@ def test_of_two_FHIR_bases_none_is_taken_unsaid(write: Write) -> None:  # noqa: 
 
 def test_consents_are_on_where_they_are_said_with_who_holds_the_records(write: Write) -> None:  # noqa: F811
     more = "account_pages: {consents: {custodian: Organization/1, organizations: [{id: lab, name: Lab}]}}\n"
-    found = load(write(changed() + more), {}).account_pages
+    found = load(write(changed((FHIR, KEPT)) + more), {}).account_pages
     assert found is not None
     assert (found.consents, found.custodian) == (True, "Organization/1")
     assert found.policy == "https://fhir.example/account/consents"
@@ -102,6 +104,7 @@ def test_consents_are_on_where_they_are_said_with_who_holds_the_records(write: W
     [
         ("{base: fihr}", "no upstream of kind fhir-r4 has the name 'fihr'. Did you mean 'fhir'?"),
         ("{consents: {}}", "account_pages.consents.custodian is missing"),
+        ("{consents: {custodian: Organization/1}}", "consents of 'fhir' are not kept here"),
         ("{bases: fhir}", "has no key 'bases'. Did you mean 'base'?"),
     ],
 )
