@@ -10,6 +10,7 @@ from typing import Protocol
 from authz.endpoints.grants import GRANTS
 from authz.endpoints.published import BRANDS_PATH, CORS, brand_bundle_door, tagged
 from authz.http import json_answer
+from authz.login.language import LANGUAGES
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.client_profiles import CAPABILITIES, FAPI_ALGORITHMS, PROFILES
 from authz.protocol.clients import AuthenticationMethod, ProfileName, SubjectType
@@ -97,6 +98,7 @@ class Discovery:
             "issuer": settings.issuer,
             **{name: settings.issuer + path for name, path in _ENDPOINTS.items()},
             "scopes_supported": self._scopes,
+            "ui_locales_supported": list(LANGUAGES),
             "response_types_supported": ["code"],
             "response_modes_supported": list(RESPONSE_MODES),
             "grant_types_supported": list(GRANTS),
