@@ -78,7 +78,7 @@ async def open_mount(
     client, kept = UpstreamClient(upstream, observe), None
     if upstream.documents is not None:
         store_of_patients = next(each for each in others if each.upstream.name == upstream.documents.patients)
-        client = document_service(upstream, upstream.documents, observe, store_of_patients.client)
+        client = document_service(upstream, upstream.documents, observe, store_of_patients.client, clock)
         kept = store_of_patients.kept
     elif upstream.kind == "mhd":
         client = MhdDocuments(upstream, observe)

@@ -17,6 +17,7 @@ from authz.storage.store import StoreSettings
 from gateway.audit_settings import AuditSettings
 from gateway.officer_settings import OfficerSettings
 from gateway.policy.consent import ConsentSource
+from gateway.xds_settings import XdsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ class DocumentSettings:
     patients: str
     path: str = "{id}"
     lookup: PatientLookup = PatientLookup.SEARCH
+    xds: XdsSettings | None = None  # of a mount of kind 'xds'
 
     @property
     def collection(self) -> str:

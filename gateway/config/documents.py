@@ -5,25 +5,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.config.schema import Section
+from gateway.config.xds import KEYS, read_xds
 from gateway.settings import DocumentSettings, PatientLookup, Upstream
 
-KINDS = ("fhir-r4", "cda-rest", "mhd")
+KINDS = ("fhir-r4", "cda-rest", "mhd", "xds")
 _PATH = re.compile(r"(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9_~-]*)\{id\}(?:[A-Za-z0-9._~/-]*)")
 
 
 def read_documents(upstream: Section, kind: str) -> DocumentSettings | None:
     """The settings; None for a store that knows its own patients."""
-    section = upstream.section("documents", required=kind == "cda-rest")
+    section = upstream.section("documents", required=kind in ("cda-rest", "xds"))
     if section is None:
         return None
     if kind == "fhir-r4":
         upstream.report(
-            section.node.place, f"{section.path} is for a mount of documents: 'cda-rest' or 'mhd'"
+            section.node.place, f"{section.path} is for a mount of documents: 'cda-rest', 'mhd' or 'xds'"
         )
     if kind == "mhd":
         section.known("patients")
         return DocumentSettings(
             section.text("patients", expected="the name of the mount that knows the patients")
+        )
+    if kind == "xds":
+        section.known("patients", "patient_lookup", *KEYS)
+        return DocumentSettings(
+            section.text("patients", expected="the name of the mount that knows the patients"),
+            lookup=PatientLookup(
+                section.word("patient_lookup", [word.value for word in PatientLookup], "search")
+            ),
+            xds=read_xds(section),
         )
     section.known("patients", "path", "patient_lookup")
     path = (section.optional_text("path") or "/{id}").removeprefix("/")

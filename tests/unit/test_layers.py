@@ -27,7 +27,7 @@ FLOORS = [
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder gateway.terminal",
-    "gateway.audit_settings",
+    "gateway.audit_settings gateway.xds_settings",
     "gateway.workers.line gateway.workers.totals gateway.workers.worker",
     "gateway.officer_settings",
     "gateway.policy",
