@@ -12,7 +12,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import ConsentReading, ConsentSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,8 @@ class BundleLimits:
 class ConsentSettings:
     """Where the consents of a store's patients come from, and which of them count.
 
-    base is the URL of another store; None is the store of the mount itself. keep and timeout are seconds.
+    base is the URL of another store; None is the store of the mount itself. keep and timeout are seconds. reading is
+    how they are read, without the bases of the mount.
     """
 
     source: ConsentSource
@@ -144,6 +145,7 @@ class ConsentSettings:
     authorization: str | None = field(default=None, repr=False)
     keep: float = 30.0
     timeout: float = 2.0
+    reading: ConsentReading = field(default_factory=ConsentReading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import ConsentAnswer, Said
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy import language
-from gateway.policy.consent import ConsentAnswer, Said
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.facts import FactQuestion, FactValues, taken

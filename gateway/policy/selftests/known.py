@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from gateway.consents.consent import ConsentAnswer, ConsentQuestion, Said
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import Reason
-from gateway.policy.consent import ConsentAnswer, ConsentQuestion, Said
 from gateway.policy.facts import FactValues
 from gateway.policy.inherited_labels import UNKNOWN, Labelled, labelled
 from gateway.policy.known import ConsentsOf, Known
