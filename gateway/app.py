@@ -22,6 +22,7 @@ from gateway import tls
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.cds_services import CdsServices
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
@@ -174,6 +175,12 @@ class Gateway:
         self.handle = Doors(
             authorization=self.authorization,
             mounts=self._mounts,
+            services=CdsServices(
+                [(mount.upstream, mount.passage) for mount in self._mounts],
+                resource_server=self.authorization.resource_server,
+                issuer=authorization.issuer,
+                emit=self._emit,
+            ),
             cors=cors,
             admission=self._admission,
             audit=self.audit,

@@ -10,6 +10,8 @@ from authz.server import AuthorizationServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.cds_services import PATH as CDS_SERVICES
+from gateway.cds_services import CdsServices
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
@@ -41,6 +43,7 @@ class Doors:
         *,
         authorization: AuthorizationServer,
         mounts: Sequence[Mount],
+        services: CdsServices,
         cors: CrossOrigin,
         admission: Admission,
         audit: AuditLog,
@@ -49,6 +52,7 @@ class Doors:
     ) -> None:
         self._authorization = authorization
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
+        self._services = services
         self._cors = cors
         self._admission = admission
         self._audit = audit
@@ -95,6 +99,10 @@ class Doors:
                     if mount.signed is not None:
                         return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
+            if request.path == CDS_SERVICES or request.path.startswith(CDS_SERVICES + "/"):
+                if request.method == "OPTIONS":
+                    return self._cors.preflight(request, "GET, POST")
+                return await self._services.answer(request)
             return json_answer(404, _NOTHING)
         if request.method == "OPTIONS" and not request.path.startswith(PAGES):
             return self._cors.preflight(request, "GET, POST")

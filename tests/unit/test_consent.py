@@ -15,6 +15,7 @@ from gateway.consents.consent import (
     Why,
 )
 from gateway.consents.consents import answer
+from gateway.consents.decision_parameters import read_answer, written_answer
 from gateway.consents.resource_facts import facts_of
 from gateway.fhir.labels import CONFIDENTIALITY
 
@@ -280,6 +281,20 @@ def test_an_answer_about_no_resource_says_what_hangs_on_it() -> None:
     assert (denied.said, denied.depends, denied.obligations) == (Said.DENY, True, ())
     both = [consent(permit(dataPeriod={"start": "2022"})), consent(deny(), id_="d")]
     assert answer(both, nothing, NOW).said is Said.DENY
+
+
+def test_an_answer_is_the_same_when_its_Parameters_are_read_again() -> None:
+    limits = {
+        "securityLabel": [{"system": CONFIDENTIALITY, "code": "R"}],
+        "data": [{"meaning": "instance", "reference": {"reference": "Observation/o"}}],
+        "dataPeriod": {"start": "2022"},
+        "class": [CLASS],
+        "code": [{"coding": [{"system": "urn:c", "code": "1"}]}],
+    }
+    nothing = replace(QUESTION, resource=None, type=None)
+    for one in (permit(deny(**limits)), permit(**limits), deny(), permit(), permit(purpose=[{"code": "X"}])):
+        found = answer([consent(one, meta={"versionId": "3"})], nothing, NOW)
+        assert read_answer(written_answer(found)) == found
 
 
 def test_many_provisions_that_hang_on_the_resource_are_not_tried_out_one_by_one() -> None:

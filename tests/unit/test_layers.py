@@ -17,7 +17,7 @@ FLOORS = [
     "gateway.serving gateway.workers",
     "gateway.app",
     "gateway.doors",
-    "gateway.engines gateway.mounts gateway.pickers",
+    "gateway.engines gateway.mounts gateway.pickers gateway.cds_services",
     "gateway.operations",
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations",
