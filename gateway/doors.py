@@ -12,6 +12,7 @@ from gateway.admission import Admission, Limited
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.cds_services import PATH as CDS_SERVICES
 from gateway.cds_services import CdsServices
+from gateway.consent_service.rest import ConsentApi
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
@@ -49,8 +50,10 @@ class Doors:
         audit: AuditLog,
         metrics: Metrics,
         at_once: int,
+        consents: ConsentApi,
     ) -> None:
         self._authorization = authorization
+        self._consents = consents
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
         self._services = services
         self._cors = cors
@@ -103,6 +106,10 @@ class Doors:
                 if request.method == "OPTIONS":
                     return self._cors.preflight(request, "GET, POST")
                 return await self._services.answer(request)
+            if self._consents.serves(request.path):
+                if request.method == "OPTIONS":
+                    return self._cors.preflight(request, _METHODS)
+                return await self._consents.handle(request)
             return json_answer(404, _NOTHING)
         if request.method == "OPTIONS" and not request.path.startswith(PAGES):
             return self._cors.preflight(request, "GET, POST")

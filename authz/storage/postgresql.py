@@ -13,6 +13,7 @@ from typing import TypeVar
 from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -64,7 +65,7 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
     return PostgresqlStore(pool)
 
 
-class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects):
+class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects, PostgresqlConsents):
     """The Store on PostgreSQL. What each method means stands at Store."""
 
     def __init__(self, pool: PostgresqlPool) -> None:

@@ -18,6 +18,7 @@ from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_value
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite_consents import SqliteConsents
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
@@ -44,7 +45,7 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
+class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteConsents):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

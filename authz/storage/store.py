@@ -14,6 +14,7 @@ from typing import Protocol
 
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditStore
+from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -148,7 +149,7 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, EffectsStore, Protocol):
+class Store(AuditStore, EffectsStore, ConsentStore, Protocol):
     """Where records rest."""
 
     # single-use claims

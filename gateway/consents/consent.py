@@ -12,7 +12,7 @@ SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 ACTIONS = frozenset({"access", "use", "disclose"})
 _MOST_RECORDED = 200
 GIVEN = frozenset({"active", "inactive", "rejected"})
-"""Status of what a patient once said: active is in force, the others take back what was said before them."""
+"""Status of what a patient once said: active is in force, the others are not any more."""
 
 
 class Said(StrEnum):

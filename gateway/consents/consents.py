@@ -1,8 +1,8 @@
 """What the consents of one patient say to a question, computed as HL7 FHIR R4 and IHE PCF describe.
 
 Of the provisions of one consent that speak of what is asked the most specific ones decide, and among them a denial
-wins. Of several consents a denial wins, unless a later one of the same persons about the same policy speaks of it. Where
-such a later one exists, in force or withdrawn, what the earlier one permitted is permitted no more.
+wins. Of several consents a denial wins, unless a later one of the same persons about the same policy speaks of it. What
+is permitted is so until it is withdrawn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -218,13 +218,11 @@ def _of_rule(consent: Mapping[str, Any]) -> Said:
 
 def _standing(one: Given, spoken: Spoken, given: Sequence[Given], own: Sequence[Spoken]) -> frozenset[Said]:
     """What is left of what a consent may say beside the later ones of the same persons about the same policy."""
-    later = [their for each, their in zip(given, own, strict=True) if each.is_later_than(one)]
-    if not later:
+    if Said.DENY not in spoken.may:
         return spoken.may
-    found = set(spoken.may - {Said.PERMIT})
-    if Said.PERMIT in spoken.may:
-        found.add(Said.NONE)
-    if Said.DENY in found and any(each.may != {Said.NONE} for each in later):
+    later = [their for each, their in zip(given, own, strict=True) if each.is_later_than(one)]
+    found = set(spoken.may)
+    if any(each.may != {Said.NONE} for each in later):
         found.add(Said.NONE)
         if any(Said.NONE not in each.may for each in later):
             found.discard(Said.DENY)

@@ -38,8 +38,6 @@ def says(consents: list[Json], asked: Asked, *, opt_out: bool = False) -> str:
     left = []
     for one, word in zip(mine, words, strict=True):
         later = [w for other, w in zip(mine, words, strict=True) if is_later(other, one)]
-        if word == "permit" and later:
-            word = "none"
         if word == "deny" and any(w != "none" for w in later):
             word = "none"
         left.append(word)

@@ -11,6 +11,7 @@ import pytest
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     CHANGE,
@@ -35,6 +36,8 @@ LINES = audit_lines(1, 12_000)  # more than two pages
 async def fill(store: Store) -> None:
     """A row in every table; used, revoked and counted as in a working day."""
     await store.append_audit(LINES[:11_000])
+    await store.add_consent(replace(CONSENT, grant_id="grant"))
+    await store.add_consent(replace(CONSENT, version=2, status="inactive"))
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)

@@ -33,6 +33,7 @@ from authz.storage.store import (
     StoredKey,
     StoreUnavailable,
 )
+from tests.support.consents_contract import ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -123,7 +124,7 @@ async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -
     return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
 
 
-class StoreContract:
+class StoreContract(ConsentsContract):
     """The contract of authz.storage.store.Store."""
 
     # Single-use claims

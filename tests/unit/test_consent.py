@@ -220,17 +220,17 @@ def on(day: str, provision: Any, **more: Any) -> dict[str, Any]:
         ((on("01", deny()), on("02", permit(), policy=[{"uri": "urn:policy:2"}])), "deny"),
         ((on("01", deny()), on("02", permit(), policy=[])), "deny"),
         ((on("01", deny()), on("02", permit(), dateTime="soon")), "deny"),
-        # A later one that says nothing of it takes back a permit, never a denial.
-        ((on("01", permit()), on("02", permit(purpose=[{"code": "HRESCH"}]))), "none"),
+        ((on("01", permit()), on("02", permit(purpose=[{"code": "HRESCH"}]))), "permit"),
         ((on("01", deny()), on("02", deny(purpose=[{"code": "HRESCH"}]))), "deny"),
-        ((on("01", permit()), on("02", permit(), status="inactive")), "none"),
+        ((on("01", permit()), on("02", permit(), status="inactive")), "permit"),
+        ((on("01", permit()), on("02", deny(), status="inactive")), "permit"),
         ((on("01", deny()), on("02", permit(), status="inactive")), "deny"),
         ((on("01", permit()), on("02", permit(), status="entered-in-error")), "permit"),
-        ((on("01", permit()), on("02", permit(period={"end": "2026-12-31"}))), "none"),
-        ((on("01", deny()), on("02", permit()), on("03", permit(purpose=[{"code": "HRESCH"}]))), "none"),
+        ((on("01", deny()), on("02", permit(period={"end": "2026-12-31"}))), "deny"),
+        ((on("01", deny()), on("02", permit()), on("03", permit(purpose=[{"code": "HRESCH"}]))), "permit"),
     ],
 )
-def test_a_later_consent_of_the_same_persons_about_the_same_policy_takes_the_place_of_an_earlier_one(
+def test_a_later_consent_of_the_same_persons_about_the_same_policy_takes_the_place_of_an_earlier_denial(
     consents: tuple[dict[str, Any], ...], said: str
 ) -> None:
     for order in (consents, tuple(reversed(consents))):

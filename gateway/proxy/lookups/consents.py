@@ -1,7 +1,7 @@
 """The consents of patients, asked of their source and kept for a short while.
 
 Consents of many patients are asked in one search: a page of results has many patients. Those that were withdrawn come
-too: what was said before them is not in force again.
+too: who withdrew has said something.
 """
 
 from collections.abc import Callable, Collection
