@@ -182,6 +182,7 @@ class Gateway:
             services=CdsServices(
                 [(mount.upstream, mount.passage) for mount in self._mounts],
                 resource_server=self.authorization.resource_server,
+                admission=self._admission,
                 issuer=authorization.issuer,
                 emit=self._emit,
             ),

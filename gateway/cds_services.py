@@ -17,6 +17,7 @@ from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, BytesBody, HttpRequest, RequestError
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
+from gateway.admission import Admission
 from gateway.consents.consent import ConsentAnswer, objects
 from gateway.consents.consult import HOOK, SERVICES, Consult, ConsultError, card, read_consult
 from gateway.consents.decision_parameters import NAME, read_answer
@@ -58,11 +59,13 @@ class CdsServices:
         mounts: Sequence[tuple[Upstream, Passing]],
         *,
         resource_server: ResourceServer,
+        admission: Admission,
         issuer: str,
         emit: Emit,
     ) -> None:
         self._mounts = mounts
         self._resource_server = resource_server
+        self._admission = admission
         self._issuer = issuer
         self._emit = emit
 
@@ -87,6 +90,7 @@ class CdsServices:
             return json_answer(
                 error.status, {"error": str(error.code), "message": error.description}, challenge
             )
+        held = await self._admission.of_caller(found.caller, "cds-services")
         try:
             answer = await self._consulted(request, found.caller)
         except RequestError as error:
@@ -95,6 +99,8 @@ class CdsServices:
             answer = _refused(400, "bad_request", str(error))
         except Refusal as refusal:
             answer = _refused(refusal.status, refusal.error, str(refusal))
+        finally:
+            held.release()
         return replace(answer, headers=(*answer.headers, *found.headers))
 
     async def _consulted(self, request: HttpRequest, caller: Caller) -> Answer:

@@ -22,7 +22,7 @@ from gateway.consents.consent import (
     objects,
 )
 from gateway.consents.elements import Met, local_name
-from gateway.consents.provisions import Provision, codings, read_provisions, type_of
+from gateway.consents.provisions import Provision, codings, exceptions_among, read_provisions, type_of
 from gateway.fhir.dates import Interval, interval
 
 _MOST_OPEN = 8  # provisions that hang on the resource, of which every combination is looked at
@@ -60,6 +60,7 @@ class Given:
     is_modified: bool
     has_provision: bool
     provisions: tuple[Provision, ...]
+    exceptions: tuple[frozenset[int], ...]  # by number of a provision, those that are exceptions to it
 
     def is_later_than(self, other: "Given") -> bool:
         """Whether the same persons gave it after the other one, about the same policy."""
@@ -87,7 +88,7 @@ class Given:
         return Spoken(may, tuple(holding), tuple(hanging))
 
     def _said(self, speaking: Sequence[Provision]) -> Said:
-        said = {each.type for each in deciding(speaking)}
+        said = {each.type for each in self._deciding(speaking)}
         if Said.DENY in said:
             return Said.DENY
         if Said.PERMIT in said:
@@ -98,11 +99,17 @@ class Given:
         # Who opted out and permits something permits nothing else.
         return Said.DENY if self.base is Said.PERMIT and self.rule is Said.DENY else Said.NONE
 
+    def _deciding(self, speaking: Sequence[Provision]) -> list[Provision]:
+        """The provisions among these to which none of the others is an exception."""
+        spoken = [each for each in speaking if each.type is not Said.NONE]
+        numbers = {each.number for each in spoken}
+        return [each for each in spoken if self.exceptions[each.number].isdisjoint(numbers)]
+
     def basis(self, spoken: Spoken, said: Said) -> Basis:
         """The provision by which it says this: the first of those that decide."""
         speaking = [*(each for each, _ in spoken.holding), *spoken.open]
         clear = {each.number for each, is_clear in spoken.holding if is_clear}
-        found = next((each for each in deciding(speaking) if each.type is said), None)
+        found = next((each for each in self._deciding(speaking) if each.type is said), None)
         if found is None:  # what decides it all together may be what hangs on the resource
             found = next((each for each in speaking if each.type is said), None)
         if found is None:
@@ -110,12 +117,6 @@ class Given:
         is_told = found.number in clear or found in spoken.open
         why = Why.DOUBT if not is_told else Why.EXCEPTION if found.above else Why.PROVISION
         return Basis(self.id, self.version, found.path, said, why)
-
-
-def deciding(speaking: Sequence[Provision]) -> list[Provision]:
-    """The provisions among these to which none of the others is an exception."""
-    spoken = [each for each in speaking if each.type is not Said.NONE]
-    return [each for each in spoken if not any(other.is_exception_to(each) for other in spoken)]
 
 
 class PatientConsents:
@@ -186,6 +187,7 @@ def read_consent(consent: Mapping[str, Any], reading: ConsentReading) -> Given:
         is_modified="modifierExtension" in consent,
         has_provision=has_provision and provision is not None,
         provisions=provisions,
+        exceptions=exceptions_among(provisions),
     )
 
 

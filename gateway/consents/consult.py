@@ -77,7 +77,7 @@ def read_consult(body: object) -> Consult:
     classes = _pairs(context.get("class", []), "class", "code", "value")
     if any(system != RESOURCE_TYPES for system, _ in classes):
         raise ConsultError(f"context.class must be codes of {RESOURCE_TYPES}")
-    return Consult(
+    found = Consult(
         patients=tuple(patients),
         actors=tuple(_pairs(context.get("actor", []), "actor", "value")),
         purposes=tuple(purposes[:_MOST]),
@@ -85,6 +85,9 @@ def read_consult(body: object) -> Consult:
         types=tuple(code for _, code in classes) or (None,),
         server=server.rstrip("/"),
     )
+    if len(found.scopes) * len(found.types) > _MOST:
+        raise ConsultError(f"category and class ask for more than {_MOST} decisions together")
+    return found
 
 
 def card(answers: Sequence[Sequence[ConsentAnswer]], *, base: str, label: str, url: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ says itself is said instead: under 'treatment, normal data', 'restricted data fo
 Periods are the one exception: each of those around it must hold as well.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from gateway.fhir.dates import Interval
 
 _UNDERSTOOD = frozenset({"id", "extension", "type", "period", "provision", *ELEMENTS})
 _MAX_DEPTH = 8
-_MAX_PROVISIONS = 300
+_MAX_PROVISIONS = 100
 _SECOND = 1_000_000
 _EPOCH = 719163 * 86400 * _SECOND  # 1970-01-01 in microseconds since year 1
 
@@ -111,6 +111,13 @@ def _walk(
         at = f"{path}.provision[{index}]"
         within = above | {number}
         yield from _walk(inner, at, kind, elements, periods, is_understood, within, reading, found, depth - 1)
+
+
+def exceptions_among(provisions: Sequence[Provision]) -> tuple[frozenset[int], ...]:
+    """By number of each provision, the numbers of those that are exceptions to it."""
+    return tuple(
+        frozenset(other.number for other in provisions if other.is_exception_to(each)) for each in provisions
+    )
 
 
 def type_of(provision: Mapping[str, Any]) -> Said:

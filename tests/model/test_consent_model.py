@@ -8,13 +8,17 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from gateway.consents.consent import SCOPES, ConsentAnswer, ConsentQuestion, ConsentReading, Said
-from gateway.consents.consents import answer
+from gateway.consents.consents import PatientConsents, answer
 from gateway.consents.resource_facts import facts_of
 from gateway.fhir.labels import ORDER
+from gateway.policy.decision import Environment
+from gateway.policy.engine import Engine
 from tests.model.consent_model import YEAR_NOW, Asked, Draw, Json, says
 from tests.model.seeds import over_seeds
+from tests.support.policies import BASES, ask, caller, load, policy, shows
 
 NOW = int(datetime(YEAR_NOW, 6, 1, tzinfo=UTC).timestamp())
 PRIVACY = (SCOPES, "patient-privacy")
@@ -130,3 +134,41 @@ def test_what_is_said_of_no_resource_holds_for_every_resource(seed: int) -> None
                 assert of_one is of_none.said
             elif of_none.said is not Said.PERMIT:
                 assert of_one is not Said.PERMIT
+
+
+HOSPITAL = "definitions: h\nversion: 1\nconsent: {scope: patient-privacy, decision: permit, for: %s, because: Law.}\n"
+
+
+def test_the_engine_judges_each_resource_as_the_model_says() -> None:
+    """As the condition of a permit, of a deny and of the whole hospital; which resource is asked for is another matter."""
+    names = "['{token.user}', '{token.org}']"
+    every = "[Condition, Observation, Patient]"
+    condition = f"{{scope: patient-privacy, decision: %s, for: {names}}}"
+    open_ = f"rule: open, effect: permit, may: [search], resources: {every}, shared: true"
+    permit = f"rule: p, effect: permit, may: [search], resources: {every}, where: {{consent: {condition % 'permit'}}}"
+    deny = (
+        f"rule: d, effect: deny, may: [search], resources: {every}, where: {{consent: {condition % 'deny'}}}"
+    )
+    engines = {
+        ("permit",): Engine(load(policy(permit)), bases=BASES),
+        ("permit", "none"): Engine(load(policy(open_, deny)), bases=BASES),
+        ("permit", "hospital"): Engine(load(HOSPITAL % names, policy(open_)), bases=BASES),
+    }
+    seen: Counter[bool] = Counter()
+    for seed in range(400):
+        draw = Draw(seed)
+        consents, asked = draw.consents(), draw.asked()
+        user = f"Practitioner/{draw.pick('pq')}"
+        who = caller(fhirUser=user, organization="Organization/h", purpose_of_use=list(asked.purposes))
+        environment = Environment(NOW, "192.0.2.1")
+        environment.known.consents["A"] = partial(PatientConsents(consents, READING).answer, now=NOW)
+        type_ = asked.resource["resourceType"]
+        resources = [each for _ in range(6) if (each := draw.resource())["resourceType"] == type_]
+        for words, engine in engines.items():
+            decision = engine.decide(ask(f"GET /{type_}"), who, environment)
+            for each in resources:
+                own = each | ({"id": "A"} if type_ == "Patient" else {})
+                of_model = says(consents, replace(asked, actors=(user, "Organization/h"), resource=own))
+                assert shows(decision, own) is (of_model in words), (seed, words, own, consents)
+                seen[of_model in words] += 1
+    assert min(seen.values()) > 300, seen

@@ -302,6 +302,6 @@ def test_many_provisions_that_hang_on_the_resource_are_not_tried_out_one_by_one(
     found = answer([consent(permit(*exceptions))], replace(QUESTION, resource=None), NOW)
     assert (found.said, found.depends, len(found.obligations)) == (Said.PERMIT, True, 20)
     several = answer(
-        [consent(permit(*[deny(actor=[{"reference": {"reference": "x"}}])] * 400))], QUESTION, NOW
+        [consent(permit(*[deny(actor=[{"reference": {"reference": "x"}}])] * 150))], QUESTION, NOW
     )
     assert several.said is Said.DENY
