@@ -1,6 +1,6 @@
 """One mounted store: its client, what it is asked to know, and the passage of requests to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -16,6 +16,7 @@ from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
 from gateway.proxy.lookups.knowledge import ConsentsAt, Lookups
+from gateway.proxy.lookups.preflight import Preflight
 from gateway.proxy.pipeline import EngineHolder, Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
@@ -23,6 +24,7 @@ from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
 
 KeptConsents = Callable[[Callable[[str], None]], ConsentsAt]
+_SEARCH_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -42,6 +44,13 @@ def in_order(upstreams: Sequence[Upstream]) -> list[Upstream]:
     return sorted(upstreams, key=lambda each: each.documents is not None)
 
 
+def searches_of(mounts: Sequence[Mount], clock: Clock) -> Mapping[str, Preflight]:
+    """Searches of our own at each store, by the identifier of its base, that no request waits for."""
+    return {
+        mount.upstream.identifier: Preflight(mount.client, clock, seconds=_SEARCH_SECONDS) for mount in mounts
+    }
+
+
 async def open_mount(
     upstream: Upstream,
     *,
@@ -58,6 +67,7 @@ async def open_mount(
     lookups_at_most: int,
     others: Sequence[Mount],
     end_grant: EndGrant,
+    may_write: Callable[[], bool],
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages.
 
@@ -96,6 +106,7 @@ async def open_mount(
         clock=clock,
         lookups=lookups,
         admission=admission,
+        may_write=may_write,
         oauth_uris={
             "authorize": f"{issuer}/authorize",
             "token": f"{issuer}/token",
