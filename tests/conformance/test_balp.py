@@ -393,6 +393,7 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     played.running.upstream.resources["Consent/c1"] = consent("c1", "A")
     denied = consent("c2", "B")
     denied["provision"]["type"] = "deny"
+    denied["meta"] = {"versionId": "2"}
     played.running.upstream.resources["Consent/c2"] = denied
     await played.ask("GET", path, purpose_of_use=["HRESCH"])
     events = await played.events()
@@ -401,7 +402,11 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     assert patients([decision]) == [path[-1]]
     assert ("outcomeDesc" in decision) == (outcome == "8")
     asked = next(each for each in decision["entity"] if each["type"]["code"] == "Consent")
-    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2")
+    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2/_history/2")
+    details = {each["type"]: each["valueString"] for each in asked["detail"]}
+    assert details["provision"] == (
+        "c1 provision permit provision" if outcome == "0" else "c2 provision deny provision"
+    )
     assert len(events) == 2
 
 
