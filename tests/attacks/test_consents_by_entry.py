@@ -225,3 +225,38 @@ async def test_a_withdrawal_acts_at_once(
     assert (await attack(gateway, "GET", "/Observation/a1", token=token)).status == 200
     put(gateway, consent(**change))
     assert (await attack(gateway, "GET", "/Observation/a1", token=token)).status == status
+
+
+async def test_a_dissent_leaves_the_record_to_those_whose_purpose_it_excepts(gateway: RunningGateway) -> None:
+    """As PCF's dissent with break-glass: nobody for treatment, one in an emergency; who says no purpose sees nothing."""
+    emergency = {"type": "permit", "purpose": [{"code": "BTG"}]}
+    dissent = {"type": "deny", "purpose": [{"code": "TREAT"}], "provision": [emergency]}
+    put(gateway, consent(provision=dissent))
+    for purpose, status in (("BTG", 200), ("TREAT", 403), ("HRESCH", 403), (None, 403)):
+        claims = {} if purpose is None else {"purpose_of_use": [purpose]}
+        assert (await ask(gateway, "GET", "/Patient/A", **claims)).status == status
+
+
+async def test_the_data_of_a_visit_and_of_a_year_are_held_back_as_the_patient_says(
+    gateway: RunningGateway,
+) -> None:
+    put(
+        gateway,
+        consent(
+            {"type": "deny", "data": [{"meaning": "related", "reference": {"reference": "Encounter/e1"}}]},
+            {"type": "deny", "dataPeriod": {"start": "2020", "end": "2021"}},
+        ),
+    )
+    plain = gateway.upstream.resources["Observation/a1"]
+    dated = {"effectiveDateTime": "2024-02-03"}
+    put(
+        gateway,
+        plain
+        | dated
+        | {"id": "in-visit", "encounter": {"reference": f"{gateway.upstream.base}/Encounter/e1"}},
+        plain | dated | {"id": "of-another", "encounter": {"reference": "Encounter/e2"}},
+        plain | {"id": "of-the-year", "effectiveDateTime": "2020-12-31T23:59:59Z"},
+    )
+    found = shown(await ask(gateway, "GET", "/Observation"))
+    # Those of the world say no date, so it cannot be told of them.
+    assert found == {"Observation/of-another"}

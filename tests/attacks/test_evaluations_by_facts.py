@@ -74,6 +74,12 @@ async def test_the_consents_that_the_context_asks_for_are_told_and_decide(gatewa
         consent_ = found["context"]["consent"]
         assert (status, found["decision"], consent_["decision"]) == (200, decision, said)
     assert consent_["provisions"] == []
+    status, found = await evaluated(gateway, question(RESEARCHER, resource))
+    assert [(each["consent"], each["provision"]) for each in found["context"]["provisions"]] == [
+        ("c1", "provision")
+    ]
+    status, found = await evaluated(gateway, question(PHYSICIAN, PATIENTS[0]))
+    assert "provisions" not in found["context"]
     put(gateway, consent("c1", provision={"type": "permit", "dataPeriod": {"start": "2020"}}))
     open_ = {**question(PHYSICIAN, PATIENTS[0]), "context": {"consent": asking}}
     open_["resource"] = {"type": "Patient", "id": "A"}

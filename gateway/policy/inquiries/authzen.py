@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import bases_record
 from gateway.fhir.operations import OPERATIONS
 from gateway.fhir.outcome import REASONS, FhirError
 from gateway.policy.conditions import in_networks
@@ -69,8 +70,11 @@ def evaluation(engine: Engine, body: object, circumstances: Circumstances) -> di
     except QuestionError as error:
         raise EvaluationError(str(error)) from error
     environment = _environment(context, circumstances, caller)
+    environment.known.deciding_by.clear()  # of another question about the same caller
     found = explain(engine, asked, caller, environment, resource=_stored(resource))
     said = as_json(found)
+    if environment.known.deciding_by:
+        said["provisions"] = bases_record(environment.known.deciding_by)
     sentence = "" if found.reason is None else REASONS[found.reason][2]
     if found.allowed is Truth.OPEN:
         sentence = "It depends on the resource, which was not given."
