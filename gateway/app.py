@@ -26,6 +26,7 @@ from gateway.audit.feeds.feeds import open_feeds
 from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.cds_services import CdsServices
 from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
@@ -202,6 +203,13 @@ class Gateway:
         self.handle = Doors(
             authorization=self.authorization,
             mounts=self._mounts,
+            services=CdsServices(
+                [(mount.upstream, mount.passage) for mount in self._mounts],
+                resource_server=self.authorization.resource_server,
+                admission=self._admission,
+                issuer=authorization.issuer,
+                emit=self._emit,
+            ),
             cors=cors,
             admission=self._admission,
             audit=self.audit,

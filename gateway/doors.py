@@ -10,6 +10,8 @@ from authz.server import AuthorizationServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.cds_services import PATH as CDS_SERVICES
+from gateway.cds_services import CdsServices
 from gateway.consent_service.rest import ConsentApi
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
@@ -42,6 +44,7 @@ class Doors:
         *,
         authorization: AuthorizationServer,
         mounts: Sequence[Mount],
+        services: CdsServices,
         cors: CrossOrigin,
         admission: Admission,
         audit: AuditLog,
@@ -52,6 +55,7 @@ class Doors:
         self._authorization = authorization
         self._consents = consents
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
+        self._services = services
         self._cors = cors
         self._admission = admission
         self._audit = audit
@@ -98,6 +102,10 @@ class Doors:
                     if mount.signed is not None:
                         return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
+            if request.path == CDS_SERVICES or request.path.startswith(CDS_SERVICES + "/"):
+                if request.method == "OPTIONS":
+                    return self._cors.preflight(request, "GET, POST")
+                return await self._services.answer(request)
             if self._consents.serves(request.path):
                 if request.method == "OPTIONS":
                     return self._cors.preflight(request, _METHODS)
