@@ -19,6 +19,7 @@ from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
+from gateway.account.opening import open_own_records
 from gateway.admission import Admission
 from gateway.audit.chains import chain_of
 from gateway.audit.feeds.feeds import open_feeds
@@ -165,6 +166,7 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            own=open_own_records(settings, self.store, self.keys, self.clock),
             given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
@@ -240,7 +242,7 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            clients = list(self.authorization.clients.values())
+            clients = self.authorization.clients.with_own_certificates()
             context = tls.server_context(listener, clients)
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
@@ -316,7 +318,7 @@ class Gateway:
         generation = self.authorization.clients.generation
         if generation == self._trusted_generation:
             return
-        clients = list(self.authorization.clients.values())
+        clients = self.authorization.clients.with_own_certificates()
         for name, running in self._tls.items():
             try:
                 if running.trust(clients):
