@@ -11,7 +11,7 @@ from gateway.consent_service.server import ConsentServer, Said
 from gateway.fhir import resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
-from gateway.proxy.answers.delivery import resource_or_none, whole_resource
+from gateway.proxy.answers.delivery import resource_or_none
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
@@ -100,11 +100,6 @@ class RoutingClient(UpstreamClient):
         """Whether the store has a patient of this id. Raises FhirError."""
         answer = await super().send("GET", f"Patient/{id}", passed.of_our_own(self.upstream))
         return await resource_or_none(answer, self.upstream.max_resource) is not None
-
-    async def from_the_store(self, target: str) -> dict[str, Any]:
-        """What the store itself holds, consents too: for bringing them in. Raises FhirError."""
-        answer = await super().send("GET", target, passed.of_our_own(self.upstream))
-        return await whole_resource(answer, self.upstream.max_resource)
 
     async def _own(
         self,
