@@ -28,7 +28,7 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, consent_api, open_mount
+from gateway.mounts import Mount, consent_api, in_order, open_mount
 from gateway.notifications import Outbox
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
@@ -146,7 +146,7 @@ class Gateway:
             given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        for upstream in settings.upstreams:
+        for upstream in in_order(settings.upstreams):
             mount = await open_mount(
                 upstream,
                 link_key=link_key,
@@ -160,6 +160,7 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                others=self._mounts,
                 end_grant=self.authorization.end_grant,
             )
             self._mounts.append(mount)

@@ -9,8 +9,9 @@ from authz.resource_server import ResourceServer
 from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
-from gateway.consent_service.keeping import EndGrant, keep_consents
+from gateway.consent_service.keeping import EndGrant, keep_consents, knowledge_of
 from gateway.consent_service.rest import ConsentApi, KeptBase
+from gateway.document_services.rest import RestDocuments
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
@@ -33,6 +34,11 @@ class Mount:
     lookups: Lookups
 
 
+def in_order(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The upstreams as they are opened: those first that others rely on."""
+    return sorted(upstreams, key=lambda each: each.documents is not None)
+
+
 async def open_mount(
     upstream: Upstream,
     *,
@@ -47,21 +53,26 @@ async def open_mount(
     clock: Clock,
     admission: Admission,
     lookups_at_most: int,
+    others: Sequence[Mount],
     end_grant: EndGrant,
 ) -> Mount:
-    """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages."""
+    """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages.
+
+    others are those opened before: one of them knows the patients of a service of documents.
+    """
     observe = metrics.upstream_seconds.labels(upstream.name).observe
-    client, kept = UpstreamClient(upstream, observe), None
-    if upstream.consents is not None and upstream.consents.kept_here:
-        client, kept = keep_consents(
-            upstream,
-            upstream.consents,
-            observe,
-            store=store,
-            clock=clock,
-            metrics=metrics,
-            end_grant=end_grant,
+    client, base = UpstreamClient(upstream, observe), upstream.identifier
+    if upstream.documents is not None:
+        patients = next(each for each in others if each.upstream.name == upstream.documents.patients)
+        client, base = (
+            RestDocuments(upstream, upstream.documents, observe, patients.client),
+            patients.upstream.identifier,
         )
+    elif upstream.keeps_consents:
+        client = keep_consents(
+            upstream, observe, store=store, clock=clock, metrics=metrics, end_grant=end_grant
+        )
+    kept = knowledge_of(upstream.consents, base, store=store, clock=clock)
     await client.open()
     lookups = await open_lookups(
         upstream, client, metrics=metrics, clock=clock, at_most=lookups_at_most, kept=kept
@@ -96,11 +107,7 @@ def consent_api(
     settings: GatewaySettings, mounts: Sequence[Mount], keys: KeyRing, clock: Clock
 ) -> ConsentApi:
     """/consents over the mounts whose consents are kept here."""
-    kept = [
-        KeptBase(mount.upstream, mount.passage)
-        for mount in mounts
-        if mount.upstream.consents is not None and mount.upstream.consents.kept_here
-    ]
+    kept = [KeptBase(mount.upstream, mount.passage) for mount in mounts if mount.upstream.keeps_consents]
     authorization = settings.authorization
     return ConsentApi(
         kept,

@@ -284,7 +284,7 @@ def _at_store(options: argparse.Namespace, settings: GatewaySettings, work: Any,
 
 def _base(settings: GatewaySettings, name: str | None) -> Upstream:
     """The base that is meant. Raises _Refused."""
-    kept = {each.name: each for each in settings.upstreams if each.consents and each.consents.kept_here}
+    kept = {each.name: each for each in settings.upstreams if each.keeps_consents}
     if not kept:
         raise _Refused("no upstream keeps its consents here: say 'consents: {kept: here}' of one")
     if name is None and len(kept) == 1:

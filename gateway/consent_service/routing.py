@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from authz.protocol.tokens import Caller
-from gateway.consent_service.server import ConsentServer, Said
+from gateway.consent_service.server import ConsentServer
 from gateway.fhir import resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
 from gateway.proxy.answers.delivery import resource_or_none
+from gateway.proxy.own_answers import OwnAnswer, own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
@@ -31,31 +32,6 @@ _OUR_PART: Mapping[str, Any] = {
     "conditionalCreate": True,
     "searchParam": [{"name": name, "type": kind} for name, kind in _PARAMETERS.items()],
 }
-
-
-class OwnAnswer(UpstreamAnswer):
-    """An answer of our own server, as whole as it is."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, said: Said) -> None:
-        self.status = said.status
-        self.headers = said.headers
-        self._body = said.body
-
-    async def read(self, limit_bytes: int) -> bytes:
-        """The whole body."""
-        return self._body
-
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The body in one piece."""
-        yield self._body
-
-    def close(self) -> None:
-        """There is no connection."""
-
-    def __del__(self) -> None:
-        """There is no connection."""
 
 
 class RoutingClient(UpstreamClient):
@@ -111,7 +87,8 @@ class RoutingClient(UpstreamClient):
     ) -> UpstreamAnswer:
         if self._server is None or not (body is None or isinstance(body, bytes)):
             raise FhirError(Reason.INTERNAL)
-        return OwnAnswer(await self._server.answer(method, target, headers, body, caller))
+        said = await self._server.answer(method, target, headers, body, caller)
+        return OwnAnswer(said.status, said.headers, said.body)
 
     async def _capabilities(self, answer: UpstreamAnswer) -> UpstreamAnswer:
         """What the store can do, with consents as they are kept here."""
@@ -129,9 +106,7 @@ class RoutingClient(UpstreamClient):
                 if isinstance(each, dict) and each.get("type") != "Consent"
             ]
             rest["resource"] = [*others, dict(_OUR_PART)]
-        return OwnAnswer(
-            Said(200, {"content-type": answer.headers["content-type"]}, resource.write_resource(value))
-        )
+        return own_resource(value)
 
 
 def is_of_consents(target: str) -> bool:

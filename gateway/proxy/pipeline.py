@@ -179,7 +179,7 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
-        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        is_native = self._upstream.fhir_path(http.path).startswith(("/_file/", "/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
@@ -199,7 +199,7 @@ class Passage:
 
     def _parsed(self, http: HttpRequest) -> FhirRequest:
         query = "" if is_page(http) else http.query
-        return request.parse(http.method, http.path[len(self._upstream.at) :], query)
+        return request.parse(http.method, self._upstream.fhir_path(http.path), query)
 
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
