@@ -20,6 +20,7 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
+from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.consent_service.keeping import given_consents
@@ -28,8 +29,9 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, consent_api, in_order, open_mount
+from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
@@ -39,6 +41,7 @@ from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
+from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
@@ -117,7 +120,10 @@ class Gateway:
                 "no policy is in force: every request is refused", extra={"file": str(settings.policies)}
             )
         self.audit = await AuditLog.open(
-            self.store, self._precise_clock, written=self.metrics.audit_events.inc
+            self.store,
+            self._precise_clock,
+            chain=chain_of(settings, 0 if self._worker is None else self._worker.number),
+            written=self.metrics.audit_events.inc,
         )
         self._background = Background(self.audit)
         authorization = settings.authorization
@@ -130,6 +136,15 @@ class Gateway:
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
         self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
+        self._sealing = Sealing(
+            settings=settings,
+            store=self.store,
+            log=self.audit,
+            keys=self.keys,
+            metrics=self.metrics,
+            clock=self.clock,
+            precise_clock=self._precise_clock,
+        )
         self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
@@ -247,6 +262,15 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        Oversight(
+            settings=self.settings,
+            store=self.store,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            stores=searches_of(self._mounts, self.clock),
+        ).begin(background)
+        self._sealing.begin(background)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -338,6 +362,8 @@ class Gateway:
         if hasattr(self, "_fetcher"):
             self._fetcher.close()
         try:
+            if hasattr(self, "_sealing"):
+                await self._sealing.finish()
             if hasattr(self, "keys"):
                 await self.keys.close()
             if hasattr(self, "audit"):

@@ -166,6 +166,24 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.audit_indexed = Counter("securus_audit_indexed", "Audit records indexed", registry=registry)
+        self.signals = Counter("securus_signals", "Signals of unusual access", ["rule"], registry=registry)
+        self.audit_behind = Gauge(
+            "securus_audit_index_behind_records", "Audit records that wait for the index", registry=registry
+        )
+        self.audit_covered = Gauge(
+            "securus_audit_covered_timestamp_seconds",
+            "When every audit record was last covered by a signed head",
+            registry=registry,
+        )
+        self.audit_broken = Gauge(
+            "securus_audit_broken",
+            "1 where a chain of the audit log is not whole and is not signed",
+            registry=registry,
+        )
+        self.audit_heads_undelivered = Counter(
+            "securus_audit_heads_undelivered", "Signed heads that their file did not take", registry=registry
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )

@@ -18,14 +18,15 @@ EndGrant = Callable[[str, str, str], Awaitable[None]]
 
 def keep_consents(
     upstream: Upstream,
+    settings: ConsentSettings,
     observe: Callable[[float], None],
     *,
     store: Store,
     clock: Clock,
     metrics: Metrics,
     end_grant: EndGrant,
-) -> RoutingClient:
-    """The client of a mount whose consents are kept here, not open yet."""
+) -> tuple[RoutingClient, Callable[[Callable[[str], None]], ConsentsAt]]:
+    """The client of the mount, not open yet, and what makes its knowledge of consents."""
     client = RoutingClient(upstream, observe)
 
     def written(status: str) -> None:
@@ -43,24 +44,11 @@ def keep_consents(
             written=written,
         )
     )
-    return client
-
-
-def knowledge_of(
-    settings: ConsentSettings | None, base: str, *, store: Store, clock: Clock
-) -> Callable[[Callable[[str], None]], ConsentsAt] | None:
-    """What makes the knowledge of the consents of a base that are kept here; None where they are asked elsewhere.
-
-    It is given what counts how they were had.
-    """
-    if settings is None or not settings.kept_here:
-        return None
-    source = settings.source
 
     def knowledge(count: Callable[[str], None]) -> ConsentsAt:
-        return StoredConsents(store, base, source, clock, settle=settled, count=count)
+        return StoredConsents(store, upstream.identifier, settings.source, clock, settle=settled, count=count)
 
-    return knowledge
+    return client, knowledge
 
 
 def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Mapping[str, GrantConsents]:
