@@ -32,6 +32,7 @@ from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.rules import check_next
 from gateway.consent_service.versions import next_version, with_status
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.resource import parse_resource
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import GatewaySettings, Upstream
@@ -142,7 +143,7 @@ def _revoke(options: argparse.Namespace) -> int:
         base = _base(settings, options.base)
         before = await _newest(store, base.identifier, options.id)
         now = system_clock()
-        value = with_status(json.loads(before.resource), "inactive", options.why)
+        value = with_status(parse_resource(before.resource), "inactive", options.why)
         try:
             check_next(json.loads(before.resource), value, is_of_a_grant=before.grant_id is not None)
         except FhirError as error:

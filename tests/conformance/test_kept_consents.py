@@ -1,6 +1,7 @@
 """Consents kept by the gateway: the FHIR R4 REST API for Consent, behind the same passage as everything else."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -346,6 +347,23 @@ async def test_3_1_1_5_answers_have_the_shape_and_the_total_that_were_asked_for(
     assert "provision" not in entry["resource"]
     counted = await at_desk(gateway, "GET", "/Consent?patient=T&_summary=count")
     assert (counted.json["total"], counted.json.get("entry", [])) == (3, [])
+
+
+async def test_numbers_stay_as_they_were_written_and_a_search_names_so_many_at_most(
+    gateway: RunningGateway,
+) -> None:
+    body = json.dumps(consent(extension=[{"url": "urn:weight", "valueDecimal": 0}])).replace(
+        ": 0}", ": 1.10}"
+    )
+    made = await at_desk(gateway, "POST", "/Consent", body.encode())
+    assert made.status == 201, made.raw
+    assert b'"valueDecimal":1.10' in (await at_desk(gateway, "GET", f"/Consent/{made.json['id']}")).body
+    form = "_id=" + ",".join(f"x{number}" for number in range(501))
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    many = await at_desk(gateway, "POST", "/Consent/_search", form.encode(), headers=headers)
+    assert (many.status, many.reason) == (403, "consent-kept-here"), many.raw
+    fewer = await at_desk(gateway, "POST", "/Consent/_search", form[:-5].encode(), headers=headers)
+    assert fewer.status == 200, fewer.raw
 
 
 async def test_a_consent_is_read_and_written_as_xml_too(gateway: RunningGateway) -> None:
