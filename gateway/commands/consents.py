@@ -163,15 +163,7 @@ def _revoke(options: argparse.Namespace) -> int:
         after = next_version(value, before, base=base.identifier, id=before.id, now=now, by=by)
         if not await store.add_consent(after):
             raise _Refused("the consent was changed meanwhile: look at it again")
-        await log.record(
-            {
-                "event": "consent-revoked",
-                "base": base.name,
-                "consent": f"{after.id}/_history/{after.version}",
-                "by": by,
-                "why": options.why,
-            }
-        )
+        await log.record(_record("consent-withdrawn", after, by=by, why=options.why))
         return after
 
     try:
@@ -214,18 +206,10 @@ def _import(options: argparse.Namespace) -> int:
         finally:
             await theirs.close()
             await client.close()
-        if not options.dry_run:
-            await log.record(
-                {
-                    "event": "consents-imported",
-                    "base": base.name,
-                    "added": len(done.added),
-                    "renewed": len(done.renewed),
-                    "refused": len(done.refused),
-                    "by": by,
-                    "why": options.why,
-                }
-            )
+        for id_ in () if options.dry_run else (*done.added, *done.renewed):
+            version = await store.consent(base.identifier, id_)
+            if version is not None:
+                await log.record(_record("consent-recorded", version, by=by, why=options.why))
         return done
 
     try:
@@ -312,6 +296,19 @@ async def _newest(store: Store, base: str, id_: str) -> ConsentVersion:
     if found is None:
         raise _Refused(_NONE)
     return (await settled(store, [found], system_clock()))[0]
+
+
+def _record(event: str, version: ConsentVersion, *, by: str, why: str) -> dict[str, object]:
+    """What the audit log holds of a version that was written here."""
+    return {
+        "event": event,
+        "base": version.base,
+        "patient": version.patient,
+        "consent": version.id,
+        "version": version.version,
+        "by": by,
+        "why": why,
+    }
 
 
 def _row(version: ConsentVersion) -> dict[str, object]:

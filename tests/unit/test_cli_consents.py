@@ -76,8 +76,9 @@ def test_a_revocation_is_a_version_with_its_reason_and_on_record(run: Run, kept:
         finally:
             await store.close()
 
-    (record,) = [each for each in asyncio.run(records()) if each["event"] == "consent-revoked"]
-    assert (record["consent"], record["by"], record["why"]) == ("c1/_history/3", "Kim", "asked by letter")
+    (record,) = [each for each in asyncio.run(records()) if each["event"] == "consent-withdrawn"]
+    assert (record["consent"], record["version"], record["patient"]) == ("c1", 3, "A")
+    assert (record["by"], record["why"]) == ("Kim", "asked by letter")
 
 
 def test_to_revoke_the_consent_of_an_app_ends_its_grant(run: Run, kept: Path) -> None:  # noqa: F811
@@ -151,6 +152,11 @@ async def test_an_import_reads_the_store_and_is_repeatable(
 
         assert (await imported("--dry-run"))["added"] == ["theirs"]
         assert (await imported())["added"] == ["theirs"]
+        store = await open_store(kept / "securus.db")
+        records = [json.loads(line.line) for line in await store.audit(after=0, limit=100)]
+        await store.close()
+        (record,) = [each for each in records if each["event"] == "consent-recorded"]
+        assert (record["consent"], record["version"], record["why"]) == ("theirs", 1, "moving in")
         again = await imported()
         assert (again["added"], again["unchanged"]) == ([], ["theirs"])
     finally:
