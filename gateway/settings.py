@@ -248,6 +248,11 @@ class Upstream:
         below = path[len(self.at) :]
         return below if self.documents is None else self.documents.fhir_path(below)
 
+    @property
+    def keeps_consents(self) -> bool:
+        """Whether the consents of this base are kept here; a service of documents has those of its patients' base."""
+        return self.documents is None and self.consents is not None and self.consents.kept_here
+
 
 RATES = ("address", "token", "register", "admin", "client", "user", "route")
 """What may be limited by how often: by address at the door, and by whom and where it is asked once that is known."""

@@ -66,5 +66,5 @@ def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Map
     return {
         upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
         for upstream in settings.upstreams
-        if upstream.consents is not None and upstream.consents.kept_here
+        if upstream.keeps_consents
     }
