@@ -13,6 +13,7 @@ from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
+from gateway.officer.pages import OfficerPages
 from gateway.proxy.answers import formats
 from gateway.telemetry import Metrics
 
@@ -24,6 +25,7 @@ PAGES = (
     "/consent",
     "/logout",
     "/account/",
+    "/officer",
     "/assets/",
     "/admin/",
 )
@@ -40,6 +42,7 @@ class Doors:
         self,
         *,
         authorization: AuthorizationServer,
+        officer: OfficerPages,
         mounts: Sequence[Mount],
         cors: CrossOrigin,
         admission: Admission,
@@ -48,6 +51,7 @@ class Doors:
         at_once: int,
     ) -> None:
         self._authorization = authorization
+        self._officer = officer
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
         self._cors = cors
         self._admission = admission
@@ -86,6 +90,8 @@ class Doors:
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
+        if self._officer.serves(request.path):
+            return await self._officer.handle(request)
         if not self._authorization.serves(request.path):
             for mount in self._mounts:
                 at = mount.upstream.at

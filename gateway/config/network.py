@@ -31,6 +31,7 @@ OWN_PATHS = frozenset(
     {
         ".well-known",
         "account",
+        "officer",
         "admin",
         "authorize",
         "token",
