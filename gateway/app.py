@@ -22,12 +22,13 @@ from gateway import tls
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, open_mount, searches_of
+from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
 from gateway.officer.opening import open_officer
 from gateway.officer.oversight import Oversight
@@ -144,9 +145,10 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        for upstream in settings.upstreams:
+        for upstream in in_order(settings.upstreams):
             mount = await open_mount(
                 upstream,
                 link_key=link_key,
@@ -160,6 +162,8 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                others=self._mounts,
+                end_grant=self.authorization.end_grant,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -190,6 +194,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            consents=consent_api(settings, self._mounts, self.keys, self.clock),
         ).handle
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(

@@ -219,6 +219,12 @@ class Metrics:
             ["route", "fact", "outcome"],
             registry=registry,
         )
+        self.consents_written = Counter(
+            "securus_consents_written",
+            "Versions of consents that were written, by the status that each has",
+            ["route", "status"],
+            registry=registry,
+        )
         self.patient_consents = Counter(
             "securus_consent_requests",
             "Consents of patients that requests needed",

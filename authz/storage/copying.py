@@ -26,6 +26,11 @@ from authz.storage.tables import TABLES, Table
 
 _PAGE_ROWS = 5_000
 _WRITE_LOCK_SECONDS = 30.0
+_NUMBERED = (
+    ("revocation", "revocation"),
+    ("registration", "registration_change"),
+    ("consent", "consent_version"),
+)
 _encode = msgspec.msgpack.encode
 
 
@@ -178,7 +183,7 @@ async def _set_beside(sqlite: sqlite3.Connection, postgresql: Any) -> None:
     """The head of the audit log, and numbers that go on where those of SQLite end."""
     head = sqlite.execute("SELECT sequence, digest FROM audit_head").fetchone()
     await postgresql.execute("UPDATE audit_head SET sequence = $1, digest = $2", *(head or (0, b"")))
-    for name, table in (("revocation", "revocation"), ("registration", "registration_change")):
+    for name, table in _NUMBERED:
         row = sqlite.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         await postgresql.execute(
             "UPDATE numbering SET value = $1 WHERE name = $2", 0 if row is None else row[0], name

@@ -15,6 +15,7 @@ from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
 from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -67,7 +68,12 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
 
 
 class PostgresqlStore(
-    PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects, PostgresqlAuditIndex, PostgresqlAuditSignals
+    PostgresqlGrants,
+    PostgresqlRegistrations,
+    PostgresqlEffects,
+    PostgresqlConsents,
+    PostgresqlAuditIndex,
+    PostgresqlAuditSignals,
 ):
     """The Store on PostgreSQL. What each method means stands at Store."""
 

@@ -20,6 +20,7 @@ from authz.storage.sqlite_audit_index import SqliteAuditIndex
 from authz.storage.sqlite_audit_signals import SqliteAuditSignals
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite_consents import SqliteConsents
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
@@ -46,7 +47,14 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAuditIndex, SqliteAuditSignals):
+class SqliteStore(
+    SqliteGrants,
+    SqliteRegistrations,
+    SqliteEffects,
+    SqliteConsents,
+    SqliteAuditIndex,
+    SqliteAuditSignals,
+):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

@@ -16,6 +16,7 @@ from authz.protocol.tokens import Grant
 from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_signals import SignalStore
+from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -150,7 +151,7 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, AuditIndexStore, SignalStore, EffectsStore, Protocol):
+class Store(AuditStore, AuditIndexStore, SignalStore, EffectsStore, ConsentStore, Protocol):
     """Where records rest."""
 
     # single-use claims

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
-from authz.storage.rows import AUDIT_COLUMNS, EMERGENCY_COLUMNS, KEY_COLUMNS, NOTIFICATION_COLUMNS
+from authz.storage.rows import (
+    AUDIT_COLUMNS,
+    CONSENT_COLUMNS,
+    EMERGENCY_COLUMNS,
+    KEY_COLUMNS,
+    NOTIFICATION_COLUMNS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = Fals
 # the pulse of its checks) is made anew from these.
 TABLES = (
     _table("audit", AUDIT_COLUMNS, "sequence", is_appended=True),
+    _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
