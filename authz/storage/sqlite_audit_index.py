@@ -95,13 +95,16 @@ def place(database: SqliteConnection, follower: str, chain: str) -> int:
     return 0 if row is None else integer(row[0])
 
 
-def move_place(connection: Connection, follower: str, chain: str, read_to: int) -> bool:
-    """Move a follower's place, never back; False when it is there or beyond."""
+def move_place(
+    connection: Connection, follower: str, chain: str, read_to: int, read_from: int | None = None
+) -> bool:
+    """Move a follower's place, never back; False when it is there or beyond, or not at read_from."""
     return (
         connection.execute(
             "INSERT INTO audit_place VALUES (?, ?, ?) ON CONFLICT (follower, chain)"
-            " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence",
-            (follower, chain, read_to),
+            " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence"
+            " AND sequence = COALESCE(?, sequence)",
+            (follower, chain, read_to, read_from),
         ).rowcount
         == 1
     )

@@ -41,6 +41,7 @@ class Namespace(StrEnum):
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
+    AUDIT_SIGNAL = "audit-signal"  # id of a signal
 
 
 @dataclass(frozen=True, slots=True)

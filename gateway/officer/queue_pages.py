@@ -23,7 +23,7 @@ class QueuePages:
         house, now = self._house, self._house.clock()
         signals = await house.store.signals(only_open=True, limit=_MOST_SHOWN, now=now)
         emergencies = await house.store.emergencies(only_open=True, now=now)
-        head = await house.store.audit_head()
+        head = await house.store.newest_tree_head()
         engine = house.engine()
         rules = Counter(rule.policy for rule in engine.policies.rules) if engine is not None else Counter()
         return house.shown(
@@ -35,8 +35,8 @@ class QueuePages:
             emergencies=len(emergencies),
             policy_hash=None if engine is None else engine.policy_hash,
             policies=sorted(rules.items()),
-            newest=0 if head is None else head[0],
-            digest="" if head is None else head[1].hex(),
+            chains=sorted((await house.store.audit_heads()).items()),
+            head=0 if head is None else head.number,
             behind=await IndexFollower(house.store, house.bases).behind(),
         )
 

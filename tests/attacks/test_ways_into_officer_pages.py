@@ -46,7 +46,7 @@ async def test_a_patient_and_a_nurse_see_none_of_the_pages_and_the_attempt_is_re
 
 @pytest.mark.parametrize("path", FORMS)
 async def test_a_nurse_cannot_send_a_form_of_the_officer(desk: Desk, path: str) -> None:
-    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_to=7)
+    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     person = desk.person()
     await person.sign_in("nora")
     await person.take_token()
@@ -85,7 +85,7 @@ async def test_a_sign_in_of_an_hour_ago_is_not_good_any_more(desk: Desk) -> None
 @pytest.mark.parametrize("path", [*FORMS, "/officer/sign-in"])
 @pytest.mark.parametrize("way", ["no token", "another's token", "another origin", "no cookie"])
 async def test_a_forged_form_does_nothing(desk: Desk, path: str, way: str) -> None:
-    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_to=7)
+    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     officer, other = await desk.officer(), await desk.officer()
     await officer.get("/officer/search")
     await other.get("/officer/search")
@@ -113,7 +113,9 @@ async def test_what_others_wrote_is_text_on_every_page(tmp_path: Path) -> None:
         signal = replace(
             SIGNAL, user=HOSTILE, client=HOSTILE, words=HOSTILE, rule=HOSTILE, expires_at=NOW + 60
         )
-        await desk.store.put_signals([replace(signal, records=((HOSTILE, 1),))], {}, chain="", read_to=7)
+        await desk.store.put_signals(
+            [replace(signal, records=((HOSTILE, 1),))], {}, chain="", read_from=0, read_to=7
+        )
         glass = Emergency("e", HOSTILE, "i", HOSTILE, HOSTILE, HOSTILE, HOSTILE, NOW, NOW + 9, NOW + 99)
         await desk.store.begin_emergency(glass, [], now=NOW)
         await desk.audit.record({"event": HOSTILE, "x": HOSTILE})

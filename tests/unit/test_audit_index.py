@@ -285,3 +285,21 @@ async def test_old_entries_go_and_the_log_stays(store: SqliteStore, log: AuditLo
     assert await sequences(store) == []
     assert len(await store.audit(after=0, limit=10)) == 1
     assert await IndexFollower(store, BASES).follow() == 0  # and does not come back
+
+
+async def test_each_chain_is_followed_with_a_place_of_its_own_and_found_in_one_order(
+    store: SqliteStore,
+) -> None:
+    now = [1_795_867_200.0]
+    logs = [await AuditLog.open(store, lambda: now[0], chain=name) for name in ("node-1", "node-2")]
+    for number in range(4):
+        now[0] += 1
+        await logs[number % 2].record({**ACCESS, "patients": ["A"]})
+    assert await IndexFollower(store, BASES).follow() == 6  # with the record that begins each chain
+    found = await store.find_audit(AuditQuery(base=BASE, patients=["A"]))
+    assert [(each.chain, each.sequence) for each in found] == [
+        ("node-2", 3), ("node-1", 3), ("node-2", 2), ("node-1", 2),
+    ]  # fmt: skip
+    assert (await store.indexed_to("node-1"), await store.indexed_to("node-2")) == (3, 3)
+    await logs[0].record(ACCESS)
+    assert await IndexFollower(store, BASES).behind() == 1

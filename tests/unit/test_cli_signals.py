@@ -28,7 +28,7 @@ def opened(folder: Path) -> None:  # noqa: F811
             replace(SIGNAL, expires_at=ends),
             replace(SIGNAL, id="s2", at=SIGNAL.at + 1, count=1, expires_at=ends),
         ]
-        await store.put_signals(two, {}, chain="", read_to=8)
+        await store.put_signals(two, {}, chain="", read_from=0, read_to=8)
         await store.close()
 
     asyncio.run(write())

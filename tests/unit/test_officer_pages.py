@@ -16,6 +16,7 @@ from gateway.audit.index.follower import IndexFollower
 from gateway.audit.log import AuditUnavailable
 from tests.support.audit_index_contract import SIGNAL
 from tests.support.officer import BASE, NOW, Desk, entry, open_desk
+from tests.support.sealed_log import sealed_log
 
 EMERGENCY = Emergency(
     "e1", "emergency/glass", "https://fhir.example", "ehr", "dr1", "A", "bay 4, <unconscious>", NOW - 100, NOW + 100,
@@ -35,7 +36,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_the_officer_signs_in_and_sees_what_waits_and_where_the_log_stands(desk: Desk) -> None:
-    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_to=7)
+    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     person = desk.person()
     form = await person.get("/officer")
     assert (form.status, "Everything that you look at here is recorded" in form.words) == (200, True)
@@ -49,7 +50,7 @@ async def test_the_officer_signs_in_and_sees_what_waits_and_where_the_log_stands
         "1 signal ",
         "0 emergency accesses",
         "No policy is in force",
-        "Newest record",
+        "Newest signed head",
     ):
         assert words in page.words
     assert [event.outcome for event in desk.events if isinstance(event, SignIn)] == ["refused", "accepted"]
@@ -142,7 +143,7 @@ async def test_an_accounting_is_a_page_to_print_and_a_file_in_three_forms(desk: 
 
 
 async def test_a_signal_is_reviewed_with_a_note_by_who_is_signed_in(desk: Desk) -> None:
-    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_to=7)
+    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     officer = await desk.officer()
     page = await officer.get("/officer/signals")
     assert SIGNAL.words in page.words
@@ -186,7 +187,7 @@ async def test_emergency_access_is_reviewed_as_the_command_does_it(desk: Desk) -
 async def test_what_cannot_be_recorded_is_not_shown(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str, path: str, fields: dict[str, str]
 ) -> None:
-    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_to=7)
+    await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     await desk.store.begin_emergency(EMERGENCY, [], now=NOW)
     officer = await desk.officer()
 
@@ -198,3 +199,15 @@ async def test_what_cannot_be_recorded_is_not_shown(
     assert page.status == 503
     for shown in ("anna", "dr1", "research", "Observation"):
         assert shown not in page.text
+
+
+async def test_a_record_under_a_signed_head_says_so(desk: Desk) -> None:
+    log = await sealed_log(desk.store)
+    await log.record(2, "node-1")
+    officer = await desk.officer()
+    assert "none covers it yet" in (await officer.get("/officer/record", "chain=node-1&sequence=1")).words
+    await log.seal()
+    page = await officer.get("/officer/record", "chain=node-1&sequence=1")
+    assert "securus audit prove 1 --chain node-1" in page.words
+    overview = (await officer.get("/officer")).words
+    assert "Newest record of node-1" in overview

@@ -26,8 +26,8 @@ def bases_of(settings: GatewaySettings) -> Mapping[str, str]:
 
 
 async def chains(store: Store) -> Sequence[str]:
-    """The names of the chains of the log."""
-    return await store.chains()
+    """The names of the chains of the log. The one without a name is there before its first record."""
+    return sorted({"", *await store.chains()})
 
 
 async def lines_of(store: Store, chain: str, *, after: int, limit: int) -> Sequence[AuditLine]:
