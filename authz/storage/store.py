@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_feeds import AuditFeedStore
 from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
@@ -42,6 +43,7 @@ class Namespace(StrEnum):
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,16 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, AuditSealStore, AuditIndexStore, SignalStore, EffectsStore, ConsentStore, Protocol):
+class Store(
+    AuditStore,
+    AuditSealStore,
+    AuditFeedStore,
+    AuditIndexStore,
+    SignalStore,
+    EffectsStore,
+    ConsentStore,
+    Protocol,
+):
     """Where records rest."""
 
     # single-use claims
@@ -277,9 +288,12 @@ class Store(AuditStore, AuditSealStore, AuditIndexStore, SignalStore, EffectsSto
         """The registration, whatever its status; None when unknown or expired."""
         ...
 
-    async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
-        """Registrations that changed after sequence, in the order of their changes, and the newest sequence.
+    async def registrations_since(
+        self, sequence: int, *, at_most: int | None = None
+    ) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, in the order of their changes, and the sequence of the last one.
 
+        at_most is how many of them, the first ones; None is all. Fewer than at_most are all that there are.
         A change that is numbered lower than one that was seen is never seen first by anybody later.
         """
         ...
