@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from authz.protocol.request import Answer
 from gateway.audit.index.entries import Unreadable
 from gateway.audit.index.follower import IndexFollower
+from gateway.audit.recorder import recorder_of
 from gateway.officer import rendering
-from gateway.officer.accounting_forms import as_csv, as_fhir, as_json
+from gateway.officer.accounting_forms import as_csv, as_json
 from gateway.officer.asking import TERMS, QuestionError, question_of, read_cursor, written
+from gateway.officer.disclosure_bundle import as_fhir
 from gateway.officer.disclosures import Accounting, TooManyDisclosures, accounting
 from gateway.officer.house import OfficerHouse, OfficerVisit
 
@@ -121,18 +123,17 @@ class QuestionPages:
             "disclosures", question.recorded(), by=visit.account.subject, shown=len(found.disclosures)
         )
         form = visit.fields.get("as", "")
-        return self._file(found, form) or self._disclosures_page(visit, terms, found=found)
+        return await self._file(found, form) or self._disclosures_page(visit, terms, found=found)
 
-    def _file(self, found: Accounting, form: str) -> Answer | None:
+    async def _file(self, found: Accounting, form: str) -> Answer | None:
         """The accounting as a file to save; None where a page is wanted."""
-        authorization = self._house.settings.authorization
         if form == "csv":
             return rendering.download(as_csv(found), media_type="text/csv", name="disclosures.csv")
         if form == "json":
             text = json.dumps(as_json(found, for_officer=True), ensure_ascii=False)
             return rendering.download(text, media_type="application/json", name="disclosures.json")
         if form == "fhir":
-            bundle = as_fhir(found, issuer=authorization.issuer, organisation=authorization.organisation)
+            bundle = await as_fhir(self._house.store, found, recorder_of(self._house.settings))
             text = json.dumps(bundle, ensure_ascii=False)
             return rendering.download(text, media_type="application/fhir+json", name="disclosures-fhir.json")
         return None

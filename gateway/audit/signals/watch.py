@@ -185,7 +185,7 @@ def described(signal: Signal) -> dict[str, object]:
         "kind": signal.kind,
         "subject": signal.user,
         "client": signal.client,
-        "records": [{"chain": chain, "sequence": sequence} for chain, sequence in signal.records],
+        "accesses": [{"chain": chain, "sequence": sequence} for chain, sequence in signal.records],
     }
     if signal.patient:
         said |= {"patient": signal.patient, "base": signal.base}
