@@ -65,6 +65,7 @@ class Desk:
     audit: AuditLog
     events: list[Event]
     browsers: Browsers
+    settings: GatewaySettings
     now: list[int] = field(default_factory=lambda: [NOW])
 
     def person(self) -> "Person":
@@ -171,7 +172,7 @@ async def open_desk(
         emit=events.append,
         clock=lambda: clock[0],
     )
-    desk = Desk(OfficerPages(house), store, audit, events, house.browsers, clock)
+    desk = Desk(OfficerPages(house), store, audit, events, house.browsers, settings, clock)
     try:
         yield desk
     finally:
