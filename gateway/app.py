@@ -35,6 +35,7 @@ from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.opening import open_officer
 from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
@@ -202,6 +203,15 @@ class Gateway:
         )
         self.handle = Doors(
             authorization=self.authorization,
+            officer=open_officer(
+                settings=settings,
+                store=self.store,
+                audit=self.audit,
+                authorization=self.authorization,
+                engine=lambda: self.engines.engine,
+                emit=self._emit,
+                clock=self.clock,
+            ),
             mounts=self._mounts,
             services=CdsServices(
                 [(mount.upstream, mount.passage) for mount in self._mounts],

@@ -16,6 +16,7 @@ from gateway.consent_service.rest import ConsentApi
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
+from gateway.officer.pages import OfficerPages
 from gateway.proxy.answers import formats
 from gateway.telemetry import Metrics
 
@@ -27,6 +28,7 @@ PAGES = (
     "/consent",
     "/logout",
     "/account/",
+    "/officer",
     "/assets/",
     "/admin/",
 )
@@ -43,6 +45,7 @@ class Doors:
         self,
         *,
         authorization: AuthorizationServer,
+        officer: OfficerPages,
         mounts: Sequence[Mount],
         services: CdsServices,
         cors: CrossOrigin,
@@ -53,6 +56,7 @@ class Doors:
         consents: ConsentApi,
     ) -> None:
         self._authorization = authorization
+        self._officer = officer
         self._consents = consents
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
         self._services = services
@@ -93,6 +97,8 @@ class Doors:
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
+        if self._officer.serves(request.path):
+            return await self._officer.handle(request)
         if not self._authorization.serves(request.path):
             for mount in self._mounts:
                 at = mount.upstream.at

@@ -257,6 +257,7 @@ def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any
         },
         "authorization": {"profiles": ["fapi2", "smart-public", "smart-asymmetric"]},
         "policies": "policies",
+        "officer": {"roles": ["privacy-officer"]},
         "users": [person["entry"] for person in people],
         "clients": [app["entry"] for app in apps],
     }
