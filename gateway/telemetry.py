@@ -181,6 +181,11 @@ class Metrics:
             ["feed"],
             registry=registry,
         )
+        self.audit_indexed = Counter("securus_audit_indexed", "Audit records indexed", registry=registry)
+        self.signals = Counter("securus_signals", "Signals of unusual access", ["rule"], registry=registry)
+        self.audit_behind = Gauge(
+            "securus_audit_index_behind_records", "Audit records that wait for the index", registry=registry
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )
@@ -227,6 +232,12 @@ class Metrics:
             "securus_fact_requests",
             "Facts of policies that requests needed",
             ["route", "fact", "outcome"],
+            registry=registry,
+        )
+        self.consents_written = Counter(
+            "securus_consents_written",
+            "Versions of consents that were written, by the status that each has",
+            ["route", "status"],
             registry=registry,
         )
         self.patient_consents = Counter(

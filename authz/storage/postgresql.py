@@ -12,9 +12,12 @@ from typing import TypeVar
 
 from authz.storage.postgresql_audit import PostgresqlAudit
 from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
+from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
 from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
+from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -66,6 +69,9 @@ class PostgresqlStore(
     PostgresqlAudit,
     PostgresqlAuditSeals,
     PostgresqlAuditFeeds,
+    PostgresqlConsents,
+    PostgresqlAuditIndex,
+    PostgresqlAuditSignals,
 ):
     """The Store on PostgreSQL. What each method means stands at Store."""
 

@@ -14,8 +14,11 @@ from typing import Protocol
 
 from authz.protocol.tokens import Grant
 from authz.storage.audit_feeds import AuditFeedStore
+from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
+from authz.storage.audit_signals import SignalStore
+from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -151,7 +154,16 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, AuditSealStore, AuditFeedStore, EffectsStore, Protocol):
+class Store(
+    AuditStore,
+    AuditSealStore,
+    AuditFeedStore,
+    AuditIndexStore,
+    SignalStore,
+    EffectsStore,
+    ConsentStore,
+    Protocol,
+):
     """Where records rest."""
 
     # single-use claims

@@ -8,6 +8,7 @@ from authz.storage.store import Store, StoreUnavailable
 from gateway.audit.events.mapping import audit_events
 from gateway.audit.log import AuditLog, AuditUnavailable, Verification, verify
 from gateway.audit.recorder import recorder_of
+from gateway.commands import audit_search, disclosures, signals
 from gateway.commands.answers import (
     OK,
     REFUSED,
@@ -38,6 +39,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export.add_argument("--by", metavar="NAME", help="who exports; the account of this session without it")
     export.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
     export.add_argument("--until", default="", metavar="TIME")
+    audit_search.add(log)
+    disclosures.add(log)
+    signals.add(log)
 
 
 async def _is_there(store: Store) -> None:

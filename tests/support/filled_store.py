@@ -11,6 +11,8 @@ import pytest
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.audit_index_contract import SIGNAL, entry
+from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     AUDIT_KEY,
@@ -46,6 +48,10 @@ async def fill(store: Store) -> None:
     assert await store.add_audit_key(AUDIT_KEY)
     await store.put_hold(HOLD)
     assert await store.move_audit_feed("repository", "node-a", expected=None, to=12)
+    await store.add_consent(replace(CONSENT, grant_id="grant"))
+    await store.add_consent(replace(CONSENT, version=2, status="inactive"))
+    await store.index_audit([entry(7)], chain="", read_to=11_000)
+    await store.put_signals([SIGNAL], {}, chain="", read_to=11_000)
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)

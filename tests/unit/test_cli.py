@@ -251,7 +251,9 @@ def log(folder: Path, records: int) -> None:
 def change(folder: Path, statement: str) -> None:
     with sqlite3.connect(folder / "securus.db") as database:
         for trigger in ("is_append_only_update", "is_append_only_delete", "head_grows"):
-            database.execute(f"DROP TRIGGER audit_{trigger}")  # whoever can change the file can do this as well
+            database.execute(
+                f"DROP TRIGGER audit_{trigger}"
+            )  # whoever can change the file can do this as well
         assert database.execute(statement).rowcount == 1
     database.close()
 
