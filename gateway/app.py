@@ -20,6 +20,7 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
+from gateway.audit.chains import chain_of
 from gateway.audit.feeds.feeds import open_feeds
 from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
@@ -42,6 +43,7 @@ from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
+from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
@@ -120,7 +122,10 @@ class Gateway:
                 "no policy is in force: every request is refused", extra={"file": str(settings.policies)}
             )
         self.audit = await AuditLog.open(
-            self.store, self._precise_clock, written=self.metrics.audit_events.inc
+            self.store,
+            self._precise_clock,
+            chain=chain_of(settings, 0 if self._worker is None else self._worker.number),
+            written=self.metrics.audit_events.inc,
         )
         self._in_force = await asyncio.to_thread(InForce, settings.file, self._emit)
         self._in_force.begins(None if self.engines.engine is None else self.engines.engine.policy_hash)
@@ -137,6 +142,15 @@ class Gateway:
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
         self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
+        self._sealing = Sealing(
+            settings=settings,
+            store=self.store,
+            log=self.audit,
+            keys=self.keys,
+            metrics=self.metrics,
+            clock=self.clock,
+            precise_clock=self._precise_clock,
+        )
         self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
@@ -264,6 +278,7 @@ class Gateway:
             clock=self.clock,
             stores=searches_of(self._mounts, self.clock),
         ).begin(background)
+        self._sealing.begin(background)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -359,6 +374,8 @@ class Gateway:
         if hasattr(self, "_fetcher"):
             self._fetcher.close()
         try:
+            if hasattr(self, "_sealing"):
+                await self._sealing.finish()
             if hasattr(self, "keys"):
                 await self.keys.close()
             if hasattr(self, "audit"):

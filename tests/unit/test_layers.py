@@ -17,7 +17,7 @@ FLOORS = [
     "gateway.serving gateway.workers",
     "gateway.app",
     "gateway.doors",
-    "gateway.engines gateway.mounts gateway.officer gateway.pickers",
+    "gateway.engines gateway.mounts gateway.officer gateway.pickers gateway.sealing",
     "gateway.operations",
     "gateway.report",
     "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
