@@ -39,8 +39,11 @@ def stored(engine: Engine) -> list[dict[str, Any]]:
     return [entry["resource"] for entry in bundle.get("entry", [])]
 
 
-async def test_events_arrive_at_medplum(tmp_path: Path) -> None:
-    with running_engine("medplum", tmp_path / "log") as engine:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in ("medplum", "hapi")]
+)
+async def test_events_arrive_once_however_often_they_are_sent(tmp_path: Path, name: str) -> None:
+    with running_engine(name, tmp_path / "log") as engine:
         feed = FhirFeed(FeedSettings("repository", FeedKind.FHIR, engine.base, timeout=30))
         sent = events(6)
         assert (await feed.deliver(sent[:5])).refused == {}
