@@ -181,9 +181,9 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
-                may_write=self._feeds.may_write,
                 others=self._mounts,
                 end_grant=self.authorization.end_grant,
+                may_write=self._feeds.may_write,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -232,7 +232,7 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            clients = list(self.authorization.clients.values())
+            clients = self.authorization.clients.with_own_certificates()
             context = tls.server_context(listener, clients)
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
@@ -269,7 +269,6 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
-        self._feeds.lead(background.repeat)
         Oversight(
             settings=self.settings,
             store=self.store,
@@ -279,6 +278,7 @@ class Gateway:
             stores=searches_of(self._mounts, self.clock),
         ).begin(background)
         self._sealing.begin(background)
+        self._feeds.lead(background.repeat)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -308,7 +308,7 @@ class Gateway:
         generation = self.authorization.clients.generation
         if generation == self._trusted_generation:
             return
-        clients = list(self.authorization.clients.values())
+        clients = self.authorization.clients.with_own_certificates()
         for name, running in self._tls.items():
             try:
                 if running.trust(clients):

@@ -65,9 +65,9 @@ async def open_mount(
     clock: Clock,
     admission: Admission,
     lookups_at_most: int,
-    may_write: Callable[[], bool],
     others: Sequence[Mount],
     end_grant: EndGrant,
+    may_write: Callable[[], bool],
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages.
 

@@ -350,8 +350,8 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
-    audit: AuditSettings = field(default_factory=AuditSettings)
     audit_log: AuditLogSettings = AuditLogSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
     officer: OfficerSettings = field(default_factory=OfficerSettings)

@@ -287,9 +287,12 @@ class Store(
         """The registration, whatever its status; None when unknown or expired."""
         ...
 
-    async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
-        """Registrations that changed after sequence, in the order of their changes, and the newest sequence.
+    async def registrations_since(
+        self, sequence: int, *, at_most: int | None = None
+    ) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, in the order of their changes, and the sequence of the last one.
 
+        at_most is how many of them, the first ones; None is all. Fewer than at_most are all that there are.
         A change that is numbered lower than one that was seen is never seen first by anybody later.
         """
         ...

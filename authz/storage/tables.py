@@ -26,12 +26,26 @@ class Table:
     key: tuple[str, ...]
     is_appended: bool = False
     condition: str = ""
+    view_in_sqlite: str | None = None
+
+    @property
+    def in_sqlite(self) -> str:
+        """The table or view of a SQLite store that has its rows."""
+        return self.view_in_sqlite or self.name
 
 
 def _table(
-    name: str, columns: str, key: str = "id", *, is_appended: bool = False, condition: str = ""
+    name: str,
+    columns: str,
+    key: str = "id",
+    *,
+    is_appended: bool = False,
+    condition: str = "",
+    view_in_sqlite: str | None = None,
 ) -> Table:
-    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition)
+    return Table(
+        name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition, view_in_sqlite
+    )
 
 
 RETIRED = (
@@ -49,8 +63,8 @@ TABLES = (
     _table("audit_tree_head", "number, head, frontier", "number", is_appended=True),
     _table("audit_key", AUDIT_KEY_COLUMNS, "number"),
     _table("audit_hold", HOLD_COLUMNS),
-    _table("audit_feed", "feed, chain, position", "feed, chain"),
     _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
+    _table("audit_feed", "feed, chain, position", "feed, chain"),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
@@ -71,5 +85,8 @@ TABLES = (
     _table("browser_session", "id, record, expires_at"),
     _table("rate", "key, used, expires_at", "key"),
     _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
-    _table("claim", "namespace, key, expires_at", "namespace, key"),
+    _table("claim", "namespace, key, expires_at", "namespace, key", view_in_sqlite="every_claim"),
 )
+
+# A SQLite store's own beside these.
+ONLY_IN_SQLITE = ("replay_claim", "audit_head", "audit_chain")

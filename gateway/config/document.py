@@ -34,8 +34,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers", "officer", "audit",
-    "audit_log",
+    "registration", "cors", "brands", "workers", "officer", "audit_log", "audit",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -109,9 +108,9 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         accounts=read_accounts(top),
         limits=read_limits(top),
         fetch=read_fetch(top),
-        audit=read_audit(top),
         notifications=notifications,
         audit_log=read_audit_log(top),
+        audit=read_audit(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
         officer=read_officer(top, receivers=notifications),

@@ -262,8 +262,8 @@ async def _started(
     clients: tuple[Client, ...] = (),
     cors: Readers = Readers.REGISTERED,
     brands: PublishedBrands | None = None,
-    audit: AuditSettings | None = None,
     documents: Mapping[str, Any] | None = None,
+    audit: AuditSettings | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.

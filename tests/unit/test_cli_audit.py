@@ -124,7 +124,7 @@ def test_an_export_is_verified_where_there_is_no_store(folder: Path, run: Run, l
     keys, log = kept(folder, run, "keys.json", "key"), kept(folder, run, "log.ndjson", "export", "--whole")
     assert run("verify", "--export", log, config=False)[0] == 1  # without a key it proves nothing
     said = run("verify", "--export", log, "--key", keys, config=False)
-    assert said == (0, "the chain is whole: 43 records, 3 signed heads\n")  # one is about this export
+    assert said == (0, "the chain is whole: 43 records, 3 signed heads\n")  # the export is on record too
     rows = Path(log).read_text(encoding="utf-8").split("\n")[:-1]
     assert len(rows) == 46
     Path(log).write_text("".join(f"{row}\n" for row in rows[:line] + rows[line + 1 :]), encoding="utf-8")

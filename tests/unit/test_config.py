@@ -973,6 +973,33 @@ def test_a_valkey_that_cannot_be_used_is_named(write: Write, said: str, problem:
     assert problem in found
 
 
+def test_the_audit_log_has_its_node_heads_and_retention(write: Write) -> None:
+    assert load(write(CONFIGURATION), {}).audit_log == AuditLogSettings()
+    heads = "{records: 50, every: 5m, file: heads.jws, notify: [office]}"
+    said = f"audit_log: {{node: ward-a, heads: {heads}, retention: 2190d}}\n"
+    path = write("notifications: {office: log}\n" + said + CONFIGURATION)
+    assert load(path, {}).audit_log == AuditLogSettings(
+        "ward-a", 50, 300, path.parent / "heads.jws", ("office",), 2190 * 86400
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{nodes: a}", "'audit_log' has no key 'nodes'. Did you mean 'node'?"),
+        ("{node: a/b}", "audit_log.node is 'a/b', expected letters, digits, '.', '_' and '-'"),
+        ("{retention: 7d}", "audit_log.retention is '7d', expected 30d to 40000d"),
+        ("{heads: {every: 0s}}", "audit_log.heads.every is '0s', expected 1s to 1d"),
+        ("{heads: {each: 5s}}", "'audit_log.heads' has no key 'each'"),
+        ("{heads: {notify: [ofice]}}", "'ofice' is not under notifications. Did you mean 'office'?"),
+    ],
+)
+def test_what_is_wrong_about_the_audit_log_is_said(write: Write, said: str, why: str) -> None:
+    with pytest.raises(ConfigErrors) as refused:
+        load(write(f"notifications: {{office: log}}\naudit_log: {said}\n{CONFIGURATION}"), {})
+    assert why in str(refused.value)
+
+
 def test_audit_feeds_are_read_with_what_their_kind_has(write: Write, tmp_path: Path) -> None:
     text = """\
 audit:
@@ -1006,30 +1033,3 @@ audit:
         None,
     )
     assert (archive.path, archive.max_size, archive.kept) == (tmp_path / "events.ndjson", 1024**2, 3)
-
-
-def test_the_audit_log_has_its_node_heads_and_retention(write: Write) -> None:
-    assert load(write(CONFIGURATION), {}).audit_log == AuditLogSettings()
-    heads = "{records: 50, every: 5m, file: heads.jws, notify: [office]}"
-    said = f"audit_log: {{node: ward-a, heads: {heads}, retention: 2190d}}\n"
-    path = write("notifications: {office: log}\n" + said + CONFIGURATION)
-    assert load(path, {}).audit_log == AuditLogSettings(
-        "ward-a", 50, 300, path.parent / "heads.jws", ("office",), 2190 * 86400
-    )
-
-
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ("{nodes: a}", "'audit_log' has no key 'nodes'. Did you mean 'node'?"),
-        ("{node: a/b}", "audit_log.node is 'a/b', expected letters, digits, '.', '_' and '-'"),
-        ("{retention: 7d}", "audit_log.retention is '7d', expected 30d to 40000d"),
-        ("{heads: {every: 0s}}", "audit_log.heads.every is '0s', expected 1s to 1d"),
-        ("{heads: {each: 5s}}", "'audit_log.heads' has no key 'each'"),
-        ("{heads: {notify: [ofice]}}", "'ofice' is not under notifications. Did you mean 'office'?"),
-    ],
-)
-def test_what_is_wrong_about_the_audit_log_is_said(write: Write, said: str, why: str) -> None:
-    with pytest.raises(ConfigErrors) as refused:
-        load(write(f"notifications: {{office: log}}\naudit_log: {said}\n{CONFIGURATION}"), {})
-    assert why in str(refused.value)
