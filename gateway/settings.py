@@ -315,6 +315,20 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
+class RelatedPersons:
+    """How RelatedPersons of a base let people act for patients.
+
+    system is that of the identifier that an account names, until_age the age of the patient at which it ends, may what
+    they may do (Representation), keep for how many seconds an answer is good.
+    """
+
+    system: str
+    until_age: int
+    may: frozenset[str]
+    keep: int = 30
+
+
+@dataclass(frozen=True, slots=True)
 class AccountPages:
     """What the pages under /account are about: a FHIR base by its identifier, and whether consents are given there.
 
@@ -327,6 +341,7 @@ class AccountPages:
     custodian: str = ""
     policy: str = ""
     organizations: tuple[Actor, ...] = ()
+    related_persons: RelatedPersons | None = None
 
 
 @dataclass(frozen=True, slots=True)
