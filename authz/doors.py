@@ -176,7 +176,7 @@ class Doors:
             clock=clock,
         )
         managed = GrantManagement(desk, house.resource_server, anywhere, clock)
-        logout = Logout(settings, clients, browsers, subjects, keys)
+        logout = Logout(settings, clients, browsers, subjects, keys, house.emit)
         people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
         account_pages = account_doors(
             settings=settings,

@@ -14,6 +14,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.audit_settings import AuditSettings
 from gateway.officer_settings import OfficerSettings
 from gateway.policy.consent import ConsentSource
 
@@ -345,6 +346,25 @@ class AccountPages:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditLogSettings:
+    """How the audit log is kept.
+
+    node              name of this node's chain; None: '' with SQLite, the name of the machine with PostgreSQL
+    head_records      a signed head covers at the latest so many records, or what is so many seconds old
+    heads_file        heads are appended to this file too
+    heads_notify      names of receivers that get each head
+    retention_seconds records older than that are retired; None keeps them for good
+    """
+
+    node: str | None = None
+    head_records: int = 1000
+    head_seconds: float = 60.0
+    heads_file: Path | None = None
+    heads_notify: tuple[str, ...] = ()
+    retention_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -361,6 +381,8 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
+    audit_log: AuditLogSettings = AuditLogSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
     account_pages: AccountPages | None = None

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from authz.endpoints.own_id_tokens import Hint, read_hint
 from authz.endpoints.visit_pages import error_page
 from authz.endpoints.visits import PageError
+from authz.events import Emit, SignedOut
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login import browser as pages
@@ -31,12 +32,14 @@ class Logout:
         browsers: Browsers,
         subjects: Subjects,
         keys: KeyRing,
+        emit: Emit,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._browsers = browsers
         self._subjects = subjects
         self._keys = keys
+        self._emit = emit
 
     async def end_session(self, request: HttpRequest) -> Answer:
         """Sign the browser out and send it back to the app, or say that it is done.
@@ -62,6 +65,8 @@ class Logout:
             if not sure and not confirmed:
                 return self._question(asked, client, browser.form_token("logout"), language_of(request))
             await self._browsers.ended(browser)
+            asked_by = None if client is None else client.client_id
+            self._emit(SignedOut(subject, asked_by, request.peer))
         if back is None:
             return self._done(request)
         state = asked.get("state", "")[:_MAX_STATE]

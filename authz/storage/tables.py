@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
 from authz.storage.rows import (
     AUDIT_COLUMNS,
+    AUDIT_KEY_COLUMNS,
     CONSENT_COLUMNS,
     EMERGENCY_COLUMNS,
+    HOLD_COLUMNS,
     KEY_COLUMNS,
     NOTIFICATION_COLUMNS,
 )
@@ -14,23 +16,55 @@ from authz.storage.rows import (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. key orders its rows; what is only ever appended to has a number as its key."""
+    """A table. key orders its rows; what is only ever appended to is numbered by the last part of its key.
+
+    condition says which of its rows count, where that is not every one.
+    """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     is_appended: bool = False
+    condition: str = ""
+    view_in_sqlite: str | None = None
+
+    @property
+    def in_sqlite(self) -> str:
+        """The table or view of a SQLite store that has its rows."""
+        return self.view_in_sqlite or self.name
 
 
-def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = False) -> Table:
-    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended)
+def _table(
+    name: str,
+    columns: str,
+    key: str = "id",
+    *,
+    is_appended: bool = False,
+    condition: str = "",
+    view_in_sqlite: str | None = None,
+) -> Table:
+    return Table(
+        name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition, view_in_sqlite
+    )
+
+
+RETIRED = (
+    "EXISTS (SELECT 1 FROM audit_stub WHERE audit_stub.chain = audit.chain"
+    " AND audit.sequence BETWEEN audit_stub.first AND audit_stub.last)"
+)
+"""Of rows of audit: a stub stands for them, whether they are still there or not."""
 
 
 # A table that refers to another comes after it. What the store keeps beside them (numbers, the head of the audit log,
 # the pulse of its checks) is made anew from these.
 TABLES = (
-    _table("audit", AUDIT_COLUMNS, "sequence", is_appended=True),
+    _table("audit_stub", "chain, first, last, stub", "chain, first", is_appended=True),
+    _table("audit", AUDIT_COLUMNS, "chain, sequence", is_appended=True, condition=f"NOT {RETIRED}"),
+    _table("audit_tree_head", "number, head, frontier", "number", is_appended=True),
+    _table("audit_key", AUDIT_KEY_COLUMNS, "number"),
+    _table("audit_hold", HOLD_COLUMNS),
     _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
+    _table("audit_feed", "feed, chain, position", "feed, chain"),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
@@ -51,5 +85,8 @@ TABLES = (
     _table("browser_session", "id, record, expires_at"),
     _table("rate", "key, used, expires_at", "key"),
     _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
-    _table("claim", "namespace, key, expires_at", "namespace, key"),
+    _table("claim", "namespace, key, expires_at", "namespace, key", view_in_sqlite="every_claim"),
 )
+
+# A SQLite store's own beside these.
+ONLY_IN_SQLITE = ("replay_claim", "audit_head", "audit_chain")

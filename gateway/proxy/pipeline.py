@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.fhir import request
+from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
@@ -61,6 +62,7 @@ from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
+_CHANGING = WRITES | {Interaction.CREATE}
 
 
 @dataclass(slots=True)
@@ -89,8 +91,10 @@ class Passage:
         oauth_uris: Mapping[str, str],
         lookups: Lookups,
         admission: Admission | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._admission = admission
+        self._may_write = may_write
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
@@ -137,7 +141,7 @@ class Passage:
 
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
-        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
@@ -167,10 +171,14 @@ class Passage:
 
     async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
-            answer = await formats.written(await self._pass(http, trail, caller), trail)
+            answer = await self._pass(http, trail, caller)
+            if trail.wish.format is not Format.JSON:
+                answer = await formats.written(answer, trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recording.recorded(trail, answer), trail)
+        answer = await self._recording.recorded(trail, answer)
+        if trail.wish.format is not Format.JSON:
+            answer = await formats.written(answer, trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:
@@ -210,7 +218,7 @@ class Passage:
         and what the store and the audit log raise.
         """
         if asked.posted:
-            form = await http.body.read(_MAX_FORM_BYTES)
+            trail.form = form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
@@ -257,6 +265,8 @@ class Passage:
 
         Raises FhirError, OAuthError (step-up) for what is refused.
         """
+        if asked.interaction in _CHANGING and not self._may_write():
+            raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)

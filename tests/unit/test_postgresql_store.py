@@ -97,7 +97,7 @@ async def test_audit_records_and_histories_are_refused_to_change_even_for_the_ow
     await store.add_consent(CONSENT)
     for table in ("audit", "registration_change", "consent_version"):
         for change in (f"UPDATE {table} SET sequence = 9", f"DELETE FROM {table}", f"TRUNCATE {table}"):
-            with pytest.raises(asyncpg.RaiseError, match=f"rows of {table} are never changed"):
+            with pytest.raises(asyncpg.RaiseError, match=f"rows of {table} are never (changed|removed)"):
                 await postgresql.run(change, database)
     assert len(await store.audit(after=0, limit=10)) == 2
 

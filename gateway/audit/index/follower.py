@@ -27,12 +27,12 @@ def bases_of(settings: GatewaySettings) -> Mapping[str, str]:
 
 async def chains(store: Store) -> Sequence[str]:
     """The names of the chains of the log."""
-    return ("",)
+    return await store.chains()
 
 
 async def lines_of(store: Store, chain: str, *, after: int, limit: int) -> Sequence[AuditLine]:
     """Lines of one chain, in its order."""
-    return await store.audit(after=after, limit=limit)
+    return await store.audit(after=after, limit=limit, chain=chain)
 
 
 async def line_at(store: Store, chain: str, sequence: int) -> AuditLine | None:
@@ -63,7 +63,7 @@ class IndexFollower:
         """How many records wait to be indexed."""
         waiting = 0
         for chain in await chains(self._store):
-            head = await self._store.audit_head()
+            head = await self._store.audit_head(chain)
             waiting += max(0, (head[0] if head else 0) - await self._store.indexed_to(chain))
         return waiting
 

@@ -5,8 +5,8 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.answers.connections import Connections
 from gateway.proxy.answers.self_links import echoes, is_silent
+from gateway.proxy.answers.tally import Tally
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
@@ -37,16 +38,6 @@ Settle = Callable[[Sequence[Callable[[], bool]]], Awaitable[None]]
 """Finds out what judges need to know, before they are asked for good."""
 Seal = Callable[[str], str | None]
 """From a target relative to the store's base to the public URL of that page; None when it is no page."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What went out and what stayed back, for the audit record."""
-
-    shown: int = 0
-    dropped: int = 0
-    narrowing_seen: bool | None = None
-    rules: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +80,23 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            pieces = reader.feed(chunk)
-            await self._settled(pieces)
-            out = b"".join(self._pieces(pieces, state))
+            pieces: Iterable[stream.Piece]
+            if self.settle is None:
+                pieces = reader.pieces(chunk)
+            else:
+                pieces = held = reader.feed(chunk)
+                await self._settled(held)
+            shown, dropped = self.tally.shown, self.tally.dropped
+            try:
+                out = b"".join(self._pieces(pieces, state))
+            except FhirError:  # nothing of this chunk goes out
+                self.tally.shown, self.tally.dropped = shown, dropped
+                raise
             if out:
                 yield out
-        pieces = reader.finish()
-        await self._settled(pieces)
-        yield b"".join(self._pieces(pieces, state)) + b"}"
+        rest = reader.finish()
+        await self._settled(rest)
+        yield b"".join(self._pieces(rest, state)) + b"}"
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -114,7 +114,7 @@ class BundleFilter:
         beside = None if self.included is None else self.included.judges.get(type_)
         return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
-    def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
+    def _pieces(self, pieces: "Iterable[stream.Piece]", state: "_State") -> list[bytes]:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
@@ -253,6 +253,7 @@ class BundleFilter:
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         tally = self.tally
         tally.shown += 1
+        tally.about.note(value["resource"], self.bases)
         if not tally.rules.issuperset(verdict.rules):
             tally.rules.update(verdict.rules)
         if self.shape is None and verdict.seen is None:
