@@ -47,7 +47,7 @@ from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.sealing import Sealing
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, PickerSettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
 from gateway.wire.connection import Handler
@@ -82,6 +82,7 @@ class Gateway:
         self.draining = False
         self._mounts: list[Mount] = []
         self._finders: dict[str, Finder] = {}
+        self._records: dict[str, MountFinder] = {}
         self._faces: list[Face] = []
         self._runners: list[web.ServerRunner] = []
         self._tls: dict[str, tls.ListenerTls] = {}
@@ -167,7 +168,7 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
-            own=open_own_records(settings, self.store, self.keys, self.clock),
+            own=open_own_records(settings, self.store, self.keys, self.clock, self._records),
             given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
@@ -190,8 +191,10 @@ class Gateway:
                 may_write=self._feeds.may_write,
             )
             self._mounts.append(mount)
+            finder = MountFinder(upstream, mount.passage, upstream.picker or PickerSettings())
+            self._records[upstream.identifier] = finder
             if upstream.picker is not None:
-                self._finders[upstream.identifier] = MountFinder(upstream, mount.passage, upstream.picker)
+                self._finders[upstream.identifier] = finder
         cors = CrossOrigin(
             settings.cors,
             self.authorization.clients,
