@@ -12,12 +12,14 @@ from gateway.audit.checkpoints import Checkpoints, Deliver, Often
 from gateway.audit.head_file import HeadFile
 from gateway.audit.keys import AuditKeys
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.audit.retention import Retention
 from gateway.background import Background
 from gateway.notifications import message
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 
 _ROUND_SECONDS = 1.0
+_RETENTION_SECONDS = 60.0
 _log = logging.getLogger("securus.audit")
 
 
@@ -57,9 +59,27 @@ class Sealing:
             whole=lambda is_whole: metrics.audit_broken.set(not is_whole),
         )
 
+        self._retention = None
+        if said.retention_seconds is not None:
+            self._retention = Retention(
+                store=store,
+                log=log,
+                keys=self._keys,
+                period_seconds=said.retention_seconds,
+                clock=precise_clock,
+                monotonic=time.monotonic,
+            )
+
     def begin(self, background: Background) -> None:
         """Do it from now on."""
         background.repeat(self._checkpoints.round, _ROUND_SECONDS)
+        if self._retention is not None:
+            background.repeat(self._retire, _RETENTION_SECONDS)
+
+    async def _retire(self) -> None:
+        """In the process that signs: of several nodes that is one."""
+        if self._retention is not None and self._checkpoints.leads:
+            await self._retention.round()
 
     async def finish(self) -> None:
         """Sign what is uncovered before the store is closed; what cannot be signed now is signed by who comes next."""
