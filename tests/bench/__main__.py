@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bodies, certificates, in_process, reads, resting, tokens
+from tests.bench import audit_records, bodies, certificates, in_process, reads, resting, tokens
 from tests.bench.cases import Load
 from tests.bench.rows import Measured, picture, row, table
 from tests.bench.servers import open_place, securus
@@ -68,7 +68,9 @@ def _rows(options: argparse.Namespace, chosen: frozenset[str]) -> list[dict[str,
             rows += bodies.rows(place, options.runs)
         if "resting" in chosen:
             rows += resting.rows(place, gateway, options.runs)
-    return rows + (in_process.rows(options.runs) if "in-process" in chosen else [])
+    if "in-process" in chosen:
+        rows += [*in_process.rows(options.runs), *audit_records.rows(options.runs)]
+    return rows
 
 
 def _verify_limit() -> dict[str, Any]:
