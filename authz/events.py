@@ -88,8 +88,8 @@ class Refused:
 class GrantRevoked:
     """A grant ended before its time.
 
-    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator' or
-    'token-revoked'.
+    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator',
+    'consent' or 'token-revoked'.
 
     For 'token-revoked' only one access token of the grant ended. who and why are those of an administrator.
     """

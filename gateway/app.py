@@ -23,13 +23,15 @@ from gateway.admission import Admission
 from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, open_mount
+from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
@@ -156,9 +158,10 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        for upstream in settings.upstreams:
+        for upstream in in_order(settings.upstreams):
             mount = await open_mount(
                 upstream,
                 link_key=link_key,
@@ -172,6 +175,8 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                others=self._mounts,
+                end_grant=self.authorization.end_grant,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -193,6 +198,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            consents=consent_api(settings, self._mounts, self.keys, self.clock),
         ).handle
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -256,6 +262,14 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        Oversight(
+            settings=self.settings,
+            store=self.store,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            stores=searches_of(self._mounts, self.clock),
+        ).begin(background)
         self._sealing.begin(background)
 
     def _outbox(self) -> Outbox:

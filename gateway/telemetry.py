@@ -166,6 +166,11 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.audit_indexed = Counter("securus_audit_indexed", "Audit records indexed", registry=registry)
+        self.signals = Counter("securus_signals", "Signals of unusual access", ["rule"], registry=registry)
+        self.audit_behind = Gauge(
+            "securus_audit_index_behind_records", "Audit records that wait for the index", registry=registry
+        )
         self.audit_covered = Gauge(
             "securus_audit_covered_timestamp_seconds",
             "When every audit record was last covered by a signed head",
@@ -225,6 +230,12 @@ class Metrics:
             "securus_fact_requests",
             "Facts of policies that requests needed",
             ["route", "fact", "outcome"],
+            registry=registry,
+        )
+        self.consents_written = Counter(
+            "securus_consents_written",
+            "Versions of consents that were written, by the status that each has",
+            ["route", "status"],
             registry=registry,
         )
         self.patient_consents = Counter(

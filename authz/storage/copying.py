@@ -26,6 +26,11 @@ from authz.storage.tables import RETIRED, TABLES, Table
 
 _PAGE_ROWS = 5_000
 _WRITE_LOCK_SECONDS = 30.0
+_NUMBERED = (
+    ("revocation", "revocation"),
+    ("registration", "registration_change"),
+    ("consent", "consent_version"),
+)
 _encode = msgspec.msgpack.encode
 
 
@@ -226,7 +231,7 @@ async def _set_beside(sqlite: sqlite3.Connection, postgresql: Any) -> None:
             sequence,
             digest,
         )
-    for name, table in (("revocation", "revocation"), ("registration", "registration_change")):
+    for name, table in _NUMBERED:
         row = sqlite.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         await postgresql.execute(
             "UPDATE numbering SET value = $1 WHERE name = $2", 0 if row is None else row[0], name

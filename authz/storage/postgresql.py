@@ -11,9 +11,12 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.storage.postgresql_audit import PostgresqlAudit
+from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
 from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
+from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -59,7 +62,14 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
 
 
 class PostgresqlStore(
-    PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects, PostgresqlAudit, PostgresqlAuditSeals
+    PostgresqlGrants,
+    PostgresqlRegistrations,
+    PostgresqlEffects,
+    PostgresqlConsents,
+    PostgresqlAudit,
+    PostgresqlAuditSeals,
+    PostgresqlAuditIndex,
+    PostgresqlAuditSignals,
 ):
     """The Store on PostgreSQL. What each method means stands at Store."""
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
+from authz.storage.consents import ConsentVersion
 from authz.storage.effects import Emergency, Notification
 from authz.storage.records import decode, encode, integer, octets, text
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -19,6 +20,7 @@ EMERGENCY_COLUMNS = (
     "id, rule, issuer, client_id, subject, patient, reason, started_at, ends_at, expires_at,"
     " reviewed_at, reviewed_by, review"
 )
+CONSENT_COLUMNS = "base, id, version, patient, status, resource, recorded_at, recorded_by, grant_id"
 NOTIFICATION_COLUMNS = "id, receiver, content, due_at, expires_at, attempts"
 
 Row = Sequence[object]
@@ -159,3 +161,26 @@ def notification(row: Row) -> Notification:
 def notification_values(record: Notification) -> tuple[object, ...]:
     """A message as a row of NOTIFICATION_COLUMNS."""
     return record.id, record.receiver, record.content, record.due_at, record.expires_at, record.attempts
+
+
+def consent_version(row: Row) -> ConsentVersion:
+    """A row of CONSENT_COLUMNS."""
+    return ConsentVersion(
+        text(row[0]),
+        text(row[1]),
+        integer(row[2]),
+        text(row[3]),
+        text(row[4]),
+        octets(row[5]),
+        integer(row[6]),
+        text(row[7]),
+        None if row[8] is None else text(row[8]),
+    )
+
+
+def consent_values(version: ConsentVersion) -> tuple[object, ...]:
+    """A version of a consent as a row of CONSENT_COLUMNS."""
+    return (
+        version.base, version.id, version.version, version.patient, version.status, version.resource,
+        version.recorded_at, version.recorded_by, version.grant_id,
+    )  # fmt: skip

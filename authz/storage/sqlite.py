@@ -15,9 +15,12 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_audit import SqliteAudit
+from authz.storage.sqlite_audit_index import SqliteAuditIndex
 from authz.storage.sqlite_audit_seals import SqliteAuditSeals
+from authz.storage.sqlite_audit_signals import SqliteAuditSignals
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite_consents import SqliteConsents
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
@@ -43,7 +46,16 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects, SqliteAudit, SqliteAuditSeals):
+class SqliteStore(
+    SqliteGrants,
+    SqliteRegistrations,
+    SqliteEffects,
+    SqliteConsents,
+    SqliteAudit,
+    SqliteAuditSeals,
+    SqliteAuditIndex,
+    SqliteAuditSignals,
+):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:

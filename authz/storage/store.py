@@ -13,8 +13,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
+from authz.storage.audit_signals import SignalStore
+from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -149,7 +152,7 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, AuditSealStore, EffectsStore, Protocol):
+class Store(AuditStore, AuditSealStore, AuditIndexStore, SignalStore, EffectsStore, ConsentStore, Protocol):
     """Where records rest."""
 
     # single-use claims

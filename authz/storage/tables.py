@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
 from authz.storage.rows import (
     AUDIT_COLUMNS,
     AUDIT_KEY_COLUMNS,
+    CONSENT_COLUMNS,
     EMERGENCY_COLUMNS,
     HOLD_COLUMNS,
     KEY_COLUMNS,
@@ -47,6 +49,7 @@ TABLES = (
     _table("audit_tree_head", "number, head, frontier", "number", is_appended=True),
     _table("audit_key", AUDIT_KEY_COLUMNS, "number"),
     _table("audit_hold", HOLD_COLUMNS),
+    _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
@@ -58,6 +61,9 @@ TABLES = (
     _table("revocation", "subject, sequence, expires_at", "subject"),
     _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
     _table("notification", NOTIFICATION_COLUMNS),
+    _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
+    _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
+    _table("audit_place", "follower, chain, sequence", "follower, chain"),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),

@@ -15,7 +15,7 @@ from gateway.audit.heads import BadSeal, PublicKeys, read_head
 from gateway.audit.keys import AuditKeys
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import AuditSource, Verification, verify
-from gateway.commands import audit_proofs
+from gateway.commands import audit_proofs, audit_search, disclosures, signals
 from gateway.commands.answers import (
     OK,
     REFUSED,
@@ -60,6 +60,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add_verb(hold, "list", "list the holds", _hold_list)
     verb = add_change(hold, "end", "end a hold", _hold_end)
     verb.add_argument("id", metavar="ID")
+    audit_search.add(log)
+    disclosures.add(log)
+    signals.add(log)
 
 
 def _verify(options: argparse.Namespace) -> int:

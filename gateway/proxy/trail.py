@@ -44,6 +44,7 @@ class Trail:
     emergency: Emergency | None = None  # the one that this request goes by
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
+    withheld: dict[str, object] | None = None  # what of a document did not go out
     content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     shadows: Shadows = field(default_factory=Shadows)
@@ -78,6 +79,8 @@ class Trail:
             record["through"] = list(self.through)
         if self.document is not None:
             record["document"] = self.document
+        if self.withheld is not None:
+            record["withheld"] = self.withheld
         record |= self._shadow()
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
@@ -92,6 +95,7 @@ class Trail:
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
+            **({} if self.withheld is None else {"withheld": self.withheld}),
             **self.knowledge.record(),
             **self._shadow(),
             **({} if self.entry is None else {"entry": self.entry}),

@@ -11,6 +11,8 @@ import pytest
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.audit_index_contract import SIGNAL, entry
+from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
     AUDIT_KEY,
@@ -40,6 +42,10 @@ NODE_LINES = audit_lines(1, 20, chain="node-a")
 async def fill(store: Store) -> None:
     """A row in every table; used, revoked and counted as in a working day."""
     await store.append_audit(LINES[:11_000])
+    await store.add_consent(replace(CONSENT, grant_id="grant"))
+    await store.add_consent(replace(CONSENT, version=2, status="inactive"))
+    await store.index_audit([entry(7)], chain="", read_to=11_000)
+    await store.put_signals([SIGNAL], {}, chain="", read_to=11_000)
     await store.append_audit(NODE_LINES)
     assert await store.add_tree_head(TREE_HEAD)
     assert await store.add_stub(STUB)

@@ -34,6 +34,8 @@ from authz.storage.store import (
     StoredKey,
     StoreUnavailable,
 )
+from tests.support.audit_index_contract import AuditIndexContract
+from tests.support.consents_contract import ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -130,7 +132,7 @@ async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -
     return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
 
 
-class StoreContract:
+class StoreContract(ConsentsContract, AuditIndexContract):
     """The contract of authz.storage.store.Store."""
 
     # Single-use claims

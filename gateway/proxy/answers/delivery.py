@@ -24,6 +24,7 @@ from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.page_links import is_page
 from gateway.proxy.answers.response_filter import BundleFilter
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
+from gateway.proxy.kept_consents import profile_of
 from gateway.proxy.proven_searches import the_one
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
@@ -155,7 +156,7 @@ class Delivery:
         return page
 
     def _self_link(self, sent: FhirRequest) -> SelfLink:
-        profile = self._upstream.profile
+        profile = profile_of(self._upstream, sent.type)
         if profile.self_link is SelfLink.CHECKED and sent.posted:
             return profile.self_link_of_forms
         return profile.self_link
@@ -163,7 +164,8 @@ class Delivery:
     def _seal(
         self, target: str, permit: Permit, asked: FhirRequest, caller: Caller, policy_hash: str
     ) -> str | None:
-        if not is_page(target, permit.request, self._upstream.profile):
+        profile = profile_of(self._upstream, permit.request.type)
+        if not is_page(target, permit.request, profile):
             self._metrics.page_links_left_out.labels(self._upstream.name).inc()
             return None
         proof = () if permit.by_search is None else permit.by_search.proof

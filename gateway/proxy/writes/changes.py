@@ -279,7 +279,7 @@ class Writes:
         write.trail.upstream.append(f"{method} {write.place}")
         await self._audit.record(write.trail.begun(self._upstream.name))
         sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | dict(more)
-        return await self._client.send(method, write.place, sent, body)
+        return await self._client.write(write.caller, method, write.place, sent, body)
 
 
 _MAX_PATCH = 1024 * 1024

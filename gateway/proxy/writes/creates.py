@@ -77,7 +77,7 @@ class Creates:
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.
         await self._audit.record(trail.begun(self._upstream.name))
-        answer = await self._client.send("POST", target, sent, body)
+        answer = await self._client.write(caller, "POST", target, sent, body)
         try:
             if answer.status not in (200, 201):
                 check_status(answer)
