@@ -1,8 +1,9 @@
 """Signing tree heads beside the requests: every so many records, every so many seconds, and at the end.
 
 Any number of nodes may run it. The one that signed last goes on; another one takes over when records stay uncovered
-for three periods. A head is added under the number behind the newest, so two never are in force together. A chain
-that is not whole is not signed: the operator hears of it.
+for three periods, or when the newest head is as old: processes that never live so long must not leave all unsigned.
+A head is added under the number behind the newest, so two never are in force together. A chain that is not whole is
+not signed: the operator hears of it.
 """
 
 import logging
@@ -62,6 +63,7 @@ class Checkpoints:
         self._number = -1  # of the newest head that is known; -1 before the first look
         self._highest = 0
         self._previous = b""
+        self._signed_at = 0.0  # what the newest head says of its time
         self._since = 0.0  # since when, in monotonic seconds, a record is uncovered
         self._leads = False
 
@@ -82,7 +84,7 @@ class Checkpoints:
     async def _attempt(self, *, at_once: bool) -> None:
         try:
             await self._look()
-            if not self._leads and not await self._must_take_over():
+            if not self._leads and not self._must_take_over():
                 return
             is_all = await self._follower.follow()
         except (ChainBroken, BadSeal) as error:
@@ -102,7 +104,7 @@ class Checkpoints:
             await self._sign()
 
     async def _look(self) -> None:
-        """Take in the newest head, where it is another node's. Raises ChainBroken, BadSeal."""
+        """Take in the newest head, where it is another node's. Raises ChainBroken, BadSeal, KeyRingError."""
         newest = await self._store.newest_tree_head()
         number = 0 if newest is None else newest.number
         if number == self._number:
@@ -115,13 +117,14 @@ class Checkpoints:
         self._leads = False
         self._number = self._highest = number
         self._previous = b"" if newest is None else digest_of(newest.head)
+        self._signed_at = 0.0 if head is None else datetime.fromisoformat(head.at).timestamp()
         self._since = self._monotonic()
 
-    async def _must_take_over(self) -> bool:
+    def _must_take_over(self) -> bool:
         """Whether to sign where another node has so far: it has not for long, or nobody did."""
         if self._number == 0:
             return True
-        waited = self._monotonic() - self._since
+        waited = max(self._monotonic() - self._since, self._clock() - self._signed_at)
         return waited >= _PERIODS_UNTIL_TAKEN_OVER * self._often.seconds
 
     async def _sign(self) -> None:
