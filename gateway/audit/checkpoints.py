@@ -66,6 +66,7 @@ class Checkpoints:
         self._signed_at = 0.0  # what the newest head says of its time
         self._since = 0.0  # since when, in monotonic seconds, a record is uncovered
         self._leads = False
+        self._complained = ""
 
     @property
     def leads(self) -> bool:
@@ -89,12 +90,15 @@ class Checkpoints:
             is_all = await self._follower.follow()
         except (ChainBroken, BadSeal) as error:
             self._say(is_whole=False)
-            _log.error("the audit log is not whole and is not signed", extra={"cause": str(error)})
+            if str(error) != self._complained:  # once, not every second
+                _log.error("the audit log is not whole and is not signed", extra={"cause": str(error)})
+            self._complained = str(error)
             self._number = -1  # looked at anew next time: the operator may have put it right
             return
         except KeyRingError as error:
             raise StoreUnavailable(str(error)) from error
         self._say(is_whole=True)
+        self._complained = ""
         now, news = self._monotonic(), self._follower.news
         if not news:
             self._since = now
