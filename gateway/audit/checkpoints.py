@@ -136,7 +136,8 @@ class Checkpoints:
         states = self._follower.states()
         head = Head(self._number + 1, at.replace("+00:00", "Z"), self._previous, states)
         try:
-            sealed = await sign_head(head, await self._keys.signer())
+            signer = await self._keys.signer()
+            sealed = await sign_head(head, signer)
         except KeyRingError as error:
             raise StoreUnavailable(str(error)) from error
         row = TreeHead(head.number, sealed, self._follower.frontier())
@@ -147,7 +148,12 @@ class Checkpoints:
         self._previous, self._leads = digest_of(sealed), True
         self._follower.covered()
         self._since = self._monotonic()
-        said = {"event": "audit-head", "head": head.number, "digest": base64url(self._previous)}
+        said = {
+            "event": "audit-head",
+            "head": head.number,
+            "digest": base64url(self._previous),
+            "kid": signer.kid,
+        }
         for deliver in self._deliver:
             await deliver(row)
         await self._log.record(said)
