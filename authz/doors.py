@@ -173,7 +173,7 @@ class Doors:
             clock=clock,
         )
         managed = GrantManagement(desk, house.resource_server, anywhere, clock)
-        logout = Logout(settings, clients, browsers, subjects, keys)
+        logout = Logout(settings, clients, browsers, subjects, keys, house.emit)
         people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
         own_page = OwnGrants(
             settings=settings,

@@ -182,7 +182,13 @@ class AuthorizationServer:
             return framing.in_frames_of(self._frame_ancestors, request.path, answer)
         except OAuthError as error:
             self._emit(
-                Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
+                Refused(
+                    request.path,
+                    str(error.code),
+                    error.client_id,
+                    error.detail or error.description,
+                    request.peer,
+                )
             )
             scheme = request.headers.get("authorization", "").partition(" ")[0]
             return self._with_nonce(error_answer(error, scheme=scheme), request)

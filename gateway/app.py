@@ -21,6 +21,8 @@ from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
 from gateway.audit.chains import chain_of
+from gateway.audit.feeds.feeds import open_feeds
+from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.consent_service.keeping import given_consents
@@ -125,7 +127,11 @@ class Gateway:
             chain=chain_of(settings, 0 if self._worker is None else self._worker.number),
             written=self.metrics.audit_events.inc,
         )
+        self._in_force = await asyncio.to_thread(InForce, settings.file, self._emit)
+        self._in_force.begins(None if self.engines.engine is None else self.engines.engine.policy_hash)
         self._background = Background(self.audit)
+        shared = (self.store, self.audit, self.metrics, self.clock)
+        self._feeds = await open_feeds(settings, *shared, self._background.repeat)
         authorization = settings.authorization
         if not authorization.certificate_anchors:
             # Also of listeners behind a proxy: it asks for certificates, the chain is judged here.
@@ -177,6 +183,7 @@ class Gateway:
                 lookups_at_most=settings.limits.lookups,
                 others=self._mounts,
                 end_grant=self.authorization.end_grant,
+                may_write=self._feeds.may_write,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -225,7 +232,7 @@ class Gateway:
 
     async def _listen(self) -> None:
         for listener in self.settings.listeners:
-            clients = list(self.authorization.clients.values())
+            clients = self.authorization.clients.with_own_certificates()
             context = tls.server_context(listener, clients)
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
@@ -271,6 +278,7 @@ class Gateway:
             stores=searches_of(self._mounts, self.clock),
         ).begin(background)
         self._sealing.begin(background)
+        self._feeds.lead(background.repeat)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -300,7 +308,7 @@ class Gateway:
         generation = self.authorization.clients.generation
         if generation == self._trusted_generation:
             return
-        clients = list(self.authorization.clients.values())
+        clients = self.authorization.clients.with_own_certificates()
         for name, running in self._tls.items():
             try:
                 if running.trust(clients):
@@ -337,8 +345,10 @@ class Gateway:
             engine = self._engine(await asyncio.to_thread(load_policies, files))
         except (OSError, UnicodeDecodeError, PoliciesRefused) as error:
             _log.error("policies not reloaded, the old ones stay in force", extra={"cause": str(error)})
+            self._in_force.stays()
             return
         self.engines.engine = engine
+        self._in_force.changes(engine.policy_hash)
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
     async def close(self) -> None:
@@ -352,6 +362,8 @@ class Gateway:
         await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         if hasattr(self, "_background"):
             await self._background.stop()
+        if hasattr(self, "_feeds"):
+            await self._feeds.close()
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:

@@ -67,6 +67,7 @@ async def open_mount(
     lookups_at_most: int,
     others: Sequence[Mount],
     end_grant: EndGrant,
+    may_write: Callable[[], bool],
 ) -> Mount:
     """The mount of a store, its connections open: whoever asks for it closes them. link_key seals links to pages.
 
@@ -105,6 +106,7 @@ async def open_mount(
         clock=clock,
         lookups=lookups,
         admission=admission,
+        may_write=may_write,
         oauth_uris={
             "authorize": f"{issuer}/authorize",
             "token": f"{issuer}/token",

@@ -13,6 +13,7 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.audit_settings import AuditSettings
 from gateway.officer_settings import OfficerSettings
 from gateway.policy.consent import ConsentSource
 
@@ -350,6 +351,7 @@ class GatewaySettings:
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
     audit_log: AuditLogSettings = AuditLogSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
     officer: OfficerSettings = field(default_factory=OfficerSettings)

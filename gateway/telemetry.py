@@ -184,6 +184,21 @@ class Metrics:
         self.audit_heads_undelivered = Counter(
             "securus_audit_heads_undelivered", "Signed heads that their file did not take", registry=registry
         )
+        self.audit_feed_records = Counter(
+            "securus_audit_feed_records", "Records of audit feeds", ["feed", "outcome"], registry=registry
+        )
+        self.audit_feed_lag = Gauge(
+            "securus_audit_feed_lag_records",
+            "Records that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
+        self.audit_feed_age = Gauge(
+            "securus_audit_feed_lag_seconds",
+            "Age of the oldest record that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )

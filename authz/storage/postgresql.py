@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from authz.clock import system_clock
 from authz.storage.postgresql_audit import PostgresqlAudit
+from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
 from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
 from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
 from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
@@ -43,6 +45,7 @@ from authz.storage.store import (
 )
 
 R = TypeVar("R")
+_MOST_SKEW_SECONDS = 10
 
 
 async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = True) -> "PostgresqlStore":
@@ -68,6 +71,7 @@ class PostgresqlStore(
     PostgresqlConsents,
     PostgresqlAudit,
     PostgresqlAuditSeals,
+    PostgresqlAuditFeeds,
     PostgresqlAuditIndex,
     PostgresqlAuditSignals,
 ):
@@ -241,9 +245,13 @@ class PostgresqlStore(
     async def remove_expired(self, *, now: int, at_most: int) -> int:
         """Delete at most at_most expired rows, in one transaction of one node at a time; 0 when another is at it.
 
-        A row that somebody holds is left for the next time.
+        A row that somebody holds is left for the next time. Where the clock of this machine is ahead of the server's,
+        that is taken off: a claim that goes early could be made again at a node whose clock is right.
         """
-        removed = 0
+        removed, here = (
+            0,
+            system_clock(),
+        )  # before the transaction begins, so that it is not ahead by a rounding
         async with self._database.transaction() as transaction:
             lock = await transaction.row("SELECT pg_try_advisory_xact_lock($1, $2)", LOCKS, HOUSEKEEPING_LOCK)
             if lock != (True,):
@@ -252,16 +260,28 @@ class PostgresqlStore(
                 if removed < at_most:
                     removed += await transaction.change(
                         f"DELETE FROM {table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {table}"  # noqa: S608
-                        f" WHERE expires_at <= $1{condition} LIMIT $2 FOR UPDATE SKIP LOCKED))",
+                        " WHERE expires_at <= $1 - GREATEST(0, $3 - CEIL(EXTRACT(epoch FROM now()))::bigint)"
+                        f"{condition} LIMIT $2 FOR UPDATE SKIP LOCKED))",
                         now,
                         at_most - removed,
+                        here,
                     )
         return removed
 
     async def check(self) -> None:
-        """Raise StoreUnavailable unless the database can be read and written."""
-        if await self._database.change("UPDATE pulse SET beats = beats + 1") != 1:
+        """Raise StoreUnavailable unless the database can be read and written, and its clock is like ours."""
+        before = system_clock()
+        row = await self._database.row(
+            "UPDATE pulse SET beats = beats + 1 RETURNING EXTRACT(epoch FROM clock_timestamp())::bigint"
+        )
+        if row is None:
             raise StoreUnavailable("the store has lost its pulse row")
+        there = integer(row[0])
+        if there < before - _MOST_SKEW_SECONDS or there > system_clock() + _MOST_SKEW_SECONDS:
+            raise StoreUnavailable(
+                f"the clock of this machine differs from the database's by {abs(there - before)} s,"
+                f" at most {_MOST_SKEW_SECONDS} s is accepted: set it by NTP"
+            )
 
     async def wait_for_change(self, *, at_most_seconds: float) -> None:
         """Return when a node has said that revocations, clients or keys changed, at the latest after that time."""

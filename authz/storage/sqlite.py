@@ -15,6 +15,7 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite_audit import SqliteAudit
+from authz.storage.sqlite_audit_feeds import SqliteAuditFeeds
 from authz.storage.sqlite_audit_index import SqliteAuditIndex
 from authz.storage.sqlite_audit_seals import SqliteAuditSeals
 from authz.storage.sqlite_audit_signals import SqliteAuditSignals
@@ -53,6 +54,7 @@ class SqliteStore(
     SqliteConsents,
     SqliteAudit,
     SqliteAuditSeals,
+    SqliteAuditFeeds,
     SqliteAuditIndex,
     SqliteAuditSignals,
 ):

@@ -50,6 +50,7 @@ TABLES = (
     _table("audit_key", AUDIT_KEY_COLUMNS, "number"),
     _table("audit_hold", HOLD_COLUMNS),
     _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
+    _table("audit_feed", "feed, chain, position", "feed, chain"),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),

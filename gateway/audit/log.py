@@ -22,6 +22,7 @@ from itertools import islice
 from authz.events import (
     ClientChanged,
     ClockCompared,
+    ConfigurationInForce,
     ConsentGiven,
     ContextLaunched,
     Event,
@@ -30,6 +31,7 @@ from authz.events import (
     KeySetFetched,
     ProofChecked,
     Refused,
+    SignedOut,
     SignIn,
     TokenIssued,
 )
@@ -51,6 +53,8 @@ _WORDS: Mapping[type[Event], str] = {
     KeyChanged: "key-changed",
     KeySetFetched: "key-set-fetched",
     ClientChanged: "client-changed",
+    SignedOut: "sign-out",
+    ConfigurationInForce: "configuration-in-force",
 }
 _log = logging.getLogger("securus.audit")
 

@@ -9,6 +9,7 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from gateway.config.accounts import read_accounts
+from gateway.config.audit import read_audit
 from gateway.config.audit_log import read_audit_log
 from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
@@ -33,7 +34,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers", "officer", "audit_log",
+    "registration", "cors", "brands", "workers", "officer", "audit_log", "audit",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -109,6 +110,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         fetch=read_fetch(top),
         notifications=notifications,
         audit_log=read_audit_log(top),
+        audit=read_audit(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
         officer=read_officer(top, receivers=notifications),

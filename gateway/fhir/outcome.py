@@ -59,6 +59,7 @@ class Reason(StrEnum):
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
+    AUDIT_BACKLOG = "audit-backlog"
     UPSTREAM_UNAVAILABLE = "upstream-unavailable"
     UPSTREAM_TIMEOUT = "upstream-timeout"
     UPSTREAM_INVALID = "upstream-invalid"
@@ -167,6 +168,11 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),
+    Reason.AUDIT_BACKLOG: (
+        503,
+        "transient",
+        "Audit records wait to be delivered: nothing is written until then.",
+    ),
     Reason.UPSTREAM_UNAVAILABLE: (502, "transient", "The FHIR store cannot be reached."),
     Reason.UPSTREAM_TIMEOUT: (504, "timeout", "The FHIR store did not answer in time."),
     Reason.UPSTREAM_INVALID: (502, "processing", "The answer of the FHIR store was not valid."),

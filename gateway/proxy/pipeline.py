@@ -61,6 +61,7 @@ from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
+_CHANGING = WRITES | {Interaction.CREATE}
 
 
 @dataclass(slots=True)
@@ -89,8 +90,10 @@ class Passage:
         oauth_uris: Mapping[str, str],
         lookups: Lookups,
         admission: Admission | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._admission = admission
+        self._may_write = may_write
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
@@ -137,7 +140,7 @@ class Passage:
 
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
-        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
@@ -210,7 +213,7 @@ class Passage:
         and what the store and the audit log raise.
         """
         if asked.posted:
-            form = await http.body.read(_MAX_FORM_BYTES)
+            trail.form = form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
@@ -257,6 +260,8 @@ class Passage:
 
         Raises FhirError, OAuthError (step-up) for what is refused.
         """
+        if asked.interaction in _CHANGING and not self._may_write():
+            raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)

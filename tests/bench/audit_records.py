@@ -1,77 +1,110 @@
-"""What an audit record costs: on the way of the request, and beside it in the process that signs heads.
+"""What an audit record costs: the log over SQLite, and over a store that keeps nothing, so that the rest is seen.
 
-CPU time only. One at a time each record has a commit of its own; in company those of one turn of the loop share it.
+CPU of this process, which is that of the loop and of the store's threads.
 """
 
 import asyncio
-import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.audit_lines import AuditLine
+from authz.storage.sqlite import SqliteStore
+from authz.storage.sqlite_connection import SqliteConnection
 from gateway.audit.following import Follower
 from gateway.audit.log import AuditLog
+from tests.bench.rows import Measured, row
 
-_IN_COMPANY = (1, 8, 32, 100)
-_RECORDS = 4_800
-_RECORD = {
-    "event": "access", "interaction": "search-type", "interaction_id": "0b9bd9a5-5fd7-4e37-a5c0-4a1f9a2f6e51",
-    "route": "fhir", "status": 200, "decision": "permit", "rules": ["clinician/read"], "policy": "a" * 64,
-    "grant": "g" * 22, "key": "k" * 43,
-    "caller": {"subject": "dr1", "client": "portal", "scope": ["user/*.rs"],
-               "claims": {"fhirUser": "Practitioner/1", "roles": ["physician"]}},
-    "request": {"canonical": "GET Observation?patient=1&category=laboratory", "type": "Observation",
-                "parameters": ["patient", "category"]},
-    "entries": {"delivered": 10, "dropped": 0},
+_AT_ONCE = 16
+_RECORDS = 8_000
+_RECORD: dict[str, object] = {
+    "event": "access",
+    "interaction_id": "0b9bd9a5-5fd7-4e37-a5c0-4a1f9a2f6e51",
+    "route": "fhir",
+    "method": "GET",
+    "interaction": "read",
+    "peer": "127.0.0.1",
+    "request": {
+        "type": "Patient", "id": "d9427379-943a-42c1-b3d0-6b5056a12696", "version": None, "parameters": [],
+        "canonical": "GET Patient/d9427379-943a-42c1-b3d0-6b5056a12696",
+    },
+    "caller": {
+        "issuer": "https://gateway.example", "subject": "bench", "client": "portal-dpop", "grant": "g" * 43,
+        "token": "t" * 32, "patient": "d9427379-943a-42c1-b3d0-6b5056a12696", "binding": "dpop", "key": "k" * 43,
+        "scope": "patient/*.rs", "claims": {"roles": ["patient"], "context": "patient"},
+    },
+    "rules": ["10-patient-own-record/own-record"],
+    "policies": "p" * 43,
+    "upstream": ["GET Patient/d9427379-943a-42c1-b3d0-6b5056a12696"],
+    "decision": "permit",
+    "status": 200,
+    "entries": {"shown": 1, "dropped": 0},
 }  # fmt: skip
 
 
+class _KeepsNothing(SqliteStore):
+    """Takes every line and forgets it: what is left is the record as JSON, its digest, and who waits for it."""
+
+    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
+        """Forget them."""
+
+
 def rows(runs: int) -> list[dict[str, Any]]:
-    """Every row, each a median over so many runs."""
-    return asyncio.run(_measured(runs))
+    """The rows, alternating."""
+    seen: dict[str, list[Measured]] = {"securus": [], "null-store": []}
+    beside = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
+            beside.append(asyncio.run(_followed(Path(folder) / "audit.db")))
+        for name in seen:
+            with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
+                seen[name].append(asyncio.run(_measured(Path(folder) / "audit.db", keeps=name == "securus")))
+    note = f"a record of a read, {_AT_ONCE} at once"
+    return [
+        row(
+            "audit-record",
+            "securus",
+            seen["securus"],
+            f"{note}: durable when it returns, the threads of SQLite too",
+        ),
+        row("audit-record", "null-store", seen["null-store"], f"{note}: linked and thrown away"),
+        row("audit-record", "signer", beside, "beside the requests: read, checked and hashed into the tree"),
+    ]
 
 
-async def _measured(runs: int) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
-        store = await open_store(Path(folder) / "audit.db")
-        log = await AuditLog.open(store, time.time)
-        found = []
-        for lanes in _IN_COMPANY:
-            spent = [await _spent(log, lanes) for _ in range(runs)]
-            note = "of its own commit" if lanes == 1 else f"{lanes} requests at once share commits"
-            found.append(_row(f"securus, {lanes} at once", spent, runs, note))
-        found.append(_row("beside the requests", [await _followed(store) for _ in range(runs)], runs, _NOTE))
-        await log.close()
-        await store.close()
-    return found
+async def _measured(path: Path, *, keeps: bool) -> Measured:
+    connection = SqliteConnection.open(path, {})
+    store = SqliteStore(connection) if keeps else _KeepsNothing(connection)
+    log = await AuditLog.open(store, time.time)
+    times: list[float] = []
 
-
-_NOTE = "read, checked and hashed into the tree by the process that signs"
-
-
-async def _spent(log: AuditLog, lanes: int) -> float:
     async def lane() -> None:
-        for _ in range(_RECORDS // lanes):
+        for _ in range(_RECORDS // _AT_ONCE):
+            began = time.perf_counter()
             await log.record(_RECORD)
+            times.append(time.perf_counter() - began)
 
-    before = time.process_time()
-    await asyncio.gather(*(lane() for _ in range(lanes)))
-    return (time.process_time() - before) / (_RECORDS // lanes * lanes) * 1e6
+    cpu, wall = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(lane() for _ in range(_AT_ONCE)))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    await log.close()
+    await store.close()
+    times.sort()
+    p50, p99 = (times[int(len(times) * share)] * 1e3 for share in (0.5, 0.99))
+    return Measured(cpu / len(times) * 1e6, len(times) / wall, p50, p99)
 
 
-async def _followed(store: SqliteStore) -> float:
+async def _followed(path: Path) -> Measured:
+    """What the process that signs heads does with each record."""
+    store = SqliteStore(SqliteConnection.open(path, {}))
+    log = await AuditLog.open(store, time.time)
+    await asyncio.gather(*(log.record(_RECORD) for _ in range(_RECORDS)))
     follower = Follower(store)
-    before = time.process_time()
+    cpu, wall = time.process_time(), time.perf_counter()
     await follower.follow()
-    return (time.process_time() - before) / follower.news * 1e6
-
-
-def _row(subject: str, spent: list[float], runs: int, note: str) -> dict[str, Any]:
-    cpu_us = statistics.median(spent)
-    return {
-        "case": "audit-record", "subject": subject, "cpu_us": round(cpu_us, 1),
-        "requests_per_second": round(1e6 / cpu_us), "p50_ms": round(cpu_us / 1e3, 3), "p99_ms": 0, "peak_rss_mb": 0,
-        "runs": runs, "note": note,
-    }  # fmt: skip
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    await log.close()
+    await store.close()
+    return Measured(cpu / follower.news * 1e6, follower.news / wall, 0, 0)

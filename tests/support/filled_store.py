@@ -51,6 +51,7 @@ async def fill(store: Store) -> None:
     assert await store.add_stub(STUB)
     assert await store.add_audit_key(AUDIT_KEY)
     await store.put_hold(HOLD)
+    assert await store.move_audit_feed("repository", "node-a", expected=None, to=12)
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)

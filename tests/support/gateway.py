@@ -22,6 +22,7 @@ from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
 from authz.storage.store import StoreSettings
 from gateway.app import Gateway
+from gateway.audit_settings import AuditSettings
 from gateway.demo.client import Key
 from gateway.demo.world import Authority, free_port
 from gateway.policy.details_layer import FHIR_ACCESS
@@ -262,6 +263,7 @@ async def _started(
     cors: Readers = Readers.REGISTERED,
     brands: PublishedBrands | None = None,
     documents: Mapping[str, Any] | None = None,
+    audit: AuditSettings | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.
@@ -342,6 +344,7 @@ async def _started(
         accounts=(),
         limits=limits or Limits(drain=2.0),
         notifications=notifications or {},
+        audit=audit or AuditSettings(),
     )
     try:
         gateway = await Gateway.open(settings, clock=clock)

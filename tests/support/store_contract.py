@@ -752,6 +752,19 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.reseal_audit_key(1, expected=AUDIT_KEY.encrypted, encrypted=b"new")
         assert list(await store.audit_keys()) == [replace(AUDIT_KEY, encrypted=b"new"), second]
 
+    async def test_the_place_of_a_feed_moves_from_where_it_was_and_from_nowhere_else(
+        self, store: Store
+    ) -> None:
+        assert await store.audit_feed("repository") == {}
+        assert not await store.move_audit_feed("repository", "", expected=3, to=4)
+        assert await store.move_audit_feed("repository", "", expected=None, to=0)
+        assert not await store.move_audit_feed("repository", "", expected=None, to=7)
+        assert await store.move_audit_feed("repository", "", expected=0, to=5)
+        assert not await store.move_audit_feed("repository", "", expected=0, to=6)
+        assert await store.move_audit_feed("repository", "node-b", expected=None, to=2)
+        assert await store.move_audit_feed("syslog", "", expected=None, to=1)
+        assert await store.audit_feed("repository") == {"": 5, "node-b": 2}
+
     async def test_a_hold_ends_once_and_stays_in_the_list(self, store: Store) -> None:
         await store.put_hold(HOLD)
         assert await store.end_hold("hold", now=NOW + 5)

@@ -124,9 +124,9 @@ def test_an_export_is_verified_where_there_is_no_store(folder: Path, run: Run, l
     keys, log = kept(folder, run, "keys.json", "key"), kept(folder, run, "log.ndjson", "export", "--whole")
     assert run("verify", "--export", log, config=False)[0] == 1  # without a key it proves nothing
     said = run("verify", "--export", log, "--key", keys, config=False)
-    assert said == (0, "the chain is whole: 42 records, 3 signed heads\n")
+    assert said == (0, "the chain is whole: 43 records, 3 signed heads\n")  # the export is on record too
     rows = Path(log).read_text(encoding="utf-8").split("\n")[:-1]
-    assert len(rows) == 45
+    assert len(rows) == 46
     Path(log).write_text("".join(f"{row}\n" for row in rows[:line] + rows[line + 1 :]), encoding="utf-8")
     code, out = run("verify", "--export", log, "--key", keys, config=False)
     assert code == 1, out
@@ -139,7 +139,7 @@ def test_a_verifier_written_from_the_guide_alone_agrees(folder: Path, run: Run) 
         command = [sys.executable, str(VERIFIER), log, keys]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert independent().stdout == "42 3\n"
+    assert independent().stdout == "43 3\n"
     text = Path(log).read_text(encoding="utf-8")
     Path(log).write_text(text.replace('\\"n\\":3', '\\"n\\":4', 1), encoding="utf-8")
     assert independent().returncode == 1

@@ -454,6 +454,26 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "2:9: error: 'fetch' has no key 'allowed'. Did you mean 'allow'?"),
         ("version: 1\n", "version: 1\nfetch: {allow: ['http://keys.lan']}\n",
          "fetch.allow: 'http://keys.lan' is not a host, an address or a network, such as keys.example or 10.0.0.0/24"),
+        ("version: 1\n", "version: 1\naudit: {feed: {}}\n",
+         "2:9: error: 'audit' has no key 'feed'. Did you mean 'feeds'?"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: sylog, url: 'tls://s.lan:6514'}}}\n",
+         "error: audit.feeds.x.kind is 'sylog', expected fhir or syslog or file. Did you mean 'syslog'?"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: syslog, url: 'tcp://s.lan:514'}}}\n",
+         "error: url: tcp:// goes to loopback only, use tls://"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: fhir, url: 'http://audit.lan/fhir'}}}\n",
+         "error: url: http:// goes to loopback only, use https://"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: syslog, url: 'tls://s.lan'}}}\n",
+         "error: url: 'tls://s.lan' names no port, such as tls://audit.lan:6514"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: fhir, url: 'https://a/', certificate: {file: tls.crt}}}}\n",
+         "error: audit.feeds.x: certificate and key go together"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file}}}\n",
+         "error: audit.feeds.x.path is missing, expected a path"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file, path: e, url: 'https://a.lan'}}}\n",
+         "error: 'audit.feeds.x' has no key 'url'."),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file, path: e, refuse_writes_after: {records: 0}}}}\n",
+         "error: audit.feeds.x.refuse_writes_after.records is '0', expected a whole number from 1 to 1000000000"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: file}}\n",
+         "error: audit.feeds.x must be a name (letters, digits, '.', '_', '-') and a mapping with kind"),
         ("version: 1\n", "version: 1\nnotifications: {office: lgo}\n",
          "2:25: error: notifications.office is 'lgo', expected log, or {url: https://…, bearer: {file: …}}."
          " Did you mean 'log'?"),
@@ -978,3 +998,38 @@ def test_what_is_wrong_about_the_audit_log_is_said(write: Write, said: str, why:
     with pytest.raises(ConfigErrors) as refused:
         load(write(f"notifications: {{office: log}}\naudit_log: {said}\n{CONFIGURATION}"), {})
     assert why in str(refused.value)
+
+
+def test_audit_feeds_are_read_with_what_their_kind_has(write: Write, tmp_path: Path) -> None:
+    text = """\
+audit:
+  disclosures: {clients: [exchange], organizations: [Organization/other]}
+  feeds:
+    repository:
+      kind: fhir
+      url: https://audit.example/fhir/
+      authorization: {env: AUDIT}
+      certificate: {file: tls.crt}
+      key: {file: tls.key}
+      begin: oldest
+      refuse_writes_after: {records: 10, age: 1h}
+    syslog: {kind: syslog, url: "tls://syslog.example:6514", at_once: 7, timeout: 3s}
+    archive: {kind: file, path: events.ndjson, max_size: 1MiB, keep: 3}
+"""
+    found = load(write(CONFIGURATION + text), {"AUDIT": SECRET}).audit
+    repository, syslog, archive = found.feeds
+    assert (found.disclosed_to, found.organizations) == ({"exchange"}, {"Organization/other"})
+    assert (repository.url, repository.authorization) == ("https://audit.example/fhir", SECRET)
+    assert SECRET not in repr(repository)
+    assert (repository.from_beginning, repository.refuse_after_records, repository.refuse_after) == (
+        True,
+        10,
+        3600,
+    )
+    assert (syslog.from_beginning, syslog.at_once, syslog.timeout, syslog.refuse_after) == (
+        False,
+        7,
+        3.0,
+        None,
+    )
+    assert (archive.path, archive.max_size, archive.kept) == (tmp_path / "events.ndjson", 1024**2, 3)

@@ -42,6 +42,7 @@ class Delivery:
         self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
     ) -> None:
         self._upstream = upstream
+        self._bases = frozenset({*upstream.bases, upstream.base})
         self._links = links_
         self._audit = audit
         self._metrics = metrics
@@ -83,6 +84,7 @@ class Delivery:
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
+        trail.tally.about.note(value, self._bases)
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
@@ -120,7 +122,7 @@ class Delivery:
             tally=trail.tally,
             included=permit.included,
             shape=shape_of(asked.terms),
-            bases=frozenset({*self._upstream.bases, self._upstream.base}),
+            bases=self._bases,
             self_link=self._self_link(permit.request),
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
             proof=(permit.by_search is not None or bool(permit.opened)) and bool(permit.added),

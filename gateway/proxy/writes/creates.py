@@ -83,6 +83,7 @@ class Creates:
                 check_status(answer)
                 raise FhirError(Reason.UPSTREAM_INVALID)
             made = creation.made(answer.headers, self._upstream, permit.request.type)
+            trail.made = made.id
             shown = b""
             if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
                 raw = await answer.read(self._upstream.max_resource)
