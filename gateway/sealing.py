@@ -41,6 +41,7 @@ class Sealing:
         self._store = store
         self._clock = clock
         self._receivers = said.heads_notify
+        self._feeds = [feed.name for feed in settings.audit.feeds]
         self._metrics = metrics
         deliver: list[Deliver] = [self._notify] if said.heads_notify else []
         if said.heads_file is not None:
@@ -68,6 +69,7 @@ class Sealing:
                 period_seconds=said.retention_seconds,
                 clock=precise_clock,
                 monotonic=time.monotonic,
+                read_to=self._read_to,
             )
 
     def begin(self, background: Background) -> None:
@@ -75,6 +77,11 @@ class Sealing:
         background.repeat(self._checkpoints.round, _ROUND_SECONDS)
         if self._retention is not None:
             background.repeat(self._retire, _RETENTION_SECONDS)
+
+    async def _read_to(self, chain: str) -> int:
+        """What the index and every feed of the configuration have read."""
+        places = [(await self._store.audit_feed(name)).get(chain, 0) for name in self._feeds]
+        return min([await self._store.indexed_to(chain), *places])
 
     async def _retire(self) -> None:
         """In the process that signs: of several nodes that is one."""

@@ -1,13 +1,13 @@
 """Retiring records whose time is over: a signed stub takes their place, so that everything else can still be proven.
 
 Only whole stretches between two signed heads are retired, each compared with the heads around it first; a stretch with
-one record that must stay, for its age or for a legal hold, stays as a whole. The stub is durable before the first record
-goes, and records go in small batches: ended at any moment, it goes on from there.
+one record that must stay, for its age, for a legal hold or for who has not read it yet, stays as a whole. The stub is
+durable before the first record goes, and records go in small batches: ended at any moment, it goes on from there.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -90,7 +90,10 @@ class Retention:
         period_seconds: int,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        read_to: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
+        """read_to tells the last record of a chain that all who follow the log have read."""
+        self._read_to = read_to
         self._store = store
         self._log = log
         self._keys = keys
@@ -129,6 +132,7 @@ class Retention:
             await self._empty(stub)
         going: _Going | None = None
         until = _text(self._clock() - self._period)
+        read_to = None if self._read_to is None else await self._read_to(chain)
         async for head, state in _states(self._store, chain, place.head, self._keys.public):
             while stubs and stubs[0].first <= place.sequence + 1:
                 await self._stub(chain, going, place)  # what was held between two stubs
@@ -139,7 +143,7 @@ class Retention:
                 continue
             if stubs and stubs[0].first <= state.size:
                 raise ChainBroken(f"a stub of chain '{chain}' begins where no head does")
-            if head.at >= until:
+            if head.at >= until or (read_to is not None and state.size > read_to):
                 break
             leaves, newest, is_held = await self._stretch(chain, place, state)
             if newest >= until:

@@ -100,6 +100,31 @@ async def test_nothing_goes_before_its_time_and_more_goes_later(world: SealedLog
     assert [(each.first, each.last) for each in await store.stubs("")] == [(1, 20), (21, 48)]
 
 
+async def test_what_an_index_or_a_feed_has_not_read_stays(world: SealedLog, store: SqliteStore) -> None:
+    read = {"": 20, "node-a": 0}
+
+    async def read_to(chain: str) -> int:
+        return read[chain]
+
+    keeper = Retention(
+        store=store,
+        log=world.logs[""],
+        keys=world.keys,
+        period_seconds=PERIOD,
+        clock=lambda: world.clocks.wall,
+        monotonic=lambda: world.clocks.steady,
+        read_to=read_to,
+    )
+    world.clocks.pass_(PERIOD)
+    await keeper.round()
+    assert [(each.first, each.last) for each in await store.stubs("")] == [(1, 20)]
+    assert list(await store.stubs("node-a")) == []
+    read.update({"": 69, "node-a": 31})
+    await keeper.round()
+    assert await days_left(store) == await days_left(store, "node-a") == []
+    assert (await verify(store, await world.public())).whole
+
+
 async def test_what_no_head_covers_stays(world: SealedLog, store: SqliteStore) -> None:
     await world.record(5, at_the_end="yes")
     keeper = retention(world)

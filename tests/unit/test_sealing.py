@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.audit.chains import chain_of
 from gateway.audit.head_file import read_heads_file
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import verify
+from gateway.audit_settings import AuditSettings, FeedKind, FeedSettings
 from gateway.config.document import load
 from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings
@@ -74,6 +76,24 @@ async def test_a_head_goes_to_file_and_receivers_and_one_that_the_file_missed_fo
     await sealing._checkpoints.round()
     assert metrics.audit_covered._value.get() == BEGAN
     assert metrics.audit_broken._value.get() == 0
+    await log.close()
+
+
+async def test_nothing_is_retired_that_the_index_or_a_configured_feed_has_not_read(
+    settings: GatewaySettings, store: Store, keys: KeyRing
+) -> None:
+    log = await AuditLog.open(store, lambda: BEGAN)
+    await log.record({"event": "access"})
+    feed = FeedSettings(name="atna", kind=FeedKind.FILE)
+    sealing = Sealing(
+        settings=replace(settings, audit=AuditSettings(feeds=(feed,))), store=store, log=log, keys=keys,
+        metrics=Metrics(), clock=lambda: int(BEGAN), precise_clock=lambda: BEGAN,
+    )  # fmt: skip
+    assert await sealing._read_to("") == 0
+    await store.index_audit([], chain="", read_to=1)
+    assert await sealing._read_to("") == 0
+    assert await store.move_audit_feed("atna", "", expected=None, to=1)
+    assert await sealing._read_to("") == 1
     await log.close()
 
 
