@@ -19,6 +19,7 @@ from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
+from gateway.account.opening import open_own_records
 from gateway.admission import Admission
 from gateway.audit.chains import chain_of
 from gateway.audit.feeds.feeds import open_feeds
@@ -164,6 +165,7 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            own=open_own_records(settings, self.store, self.keys, self.clock),
             given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))

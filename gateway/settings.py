@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from authz.account.own_records import Actor
 from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
@@ -334,6 +335,21 @@ class AuditLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountPages:
+    """What the pages under /account are about: a FHIR base by its identifier, and whether consents are given there.
+
+    custodian is the reference to who holds the records, policy the address of what is agreed to, organizations those
+    that a consent may be for.
+    """
+
+    base: str
+    consents: bool = False
+    custodian: str = ""
+    policy: str = ""
+    organizations: tuple[Actor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -354,4 +370,5 @@ class GatewaySettings:
     audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
+    account_pages: AccountPages | None = None
     officer: OfficerSettings = field(default_factory=OfficerSettings)

@@ -28,6 +28,9 @@ class Wanted:
         return bool(self.facts or self.patients or self.places)
 
 
+_NOTHING_WANTED = Wanted((), frozenset(), frozenset())
+
+
 class Known:
     """Facts, consents and labels of one request, and a note of what was looked for.
 
@@ -93,6 +96,8 @@ class Known:
 
     def wanted(self) -> Wanted:
         """What was looked for in vain since this was asked last."""
+        if not (self._facts or self._patients or self._places):
+            return _NOTHING_WANTED
         found = Wanted(tuple(self._facts.values()), frozenset(self._patients), frozenset(self._places))
         self._places.clear()
         self._facts.clear()

@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.fhir import request
+from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
@@ -170,10 +171,14 @@ class Passage:
 
     async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
-            answer = await formats.written(await self._pass(http, trail, caller), trail)
+            answer = await self._pass(http, trail, caller)
+            if trail.wish.format is not Format.JSON:
+                answer = await formats.written(answer, trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recording.recorded(trail, answer), trail)
+        answer = await self._recording.recorded(trail, answer)
+        if trail.wish.format is not Format.JSON:
+            answer = await formats.written(answer, trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:

@@ -61,6 +61,9 @@ class Lookups:
     spent: Callable[[], None] = lambda: None
 
 
+_REFUSING = (Deny, Nothing)
+
+
 class Knowledge(Known):
     """What is known at one request of this caller. Without lookups nothing can be found out."""
 
@@ -104,8 +107,8 @@ class Knowledge(Known):
             if not wanted:
                 break
             await self._find(wanted)
-        if isinstance(decision, Deny | Nothing):
-            self._check(lambda: not isinstance(decide(), Deny | Nothing))
+        if isinstance(decision, _REFUSING):
+            self._check(lambda: not isinstance(decide(), _REFUSING))
         return decision
 
     async def settle(self, judges: Sequence[Callable[[], bool]]) -> None:
