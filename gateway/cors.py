@@ -8,8 +8,6 @@ neither a cookie nor a certificate of the browser speaks for a page.
 from collections.abc import Collection
 from typing import Protocol
 
-from authz.protocol.clients import Client
-from authz.protocol.origins import origins_of
 from authz.protocol.request import Answer, HttpRequest
 from gateway.settings import Readers
 
@@ -27,12 +25,11 @@ _VARY: tuple[tuple[str, str], ...] = (("Vary", "Origin"),)
 
 
 class Directory(Protocol):
-    """The clients that may act now. generation grows with each change."""
+    """The clients that may act now."""
 
-    @property
-    def generation(self) -> int: ...
-
-    def values(self) -> Collection[Client]: ...
+    def has_page(self, origin: str) -> bool:
+        """Whether this is the origin of the pages of one of them."""
+        ...
 
 
 class CrossOrigin:
@@ -50,8 +47,6 @@ class CrossOrigin:
         self._pages = pages
         self._below = tuple(page.rstrip("/") + "/" for page in pages)  # '/patient' is not '/patient-api'
         self._public = frozenset(public)
-        self._generation = -1
-        self._registered: frozenset[str] = frozenset()
 
     def preflight(self, request: HttpRequest, methods: str) -> Answer:
         """The answer to a preflight (Fetch 3.2.2); a page of no registered app is allowed nothing."""
@@ -76,7 +71,7 @@ class CrossOrigin:
         if self._is_for_all(request):
             return _EVERY_PAGE
         origin = request.headers.get("origin", "")
-        return origin if origin in self._origins() else None
+        return origin if self._clients.has_page(origin) else None
 
     def _is_page(self, path: str) -> bool:
         return path in self._pages or path.startswith(self._below)
@@ -87,15 +82,6 @@ class CrossOrigin:
     def _varied(self, request: HttpRequest, answer: Answer) -> Answer:
         """The answer, kept apart in caches for each origin where it differs (Fetch 3.2.5)."""
         return answer if self._is_for_all(request) else answer.with_headers(_VARY)
-
-    def _origins(self) -> frozenset[str]:
-        generation = self._clients.generation
-        if generation != self._generation:
-            self._registered = frozenset(
-                origin for client in self._clients.values() for origin in origins_of(client)
-            )
-            self._generation = generation
-        return self._registered
 
 
 def preflight_headers(methods: str, allowed: str) -> tuple[tuple[str, str], ...]:

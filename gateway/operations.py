@@ -117,7 +117,7 @@ class Operations:
 
     async def _show_report(self, request: web.BaseRequest) -> web.Response:
         configured = {client.client_id for client in self._settings().clients}
-        clients = self._authorization.clients.values()
+        clients = await self._authorization.clients.everyone()
         report = await self._report([client for client in clients if client.client_id not in configured])
         if request.query.get("format") == "json":
             return web.json_response(report.as_json(), headers=page.HEADERS)

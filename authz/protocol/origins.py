@@ -1,6 +1,7 @@
 """Origins of web pages, as browsers name them in the header Origin (RFC 6454 6.2), and those of a client."""
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from authz.protocol.clients import Client
@@ -13,8 +14,12 @@ _ORIGIN = re.compile(
 
 def origins_of(client: Client) -> frozenset[str]:
     """The origins of a client's pages: those that are registered, and those of its redirect URIs (RFC 6454 4, 6.2)."""
-    found = {origin for uri in client.redirect_uris if (origin := _origin_of(uri)) is not None}
-    return frozenset(found | set(client.origins))
+    return origins_of_uris(client.redirect_uris) | frozenset(client.origins)
+
+
+def origins_of_uris(uris: Iterable[str]) -> frozenset[str]:
+    """The origins of URIs, of those that have one as browsers send it."""
+    return frozenset(origin for uri in uris if (origin := _origin_of(uri)) is not None)
 
 
 def is_origin(text: str) -> bool:

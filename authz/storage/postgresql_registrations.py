@@ -66,10 +66,14 @@ class PostgresqlRegistrations:
         )
         return None if row is None else registration(row)
 
-    async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
-        """Registrations that changed after sequence, and the newest sequence."""
+    async def registrations_since(
+        self, sequence: int, *, at_most: int | None = None
+    ) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, and the sequence of the last one."""
         rows = await self._database.rows(
-            "SELECT record, sequence FROM registration WHERE sequence > $1 ORDER BY sequence", sequence
+            "SELECT record, sequence FROM registration WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+            sequence,
+            at_most,
         )
         found = [registration(row) for row in rows]
         return (found[-1].sequence if found else sequence), found

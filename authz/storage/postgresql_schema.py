@@ -110,7 +110,11 @@ async def _take_time(transaction: Transaction) -> None:
 
 
 async def _applied(transaction: Transaction) -> list[tuple[int, str, str]]:
-    found = await transaction.row("SELECT to_regclass('migration') IS NOT NULL")
+    # By a look at the catalogue itself: to_regclass() alone may remember from before the wait for the lock that there is
+    # no such table, and an advisory lock tells a session nothing of what others made.
+    found = await transaction.row(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('migration'))"
+    )
     if found != (True,):
         return []
     rows = await transaction.rows("SELECT number, name, digest FROM migration ORDER BY number")

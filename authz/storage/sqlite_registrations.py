@@ -58,10 +58,14 @@ class SqliteRegistrations:
         )
         return None if row is None else registration(row)
 
-    async def registrations_since(self, sequence: int) -> tuple[int, Sequence[Registration]]:
-        """Registrations that changed after sequence, and the newest sequence."""
+    async def registrations_since(
+        self, sequence: int, *, at_most: int | None = None
+    ) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, and the sequence of the last one."""
         rows = self._database.rows(
-            "SELECT record, sequence FROM registration WHERE sequence > ? ORDER BY sequence", sequence
+            "SELECT record, sequence FROM registration WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            sequence,
+            -1 if at_most is None else at_most,
         )
         found = [registration(row) for row in rows]
         return (found[-1].sequence if found else sequence), found

@@ -1,9 +1,9 @@
 """Replay claims and rates in Valkey or Redis, for nodes that share more load than their database should write.
 
-A claim is one SET NX PX. The server ends it by its own clock, counted from the moment of the claim, so that clocks
-need not agree; where the key is still there and our clock says that it has ended, one script takes it over. Claims of
-one turn of the event loop go in one pipeline. Nothing is sent twice: whether a claim whose answer was lost was made
-is not known, so it counts as not won.
+A claim is one SET NX PX. The server ends it by its own clock, counted from the moment of the claim and half a minute
+longer, so that clocks need not agree by more than that; where the key is still there and our clock says that it has
+ended, one script takes it over. Claims of one turn of the event loop go in one pipeline. Nothing is sent twice: whether
+a claim whose answer was lost was made is not known, so it counts as not won.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from authz.storage.valkey_settings import ValkeySettings
 _AT_ONCE = 200
 _MOST_WAITING = 20_000
 _LEAST_MILLISECONDS = 1000
+_CLOCKS_DIFFER_SECONDS = 30
 _SAFE_POLICY = "noeviction"
 # RuntimeError is what uvloop says when somebody writes to a connection that was reset.
 _FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
@@ -79,7 +80,9 @@ class _Claim:
 
     @property
     def milliseconds(self) -> int:
-        return max((self.until - self.now) * 1000, _LEAST_MILLISECONDS)
+        """How long the server keeps it: by so much longer that a claim of a node whose clock is ahead does not go while
+        others would still take what was claimed. When it has ended is told by its value."""
+        return (self.until - self.now + _CLOCKS_DIFFER_SECONDS) * 1000
 
 
 class Valkey:

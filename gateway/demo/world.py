@@ -8,6 +8,7 @@ import shutil
 import socket
 import uuid
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -301,13 +302,21 @@ class Authority:
         builder = builder.add_extension(usage, critical=True).add_extension(own, critical=False)
         return cls(key, builder.sign(key, hashes.SHA256()))
 
-    def issue(self, certificate: Path, key_file: Path, dns: str, *, server: bool) -> None:
-        """A certificate and key for a name, as PEM files."""
+    def issue(
+        self,
+        certificate: Path,
+        key_file: Path,
+        dns: str,
+        *,
+        server: bool,
+        addresses: Iterable[str] = ("127.0.0.1",),
+    ) -> None:
+        """A certificate and key for a name, as PEM files; that of a server is for these addresses too."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns)])
         names: list[x509.GeneralName] = [x509.DNSName(dns)]
         if server:
-            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+            names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         built = (

@@ -17,23 +17,37 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bodies, certificates, in_process, reads, resting, tokens
+from tests.bench import (
+    audit_records,
+    bodies,
+    certificates,
+    code_flow,
+    flat,
+    in_process,
+    reads,
+    resting,
+    streams,
+    tokens,
+)
 from tests.bench.cases import Load
 from tests.bench.rows import Measured, picture, row, table
 from tests.bench.servers import open_place, securus
 
-_CASES = ("reads", "certificates", "tokens", "bodies", "resting", "in-process")
+_CASES = ("reads", "certificates", "tokens", "flows", "bodies", "streams", "resting", "flat", "in-process")
 _PICTURED = (
     ("dpop-read-2k", "A read of 2 KB, with all checks"),
-    ("client-credentials", "A token: client credentials, private_key_jwt, DPoP"),
+    ("token", "A token: client credentials, private_key_jwt, DPoP"),
+    ("code-flow", "Pushed request, consent, code, tokens"),
+    ("stream-1g-down", "A gigabyte of a Binary, down"),
+    ("stream-1g-up", "A gigabyte of a Binary, up"),
 )
 
 
 def main() -> int:
     """Run the benchmark; 0 when every request was answered as it should."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--only", choices=_CASES, action="append", help="some of the cases")
@@ -64,11 +78,19 @@ def _rows(options: argparse.Namespace, chosen: frozenset[str]) -> list[dict[str,
             rows += certificates.rows(place, gateway, load)
         if "tokens" in chosen:
             rows += tokens.rows(place, gateway, load)
+        if "flows" in chosen:
+            rows += code_flow.rows(place, gateway, load)
         if "bodies" in chosen:
             rows += bodies.rows(place, options.runs)
+        if "streams" in chosen:
+            rows += streams.rows(place, options.runs)
         if "resting" in chosen:
             rows += resting.rows(place, gateway, options.runs)
-    return rows + (in_process.rows(options.runs) if "in-process" in chosen else [])
+        if "flat" in chosen:
+            rows += flat.rows(place, load)
+    if "in-process" in chosen:
+        rows += [*audit_records.rows(options.runs), *in_process.rows(options.runs)]
+    return rows
 
 
 def _verify_limit() -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""A body of a gigabyte on its way down: CPU, throughput, and how much memory grows.
+"""A Bundle of a gigabyte on its way down, judged entry by entry: CPU, throughput, and how much memory grows.
 
-There is no such case upwards: what is to be stored is judged whole, so that it ends at `max_resource`.
+There is no such case upwards: a resource that is to be stored is judged whole, so that it ends at `max_resource`. Raw
+content goes both ways in streams.py.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from tests.bench.rows import Measured, row
 from tests.bench.servers import OTHER_CORE, SEARCH_PATH, Place, nginx_without_checks, securus
 
 _ENTRIES = 1_000_000
-_MEGABYTE = 1e6
 
 
 def rows(place: Place, runs: int) -> list[dict[str, Any]]:
-    """The rows of a search Bundle of a gigabyte, filtered entry by entry; cpu_us is of a megabyte."""
+    """The rows of a search Bundle of a gigabyte, filtered entry by entry; cpu_us is of a gigabyte, and the rate counts
+    megabytes."""
     store = world.free_port()
     file = place.folder / "large.json"
     size = _write(place, store)
@@ -35,7 +36,9 @@ def rows(place: Place, runs: int) -> list[dict[str, Any]]:
     location = {SEARCH_PATH} {{ default_type application/fhir+json; alias {file}; }}
   }}
 """
-    place.start("large-store", processes.nginx(place.folder, "large-store", store, block), store, OTHER_CORE)
+    place.start(
+        "large-store", processes.nginx(place.folder, "large-store", store, block), store, (OTHER_CORE,)
+    )
     behind = Place(place.folder / "large", place.stack, store, {})
     behind.folder.mkdir()
     gateway, nginx = securus(behind, "securus"), nginx_without_checks(behind)
@@ -52,7 +55,7 @@ def rows(place: Place, runs: int) -> list[dict[str, Any]]:
         grown.append(gateway.subject.peak_megabytes() - resting)
         seen["nginx"].append(_down(nginx, [], size))
     file.unlink()
-    note = f"{size / 1e6:.0f} MB in {_ENTRIES} entries, each judged; CPU µs and rate are of a megabyte"
+    note = f"{size / 1e6:.0f} MB in {_ENTRIES} entries, each judged; CPU of a gigabyte, rate in MB/s"
     return [
         row("bundle-down-1g", "securus", seen["securus"], f"{note}; memory grew by {max(grown):.0f} MB"),
         row("bundle-down-1g", "nginx", seen["nginx"], "the same through proxy_pass"),
@@ -104,5 +107,7 @@ def _down(subject: Subject, headers: list[str], size: int) -> Measured:
     status, got = done.stdout.split()
     if status != "200" or int(got) < size * 0.9:
         raise RuntimeError(f"{subject.name}: {done.stdout}, expected {size} bytes")
-    megabytes = int(got) / _MEGABYTE
-    return Measured(used / megabytes * 1e6, megabytes / took, 0, took * 1e3, subject.peak_megabytes())
+    gigabytes = int(got) / 1e9
+    return Measured(
+        used / gigabytes * 1e6, gigabytes * 1e3 / took, took * 1e3, took * 1e3, subject.peak_megabytes()
+    )

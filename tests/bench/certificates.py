@@ -28,7 +28,8 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
     bound = {"x5t#S256": certificates.thumbprint(der.public_bytes(Encoding.DER))}
     claims = keys.claims_of(gateway.settings, bound, _CLIENT)
     token = asyncio.run(keys.token_of_the_server(gateway.settings, claims))
-    nginx = nginx_with_certificates(place, gateway.folder)
+    started = nginx_with_certificates(place, gateway.folder)
+    nginx = Subject("nginx", started.process, started.port)
     contenders = (
         (gateway.mtls, [f"Authorization: Bearer {token}"], _CHECKS),
         (nginx, [], "TLS 1.3 with client certificate checked, proxy_pass, nothing else"),

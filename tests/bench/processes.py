@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,14 @@ class Subject:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str], port: int, folder: Path, core: int) -> Iterator[Subject]:
-    """Start a server on one core, wait until its port answers, end it by its process id."""
+def running(
+    name: str, command: list[str], port: int, folder: Path, cores: Collection[int]
+) -> Iterator[Subject]:
+    """Start a server on these cores, wait until its port answers, end it by its process id."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )  # fmt: skip
     try:
         _wait(process, port, folder / f"{name}.log")

@@ -2,20 +2,30 @@
 
 import asyncio
 import http.client
+import os
 import secrets
 from functools import partial
 from typing import Any
 
 from gateway.demo import world
 from gateway.demo.client import Key
-from tests.bench import keys
+from tests.bench import half_load, keys
 from tests.bench.cases import Contender, Load, alternate, get
 from tests.bench.keys import Caller
 from tests.bench.peers import apache, haproxy, node
 from tests.bench.processes import Subject
-from tests.bench.servers import LARGE_PATH, PATIENT_PATH, SEARCH_PATH, Place, Securus, nginx_without_checks
+from tests.bench.servers import (
+    LARGE_PATH,
+    PATIENT_PATH,
+    SEARCH_PATH,
+    Place,
+    Securus,
+    nginx_without_checks,
+    securus,
+)
 
 CHECKS = "access token, DPoP proof with nonce, replay claim, scopes, policies, durable audit record"
+_WITH_PROOFS = ("securus", "mod_oauth2", "node")
 _HOP = "proxy_pass with upstream keep-alive, no checks"
 _ISSUER = "https://issuer.example"
 _AUDIENCE = "https://gateway.example/fhir/r4"
@@ -29,7 +39,7 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
     for case, path, divisor in (
         ("dpop-read-2k", PATIENT_PATH, 1.0),
         ("dpop-read-100k", LARGE_PATH, 1.0),
-        ("dpop-search-1m", SEARCH_PATH, 4.0),
+        ("search-1m", SEARCH_PATH, 4.0),
     ):
         checked = partial(_of_the_gateway, gateway, caller, path)
         plain = partial(_plain, nginx, path)
@@ -38,10 +48,23 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
             Contender(nginx, plain, 0, _HOP, again=True),
         ]
         if case == "dpop-read-2k":
-            contenders += _peers(place)
+            contenders += [_two_workers(place, path), *_peers(place)]
         expected = len(place.bodies[path]) if path != SEARCH_PATH else 1_000_000
-        found += alternate(case, contenders, load, place.folder, expected, divisor=divisor)
+        measured = alternate(case, contenders, load, place.folder, expected, divisor=divisor)
+        found += measured
+        if case == "dpop-read-2k":
+            at_most = {each["subject"]: each["requests_per_second"] for each in measured}
+            checking = [each for each in contenders if each.subject.name in _WITH_PROOFS]
+            found += half_load.rows(place, checking, at_most, load)
     return found
+
+
+def _two_workers(place: Place, path: str) -> Contender:
+    """The gateway with two workers on one store, each free to take either core."""
+    gateway = securus(place, "securus-2-workers", workers=2)
+    checked = partial(_of_the_gateway, gateway, _caller(gateway), path)
+    shared = "" if (os.cpu_count() or 1) > 3 else ", which share their cores with store and load here"
+    return Contender(gateway.subject, checked, 16_000, f"{CHECKS}; two workers{shared}")
 
 
 def _peers(place: Place) -> list[Contender]:
@@ -67,29 +90,24 @@ def _peers(place: Place) -> list[Contender]:
     if apache.is_here():
         # Of 20,000 entries the cache needs 160 MB; a window of five minutes at a thousand a second would need 300,000.
         for name, entries, note in (
-            ("apache mod_oauth2", None, apache.OF_DEFAULT),
-            ("apache, 20k entries", 20_000, apache.OF_LARGE),
+            ("mod_oauth2", None, apache.OF_DEFAULT),
+            ("mod_oauth2-20k", 20_000, apache.OF_LARGE),
         ):
             port = world.free_port()
-            folder = name.replace(" ", "-").replace(",", "")
-            command = apache.command(place.folder, folder, port, place.store, signer, entries)
-            subject = _named(place.start(folder, command, port), name)
+            command = apache.command(place.folder, name, port, place.store, signer, entries)
+            subject = place.start(name, command, port)
             found.append(Contender(subject, partial(_proven, subject, bound), 4_000, note))
     if node.is_here():
         port = world.free_port()
         command = node.reading(place.folder, "node", port, place.store, _ISSUER, _AUDIENCE, signer)
-        subject = _named(place.start("node", command, port), "node oauth4webapi")
+        subject = place.start("node", command, port)
         found.append(Contender(subject, partial(_proven, subject, bound), 4_000, node.OF_READS))
     port = world.free_port()
     command = haproxy.command(place.folder, "haproxy", port, place.store, signer)
-    subject = _named(place.start("haproxy", command, port), "haproxy bearer")
+    subject = place.start("haproxy", command, port)
     bearer = partial(_plain, subject, PATIENT_PATH, headers=[f"Authorization: Bearer {token()}"])
     found.append(Contender(subject, bearer, 0, haproxy.LEAVES_OUT, again=True))
     return found
-
-
-def _named(subject: Subject, name: str) -> Subject:
-    return Subject(name, subject.process, subject.port)
 
 
 def _caller(gateway: Securus) -> Caller:

@@ -3,9 +3,11 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,6 +20,8 @@ from tests.bench.in_process import observation
 from tests.bench.processes import Subject
 
 SUBJECT_CORE, OTHER_CORE = 0, 1
+BOTH_CORES = frozenset({SUBJECT_CORE, 2 if (os.cpu_count() or 1) > 3 else OTHER_CORE})
+"""Where two workers run: on a machine of two cores one of them shares its own with store and load."""
 PATIENT_PATH = f"/fhir/r4/Patient/{world.PATIENT}"
 LARGE_PATH = "/fhir/r4/Observation/large"
 SEARCH_PATH = "/fhir/r4/Observation"
@@ -32,9 +36,11 @@ class Place:
     store: int
     bodies: dict[str, bytes]
 
-    def start(self, name: str, command: list[str], port: int, core: int = SUBJECT_CORE) -> Subject:
+    def start(
+        self, name: str, command: list[str], port: int, cores: Collection[int] = (SUBJECT_CORE,)
+    ) -> Subject:
         """Start a server; it ends with the benchmark."""
-        return self.stack.enter_context(processes.running(name, command, port, self.folder, core))
+        return self.stack.enter_context(processes.running(name, command, port, self.folder, cores))
 
 
 def open_place(folder: Path, stack: ExitStack) -> Place:
@@ -54,7 +60,7 @@ def open_place(folder: Path, stack: ExitStack) -> Place:
             locations += f"    location = {at} {{ default_type application/fhir+json; alias {files}/{number}.json; }}\n"
     place = Place(folder, stack, store, bodies)
     block = f"  open_file_cache max=10;\n  server {{\n    LISTEN;\n{locations}  }}\n"
-    place.start("store", processes.nginx(folder, "store", store, block), store, OTHER_CORE)
+    place.start("store", processes.nginx(folder, "store", store, block), store, (OTHER_CORE,))
     return place
 
 
@@ -67,6 +73,7 @@ def nginx_without_checks(place: Place) -> Subject:
     LISTEN;
     location / {{
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://store; proxy_buffers 32 64k;
+      client_max_body_size 0; proxy_request_buffering off;
     }}
   }}
 """
@@ -105,24 +112,40 @@ class Securus:
         return self.settings.authorization.issuer
 
 
-def securus(place: Place, name: str = "securus", *, workers: int = 1) -> Securus:
-    """The gateway with a public listener behind a proxy that ends TLS, as in many hospitals, and one with mutual TLS."""
+def securus(
+    place: Place,
+    name: str = "securus",
+    *,
+    workers: int = 1,
+    change: Callable[[dict[str, Any]], None] = lambda document: None,
+    policies: Mapping[str, str] = MappingProxyType({}),
+    fill: Callable[[Path], None] = lambda database: None,
+) -> Securus:
+    """The gateway with a public listener behind a proxy that ends TLS, as in many hospitals, and one with mutual TLS.
+
+    change is made to its configuration; it has these policies as well, by the names of their files. fill writes into
+    its database before it starts.
+    """
     ports = world.Ports(world.free_port(), world.free_port(), world.free_port(), place.store)
     folder = place.folder / name
     world.build(folder, ports)
-    settings = _plain_listener(folder / "gateway.yaml")
+    for file, text in policies.items():
+        (folder / "policies" / file).write_text(text)
+    settings = _plain_listener(folder / "gateway.yaml", change)
+    fill(Path(settings.storage.path))
     command = [sys.executable, "-m", "gateway", "serve", "-c", str(settings.file)]
     if workers > 1:
         command += ["--workers", str(workers)]
-    started = place.start(name, command, ports.public)
+    started = place.start(name, command, ports.public, BOTH_CORES if workers > 1 else (SUBJECT_CORE,))
     return Securus(settings, started, Subject(name, started.process, ports.mtls), folder)
 
 
-def _plain_listener(file: Path) -> GatewaySettings:
+def _plain_listener(file: Path, change: Callable[[dict[str, Any]], None]) -> GatewaySettings:
     document = yaml.safe_load(file.read_text())
     public = document["listen"]["public"]
     del public["tls"]
     public["trusted_proxies"] = {"addresses": ["127.0.0.1/32"]}
+    change(document)
     file.write_text(yaml.safe_dump(document))
     return config.load(file, os.environ)
 

@@ -36,7 +36,7 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
         peer = place.start("oidc-provider", command, port)
         make = partial(_requests, peer, issuer, f"{issuer}/token", key, False)
         contenders.append(Contender(peer, make, 3_000, node.OF_TOKENS))
-    return alternate("client-credentials", contenders, load, place.folder, 0)
+    return alternate("token", contenders, load, place.folder, 0)
 
 
 def _requests(

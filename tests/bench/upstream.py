@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
         port = free_port()
         command = processes.nginx(Path(folder), "store", port, _STORE % ("x" * 1600))
-        with processes.running("store", command, port, Path(folder), 1):
+        with processes.running("store", command, port, Path(folder), {1}):
             uvloop.run(_measured(f"http://127.0.0.1:{port}", options.runs, options.requests))
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from gateway.demo.client import Person, Session, _Forms
 from tests.support.gateway import Reply, parse_reply
 from tests.support.nodes import start_nodes, stop_nodes
 from tests.support.postgresql import PrivateServer, private_server
-from tests.support.processes import GatewayProcess
+from tests.support.processes import PROGRAM, GatewayProcess
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.valkey import ValkeyServer
 from tests.support.workers import Connection
@@ -62,8 +62,12 @@ async def three_nodes(
     policies: dict[str, str] | None = None,
     charts: Store | None = None,
     valkey: ValkeyServer | None = None,
+    by: Callable[[int], Sequence[str]] = lambda number: PROGRAM,
 ) -> AsyncIterator[Cluster]:
-    """The cluster, ready. change is made to the configuration of all, which have these policies as well."""
+    """The cluster, ready. change is made to the configuration of all, which have these policies as well.
+
+    by is the command of each node that stands for `securus`.
+    """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(private_server())
         database = await server.new_database()
@@ -91,7 +95,7 @@ async def three_nodes(
                 url = f"valkey://127.0.0.1:{caches[number].port}/0"
                 document["storage"]["valkey"] = {"url": url, "timeout": "1s"}
 
-        nodes = await start_nodes(folder, NODES, all_have, own, policies)
+        nodes = await start_nodes(folder, NODES, all_have, own, policies, by)
         try:
             async with patient_store(nodes[0], charts) as answering:
                 yield Cluster(nodes, proxies, server, database, answering, caches)

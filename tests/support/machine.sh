@@ -25,6 +25,7 @@ services)
     need node nodejs
     need npm npm
     need softhsm2-util softhsm2
+    need ip iproute2
     # Debian keeps the programs of the server off the PATH.
     command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
         missing="$missing postgresql"

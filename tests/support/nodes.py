@@ -6,7 +6,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.demo import world
-from tests.support.processes import GatewayProcess, serve, start_process
+from tests.support.processes import PROGRAM, GatewayProcess, serve, start_process
 
 
 class Node(GatewayProcess):
@@ -48,21 +48,22 @@ async def start_nodes(
     change: Callable[[dict[str, Any]], None],
     own: Callable[[dict[str, Any], int], None] = lambda document, number: None,
     policies: dict[str, str] | None = None,
+    by: Callable[[int], Sequence[str]] = lambda number: PROGRAM,
 ) -> list[GatewayProcess]:
     """So many nodes; the first answers at the addresses of the configuration. Whoever asks stops them.
 
-    own changes what only one of them has, the first being number 0.
+    own changes what only one of them has, the first being number 0; by is the command of each that stands for `securus`.
     """
 
     def changed(document: dict[str, Any]) -> None:
         change(document)
         own(document, 0)
 
-    first = await start_process(folder, change=changed, policies=policies)
+    first = await start_process(folder, change=changed, policies=policies, by=by(0))
     nodes = [first]
     try:
         for number in range(1, count):
-            nodes.append(await _another(first, number, own))
+            nodes.append(await _another(first, number, own, by(number)))
     except BaseException:
         await stop_nodes(nodes)
         raise
@@ -102,7 +103,7 @@ async def restarted(ended: GatewayProcess) -> GatewayProcess:
 
 
 async def _another(
-    first: GatewayProcess, number: int, own: Callable[[dict[str, Any], int], None]
+    first: GatewayProcess, number: int, own: Callable[[dict[str, Any], int], None], by: Sequence[str]
 ) -> GatewayProcess:
     ports = world.Ports(*(world.free_port() for _ in range(3)), first.ports.upstream)
     document = yaml.safe_load(Path(first.facts["config"]).read_text())
@@ -112,4 +113,4 @@ async def _another(
     config = first.folder / f"node-{number}.yaml"
     config.write_text(json.dumps(document))
     facts = {**first.facts, "config": str(config), "ops_base": f"http://127.0.0.1:{ports.operations}"}
-    return await serve(facts, first.folder, ports, f"node-{number}", Node)
+    return await serve(facts, first.folder, ports, f"node-{number}", Node, by)

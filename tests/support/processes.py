@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gateway.demo import world
 from gateway.demo.client import Key, Person, Session
 
 _START_SECONDS = 30
+PROGRAM = (sys.executable, "-m", "gateway")
 
 
 @dataclass
@@ -133,6 +134,7 @@ async def start_process(
     *,
     change: Callable[[dict[str, Any]], None] | None = None,
     policies: dict[str, str] | None = None,
+    by: Sequence[str] = PROGRAM,
 ) -> GatewayProcess:
     """Write a demonstration into folder, with changes to its gateway.yaml, and serve it; the store is the caller's."""
     ports = world.Ports(*(world.free_port() for _ in range(4)))
@@ -144,7 +146,7 @@ async def start_process(
         change(document)
         # JSON is YAML without aliases, which a configuration may not have.
         Path(facts["config"]).write_text(json.dumps(document, indent=1))
-    return await serve(facts, folder, ports)
+    return await serve(facts, folder, ports, by=by)
 
 
 async def serve(
@@ -153,12 +155,16 @@ async def serve(
     ports: world.Ports,
     name: str = "gateway",
     kind: type[GatewayProcess] = GatewayProcess,
+    by: Sequence[str] = PROGRAM,
 ) -> GatewayProcess:
-    """`securus serve` on the configuration of facts, ready. It logs to a file of its name; RuntimeError brings that."""
+    """`securus serve` on the configuration of facts, ready. It logs to a file of its name; RuntimeError brings that.
+
+    by is the command that stands for `securus`.
+    """
     with (folder / f"{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "-c", facts["config"],
-            stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
+            *by, "serve", "-c", facts["config"], stdout=log, stderr=log,
+            stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"PYTHONWARNINGS": "default"},
         )  # fmt: skip
     running = kind(process, facts, folder, ports)
     for _ in range(_START_SECONDS * 20):

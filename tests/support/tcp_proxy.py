@@ -28,10 +28,10 @@ class Way(StrEnum):
 
 
 class TcpProxy:
-    """Listens on a port of loopback and leads to another. Made by tcp_proxy()."""
+    """Listens on an address and leads to another, both of loopback where nothing else is said. Made by tcp_proxy()."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._target = (host, target)
         self._way = Way.PASS
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,7 +54,7 @@ class TcpProxy:
             if self._way is Way.RESET:
                 _reset(writer)
                 return
-            answers, there = await asyncio.open_connection("127.0.0.1", self._target)
+            answers, there = await asyncio.open_connection(*self._target)
             self._writers.add(there)
             pumps = [
                 asyncio.ensure_future(self._pump(reader, there, (Way.DROP,))),
@@ -102,10 +102,12 @@ class TcpProxy:
 
 
 @asynccontextmanager
-async def tcp_proxy(target: int) -> AsyncIterator[TcpProxy]:
-    """A proxy to a port of loopback."""
-    proxy = TcpProxy(target)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+async def tcp_proxy(
+    target: int, *, host: str = "127.0.0.1", at: tuple[str, int] = ("127.0.0.1", 0)
+) -> AsyncIterator[TcpProxy]:
+    """A proxy to this port of host, at this address; port 0 is any."""
+    proxy = TcpProxy(target, host)
+    server = await asyncio.start_server(proxy.accept, *at)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

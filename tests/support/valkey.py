@@ -5,13 +5,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from authz.storage.valkey_settings import ValkeySettings
-from gateway.demo.world import free_port
+from gateway.demo.world import Authority, free_port
 from tests.support.missing import missing
 
 _START_SECONDS = 20
@@ -19,15 +20,18 @@ _START_SECONDS = 20
 
 @dataclass
 class ValkeyServer:
-    """A running server. more are further settings of it."""
+    """A running server. more are further settings of it; authorities is PEM where it speaks TLS."""
 
     port: int
     more: tuple[str, ...] = ()
+    authorities: str | None = None
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def settings(self, **more: Any) -> ValkeySettings:
         """Settings for it."""
-        return ValkeySettings(f"valkey://127.0.0.1:{self.port}/0", **more)
+        scheme = "valkey" if self.authorities is None else "valkeys"
+        said = {"authorities": self.authorities, **more}
+        return ValkeySettings(f"{scheme}://127.0.0.1:{self.port}/0", **said)
 
     def start(self) -> None:
         """Start, with nothing in it."""
@@ -68,9 +72,32 @@ class ValkeyServer:
 @contextmanager
 def valkey_server(*more: str) -> Iterator[ValkeyServer]:
     """A server of our own. Skips where there is none; fails in CI."""
+    with _running(ValkeyServer(free_port(), more)) as server:
+        yield server
+
+
+@contextmanager
+def secured_valkey_server(
+    authority: Authority, folder: Path, addresses: Sequence[str] = ()
+) -> Iterator[ValkeyServer]:
+    """The same by TLS alone, with a certificate of this authority for these addresses and 127.0.0.1."""
+    certificate, key = folder / "valkey.pem", folder / "valkey.key"
+    authority.issue(certificate, key, "localhost", server=True, addresses=("127.0.0.1", *addresses))
+    ca = folder / "valkey-ca.pem"
+    ca.write_bytes(authority.pem)
+    port = free_port()
+    more = (
+        "--port", "0", "--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+        "--tls-ca-cert-file", str(ca), "--tls-auth-clients", "no",
+    )  # fmt: skip
+    with _running(ValkeyServer(port, more, authority.pem.decode("ascii"))) as server:
+        yield server
+
+
+@contextmanager
+def _running(server: ValkeyServer) -> Iterator[ValkeyServer]:
     if _program() is None:
         missing("no valkey-server and no redis-server is installed")
-    server = ValkeyServer(free_port(), more)
     server.start()
     try:
         yield server

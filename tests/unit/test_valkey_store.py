@@ -19,10 +19,11 @@ from authz.storage.sqlite import open_store
 from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
+from gateway.demo.world import Authority
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
 from tests.support.tcp_proxy import Way, tcp_proxy
-from tests.support.valkey import ValkeyServer, valkey_server
+from tests.support.valkey import ValkeyServer, secured_valkey_server, valkey_server
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("valkey")]
 _LIMIT = RateLimit(b"r" * 32, 3, 60)
@@ -101,7 +102,7 @@ async def test_of_many_claims_of_one_turn_each_key_is_won_once(store: Store) -> 
     assert sum(won) == 700
 
 
-async def test_a_claim_is_gone_from_the_server_when_it_has_ended(
+async def test_what_has_ended_is_gone_from_the_server_a_claim_half_a_minute_later(
     server: ValkeyServer, tmp_path: Path
 ) -> None:
     valkey = await open_valkey(server.settings(prefix=tmp_path.name))
@@ -109,10 +110,48 @@ async def test_a_claim_is_gone_from_the_server_when_it_has_ended(
     assert await valkey.spend([_LIMIT], now=NOW) == 0
     assert await valkey.count("c", window_seconds=60, now=NOW) == 1
     names = [name async for name in valkey._client.scan_iter(f"{tmp_path.name}:*") if b":check:" not in name]
-    lives = [await valkey._client.pttl(name) for name in names]
-    assert len(lives) == 3
-    assert all(55_000 < life <= 60_000 for life in lives)
+    lives = {name.split(b":")[1]: await valkey._client.pttl(name) for name in names}
     await valkey.close()
+    assert lives.keys() == {b"claim", b"rate", b"count"}
+    assert 80_000 < lives.pop(b"claim") <= 90_000
+    assert all(50_000 < life <= 60_000 for life in lives.values())
+
+
+@pytest.mark.parametrize("ahead", [8, 29])
+async def test_a_claim_by_a_node_whose_clock_is_ahead_outlives_the_last_moment_at_which_others_take_it(
+    server: ValkeyServer, tmp_path: Path, ahead: int
+) -> None:
+    valkey = await open_valkey(server.settings(prefix=tmp_path.name))
+    assert await valkey.claim("n", b"k", until=NOW + 60, now=NOW + ahead)
+    (name,) = [name async for name in valkey._client.scan_iter(f"{tmp_path.name}:claim:*")]
+    lives = await valkey._client.pttl(name)
+    again = await valkey.claim("n", b"k", until=NOW + 60, now=NOW)
+    await valkey.close()
+    assert lives > 60_000 - 1_000
+    assert not again
+
+
+async def test_by_TLS_claims_are_made_at_the_server_of_the_authority_and_at_no_other(tmp_path: Path) -> None:
+    authority, stranger = Authority.new("Cache"), Authority.new("Somebody else")
+    with secured_valkey_server(authority, tmp_path) as secured:
+        valkey = await open_valkey(secured.settings())
+        assert await valkey.claim("n", b"k", until=NOW + 60, now=NOW)
+        assert not await valkey.claim("n", b"k", until=NOW + 60, now=NOW)
+        await valkey.close()
+        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+            await open_valkey(secured.settings(authorities=stranger.pem.decode("ascii")))
+        with pytest.raises(StoreUnavailable):
+            await open_valkey(ValkeySettings(f"valkey://127.0.0.1:{secured.port}/0"))
+
+
+async def test_by_TLS_a_server_under_another_name_than_its_certificate_has_is_refused(tmp_path: Path) -> None:
+    authority = Authority.new("Cache")
+    with secured_valkey_server(authority, tmp_path) as secured:
+        authorities = authority.pem.decode("ascii")
+        url = f"valkeys://127.0.0.2:{secured.port}/0"
+        async with tcp_proxy(secured.port, at=("127.0.0.2", secured.port)):
+            with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+                await open_valkey(ValkeySettings(url, authorities=authorities))
 
 
 async def test_two_installations_at_one_server_do_not_meet(server: ValkeyServer) -> None:

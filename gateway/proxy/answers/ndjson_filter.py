@@ -22,6 +22,7 @@ class NdjsonFilter:
     tally: Tally
     max_line_bytes: int = ndjson.MAX_LINE_BYTES
     settle: Settle | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The lines that are shown. Raises FhirError(UPSTREAM_INVALID); bytes may have gone out."""
@@ -48,6 +49,7 @@ class NdjsonFilter:
                 self.tally.dropped += 1
                 continue
             self.tally.shown += 1
+            self.tally.about.note(line.value, self.bases)
             self.tally.rules.update(verdict.rules)
             out.append(self._written(line, verdict))
             out.append(b"\n")

@@ -253,6 +253,7 @@ class BundleFilter:
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         tally = self.tally
         tally.shown += 1
+        tally.about.note(value["resource"], self.bases)
         if not tally.rules.issuperset(verdict.rules):
             tally.rules.update(verdict.rules)
         if self.shape is None and verdict.seen is None:

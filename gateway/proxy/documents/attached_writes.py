@@ -80,6 +80,7 @@ class AttachedWrites:
         await settle(asking.trail, permit, version)
         try:
             judge(asking.trail, permit, version)
+            asking.trail.tally.about.note(version, self._attachments.bases)
         except FhirError:
             if _is_of_another(version, permit):
                 raise FhirError(Reason.DOCUMENT_OF_ANOTHER_PATIENT) from None

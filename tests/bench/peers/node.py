@@ -9,6 +9,10 @@ from gateway.demo.client import Key
 NEEDS = ("node",)
 OF_READS = "access token (verified each time), DPoP proof, a Set of jtis; no nonce, policy, record"
 OF_TOKENS = "opaque tokens kept in memory, lost with the process; no record"
+OF_FLOWS = (
+    "PAR, cookies of a person who is signed in, no page (it asks for consent once), code, tokens by DPoP;"
+    " all of it in memory, lost with the process; no record"
+)
 _FOLDER = Path(__file__).parent
 _MODULES = _FOLDER.parents[1] / "interop" / "node_modules"
 
@@ -38,7 +42,13 @@ def issuing(folder: Path, name: str, port: int, client: str, key: Key, redirect_
         folder,
         name,
         "oidc_provider.mjs",
-        {"port": port, "client": client, "jwks": {"keys": [jwk]}, "redirect_uri": redirect_uri},
+        {
+            "port": port,
+            "client": client,
+            "jwks": {"keys": [jwk]},
+            "redirect_uri": redirect_uri,
+            "own_jwks": {"keys": [Key.new("provider-1").private_jwk()]},
+        },
     )
 
 

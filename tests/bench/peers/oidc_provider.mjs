@@ -19,18 +19,21 @@ const provider = new Provider(issuer, {
     token_endpoint_auth_signing_alg: 'ES256',
     dpop_bound_access_tokens: true,
     jwks: settings.jwks,
-    scope: 'system/Observation.rs',
+    id_token_signed_response_alg: 'ES256',
+    scope: 'openid system/Observation.rs',
   }],
-  scopes: ['system/Observation.rs'],
+  jwks: settings.own_jwks,
+  scopes: ['openid', 'system/Observation.rs'],
+  findAccount: async (context, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
   features: {
     clientCredentials: { enabled: true },
     dPoP: { enabled: true },
     pushedAuthorizationRequests: { enabled: true },
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: true },
     resourceIndicators: { enabled: false },
   },
   clientAuthMethods: ['private_key_jwt'],
-  enabledJWA: { clientAuthSigningAlgValues: ['ES256'], dPoPSigningAlgValues: ['ES256'] },
+  enabledJWA: { clientAuthSigningAlgValues: ['ES256'], idTokenSigningAlgValues: ['ES256'], dPoPSigningAlgValues: ['ES256'] },
 })
 provider.on('server_error', (context, error) => console.error(error))
 provider.on('grant.error', (context, error) => console.error(error.message, error.error_description, error.error_detail))

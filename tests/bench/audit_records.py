@@ -1,0 +1,91 @@
+"""What an audit record costs: the log over SQLite, and over a store that keeps nothing, so that the rest is seen.
+
+CPU of this process, which is that of the loop and of the store's threads.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from authz.storage.audit_lines import AuditLine
+from authz.storage.sqlite import SqliteStore
+from authz.storage.sqlite_connection import SqliteConnection
+from gateway.audit.log import AuditLog
+from tests.bench.rows import Measured, row
+
+_AT_ONCE = 16
+_RECORDS = 8_000
+_RECORD: dict[str, object] = {
+    "event": "access",
+    "interaction_id": "0b9bd9a5-5fd7-4e37-a5c0-4a1f9a2f6e51",
+    "route": "fhir",
+    "method": "GET",
+    "interaction": "read",
+    "peer": "127.0.0.1",
+    "request": {
+        "type": "Patient", "id": "d9427379-943a-42c1-b3d0-6b5056a12696", "version": None, "parameters": [],
+        "canonical": "GET Patient/d9427379-943a-42c1-b3d0-6b5056a12696",
+    },
+    "caller": {
+        "issuer": "https://gateway.example", "subject": "bench", "client": "portal-dpop", "grant": "g" * 43,
+        "token": "t" * 32, "patient": "d9427379-943a-42c1-b3d0-6b5056a12696", "binding": "dpop", "key": "k" * 43,
+        "scope": "patient/*.rs", "claims": {"roles": ["patient"], "context": "patient"},
+    },
+    "rules": ["10-patient-own-record/own-record"],
+    "policies": "p" * 43,
+    "upstream": ["GET Patient/d9427379-943a-42c1-b3d0-6b5056a12696"],
+    "decision": "permit",
+    "status": 200,
+    "entries": {"shown": 1, "dropped": 0},
+}  # fmt: skip
+
+
+class _KeepsNothing(SqliteStore):
+    """Takes every line and forgets it: what is left is the record as JSON, its digest, and who waits for it."""
+
+    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
+        """Forget them."""
+
+
+def rows(runs: int) -> list[dict[str, Any]]:
+    """The rows, alternating."""
+    seen: dict[str, list[Measured]] = {"securus": [], "null-store": []}
+    for _ in range(runs):
+        for name in seen:
+            with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
+                seen[name].append(asyncio.run(_measured(Path(folder) / "audit.db", keeps=name == "securus")))
+    note = f"a record of a read, {_AT_ONCE} at once"
+    return [
+        row(
+            "audit-record",
+            "securus",
+            seen["securus"],
+            f"{note}: durable when it returns, the threads of SQLite too",
+        ),
+        row("audit-record", "null-store", seen["null-store"], f"{note}: linked and thrown away"),
+    ]
+
+
+async def _measured(path: Path, *, keeps: bool) -> Measured:
+    connection = SqliteConnection.open(path, {})
+    store = SqliteStore(connection) if keeps else _KeepsNothing(connection)
+    log = await AuditLog.open(store, time.time)
+    times: list[float] = []
+
+    async def lane() -> None:
+        for _ in range(_RECORDS // _AT_ONCE):
+            began = time.perf_counter()
+            await log.record(_RECORD)
+            times.append(time.perf_counter() - began)
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(lane() for _ in range(_AT_ONCE)))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    await log.close()
+    await store.close()
+    times.sort()
+    p50, p99 = (times[int(len(times) * share)] * 1e3 for share in (0.5, 0.99))
+    return Measured(cpu / len(times) * 1e6, len(times) / wall, p50, p99)
