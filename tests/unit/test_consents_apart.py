@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from gateway.policy.consent import ConsentSource
 
 from gateway.fhir import request
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.policy.consent import ConsentSource
 from gateway.policy.decision import Included, Permit, Verdict
 from gateway.proxy import kept_consents
 from gateway.settings import ConsentSettings, Upstream
