@@ -15,8 +15,8 @@ from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
 from gateway.audit_settings import AuditSettings
+from gateway.consents.consent import ConsentReading, ConsentSource
 from gateway.officer_settings import OfficerSettings
-from gateway.policy.consent import ConsentSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ class ConsentSettings:
     """Where the consents of a store's patients come from, and which of them count.
 
     base is the URL of another store; None is the store of the mount itself, or ours. keep and timeout are seconds.
+    reading is how they are read, without the bases of the mount.
     """
 
     source: ConsentSource
@@ -149,6 +150,7 @@ class ConsentSettings:
     keep: float = 30.0
     timeout: float = 2.0
     kept_here: bool = False  # by the gateway itself, in its own store
+    reading: ConsentReading = field(default_factory=ConsentReading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,11 @@ class Upstream:
         """A public path of this mount as FHIR has it below its base."""
         below = path[len(self.at) :]
         return below if self.documents is None else self.documents.fhir_path(below)
+
+    @property
+    def keeps_consents(self) -> bool:
+        """Whether the consents of this base are kept here; a service of documents has those of its patients' base."""
+        return self.documents is None and self.consents is not None and self.consents.kept_here
 
 
 RATES = ("address", "token", "register", "admin", "client", "user", "route")
