@@ -10,12 +10,14 @@ import pytest_asyncio
 
 from authz.events import (
     ClientChanged,
+    ConsentChanged,
     ConsentGiven,
     ContextLaunched,
     Event,
     GrantRevoked,
     KeyChanged,
     KeySetFetched,
+    OwnRecordShown,
     Refused,
     SignedOut,
     SignIn,
@@ -457,6 +459,8 @@ NOTED: list[tuple[Event, str, str, str | None]] = [
     (SignedOut("sub-1", "portal", "192.0.2.1"), "110114", "0", "110123"),
     (ConsentGiven("allowed", "sub-1", "portal", ("openid", "patient/*.rs"), "g1"), "110113", "0", "110137"),
     (ConsentGiven("denied", "sub-1", "portal", (), None), "110113", "4", "110137"),
+    (ConsentChanged("withdrawn", "sub-1", "https://x/fhir", "A", "c1", 2, "PRN"), "110113", "0", "110137"),
+    (OwnRecordShown("accesses", "sub-1", "https://x/fhir", "A"), "110100", "0", None),
     (ContextLaunched("ehr", "portal", "sub-1"), "110100", "0", None),
     (Refused("/token", "invalid_grant", "portal", "code is used", "192.0.2.1"), "110113", "4", None),
     (GrantRevoked("g1", "portal", "person"), "110113", "0", "110137"),
@@ -482,6 +486,15 @@ async def test_what_happens_in_the_authorization_server_is_an_event(
     if subtype is not None:
         assert event["subtype"][0]["code"] == subtype
     assert event["subtype"][-1]["system"] == "urn:securus:audit-event"
+
+
+async def test_a_consent_that_is_withdrawn_is_told_with_its_patient_and_version(played: Played) -> None:
+    await played.note(ConsentChanged("withdrawn", "sub-1", "https://x/fhir", "A", "c1", 2, "PRN"))
+    [event] = await played.events()
+    assert patients([event]) == ["A"]
+    consent = next(each for each in event["entity"] if each["type"]["code"] == "Consent")
+    assert consent["what"]["reference"] == "https://x/fhir/Consent/c1/_history/2"
+    assert (details(event)["outcome"], details(event)["relationship"]) == ("withdrawn", "PRN")
 
 
 async def test_a_token_is_told_as_IUA_does_without_anything_secret(played: Played) -> None:

@@ -17,7 +17,7 @@ FLOORS = [
     "gateway.serving gateway.workers",
     "gateway.app",
     "gateway.doors",
-    "gateway.engines gateway.mounts gateway.officer gateway.pickers gateway.account gateway.sealing",
+    "gateway.engines gateway.mounts gateway.officer gateway.pickers gateway.sealing gateway.account",
     "gateway.cds_services",
     "gateway.operations",
     "gateway.report",
