@@ -32,6 +32,7 @@ from authz.keys import KeyRing
 from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
 from authz.login.finding import Finder
+from authz.login.given_consents import GivenConsents
 from authz.protocol.clients import Client
 from authz.protocol.granting import ServerBits
 from authz.protocol.openid import SIGN_INS, Subjects
@@ -52,7 +53,8 @@ class House:
     """What the doors stand in: the parts that they share.
 
     configured are the clients of the configuration, clients those and the registered ones. finders are by the
-    identifier of the resource whose records they know; admit says whether a client that authenticated asks too often.
+    identifier of the resource whose records they know, given keep the consents of theirs; admit says whether a client
+    that authenticated asks too often.
     """
 
     settings: AuthorizationSettings
@@ -72,6 +74,7 @@ class House:
     grantable: Callable[[str], bool]
     finders: Mapping[str, Finder]
     admit: Admit | None
+    given: Mapping[str, GivenConsents]
 
 
 class Doors:
@@ -170,7 +173,7 @@ class Doors:
             clock=clock,
         )
         managed = GrantManagement(desk, house.resource_server, anywhere, clock)
-        logout = Logout(settings, clients, browsers, subjects, keys)
+        logout = Logout(settings, clients, browsers, subjects, keys, house.emit)
         people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
         own_page = OwnGrants(
             settings=settings,
@@ -249,6 +252,7 @@ class Doors:
                 browsers=browsers,
                 subjects=subjects,
                 keys=keys,
+                given=house.given,
                 pickers=pickers,
                 emit=emit,
                 clock=clock,

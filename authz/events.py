@@ -17,6 +17,7 @@ class TokenIssued:
     grant_id: str | None
     token_id: str
     binding: str
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,15 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedOut:
+    """A browser was signed out. client_id is the app that asked for it; None where none did."""
+
+    subject: str
+    client_id: str | None
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConsentGiven:
     """A person answered the consent page. outcome is 'allowed' or 'denied'."""
 
@@ -82,14 +92,15 @@ class Refused:
     code: str
     client_id: str | None
     detail: str
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantRevoked:
     """A grant ended before its time.
 
-    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator' or
-    'token-revoked'.
+    reason is 'code-replayed', 'refresh-token-replayed', 'revoked', 'client', 'person', 'administrator',
+    'consent' or 'token-revoked'.
 
     For 'token-revoked' only one access token of the grant ended. who and why are those of an administrator.
     """
@@ -139,11 +150,27 @@ class ClientChanged:
     grants_ended: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigurationInForce:
+    """Configuration and policies came into force, or could not. mode is 'start' or 'reload'.
+
+    outcome is 'changed', 'same' or 'refused'; then the old policies stay in force. Policies are named by the digest of
+    their text, 'none' where none were in force; configuration is that of gateway.yaml as it was read.
+    """
+
+    mode: str
+    outcome: str
+    old_policies: str
+    new_policies: str
+    configuration: str
+
+
 Event = (
     TokenIssued
     | ProofChecked
     | ClockCompared
     | SignIn
+    | SignedOut
     | ConsentGiven
     | ContextLaunched
     | Refused
@@ -151,5 +178,6 @@ Event = (
     | KeyChanged
     | KeySetFetched
     | ClientChanged
+    | ConfigurationInForce
 )
 Emit = Callable[[Event], None]

@@ -247,7 +247,7 @@ async def read_form(request: HttpRequest, *, limit_bytes: int = 64 * 1024) -> by
 
 
 async def read_json(
-    request: HttpRequest, *, limit_bytes: int, otherwise: ErrorCode = ErrorCode.INVALID_REQUEST
+    request: HttpRequest, otherwise: ErrorCode = ErrorCode.INVALID_REQUEST, *, limit_bytes: int
 ) -> bytes:
     """The body of a JSON document. Raises OAuthError(otherwise) for another media type, RequestError(413)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

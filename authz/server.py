@@ -13,10 +13,12 @@ from authz.endpoints import grant_management, launches, own_grants
 from authz.endpoints.client_authentication import Admit
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
+from authz.grant_endings import end_grant
 from authz.http import error_answer, json_answer, method_not_allowed
 from authz.keys import KeyRing
 from authz.login import framing
 from authz.login.finding import Finder
+from authz.login.given_consents import GivenConsents
 from authz.protocol.clients import Client
 from authz.protocol.dpop import Nonces
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -56,6 +58,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        given: Mapping[str, GivenConsents] | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -73,6 +76,7 @@ class AuthorizationServer:
             changed=self._client_changed,
         )
         lifetimes = settings.lifetimes
+        self._access_token_seconds = lifetimes.access_token
         self.resource_server = ResourceServer(
             issuer=settings.issuer,
             store=store,
@@ -114,6 +118,7 @@ class AuthorizationServer:
                 grantable=grantable,
                 finders={} if finders is None else finders,
                 admit=admit,
+                given={} if given is None else given,
             )
         )
 
@@ -132,10 +137,12 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        given: Mapping[str, GivenConsents] | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
 
-        admit says whether a client that authenticated asks too often.
+        admit says whether a client that authenticated asks too often. given keep the consents of resources, by their
+        identifiers.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
         """
@@ -153,6 +160,7 @@ class AuthorizationServer:
             fetch=fetch,
             finders=finders,
             admit=admit,
+            given=given,
         )
         await server.refresh()
         return server
@@ -174,7 +182,13 @@ class AuthorizationServer:
             return framing.in_frames_of(self._frame_ancestors, request.path, answer)
         except OAuthError as error:
             self._emit(
-                Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
+                Refused(
+                    request.path,
+                    str(error.code),
+                    error.client_id,
+                    error.detail or error.description,
+                    request.peer,
+                )
             )
             scheme = request.headers.get("authorization", "").partition(" ")[0]
             return self._with_nonce(error_answer(error, scheme=scheme), request)
@@ -212,6 +226,20 @@ class AuthorizationServer:
         for grant_id in ended:
             self._revocations.add(grant_id)
         await self.clients.refresh(now=self._clock())
+
+    async def end_grant(self, grant_id: str, who: str, why: str) -> None:
+        """End a grant with all its tokens, since the consent that it came with was revoked. Raises StoreUnavailable."""
+        await end_grant(
+            self._store,
+            grant_id,
+            now=self._clock(),
+            access_token_seconds=self._access_token_seconds,
+            who=who,
+            why=why,
+            emit=self._emit,
+            revocations=self._revocations,
+            reason="consent",
+        )
 
     async def housekeeping(self) -> None:
         """Rotate keys where due and remove expired rows; to be called every few seconds.

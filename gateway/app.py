@@ -20,15 +20,20 @@ from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
 from gateway.admission import Admission
+from gateway.audit.chains import chain_of
+from gateway.audit.feeds.feeds import open_feeds
+from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
-from gateway.mounts import Mount, open_mount
+from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
 from gateway.policies_folder import PoliciesRefused, load_policies, policy_files
@@ -38,6 +43,7 @@ from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
+from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
@@ -116,9 +122,16 @@ class Gateway:
                 "no policy is in force: every request is refused", extra={"file": str(settings.policies)}
             )
         self.audit = await AuditLog.open(
-            self.store, self._precise_clock, written=self.metrics.audit_events.inc
+            self.store,
+            self._precise_clock,
+            chain=chain_of(settings, 0 if self._worker is None else self._worker.number),
+            written=self.metrics.audit_events.inc,
         )
+        self._in_force = await asyncio.to_thread(InForce, settings.file, self._emit)
+        self._in_force.begins(None if self.engines.engine is None else self.engines.engine.policy_hash)
         self._background = Background(self.audit)
+        shared = (self.store, self.audit, self.metrics, self.clock)
+        self._feeds = await open_feeds(settings, *shared, self._background.repeat)
         authorization = settings.authorization
         if not authorization.certificate_anchors:
             # Also of listeners behind a proxy: it asks for certificates, the chain is judged here.
@@ -129,6 +142,15 @@ class Gateway:
             ]
             authorization = replace(authorization, certificate_anchors=tuple(dict.fromkeys(anchors)))
         self.keys = await open_key_ring(settings, self.store, clock=self.clock, emit=self._emit)
+        self._sealing = Sealing(
+            settings=settings,
+            store=self.store,
+            log=self.audit,
+            keys=self.keys,
+            metrics=self.metrics,
+            clock=self.clock,
+            precise_clock=self._precise_clock,
+        )
         self._fetcher = await asyncio.to_thread(_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
@@ -142,9 +164,10 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
-        for upstream in settings.upstreams:
+        for upstream in in_order(settings.upstreams):
             mount = await open_mount(
                 upstream,
                 link_key=link_key,
@@ -158,6 +181,9 @@ class Gateway:
                 clock=self.clock,
                 admission=self._admission,
                 lookups_at_most=settings.limits.lookups,
+                others=self._mounts,
+                end_grant=self.authorization.end_grant,
+                may_write=self._feeds.may_write,
             )
             self._mounts.append(mount)
             if upstream.picker is not None:
@@ -179,6 +205,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            consents=consent_api(settings, self._mounts, self.keys, self.clock),
         ).handle
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
@@ -242,6 +269,16 @@ class Gateway:
         background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
+        Oversight(
+            settings=self.settings,
+            store=self.store,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            stores=searches_of(self._mounts, self.clock),
+        ).begin(background)
+        self._sealing.begin(background)
+        self._feeds.lead(background.repeat)
 
     def _outbox(self) -> Outbox:
         async def post(url: str, body: bytes, authorization: str | None) -> None:
@@ -308,8 +345,10 @@ class Gateway:
             engine = self._engine(await asyncio.to_thread(load_policies, files))
         except (OSError, UnicodeDecodeError, PoliciesRefused) as error:
             _log.error("policies not reloaded, the old ones stay in force", extra={"cause": str(error)})
+            self._in_force.stays()
             return
         self.engines.engine = engine
+        self._in_force.changes(engine.policy_hash)
         _log.info("policies reloaded", extra={"version": engine.policy_hash})
 
     async def close(self) -> None:
@@ -323,6 +362,8 @@ class Gateway:
         await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
         if hasattr(self, "_background"):
             await self._background.stop()
+        if hasattr(self, "_feeds"):
+            await self._feeds.close()
         for runner in self._runners:
             await runner.cleanup()
         for mount in self._mounts:
@@ -333,6 +374,8 @@ class Gateway:
         if hasattr(self, "_fetcher"):
             self._fetcher.close()
         try:
+            if hasattr(self, "_sealing"):
+                await self._sealing.finish()
             if hasattr(self, "keys"):
                 await self.keys.close()
             if hasattr(self, "audit"):

@@ -10,6 +10,7 @@ from authz.server import AuthorizationServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.consent_service.rest import ConsentApi
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
@@ -46,8 +47,10 @@ class Doors:
         audit: AuditLog,
         metrics: Metrics,
         at_once: int,
+        consents: ConsentApi,
     ) -> None:
         self._authorization = authorization
+        self._consents = consents
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
         self._cors = cors
         self._admission = admission
@@ -95,6 +98,10 @@ class Doors:
                     if mount.signed is not None:
                         return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
+            if self._consents.serves(request.path):
+                if request.method == "OPTIONS":
+                    return self._cors.preflight(request, _METHODS)
+                return await self._consents.handle(request)
             return json_answer(404, _NOTHING)
         if request.method == "OPTIONS" and not request.path.startswith(PAGES):
             return self._cors.preflight(request, "GET, POST")

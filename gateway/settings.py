@@ -3,6 +3,7 @@
 Durations are seconds, sizes bytes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,8 @@ from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
+from gateway.audit_settings import AuditSettings
+from gateway.officer_settings import OfficerSettings
 from gateway.policy.consent import ConsentSource
 
 
@@ -136,7 +139,7 @@ class BundleLimits:
 class ConsentSettings:
     """Where the consents of a store's patients come from, and which of them count.
 
-    base is the URL of another store; None is the store of the mount itself. keep and timeout are seconds.
+    base is the URL of another store; None is the store of the mount itself, or ours. keep and timeout are seconds.
     """
 
     source: ConsentSource
@@ -144,6 +147,7 @@ class ConsentSettings:
     authorization: str | None = field(default=None, repr=False)
     keep: float = 30.0
     timeout: float = 2.0
+    kept_here: bool = False  # by the gateway itself, in its own store
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,49 @@ class PickerSettings:
     page: int = 20
     searches_per_minute: int = 30
     lists_at_once: bool = False
+
+
+class PatientLookup(StrEnum):
+    """How the patient of a document is found by the document's identifiers."""
+
+    SEARCH = "search"  # of Patient, as IHE PDQm has it
+    PIX = "pix"  # IHE PIXm
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSettings:
+    """A service of documents that is no FHIR store, and the mount of the FHIR store that knows its patients.
+
+    path is where a document is, above its id: 'documents/{id}'.
+    """
+
+    patients: str
+    path: str = "{id}"
+    lookup: PatientLookup = PatientLookup.SEARCH
+
+    @property
+    def collection(self) -> str:
+        """Where new documents are sent to."""
+        return self.path.partition("{id}")[0].rstrip("/")
+
+    def path_of(self, id_: str) -> str:
+        """The path of a document, relative to the base."""
+        return self.path.replace("{id}", id_)
+
+    def id_at(self, url: str) -> str | None:
+        """The id of the document at this address, as a store writes it into Location; None for no such place."""
+        before, _, after = self.path.partition("{id}")
+        found = re.fullmatch(rf"(?:.*/)?{re.escape(before)}([A-Za-z0-9.-]{{1,64}}){re.escape(after)}", url)
+        return None if found is None or found[1] in (".", "..") else found[1]
+
+    def fhir_path(self, path: str) -> str:
+        """A path below the mount as FHIR has it: documents are Binaries."""
+        if path.strip("/") == self.collection:
+            return "/Binary"
+        before, _, after = self.path.partition("{id}")
+        found = re.fullmatch(rf"/{re.escape(before)}([A-Za-z0-9.-]{{1,64}}){re.escape(after)}", path)
+        is_own = found is not None and found[1] not in (".", "..", "metadata")
+        return f"/Binary/{found[1]}" if found is not None and is_own else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +238,12 @@ class Upstream:
     probe: Probe = Probe.BACKGROUND
     consents: ConsentSettings | None = None
     picker: PickerSettings | None = None
+    documents: DocumentSettings | None = None
+
+    def fhir_path(self, path: str) -> str:
+        """A public path of this mount as FHIR has it below its base."""
+        below = path[len(self.at) :]
+        return below if self.documents is None else self.documents.fhir_path(below)
 
 
 RATES = ("address", "token", "register", "admin", "client", "user", "route")
@@ -262,6 +315,25 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditLogSettings:
+    """How the audit log is kept.
+
+    node              name of this node's chain; None: '' with SQLite, the name of the machine with PostgreSQL
+    head_records      a signed head covers at the latest so many records, or what is so many seconds old
+    heads_file        heads are appended to this file too
+    heads_notify      names of receivers that get each head
+    retention_seconds records older than that are retired; None keeps them for good
+    """
+
+    node: str | None = None
+    head_records: int = 1000
+    head_seconds: float = 60.0
+    heads_file: Path | None = None
+    heads_notify: tuple[str, ...] = ()
+    retention_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -278,5 +350,8 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
+    audit_log: AuditLogSettings = AuditLogSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
+    officer: OfficerSettings = field(default_factory=OfficerSettings)

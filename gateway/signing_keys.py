@@ -5,7 +5,9 @@ import asyncio
 from authz.clock import Clock
 from authz.events import Emit
 from authz.keys import KeyRing, KeyRingError, load_or_create_encryption_key
+from authz.keys.homes import KeyHomes
 from authz.keys.pkcs11_keys import Pkcs11Keys
+from authz.keys.sealing import SealedKeys
 from authz.storage.store import Store
 from gateway.settings import GatewaySettings
 
@@ -14,14 +16,7 @@ async def open_key_ring(settings: GatewaySettings, store: Store, *, clock: Clock
     """The ring over this store. Raises KeyRingError, StoreUnavailable."""
     authorization, keys = settings.authorization, settings.keys
     encryption_key = await asyncio.to_thread(_encryption_key, settings)
-    outside = None
-    if keys.pkcs11 is not None:
-        outside = await Pkcs11Keys.open(
-            module=str(keys.pkcs11.module),
-            token=keys.pkcs11.token,
-            pin=keys.pkcs11.pin,
-            label=keys.pkcs11.label,
-        )
+    outside = await _outside(settings)
     try:
         return await KeyRing.open(
             store,
@@ -40,6 +35,22 @@ async def open_key_ring(settings: GatewaySettings, store: Store, *, clock: Clock
         if outside is not None:
             await outside.close()
         raise
+
+
+async def open_homes(settings: GatewaySettings) -> KeyHomes:
+    """Where private keys live, without the ring: nothing in the store is changed. Raises KeyRingError, StoreUnavailable."""
+    encryption_key = await asyncio.to_thread(_encryption_key, settings)
+    sealed = SealedKeys(encryption_key, other=settings.keys.other_encryption_key)
+    return KeyHomes(sealed, await _outside(settings))
+
+
+async def _outside(settings: GatewaySettings) -> Pkcs11Keys | None:
+    token = settings.keys.pkcs11
+    if token is None:
+        return None
+    return await Pkcs11Keys.open(
+        module=str(token.module), token=token.token, pin=token.pin, label=token.label
+    )
 
 
 def _encryption_key(settings: GatewaySettings) -> bytes:

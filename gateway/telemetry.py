@@ -166,6 +166,39 @@ class Metrics:
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
+        self.audit_indexed = Counter("securus_audit_indexed", "Audit records indexed", registry=registry)
+        self.signals = Counter("securus_signals", "Signals of unusual access", ["rule"], registry=registry)
+        self.audit_behind = Gauge(
+            "securus_audit_index_behind_records", "Audit records that wait for the index", registry=registry
+        )
+        self.audit_covered = Gauge(
+            "securus_audit_covered_timestamp_seconds",
+            "When every audit record was last covered by a signed head",
+            registry=registry,
+        )
+        self.audit_broken = Gauge(
+            "securus_audit_broken",
+            "1 where a chain of the audit log is not whole and is not signed",
+            registry=registry,
+        )
+        self.audit_heads_undelivered = Counter(
+            "securus_audit_heads_undelivered", "Signed heads that their file did not take", registry=registry
+        )
+        self.audit_feed_records = Counter(
+            "securus_audit_feed_records", "Records of audit feeds", ["feed", "outcome"], registry=registry
+        )
+        self.audit_feed_lag = Gauge(
+            "securus_audit_feed_lag_records",
+            "Records that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
+        self.audit_feed_age = Gauge(
+            "securus_audit_feed_lag_seconds",
+            "Age of the oldest record that an audit feed has not delivered",
+            ["feed"],
+            registry=registry,
+        )
         self.break_glass = Counter(
             "securus_break_glass", "Requests for emergency access", ["outcome"], registry=registry
         )
@@ -212,6 +245,12 @@ class Metrics:
             "securus_fact_requests",
             "Facts of policies that requests needed",
             ["route", "fact", "outcome"],
+            registry=registry,
+        )
+        self.consents_written = Counter(
+            "securus_consents_written",
+            "Versions of consents that were written, by the status that each has",
+            ["route", "status"],
             registry=registry,
         )
         self.patient_consents = Counter(

@@ -121,6 +121,7 @@ class Administration:
                 str(error.code),
                 error.client_id,
                 error.detail or error.description,
+                request.peer,
             )
         )
         value = {"error": str(error.code), "error_description": error.description, **error.fields}

@@ -34,6 +34,7 @@ from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
+from authz.login.given_consents import GivenConsents
 from authz.login.launch import asked_as, is_online, needs_patient, picks_encounter, records
 from authz.protocol import granting
 from authz.protocol.authorization_details import in_words
@@ -65,6 +66,7 @@ def sign_in_doors(
     subjects: Subjects,
     keys: KeyRing,
     pickers: Pickers,
+    given: Mapping[str, GivenConsents],
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -87,6 +89,7 @@ def sign_in_doors(
         server=server,
         visits=visits,
         pickers=pickers,
+        given=given,
         responses=responses,
         emit=emit,
         clock=clock,

@@ -16,6 +16,7 @@ from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
 from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
+from authz.login.given_consents import GivenConsents
 from authz.login.launch import (
     asked_as,
     in_one_context,
@@ -49,6 +50,7 @@ class Completion:
         server: ServerBits,
         visits: Visits,
         pickers: Pickers,
+        given: Mapping[str, GivenConsents],
         responses: AuthorizationResponses,
         emit: Emit,
         clock: Clock,
@@ -58,6 +60,7 @@ class Completion:
         self._server = server
         self._visits = visits
         self._pickers = pickers
+        self._given = given
         self._responses = responses
         self._emit = emit
         self._clock = clock
@@ -139,6 +142,9 @@ class Completion:
         )
         if not written:
             raise PageError(GONE)
+        for name in grant.audience:
+            if name in self._given:
+                await self._given[name].given(grant, visit.client.name)
         self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
         return await self._responses.success(visit.target, handle)
 

@@ -66,7 +66,7 @@ class GrantManagement:
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
         # Without the id of the grant, which a stranger may have made up.
-        self._desk.emit(Refused(PATH, str(error.code), None, error.detail or error.description))
+        self._desk.emit(Refused(PATH, str(error.code), None, error.detail or error.description, request.peer))
         value = {"error": str(error.code), "error_description": error.description}
         if error.status == 404:
             return json_answer(404, value)

@@ -86,7 +86,13 @@ class Introspection:
             said = await self._said(_asked(form), client)
         except OAuthError as error:
             self._emit(
-                Refused(request.path, str(error.code), error.client_id, error.detail or error.description)
+                Refused(
+                    request.path,
+                    str(error.code),
+                    error.client_id,
+                    error.detail or error.description,
+                    request.peer,
+                )
             )
             if error.status == 429:
                 return error_answer(error)

@@ -132,7 +132,9 @@ class Launches:
         return parameters
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
-        self._emit(Refused(PATH, str(error.code), error.client_id, error.detail or error.description))
+        self._emit(
+            Refused(PATH, str(error.code), error.client_id, error.detail or error.description, request.peer)
+        )
         told = error if "authorization" in request.headers else None
         value = {"error": str(error.code), "error_description": error.description}
         challenge = self._resource_server.challenge(told, request) if error.status in (401, 403) else ()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from authz.endpoints.own_id_tokens import Hint, read_hint
+from authz.events import Emit, SignedOut
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login import browser as pages
@@ -28,12 +29,14 @@ class Logout:
         browsers: Browsers,
         subjects: Subjects,
         keys: KeyRing,
+        emit: Emit,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._browsers = browsers
         self._subjects = subjects
         self._keys = keys
+        self._emit = emit
 
     async def end_session(self, request: HttpRequest) -> Answer:
         """Sign the browser out and send it back to the app, or say that it is done.
@@ -59,6 +62,8 @@ class Logout:
             if not sure and not confirmed:
                 return self._question(asked, client, browser.form_token("logout"))
             await self._browsers.ended(browser)
+            asked_by = None if client is None else client.client_id
+            self._emit(SignedOut(subject, asked_by, request.peer))
         if back is None:
             return self._page(200, "You are signed out here.", done=True)
         state = asked.get("state", "")[:_MAX_STATE]

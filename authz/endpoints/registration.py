@@ -103,7 +103,7 @@ def _bearer(request: HttpRequest) -> str:
 
 
 async def _document(request: HttpRequest) -> Mapping[str, object]:
-    content = await read_json(request, limit_bytes=_MAX_BYTES, otherwise=ErrorCode.INVALID_CLIENT_METADATA)
+    content = await read_json(request, ErrorCode.INVALID_CLIENT_METADATA, limit_bytes=_MAX_BYTES)
     try:
         document = strict_json(content, max_bytes=_MAX_BYTES)
     except ValueError as error:

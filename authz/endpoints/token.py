@@ -99,7 +99,13 @@ class TokenEndpoint:
             value["grant_id"] = grant.grant_id
         self._desk.emit(
             TokenIssued(
-                str(kind), grant.client_id, grant.subject, grant.grant_id, token_id, str(issue.binding.kind)
+                str(kind),
+                grant.client_id,
+                grant.subject,
+                grant.grant_id,
+                token_id,
+                str(issue.binding.kind),
+                turn.request.peer,
             )
         )
         return json_answer(200, value)

@@ -82,7 +82,9 @@ class Userinfo:
 
     def _refused(self, error: OAuthError, request: HttpRequest) -> Answer:
         """A protected resource's refusal: 401 or 403 with WWW-Authenticate (RFC 6750 3, RFC 9449 7.1)."""
-        self._emit(Refused(request.path, str(error.code), None, error.detail or error.description))
+        self._emit(
+            Refused(request.path, str(error.code), None, error.detail or error.description, request.peer)
+        )
         told = error if "authorization" in request.headers else None
         challenge = self._resource_server.challenge(told, request)
         status = 401 if error.status == 400 and error.code is not ErrorCode.INVALID_REQUEST else error.status

@@ -140,6 +140,11 @@ class KeyRing:
             signer = self._signers[self.algorithm_for(wanted)]
         return await jose.sign_jwt(claims_for(signer.algorithm), typ="JWT", signer=signer)
 
+    @property
+    def homes(self) -> KeyHomes:
+        """Where private keys live, for keys of other purposes that are to live there too."""
+        return self._steps.homes
+
     async def check(self) -> None:
         """Raise StoreUnavailable unless the keys can be used."""
         await self._steps.homes.check()

@@ -22,10 +22,15 @@ from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.schema import applied, migrations, pending
 from authz.storage.store import StoreUnavailable
-from authz.storage.tables import TABLES, Table
+from authz.storage.tables import RETIRED, TABLES, Table
 
 _PAGE_ROWS = 5_000
 _WRITE_LOCK_SECONDS = 30.0
+_NUMBERED = (
+    ("revocation", "revocation"),
+    ("registration", "registration_change"),
+    ("consent", "consent_version"),
+)
 _encode = msgspec.msgpack.encode
 
 
@@ -116,30 +121,65 @@ async def _prepare(postgresql: Any) -> None:
 async def _append(
     sqlite: sqlite3.Connection, postgresql: Any, table: Table, progress: Callable[[str], None]
 ) -> Copied:
-    """Copy what the target lacks, page after page, each read back."""
-    columns = ", ".join(table.columns)
-    last = await postgresql.fetchrow(f"SELECT {columns} FROM {table.name} ORDER BY sequence DESC LIMIT 1")  # noqa: S608
-    sequence = 0
-    if last is not None:
-        sequence = last["sequence"]
-        same = sqlite.execute(f"SELECT {columns} FROM {table.name} WHERE sequence = ?", (sequence,))  # noqa: S608
-        if same.fetchone() != tuple(last):
-            raise StoreUnavailable(f"the target is a copy of another store: {table.name} {sequence} differs")
+    """Copy what the target lacks, page after page, each read back; numbers of each group go on by themselves."""
+    counts = f"SELECT COUNT(*) FROM {table.name} WHERE {table.condition or 'true'}"  # noqa: S608
+    if table.name == "audit":  # retired in the source since the pass before
+        await postgresql.execute(f"DELETE FROM audit WHERE {RETIRED}")  # noqa: S608
     total = sha256()
-    page = f"SELECT {columns} FROM {table.name} WHERE sequence > %s ORDER BY sequence LIMIT {_PAGE_ROWS}"  # noqa: S608
-    while rows := sqlite.execute(page % "?", (sequence,)).fetchall():
-        await postgresql.copy_records_to_table(table.name, records=rows, columns=table.columns)
-        there = [tuple(row) for row in await postgresql.fetch(page % "$1", sequence)]
-        if there != rows:
-            raise StoreUnavailable(f"the table {table.name} differs after sequence {sequence}")
-        for row in rows:
-            total.update(_encode(row))
-        sequence = rows[-1][0]
-        progress(f"{table.name}: up to {sequence}")
-    counted = sqlite.execute(f"SELECT COUNT(*) FROM {table.name}").fetchone()[0]  # noqa: S608
-    if await postgresql.fetchval(f"SELECT COUNT(*) FROM {table.name}") != counted:  # noqa: S608
+    for group in _groups(sqlite, table):
+        await _append_group(sqlite, postgresql, table, group, total)
+        progress(f"{table.name}{f' of {group[0]!r}' if group and group[0] else ''}: copied")
+    counted = sqlite.execute(counts).fetchone()[0]
+    if await postgresql.fetchval(counts) != counted:
         raise StoreUnavailable(f"the table {table.name} has not the {counted} rows of its source")
     return Copied(table.name, counted, total.hexdigest())
+
+
+def _groups(sqlite: sqlite3.Connection, table: Table) -> list[tuple[object, ...]]:
+    """The values of a key before its number: one empty group where the number is the key."""
+    named = ", ".join(table.key[:-1])
+    if not named:
+        return [()]
+    return sqlite.execute(f"SELECT DISTINCT {named} FROM {table.name} ORDER BY {named}").fetchall()  # noqa: S608
+
+
+async def _append_group(
+    sqlite: sqlite3.Connection, postgresql: Any, table: Table, group: tuple[object, ...], total: Any
+) -> None:
+    columns, number = ", ".join(table.columns), table.key[-1]
+    place = table.columns.index(number)
+    which = "".join(f"{name} = ? AND " for name in table.key[:-1]) + f"{number} > ?"
+    if table.condition:
+        which += f" AND {table.condition}"
+    last = await postgresql.fetchrow(
+        f"SELECT {columns} FROM {table.name} WHERE {_dollars(which)} ORDER BY {number} DESC LIMIT 1",  # noqa: S608
+        *group,
+        0,
+    )
+    sequence = 0
+    if last is not None:
+        sequence = last[place]
+        same = sqlite.execute(
+            f"SELECT {columns} FROM {table.name} WHERE {which} ORDER BY {number} LIMIT 1",  # noqa: S608
+            (*group, sequence - 1),
+        )
+        if same.fetchone() != tuple(last):
+            raise StoreUnavailable(f"the target is a copy of another store: {table.name} {sequence} differs")
+    page = f"SELECT {columns} FROM {table.name} WHERE %s ORDER BY {number} LIMIT {_PAGE_ROWS}"  # noqa: S608
+    while rows := sqlite.execute(page % which, (*group, sequence)).fetchall():
+        await postgresql.copy_records_to_table(table.name, records=rows, columns=table.columns)
+        there = [tuple(row) for row in await postgresql.fetch(page % _dollars(which), *group, sequence)]
+        if there != rows:
+            raise StoreUnavailable(f"the table {table.name} differs after {number} {sequence}")
+        for row in rows:
+            total.update(_encode(row))
+        sequence = rows[-1][place]
+
+
+def _dollars(condition: str) -> str:
+    """The same condition with the placeholders of PostgreSQL."""
+    parts = condition.split("?")
+    return parts[0] + "".join(f"${number}{part}" for number, part in enumerate(parts[1:], start=1))
 
 
 async def _replace(
@@ -175,10 +215,23 @@ def _converted(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 async def _set_beside(sqlite: sqlite3.Connection, postgresql: Any) -> None:
-    """The head of the audit log, and numbers that go on where those of SQLite end."""
+    """The heads of the audit log, and numbers that go on where those of SQLite end."""
     head = sqlite.execute("SELECT sequence, digest FROM audit_head").fetchone()
-    await postgresql.execute("UPDATE audit_head SET sequence = $1, digest = $2", *(head or (0, b"")))
-    for name, table in (("revocation", "revocation"), ("registration", "registration_change")):
+    await postgresql.execute(
+        "UPDATE audit_head SET sequence = $1, digest = $2 WHERE sequence < $1", *(head or (0, b""))
+    )
+    for chain, sequence, digest in sqlite.execute(
+        "SELECT chain, sequence, digest FROM audit_chain"
+    ).fetchall():
+        await postgresql.execute(
+            "INSERT INTO audit_chain (chain, sequence, digest) VALUES ($1, $2, $3)"
+            " ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, digest = excluded.digest"
+            " WHERE audit_chain.sequence < excluded.sequence",
+            chain,
+            sequence,
+            digest,
+        )
+    for name, table in _NUMBERED:
         row = sqlite.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         await postgresql.execute(
             "UPDATE numbering SET value = $1 WHERE name = $2", 0 if row is None else row[0], name

@@ -10,7 +10,7 @@ _PULSE = "pulse"
 
 def seal(connection: sqlite3.Connection) -> None:
     """Refuse every write from the next commit on, that of the readiness check included."""
-    for name in (*(table.name for table in TABLES), "audit_head", _PULSE):
+    for name in (*(table.name for table in TABLES), "audit_head", "audit_chain", _PULSE):
         for event in ("INSERT", "UPDATE", "DELETE"):
             connection.execute(
                 f"CREATE TRIGGER IF NOT EXISTS {_trigger(name, event)} BEFORE {event} ON {name}"

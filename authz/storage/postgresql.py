@@ -6,14 +6,19 @@ of the server; what a standby has of it at that moment is the server's own setti
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from authz.clock import system_clock
-from authz.storage.audit_lines import AuditLine
+from authz.storage.postgresql_audit import PostgresqlAudit
+from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
+from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
+from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
+from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
 from authz.storage.postgresql_changes import ChangeListener
 from authz.storage.postgresql_claims import PostgresqlClaims
+from authz.storage.postgresql_consents import PostgresqlConsents
 from authz.storage.postgresql_effects import PostgresqlEffects
 from authz.storage.postgresql_grants import PostgresqlGrants
 from authz.storage.postgresql_pool import PostgresqlPool
@@ -27,10 +32,9 @@ from authz.storage.postgresql_schema import (
 )
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_values, stored_key
+from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
-    AuditConflict,
     BrowserSession,
     Interaction,
     Launch,
@@ -42,12 +46,6 @@ from authz.storage.store import (
 
 R = TypeVar("R")
 _MOST_SKEW_SECONDS = 10
-_APPEND_AUDIT = (
-    "WITH head AS (UPDATE audit_head SET sequence = $1, digest = $2"  # noqa: S608
-    " WHERE sequence = $3 AND (sequence = 0 OR digest = $4) RETURNING 1)"
-    f" INSERT INTO audit ({AUDIT_COLUMNS}) SELECT * FROM"
-    " unnest($5::bigint[], $6::bytea[], $7::bytea[], $8::bytea[]) WHERE EXISTS (SELECT 1 FROM head)"
-)
 
 
 async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = True) -> "PostgresqlStore":
@@ -66,7 +64,17 @@ async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = Tru
     return PostgresqlStore(pool)
 
 
-class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffects):
+class PostgresqlStore(
+    PostgresqlGrants,
+    PostgresqlRegistrations,
+    PostgresqlEffects,
+    PostgresqlConsents,
+    PostgresqlAudit,
+    PostgresqlAuditSeals,
+    PostgresqlAuditFeeds,
+    PostgresqlAuditIndex,
+    PostgresqlAuditSignals,
+):
     """The Store on PostgreSQL. What each method means stands at Store."""
 
     def __init__(self, pool: PostgresqlPool) -> None:
@@ -232,41 +240,6 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
             raise StoreUnavailable(f"the secret {name} cannot be read back")
         return octets(row[0])
 
-    # Audit
-
-    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
-        """Move the head and append lines, in one statement: who moves the head first has its place."""
-        if not lines:
-            return
-        if await self._database.change(_APPEND_AUDIT, *_appended(lines)) != len(lines):
-            raise AuditConflict(f"the newest audit record is not {lines[0].sequence - 1} any more")
-
-    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
-        """Append what link makes behind the newest line; whoever else appends waits for its row."""
-        async with self._database.transaction() as transaction:
-            head = await transaction.row("SELECT sequence, digest FROM audit_head FOR UPDATE")
-            if head is None:
-                raise StoreUnavailable("the store has lost the head of its audit log")
-            lines = link((integer(head[0]), octets(head[1])) if head[0] else None)
-            if await transaction.change(_APPEND_AUDIT, *_appended(lines)) != len(lines):
-                raise StoreUnavailable("the audit records do not follow the newest one")
-
-    async def last_audit(self) -> AuditLine | None:
-        """The newest line."""
-        sql = f"SELECT {AUDIT_COLUMNS} FROM audit ORDER BY sequence DESC LIMIT 1"  # noqa: S608
-        row = await self._database.row(sql)
-        return None if row is None else audit_line(row)
-
-    async def audit_head(self) -> tuple[int, bytes] | None:
-        """Sequence and digest of the newest line as recorded beside the log."""
-        row = await self._database.row("SELECT sequence, digest FROM audit_head WHERE sequence > 0")
-        return None if row is None else (integer(row[0]), octets(row[1]))
-
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]:
-        """At most limit lines after that sequence."""
-        sql = f"SELECT {AUDIT_COLUMNS} FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2"  # noqa: S608
-        return [audit_line(row) for row in await self._database.rows(sql, after, limit)]
-
     # Housekeeping
 
     async def remove_expired(self, *, now: int, at_most: int) -> int:
@@ -325,18 +298,3 @@ class PostgresqlStore(PostgresqlGrants, PostgresqlRegistrations, PostgresqlEffec
         sql = f"SELECT record FROM {table} WHERE id = $1 AND expires_at > $2"  # noqa: S608
         row = await self._database.row(sql, id, now)
         return None if row is None else decode(row[0], kind)
-
-
-def _appended(lines: Sequence[AuditLine]) -> tuple[object, ...]:
-    """The values of _APPEND_AUDIT."""
-    first, last = lines[0], lines[-1]
-    return (
-        last.sequence,
-        last.digest,
-        first.sequence - 1,
-        first.previous,
-        [line.sequence for line in lines],
-        [line.previous for line in lines],
-        [line.digest for line in lines],
-        [line.line for line in lines],
-    )

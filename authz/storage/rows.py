@@ -5,17 +5,22 @@ from dataclasses import replace
 
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
+from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
+from authz.storage.consents import ConsentVersion
 from authz.storage.effects import Emergency, Notification
 from authz.storage.records import decode, encode, integer, octets, text
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 from authz.storage.store import AuthorizationCode, RedeemedCode, Redemption, RefreshToken, StoredKey
 
 KEY_COLUMNS = "kid, algorithm, state, encrypted, public_jwk, created_at, activates_at, retires_at, removes_at"
-AUDIT_COLUMNS = "sequence, previous, digest, line"
+AUDIT_COLUMNS = "chain, sequence, previous, digest, line"
+AUDIT_KEY_COLUMNS = "number, kid, algorithm, encrypted, public_jwk, created_at"
+HOLD_COLUMNS = "id, since, until, why, by_whom, created_at, ended_at"
 EMERGENCY_COLUMNS = (
     "id, rule, issuer, client_id, subject, patient, reason, started_at, ends_at, expires_at,"
     " reviewed_at, reviewed_by, review"
 )
+CONSENT_COLUMNS = "base, id, version, patient, status, resource, recorded_at, recorded_by, grant_id"
 NOTIFICATION_COLUMNS = "id, receiver, content, due_at, expires_at, attempts"
 
 Row = Sequence[object]
@@ -46,7 +51,41 @@ def key_values(key: StoredKey) -> tuple[object, ...]:
 
 def audit_line(row: Row) -> AuditLine:
     """A row of AUDIT_COLUMNS."""
-    return AuditLine(integer(row[0]), octets(row[1]), octets(row[2]), octets(row[3]))
+    return AuditLine(integer(row[1]), octets(row[2]), octets(row[3]), octets(row[4]), text(row[0]))
+
+
+def tree_head(row: Row) -> TreeHead:
+    """A row of number, head and frontier."""
+    return TreeHead(integer(row[0]), octets(row[1]), octets(row[2]))
+
+
+def stub(row: Row) -> Stub:
+    """A row of chain, first, last and stub."""
+    return Stub(text(row[0]), integer(row[1]), integer(row[2]), octets(row[3]))
+
+
+def audit_key(row: Row) -> AuditKey:
+    """A row of AUDIT_KEY_COLUMNS."""
+    jwk = decode(row[4], dict[str, object])
+    return AuditKey(integer(row[0]), text(row[1]), text(row[2]), octets(row[3]), jwk, integer(row[5]))
+
+
+def audit_key_values(key: AuditKey) -> tuple[object, ...]:
+    """A key as a row of AUDIT_KEY_COLUMNS."""
+    return key.number, key.kid, key.algorithm, key.encrypted, encode(key.public_jwk), key.created_at
+
+
+def hold(row: Row) -> Hold:
+    """A row of HOLD_COLUMNS."""
+    ended_at = None if row[6] is None else integer(row[6])
+    return Hold(
+        text(row[0]), integer(row[1]), integer(row[2]), text(row[3]), text(row[4]), integer(row[5]), ended_at
+    )
+
+
+def hold_values(record: Hold) -> tuple[object, ...]:
+    """A hold as a row of HOLD_COLUMNS."""
+    return record.id, record.since, record.until, record.why, record.by, record.created_at, record.ended_at
 
 
 def grant_values(grant: Grant, expires_at: int) -> tuple[object, ...]:
@@ -122,3 +161,26 @@ def notification(row: Row) -> Notification:
 def notification_values(record: Notification) -> tuple[object, ...]:
     """A message as a row of NOTIFICATION_COLUMNS."""
     return record.id, record.receiver, record.content, record.due_at, record.expires_at, record.attempts
+
+
+def consent_version(row: Row) -> ConsentVersion:
+    """A row of CONSENT_COLUMNS."""
+    return ConsentVersion(
+        text(row[0]),
+        text(row[1]),
+        integer(row[2]),
+        text(row[3]),
+        text(row[4]),
+        octets(row[5]),
+        integer(row[6]),
+        text(row[7]),
+        None if row[8] is None else text(row[8]),
+    )
+
+
+def consent_values(version: ConsentVersion) -> tuple[object, ...]:
+    """A version of a consent as a row of CONSENT_COLUMNS."""
+    return (
+        version.base, version.id, version.version, version.patient, version.status, version.resource,
+        version.recorded_at, version.recorded_by, version.grant_id,
+    )  # fmt: skip

@@ -23,6 +23,7 @@ EXPIRING = (
     ("initial_access_token", "id", ""),
     ("revocation", "sequence", ""),
     ("emergency", "id", " AND end_noted = 1"),
+    ("audit_signal", "id", ""),
     ("rate", "key", ""),
     ("counter", "key, window_seconds, period", ""),
     ("claim", "namespace, key", ""),

@@ -7,22 +7,25 @@ for the disk at each commit, which costs milliseconds instead of microseconds.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from sqlite3 import Connection
 from typing import TypeVar
 
-from authz.storage.audit_lines import AuditLine
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import AUDIT_COLUMNS, KEY_COLUMNS, audit_line, key_values, stored_key
+from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
+from authz.storage.sqlite_audit import SqliteAudit
+from authz.storage.sqlite_audit_feeds import SqliteAuditFeeds
+from authz.storage.sqlite_audit_index import SqliteAuditIndex
+from authz.storage.sqlite_audit_seals import SqliteAuditSeals
+from authz.storage.sqlite_audit_signals import SqliteAuditSignals
 from authz.storage.sqlite_claims import SqliteClaims
 from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite_consents import SqliteConsents
 from authz.storage.sqlite_effects import SqliteEffects
 from authz.storage.sqlite_grants import SqliteGrants
 from authz.storage.sqlite_registrations import SqliteRegistrations
 from authz.storage.store import (
-    AuditConflict,
     BrowserSession,
     Interaction,
     Launch,
@@ -44,7 +47,17 @@ async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "S
     return SqliteStore(SqliteConnection.open(path, options or {}))
 
 
-class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
+class SqliteStore(
+    SqliteGrants,
+    SqliteRegistrations,
+    SqliteEffects,
+    SqliteConsents,
+    SqliteAudit,
+    SqliteAuditSeals,
+    SqliteAuditFeeds,
+    SqliteAuditIndex,
+    SqliteAuditSignals,
+):
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:
@@ -197,45 +210,6 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
             raise StoreUnavailable(f"the secret {name} cannot be read back")
         return octets(row[0])
 
-    # Audit
-
-    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
-        """Append lines and move the head, in one transaction."""
-        if not lines:
-            return
-        with self._database.transaction() as connection:
-            sequence, digest = _head(connection)
-            if lines[0].sequence != sequence + 1 or (sequence and lines[0].previous != digest):
-                raise AuditConflict(f"the newest audit record is {sequence}, not {lines[0].sequence - 1}")
-            _append(connection, lines)
-
-    async def extend_audit(self, link: Callable[[tuple[int, bytes] | None], Sequence[AuditLine]]) -> None:
-        """Append what link makes behind the newest line; the write lock is held meanwhile."""
-        with self._database.transaction() as connection:
-            sequence, digest = _head(connection)
-            _append(connection, link((sequence, digest) if sequence else None))
-
-    async def last_audit(self) -> AuditLine | None:
-        """The newest line."""
-        row = self._database.row(
-            f"SELECT {AUDIT_COLUMNS} FROM audit ORDER BY sequence DESC LIMIT 1"  # noqa: S608
-        )
-        return None if row is None else audit_line(row)
-
-    async def audit_head(self) -> tuple[int, bytes] | None:
-        """Sequence and digest of the newest line as recorded beside the log."""
-        row = self._database.row("SELECT sequence, digest FROM audit_head")
-        return None if row is None else (integer(row[0]), octets(row[1]))
-
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditLine]:
-        """At most limit lines after that sequence."""
-        rows = self._database.rows(
-            f"SELECT {AUDIT_COLUMNS} FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",  # noqa: S608
-            after,
-            limit,
-        )
-        return [audit_line(row) for row in rows]
-
     # Housekeeping
 
     async def remove_expired(self, *, now: int, at_most: int) -> int:
@@ -270,19 +244,3 @@ class SqliteStore(SqliteGrants, SqliteRegistrations, SqliteEffects):
     def _record(self, kind: type[R], table: str, id: str, now: int) -> R | None:
         row = self._database.row(f"SELECT record FROM {table} WHERE id = ? AND expires_at > ?", id, now)  # noqa: S608
         return None if row is None else decode(row[0], kind)
-
-
-def _append(connection: Connection, lines: Sequence[AuditLine]) -> None:
-    connection.executemany(
-        "INSERT INTO audit VALUES (?, ?, ?, ?)",
-        [(line.sequence, line.previous, line.digest, line.line) for line in lines],
-    )
-    connection.execute(
-        "INSERT INTO audit_head VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET sequence = ?1, digest = ?2",
-        (lines[-1].sequence, lines[-1].digest),
-    )
-
-
-def _head(connection: Connection) -> tuple[int, bytes]:
-    row = connection.execute("SELECT sequence, digest FROM audit_head").fetchone()
-    return (0, b"") if row is None else (integer(row[0]), octets(row[1]))

@@ -13,7 +13,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.audit_feeds import AuditFeedStore
+from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
+from authz.storage.audit_seals import AuditSealStore
+from authz.storage.audit_signals import SignalStore
+from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql_settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -37,6 +42,7 @@ class Namespace(StrEnum):
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,16 @@ class StoredKey:
     removes_at: int
 
 
-class Store(AuditStore, EffectsStore, Protocol):
+class Store(
+    AuditStore,
+    AuditSealStore,
+    AuditFeedStore,
+    AuditIndexStore,
+    SignalStore,
+    EffectsStore,
+    ConsentStore,
+    Protocol,
+):
     """Where records rest."""
 
     # single-use claims

@@ -2,27 +2,55 @@
 
 from dataclasses import dataclass
 
-from authz.storage.rows import AUDIT_COLUMNS, EMERGENCY_COLUMNS, KEY_COLUMNS, NOTIFICATION_COLUMNS
+from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
+from authz.storage.rows import (
+    AUDIT_COLUMNS,
+    AUDIT_KEY_COLUMNS,
+    CONSENT_COLUMNS,
+    EMERGENCY_COLUMNS,
+    HOLD_COLUMNS,
+    KEY_COLUMNS,
+    NOTIFICATION_COLUMNS,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. key orders its rows; what is only ever appended to has a number as its key."""
+    """A table. key orders its rows; what is only ever appended to is numbered by the last part of its key.
+
+    condition says which of its rows count, where that is not every one.
+    """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     is_appended: bool = False
+    condition: str = ""
 
 
-def _table(name: str, columns: str, key: str = "id", *, is_appended: bool = False) -> Table:
-    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended)
+def _table(
+    name: str, columns: str, key: str = "id", *, is_appended: bool = False, condition: str = ""
+) -> Table:
+    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition)
+
+
+RETIRED = (
+    "EXISTS (SELECT 1 FROM audit_stub WHERE audit_stub.chain = audit.chain"
+    " AND audit.sequence BETWEEN audit_stub.first AND audit_stub.last)"
+)
+"""Of rows of audit: a stub stands for them, whether they are still there or not."""
 
 
 # A table that refers to another comes after it. What the store keeps beside them (numbers, the head of the audit log,
 # the pulse of its checks) is made anew from these.
 TABLES = (
-    _table("audit", AUDIT_COLUMNS, "sequence", is_appended=True),
+    _table("audit_stub", "chain, first, last, stub", "chain, first", is_appended=True),
+    _table("audit", AUDIT_COLUMNS, "chain, sequence", is_appended=True, condition=f"NOT {RETIRED}"),
+    _table("audit_tree_head", "number, head, frontier", "number", is_appended=True),
+    _table("audit_key", AUDIT_KEY_COLUMNS, "number"),
+    _table("audit_hold", HOLD_COLUMNS),
+    _table("consent_version", f"sequence, {CONSENT_COLUMNS}", "sequence", is_appended=True),
+    _table("audit_feed", "feed, chain, position", "feed, chain"),
     _table("registration_change", "sequence, client_id, record", "sequence", is_appended=True),
     _table("registration", "client_id, version, sequence, record, expires_at", "client_id"),
     _table("initial_access_token", "id, uses_left, record, expires_at"),
@@ -34,6 +62,9 @@ TABLES = (
     _table("revocation", "subject, sequence, expires_at", "subject"),
     _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
     _table("notification", NOTIFICATION_COLUMNS),
+    _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
+    _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
+    _table("audit_place", "follower, chain, sequence", "follower, chain"),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),

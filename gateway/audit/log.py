@@ -3,27 +3,26 @@
     line(n)   = {"seq":n,"at":"…Z", members of the record in the order of their names, "previous":digest(n-1)}
     digest(n) = SHA-256(digest(n-1) ‖ line(n))
 
-Records that arrive in one turn of the event loop share one commit. The newest sequence and digest are kept a second
-time, in the same transaction, so that a log cut off at its end is found as well as one that was changed, reordered
-or thinned. Several processes may append to one chain: who finds that it has moved on links its lines anew.
+Records that arrive in one turn of the event loop share one commit. Each node has a chain of its own. The newest
+sequence and digest are kept a second time, in the same transaction, so that a log cut off at its end is found as well
+as one that was changed, reordered or thinned. Several processes may append to one chain: who finds that it has moved
+on links its lines anew. An append of which nobody knows whether it was committed is looked for before anything else
+is written: no record is written twice.
 """
 
 import asyncio
 import dataclasses
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import islice
-
-import msgspec
 
 from authz.events import (
     ClientChanged,
     ClockCompared,
+    ConfigurationInForce,
     ConsentGiven,
     ContextLaunched,
     Event,
@@ -32,17 +31,17 @@ from authz.events import (
     KeySetFetched,
     ProofChecked,
     Refused,
+    SignedOut,
     SignIn,
     TokenIssued,
 )
-from authz.protocol.encoding import base64url
 from authz.storage.audit_lines import AuditLine
 from authz.storage.store import AuditConflict, Store, StoreUnavailable
+from gateway.audit.lines import NotJson, genesis, linked, members_of
 
-_GENESIS = sha256(b"securus audit log").digest()
-_PAGE_LINES = 1000
 _BATCH_LINES = 250
 _MAX_WAITING = 50_000
+_MAX_IN_DOUBT = 16
 _OURS = frozenset({"seq", "at", "previous"})
 _WORDS: Mapping[type[Event], str] = {
     TokenIssued: "token-issued",
@@ -54,23 +53,14 @@ _WORDS: Mapping[type[Event], str] = {
     KeyChanged: "key-changed",
     KeySetFetched: "key-set-fetched",
     ClientChanged: "client-changed",
+    SignedOut: "sign-out",
+    ConfigurationInForce: "configuration-in-force",
 }
-_encoder = msgspec.json.Encoder(order="sorted")
 _log = logging.getLogger("securus.audit")
 
 
 class AuditUnavailable(Exception):
     """The record could not be written: what it describes must not happen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What a walk over the chain found. records are whole; broken_at is the sequence of the first that is not."""
-
-    whole: bool
-    records: int
-    broken_at: int | None = None
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +72,17 @@ class _Waiting:
     done: asyncio.Future[None] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An append that was tried: its lines, and how many notes and lost ones were among them."""
+
+    lines: Sequence[AuditLine]
+    notes: int
+    lost: int
+
+
 class AuditLog:
-    """Appends records to the chain in the store. Made by open()."""
+    """Appends records to a chain in the store. Made by open()."""
 
     def __init__(
         self,
@@ -92,8 +91,11 @@ class AuditLog:
         sequence: int,
         digest: bytes,
         written: Callable[[float], None] | None = None,
+        chain: str = "",
     ) -> None:
         self._store = store
+        self.chain = chain
+        self._in_doubt: list[_Attempt] = []  # nobody knows whether they were committed; all behind one line
         self._written = written
         self._clock = clock
         self._sequence = sequence
@@ -110,24 +112,27 @@ class AuditLog:
         store: Store,
         clock: Callable[[], float],
         *,
+        chain: str = "",
         written: Callable[[float], None] | None = None,
     ) -> "AuditLog":
         """Continue the chain that the store holds; clock gives seconds, with fractions where it has them.
+
+        A chain that is new begins with a record that says so.
 
         written is told how many records became durable.
 
         A log that was cut off is continued behind its recorded head, so that verify() finds the gap for ever. Raises
         StoreUnavailable when there are lines beyond the head: no program of ours wrote them.
         """
-        last = await store.last_audit()  # before the head, which others may move meanwhile
-        head = await store.audit_head()
+        last = await store.last_audit(chain)  # before the head, which others may move meanwhile
+        head = await store.audit_head(chain)
         if last is not None and (head is None or last.sequence > head[0]):
             raise StoreUnavailable(
                 f"the audit log ends at record {last.sequence}, its head says {head[0] if head else 0}: the log was"
                 " changed from outside; keep the file and look at it with 'securus audit verify'"
             )
-        sequence, digest = head or (0, _GENESIS)
-        return cls(store, clock, sequence, digest, written)
+        sequence, digest = head or (0, genesis(chain))
+        return cls(store, clock, sequence, digest, written, chain)
 
     async def record(self, record: Mapping[str, object]) -> None:
         """Append a record; durable when this returns. Raises AuditUnavailable.
@@ -193,36 +198,94 @@ class AuditLog:
     async def _write(self) -> None:
         """Write what waits, batch after batch, in order. Lines get their place in the chain here, in one task."""
         while self._waiting:
-            batch = list(islice(self._waiting, _BATCH_LINES))
-            lost, texts = self._lost, [(w.at, w.members) for w in batch if w.members is not None]
-            if lost:
-                texts.append((self._now(), _members({"event": "events-lost", "count": lost})))
             try:
-                await self._append(texts)
+                await self._write_batch()
             except StoreUnavailable as error:
                 self._refuse(error)
                 return
-            self._lost -= lost
-            for waiting in batch:
-                self._waiting.popleft()
-                if waiting.done is None:
-                    self._notes -= 1
-                elif not waiting.done.done():
-                    waiting.done.set_result(None)
 
-    async def _append(self, texts: list[tuple[bytes, bytes]]) -> None:
-        if not texts:
-            return
-        lines = _link(texts, self._sequence, self._digest)
+    async def _write_batch(self) -> None:
+        if self._in_doubt:
+            await self._settle_doubt()
+        batch = list(islice(self._waiting, _BATCH_LINES))
+        lost, texts = self._lost, [(w.at, w.members) for w in batch if w.members is not None]
+        if lost:
+            texts.append((self._now(), _members({"event": "events-lost", "count": lost})))
+        if texts:
+            notes = sum(waiting.done is None for waiting in batch)
+            if not await self._append(texts, notes, lost):
+                return
+        self._lost -= lost
+        for waiting in batch:
+            self._waiting.popleft()
+            if waiting.done is None:
+                self._notes -= 1
+            elif not waiting.done.done():
+                waiting.done.set_result(None)
 
-        def again(head: tuple[int, bytes] | None) -> Sequence[AuditLine]:
-            lines[:] = _link(texts, *(head or (0, _GENESIS)))
-            return lines
-
+    async def _append(self, texts: list[tuple[bytes, bytes]], notes: int, lost: int) -> bool:
+        """Append to the chain. False, and nothing appended, when it came out that an append in doubt had been made."""
+        lines = self._linked(texts, self._sequence, self._digest)
+        self._doubt(_Attempt(lines, notes, lost))
         try:
             await self._store.append_audit(lines)
         except AuditConflict:
-            await self._store.extend_audit(again)
+            self._in_doubt.pop()
+            if self._in_doubt and await self._settle_doubt():
+                return False
+            lines = await self._extend(texts, notes, lost)
+        self._in_doubt.clear()
+        self._wrote(lines)
+        return True
+
+    async def _extend(self, texts: list[tuple[bytes, bytes]], notes: int, lost: int) -> list[AuditLine]:
+        """Append behind the newest line, whatever it is."""
+        lines: list[AuditLine] = []
+
+        def again(head: tuple[int, bytes] | None) -> Sequence[AuditLine]:
+            if self._in_doubt and (head or (0,))[0] > self._in_doubt[0].lines[0].sequence - 1:
+                raise StoreUnavailable("an append that was in doubt has been decided")  # looked for next time
+            lines[:] = self._linked(texts, *(head or (0, genesis(self.chain))))
+            self._doubt(_Attempt(lines, notes, lost))
+            return lines
+
+        await self._store.extend_audit(again, chain=self.chain)
+        return lines
+
+    def _linked(self, texts: list[tuple[bytes, bytes]], sequence: int, digest: bytes) -> list[AuditLine]:
+        """The lines, behind what must be said first: that the chain begins, or that records of ours are gone."""
+        first: list[tuple[bytes, bytes]] = []
+        if sequence == 0 and self.chain:
+            first.append((texts[0][0], _members({"event": "chain-begun", "chain": self.chain})))
+        if sequence < self._sequence:
+            _log.error("records of the audit log are gone", extra={"count": self._sequence - sequence})
+            gone = {"event": "records-lost", "first": sequence + 1, "last": self._sequence}
+            first.append((texts[0][0], _members(gone)))
+        return linked([*first, *texts], sequence, digest, self.chain)
+
+    def _doubt(self, attempt: _Attempt) -> None:
+        self._in_doubt.append(attempt)
+        del self._in_doubt[:-_MAX_IN_DOUBT]
+
+    async def _settle_doubt(self) -> bool:
+        """Look for the lines of appends in doubt. True when one was made: its notes leave the queue."""
+        for attempt in reversed(self._in_doubt):
+            last = attempt.lines[-1]
+            found = await self._store.audit(chain=self.chain, after=last.sequence - 1, limit=1)
+            if found and (found[0].sequence, found[0].digest) == (last.sequence, last.digest):
+                self._in_doubt.clear()
+                for _ in range(attempt.notes):
+                    self._waiting.popleft()
+                self._notes -= attempt.notes
+                self._lost -= attempt.lost
+                self._wrote(attempt.lines)
+                return True
+        head = await self._store.audit_head(self.chain)
+        if (head or (0,))[0] >= min(attempt.lines[0].sequence for attempt in self._in_doubt):
+            self._in_doubt.clear()  # others were first: they can follow nothing any more
+        return False
+
+    def _wrote(self, lines: Sequence[AuditLine]) -> None:
         self._sequence, self._digest = lines[-1].sequence, lines[-1].digest
         if self._written is not None:
             self._written(len(lines))
@@ -251,90 +314,12 @@ class AuditLog:
         return f"{self._second_text}.{millisecond:03}Z".encode("ascii")
 
 
-async def verify(store: Store) -> Verification:
-    """Walk the whole chain, a live one too, and name the first record that is missing, changed or out of place.
-
-    A log without a head beside it, or longer or shorter than its head says, is broken. Raises StoreUnavailable.
-    """
-    head = await store.audit_head() or (0, _GENESIS)
-    sequence, digest = 0, _GENESIS
-    while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
-        for line in lines:
-            why = _fault(line, sequence + 1, digest)
-            if why is None and line.sequence == head[0] and line.digest != head[1]:
-                why = f"record {line.sequence} is not the one that the head of the log names"
-            if why is not None:
-                return Verification(False, sequence, sequence + 1, why)
-            sequence, digest = line.sequence, line.digest
-        await asyncio.sleep(0)
-    if sequence < head[0]:
-        why = f"record {sequence + 1} is missing: the log ends at {sequence}, its head says {head[0]}"
-        return Verification(False, sequence, sequence + 1, why)
-    newest = await store.audit_head() or (0, _GENESIS)  # it has moved when records came during the walk
-    if sequence > newest[0]:
-        why = f"record {newest[0] + 1} is not known to the head of the log, which says {newest[0]}"
-        return Verification(False, newest[0], newest[0] + 1, why)
-    return Verification(True, sequence)
-
-
-class _Place(msgspec.Struct):
-    """What a line says of its own place."""
-
-    seq: int
-    previous: str
-
-
-_read_place = msgspec.json.Decoder(_Place).decode
-
-
-def _fault(line: AuditLine, expected: int, digest: bytes) -> str | None:
-    """What is wrong with a line that is to stand at expected behind digest; None when it is right."""
-    if line.sequence != expected:
-        return f"record {expected} is missing: record {line.sequence} comes next"
-    try:
-        place = _read_place(line.line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return f"record {expected} was changed: it cannot be read"
-    if place.seq != expected:
-        return f"record {place.seq} stands in the place of record {expected}"
-    if line.previous != digest or place.previous != base64url(digest):
-        return f"record {expected} does not follow the one before it: one of the two was changed"
-    if sha256(digest + line.line).digest() != line.digest:
-        return f"record {expected} was changed: its digest does not fit"
-    return None
-
-
-def _link(texts: list[tuple[bytes, bytes]], sequence: int, digest: bytes) -> list[AuditLine]:
-    """The lines of these times and members behind the line of that sequence and digest."""
-    lines = []
-    for at, members in texts:
-        sequence += 1
-        place = b'{"seq":%d,"at":"%b",%b"previous":"%b"}'
-        line = place % (sequence, at, members, base64url(digest).encode("ascii"))
-        following = sha256(digest + line).digest()
-        lines.append(AuditLine(sequence, digest, following, line))
-        digest = following
-    return lines
-
-
 def _members(record: Mapping[str, object]) -> bytes:
-    """The members of the record as JSON, each with a comma behind it. Raises AuditUnavailable."""
+    """Its members as they stand in a line. Raises AuditUnavailable."""
     try:
-        text = _encoder.encode(record)
-    except UnicodeEncodeError:
-        text = _repaired(record)
-    except TypeError as error:
-        raise AuditUnavailable(f"the record is not JSON: {error}") from error
-    return text[1:-1] + b"," if len(text) > 2 else b""
-
-
-def _repaired(record: Mapping[str, object]) -> bytes:
-    """The record as JSON when some text in it is not Unicode: '?' stands for what cannot be told."""
-    try:
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AuditUnavailable(f"the record is not JSON: {error}") from error
-    return text.encode("utf-8", "replace")
+        return members_of(record)
+    except NotJson as error:
+        raise AuditUnavailable(str(error)) from error
 
 
 def _fields(event: Event) -> dict[str, object]:

@@ -17,6 +17,7 @@ from authz.events import Emit
 from authz.registry import Registry
 from authz.storage.opening import open_existing
 from authz.storage.store import Store
+from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
 from gateway.config.document import load
 from gateway.settings import GatewaySettings
@@ -99,7 +100,7 @@ def with_log(settings: GatewaySettings, work: Callable[[Store, AuditLog], Awaita
     """The result of work on the store and its audit log. Raises as with_store, AuditUnavailable."""
 
     async def run(store: Store) -> T:
-        log = await AuditLog.open(store, time.time)
+        log = await AuditLog.open(store, time.time, chain=chain_of(settings))
         try:
             return await work(store, log)
         finally:

@@ -1,50 +1,247 @@
-"""securus audit …"""
+"""securus audit verify | export | head | key | hold …"""
 
 import argparse
 import json
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 
-from authz.storage.store import Store
-from gateway.audit.log import Verification, verify
-from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of, with_store
+from authz.storage.audit_lines import AuditLine
+from authz.storage.audit_seals import Hold, TreeHead
+from authz.storage.store import Store, StoreUnavailable
+from gateway.audit.events.mapping import audit_events
+from gateway.audit.exports import export
+from gateway.audit.head_file import read_heads_file
+from gateway.audit.heads import BadSeal, PublicKeys, read_head
+from gateway.audit.keys import AuditKeys
+from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.audit.recorder import recorder_of
+from gateway.audit.verification import AuditSource, Verification, verify
+from gateway.commands import audit_proofs, audit_search, disclosures, signals
+from gateway.commands.answers import (
+    OK,
+    REFUSED,
+    add_change,
+    add_group,
+    add_verb,
+    failed,
+    say,
+    settings_of,
+    who,
+    with_log,
+    with_store,
+)
+from gateway.commands.audit_sources import add_source, load_keys, with_source
 
 _PAGE_LINES = 1000
+_FORMATS = ("ndjson", "fhir")
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
     log = add_group(verbs, "audit", "the audit log")
-    add_verb(log, "verify", "walk the chain; exit 1 naming the first broken record", _verify)
-    export = add_verb(
-        log, "export", "print the records, one JSON object a line, as they were written", _export
+    said = "walk every chain, signed head and stub; exit 1 naming the first broken record or head"
+    verb = add_verb(log, "verify", said, _verify)
+    add_source(verb)
+    said = "heads that were kept elsewhere, one a line: each must be in the log as it was"
+    verb.add_argument("--heads", type=Path, metavar="FILE", help=said)
+    verb = add_verb(
+        log,
+        "export",
+        "print the records, one JSON object a line: as they were written, or as FHIR AuditEvents; this is recorded too",
+        _export,
     )
-    export.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
-    export.add_argument("--until", default="", metavar="TIME")
+    verb.add_argument("--format", choices=_FORMATS, default="ndjson", help="ndjson (the lines) or fhir")
+    verb.add_argument("--by", metavar="NAME", help="who exports; the account of this session without it")
+    verb.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
+    verb.add_argument("--until", default="", metavar="TIME")
+    verb.add_argument(
+        "--whole", action="store_true", help="with heads and stubs, as 'audit verify --export' reads it"
+    )
+    verb = add_verb(log, "head", "print a signed head, the newest or one by its number", _head)
+    verb.add_argument("--number", type=int, metavar="N")
+    verb = add_verb(log, "key", "print the public keys of the log as a JWK Set", _key)
+    verb.add_argument("--rotate", action="store_true", help="make a new key first, which signs from now on")
+    audit_proofs.add(log)
+    hold = add_group(log, "hold", "legal holds: records that are not retired while one lasts")
+    verb = add_change(hold, "add", "hold the records of a time", _hold_add)
+    verb.add_argument("--since", type=_day, required=True, metavar="DATE", help="its first day, UTC")
+    verb.add_argument("--until", type=_day, required=True, metavar="DATE", help="the day after its last")
+    add_verb(hold, "list", "list the holds", _hold_list)
+    verb = add_change(hold, "end", "end a hold", _hold_end)
+    verb.add_argument("id", metavar="ID")
+    audit_search.add(log)
+    disclosures.add(log)
+    signals.add(log)
+
+
+async def _is_there(store: Store) -> None:
+    await store.check()
 
 
 def _verify(options: argparse.Namespace) -> int:
-    settings = settings_of(options)
+    try:
+        elsewhere = {} if options.heads is None else read_heads_file(options.heads)
+    except BadSeal as error:
+        return failed(options, str(error))
 
-    async def work(store: Store) -> Verification:
-        return await verify(store)
+    async def work(source: AuditSource, keys: PublicKeys) -> Verification:
+        return await verify(source, keys, elsewhere=elsewhere)
 
-    found = with_store(settings, work)
-    value = {"whole": found.whole, "records": found.records, "broken_at": found.broken_at, "why": found.why}
-    line = f"the chain is whole: {found.records} records" if found.whole else f"broken: {found.why}"
-    say(options, value, [line])
+    found = with_source(options, work)
+    value = {
+        "whole": found.whole,
+        "records": found.records,
+        "broken_at": found.broken_at,
+        "why": found.why,
+        "chain": None if found.whole else found.chain,
+        "heads": found.heads,
+        "broken_head": found.head,
+        "retired": found.retired,
+    }
+    say(options, value, [_said(found)])
     return OK if found.whole else REFUSED
 
 
+def _said(found: Verification) -> str:
+    if not found.whole:
+        return f"broken: {f'chain {found.chain}: ' if found.chain else ''}{found.why}"
+    retired = f", {found.retired} of them retired" if found.retired else ""
+    heads = f", {found.heads} signed heads" if found.heads else ""
+    return f"the chain is whole: {found.records} records{retired}{heads}"
+
+
 def _export(options: argparse.Namespace) -> int:
-    settings = settings_of(options)
+    settings, by = settings_of(options), who(options)
+    recorder = recorder_of(settings)
+
+    async def record(store: Store, log: AuditLog) -> None:
+        asked = {"format": options.format, "since": options.since, "until": options.until}
+        await log.record({"event": "audit-read", "by": by, "what": "export", "query": asked})
+
+    async def whole(store: Store) -> None:
+        async for line in export(store):
+            print(line)
 
     async def work(store: Store) -> None:
-        sequence = 0
-        while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
-            for line in lines:
-                at = str(json.loads(line.line)["at"])
-                if at >= options.since and (not options.until or at < options.until):
-                    print(line.line.decode("utf-8"))
-            sequence = lines[-1].sequence
+        for chain in await store.chains():
+            sequence = 0
+            while lines := await store.audit(chain=chain, after=sequence, limit=_PAGE_LINES):
+                for line in lines:
+                    at = str(json.loads(line.line)["at"])
+                    if at >= options.since and (not options.until or at < options.until):
+                        show(line)
+                sequence = lines[-1].sequence
 
-    with_store(settings, work)
+    def show(line: AuditLine) -> None:
+        if options.format == "ndjson":
+            print(line.line.decode("utf-8"))
+            return
+        for event in audit_events(line.line, recorder, chain=line.chain):
+            print(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+
+    with_store(settings, _is_there)
+    try:
+        with_log(settings, record)
+    except (StoreUnavailable, AuditUnavailable) as error:
+        # Whoever looks into a log that was tampered with must be able to read it.
+        print(f"this export is not on record: {error}", file=sys.stderr)
+    with_store(settings, whole if options.whole else work)
     return OK
+
+
+def _head(options: argparse.Namespace) -> int:
+    async def work(store: Store) -> TreeHead | None:
+        if options.number is None:
+            return await store.newest_tree_head()
+        rows = await store.tree_heads(after=options.number - 1, limit=1)
+        return rows[0] if rows and rows[0].number == options.number else None
+
+    row = with_store(settings_of(options), work)
+    if row is None:
+        return failed(options, "there is no such signed head")
+    sealed = row.head.decode("ascii")
+    try:
+        head = read_head(row.head, None)
+    except BadSeal as error:
+        return failed(options, f"head {row.number} cannot be read: {error}")
+    chains = {name: state.size for name, state in head.chains.items()}
+    value = {"number": head.number, "at": head.at, "records": chains, "head": sealed}
+    say(options, value, [sealed])
+    return OK
+
+
+def _key(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+
+    async def work(store: Store, log: AuditLog) -> AuditKeys:
+        keys = await load_keys(settings, store, make=options.rotate)
+        if options.rotate:
+            kid = (await store.audit_keys())[-1].kid
+            await log.record({"event": "audit-key", "kid": kid})
+        return keys
+
+    jwks = with_log(settings, work).jwks()
+    say(options, jwks, json.dumps(jwks, indent=2).split("\n"))
+    return OK
+
+
+def _hold_add(options: argparse.Namespace) -> int:
+    if options.until <= options.since:
+        return failed(options, "--until is the day after the last: later than --since")
+    now = int(time.time())
+    record = Hold(secrets.token_hex(6), options.since, options.until, options.why, who(options), now)
+
+    async def work(store: Store, log: AuditLog) -> None:
+        # Recorded first: a hold that nobody knows of would be worse than a record of one that failed.
+        said = {"since": record.since, "until": record.until, "why": record.why, "by": record.by}
+        await log.record({"event": "audit-hold", "hold": record.id, **said})
+        await store.put_hold(record)
+
+    with_log(settings_of(options), work)
+    say(options, {"id": record.id}, [f"hold {record.id}"])
+    return OK
+
+
+def _hold_list(options: argparse.Namespace) -> int:
+    async def work(store: Store) -> list[dict[str, object]]:
+        return [
+            {"id": h.id, "since": _date(h.since), "until": _date(h.until), "why": h.why, "by": h.by,
+             "ended": None if h.ended_at is None else _date(h.ended_at)}
+            for h in await store.holds()
+        ]  # fmt: skip
+
+    rows = with_store(settings_of(options), work)
+    lines = [
+        f"{r['id']}\t{r['since']} to {r['until']}\t{'lasts' if r['ended'] is None else 'ended'}\t{r['why']}"
+        for r in rows
+    ]
+    say(options, rows, lines)
+    return OK
+
+
+def _hold_end(options: argparse.Namespace) -> int:
+    async def work(store: Store, log: AuditLog) -> bool:
+        ended = await store.end_hold(options.id, now=int(time.time()))
+        if ended:
+            said = {"hold": options.id, "why": options.why, "by": who(options)}
+            await log.record({"event": "audit-hold-ended", **said})
+        return ended
+
+    if not with_log(settings_of(options), work):
+        raise StoreUnavailable(f"there is no hold '{options.id}' that lasts")
+    say(options, {"id": options.id}, [f"hold {options.id} ended"])
+    return OK
+
+
+def _day(text: str) -> int:
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("expected a date such as 2026-11-01") from error
+
+
+def _date(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")

@@ -1,13 +1,15 @@
-"""securus db status | migrate | copy: the store itself, its schema, and its way from SQLite to PostgreSQL."""
+"""securus db status | migrate | grants | copy: the store itself, its schema, and its way from SQLite to PostgreSQL."""
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from authz.storage.grants import grants
 from authz.storage.opening import is_there, open_storage
 from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
 from authz.storage.status import StoreStatus, status
@@ -15,6 +17,7 @@ from authz.storage.store import StoreSettings, StoreUnavailable
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of
 
 _SQLITE, _POSTGRESQL = "sqlite:", "postgresql:"
+_ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,6 +31,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="FILE",
         help="address of PostgreSQL for the role that owns the tables",
     )
+    said = "print the statements that give a role of PostgreSQL what a gateway needs, and nothing more"
+    verb = add_verb(group, "grants", said, _grants, configured=False)
+    verb.add_argument("--role", required=True, type=_role, metavar="NAME")
     said = "copy a SQLite store into an empty PostgreSQL database while the gateway works on the former"
     verb = add_verb(group, "copy", said, _copy, configured=False)
     verb.add_argument("--from", dest="source", required=True, type=_source, metavar="sqlite:PATH")
@@ -85,6 +91,18 @@ def _migrate(options: argparse.Namespace) -> int:
     line = f"schema {before} is the newest" if before == after else f"schema {before} is now {after}"
     say(options, {"from": before, "to": after}, [line])
     return OK
+
+
+def _grants(options: argparse.Namespace) -> int:
+    statements = grants(options.role)
+    say(options, {"role": options.role, "statements": list(statements)}, [f"{each};" for each in statements])
+    return OK
+
+
+def _role(text: str) -> str:
+    if not _ROLE.fullmatch(text):
+        raise argparse.ArgumentTypeError("expected the name of a role: small letters, digits and '_'")
+    return text
 
 
 def _schema(storage: StoreSettings) -> int:

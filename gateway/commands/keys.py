@@ -5,7 +5,7 @@ stands in the audit log.
 """
 
 import argparse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -18,10 +18,12 @@ from authz.keys.making import ALGORITHMS, read_private_key
 from authz.keys.steps import KeySteps
 from authz.protocol.jose import OF_ID_TOKENS
 from authz.storage.store import Store
+from gateway.audit.chains import chain_of
+from gateway.audit.keys import reseal_audit_keys
 from gateway.audit.log import AuditLog
 from gateway.commands.answers import OK, add_group, add_verb, say, settings_of, with_store
 from gateway.settings import GatewaySettings
-from gateway.signing_keys import open_key_ring
+from gateway.signing_keys import open_homes, open_key_ring
 
 T = TypeVar("T")
 
@@ -92,16 +94,28 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _reseal(options: argparse.Namespace) -> int:
-    kids = _with_keys(settings_of(options), by_hand.reseal)
+    settings = settings_of(options)
+    kids = [
+        *_with_keys(settings, by_hand.reseal),
+        *with_store(settings, lambda store: _audit_keys(settings, store)),
+    ]
     say(options, {"resealed": list(kids)}, [f"sealed anew: {len(kids)} keys", *kids])
     return OK
+
+
+async def _audit_keys(settings: GatewaySettings, store: Store) -> Sequence[str]:
+    homes = await open_homes(settings)
+    try:
+        return await reseal_audit_keys(store, homes)
+    finally:
+        await homes.close()
 
 
 def _with_keys(settings: GatewaySettings, work: Callable[[KeySteps], Awaitable[T]]) -> T:
     """The result of work on the keys, what it changed recorded. Raises StoreUnavailable, KeyRingError."""
 
     async def run(store: Store) -> T:
-        audit = await AuditLog.open(store, time)
+        audit = await AuditLog.open(store, time, chain=chain_of(settings))
         ring = await open_key_ring(settings, store, clock=system_clock, emit=audit.note)
         try:
             return await ring.change(work)

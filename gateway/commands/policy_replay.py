@@ -54,13 +54,14 @@ def _replay(options: argparse.Namespace) -> int:
     elif settings is not None:
 
         async def read(store: Store) -> None:
-            sequence = 0
-            while lines := await store.audit(after=sequence, limit=_PAGE_LINES):
-                for line in lines:
-                    said = json.loads(line.line)
-                    if within(said):
-                        replay.take(said)
-                sequence = lines[-1].sequence
+            for chain in await store.chains():
+                sequence = 0
+                while lines := await store.audit(chain=chain, after=sequence, limit=_PAGE_LINES):
+                    for line in lines:
+                        said = json.loads(line.line)
+                        if within(said):
+                            replay.take(said)
+                    sequence = lines[-1].sequence
 
         with_store(settings, read)
     found = replay.result()

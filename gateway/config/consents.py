@@ -15,7 +15,12 @@ def read_consents(upstream: Section) -> ConsentSettings | None:
     section = upstream.section("consents")
     if section is None:
         return None
-    section.known("base", "authorization", "organizations", "tags", "verified", "keep", "timeout")
+    section.known("kept", "base", "authorization", "organizations", "tags", "verified", "keep", "timeout")
+    kept_here = section.word("kept", ("here", "upstream"), "upstream") == "here"
+    if kept_here:
+        for name in ("base", "authorization", "keep", "timeout"):
+            if section.has(name):
+                section.report(section.place(name), f"{section.path}.{name} is for consents of another store")
     base = section.url("base", ("http", "https")) if section.has("base") else None
     organizations = section.texts("organizations") if section.has("organizations") else ()
     for text in organizations:
@@ -29,9 +34,9 @@ def read_consents(upstream: Section) -> ConsentSettings | None:
         if not _TAG.fullmatch(text):
             expected = "expected system|code"
             section.report(section.place("tags"), f"{section.path}.tags: '{text}', {expected}")
-    if base is None and not organizations and not tags:
+    if base is None and not organizations and not tags and not kept_here:
         # In a store that applications write to, anybody's Consent would count.
-        said = "must say which consents count: 'organizations', 'tags', or the 'base' of a store of their own"
+        said = "must say which consents count: 'organizations', 'tags', or the 'base' of another store, or 'kept: here'"
         section.report(section.node.place, f"{section.path} {said}")
     if section.has("authorization") and base is None:
         section.report(
@@ -41,12 +46,13 @@ def read_consents(upstream: Section) -> ConsentSettings | None:
         ConsentSource(
             frozenset(organizations),
             frozenset(_parted(text) for text in tags),
-            section.flag("verified", True),
+            section.flag("verified", not kept_here),
         ),
         base,
         section.secret("authorization", required=False),
         section.seconds("keep", 30.0, low=1, high=3600),
         section.seconds("timeout", 2.0, high=60),
+        kept_here,
     )
 
 

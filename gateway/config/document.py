@@ -9,12 +9,15 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from gateway.config.accounts import read_accounts
+from gateway.config.audit import read_audit
+from gateway.config.audit_log import read_audit_log
 from gateway.config.brands import read_brands
 from gateway.config.details import read_detail_types
 from gateway.config.keys import read_key_periods, read_key_settings
 from gateway.config.limits import read_limits
 from gateway.config.network import read_fetch, read_listeners, read_upstreams, takes_certificates
 from gateway.config.notifications import read_notifications
+from gateway.config.officer import read_officer
 from gateway.config.registration import read_registration
 from gateway.config.registrations import read_clients, scopes_of
 from gateway.config.schema import Section
@@ -31,7 +34,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers",
+    "registration", "cors", "brands", "workers", "officer", "audit_log", "audit",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -91,6 +94,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         has_mtls=any(takes_certificates(listener) for listener in listeners),
         ends_mtls=any(listener.client_certificates for listener in listeners),
     )
+    notifications = read_notifications(top)
     settings = GatewaySettings(
         file=path,
         listeners=listeners,
@@ -104,9 +108,12 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         accounts=read_accounts(top),
         limits=read_limits(top),
         fetch=read_fetch(top),
-        notifications=read_notifications(top),
+        notifications=notifications,
+        audit_log=read_audit_log(top),
+        audit=read_audit(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
+        officer=read_officer(top, receivers=notifications),
     )
     if not settings.policies.is_dir():
         top.report(top.place("policies"), f"policies: there is no folder '{settings.policies}'")

@@ -10,6 +10,7 @@ from cryptography import x509
 from authz.protocol.addresses import AllowList, read_allow_list
 from authz.protocol.certificates import HEADER_FORMS
 from gateway.config.consents import read_consents
+from gateway.config.documents import KINDS, read_documents, with_patients
 from gateway.config.identifier_systems import read_identifier_systems
 from gateway.config.pickers import read_picker
 from gateway.config.profiles import read_profile
@@ -164,14 +165,14 @@ def read_upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstrea
             top.report(top.place("upstreams"), f"the mounts '{one.at}' and '{other.at}' overlap")
     if section is not None and not found:
         section.report(section.node.place, "upstreams names no store")
-    return tuple(found)
+    return with_patients(top, found)
 
 
 def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Upstream:
     section.known(
         "kind", "at", "base", "authorization", "connections", "connect_timeout", "answer_timeout", "idle_timeout",
         "max_resource", "max_body", "mtls_only", "response_signatures", "profile", "probe",
-        "unversioned_writes", "identifier_systems", "consents", "compress", "ask_gzip", "bundle", "picker",
+        "unversioned_writes", "identifier_systems", "consents", "compress", "ask_gzip", "bundle", "picker", "documents",
     )  # fmt: skip
     at = section.text("at", expected="a path such as /fhir/r4")
     if at and (not _MOUNT.fullmatch(at) or not {".", ".."}.isdisjoint(at.split("/"))):
@@ -182,7 +183,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         )
     return Upstream(
         name=name,
-        kind=section.word("kind", ("fhir-r4",)),
+        kind=(kind := section.word("kind", KINDS)),
         at=at,
         base=section.url("base", ("http", "https")),
         identifier=public + at,
@@ -205,6 +206,7 @@ def _upstream(section: Section, name: str, public: str, mtls: str | None) -> Ups
         profile=read_profile(section),
         consents=read_consents(section),
         picker=read_picker(section),
+        documents=read_documents(section, kind),
         bundle=_bundle(section.section("bundle")),
         probe=Probe(section.word("probe", [word.value for word in Probe], "background")),
     )

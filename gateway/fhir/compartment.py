@@ -92,7 +92,7 @@ def compartment_test(
     def test(resource: Mapping[str, Any]) -> bool:
         return in_compartment(resource, patients, membership=membership, bases=bases)
 
-    element = _single_element(type)
+    element = subject_element(type)
     if element is None or membership not in ("subject", "spec"):
         return test
     own = frozenset(f"Patient/{each}" for each in patients if is_id(each))
@@ -114,8 +114,8 @@ def compartment_test(
 
 
 @cache
-def _single_element(type: str) -> str | None:
-    """The element that names the subject of the type, where it stands at the top and only once."""
+def subject_element(type: str) -> str | None:
+    """The element that names the subject of the type, where it stands at the top and only once; None elsewhere."""
     if type == "Patient" or not is_resource_type(type):
         return None
     subject = _compartment(type).subject

@@ -83,6 +83,11 @@ def read_label(text: str) -> Label:
     return Label(SYSTEMS.get(system, system), code)
 
 
+def label_of(system: str, code: str) -> Label:
+    """The label of a coding, its system by the name that policies use."""
+    return Label(_OTHER_NAMES.get(system, system), code)
+
+
 def labels_of(resource: Mapping[str, Any]) -> frozenset[Label]:
     """Every label on and in the resource. Raises ValueError for labels that are no codings: nothing is passed over."""
     return frozenset(_labels(resource))
@@ -152,4 +157,4 @@ def _coding(item: Any) -> Label:
     system, code = item.get("system", ""), item.get("code", "")
     if not isinstance(system, str) or not isinstance(code, str):
         raise ValueError("a security label has a system or code that is no text")
-    return Label(_OTHER_NAMES.get(system.strip(), system.strip()), code.strip())
+    return label_of(system.strip(), code.strip())

@@ -52,10 +52,14 @@ class Reason(StrEnum):
     FACTS_TOO_MANY = "facts-too-many"
     FACTS_UNAVAILABLE = "facts-unavailable"
     CONSENT_UNAVAILABLE = "consent-unavailable"
+    CONSENT_INVALID = "consent-invalid"
+    CONSENT_STATUS = "consent-status"
+    CONSENT_KEPT_HERE = "consent-kept-here"
     LABELS_UNAVAILABLE = "labels-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     AUDIT_UNAVAILABLE = "audit-unavailable"
+    AUDIT_BACKLOG = "audit-backlog"
     UPSTREAM_UNAVAILABLE = "upstream-unavailable"
     UPSTREAM_TIMEOUT = "upstream-timeout"
     UPSTREAM_INVALID = "upstream-invalid"
@@ -153,10 +157,22 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
     ),
     Reason.FACTS_UNAVAILABLE: (503, "transient", "What a policy decides by could not be found out."),
     Reason.CONSENT_UNAVAILABLE: (503, "transient", "The consents of a patient could not be had."),
+    Reason.CONSENT_INVALID: (422, "processing", "The consent cannot be kept as it is."),
+    Reason.CONSENT_STATUS: (409, "business-rule", "A consent does not go on from its status like this."),
+    Reason.CONSENT_KEPT_HERE: (
+        403,
+        "not-supported",
+        "The consents of this base are kept by the gateway, apart from all else.",
+    ),
     Reason.LABELS_UNAVAILABLE: (503, "transient", "The security labels that count here could not be had."),
     Reason.POLICY_UNAVAILABLE: (503, "transient", "No policy set is in force."),
     Reason.STORE_UNAVAILABLE: (503, "transient", "The store of the gateway does not answer."),
     Reason.AUDIT_UNAVAILABLE: (503, "transient", "The access could not be recorded."),
+    Reason.AUDIT_BACKLOG: (
+        503,
+        "transient",
+        "Audit records wait to be delivered: nothing is written until then.",
+    ),
     Reason.UPSTREAM_UNAVAILABLE: (502, "transient", "The FHIR store cannot be reached."),
     Reason.UPSTREAM_TIMEOUT: (504, "timeout", "The FHIR store did not answer in time."),
     Reason.UPSTREAM_INVALID: (502, "processing", "The answer of the FHIR store was not valid."),

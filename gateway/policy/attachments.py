@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.cda.header import CONFIDENTIALITY_SYSTEM, Header
+from gateway.cda.header import CONFIDENTIALITY_SYSTEM, DocumentOrganization, Header, InstanceIdentifier
 from gateway.fhir.compartment import patients_of
-from gateway.fhir.labels import ABOVE_ALL, ORDER
+from gateway.fhir.labels import ABOVE_ALL, ORDER, Label
 
 THROUGH: Mapping[str, str] = {"DocumentReference": "location"}
 """The types through which a Binary may be reached, with the parameter of R4 that finds them by its address."""
@@ -33,11 +33,17 @@ class CdaCondition:
     of_patient  its record targets are the patient whom the resource that leads to it is about
     at_most     the highest confidentiality that passes, as a place in ORDER; None for any
     unlabelled  what a document without one is taken for
+    types       its code is one of these, with the OID of their system; empty for any
+    authors     every organisation that its authors write for is one of these, at least one; empty for any
+    custodians  the organisation that keeps it is one of these; empty for any
     """
 
     of_patient: bool = False
     at_most: int | None = None
     unlabelled: int = ABOVE_ALL
+    types: frozenset[Label] = frozenset()
+    authors: frozenset[InstanceIdentifier] = frozenset()
+    custodians: frozenset[InstanceIdentifier] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +139,21 @@ def _labels(resource: Mapping[str, Any]) -> list[Any]:
 def _is_such(content: Content | None, cda: CdaCondition) -> bool:
     if content is None:
         raise ValueError("it is not known what the Binary holds")
-    if content.header is None:
+    header = content.header
+    if header is None:
         return False
-    return cda.at_most is None or confidentiality_of(content.header, cda.unlabelled) <= cda.at_most
+    code = header.code
+    if cda.types and (code is None or Label(f"urn:oid:{code.system}", code.code) not in cda.types):
+        return False
+    if cda.authors and not (header.authors and all(_is_named(each, cda.authors) for each in header.authors)):
+        return False
+    if cda.custodians and (header.custodian is None or not _is_named(header.custodian, cda.custodians)):
+        return False
+    return cda.at_most is None or confidentiality_of(header, cda.unlabelled) <= cda.at_most
+
+
+def _is_named(organization: DocumentOrganization, wanted: frozenset[InstanceIdentifier]) -> bool:
+    return not wanted.isdisjoint(organization.ids)
 
 
 def _is_of(binary: SeenBinary, via: Mapping[str, Any], bases: frozenset[str]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.cda.sections import SectionCondition
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
@@ -74,7 +75,7 @@ class BySearch:
 
 @dataclass(frozen=True, slots=True)
 class ByList:
-    """A search of the members of a List: nothing is shown before the caller's own read of it has shown it, whole."""
+    """A search of the members of a List: nothing is shown before the caller's own read of it has shown it."""
 
     id: str
     judge: Judge
@@ -99,6 +100,7 @@ class Permit:
               stored (None: it is deleted), both at once; judge decides on either alone
     judges    of an operation: a judge for each type that it may return; a type without one is refused
     needs     of a Binary: what has to be found out about it before it is judged
+    sections  of a Binary: by permit, what of the sections of a clinical document is shown, None for all; None: all
     jobs_at_once  of an export: how many of one client's may run at the same time
     leaves_to_judge  of a search: the judge may leave out what the search finds, since not all could be said in it
     by_search     set where only a search can tell a condition; judge then shows nothing
@@ -123,6 +125,7 @@ class Permit:
     obligations: Obligations = NO_OBLIGATIONS
     needs: Needs = NOTHING_NEEDED
     by_search: BySearch | None = None
+    sections: Mapping[str, SectionCondition | None] | None = None
     leaves_to_judge: bool = False
     by_list: ByList | None = None
     opened: frozenset[str] = frozenset()

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
+from gateway.cda.sections import SectionCondition
 from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
@@ -188,6 +189,7 @@ class Engine(Exports):
             audit=layers.audit,
             obligations=layers.obligations,
             needs=self._needs(type_, layers),
+            sections=self._sections(type_, layers),
         )
 
     @cached_property
@@ -202,6 +204,14 @@ class Engine(Exports):
         names = (*ids(layers.permits), *ids(layers.denies), *ids(layers.requires))
         wheres = [self._rules[name].where for name in names if name in self._rules]
         return needs_of((where.binary, where.cda) for where in wheres)
+
+    def _sections(self, type_: str, layers: Layers) -> Mapping[str, SectionCondition | None] | None:
+        """By permit, what of the sections of a document it shows; None where all show all."""
+        if type_ != "Binary":
+            return None
+        rules = {name: self._rules[name].returned for name in ids(layers.permits) if name in self._rules}
+        found = {name: None if returned is None else returned.sections for name, returned in rules.items()}
+        return found if any(found.values()) else None
 
     def _by_search(self, asked: FhirRequest, type_: str, layers: Layers, decision: Decision) -> Decision:
         """A read that goes as a search, since only a search can tell the condition."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from gateway.cda.sections import SectionCondition
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
 from gateway.policy.attachments import BinaryCondition, CdaCondition
@@ -138,11 +139,15 @@ class Unless:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a permit shows of resources: elements with their type in front. only is None where it is not limited."""
+    """What a permit shows of resources: elements with their type in front. only is None where it is not limited.
+
+    sections is what it shows of clinical documents; None for all of them.
+    """
 
     only: tuple[str, ...] | None = None
     hide: tuple[str, ...] = ()
     rounded: tuple[tuple[str, Precision], ...] = ()
+    sections: SectionCondition | None = None
 
 
 JOB_STEPS = ("export-status", "export-file", "export-cancel")

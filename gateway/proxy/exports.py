@@ -250,6 +250,7 @@ class ExportPassage:
                 trail.tally,
                 self._upstream.max_resource,
                 trail.knowledge.settle,
+                frozenset({*self._upstream.bases, self._upstream.base}),
             ).run(answer.stream())
             return await self._streamed(trail, answer, filtered)
         except BaseException:

@@ -11,6 +11,7 @@ from gateway.policy.decision import Permit
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import Delivery, check_status
 from gateway.proxy.answers.sealed_links import Page
+from gateway.proxy.kept_consents import profile_of
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.proven_searches import provable
 from gateway.proxy.trail import Trail
@@ -47,7 +48,7 @@ class Forwarding:
             permit = permit if fit is permit.request else replace(permit, request=fit)
         elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
             raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
-        permit = provable(permit, self._upstream.profile)
+        permit = provable(permit, profile_of(self._upstream, permit.request.type))
         asked = permit.request
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         if permit.by_search is not None:

@@ -1,7 +1,9 @@
-"""The read of a List before a search of its members: as the caller would read it, and seen whole, or there is none."""
+"""The read of a List before a search of its members: as the caller would read it, or there is none."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
@@ -16,7 +18,7 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE
 from gateway.settings import Upstream
 
-_NO_LIST = "there is no List of this id that the caller may read whole"
+_NO_LIST = "there is no List of this id that the caller may read"
 
 
 class ListReads:
@@ -45,20 +47,27 @@ class ListReads:
         """The search once its List is read; Nothing where the caller would not find the List. Raises FhirError."""
         if permit.by_list is None:
             return permit
-        is_shown = reading is not None and await self._is_shown(http, trail, reading, permit.by_list.id)
-        return by_list.read(permit) if is_shown else Nothing(permit.rules, _NO_LIST)
+        seen = None if reading is None else await self._seen(http, trail, reading, permit.by_list.id)
+        if seen is None:
+            return Nothing(permit.rules, _NO_LIST)
+        return by_list.read(permit, by_list.members_of(seen, (*self._upstream.bases, self._upstream.base)))
 
-    async def _is_shown(self, http: HttpRequest, trail: Trail, reading: Permit, list_id: str) -> bool:
+    async def _seen(
+        self, http: HttpRequest, trail: Trail, reading: Permit, list_id: str
+    ) -> Mapping[str, Any] | None:
+        """The List as the caller reads it; None where a read would not show it."""
         target = f"List/{list_id}"
         trail.upstream.append(f"GET {target}")
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id) | NO_CACHE
         answer = await self._client.send("GET", target, sent)
         value = await resource_or_none(answer, self._upstream.max_resource)
         if value is None:
-            return False
+            return None
         await settle(trail, reading, value)
         verdict = None if reading.judge is None else reading.judge(value)
-        return verdict is not None and verdict.shown and verdict.seen is None
+        if verdict is None or not verdict.shown:
+            return None
+        return value if verdict.seen is None else verdict.seen
 
 
 def with_the_read(permit: Permit, reading: Permit | None) -> Permit:

@@ -133,6 +133,8 @@ class Obliged:
             "event": "break-glass-start",
             "audit": "full",
             "interaction_id": trail.interaction_id,
+            "peer": trail.request.peer,
+            "base": trail.base,
             "emergency": described(record),
         }
         try:

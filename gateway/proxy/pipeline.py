@@ -7,7 +7,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,7 +26,7 @@ from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import headers
+from gateway.proxy import headers, kept_consents
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
 from gateway.proxy.answers.delivery import Delivery
@@ -61,6 +61,7 @@ from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
+_CHANGING = WRITES | {Interaction.CREATE}
 
 
 @dataclass(slots=True)
@@ -89,8 +90,10 @@ class Passage:
         oauth_uris: Mapping[str, str],
         lookups: Lookups,
         admission: Admission | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._admission = admission
+        self._may_write = may_write
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
@@ -137,13 +140,33 @@ class Passage:
 
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
-        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
             trail.release()
             raise
         return answer if trail.held is None else trail.held.until_sent(answer)
+
+    async def on_behalf(
+        self,
+        http: HttpRequest,
+        work: Callable[[Callable[[HttpRequest], Awaitable[Answer]]], Awaitable[Answer]],
+    ) -> Answer:
+        """What work answers with, which asks this passage as the caller of http, who is authenticated by that once.
+
+        Each request that work makes is decided and recorded by itself.
+        """
+        trail = Trail(http, headers.interaction_id(http), time.perf_counter())
+        try:
+            try:
+                caller = await self._authenticate(http, trail)
+            except Exception as error:
+                return await self._recording.recorded(trail, self.refused(trail, error))
+            answer = await work(partial(self.handle, caller=caller))
+            return answer.with_headers(trail.answer_headers)
+        finally:
+            trail.release()
 
     async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
@@ -159,7 +182,7 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
-        is_native = http.path.startswith((f"{self._upstream.at}/_file/", f"{self._upstream.at}/Binary/"))
+        is_native = self._upstream.fhir_path(http.path).startswith(("/_file/", "/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
         trail.asked = asked = self._parsed(http)
@@ -179,7 +202,7 @@ class Passage:
 
     def _parsed(self, http: HttpRequest) -> FhirRequest:
         query = "" if is_page(http) else http.query
-        return request.parse(http.method, http.path[len(self._upstream.at) :], query)
+        return request.parse(http.method, self._upstream.fhir_path(http.path), query)
 
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
@@ -190,7 +213,7 @@ class Passage:
         and what the store and the audit log raise.
         """
         if asked.posted:
-            form = await http.body.read(_MAX_FORM_BYTES)
+            trail.form = form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
@@ -237,6 +260,8 @@ class Passage:
 
         Raises FhirError, OAuthError (step-up) for what is refused.
         """
+        if asked.interaction in _CHANGING and not self._may_write():
+            raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
         self._check_profile(asked)
         criteria = conditional_writes.criteria(asked, http)
         environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
@@ -261,6 +286,7 @@ class Passage:
             await self._obliged.meet(trail, with_the_read(decision, reading), caller)
             decision = await self._lists.opened(http, trail, decision, reading)
         if isinstance(decision, Permit):
+            decision = kept_consents.without_the_stores(self._upstream, asked, decision)
             return Permitted(asked, decision, environment, found)
         trail.explanation = decision.explanation
         if isinstance(decision, Nothing):
@@ -276,7 +302,8 @@ class Passage:
         A parameter that a policy opens must be one that the store is known to carry out: what it passes over would
         be missing from the search.
         """
-        profile = self._upstream.profile
+        kept_consents.check(self._upstream, asked)
+        profile = kept_consents.profile_of(self._upstream, asked.type)
         for term in asked.terms:
             if term.code in profile.never_parameters:
                 raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")

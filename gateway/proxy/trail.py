@@ -1,5 +1,6 @@
 """The trail of one request: what it was, who asked, what was decided and what went out, for the audit log."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,10 +14,19 @@ from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.request import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.shadow import Shadows
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 from gateway.proxy.lookups.knowledge import Knowledge
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
+# Claims that the record of an access names whether or not policies do, and how the shipped definitions call them.
+_OF_THE_PERSON = (
+    ("organization", "org"),
+    ("org_reference", "org_reference"),
+    ("roles", "roles"),
+    ("fhirUser", "user"),
+)
+_SECRET = re.compile(r"(?i)(?:_token|assertion|password|secret)(?:=|%3d)")
+_TRACE_LENGTH = 55  # of version 00 (W3C Trace Context 3.2.2)
 
 
 @dataclass(slots=True)
@@ -26,6 +36,7 @@ class Trail:
     request: HttpRequest
     interaction_id: str
     started: float
+    base: str = ""  # the public URL of the FHIR base
     asked: FhirRequest | None = None
     caller: Caller | None = None
     known: Mapping[str, Sequence[str]] = field(
@@ -44,12 +55,15 @@ class Trail:
     emergency: Emergency | None = None  # the one that this request goes by
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
+    withheld: dict[str, object] | None = None  # what of a document did not go out
     content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     shadows: Shadows = field(default_factory=Shadows)
     wish: Wish = field(default_factory=Wish)
     entry: int | None = None  # of an entry of a Bundle: its index
     status: int = 0  # of an entry: that of its answer
+    form: bytes | None = None  # of a search that was posted
+    made: str | None = None  # the id of what was created
     held: Held | None = None  # places in limits of what is done at once
 
     def release(self) -> None:
@@ -64,7 +78,8 @@ class Trail:
 
     def begun(self, route: str) -> dict[str, object]:
         """The record of a write that the store is about to get."""
-        return {**self._what(route), "event": "write-begins", "decision": self.decision}
+        begun = self._what(route) | self.tally.about.record(in_part=False)
+        return {**begun, "event": "write-begins", "decision": self.decision}
 
     def record(self, route: str, status: int) -> dict[str, object]:
         """The record of the request and its answer."""
@@ -78,20 +93,28 @@ class Trail:
             record["through"] = list(self.through)
         if self.document is not None:
             record["document"] = self.document
+        if self.withheld is not None:
+            record["withheld"] = self.withheld
         record |= self._shadow()
+        record |= self.tally.about.record()
+        if self.made is not None:
+            record["resource_id"] = self.made
         if self.tally.shown or self.tally.dropped:
             record["entries"] = {"shown": self.tally.shown, "dropped": self.tally.dropped}
         return record
 
     def delivered(self, ended: str) -> dict[str, object]:
         """The second record of a long answer: how it ended, and what had gone out by then."""
+        more = self.tally.about.record()
         return {
+            **(self._what("") if more.get("patients") else {"interaction_id": self.interaction_id}),
+            **more,
             "event": "delivered",
-            "interaction_id": self.interaction_id,
             "ended": ended,
             "shown": self.tally.shown,
             "dropped": self.tally.dropped,
             **({} if self.content_bytes is None else {"bytes": self.content_bytes}),
+            **({} if self.withheld is None else {"withheld": self.withheld}),
             **self.knowledge.record(),
             **self._shadow(),
             **({} if self.entry is None else {"entry": self.entry}),
@@ -103,6 +126,7 @@ class Trail:
             request,
             self.interaction_id,
             self.started,
+            self.base,
             caller=self.caller,
             policy_hash=self.policy_hash,
             known=self.known,
@@ -116,6 +140,14 @@ class Trail:
         self.status = status
         return self
 
+    def _received(self) -> dict[str, object]:
+        """The request as it came, which BALP asks for: without what is sealed in a page link, and never with a secret."""
+        http = self.request
+        text = f"{http.method} {http.url}{'?' if http.query else ''}{http.query}"
+        if self.form is not None:
+            text += "\r\n\r\n" + self.form.decode("utf-8", "replace")
+        return {} if http.query.startswith("_page=") or _SECRET.search(text) else {"received": text}
+
     def _shadow(self) -> dict[str, object]:
         """What policies in shadow would change."""
         found = self.shadows.record()
@@ -125,11 +157,19 @@ class Trail:
         asked, caller = self.asked, self.caller
         said: dict[str, object] = {
             "interaction_id": self.interaction_id,
-            "route": route,
             "method": self.request.method,
             "interaction": self.interaction,
             "peer": self.request.peer,
         }
+        if route:
+            said["route"] = route
+        if self.base:
+            said["base"] = self.base
+        if self.request.query or self.form is not None or asked is None:
+            said |= self._received()
+        trace = self.request.headers.get("traceparent")
+        if trace is not None and len(trace) == _TRACE_LENGTH:
+            said["trace"] = trace
         if self.entry is not None:
             said["entry"] = self.entry
         if asked is not None:
@@ -156,7 +196,12 @@ class Trail:
                 "claims": dict(self.known),
             }
             who |= {name: caller.claims[name] for name in _OF_THE_SIGN_IN if name in caller.claims}
+            for name, known in _OF_THE_PERSON:
+                if name in caller.claims and known not in self.known:
+                    who[name] = caller.claims[name]
             said["caller"] = who
+            if purpose := caller.claims.get("purpose_of_use"):
+                said["purpose"] = [purpose] if isinstance(purpose, str) else purpose
         if self.rules:
             said["rules"] = list(self.rules)
         if self.policy_hash is not None:

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from yarl import URL
 
+from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.coded_bodies import CodingError, gunzip
 from gateway.settings import Upstream
@@ -201,6 +202,17 @@ class UpstreamClient:
         finally:
             self._observe(time.perf_counter() - started)
         return UpstreamAnswer(exchange, head, self.upstream)
+
+    async def write(
+        self,
+        caller: Caller,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> UpstreamAnswer:
+        """Send what this caller writes. A store over there does not hear who it is. Raises as send() does."""
+        return await self.send(method, target, headers, body)
 
     async def _ask(
         self, pool: UpstreamPool, request: tuple[bytes, ...], method: str, *, is_repeatable: bool

@@ -25,7 +25,8 @@ from gateway.policy.engine import Engine
 from gateway.policy.index import RuleIndex
 from gateway.policy.rules import Dimension, Effect, Rule, Where
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
-from gateway.proxy.answers.response_filter import BundleFilter, Tally
+from gateway.proxy.answers.response_filter import BundleFilter
+from gateway.proxy.answers.tally import Tally
 from gateway.serving import collect_seldom
 from gateway.yaml_source import Place
 from tests.support.policies import BASES, HERE, ask, caller, engine, load, policy

@@ -14,7 +14,8 @@ import uvloop
 
 from authz.storage.opening import open_storage
 from authz.storage.store import Namespace, Store, StoreSettings
-from gateway.audit.log import AuditLog, verify
+from gateway.audit.log import AuditLog
+from gateway.audit.verification import verify
 from tests.support import postgresql
 from tests.support.postgresql import private_server
 

@@ -16,7 +16,8 @@ import pytest
 from authz.protocol.tokens import caller_of
 from authz.storage.opening import open_storage
 from authz.storage.store import StoreSettings
-from gateway.audit.log import AuditLog, verify
+from gateway.audit.log import AuditLog
+from gateway.audit.verification import verify
 from gateway.emergencies import note_ends
 from gateway.fhir.outcome import FhirError
 from gateway.notifications import Outbox, message

@@ -12,7 +12,7 @@ import pytest
 
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import Namespace, Redemption
-from gateway.audit.log import verify
+from gateway.audit.verification import verify
 from tests.support.store_contract import CODE, GRANT, NOW
 
 ROUNDS = 6

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from authz.storage.sqlite import open_store
-from gateway.audit.log import verify
+from gateway.audit.verification import verify
 from gateway.demo import world
 from gateway.demo.client import Person
 from tests.support.processes import GatewayProcess

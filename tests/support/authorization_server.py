@@ -26,6 +26,7 @@ from authz.http import ListenerFace, read
 from authz.keys import KeyRing
 from authz.login.accounts import hash_password
 from authz.login.finding import Finder
+from authz.login.given_consents import GivenConsents
 from authz.protocol.clients import (
     AuthenticationMethod,
     BindingKind,
@@ -615,6 +616,7 @@ async def _serve(
     accounts: Mapping[str, Account],
     fetch: Fetch | None = None,
     finders: Mapping[str, Finder] | None = None,
+    given: Mapping[str, GivenConsents] | None = None,
     admit: Admit | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
@@ -640,6 +642,7 @@ async def _serve(
         fetch=fetch,
         finders=finders,
         admit=admit,
+        given=given,
     )
     return server, keys
 

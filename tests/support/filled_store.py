@@ -11,10 +11,14 @@ import pytest
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
 from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from tests.support.audit_index_contract import SIGNAL, entry
+from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
+    AUDIT_KEY,
     CHANGE,
     EMERGENCY,
+    HOLD,
     INITIAL,
     INTERACTION,
     KEY,
@@ -24,17 +28,30 @@ from tests.support.store_contract import (
     REFRESH,
     REGISTRATION,
     SESSION,
+    STUB,
+    TREE_HEAD,
     audit_lines,
     complete,
 )
 
 T = TypeVar("T")
 LINES = audit_lines(1, 12_000)  # more than two pages
+NODE_LINES = audit_lines(1, 20, chain="node-a")
 
 
 async def fill(store: Store) -> None:
     """A row in every table; used, revoked and counted as in a working day."""
     await store.append_audit(LINES[:11_000])
+    await store.add_consent(replace(CONSENT, grant_id="grant"))
+    await store.add_consent(replace(CONSENT, version=2, status="inactive"))
+    await store.index_audit([entry(7)], chain="", read_to=11_000)
+    await store.put_signals([SIGNAL], {}, chain="", read_to=11_000)
+    await store.append_audit(NODE_LINES)
+    assert await store.add_tree_head(TREE_HEAD)
+    assert await store.add_stub(STUB)
+    assert await store.add_audit_key(AUDIT_KEY)
+    await store.put_hold(HOLD)
+    assert await store.move_audit_feed("repository", "node-a", expected=None, to=12)
     await store.put_pushed_request(PUSHED)
     await store.put_interaction(INTERACTION)
     assert await complete(store)

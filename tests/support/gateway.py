@@ -22,6 +22,7 @@ from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
 from authz.storage.store import StoreSettings
 from gateway.app import Gateway
+from gateway.audit_settings import AuditSettings
 from gateway.demo.client import Key
 from gateway.demo.world import Authority, free_port
 from gateway.policy.details_layer import FHIR_ACCESS
@@ -261,11 +262,14 @@ async def _started(
     clients: tuple[Client, ...] = (),
     cors: Readers = Readers.REGISTERED,
     brands: PublishedBrands | None = None,
+    documents: Mapping[str, Any] | None = None,
+    audit: AuditSettings | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.
 
-    second_mount is the path of a second upstream, which is the same store.
+    second_mount is the path of a second upstream, which is the same store. documents are the options of a third one,
+    at /cda, whose documents no FHIR store keeps.
     """
     store = HostileUpstream()
     await store.start()
@@ -304,7 +308,7 @@ async def _started(
                     (mtls + at,),
                     signs=upstream_options.get("response_signatures", "off") != "off",
                 )
-                for at in mounts
+                for at in (*mounts, *(("/cda",) if documents is not None else ()))
             ),
             detail_types=(FHIR_ACCESS,),
             signing_algorithms=(signing_algorithm,),
@@ -322,6 +326,17 @@ async def _started(
                 **{"base": store.base, "probe": Probe.OFF, **upstream_options},
             )
             for at in mounts
+        )
+        + tuple(
+            Upstream(
+                name="cda",
+                kind="cda-rest",
+                at="/cda",
+                identifier=f"{origin}/cda",
+                bases=frozenset({f"{origin}/cda", f"{mtls}/cda"}),
+                **{"probe": Probe.OFF, **each},
+            )
+            for each in ([documents] if documents is not None else [])
         ),
         policies=policies,
         clients=clients,
@@ -329,6 +344,7 @@ async def _started(
         accounts=(),
         limits=limits or Limits(drain=2.0),
         notifications=notifications or {},
+        audit=audit or AuditSettings(),
     )
     try:
         gateway = await Gateway.open(settings, clock=clock)

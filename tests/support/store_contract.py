@@ -13,6 +13,7 @@ import pytest
 from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
+from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -33,6 +34,8 @@ from authz.storage.store import (
     StoredKey,
     StoreUnavailable,
 )
+from tests.support.audit_index_contract import AuditIndexContract
+from tests.support.consents_contract import ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -98,13 +101,19 @@ NOTIFICATION = Notification("n1", "privacy-office", b'{"event":"break-glass-star
 WHOSE = {"issuer": "https://issuer", "client_id": "app", "subject": "dr1"}
 
 
-def audit_lines(first: int, last: int, previous: bytes = b"start") -> list[AuditLine]:
+TREE_HEAD = TreeHead(1, b"a.b.c", b"\x00frontier")
+STUB = Stub("node-a", 3, 7, b"d.e.f")
+AUDIT_KEY = AuditKey(1, "audit-1", "ES256", b"\x00sealed", {"kty": "EC"}, NOW)
+HOLD = Hold("hold", NOW - 86400, NOW, "a claim \u00fc", "officer", NOW)
+
+
+def audit_lines(first: int, last: int, previous: bytes = b"start", chain: str = "") -> list[AuditLine]:
     """A chain of lines first … last behind previous."""
     made = []
     for sequence in range(first, last + 1):
         line = b'{"seq":%d}' % sequence
         digest = sha256(previous + line).digest()
-        made.append(AuditLine(sequence, previous, digest, line))
+        made.append(AuditLine(sequence, previous, digest, line, chain))
         previous = digest
     return made
 
@@ -123,7 +132,7 @@ async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -
     return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
 
 
-class StoreContract:
+class StoreContract(ConsentsContract, AuditIndexContract):
     """The contract of authz.storage.store.Store."""
 
     # Single-use claims
@@ -667,6 +676,101 @@ class StoreContract:
             await store.extend_audit(fails)
         assert await store.audit_head() == (2, lines[1].digest)
         await store.append_audit(audit_lines(3, 3, lines[1].digest))
+
+    async def test_chains_know_nothing_of_each_other(self, store: Store) -> None:
+        assert list(await store.chains()) == []
+        assert await store.audit_heads() == {}
+        unnamed, named = audit_lines(1, 4), audit_lines(1, 3, b"node", "node-a")
+        await store.append_audit(unnamed[:2])
+        await store.append_audit(named[:1])
+        await asyncio.gather(store.append_audit(unnamed[2:]), store.append_audit(named[1:]))
+        assert list(await store.chains()) == ["", "node-a"]
+        assert list(await store.audit(after=0, limit=9)) == unnamed
+        assert list(await store.audit(chain="node-a", after=1, limit=9)) == named[1:]
+        assert list(await store.audit(chain="node-b", after=0, limit=9)) == []
+        assert await store.audit_heads() == {"": (4, unnamed[3].digest), "node-a": (3, named[2].digest)}
+        assert await store.audit_head("node-a") == (3, named[2].digest)
+        assert await store.last_audit("node-a") == named[2]
+        assert await store.audit_head("node-b") is await store.last_audit("node-b") is None
+        for wrong in (
+            audit_lines(5, 5, unnamed[3].digest, "node-a"),
+            named[2:],
+            audit_lines(2, 2, b"", "new"),
+        ):
+            with pytest.raises(AuditConflict):
+                await store.append_audit(wrong)
+
+    async def test_each_chain_is_extended_behind_its_own_newest_line(self, store: Store) -> None:
+        def link_for(chain: str) -> Callable[[tuple[int, bytes] | None], list[AuditLine]]:
+            def link(head: tuple[int, bytes] | None) -> list[AuditLine]:
+                sequence, digest = head or (0, chain.encode())
+                return audit_lines(sequence + 1, sequence + 2, digest, chain)
+
+            return link
+
+        names = ["", "a", "b"]
+        await asyncio.gather(*(store.extend_audit(link_for(name), chain=name) for name in names * 5))
+        for name in names:
+            assert list(await store.audit(chain=name, after=0, limit=99)) == audit_lines(
+                1, 10, name.encode(), name
+            )
+
+    async def test_tree_heads_are_numbered_without_gaps_and_added_once(self, store: Store) -> None:
+        assert await store.newest_tree_head() is None
+        assert not await store.add_tree_head(replace(TREE_HEAD, number=2))
+        heads = [replace(TREE_HEAD, number=number) for number in (1, 2, 3)]
+        for head in heads:
+            assert await winners(lambda head=head: store.add_tree_head(head), at_once=4) == 1  # type: ignore[misc]
+        assert list(await store.tree_heads(after=0, limit=2)) == heads[:2]
+        assert list(await store.tree_heads(after=2, limit=9)) == heads[2:]
+        assert await store.newest_tree_head() == heads[2]
+
+    async def test_only_lines_that_a_stub_stands_for_can_be_removed(self, store: Store) -> None:
+        lines = audit_lines(1, 10, chain="node-a")
+        await store.append_audit(lines)
+        await store.append_audit(audit_lines(1, 10))
+        assert await store.remove_stubbed(STUB, limit=99) == 0
+        assert len(await store.audit(chain="node-a", after=0, limit=99)) == 10
+        assert await store.add_stub(STUB)
+        for first, last in ((3, 7), (1, 3), (7, 9), (1, 10), (4, 5)):
+            assert not await store.add_stub(replace(STUB, first=first, last=last))
+        assert await store.remove_stubbed(STUB, limit=2) == 2
+        assert await store.remove_stubbed(STUB, limit=99) == 3
+        assert await store.remove_stubbed(STUB, limit=99) == 0
+        assert list(await store.audit(chain="node-a", after=0, limit=99)) == lines[:2] + lines[7:]
+        assert len(await store.audit(after=0, limit=99)) == 10
+        assert await store.add_stub(replace(STUB, first=1, last=2))
+        assert [(each.first, each.last) for each in await store.stubs("node-a")] == [(1, 2), (3, 7)]
+        assert list(await store.stubs("")) == []
+
+    async def test_keys_of_the_audit_log_are_numbered_and_resealed(self, store: Store) -> None:
+        assert await store.add_audit_key(AUDIT_KEY)
+        assert not await store.add_audit_key(replace(AUDIT_KEY, kid="other"))
+        second = replace(AUDIT_KEY, number=2, kid="audit-2")
+        assert await store.add_audit_key(second)
+        assert not await store.reseal_audit_key(1, expected=b"other", encrypted=b"new")
+        assert await store.reseal_audit_key(1, expected=AUDIT_KEY.encrypted, encrypted=b"new")
+        assert list(await store.audit_keys()) == [replace(AUDIT_KEY, encrypted=b"new"), second]
+
+    async def test_the_place_of_a_feed_moves_from_where_it_was_and_from_nowhere_else(
+        self, store: Store
+    ) -> None:
+        assert await store.audit_feed("repository") == {}
+        assert not await store.move_audit_feed("repository", "", expected=3, to=4)
+        assert await store.move_audit_feed("repository", "", expected=None, to=0)
+        assert not await store.move_audit_feed("repository", "", expected=None, to=7)
+        assert await store.move_audit_feed("repository", "", expected=0, to=5)
+        assert not await store.move_audit_feed("repository", "", expected=0, to=6)
+        assert await store.move_audit_feed("repository", "node-b", expected=None, to=2)
+        assert await store.move_audit_feed("syslog", "", expected=None, to=1)
+        assert await store.audit_feed("repository") == {"": 5, "node-b": 2}
+
+    async def test_a_hold_ends_once_and_stays_in_the_list(self, store: Store) -> None:
+        await store.put_hold(HOLD)
+        assert await store.end_hold("hold", now=NOW + 5)
+        assert not await store.end_hold("hold", now=NOW + 6)
+        assert not await store.end_hold("other", now=NOW)
+        assert list(await store.holds()) == [replace(HOLD, ended_at=NOW + 5)]
 
     # Housekeeping
 

@@ -20,6 +20,7 @@ from gateway.audit.log import AuditLog
 from gateway.cli import main
 from gateway.demo.client import Key
 from gateway.demo.world import free_port
+from tests.support.balp import faults
 
 CONFIGURATION = """\
 version: 1
@@ -249,8 +250,10 @@ def log(folder: Path, records: int) -> None:
 
 def change(folder: Path, statement: str) -> None:
     with sqlite3.connect(folder / "securus.db") as database:
-        for trigger in ("update", "delete"):  # whoever can change the file can drop these as well
-            database.execute(f"DROP TRIGGER audit_is_append_only_{trigger}")
+        for trigger in ("is_append_only_update", "is_append_only_delete", "head_grows"):
+            database.execute(
+                f"DROP TRIGGER audit_{trigger}"
+            )  # whoever can change the file can do this as well
         assert database.execute(statement).rowcount == 1
     database.close()
 
@@ -259,7 +262,11 @@ def test_audit_verify_of_a_whole_chain_counts_its_records(run: Run, folder: Path
     log(folder, 3)
     assert run("audit", "verify") == (0, "the chain is whole: 3 records\n", "")
     code, out, _ = run("audit", "verify", "--json")
-    assert (code, json.loads(out)) == (0, {"whole": True, "records": 3, "broken_at": None, "why": ""})
+    said = {"whole": True, "records": 3, "broken_at": None, "why": ""}
+    assert (code, json.loads(out)) == (
+        0,
+        {**said, "chain": None, "heads": 0, "broken_head": None, "retired": 0},
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,10 +298,33 @@ def test_audit_export_prints_every_record_as_it_was_written(run: Run, folder: Pa
     code, out, err = run("audit", "export")
     records = [json.loads(line) for line in out.splitlines()]
     assert (code, err) == (0, "")
+    read = records.pop()
     assert [(record["seq"], record["number"]) for record in records] == [(1, 0), (2, 1), (3, 2)]
+    assert (read["event"], read["what"], read["query"]["format"]) == ("audit-read", "export", "ndjson")
     assert run("audit", "export", "--until", records[0]["at"]) == (0, "", "")
-    assert run("audit", "export", "--since", records[0]["at"])[1] == out
+    assert run("audit", "export", "--since", records[0]["at"])[1].startswith(out)
     assert run("audit", "export", "--since", "2999-01-01") == (0, "", "")
+
+
+def test_audit_export_as_fhir_prints_an_AuditEvent_a_line(run: Run, folder: Path) -> None:
+    log(folder, 3)
+    code, out, err = run("audit", "export", "--format", "fhir", "--by", "privacy-officer")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert len(events) == 4
+    assert [fault for event in events for fault in faults(event)] == []
+    assert events[-1]["subtype"][-1]["code"] == "audit-read"
+    assert any(agent.get("name") == "privacy-officer" for agent in events[-1]["agent"])
+
+
+def test_audit_export_reads_a_log_that_was_cut_off_and_says_that_this_is_not_recorded(
+    run: Run, folder: Path
+) -> None:
+    log(folder, 3)
+    change(folder, "UPDATE audit_head SET sequence = 1")
+    code, out, err = run("audit", "export")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err.startswith("this export is not on record: the audit log ends at record 3")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.support.postgresql import PrivateServer
 from tests.unit.test_config import CONFIGURATION, Write, write
 
 __all__ = ["source", "target", "write"]  # fixtures
-BESIDE = ("audit_head", "migration", "pulse")  # made anew by a copy
+BESIDE = ("audit_head", "audit_chain", "migration", "pulse")  # made anew by a copy
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
 
@@ -77,7 +77,7 @@ def test_status_tells_schema_and_rows_of_either_store_and_changes_nothing(
         [],
     )
     assert all(rows > 0 for rows in found["rows"].values())
-    assert found["rows"]["audit"] == 11_000
+    assert found["rows"]["audit"] == 11_020
     config = write(CONFIGURATION + "storage: {postgresql: {dsn: {file: dsn}}}\n")
     for _ in range(2):
         assert main(["db", "status", "-c", str(config), "--json"]) == 0

@@ -17,6 +17,7 @@ from gateway.config.profiles import shipped
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import (
+    AuditLogSettings,
     GatewaySettings,
     PickerSettings,
     RequestRate,
@@ -245,7 +246,7 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
     assert problems(path) == [
         "1:10: error: version is '2', expected a whole number from 1 to 1",
         "6:16: error: listen.mtls.port is '8444', expected a whole number from 1 to 65535",
-        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4. Did you mean 'fhir-r4'?",
+        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4 or cda-rest. Did you mean 'fhir-r4'?",
         "11:1: error: the configuration has no key 'polices'. Did you mean 'policies'?",
         "15:5: error: clients[0].grants is missing, expected for example [client_credentials]",
         "18:13: error: 'implicit' is not a grant of this version: authorization_code, refresh_token, client_credentials",
@@ -453,6 +454,26 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
          "2:9: error: 'fetch' has no key 'allowed'. Did you mean 'allow'?"),
         ("version: 1\n", "version: 1\nfetch: {allow: ['http://keys.lan']}\n",
          "fetch.allow: 'http://keys.lan' is not a host, an address or a network, such as keys.example or 10.0.0.0/24"),
+        ("version: 1\n", "version: 1\naudit: {feed: {}}\n",
+         "2:9: error: 'audit' has no key 'feed'. Did you mean 'feeds'?"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: sylog, url: 'tls://s.lan:6514'}}}\n",
+         "error: audit.feeds.x.kind is 'sylog', expected fhir or syslog or file. Did you mean 'syslog'?"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: syslog, url: 'tcp://s.lan:514'}}}\n",
+         "error: url: tcp:// goes to loopback only, use tls://"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: fhir, url: 'http://audit.lan/fhir'}}}\n",
+         "error: url: http:// goes to loopback only, use https://"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: syslog, url: 'tls://s.lan'}}}\n",
+         "error: url: 'tls://s.lan' names no port, such as tls://audit.lan:6514"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: fhir, url: 'https://a/', certificate: {file: tls.crt}}}}\n",
+         "error: audit.feeds.x: certificate and key go together"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file}}}\n",
+         "error: audit.feeds.x.path is missing, expected a path"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file, path: e, url: 'https://a.lan'}}}\n",
+         "error: 'audit.feeds.x' has no key 'url'."),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: {kind: file, path: e, refuse_writes_after: {records: 0}}}}\n",
+         "error: audit.feeds.x.refuse_writes_after.records is '0', expected a whole number from 1 to 1000000000"),
+        ("version: 1\n", "version: 1\naudit: {feeds: {x: file}}\n",
+         "error: audit.feeds.x must be a name (letters, digits, '.', '_', '-') and a mapping with kind"),
         ("version: 1\n", "version: 1\nnotifications: {office: lgo}\n",
          "2:25: error: notifications.office is 'lgo', expected log, or {url: https://…, bearer: {file: …}}."
          " Did you mean 'log'?"),
@@ -950,3 +971,65 @@ def test_valkey_may_stand_beside_the_store(write: Write, tmp_path: Path) -> None
 def test_a_valkey_that_cannot_be_used_is_named(write: Write, said: str, problem: str) -> None:
     (found,) = problems(write(CONFIGURATION + f"storage: {{path: securus.db, valkey: {said}}}\n"))
     assert problem in found
+
+
+def test_the_audit_log_has_its_node_heads_and_retention(write: Write) -> None:
+    assert load(write(CONFIGURATION), {}).audit_log == AuditLogSettings()
+    heads = "{records: 50, every: 5m, file: heads.jws, notify: [office]}"
+    said = f"audit_log: {{node: ward-a, heads: {heads}, retention: 2190d}}\n"
+    path = write("notifications: {office: log}\n" + said + CONFIGURATION)
+    assert load(path, {}).audit_log == AuditLogSettings(
+        "ward-a", 50, 300, path.parent / "heads.jws", ("office",), 2190 * 86400
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{nodes: a}", "'audit_log' has no key 'nodes'. Did you mean 'node'?"),
+        ("{node: a/b}", "audit_log.node is 'a/b', expected letters, digits, '.', '_' and '-'"),
+        ("{retention: 7d}", "audit_log.retention is '7d', expected 30d to 40000d"),
+        ("{heads: {every: 0s}}", "audit_log.heads.every is '0s', expected 1s to 1d"),
+        ("{heads: {each: 5s}}", "'audit_log.heads' has no key 'each'"),
+        ("{heads: {notify: [ofice]}}", "'ofice' is not under notifications. Did you mean 'office'?"),
+    ],
+)
+def test_what_is_wrong_about_the_audit_log_is_said(write: Write, said: str, why: str) -> None:
+    with pytest.raises(ConfigErrors) as refused:
+        load(write(f"notifications: {{office: log}}\naudit_log: {said}\n{CONFIGURATION}"), {})
+    assert why in str(refused.value)
+
+
+def test_audit_feeds_are_read_with_what_their_kind_has(write: Write, tmp_path: Path) -> None:
+    text = """\
+audit:
+  disclosures: {clients: [exchange], organizations: [Organization/other]}
+  feeds:
+    repository:
+      kind: fhir
+      url: https://audit.example/fhir/
+      authorization: {env: AUDIT}
+      certificate: {file: tls.crt}
+      key: {file: tls.key}
+      begin: oldest
+      refuse_writes_after: {records: 10, age: 1h}
+    syslog: {kind: syslog, url: "tls://syslog.example:6514", at_once: 7, timeout: 3s}
+    archive: {kind: file, path: events.ndjson, max_size: 1MiB, keep: 3}
+"""
+    found = load(write(CONFIGURATION + text), {"AUDIT": SECRET}).audit
+    repository, syslog, archive = found.feeds
+    assert (found.disclosed_to, found.organizations) == ({"exchange"}, {"Organization/other"})
+    assert (repository.url, repository.authorization) == ("https://audit.example/fhir", SECRET)
+    assert SECRET not in repr(repository)
+    assert (repository.from_beginning, repository.refuse_after_records, repository.refuse_after) == (
+        True,
+        10,
+        3600,
+    )
+    assert (syslog.from_beginning, syslog.at_once, syslog.timeout, syslog.refuse_after) == (
+        False,
+        7,
+        3.0,
+        None,
+    )
+    assert (archive.path, archive.max_size, archive.kept) == (tmp_path / "events.ndjson", 1024**2, 3)

@@ -35,9 +35,18 @@ def test_consents_of_a_store_of_their_own_count() -> None:
     assert "Bearer" not in repr(settings)
 
 
+def test_consents_that_are_kept_here_all_count_verified_or_not() -> None:
+    settings, problems = read("{kept: here}")
+    assert problems == []
+    assert settings == ConsentSettings(ConsentSource(verified=False), kept_here=True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("{kept: here, keep: 30s}", "upstreams.fhir.consents.keep is for consents of another store"),
+        ("{kept: there, tags: ['a|b']}", "upstreams.fhir.consents.kept"),
+        ("{kept: upstream}", "must say which consents count"),
         ("{verified: true}", "must say which consents count: 'organizations', 'tags', or the 'base'"),
         ("{organizations: [h1]}", "'h1', expected a reference such as Organization/h1"),
         ("{tags: [desk]}", "'desk', expected system|code"),

@@ -11,7 +11,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Verdict
 from gateway.policy.facts import Fact, FactQuestion, FactValues
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 from gateway.proxy.lookups import facts as facts_of_a_store
 from gateway.proxy.lookups.facts import Facts
 from gateway.proxy.lookups.kept import Kept

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.policy.decision import Resource, Verdict
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 
 UPSTREAM, PUBLIC = "http://store:8080/fhir", "https://gw.example/fhir/r4"
 PLAIN = b'{ "resourceType":"Observation","id":"plain", "valueQuantity":{"value":1.50}}'

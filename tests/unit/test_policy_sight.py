@@ -240,7 +240,7 @@ def test_the_compartment_of_a_search_is_a_criterion_too() -> None:
         (view("{hide: [Patient.id]}"), "id cannot be hidden"),
         (view("{only: [Observation.code]}"), "only says nothing about Patient"),
         (view("{only: []}"), "'only' names nothing"),
-        (view("{}"), "return must say 'hide', 'only' or 'round_dates'"),
+        (view("{}"), "return must say 'hide', 'only', 'round_dates' or 'sections'"),
         (view("{hidden: [Patient.name]}"), "return has no key 'hidden'. Did you mean 'hide'?"),
         (view("{round_dates: {Patient.birthDate: decade}}"), "unknown precision of a date 'decade'"),
         (view("{round_dates: {Patient.birthdate: year}}"), "Patient has no element 'birthdate'"),

@@ -14,6 +14,7 @@ from authz.storage.postgresql import PostgresqlStore, open_postgresql
 from authz.storage.postgresql_pool import PostgresqlPool
 from authz.storage.schema import Migration, migrations
 from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
+from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.postgresql_database import claim, database, shared, store
 from tests.support.store_contract import (
@@ -93,9 +94,10 @@ async def test_audit_records_and_histories_are_refused_to_change_even_for_the_ow
 ) -> None:
     await store.append_audit(audit_lines(1, 2))
     await store.put_registration(REGISTRATION, CHANGE, spending=None, now=NOW)
-    for table in ("audit", "registration_change"):
+    await store.add_consent(CONSENT)
+    for table in ("audit", "registration_change", "consent_version"):
         for change in (f"UPDATE {table} SET sequence = 9", f"DELETE FROM {table}", f"TRUNCATE {table}"):
-            with pytest.raises(asyncpg.RaiseError, match=f"rows of {table} are never changed"):
+            with pytest.raises(asyncpg.RaiseError, match=f"rows of {table} are never (changed|removed)"):
                 await postgresql.run(change, database)
     assert len(await store.audit(after=0, limit=10)) == 2
 

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Verdict
-from gateway.proxy.answers.response_filter import BundleFilter, Tally
+from gateway.proxy.answers.response_filter import BundleFilter
+from gateway.proxy.answers.tally import Tally
 
 STORE = "http://store:8080/fhir"
 PUBLIC = "https://gateway.example/fhir/r4"

@@ -17,6 +17,7 @@ from authz.storage import schema, sqlite_connection
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
+from tests.support.consents_contract import CONSENT
 from tests.support.store_contract import (
     CHANGE,
     CODE,
@@ -163,6 +164,17 @@ async def test_audit_records_cannot_be_changed_or_removed_through_sql(path: Path
     outside = sqlite3.connect(path, isolation_level=None)
     for sql in ("DELETE FROM audit WHERE sequence = 3", "UPDATE audit SET line = x'00' WHERE sequence = 2"):
         with pytest.raises(sqlite3.IntegrityError, match="audit records are never"):
+            outside.execute(sql)
+    outside.close()
+
+
+async def test_versions_of_consents_cannot_be_changed_or_removed_through_sql(
+    path: Path, store: SqliteStore
+) -> None:
+    await store.add_consent(CONSENT)
+    outside = sqlite3.connect(path, isolation_level=None)
+    for sql in ("DELETE FROM consent_version", "UPDATE consent_version SET status = 'active'"):
+        with pytest.raises(sqlite3.IntegrityError, match="a version of a consent is never"):
             outside.execute(sql)
     outside.close()
 

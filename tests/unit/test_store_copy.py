@@ -17,15 +17,19 @@ from authz.storage.status import status
 from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable
 from authz.storage.tables import TABLES
 from gateway.cli import main
-from tests.support.filled_store import LINES, at, source, target
+from tests.support.filled_store import LINES, NODE_LINES, at, source, target
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import (
+    AUDIT_KEY,
     CHANGE,
     CODE,
+    HOLD,
     KEY,
     NOW,
     PUSHED,
     REGISTRATION,
+    STUB,
+    TREE_HEAD,
     audit_lines,
 )
 
@@ -73,7 +77,9 @@ def test_a_copy_that_is_not_finished_is_no_store_and_takes_over_what_changed_unt
     assert copy(source, tmp_path, "--finish") == 0
     found = answer(capsys)
     assert found["finished"]
-    assert {each["table"]: each["rows"] for each in found["tables"]}["audit"] == 12_000
+    assert {each["table"]: each["rows"] for each in found["tables"]}[
+        "audit"
+    ] == 12_015  # of two chains, without what a stub stands for
     at(target, _as_left)
 
 
@@ -100,6 +106,11 @@ async def _as_left(store: Store) -> None:
     assert [each.client_id for each in (await store.registrations_since(sequence))[1]] == ["new"]
     assert list(await store.audit(after=0, limit=20_000)) == LINES
     assert await store.audit_head() == (12_000, LINES[-1].digest)
+    assert list(await store.audit(chain="node-a", after=0, limit=99)) == [*NODE_LINES[:2], *NODE_LINES[7:]]
+    assert await store.audit_head("node-a") == (20, NODE_LINES[-1].digest)
+    assert list(await store.stubs("node-a")) == [STUB]
+    assert await store.newest_tree_head() == TREE_HEAD
+    assert (list(await store.audit_keys()), list(await store.holds())) == ([AUDIT_KEY], [HOLD])
     await store.append_audit(audit_lines(12_001, 12_001, LINES[-1].digest))
 
 
@@ -192,7 +203,7 @@ def test_a_finish_that_is_lost_in_its_last_commit_leaves_neither_store_in_force_
     database = target.postgresql.dsn.rpartition("/")[2].partition("?")[0]
     for statement in (
         "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'lost' ; END $$",
-        "CREATE CONSTRAINT TRIGGER lose AFTER UPDATE ON audit_head DEFERRABLE INITIALLY DEFERRED"
+        "CREATE CONSTRAINT TRIGGER lose AFTER UPDATE ON numbering DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION lose()",
     ):
         asyncio.run(_owner(target.postgresql.dsn, statement))
@@ -203,7 +214,7 @@ def test_a_finish_that_is_lost_in_its_last_commit_leaves_neither_store_in_force_
         at(StoreSettings(path=str(source)), lambda store: store.check())
     with pytest.raises(StoreUnavailable, match="unfinished copy"):
         at(target, lambda store: store.check())
-    asyncio.run(postgresql.run("DROP TRIGGER lose ON audit_head", database))
+    asyncio.run(postgresql.run("DROP TRIGGER lose ON numbering", database))
     assert copy(source, tmp_path, "--finish") == 0
     at(target, lambda store: store.check())
 

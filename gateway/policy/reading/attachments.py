@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+from gateway.cda.header import InstanceIdentifier
 from gateway.fhir.labels import ABOVE_ALL, ORDER
 from gateway.policy.attachments import CLINICAL_DOCUMENT, THROUGH, BinaryCondition, CdaCondition
 from gateway.policy.reading.definitions import named
+from gateway.policy.reading.labels import read_document_codes
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import Effect, Where
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
+_CDA_KEYS = ("patient_from", "confidentiality_at_most", "unlabelled", "types", "authors", "custodians")
 ATTACHMENT_KEYS = ("binary", "cda")
 
 
@@ -100,7 +103,7 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
     body = reader.mapping(where.node("cda"), "cda")
     if body is None:
         return None
-    reader.keys(body, "cda", ("patient_from", "confidentiality_at_most", "unlabelled"))
+    reader.keys(body, "cda", _CDA_KEYS)
     of_patient = "patient_from" in body
     if of_patient:
         reader.word(body.node("patient_from"), "place of the patient", ("recordTarget",))
@@ -109,8 +112,9 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
             reader.problem(body, f"{said}: give 'binary: {{through: [DocumentReference]}}'")
     at_most = _level(reader, body, "confidentiality_at_most", ORDER)
     unlabelled = _level(reader, body, "unlabelled", (*ORDER, "deny"))
-    if not of_patient and "confidentiality_at_most" not in body:
-        reader.problem(body, "cda must say 'patient_from' or 'confidentiality_at_most'")
+    if not any(key in body for key in _CDA_KEYS if key != "unlabelled"):
+        words = ", ".join(f"'{key}'" for key in _CDA_KEYS if key != "unlabelled")
+        reader.problem(body, f"cda must say one of {words}")
     if "unlabelled" in body and "confidentiality_at_most" not in body:
         reader.problem(body, "'unlabelled' needs 'confidentiality_at_most'")
     if effect is Effect.DENY:
@@ -118,7 +122,29 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
         reader.problem(
             body, f"'cda' is for a permit or a require; a deny of '{CLINICAL_DOCUMENT}' closes them all"
         )
-    return CdaCondition(of_patient, at_most, ABOVE_ALL if unlabelled is None else unlabelled)
+    return CdaCondition(
+        of_patient,
+        at_most,
+        ABOVE_ALL if unlabelled is None else unlabelled,
+        types=read_document_codes(reader, body, "types"),
+        authors=_organizations(reader, body, "authors"),
+        custodians=_organizations(reader, body, "custodians"),
+    )
+
+
+def _organizations(reader: Reader, body: Mapping, key: str) -> frozenset[InstanceIdentifier]:
+    node = body.node(key)
+    found = set()
+    for item in named(reader, node, key) if node is not None else ():
+        text = reader.text(item, "organisation")
+        root, _, extension = text.removeprefix("urn:oid:").partition("|")
+        if not text.startswith("urn:oid:") or not root:
+            reader.problem(
+                item, f"'{text}' is not an organisation: expected urn:oid:ROOT, or urn:oid:ROOT|EXTENSION"
+            )
+        else:
+            found.add(InstanceIdentifier(root, extension))
+    return frozenset(found)
 
 
 def _level(reader: Reader, body: Mapping, key: str, words: tuple[str, ...]) -> int | None:

@@ -86,7 +86,7 @@ def never_matches(rule: Rule) -> str | None:
         return "'match' speaks of other resource types than 'resources'"
     contexts = [d for d in rule.who if d.name == "context" and not d.negated]
     only_patients = any(dimension.values == {"patient"} for dimension in contexts)
-    if only_patients and not rule.shared and rule.resources is not None:
+    if only_patients and not rule.shared and rule.resources is not None and where.binary is None:
         outside = [t for t in rule.resources if t != "Patient" and not patient_compartment(t)]
         if len(outside) == len(rule.resources):
             return "a patient's app reaches what is of no patient only where it is said to be 'shared: true'"

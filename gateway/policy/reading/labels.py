@@ -1,11 +1,17 @@
 """Security labels in `where`: at_most, any_of, without, unlabelled."""
 
+from gateway.cda.sections import SectionCondition
 from gateway.fhir.labels import ABOVE_ALL, ORDER, Label, LabelCondition
 from gateway.policy.inherited_labels import INHERITED
 from gateway.policy.reading.definitions import Definitions, label_of, named
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import Effect
 from gateway.yaml_source import Mapping, did_you_mean
+
+_OIDS = {
+    "http://loinc.org": "urn:oid:2.16.840.1.113883.6.1",
+    "http://snomed.info/sct": "urn:oid:2.16.840.1.113883.6.96",
+}
 
 
 def read_labels(
@@ -35,6 +41,46 @@ def read_labels(
         ABOVE_ALL if unlabelled is None else unlabelled,
         _inherit(reader, body),
     )
+
+
+def read_sections(reader: Reader, returned: Mapping, definitions: Definitions) -> SectionCondition | None:
+    """What is shown of the sections of clinical documents; None for all of them."""
+    body = reader.mapping(returned.node("sections"), "sections")
+    if body is None:
+        return None
+    reader.keys(body, "sections", ("at_most", "unlabelled", "without", "codes_without"))
+    if not any(key in body for key in ("at_most", "without", "codes_without")):
+        reader.problem(body, "sections must say 'at_most', 'without' or 'codes_without'")
+    at_most = _level(reader, body, "at_most", ORDER)
+    unlabelled = _level(reader, body, "unlabelled", (*ORDER, "deny"))
+    if ("at_most" in body) != ("unlabelled" in body):
+        said = "what a section without a label in a document without one is taken for: 'unlabelled: N', or 'deny'"
+        reader.problem(body, f"'at_most' and 'unlabelled' go together: say {said}")
+    labels = LabelCondition(
+        at_most,
+        without=_labels(reader, body, "without", definitions),
+        unlabelled=ABOVE_ALL if unlabelled is None else unlabelled,
+    )
+    return SectionCondition(labels, read_document_codes(reader, body, "codes_without"))
+
+
+def read_document_codes(reader: Reader, body: Mapping, key: str) -> frozenset[Label]:
+    """Codes as clinical documents have them, with the OID of their system, from 'http://loinc.org|34133-9' and its like."""
+    node = body.node(key)
+    found = set()
+    for item in named(reader, node, key) if node is not None else ():
+        text = reader.text(item, "code")
+        system, bar, code = text.partition("|")
+        system = _OIDS.get(system, system)
+        if not bar or not code or not system.startswith("urn:oid:"):
+            systems = ", ".join(_OIDS)
+            reader.problem(
+                item,
+                f"'{text}' is not a code: expected system|code, the system urn:oid:… or one of {systems}",
+            )
+        else:
+            found.add(Label(system, code))
+    return frozenset(found)
 
 
 def _inherit(reader: Reader, body: Mapping) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from gateway.fhir.definitions import RESOURCE_TYPES, element_exists, element_names
 from gateway.fhir.interaction import Interaction
-from gateway.policy.reading.definitions import named
+from gateway.policy.reading.definitions import Definitions, named
+from gateway.policy.reading.labels import read_sections
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import Effect, Returned
 from gateway.policy.view import Precision
@@ -10,6 +11,7 @@ from gateway.yaml_source import Mapping, Node, did_you_mean
 
 SEEN = frozenset({Interaction.READ, Interaction.VREAD, Interaction.HISTORY_INSTANCE, Interaction.SEARCH})
 """The interactions whose answers are seen through views."""
+_KEYS = ("hide", "only", "round_dates", "sections")
 _PRECISIONS = tuple(precision.name.lower() for precision in Precision)
 
 
@@ -19,6 +21,7 @@ def read_return(
     effect: Effect,
     resources: frozenset[str] | None,
     may: frozenset[Interaction],
+    definitions: Definitions,
 ) -> Returned | None:
     """What a permit shows of resources, None for all of it."""
     node = body.node("return")
@@ -29,9 +32,9 @@ def read_return(
         reader.problem(node, "'return' is for a permit: a deny takes elements away with 'fields'")
     if not may & SEEN:
         reader.problem(node, "'return' says what is read: the rule has no read, vread, history or search")
-    reader.keys(found, "return", ("hide", "only", "round_dates"))
-    if not any(key in found for key in ("hide", "only", "round_dates")):
-        reader.problem(found, "return must say 'hide', 'only' or 'round_dates'")
+    reader.keys(found, "return", _KEYS)
+    if not any(key in found for key in _KEYS):
+        reader.problem(found, "return must say 'hide', 'only', 'round_dates' or 'sections'")
     only = None
     only_node = found.node("only")
     if only_node is not None:
@@ -48,7 +51,10 @@ def read_return(
         if path and word:
             rounded.append((path, Precision[word.upper()]))
     return Returned(
-        None if only is None else tuple(filter(None, only)), tuple(filter(None, hide)), tuple(rounded)
+        None if only is None else tuple(filter(None, only)),
+        tuple(filter(None, hide)),
+        tuple(rounded),
+        read_sections(reader, found, definitions),
     )
 
 

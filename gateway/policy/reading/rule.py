@@ -22,6 +22,7 @@ from gateway.policy.rules import (
     ENVELOPES,
     Effect,
     OperationAccess,
+    Returned,
     Rule,
     Where,
 )
@@ -115,7 +116,9 @@ def read_rule(
         query=read_query(
             reader, body, permits=effect is Effect.PERMIT, may=may, resources=searched(resources, where)
         ),
-        returned=read_return(reader, body, effect, *_returned_by(resources, may, operation)),
+        returned=_returned(
+            reader, body, effect, where, definitions, *_returned_by(resources, may, operation)
+        ),
         fields=read_fields(reader, body, effect, resources, may),
         unless=read_unless(reader, body, effect, resources, may, definitions, sign_in),
         write=read_write_rule(reader, body, effect, may, resources, definitions),
@@ -126,6 +129,21 @@ def read_rule(
         then=then,
         break_glass=break_glass,
     )
+
+
+def _returned(
+    reader: Reader,
+    body: Mapping,
+    effect: Effect,
+    where: Where,
+    definitions: Definitions,
+    resources: frozenset[str] | None,
+    may: frozenset[Interaction],
+) -> Returned | None:
+    found = read_return(reader, body, effect, resources, may, definitions)
+    if found is not None and found.sections is not None and where.cda is None:
+        reader.problem(body, "'sections' is about clinical documents: give 'where: {cda: …}'")
+    return found
 
 
 def _returned_by(

@@ -125,11 +125,11 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
             _change(test, asked, decision, outcome)
         case Permit() if asked.interaction is Interaction.CREATE and not _may_store(test, decision, outcome):
             pass
-        case Permit() if not _sees_list(test, engine, decision, caller, environment):
-            pass  # it finds nothing, as if there were no such List
         case Permit():
-            outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
-            _show(test, asked, decision, outcome, environment)
+            opened = _opened_list(test, engine, decision, caller, environment)
+            if opened is not None:  # else it finds nothing, as if there were no such List
+                outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
+                _show(test, asked, opened, outcome, environment)
     return outcome
 
 
@@ -205,21 +205,22 @@ def _open(environment: Environment, outcome: Outcome, allows: Callable[[], bool]
         outcome.decision, outcome.reason, outcome.status = "deny", reason, REASONS[reason][0]
 
 
-def _sees_list(
+def _opened_list(
     test: PolicyTest, engine: Engine, permit: Permit, caller: Caller, environment: Environment
-) -> bool:
-    """Whether a search may go on: the List that it is about, if any, is given and a read shows it whole."""
+) -> Permit | None:
+    """The permit of a search once the List that it is about, if any, was read; None where a read shows none."""
     if permit.by_list is None:
-        return True
+        return permit
     given = test.body.get("given")
     found = given.get(f"List/{permit.by_list.id}") if isinstance(given, Mapping) else None
     reading = engine.decide(
         FhirRequest("GET", Interaction.READ, "List", id=permit.by_list.id), caller, environment
     )
     if not isinstance(found, Mapping) or not isinstance(reading, Permit) or reading.judge is None:
-        return False
+        return None
     verdict = reading.judge(typed(found))
-    return verdict.shown and verdict.seen is None
+    seen = found if verdict.seen is None else verdict.seen
+    return by_list.read(permit, by_list.members_of(typed(seen), engine.bases)) if verdict.shown else None
 
 
 def _show(
@@ -228,7 +229,6 @@ def _show(
     """Hand the given resources to the judge, as the store would have answered."""
     outcome.has_total = permit.exact
     given = test.body.get("given") or {}
-    permit = by_list.read(permit)
     if permit.by_search is not None:  # what is given is what the search finds
         permit = replace(permit, judge=permit.by_search.judge)
     if not isinstance(given, Mapping) or permit.judge is None:

@@ -24,6 +24,7 @@ from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.page_links import is_page
 from gateway.proxy.answers.response_filter import BundleFilter
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
+from gateway.proxy.kept_consents import profile_of
 from gateway.proxy.proven_searches import the_one
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer
@@ -41,6 +42,7 @@ class Delivery:
         self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
     ) -> None:
         self._upstream = upstream
+        self._bases = frozenset({*upstream.bases, upstream.base})
         self._links = links_
         self._audit = audit
         self._metrics = metrics
@@ -82,6 +84,7 @@ class Delivery:
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
+        trail.tally.about.note(value, self._bases)
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
@@ -119,7 +122,7 @@ class Delivery:
             tally=trail.tally,
             included=permit.included,
             shape=shape_of(asked.terms),
-            bases=frozenset({*self._upstream.bases, self._upstream.base}),
+            bases=self._bases,
             self_link=self._self_link(permit.request),
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
             proof=(permit.by_search is not None or bool(permit.opened)) and bool(permit.added),
@@ -155,7 +158,7 @@ class Delivery:
         return page
 
     def _self_link(self, sent: FhirRequest) -> SelfLink:
-        profile = self._upstream.profile
+        profile = profile_of(self._upstream, sent.type)
         if profile.self_link is SelfLink.CHECKED and sent.posted:
             return profile.self_link_of_forms
         return profile.self_link
@@ -163,7 +166,8 @@ class Delivery:
     def _seal(
         self, target: str, permit: Permit, asked: FhirRequest, caller: Caller, policy_hash: str
     ) -> str | None:
-        if not is_page(target, permit.request, self._upstream.profile):
+        profile = profile_of(self._upstream, permit.request.type)
+        if not is_page(target, permit.request, profile):
             self._metrics.page_links_left_out.labels(self._upstream.name).inc()
             return None
         proof = () if permit.by_search is None else permit.by_search.proof

@@ -8,7 +8,8 @@ from gateway.fhir import links, ndjson, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import exact_object
 from gateway.policy.decision import Judge, Resource, Verdict
-from gateway.proxy.answers.response_filter import Settle, Tally
+from gateway.proxy.answers.response_filter import Settle
+from gateway.proxy.answers.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class NdjsonFilter:
     tally: Tally
     max_line_bytes: int = ndjson.MAX_LINE_BYTES
     settle: Settle | None = None
+    bases: frozenset[str] = frozenset()  # by which references name resources of the store
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The lines that are shown. Raises FhirError(UPSTREAM_INVALID); bytes may have gone out."""
@@ -47,6 +49,7 @@ class NdjsonFilter:
                 self.tally.dropped += 1
                 continue
             self.tally.shown += 1
+            self.tally.about.note(line.value, self.bases)
             self.tally.rules.update(verdict.rules)
             out.append(self._written(line, verdict))
             out.append(b"\n")

@@ -6,7 +6,7 @@ without a trace.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, Resource, Verdict
 from gateway.proxy.answers.connections import Connections
 from gateway.proxy.answers.self_links import echoes, is_silent
+from gateway.proxy.answers.tally import Tally
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
@@ -37,16 +38,6 @@ Settle = Callable[[Sequence[Callable[[], bool]]], Awaitable[None]]
 """Finds out what judges need to know, before they are asked for good."""
 Seal = Callable[[str], str | None]
 """From a target relative to the store's base to the public URL of that page; None when it is no page."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What went out and what stayed back, for the audit record."""
-
-    shown: int = 0
-    dropped: int = 0
-    narrowing_seen: bool | None = None
-    rules: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +244,7 @@ class BundleFilter:
     def _shown(self, raw: bytes, value: Mapping[str, Any], verdict: Verdict, judge: Judge) -> bytes:
         tally = self.tally
         tally.shown += 1
+        tally.about.note(value["resource"], self.bases)
         if not tally.rules.issuperset(verdict.rules):
             tally.rules.update(verdict.rules)
         if self.shape is None and verdict.seen is None:

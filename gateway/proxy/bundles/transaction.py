@@ -37,6 +37,7 @@ from gateway.proxy.bundles.transaction_steps import (
     response_of,
 )
 from gateway.proxy.documents.attachments import Asking
+from gateway.proxy.kept_consents import check_transaction
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import conditional_writes, creation
 from gateway.proxy.writes.changes import WRITES, Writes, preference
@@ -78,6 +79,7 @@ class Transactions:
         try:
             for entry in sent.requests.entries:
                 part = part_of(entry, sent.http, self._upstream)
+                check_transaction(self._upstream, part.asked)
                 steps.append(Step(part, sent.trail.of_entry(entry.index, part.http)))
                 steps[-1].trail.asked = part.asked
             if not is_opened:

@@ -19,7 +19,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.attachments import NOTHING_NEEDED, THROUGH, SeenBinary
 from gateway.policy.decision import Permit, Resource
 from gateway.proxy.answers.delivery import judge, settle
-from gateway.proxy.answers.response_filter import Tally
+from gateway.proxy.answers.tally import Tally
 from gateway.proxy.documents.attachments import Asking, Attachments, attachment_urls
 from gateway.proxy.documents.binaries import PLACEHOLDER, Binaries, decoded, told
 from gateway.proxy.documents.document_stream import DocumentStream
@@ -80,6 +80,7 @@ class AttachedWrites:
         await settle(asking.trail, permit, version)
         try:
             judge(asking.trail, permit, version)
+            asking.trail.tally.about.note(version, self._attachments.bases)
         except FhirError:
             if _is_of_another(version, permit):
                 raise FhirError(Reason.DOCUMENT_OF_ANOTHER_PATIENT) from None

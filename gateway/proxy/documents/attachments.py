@@ -75,7 +75,7 @@ class Attachments:
         named = [
             patient
             for patient in sorted(asked)[:_MAX_PATIENTS]
-            if is_about(header, _identifiers(await self._get(asking, f"Patient/{patient}")), systems)
+            if is_about(header, identifiers_of(await self._get(asking, f"Patient/{patient}")), systems)
         ]
         return Content(header, frozenset(named))
 
@@ -172,7 +172,7 @@ def attachment_urls(resource: Resource) -> list[str]:
     return found
 
 
-def _identifiers(patient: Resource | None) -> frozenset[Identifier]:
+def identifiers_of(patient: Resource | None) -> frozenset[Identifier]:
     """System and value of the identifiers of a patient; those that are 'old' are somebody's no more."""
     said = None if patient is None else patient.get("identifier")
     return frozenset(

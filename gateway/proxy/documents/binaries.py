@@ -29,6 +29,7 @@ from gateway.proxy.answers.long_answer import LongAnswer
 from gateway.proxy.documents import native_content
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.document_stream import DocumentStream
+from gateway.proxy.documents.redacted import redact_data, redacted, sections_shown
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE
 from gateway.settings import Upstream
@@ -138,7 +139,8 @@ class Binaries:
             for field in headers.returned(answer.headers, self._upstream)
             if field[0] != "Content-Location"
         )
-        if answer.status == 200 and is_current(asking.http, permit.request, passed):
+        cut = None if content.header is None else sections_shown(permit, trail.rules)
+        if answer.status == 200 and cut is None and is_current(asking.http, permit.request, passed):
             answer.close()
             return Answer(304, (*headers.PRIVATE, *passed))
         if answer.status == 416:
@@ -148,7 +150,8 @@ class Binaries:
         async def record(ended: str) -> None:
             await self._audit.record(trail.delivered(ended))
 
-        body = LongAnswer([], self._counted(asking, content.pieces()), answer, record)
+        pieces = content.pieces() if cut is None else redacted(content.pieces(), cut, trail)
+        body = LongAnswer([], self._counted(asking, pieces), answer, record)
         return Answer(answer.status, (*said, *headers.PRIVATE, *native_content.GUARDS, *passed), body)
 
     async def _counted(self, asking: Asking, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -226,15 +229,18 @@ class Binaries:
             answer.close()
         if value.get("securityContext") != seen.get("securityContext"):
             raise FhirError(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
-        whole = SeenBinary(value, seen.via)
+        whole, header = SeenBinary(value, seen.via), None
         if permit.needs.content:
             header, fault = _header(value)
             whole = await self._with_content(asking, permit, whole, header, fault)
         shown = await _judged(asking, permit, whole)
         trail.decision, trail.tally.shown = "permit", 1
-        if shown is None and is_current(asking.http, permit.request, passed):
+        cut = None if header is None else sections_shown(permit, trail.rules)
+        if shown is None and cut is None and is_current(asking.http, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
         value = value if shown is None else dict(shown)
+        if cut is not None and "data" in value:
+            redact_data(value, decoded(value), cut, trail)
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
         shape = shape_of(permit.request.terms)
         return fhir_answer(resource.write_resource(value if shape is None else shaped(value, shape)), passed)

@@ -1,11 +1,12 @@
 """Where a mount finds out what its policies decide by, made from its settings."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from authz.clock import Clock
 from gateway.proxy.lookups.consents import Consents
 from gateway.proxy.lookups.facts import Facts
-from gateway.proxy.lookups.knowledge import Lookups
+from gateway.proxy.lookups.knowledge import ConsentsAt, Lookups
 from gateway.proxy.lookups.labels import Labels
 from gateway.proxy.lookups.preflight import Preflight
 from gateway.proxy.upstream import UpstreamClient
@@ -16,9 +17,17 @@ _LONGEST_SECONDS = 5.0  # a request waits no longer for a fact, however patient 
 
 
 async def open_lookups(
-    upstream: Upstream, client: UpstreamClient, *, metrics: Metrics, clock: Clock, at_most: int
+    upstream: Upstream,
+    client: UpstreamClient,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+    at_most: int,
+    kept: Callable[[Callable[[str], None]], ConsentsAt] | None = None,
 ) -> Lookups:
     """The facts and consents of one mount. client asks its own store; another one for consents is opened here.
+
+    kept gives the consents that the gateway keeps itself, and is handed what counts them.
 
     at_most is how many searches one request may cost.
     """
@@ -37,6 +46,8 @@ async def open_lookups(
     facts = Facts(asking, clock, count_fact)
     labels = Labels(asking, clock)
     settings = upstream.consents
+    if kept is not None:
+        return Lookups(facts, kept(count_consents), labels, _nothing, at_most, count_spent)
     if settings is None:
         return Lookups(facts, None, labels, _nothing, at_most, count_spent)
     other = None

@@ -3,7 +3,7 @@
 Consents of many patients are asked in one search: a page of results has many patients.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from authz.clock import Clock
@@ -38,7 +38,7 @@ class Consents:
     async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf]:
         """What the consents of these patients say, without those that could not be had. Raises nothing."""
         found = await self._kept.of(patients)
-        return {patient: self._answering(consents) for patient, consents in found.items()}
+        return {patient: answering(consents, self._clock) for patient, consents in found.items()}
 
     async def _asked(self, patients: list[str]) -> dict[str, _Consents] | None:
         of = make_term("patient", [f"Patient/{patient}" for patient in patients])
@@ -52,8 +52,11 @@ class Consents:
             for patient in patients
         }
 
-    def _answering(self, consents: _Consents) -> ConsentsOf:
-        def said(question: ConsentQuestion) -> ConsentAnswer:
-            return answer(consents, question, self._clock())
 
-        return said
+def answering(consents: Sequence[Mapping[str, Any]], clock: Clock) -> ConsentsOf:
+    """What answers questions by these consents, which are those of one patient."""
+
+    def said(question: ConsentQuestion) -> ConsentAnswer:
+        return answer(consents, question, clock())
+
+    return said

@@ -86,6 +86,7 @@ class Writes:
         self._show = show
         self._meet = meet
         self._bases = (*upstream.bases, upstream.base)
+        self._names = frozenset(self._bases)
 
     async def answer(self, write: Write) -> Answer:
         """The answer to an update, patch or delete of one resource. Raises FhirError, OAuthError (step-up)."""
@@ -145,6 +146,7 @@ class Writes:
         check_narratives(after)
         bundle_graph.check_resolved(after, None, self._bases)
         await self._meet(write.trail, decision, write.caller)
+        write.trail.tally.about.note(after, self._names)
         return Change(after, {"if-none-match": "*"})
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
@@ -198,6 +200,7 @@ class Writes:
         check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         check_version(wanted, before)
         check(write.trail, await changed(write, write.permit, before.resource, None), conceal=False)
+        write.trail.tally.about.note(before.resource, self._names)
         return Change(None, before.precondition)
 
     async def _remove(self, write: Write, change: Change) -> Answer:
@@ -243,6 +246,8 @@ class Writes:
         await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
         check_narratives(after, before.resource)
         bundle_graph.check_resolved(after, before.resource, self._bases)
+        for version in (before.resource, after):
+            write.trail.tally.about.note(version, self._names)
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
@@ -279,7 +284,7 @@ class Writes:
         write.trail.upstream.append(f"{method} {write.place}")
         await self._audit.record(write.trail.begun(self._upstream.name))
         sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | dict(more)
-        return await self._client.send(method, write.place, sent, body)
+        return await self._client.write(write.caller, method, write.place, sent, body)
 
 
 _MAX_PATCH = 1024 * 1024

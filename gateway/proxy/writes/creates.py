@@ -77,12 +77,13 @@ class Creates:
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.
         await self._audit.record(trail.begun(self._upstream.name))
-        answer = await self._client.send("POST", target, sent, body)
+        answer = await self._client.write(caller, "POST", target, sent, body)
         try:
             if answer.status not in (200, 201):
                 check_status(answer)
                 raise FhirError(Reason.UPSTREAM_INVALID)
             made = creation.made(answer.headers, self._upstream, permit.request.type)
+            trail.made = made.id
             shown = b""
             if made.id is not None and headers.is_json(answer.headers.get("content-type", "")):
                 raw = await answer.read(self._upstream.max_resource)

@@ -62,6 +62,7 @@ _NOTED_LIST = {
     "status": "current",
     "mode": "working",
     "note": [{"text": "x"}],
+    "entry": [{"item": {"reference": "Encounter/eb"}}],
 }
 _OR = "subject%20eq%20Patient%2FA%20or%20subject%20eq%20Patient%2FB"
 ROWS = (
@@ -105,7 +106,7 @@ ROWS = (
           twin="GET /Patient?_filter=gender%20eq%20male"),
     staff("D-064z-hidden-elements-under-or-and-not", "GET /Patient?_filter=gender%20eq%20male%20or%20not(identifier%20eq%20x)",
           twin="GET /Patient?_filter=gender%20eq%20male"),
-    row("D-066c-a-list-that-mixes-patients", "GET /Observation?_list=mix", 200, shows=OWN, world="opened",
+    row("D-066c-a-list-that-mixes-patients", "GET /Observation?_list=mix", 200, shows={"Observation/a1"}, world="opened",
         sent=("GET List/mix", f"GET Observation?_list=mix&{_ADDED}"), twin="GET /Observation?code=x"),
     nothing("D-066d-a-list-of-another", "_list=lb", "GET List/lb", store=holding(_FOREIGN_LIST)),
     nothing("D-066e-a-list-that-nobody-has", "_list=lb", "GET List/lb"),
@@ -116,8 +117,8 @@ ROWS = (
     closed("D-066i-a-store-that-passes-it-over", "GET /Observation?_list=mix", 502, "narrowing-ignored",
            store=forgetful("_list"), sent=("GET List/mix", f"GET Observation?_list=mix&{_ADDED}"),
            twin="GET /Observation?_list=mix"),
-    row("D-066j-a-list-that-is-seen-in-part", "GET /Encounter?_list=noted", 200, who="dr1", shows=set(), world="opened",
-        sent=("GET List/noted",), store=holding(_NOTED_LIST), sees=True, twin=ask("GET /Encounter?_list=noted", "dr1"),
+    row("D-066j-a-list-that-is-seen-in-part", "GET /Encounter?_list=noted", 200, who="dr1", shows={"Encounter/eb"}, world="opened",
+        sent=("GET List/noted", "GET Encounter?_list=noted"), store=holding(_NOTED_LIST), sees=True, twin=ask("GET /Encounter?_list=noted", "dr1"),
         twin_store=holding({k: v for k, v in _NOTED_LIST.items() if k != "note"})),
     opened("D-068d-full-text-in-the-own-record", "_text=HIV", "_text=HIV"),
     opened("D-068e-all-content-of-the-own-record", "_content=HIV", "_content=HIV"),

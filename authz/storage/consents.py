@@ -1,0 +1,55 @@
+"""Consents of patients as a store keeps them: versions that follow each other, none ever changed or removed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentVersion:
+    """One version of a consent, as it was written; nothing is overwritten."""
+
+    base: str  # identifier of the FHIR base (upstream.identifier) whose patient it is about
+    id: str  # FHIR id
+    version: int  # 1, 2, ...
+    patient: str  # FHIR id of the patient
+    status: str  # Consent.status
+    resource: bytes  # FHIR R4 Consent as JSON, with id, meta.versionId, meta.lastUpdated
+    recorded_at: int
+    recorded_by: str  # subject of the person, or client_id, or 'import'
+    grant_id: str | None = None  # the OAuth grant that was given on the same page
+
+
+class ConsentStore(Protocol):
+    """The part of the Store that keeps them. What holds for every method of a Store holds for these.
+
+    Versions are kept for good, like the audit log: what somebody had agreed to when a record was shown is asked years
+    later. The store itself refuses to change or remove one.
+    """
+
+    async def add_consent(self, version: ConsentVersion) -> bool:
+        """Write a version, in one statement: True.
+
+        False, and nothing written, where it is not exactly the newest one and 1, or 1 for a new consent.
+        """
+        ...
+
+    async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
+        """That version of a consent, the newest without one; None where there is none."""
+        ...
+
+    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
+        """Every version of a consent, the newest first."""
+        ...
+
+    async def consents_of(self, base: str, patients: Collection[str]) -> Sequence[ConsentVersion]:
+        """The newest version of each consent of these patients, whatever its status, in the order of ids."""
+        ...
+
+    async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
+        """The newest version of each consent of a base behind that id, in the order of ids."""
+        ...
+
+    async def consent_of_grant(self, grant_id: str) -> ConsentVersion | None:
+        """The newest version of the consent that was given with a grant; None without one."""
+        ...

@@ -1,0 +1,106 @@
+"""The follower of the audit log: reads what was appended since, and puts it into the index.
+
+It runs beside the requests, in the one process that leads; a request is recorded in the log and nowhere else. A page
+of lines and the place behind it are written together, so that a follower that was killed goes on where it was.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from authz.storage.audit_index import AccessEntry
+from authz.storage.audit_lines import AuditLine
+from authz.storage.store import Store
+from gateway.audit.index.entries import Unreadable, entries_of
+from gateway.settings import GatewaySettings
+
+PAGE_LINES = 200
+_REMOVED_AT_ONCE = 200
+_MILLISECONDS = 1000
+_log = logging.getLogger("securus.audit")
+
+
+def bases_of(settings: GatewaySettings) -> Mapping[str, str]:
+    """Identifiers of the FHIR bases by the names of their routes."""
+    return {upstream.name: upstream.identifier for upstream in settings.upstreams}
+
+
+async def chains(store: Store) -> Sequence[str]:
+    """The names of the chains of the log."""
+    return await store.chains()
+
+
+async def lines_of(store: Store, chain: str, *, after: int, limit: int) -> Sequence[AuditLine]:
+    """Lines of one chain, in its order."""
+    return await store.audit(after=after, limit=limit, chain=chain)
+
+
+async def line_at(store: Store, chain: str, sequence: int) -> AuditLine | None:
+    """One line of a chain."""
+    found = await lines_of(store, chain, after=sequence - 1, limit=1)
+    return found[0] if found and found[0].sequence == sequence else None
+
+
+class IndexFollower:
+    """Keeps the index of one store up with its log. indexed is told how many records were indexed."""
+
+    def __init__(
+        self,
+        store: Store,
+        bases: Mapping[str, str],
+        *,
+        indexed: Callable[[float], None] = lambda count: None,
+    ) -> None:
+        self._store = store
+        self._bases = bases
+        self._indexed = indexed
+
+    async def follow(self) -> int:
+        """Index all that was appended since; how many records. Raises StoreUnavailable."""
+        return sum([await self._follow(chain) for chain in await chains(self._store)])
+
+    async def behind(self) -> int:
+        """How many records wait to be indexed."""
+        waiting = 0
+        for chain in await chains(self._store):
+            head = await self._store.audit_head(chain)
+            waiting += max(0, (head[0] if head else 0) - await self._store.indexed_to(chain))
+        return waiting
+
+    async def _follow(self, chain: str) -> int:
+        place, read = await self._store.indexed_to(chain), 0
+        while lines := await lines_of(self._store, chain, after=place, limit=PAGE_LINES):
+            place = lines[-1].sequence
+            entries = [entry for line in lines for entry in self._entries(line, chain)]
+            await self._store.index_audit(entries, chain=chain, read_to=place)
+            self._indexed(len(lines))
+            read += len(lines)
+            if len(lines) < PAGE_LINES:
+                break
+            await asyncio.sleep(0)  # requests come first
+        return read
+
+    def _entries(self, line: AuditLine, chain: str) -> Sequence[AccessEntry]:
+        try:
+            return entries_of(line.line, chain=chain, bases=self._bases)
+        except Unreadable as error:
+            _log.error("a record cannot be indexed", extra={"cause": str(error), "count": line.sequence})
+            return ()
+
+
+async def remove_old(store: Store, *, now: int, keep: int) -> int:
+    """Remove entries that are older than keep seconds, in small numbers; how many went."""
+    removed = 0
+    while gone := await store.remove_audit_entries(
+        before=(now - keep) * _MILLISECONDS, at_most=_REMOVED_AT_ONCE
+    ):
+        removed += gone
+        await asyncio.sleep(0)
+    return removed
+
+
+async def rebuild(store: Store, bases: Mapping[str, str], *, now: int) -> int:
+    """Make the index anew from the log; how many records were read. A gateway may work meanwhile."""
+    await remove_old(store, now=now + 86400, keep=0)
+    await store.rewind_audit_index()
+    return await IndexFollower(store, bases).follow()

@@ -1,0 +1,115 @@
+"""Consents that were given to an app at the consent page, and the OAuth grants that were given with them.
+
+Each ends with the other. A consent whose grant has ended is inactive from that moment: whoever reads it writes that
+down first, so nobody sees it active, whichever of the many ways the grant went. A consent that is revoked ends its
+grant, with every token, before the revocation is written.
+"""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from authz.clock import Clock
+from authz.protocol.scopes import clinical
+from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentVersion
+from authz.storage.store import Store
+from gateway.consent_service.versions import instant, next_version, with_status
+from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.ids import is_id
+from gateway.fhir.links import local_reference
+
+SCOPE_URL = "urn:securus:consent:scope"
+"""The extension that holds one scope as it was allowed."""
+SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
+RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
+PARTICIPATIONS = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+LOINC = "http://loinc.org"
+_ENDED = "the grant to the app has ended"
+
+
+class GrantConsents:
+    """Records what is allowed at the consent page as consents of one base."""
+
+    def __init__(self, *, base: str, issuer: str, store: Store, clock: Clock) -> None:
+        self._base = base
+        self._issuer = issuer
+        self._store = store
+        self._clock = clock
+
+    async def given(self, grant: Grant, client_name: str) -> None:
+        """Record the consent of a grant; nothing where it opens no patient's record. Raises StoreUnavailable."""
+        patient = grant.context.get("patient")
+        if not isinstance(patient, str) or not is_id(patient):
+            return
+        value = consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
+        await self._store.add_consent(
+            next_version(
+                value,
+                None,
+                base=self._base,
+                id=str(uuid.uuid4()),
+                now=self._clock(),
+                by=grant.subject,
+                grant_id=grant.grant_id,
+            )
+        )
+
+
+def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issuer: str) -> dict[str, Any]:
+    """What a person allowed to an app, as a Consent: permit, to this client, these types, from now until it ends."""
+    opened = [scope for scope in clinical(grant.scope) if scope.context == "patient"]
+    types = sorted({scope.type for scope in opened if is_resource_type(scope.type)})
+    provision: dict[str, Any] = {
+        "type": "permit",
+        "period": {"start": instant(grant.created_at)},
+        "actor": [
+            {
+                "role": {"coding": [{"system": PARTICIPATIONS, "code": "IRCP"}]},
+                "reference": {
+                    "identifier": {"system": issuer, "value": grant.client_id},
+                    "display": client_name,
+                },
+            }
+        ],
+    }
+    if types and not any(scope.type == "*" for scope in opened):
+        provision["class"] = [{"system": RESOURCE_TYPES, "code": type_} for type_ in types]
+    person = grant.claims.get("fhirUser")
+    place = local_reference(person, (base,)) if isinstance(person, str) else None
+    value: dict[str, Any] = {
+        "resourceType": "Consent",
+        "extension": [{"url": SCOPE_URL, "valueString": scope} for scope in grant.scope],
+        "status": "active",
+        "scope": {"coding": [{"system": SCOPES, "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": LOINC, "code": "59284-0"}]}],
+        "patient": {"reference": f"Patient/{patient}"},
+        "dateTime": instant(grant.created_at),
+        "policy": [{"uri": issuer}],
+        "provision": provision,
+    }
+    if place is not None and place.type in ("Patient", "RelatedPerson", "Practitioner"):
+        value["performer"] = [{"reference": f"{place.type}/{place.id}"}]
+    return value
+
+
+async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> list[ConsentVersion]:
+    """The versions, given as the newest ones, with those inactive whose grant has ended. Raises StoreUnavailable."""
+    found = []
+    for version in versions:
+        goes_on = version.grant_id is None or version.status != "active"
+        goes_on = goes_on or await store.grant(str(version.grant_id), now=now) is not None
+        found.append(version if goes_on else await _ended(store, version, now))
+    return found
+
+
+async def _ended(store: Store, version: ConsentVersion, now: int) -> ConsentVersion:
+    value = with_status(json.loads(version.resource), "inactive", _ENDED)
+    provision = value.get("provision")
+    if isinstance(provision, Mapping) and isinstance(provision.get("period"), Mapping):
+        value["provision"] = {**provision, "period": {**provision["period"], "end": instant(now)}}
+    ended = next_version(value, version, base=version.base, id=version.id, now=now, by=version.recorded_by)
+    if await store.add_consent(ended):
+        return ended
+    return await store.consent(version.base, version.id) or ended  # somebody else wrote it down meanwhile

@@ -1,0 +1,61 @@
+"""What a mount gets whose consents are kept here: a client that knows them, and what tells policies of them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from authz.clock import Clock
+from authz.storage.store import Store
+from gateway.consent_service.grants import GrantConsents, settled
+from gateway.consent_service.routing import RoutingClient
+from gateway.consent_service.server import ConsentServer
+from gateway.proxy.lookups.knowledge import ConsentsAt
+from gateway.proxy.lookups.stored_consents import StoredConsents
+from gateway.settings import ConsentSettings, GatewaySettings, Upstream
+from gateway.telemetry import Metrics
+
+EndGrant = Callable[[str, str, str], Awaitable[None]]
+"""Ends an OAuth grant: its id, who ends it, and why."""
+
+
+def keep_consents(
+    upstream: Upstream,
+    settings: ConsentSettings,
+    observe: Callable[[float], None],
+    *,
+    store: Store,
+    clock: Clock,
+    metrics: Metrics,
+    end_grant: EndGrant,
+) -> tuple[RoutingClient, Callable[[Callable[[str], None]], ConsentsAt]]:
+    """The client of the mount, not open yet, and what makes its knowledge of consents."""
+    client = RoutingClient(upstream, observe)
+
+    def written(status: str) -> None:
+        metrics.consents_written.labels(upstream.name, status).inc()
+
+    client.serve(
+        ConsentServer(
+            base=upstream.identifier,
+            url=upstream.base,
+            bases=frozenset({*upstream.bases, upstream.base}),
+            store=store,
+            clock=clock,
+            is_there=client.has_patient,
+            end_grant=end_grant,
+            written=written,
+        )
+    )
+
+    def knowledge(count: Callable[[str], None]) -> ConsentsAt:
+        return StoredConsents(store, upstream.identifier, settings.source, clock, settle=settled, count=count)
+
+    return client, knowledge
+
+
+def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Mapping[str, GrantConsents]:
+    """What records the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
+    issuer = settings.authorization.issuer
+    return {
+        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
+        for upstream in settings.upstreams
+        if upstream.consents is not None and upstream.consents.kept_here
+    }

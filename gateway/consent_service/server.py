@@ -1,0 +1,259 @@
+"""A FHIR R4 server for Consent over the store: what it is asked was decided, and what it answers is judged, elsewhere.
+
+It speaks as any other store behind the gateway does, so that the passage treats it as one. Its errors are FhirError,
+which callers see as they are: what it refuses is for them to mend.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import urlencode
+
+from authz.clock import Clock
+from authz.protocol.encoding import parse_query
+from authz.protocol.tokens import Caller
+from authz.storage.consents import ConsentVersion
+from authz.storage.store import Store, StoreUnavailable
+from gateway.consent_service.grants import settled
+from gateway.consent_service.rules import check_consent, check_next, patient_of
+from gateway.consent_service.search import PAGE, Search, bundle, found, parsed, read_search
+from gateway.consent_service.versions import next_version
+from gateway.fhir import links
+from gateway.fhir.dates import interval
+from gateway.fhir.outcome import FhirError, Reason
+
+_TAG = re.compile(r'W/"(\d{1,9})"')
+_PAGE_ROWS = 500
+_MOST = 20_000  # consents that a search without a patient looks through
+_HISTORY_PAGE = 200
+_OPEN = frozenset({"draft", "proposed", "active"})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer: status, headers in lower case, body."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class ConsentServer:
+    """The consents of one base.
+
+    base         its identifier, under which consents are kept
+    url          where the addresses in its answers begin: that of the store it stands beside
+    bases        by which references name resources of the base
+    is_there     whether the base has a patient of this id. Raises FhirError
+    end_grant    ends an OAuth grant with its tokens; who and why
+    written      is told the status of each version that is written
+    """
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        url: str,
+        bases: frozenset[str],
+        store: Store,
+        clock: Clock,
+        is_there: Callable[[str], Awaitable[bool]],
+        end_grant: Callable[[str, str, str], Awaitable[None]],
+        written: Callable[[str], None],
+    ) -> None:
+        self._base = base
+        self._url = url
+        self._bases = bases
+        self._store = store
+        self._clock = clock
+        self._is_there = is_there
+        self._end_grant = end_grant
+        self._written = written
+
+    async def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, caller: Caller | None
+    ) -> Said:
+        """The answer to a request; target is relative to the base, caller is who writes. Raises FhirError."""
+        try:
+            return await self._answer(method, target, headers, body or b"", caller)
+        except StoreUnavailable as error:
+            raise FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),)) from error
+
+    async def _answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, caller: Caller | None
+    ) -> Said:
+        path, _, query = target.partition("?")
+        match method, path.split("/"):
+            case "GET", ["Consent"]:
+                return await self._search("Consent", query)
+            case "GET", ["Patient", patient, "Consent"]:
+                return await self._search(f"Patient/{patient}/Consent", query)
+            case "POST", ["Consent", "_search"]:
+                return await self._search("Consent", body.decode("ascii"))
+            case "GET", ["Consent", id]:
+                return _resource(200, await self._newest(id))
+            case "GET", ["Consent", id, "_history"]:
+                return await self._history(id, query)
+            case "GET", ["Consent", id, "_history", number]:
+                return _resource(200, await self._version(id, number))
+            case "POST", ["Consent"]:
+                return await self._create(str(uuid.uuid4()), _read(body), caller, headers)
+            case "PUT", ["Consent", id]:
+                return await self._update(id, _read(body), caller, headers)
+            case _:
+                raise FhirError(Reason.CONSENT_KEPT_HERE, "consents are read, searched, created and updated")
+
+    async def _newest(self, id: str) -> ConsentVersion | None:
+        version = await self._store.consent(self._base, id)
+        return None if version is None else (await settled(self._store, [version], self._clock()))[0]
+
+    async def _version(self, id: str, number: str) -> ConsentVersion | None:
+        await self._newest(id)
+        if not number.isascii() or not number.isdigit() or len(number) > 9:
+            return None
+        return await self._store.consent(self._base, id, int(number))
+
+    async def _search(self, path: str, query: str) -> Said:
+        search = read_search(path, query, self._bases)
+        versions = await settled(self._store, await self._candidates(search), self._clock())
+        return Said(200, _JSON, found(search, versions, self._url))
+
+    async def _candidates(self, search: Search) -> list[ConsentVersion]:
+        """What may match: the consents of the patients or with the ids that the search names, all without either."""
+        if search.ids is not None:
+            asked = [await self._store.consent(self._base, id) for id in sorted(search.ids)]
+            return [version for version in asked if version is not None]
+        if search.patients is not None:
+            return list(await self._store.consents_of(self._base, search.patients))
+        versions: list[ConsentVersion] = []
+        while True:
+            after = versions[-1].id if versions else ""
+            page = await self._store.consents(self._base, after=after, limit=_PAGE_ROWS)
+            versions += page
+            if len(page) < _PAGE_ROWS:
+                return versions
+            if len(versions) > _MOST:
+                raise FhirError(
+                    Reason.CONSENT_KEPT_HERE, "there are too many to look through: name a patient"
+                )
+
+    async def _history(self, id: str, query: str) -> Said:
+        await self._newest(id)
+        versions = list(await self._store.consent_history(self._base, id))
+        if not versions:
+            return Said(404)
+        said = dict(parse_query(query))
+        if "_at" in said:
+            raise FhirError(
+                Reason.UNSUPPORTED_PARAMETER, "'_at' is not carried out for consents: ask with _since"
+            )
+        since = _seconds(said["_since"]) if "_since" in said else 0.0
+        below = int(said[PAGE]) if said.get(PAGE, "").isdigit() else versions[0].version + 1
+        left = [version for version in versions if version.recorded_at >= since and version.version < below]
+        page = left[: int(said.get("_count") or _HISTORY_PAGE)]
+        place = f"{self._url}/Consent/{id}/_history"
+        links_ = [{"relation": "self", "url": f"{place}?{query}" if query else place}]
+        if len(page) < len(left):
+            rest = [(name, text) for name, text in said.items() if name != PAGE]
+            again = urlencode([*rest, (PAGE, str(page[-1].version))])
+            links_.append({"relation": "next", "url": f"{place}?{again}"})
+        return Said(200, _JSON, bundle("history", links_, [_of_history(v, self._url) for v in page]))
+
+    async def _create(
+        self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
+    ) -> Said:
+        await self._check(value)
+        version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
+        return await self._add(version, 201, headers)
+
+    async def _update(
+        self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
+    ) -> Said:
+        before = await self._newest(id)
+        if before is None:
+            if "if-match" in headers:
+                return Said(412)
+            return await self._create(id, value, caller, headers)
+        wanted = _TAG.fullmatch(headers.get("if-match", ""))
+        if wanted is None or int(wanted[1]) != before.version:
+            return Said(412)
+        await self._check(value)
+        check_next(parsed(before), value, is_of_a_grant=before.grant_id is not None)
+        version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
+        if before.grant_id is not None and version.status not in _OPEN:
+            # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
+            await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
+        return await self._add(version, 200, headers)
+
+    async def _add(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
+        if not await self._store.add_consent(version):
+            return Said(412)
+        self._written(version.status)
+        said = _resource(status, version)
+        return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
+
+    async def _check(self, value: dict[str, Any]) -> None:
+        links.relative_references(value, self._bases)
+        check_consent(value)
+        if not await self._is_there(patient_of(value)):
+            raise FhirError(
+                Reason.CONSENT_INVALID,
+                "Consent.patient is not a patient of this base",
+                expression="Consent.patient",
+            )
+
+
+_JSON = {"content-type": "application/fhir+json; charset=utf-8"}
+
+
+def _resource(status: int, version: ConsentVersion | None) -> Said:
+    if version is None:
+        return Said(404)
+    place = f"Consent/{version.id}/_history/{version.version}"
+    headers = {
+        **_JSON,
+        "etag": f'W/"{version.version}"',
+        "last-modified": formatdate(version.recorded_at, usegmt=True),
+        **({"location": place} if status == 201 else {}),
+    }
+    return Said(status, headers, version.resource)
+
+
+def _of_history(version: ConsentVersion, url: str) -> bytes:
+    is_first = version.version == 1
+    meta = parsed(version)["meta"]
+    around = {
+        "request": {
+            "method": "POST" if is_first else "PUT",
+            "url": "Consent" if is_first else f"Consent/{version.id}",
+        },
+        "response": {
+            "status": "201" if is_first else "200",
+            "etag": f'W/"{version.version}"',
+            "lastModified": meta["lastUpdated"],
+        },
+    }
+    place = json.dumps(f"{url}/Consent/{version.id}").encode()
+    said = json.dumps(around, separators=(",", ":")).encode()
+    return b'{"fullUrl":' + place + b',"resource":' + version.resource + b"," + said[1:]
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(body)
+    return value
+
+
+def _who(caller: Caller | None) -> str:
+    if caller is None:
+        raise FhirError(Reason.INTERNAL)  # nobody writes a consent who is not known
+    return caller.subject or caller.client_id
+
+
+def _seconds(text: str) -> float:
+    """The beginning of a FHIR time, in seconds since 1970; that of a time that is none never comes."""
+    at, epoch = interval(text), interval("1970-01-01")
+    return float("inf") if at is None or epoch is None else (at[0] - epoch[0]) / 1_000_000

@@ -1,0 +1,76 @@
+"""A Consent as the next version of itself: id, number and time are ours, the rest is what was written."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from authz.storage.consents import ConsentVersion
+from gateway.consent_service.rules import REASON_URL, patient_of
+
+
+def instant(seconds: int) -> str:
+    """The time as a FHIR instant."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def next_version(
+    value: Mapping[str, Any],
+    before: ConsentVersion | None,
+    *,
+    base: str,
+    id: str,
+    now: int,
+    by: str,
+    grant_id: str | None = None,
+) -> ConsentVersion:
+    """The version that follows before, which is None for a new consent; by is who writes it.
+
+    Raises FhirError(CONSENT_INVALID) where it is about no patient.
+    """
+    number = 1 if before is None else before.version + 1
+    said = value.get("meta")
+    meta = {k: v for k, v in said.items() if k not in _OURS} if isinstance(said, Mapping) else {}
+    resource = {
+        "resourceType": "Consent",
+        "id": id,
+        "meta": {"versionId": str(number), "lastUpdated": instant(now)} | meta,
+        **{name: inner for name, inner in value.items() if name not in ("resourceType", "id", "meta")},
+    }
+    return ConsentVersion(
+        base,
+        id,
+        number,
+        patient_of(value),
+        str(value.get("status")),
+        json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode(),
+        now,
+        by,
+        grant_id if before is None else before.grant_id,
+    )
+
+
+def with_status(value: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
+    """The consent in another status, with why; an older reason goes: its own version keeps it."""
+    extensions = [
+        each
+        for each in value.get("extension", [])
+        if not (isinstance(each, Mapping) and each.get("url") == REASON_URL)
+    ]
+    if reason:
+        extensions.append({"url": REASON_URL, "valueCodeableConcept": {"text": reason}})
+    rest = {name: inner for name, inner in value.items() if name != "extension"}
+    return rest | {"status": status} | ({"extension": extensions} if extensions else {})
+
+
+def reason_of(value: Mapping[str, Any]) -> str:
+    """Why a consent has its status; '' where it does not say."""
+    for each in value.get("extension", []):
+        if isinstance(each, Mapping) and each.get("url") == REASON_URL:
+            concept = each.get("valueCodeableConcept")
+            text = concept.get("text") if isinstance(concept, Mapping) else None
+            return text if isinstance(text, str) else ""
+    return ""
+
+
+_OURS = frozenset({"versionId", "lastUpdated"})

@@ -1,0 +1,1 @@
+"""Documents that no FHIR store keeps: their services, behind the same passage as FHIR."""

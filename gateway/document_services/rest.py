@@ -1,0 +1,174 @@
+"""A plain REST store of clinical documents, as a FHIR store to the passage (kind `cda-rest`).
+
+A document is its Binary. What leads to it is the DocumentReference that its own header makes; everything else (Patient,
+Consent, what policies ask for) is the business of the FHIR store that knows the patients. So a document passes the
+same decisions as one that FHIR keeps, and nothing of it goes out before its header is judged.
+"""
+
+import binascii
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gateway.document_services.document_reference import document_reference
+from gateway.document_services.patients import Patients
+from gateway.fhir.ids import is_id
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.proxy import headers as passed
+from gateway.proxy.documents.document_stream import DocumentStream
+from gateway.proxy.own_answers import own_refusal, own_resource
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.settings import DocumentSettings, Upstream
+
+_NOT_HERE = "this document service has no such thing"
+_ANY = "text/xml, application/xml;q=0.9, */*;q=0.5"
+_CAPABILITIES: Mapping[str, Any] = {
+    "resourceType": "CapabilityStatement",
+    "status": "active",
+    "kind": "instance",
+    "fhirVersion": "4.0.1",
+    "format": ["application/fhir+json"],
+    "rest": [
+        {
+            "mode": "server",
+            "resource": [
+                {"type": "Binary", "interaction": [{"code": "read"}, {"code": "create"}]},
+                {"type": "DocumentReference", "interaction": [{"code": "read"}]},
+            ],
+        }
+    ],
+}
+
+
+class RestDocuments(UpstreamClient):
+    """The client of a mount of kind `cda-rest`. It closes its own connections; patients is somebody else's client."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: DocumentSettings,
+        observe: Callable[[float], None],
+        patients: UpstreamClient,
+    ) -> None:
+        super().__init__(upstream, observe)
+        self._settings = settings
+        self._others = patients
+        self._patients = Patients(patients, upstream.identifier_systems, settings.lookup)
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None = None,
+    ) -> UpstreamAnswer:
+        """The answer to a FHIR request. Raises FhirError as a store does."""
+        path, _, query = target.partition("?")
+        match method, path.split("/"):
+            case "GET", ["metadata"]:
+                return own_resource(_CAPABILITIES)
+            case "GET", ["Binary", id_] if is_id(id_):
+                return await (self._look(id_, headers) if query else self._content(id_, headers))
+            case "GET", ["DocumentReference", id_] if is_id(id_):
+                found = await self._reference(id_, headers)
+                return own_refusal(404, _NOT_HERE) if found is None else own_resource(found)
+            case "GET", ["DocumentReference"]:
+                return await self._search(query, headers)
+            case "POST", ["Binary"]:
+                return await self._provide(headers, body)
+            case "GET" | "HEAD", [type_, *_] if type_ not in ("Binary", "DocumentReference"):
+                return await self._others.send(method, target, self._for_others(headers))
+            case _:
+                return own_refusal(404 if method == "GET" else 405, _NOT_HERE)
+
+    def _for_others(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers for the patients' store: its own credentials, and not those of the documents' store."""
+        kept = {name: value for name, value in headers.items() if name not in ("authorization", "prefer")}
+        return kept | passed.of_our_own(self._others.upstream)
+
+    async def _look(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
+        """The Binary without its content."""
+        answer = await super().send("HEAD", self._path_of(id_), {**headers, "accept": _ANY})
+        answer.close()
+        if answer.status != 200:
+            return own_refusal(404 if answer.status in (404, 410) else 502, _NOT_HERE)
+        value = {"resourceType": "Binary", "id": id_, "contentType": _media_type(answer)}
+        return own_resource(value, etag=_tag(answer))
+
+    async def _content(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
+        """The document as it is or, to who asks for FHIR, as a Binary."""
+        if passed.is_json(headers.get("accept", "")):
+            answer = await super().send("GET", self._path_of(id_), {**headers, "accept": _ANY})
+            try:
+                if answer.status != 200:
+                    return own_refusal(404 if answer.status in (404, 410) else 502, _NOT_HERE)
+                content = await answer.read(self.upstream.max_resource)
+            finally:
+                answer.close()
+            data = binascii.b2a_base64(content, newline=False).decode("ascii")
+            value = {"resourceType": "Binary", "id": id_, "contentType": _media_type(answer), "data": data}
+            return own_resource(value, etag=_tag(answer))
+        answer = await super().send("GET", self._path_of(id_), headers)
+        answer.headers = {**answer.headers, "etag": _tag(answer)}
+        return answer
+
+    async def _search(self, query: str, headers: Mapping[str, str]) -> UpstreamAnswer:
+        """What leads to a Binary; a store of documents finds nothing by anything else."""
+        terms = dict(parse_qsl(query, keep_blank_values=True))
+        places = {place.rpartition("Binary/")[2] for place in terms.pop("location", "").split(",")}
+        if not terms.keys() <= {"_count"} or len(places) != 1 or not all(map(is_id, places)):
+            said = "this document service finds documents by their address alone"
+            raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
+        found = await self._reference(places.pop(), headers)
+        entry = [] if found is None else [{"resource": found}]
+        return own_resource({"resourceType": "Bundle", "type": "searchset", "entry": entry})
+
+    async def _reference(self, id_: str, headers: Mapping[str, str]) -> dict[str, Any] | None:
+        """What the header of the document says of it; None where it cannot be told for certain."""
+        sent = {**headers, "accept": _ANY, "accept-encoding": "identity"}
+        answer = await super().send("GET", self._path_of(id_), sent)
+        try:
+            if answer.status != 200:
+                return None
+            content = DocumentStream(answer.stream())
+            await content.begin()
+        finally:
+            answer.close()
+        header = content.header
+        if header is None or content.fault is not None:
+            return None
+        patient = await self._patients.of(header, self._for_others(headers))
+        return None if patient is None else document_reference(id_, header, patient, _media_type(answer))
+
+    async def _provide(
+        self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
+    ) -> UpstreamAnswer:
+        """A new document, which the store gives a place of its own."""
+        answer = await super().send("POST", self._settings.collection, headers, body)
+        if answer.status not in (200, 201):
+            return answer
+        answer.close()
+        id_ = self._settings.id_at(answer.headers.get("location", ""))
+        if id_ is None:
+            raise FhirError(Reason.UPSTREAM_INVALID, "the store does not say where it keeps the document")
+        return own_resource(
+            {"resourceType": "Binary", "id": id_}, 201, location=f"Binary/{id_}", etag=_tag(answer)
+        )
+
+    def _path_of(self, id_: str) -> str:
+        return self._settings.path_of(id_)
+
+
+def _media_type(answer: UpstreamAnswer) -> str:
+    return (
+        answer.headers.get("content-type", "").partition(";")[0].strip().lower() or "application/octet-stream"
+    )
+
+
+def _tag(answer: UpstreamAnswer) -> str:
+    """The ETag; of a store without one, what it says of date and length: what is neither was not the same."""
+    tag = answer.headers.get("etag", "")
+    if tag:
+        return tag
+    said = [answer.headers.get(name, "") for name in ("last-modified", "content-length")]
+    return f'W/"{said[0].replace(" ", "").replace(",", "-")}-{said[1]}"' if any(said) else ""

@@ -1,0 +1,184 @@
+"""What is allowed to an app at the consent page is a consent of the patient, and each of the two ends with the other."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentVersion
+from authz.storage.store import Store, StoreUnavailable
+from gateway.consent_service.grants import SCOPE_URL, GrantConsents, settled
+from gateway.consent_service.rules import advice, check_consent
+from tests.support.authorization_server import (
+    ANNA,
+    FHIR,
+    ISSUER,
+    REDIRECT_URI,
+    Person,
+    Reply,
+    World,
+    answer_of,
+    open_world,
+)
+from tests.support.consent_desk import at_desk, start_desk
+from tests.support.gateway import RunningGateway, stop_gateway
+from tests.support.store_contract import GRANT
+
+
+class Keeper:
+    """Keeps the consents of FHIR in the world's own store, once that is there."""
+
+    world: World | None = None
+    fails = False
+
+    async def given(self, grant: Grant, client_name: str) -> None:
+        """As GivenConsents."""
+        assert self.world is not None
+        if self.fails:
+            raise StoreUnavailable("the store is away")
+        clock = self.world.clock
+        await GrantConsents(base=FHIR, issuer=ISSUER, store=self.world.store, clock=clock).given(
+            grant, client_name
+        )
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, keeper: Keeper) -> AsyncIterator[World]:
+    async with open_world(tmp_path, given={FHIR: keeper}) as opened:
+        keeper.world = opened
+        yield opened
+
+
+async def kept(world: World) -> tuple[ConsentVersion, dict[str, Any]]:
+    (found,) = await settled(world.store, await world.store.consents_of(FHIR, ["A"]), world.clock())
+    return found, json.loads(found.resource)
+
+
+async def allowed(world: World) -> tuple[Any, Reply]:
+    app, person = world.app(), Person(world)
+    return app, await person.consent(await person.sign_in(await app.push()))
+
+
+async def test_what_a_person_allows_is_recorded_as_a_consent_of_the_patient(world: World) -> None:
+    app, reply = await allowed(world)
+    tokens = await app.redeem(answer_of(reply)["code"])
+    assert tokens.status == 200
+    version, value = await kept(world)
+    assert (version.version, version.status, version.recorded_by) == (1, "active", ANNA.subject)
+    assert version.grant_id is not None
+    assert await world.store.grant(version.grant_id, now=world.clock()) is not None
+    check_consent(value)
+    assert value["provision"]["type"] == "permit"
+    (actor,) = value["provision"]["actor"]
+    assert actor["reference"]["identifier"] == {"system": ISSUER, "value": "portal"}
+    assert actor["reference"]["display"] == world.clients["portal"].name
+    assert "class" not in value["provision"]  # patient/*.rs
+    scopes = [each["valueString"] for each in value["extension"] if each["url"] == SCOPE_URL]
+    assert sorted(scopes) == sorted(tokens.json["scope"].split())
+    assert set(advice(value)) <= {"organization is missing", "source is missing", "performer is missing"}
+
+
+async def test_who_refuses_gives_no_consent(world: World) -> None:
+    app, person = world.app(), Person(world)
+    await person.consent(await person.sign_in(await app.push()), action="deny")
+    assert await world.store.consents_of(FHIR, ["A"]) == []
+
+
+async def test_without_its_consent_an_app_gets_no_code(world: World, keeper: Keeper) -> None:
+    keeper.fails = True
+    _, reply = await allowed(world)
+    assert reply.status == 503
+    assert REDIRECT_URI not in (reply.header("location") or "")
+
+
+async def test_a_consent_lives_as_long_as_its_grant_and_ends_with_it(world: World) -> None:
+    app, reply = await allowed(world)
+    tokens = await app.redeem(answer_of(reply)["code"])
+    world.clock.now += 30 * 86400  # longer than any access token
+    version, _ = await kept(world)
+    assert (version.version, version.status) == (1, "active")
+    await app.learn_nonce()
+    ended = await app.post("/revoke", {"token": tokens.json["refresh_token"]})
+    assert ended.status == 200, ended.text
+    version, value = await kept(world)
+    assert (version.version, version.status) == (2, "inactive")
+    assert value["provision"]["period"]["end"]
+    history = await world.store.consent_history(FHIR, version.id)
+    assert [each.status for each in history] == ["inactive", "active"]
+    assert (await kept(world))[0].version == 2  # written down once
+
+
+@pytest.mark.parametrize(
+    ("scope", "types"),
+    [
+        (("patient/Observation.rs?category=laboratory", "patient/Condition.r"), ["Condition", "Observation"]),
+        (("patient/Observation.rs", "patient/*.r"), None),
+        (("user/Observation.rs", "patient/Patient.r"), ["Patient"]),
+    ],
+)
+async def test_a_consent_names_the_types_that_were_allowed(
+    world: World, keeper: Keeper, scope: tuple[str, ...], types: list[str] | None
+) -> None:
+    await keeper.given(replace(GRANT, scope=scope), "App")
+    (version,) = await world.store.consents_of(FHIR, ["A"])
+    provision = json.loads(version.resource)["provision"]
+    assert ([each["code"] for each in provision["class"]] if "class" in provision else None) == types
+
+
+@pytest.mark.parametrize("context", [{}, {"patient": "../B"}, {"patient": 7}])
+async def test_without_a_patient_there_is_no_consent(
+    world: World, keeper: Keeper, context: Mapping[str, object]
+) -> None:
+    await keeper.given(replace(GRANT, context=context), "App")
+    assert await world.store.consents(FHIR, after="", limit=9) == []
+
+
+# At the gateway
+
+
+async def given_at(gateway: RunningGateway, grant_id: str) -> tuple[str, Store]:
+    """The id of the consent of a live grant."""
+    store, base = gateway.gateway.store, f"{gateway.origin}/fhir/r4"
+    now = gateway.gateway.clock()
+    grant = replace(GRANT, grant_id=grant_id, client_id="client-pA-r", created_at=now)
+    await store.put_grant(grant, expires_at=now + 600)
+    keeper = GrantConsents(base=base, issuer=gateway.origin, store=store, clock=gateway.gateway.clock)
+    await keeper.given(grant, "App")
+    found = await store.consent_of_grant(grant_id)
+    assert found is not None
+    return found.id, store
+
+
+async def test_to_revoke_the_consent_ends_the_grant_and_to_end_the_grant_the_consent(tmp_path: Path) -> None:
+    gateway = await start_desk(tmp_path)
+    try:
+        id_, store = await given_at(gateway, "one")
+        app = {"who": "pA-r", "grant_id": "one", "client_id": "client-pA-r"}
+        read = await at_desk(gateway, "GET", f"/Consent/{id_}", **app)
+        assert (read.status, read.json["status"]) == (200, "active"), read.raw
+        amended = await at_desk(gateway, "PUT", f"/Consent/{id_}", read.json | {"dateTime": "2020"})
+        assert (amended.status, amended.reason) == (409, "consent-status")
+        revoked = await at_desk(gateway, "PUT", f"/Consent/{id_}", read.json | {"status": "inactive"})
+        assert revoked.status == 200, revoked.raw
+        assert await store.grant("one", now=gateway.gateway.clock()) is None
+        refused = await at_desk(gateway, "GET", f"/Consent/{id_}", **app)
+        assert (refused.status, refused.reason) == (401, "token-invalid")
+        assert {"grant-revoked"} <= {str(each.get("event")) for each in await gateway.audit()}
+
+        other, _ = await given_at(gateway, "two")
+        await store.revoke_grant("two", now=gateway.gateway.clock(), keep_until=gateway.gateway.clock() + 600)
+        ended = await at_desk(gateway, "GET", f"/Consent/{other}")
+        assert (ended.json["status"], ended.json["meta"]["versionId"]) == ("inactive", "2")
+        found = await at_desk(gateway, "GET", "/Consent?patient=A&status=active")
+        assert other not in [each["resource"]["id"] for each in found.json.get("entry", [])]
+    finally:
+        await stop_gateway(gateway)
