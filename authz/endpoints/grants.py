@@ -15,6 +15,9 @@ from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
 from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
+from authz.login.launch import is_patients_own, records
+from authz.login.relations import Relations
+from authz.login.represented import claims_for
 from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
@@ -69,6 +72,7 @@ class Desk:
     revocations: Revocations
     read_token: Callable[[str], Caller | None]
     pickers: Pickers
+    relations: Relations
     emit: Emit
     rotates: bool = False
     profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
@@ -180,21 +184,20 @@ async def _of_today(grant: Grant, turn: Turn, desk: Desk, binding: Binding) -> G
     account = desk.accounts.get(grant.subject)
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
+    try:
+        account = await desk.relations.with_related(account, turn.request)
+    except FinderUnavailable as error:
+        raise _unavailable() from error
     patient = grant.context.get("patient")
-    vouched = grant.launched and account.patient is None
+    vouched = grant.launched and not is_patients_own(account)
     if grant.picked and patient is not None:
-        vouched = account.patient is None
+        vouched = not is_patients_own(account)
         today = replace(grant, claims=dict(account.claims))
         await _look_again(today, str(patient), turn, desk, binding)
-    if (
-        patient is not None
-        and not vouched
-        and patient not in {account.patient, *(i for i, _ in account.patients)}
-    ):
-        raise _invalid(
-            "the account may not see the record of this grant any more: begin a new authorization request"
-        )
-    return replace(grant, claims=dict(account.claims))
+    if patient is not None and not vouched and patient not in {id for id, _ in records(account, turn.now)}:
+        said = "the account may not see the record of this grant any more: begin a new authorization request"
+        raise _invalid(said)
+    return replace(grant, claims=claims_for(account, patient, turn.now))
 
 
 async def _look_again(grant: Grant, patient: str, turn: Turn, desk: Desk, binding: Binding) -> None:
@@ -203,12 +206,16 @@ async def _look_again(grant: Grant, patient: str, turn: Turn, desk: Desk, bindin
     try:
         found = None if person is None else await desk.pickers.patient(person, patient)
     except FinderUnavailable as error:
-        said = "the records cannot be reached now: try again in a moment"
-        raise OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, said) from error
+        raise _unavailable() from error
     if found is None:
         raise _invalid(
             "the person may not see the record of this grant now: begin a new authorization request"
         )
+
+
+def _unavailable() -> OAuthError:
+    said = "the records cannot be reached now: try again in a moment"
+    return OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, said)
 
 
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:

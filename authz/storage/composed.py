@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from authz.storage.effects import RateLimit
+from authz.storage.replay import REPLAY
 from authz.storage.store import Namespace, Store
-
-# Used once within minutes. The other claims are of places and deeds, and stay with what they are about.
-_REPLAY = frozenset({Namespace.DPOP_PROOF, Namespace.CLIENT_ASSERTION, Namespace.REQUEST_OBJECT})
 
 
 class Replay(Protocol):
@@ -34,7 +32,7 @@ class _Composed:
 
     async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
         """True for the first caller that names this key before until."""
-        if namespace in _REPLAY:
+        if namespace in REPLAY:
             return await self._replay.claim(namespace, key, until=until, now=now)
         return await self._store.claim(namespace, key, until=until, now=now)
 

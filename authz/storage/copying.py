@@ -187,8 +187,8 @@ async def _replace(
 ) -> Copied:
     """Copy the whole table and read it back."""
     columns, order = ", ".join(table.columns), ", ".join(table.key)
-    select = f"SELECT {columns} FROM {table.name} ORDER BY {order}"  # noqa: S608
-    cursor = sqlite.execute(select)
+    select = f"SELECT {columns} FROM %s ORDER BY {order}"  # noqa: S608
+    cursor = sqlite.execute(select % table.in_sqlite)
     here, there, counted = sha256(), sha256(), 0
     while rows := [_converted(table, row) for row in cursor.fetchmany(_PAGE_ROWS)]:
         await postgresql.copy_records_to_table(table.name, records=rows, columns=table.columns)
@@ -196,7 +196,7 @@ async def _replace(
         for row in rows:
             here.update(_encode(row))
     read = 0
-    async for row in postgresql.cursor(select, prefetch=_PAGE_ROWS):
+    async for row in postgresql.cursor(select % table.name, prefetch=_PAGE_ROWS):
         there.update(_encode(tuple(row)))
         read += 1
     if (read, there.digest()) != (counted, here.digest()):

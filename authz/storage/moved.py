@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from authz.storage.tables import TABLES
+from authz.storage.tables import ONLY_IN_SQLITE, TABLES
 
 MOVED = "this store was moved to PostgreSQL"
 _PULSE = "pulse"
@@ -10,7 +10,7 @@ _PULSE = "pulse"
 
 def seal(connection: sqlite3.Connection) -> None:
     """Refuse every write from the next commit on, that of the readiness check included."""
-    for name in (*(table.name for table in TABLES), "audit_head", "audit_chain", _PULSE):
+    for name in (*(table.name for table in TABLES), *ONLY_IN_SQLITE, _PULSE):
         for event in ("INSERT", "UPDATE", "DELETE"):
             connection.execute(
                 f"CREATE TRIGGER IF NOT EXISTS {_trigger(name, event)} BEFORE {event} ON {name}"

@@ -70,7 +70,7 @@ class SqliteStore(
         """True for the first caller that names this key before `until`."""
         if until <= now:
             return False  # nobody could be told a second time: the row would be gone before it is there
-        return await self._claims.claim(str(namespace), key, until=until, now=now)
+        return await self._claims.claim(namespace, key, until=until, now=now)
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""
@@ -226,6 +226,12 @@ class SqliteStore(
                 if done < batch:
                     break
                 await asyncio.sleep(0)
+        while batch := min(_REMOVED_IN_ONE_TRANSACTION, at_most - removed):
+            done = self._claims.remove_expired(now=now, at_most=batch)
+            removed += done
+            if done < batch:
+                break
+            await asyncio.sleep(0)
         return removed
 
     async def check(self) -> None:

@@ -25,7 +25,7 @@ _CACHE_KIBIBYTES = 16_000
 # SQLite folds the log in by itself, inline, when the thread is so many pages (64 MiB) behind.
 _MAX_LOG_PAGES = 16_000
 _MAX_LOG_BYTES = 64 * 1024 * 1024
-_FOLD_IN_AFTER_CHANGES = 2_000  # rows: of used proofs each lies on a page of its own
+_FOLD_IN_AFTER_CHANGES = 5_000  # rows: alone, a read changes three and writes three pages
 _SYNCHRONOUS = {"normal": "NORMAL", "full": "FULL"}
 
 R = TypeVar("R")

@@ -49,12 +49,15 @@ def _read_sqlite(path: Path) -> tuple[Sequence[tuple[int, str, str]], Mapping[st
     except sqlite3.Error as error:
         raise StoreUnavailable(f"cannot open the store {path}: {error}") from error
     try:
-        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        there = {
+            row[0]
+            for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        }
         found = applied(connection) if "migration" in there else []
         rows = {
-            table.name: connection.execute(f"SELECT COUNT(*) FROM {table.name}").fetchone()[0]  # noqa: S608
+            table.name: connection.execute(f"SELECT COUNT(*) FROM {source}").fetchone()[0]  # noqa: S608
             for table in TABLES
-            if table.name in there
+            if (source := table.in_sqlite if table.in_sqlite in there else table.name) in there
         }
         problem = MOVED if is_sealed(connection) else ""
     except sqlite3.Error as error:

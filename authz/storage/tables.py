@@ -26,12 +26,26 @@ class Table:
     key: tuple[str, ...]
     is_appended: bool = False
     condition: str = ""
+    view_in_sqlite: str | None = None
+
+    @property
+    def in_sqlite(self) -> str:
+        """The table or view of a SQLite store that has its rows."""
+        return self.view_in_sqlite or self.name
 
 
 def _table(
-    name: str, columns: str, key: str = "id", *, is_appended: bool = False, condition: str = ""
+    name: str,
+    columns: str,
+    key: str = "id",
+    *,
+    is_appended: bool = False,
+    condition: str = "",
+    view_in_sqlite: str | None = None,
 ) -> Table:
-    return Table(name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition)
+    return Table(
+        name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition, view_in_sqlite
+    )
 
 
 RETIRED = (
@@ -71,5 +85,8 @@ TABLES = (
     _table("browser_session", "id, record, expires_at"),
     _table("rate", "key, used, expires_at", "key"),
     _table("counter", "key, window_seconds, period, value, expires_at", "key, window_seconds, period"),
-    _table("claim", "namespace, key, expires_at", "namespace, key"),
+    _table("claim", "namespace, key, expires_at", "namespace, key", view_in_sqlite="every_claim"),
 )
+
+# A SQLite store's own beside these.
+ONLY_IN_SQLITE = ("replay_claim", "audit_head", "audit_chain")

@@ -23,12 +23,14 @@ from authz.events import (
     ClientChanged,
     ClockCompared,
     ConfigurationInForce,
+    ConsentChanged,
     ConsentGiven,
     ContextLaunched,
     Event,
     GrantRevoked,
     KeyChanged,
     KeySetFetched,
+    OwnRecordShown,
     ProofChecked,
     Refused,
     SignedOut,
@@ -47,6 +49,8 @@ _WORDS: Mapping[type[Event], str] = {
     TokenIssued: "token-issued",
     SignIn: "sign-in",
     ConsentGiven: "consent",
+    ConsentChanged: "consent-changed",
+    OwnRecordShown: "own-record",
     ContextLaunched: "launch",
     Refused: "authorization-refused",
     GrantRevoked: "grant-revoked",
@@ -56,6 +60,7 @@ _WORDS: Mapping[type[Event], str] = {
     SignedOut: "sign-out",
     ConfigurationInForce: "configuration-in-force",
 }
+_LEFT_OUT = frozenset({ProofChecked, ClockCompared})
 _log = logging.getLogger("securus.audit")
 
 
@@ -151,7 +156,7 @@ class AuditLog:
         A note stays in the queue until it is written. Proof checks and clocks are left out: each proxied request has
         a record of its own, and each refused request to the authorization server a Refused event.
         """
-        if isinstance(event, ProofChecked | ClockCompared):
+        if type(event) in _LEFT_OUT:
             return
         if isinstance(event, KeySetFetched) and event.outcome == "fetched" and not event.changed:
             return

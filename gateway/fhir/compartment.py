@@ -92,6 +92,13 @@ def compartment_test(
     def test(resource: Mapping[str, Any]) -> bool:
         return in_compartment(resource, patients, membership=membership, bases=bases)
 
+    def of_a_patient(resource: Mapping[str, Any]) -> bool:
+        if resource.get("resourceType") == "Patient" and "contained" not in resource:
+            return resource.get("id") in patients
+        return test(resource)
+
+    if type == "Patient" and membership in MEMBERSHIPS:
+        return of_a_patient
     element = subject_element(type)
     if element is None or membership not in ("subject", "spec"):
         return test

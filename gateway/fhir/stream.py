@@ -12,15 +12,38 @@ or nested deeper than allowed, an end before the end.
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from enum import Enum, auto
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from gateway.fhir.cut_values import CutValue, string_end
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.pieces import (
+    End,
+    EntriesBegin,
+    EntriesEnd,
+    Entry,
+    Member,
+    Piece,
+    PlainEntries,
+    held,
+    values,
+)
 from gateway.fhir.plain_json import plain_object
 from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_deep
+
+__all__ = [
+    "MAX_ENTRY_BYTES",
+    "BundleReader",
+    "End",
+    "EntriesBegin",
+    "EntriesEnd",
+    "Entry",
+    "Member",
+    "Piece",
+    "PlainEntries",
+    "values",
+]
 
 MAX_ENTRY_BYTES = 10 * 1024 * 1024
 _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some
@@ -29,55 +52,6 @@ _SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
 _BEGIN = re.compile(rb'\{"[A-Za-z]+":')
 _MOST_ATTEMPTS = 3
 _SHORT = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A top-level member of the Bundle other than entry: its name, its value, the value's exact bytes."""
-
-    name: str
-    raw: bytes
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class EntriesBegin:
-    """The array of entries begins."""
-
-
-class Entry(NamedTuple):
-    """One entry: its value, and its exact bytes."""
-
-    raw: bytes
-    value: dict[str, Any]
-
-
-class PlainEntries(NamedTuple):
-    """Entries that follow each other, each as an Entry would have it: bytes and value. As they come from most stores."""
-
-    entries: list[tuple[bytes, dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class EntriesEnd:
-    """The array of entries ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The Bundle was whole: one object, of type Bundle, and nothing behind it."""
-
-
-Piece = Member | EntriesBegin | Entry | PlainEntries | EntriesEnd | End
-
-
-def values(pieces: Iterable[Piece]) -> Iterator[dict[str, Any]]:
-    """The values of the entries among these pieces."""
-    for piece in pieces:
-        if isinstance(piece, Entry):
-            yield piece.value
-        elif isinstance(piece, PlainEntries):
-            yield from (value for _, value in piece.entries)
 
 
 class _State(Enum):
@@ -112,9 +86,17 @@ class BundleReader:
         self._mark = ""  # what stands between two entries, as the first one began
         self._may_wait = False
         self._attempts = _MOST_ATTEMPTS  # to read plain entries, before that is given up
+        self._plain_end = (0, False)
 
     def feed(self, content: bytes) -> list[Piece]:
         """The pieces that are whole with these bytes, in the order of the Bundle."""
+        return held(self.pieces(content))
+
+    def pieces(self, content: bytes) -> Iterator[Piece]:
+        """As feed(), each piece when it is asked for. All are to be asked for, the entries of PlainEntries too.
+
+        Who is done with an entry before it asks for the next keeps one in memory, where the next one finds its place.
+        """
         try:
             text = self._decode(content)
         except UnicodeDecodeError:
@@ -130,35 +112,37 @@ class BundleReader:
         except UnicodeDecodeError:
             _refuse("ends within a character")
         self._may_wait = False
-        pieces = self._read("")
+        pieces = held(self._read(""))
         if self._state is not _State.AFTER:
             _refuse("ends before its end")
         if not self._is_bundle:
             _refuse("has no resourceType Bundle")
         return [*pieces, End()]
 
-    def _read(self, text: str) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _read(self, text: str) -> Iterator[Piece]:
         if self._cut is not None:
             end = self._cut.find_end(text)
             if end is None:
                 if self._cut.length > self._max_entry_bytes:
                     self._refuse_large()
-                return pieces
+                return
             whole = self._cut.whole(text[:end])
             self._cut = None
             value, stop = self._decode_value(whole, 0)
             if stop != len(whole):
                 _refuse("is not JSON")
+            pieces: list[Piece] = []
             self._accept(whole.encode(), value, pieces)
+            yield from pieces
             text = text[end:]
         elif self._rest:
             text = self._rest + text
-        self._rest = text[self._read_on(text, pieces) :] if self._cut is None else ""
-        return pieces
+        position = yield from self._read_on(text)
+        self._rest = text[position:] if self._cut is None else ""
 
-    def _read_on(self, text: str, pieces: list[Piece]) -> int:
-        """Read as far as text goes; the position up to which it was read."""
+    def _read_on(self, text: str) -> Generator[Piece, None, int]:
+        """Read as far as text goes; gives the position up to which it was read."""
+        pieces: list[Piece] = []
         length = len(text)
         position = _space_end(text, 0)
         while position < length:
@@ -171,7 +155,11 @@ class BundleReader:
                         position += 1
                     elif mark == "{":
                         if self._mark and self._attempts:
-                            position, is_open = self._take_plain(text, position, pieces)
+                            plain = self._take_plain(text, position)
+                            yield PlainEntries(plain)
+                            for _ in plain:  # what was not asked for is read all the same
+                                pass
+                            position, is_open = self._plain_end
                             if is_open and self._may_wait and length - position < _SHORT:
                                 return position
                         end = self._take(text, position, pieces)
@@ -220,6 +208,9 @@ class BundleReader:
                 case _:
                     self._take_mark(mark)
                     position += 1
+            if pieces:
+                yield from pieces
+                pieces.clear()
             position = _space_end(text, position)
         return length
 
@@ -240,14 +231,13 @@ class BundleReader:
             case _:
                 _refuse("is not JSON")
 
-    def _take_plain(self, text: str, start: int, pieces: list[Piece]) -> tuple[int, bool]:
+    def _take_plain(self, text: str, start: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """Take the entries that end where another begins alike, written as JSON is written without white space.
 
         What stands between two such marks and is an object by itself is the entry: JSON has no other reading of it. The
-        rest, and the last one, is for _take(). Returns where it begins, and whether no other mark follows.
+        rest, and the last one, is for _take(): where it begins, and whether no other mark follows, is in _plain_end.
         """
         mark, begin, at_most = self._mark, self._mark[2:], self._max_entry_bytes
-        taken: list[tuple[bytes, dict[str, Any]]] = []
         while True:
             end = text.find(mark, start)
             if end < 0 or not text.startswith(begin, start):
@@ -259,12 +249,11 @@ class BundleReader:
                 self._attempts -= 1
                 is_open = False
                 break
-            taken.append((raw, value))
-            start = end + 2
-        if taken:
+            yield raw, value
+            value = None
             self._attempts = _MOST_ATTEMPTS
-            pieces.append(PlainEntries(taken))
-        return start, is_open
+            start = end + 2
+        self._plain_end = (start, is_open)
 
     def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
         """Take the string, array or object that begins at start; its end, or None when the text cuts it."""

@@ -5,8 +5,8 @@ forwarding, method-override, cookie and hop-by-hop headers never do. From the st
 the places, rewritten to the public base.
 """
 
+import os
 import re
-import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -33,7 +33,14 @@ PRIVATE: tuple[tuple[str, str], ...] = (
 def interaction_id(request: HttpRequest) -> str:
     """The caller's x-fapi-interaction-id when it is a UUID, else a new one."""
     said = request.headers.get("x-fapi-interaction-id", "")
-    return said if _UUID.fullmatch(said) else str(uuid.uuid4())
+    return said if said and _UUID.fullmatch(said) else _new_id()
+
+
+def _new_id() -> str:
+    """A UUID of version 4 (RFC 9562 5.4), without the object that uuid makes of it."""
+    text = os.urandom(16).hex()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def to_upstream(request: HttpRequest, upstream: Upstream, interaction: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from authz.storage.store import Store
 from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.fhir import request
+from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
@@ -37,6 +38,7 @@ from gateway.proxy.bundles.entries import is_page
 from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
+from gateway.proxy.consent_decisions import ConsentDecisions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
@@ -119,6 +121,7 @@ class Passage:
         self._forwarding = Forwarding(
             upstream=upstream, client=client, delivery=self._delivery, operations=self._operations
         )
+        self._consents = ConsentDecisions(upstream)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -170,10 +173,14 @@ class Passage:
 
     async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
         try:
-            answer = await formats.written(await self._pass(http, trail, caller), trail)
+            answer = await self._pass(http, trail, caller)
+            if trail.wish.format is not Format.JSON:
+                answer = await formats.written(answer, trail)
         except Exception as error:
             answer = self.refused(trail, error)
-        answer = await formats.written(await self._recording.recorded(trail, answer), trail)
+        answer = await self._recording.recorded(trail, answer)
+        if trail.wish.format is not Format.JSON:
+            answer = await formats.written(answer, trail)
         return await coded(http, answer) if self._upstream.compress else answer
 
     def refused(self, trail: Trail, error: Exception) -> Answer:
@@ -327,6 +334,8 @@ class Passage:
             return await self._operations.validate(write)
         if permit.request.id is not None:
             await self._operations.look_at_instance(http, trail, permit)
+        if permit.request.operation == "consent-decision":
+            return await self._consents.answer(write)
         if permit.request.operation == "export":
             return await self._exports.begin(http, trail, permit, caller)
         trail.decision = "permit"

@@ -188,3 +188,34 @@ def test_hostile_forms_raise_nothing_but_OAuthError(content: bytes) -> None:
         parse_form(content)
     except OAuthError:
         return
+
+
+_TEXTS = st.recursive(
+    st.sampled_from(
+        [
+            '"a"', '"\\ud800"', '"\\u0000"', '"\\/"', '"\u2028"', "-0", "0", "1.0", "1e5", "1E400", "1e-7", "0.00001",
+            "1e16", "100000.0", "123456789012345678901", "18446744073709551616", "-9223372036854775809",
+            "5e-324", "true", "null", "NaN",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda each: f"[{','.join(each)}]")
+        | st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), inner), max_size=3).map(
+            lambda each: "{" + ",".join(f'"{name}":{value}' for name, value in each) + "}"
+        )
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def _value(content: bytes) -> str:
+    try:
+        return repr(strict_json(content))
+    except ValueError:
+        return "refused"
+
+
+@given(_TEXTS)
+def test_a_text_without_white_space_is_read_as_the_same_text_with_it(text: str) -> None:
+    """The first is read by a decoder in C where it can be, the second never."""
+    assert _value(text.encode()) == _value(f" {text}".encode())

@@ -275,3 +275,22 @@ def test_memory_stays_flat_over_many_entries() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 20 * len(entry)
+
+
+@pytest.mark.parametrize("size", [7, 64, 20_000, 1_000_000])
+def test_pieces_that_are_asked_for_one_by_one_are_those_that_are_fed(size: int) -> None:
+    entries = ",".join(f'{{"fullUrl":"u{n}","resource":{{"n":{n}}}}}' for n in range(2_000))
+    content = f'{{"resourceType":"Bundle","entry":[{entries}],"total":3}}'.encode()
+    reader, found = BundleReader(), []
+    for start in range(0, len(content), size):
+        for piece in reader.pieces(content[start : start + size]):
+            found += [Entry(*each) for each in piece.entries] if isinstance(piece, PlainEntries) else [piece]
+    found += entry_by_entry(reader.finish())
+    assert found == _read(content, [size])
+    assert len([piece for piece in found if isinstance(piece, Entry)]) == 2_000
+
+
+def test_an_entry_that_nobody_asked_for_is_read_all_the_same() -> None:
+    content = (b'{"entry":[' + b",".join([b'{"a":1}'] * 9) + b',{"a":1,"a":2}]}').ljust(20_000)
+    with pytest.raises(FhirError, match="twice"):
+        list(BundleReader().pieces(content))

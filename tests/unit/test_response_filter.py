@@ -94,3 +94,22 @@ async def test_a_page_link_is_sealed_under_the_stores_own_and_under_the_public_a
         {"relation": "self", "url": f"{PUBLIC}/Observation"},
         {"relation": "next", "url": "sealed:?_getpages=1"},
     ]
+
+
+async def test_what_was_judged_of_a_chunk_that_cannot_be_read_counts_as_nothing_shown() -> None:
+    """The chunk does not go out, so the record must not say that its entries did."""
+    tally = Tally()
+    entry = json.dumps(ENTRY, separators=(",", ":"))
+    begin = '{"resourceType":"Bundle","type":"searchset","entry":[' + f"{entry},{entry},"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield begin.encode()
+        yield f'{entry},{entry},{entry},{{"resource":}}'.encode()
+
+    passing = BundleFilter(
+        judges={"Observation": lambda resource: Verdict(True, (), None)}, upstream=STORE, public=PUBLIC,
+        kind="searchset", added=(), exact=True, self_url="x", seal=lambda target: None, tally=tally,
+    )  # fmt: skip
+    with pytest.raises(FhirError):
+        _ = [piece async for piece in passing.run(chunks())]
+    assert tally.shown == 2

@@ -119,7 +119,10 @@ async def test_cleaning_finds_what_has_expired_in_every_table_by_an_index(
     sent.clear()
     await store.remove_expired(now=NOW, at_most=1_000)
     assert sum(sql.startswith("DELETE FROM") for sql in sent) >= 10
-    assert scans(raw, sent) == []
+    # Claims of replays are read from the oldest on as far as they have expired, and go: no index, and no walk.
+    assert [
+        each for each in scans(raw, sent) if not each.startswith("SCAN replay_claim: SELECT sequence")
+    ] == []
 
 
 async def test_a_walk_through_a_table_would_be_seen(

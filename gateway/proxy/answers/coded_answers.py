@@ -28,8 +28,10 @@ _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 async def coded(http: HttpRequest, answer: Answer) -> Answer:
     """The answer, compressed where the caller accepts that and it is worth it; Vary tells caches of both."""
     fields = tuple(
-        (name, f"{value}, Accept-Encoding") if name == "Vary" else (name, value)
-        for name, value in answer.headers
+        [
+            (name, f"{value}, Accept-Encoding") if name == "Vary" else (name, value)
+            for name, value in answer.headers
+        ]
     )
     if accepts_gzip(http.headers.get("accept-encoding", "")):
         # 304 names the tag that a 200 would have: it is made weak there, too (RFC 9110 15.4.5).

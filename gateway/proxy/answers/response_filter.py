@@ -5,7 +5,7 @@ without a trace.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -80,14 +80,23 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            pieces = reader.feed(chunk)
-            await self._settled(pieces)
-            out = b"".join(self._pieces(pieces, state))
+            pieces: Iterable[stream.Piece]
+            if self.settle is None:
+                pieces = reader.pieces(chunk)
+            else:
+                pieces = held = reader.feed(chunk)
+                await self._settled(held)
+            shown, dropped = self.tally.shown, self.tally.dropped
+            try:
+                out = b"".join(self._pieces(pieces, state))
+            except FhirError:  # nothing of this chunk goes out
+                self.tally.shown, self.tally.dropped = shown, dropped
+                raise
             if out:
                 yield out
-        pieces = reader.finish()
-        await self._settled(pieces)
-        yield b"".join(self._pieces(pieces, state)) + b"}"
+        rest = reader.finish()
+        await self._settled(rest)
+        yield b"".join(self._pieces(rest, state)) + b"}"
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -105,7 +114,7 @@ class BundleFilter:
         beside = None if self.included is None else self.included.judges.get(type_)
         return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
-    def _pieces(self, pieces: "list[stream.Piece]", state: "_State") -> list[bytes]:
+    def _pieces(self, pieces: "Iterable[stream.Piece]", state: "_State") -> list[bytes]:
         out: list[bytes] = []
         for piece in pieces:
             match piece:

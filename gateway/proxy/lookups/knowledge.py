@@ -10,6 +10,7 @@ from math import ceil
 from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import bases_record
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
@@ -61,6 +62,9 @@ class Lookups:
     spent: Callable[[], None] = lambda: None
 
 
+_REFUSING = (Deny, Nothing)
+
+
 class Knowledge(Known):
     """What is known at one request of this caller. Without lookups nothing can be found out."""
 
@@ -104,8 +108,8 @@ class Knowledge(Known):
             if not wanted:
                 break
             await self._find(wanted)
-        if isinstance(decision, Deny | Nothing):
-            self._check(lambda: not isinstance(decide(), Deny | Nothing))
+        if isinstance(decision, _REFUSING):
+            self._check(lambda: not isinstance(decide(), _REFUSING))
         return decision
 
     async def settle(self, judges: Sequence[Callable[[], bool]]) -> None:
@@ -133,6 +137,7 @@ class Knowledge(Known):
             said["facts"] = [{"name": name, "age": age} for name, age in sorted(self.consulted.items())]
         if self.deciding:
             said["consents"] = sorted(self.deciding)
+            said["provisions"] = bases_record(self.deciding_by)
         return said
 
     def _check(self, allows: Callable[[], bool]) -> None:

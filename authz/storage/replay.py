@@ -1,0 +1,61 @@
+"""What was used once within minutes: which claims these are, and how a process remembers those that it knows."""
+
+from collections.abc import Iterable
+
+from authz.storage.store import Namespace
+
+# The other claims are of places and deeds, and stay with what they are about.
+REPLAY = frozenset({Namespace.DPOP_PROOF, Namespace.CLIENT_ASSERTION, Namespace.REQUEST_OBJECT})
+
+_GENERATION_SECONDS = 30
+_MARK = (1 << 60) - 1  # what an int holds in 32 bytes
+
+
+class UsedKeys:
+    """The keys that were claimed, until they expire: about 72 bytes for each.
+
+    A key is known by 60 bits of a hash that nobody outside can compute. Two keys that share them are taken for one:
+    with a million claims alive, one proof in 10^12 would be refused that is new; none is accepted that is not.
+
+    What became known in one half minute is forgotten together, when the last of it has expired.
+    """
+
+    def __init__(self) -> None:
+        self._generations: list[_Generation] = []
+
+    @staticmethod
+    def mark(namespace: str, key: bytes) -> int:
+        """What stands for a key in this process, and in no other."""
+        return hash((namespace, key)) & _MARK
+
+    def is_used(self, mark: int, now: int) -> bool:
+        """Whether the key was claimed and its claim has not ended."""
+        for generation in self._generations:
+            until = generation.marks.get(mark)
+            if until is not None and until > now:
+                return True
+        return False
+
+    def remember(self, marks: Iterable[tuple[int, int]], now: int) -> None:
+        """Keep each mark until its second."""
+        generations = self._generations
+        if not generations or now - generations[-1].since >= _GENERATION_SECONDS:
+            self._generations = generations = [each for each in generations if each.latest > now]
+            generations.append(_Generation(now))
+        generations[-1].add(marks)
+
+
+class _Generation:
+    __slots__ = ("_seconds", "latest", "marks", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.latest = 0
+        self.marks: dict[int, int] = {}
+        self._seconds: dict[int, int] = {}  # one object for each second, which all marks share
+
+    def add(self, marks: Iterable[tuple[int, int]]) -> None:
+        for mark, until in marks:
+            self.marks[mark] = self._seconds.setdefault(until, until)
+            if until > self.latest:
+                self.latest = until
