@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from authz.account.doors import account_doors
+from authz.account.own_records import OwnRecords
 from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys
 from authz.clock import Clock
@@ -20,7 +22,6 @@ from authz.endpoints.introspection_callers import IntrospectionCallers
 from authz.endpoints.launches import PATH as _LAUNCH
 from authz.endpoints.launches import Launches
 from authz.endpoints.logout import Logout
-from authz.endpoints.own_grants import OwnGrants
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
@@ -54,7 +55,7 @@ class House:
 
     configured are the clients of the configuration, clients those and the registered ones. finders are by the
     identifier of the resource whose records they know, given keep the consents of theirs; admit says whether a client
-    that authenticated asks too often.
+    that authenticated asks too often. own is what is kept of patients.
     """
 
     settings: AuthorizationSettings
@@ -74,6 +75,7 @@ class House:
     grantable: Callable[[str], bool]
     finders: Mapping[str, Finder]
     admit: Admit | None
+    own: OwnRecords
     given: Mapping[str, GivenConsents]
 
 
@@ -175,13 +177,16 @@ class Doors:
         managed = GrantManagement(desk, house.resource_server, anywhere, clock)
         logout = Logout(settings, clients, browsers, subjects, keys, house.emit)
         people = Accounts(accounts, store, settings.sign_in_attempts_per_minute)
-        own_page = OwnGrants(
+        account_pages = account_doors(
             settings=settings,
             store=store,
             clients=clients,
-            accounts=people,
+            accounts=by_subject,
+            people=people,
             browsers=browsers,
+            subjects=subjects,
             revocations=house.revocations,
+            own=house.own,
             emit=emit,
             clock=clock,
         )
@@ -239,7 +244,7 @@ class Doors:
             "/introspect": {"POST": introspection.introspect},
             USERINFO: {"GET": userinfo.tell, "POST": userinfo.tell},
             "/logout": {"GET": logout.end_session, "POST": logout.end_session},
-            **own_page.routes(),
+            **account_pages,
             **{path: {"GET": _at_once(answer)} for path, answer in discovery.routes().items()},
             **sign_in_doors(
                 settings=settings,

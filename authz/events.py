@@ -66,13 +66,51 @@ class SignedOut:
 
 @dataclass(frozen=True, slots=True)
 class ConsentGiven:
-    """A person answered the consent page. outcome is 'allowed' or 'denied'."""
+    """A person answered the consent page. outcome is 'allowed' or 'denied'.
+
+    patient is whose record it was about, '' for none; relationship is what the person is to them, as a code of
+    v3-RoleCode, '' for whoever acts for themselves.
+    """
 
     outcome: str
     subject: str
     client_id: str
     scope: tuple[str, ...]
     grant_id: str | None
+    patient: str = ""
+    relationship: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChanged:
+    """A person gave, amended or withdrew a consent at the pages: outcome is 'given', 'amended' or 'withdrawn'.
+
+    subject is who did it, patient whose consent it is, at this FHIR base; relationship is what the one is to the
+    other, as a code of v3-RoleCode, '' for the patient in person.
+    """
+
+    outcome: str
+    subject: str
+    base: str
+    patient: str
+    consent: str
+    version: int
+    relationship: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRecordShown:
+    """A person saw, or took along, what is kept of a patient at the pages. what is 'apps', 'consents' or 'accesses',
+    or 'download' of these.
+
+    relationship is as in ConsentChanged: a patient is told who looked in their stead.
+    """
+
+    what: str
+    subject: str
+    base: str
+    patient: str
+    relationship: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +210,8 @@ Event = (
     | SignIn
     | SignedOut
     | ConsentGiven
+    | ConsentChanged
+    | OwnRecordShown
     | ContextLaunched
     | Refused
     | GrantRevoked

@@ -19,13 +19,14 @@ async def end_grant(
     who: str,
     why: str,
     emit: Emit,
-    revocations: Revocations,
+    revocations: Revocations | None,
     reason: str,
 ) -> None:
     """End one grant with all its tokens: here at once, within a second on every other node. Raises StoreUnavailable."""
     grant = await store.grant(grant_id, now=now)
     await store.revoke_grant(grant_id, now=now, keep_until=now + access_token_seconds + NODES_SECONDS)
-    revocations.add(grant_id)
+    if revocations is not None:
+        revocations.add(grant_id)
     if grant is not None:
         emit(GrantRevoked(grant_id, grant.client_id, reason, who, why))
 
@@ -42,8 +43,11 @@ async def end_grants(
     emit: Emit,
     revocations: Revocations | None = None,
     reason: str = "administrator",
+    only: frozenset[str] | None = None,
 ) -> Sequence[Grant]:
     """End the live grants with all their tokens; those that were ended here.
+
+    only are the ids of those that may be ended at all, every one without it.
 
     At once on the node whose revocations are given, within a second on every other. A grant that is ended by somebody
     else meanwhile is not told twice. Raises ValueError when neither subject nor client_id is given, StoreUnavailable.
@@ -52,6 +56,8 @@ async def end_grants(
         raise ValueError("the grants of whom? subject or client_id must be given")
     ended = []
     for grant in await store.grants(subject=subject, client_id=client_id, now=now):
+        if only is not None and grant.grant_id not in only:
+            continue
         live = await store.revoke_grant(
             grant.grant_id, now=now, keep_until=now + access_token_seconds + NODES_SECONDS
         )

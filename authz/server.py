@@ -5,11 +5,12 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
+from authz.account.own_records import OwnRecords
 from authz.client_directory import ClientDirectory
 from authz.client_keys import ClientKeys, Fetch
 from authz.clock import Clock
 from authz.doors import USERINFO, Doors, House
-from authz.endpoints import grant_management, launches, own_grants
+from authz.endpoints import grant_management, launches
 from authz.endpoints.client_authentication import Admit
 from authz.endpoints.proofs import Proofs
 from authz.events import Emit, Refused
@@ -32,7 +33,7 @@ from authz.storage.store import Store, StoreUnavailable
 
 _NONCE_SECRET = "dpop-nonce"
 _SUBJECT_SECRET = "pairwise-subjects"
-_WITHOUT_HEAD = framing.PATHS | {"/logout", own_grants.PATH}
+_WITHOUT_HEAD = framing.PATHS | {"/logout"}
 """Pages whose GET takes somebody a step further. Programs that look at a link first send HEAD and mean no step."""
 _REMOVE_AT_ONCE = 500
 _MAX_BATCHES = 100
@@ -58,6 +59,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        own: OwnRecords | None = None,
         given: Mapping[str, GivenConsents] | None = None,
     ) -> None:
         self._store = store
@@ -118,6 +120,7 @@ class AuthorizationServer:
                 grantable=grantable,
                 finders={} if finders is None else finders,
                 admit=admit,
+                own=own or OwnRecords(),
                 given={} if given is None else given,
             )
         )
@@ -137,6 +140,7 @@ class AuthorizationServer:
         fetch: Fetch | None = None,
         finders: Mapping[str, Finder] | None = None,
         admit: Admit | None = None,
+        own: OwnRecords | None = None,
         given: Mapping[str, GivenConsents] | None = None,
     ) -> "AuthorizationServer":
         """The server over this store, with the nonce secret that all nodes share.
@@ -145,6 +149,7 @@ class AuthorizationServer:
         identifiers.
         fetch is the guarded GET for clients' key sets; without it none is fetched. finders are by the identifier of
         the resource whose records they know, and may be there later than the server.
+        own is what is kept of patients, for their own pages.
         """
         server = cls(
             settings=settings,
@@ -160,6 +165,7 @@ class AuthorizationServer:
             fetch=fetch,
             finders=finders,
             admit=admit,
+            own=own,
             given=given,
         )
         await server.refresh()
@@ -170,7 +176,7 @@ class AuthorizationServer:
         doors = self.doors.at(request.path)
         if doors is None:
             return None
-        heads = request.path not in _WITHOUT_HEAD
+        heads = request.path not in _WITHOUT_HEAD and not request.path.startswith("/account")
         door = doors.get("GET" if request.method == "HEAD" and heads else request.method)
         if door is None:
             return method_not_allowed(sorted({*doors, "HEAD"} if "GET" in doors and heads else doors))

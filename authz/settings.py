@@ -40,6 +40,28 @@ class Protected:
 
 
 @dataclass(frozen=True, slots=True)
+class Representation:
+    """A person for whom an account may act: a parent for a child, a guardian, somebody with power of attorney.
+
+    patient       FHIR id of the record
+    label         how the pages name the person
+    relationship  what the one who acts is to the person, a code of v3-RoleCode such as MTH
+    may           what of it: 'see', 'consent' (allow apps, give and amend consents), 'revoke' (take back)
+    ends_at       seconds since 1970: from then on nothing of it; None for no end
+    """
+
+    patient: str
+    label: str
+    relationship: str
+    may: frozenset[str] = frozenset({"see", "consent", "revoke"})
+    ends_at: int | None = None
+
+    def allows(self, what: str, now: int) -> bool:
+        """Whether it is in force and holds this."""
+        return what in self.may and (self.ends_at is None or now < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """A local account. password_hash is an argon2id hash; claims go into tokens (fhirUser, roles …)."""
 
@@ -50,6 +72,7 @@ class Account:
     claims: dict[str, object] = field(default_factory=dict)
     patient: str | None = None  # FHIR id of the person's own record
     patients: tuple[tuple[str, str], ...] = ()  # FHIR id and label of the records to choose from
+    represents: tuple[Representation, ...] = ()  # people for whom the person may act
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ from authz.server import AuthorizationServer
 from authz.storage.opening import open_storage
 from authz.storage.store import Store
 from gateway import tls
+from gateway.account.opening import open_own_records
 from gateway.admission import Admission
 from gateway.audit.chains import chain_of
 from gateway.audit.feeds.feeds import open_feeds
 from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
+from gateway.cds_services import CdsServices
 from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
@@ -33,6 +35,7 @@ from gateway.engines import engine_of
 from gateway.listener import Face, require_c_parser
 from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import Outbox
+from gateway.officer.opening import open_officer
 from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
 from gateway.pickers.finder import MountFinder
@@ -164,6 +167,7 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
+            own=open_own_records(settings, self.store, self.keys, self.clock),
             given=given_consents(settings, self.store, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
@@ -199,7 +203,23 @@ class Gateway:
         )
         self.handle = Doors(
             authorization=self.authorization,
+            officer=open_officer(
+                settings=settings,
+                store=self.store,
+                audit=self.audit,
+                authorization=self.authorization,
+                engine=lambda: self.engines.engine,
+                emit=self._emit,
+                clock=self.clock,
+            ),
             mounts=self._mounts,
+            services=CdsServices(
+                [(mount.upstream, mount.passage) for mount in self._mounts],
+                resource_server=self.authorization.resource_server,
+                admission=self._admission,
+                issuer=authorization.issuer,
+                emit=self._emit,
+            ),
             cors=cors,
             admission=self._admission,
             audit=self.audit,

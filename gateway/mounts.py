@@ -79,7 +79,7 @@ async def open_mount(
         store_of_patients = next(each for each in others if each.upstream.name == upstream.documents.patients)
         client = RestDocuments(upstream, upstream.documents, observe, store_of_patients.client)
         kept = store_of_patients.kept
-    elif upstream.consents is not None and upstream.consents.kept_here:
+    elif upstream.consents is not None and upstream.keeps_consents:
         client, kept = keep_consents(
             upstream,
             upstream.consents,

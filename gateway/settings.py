@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from authz.account.own_records import Actor
 from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
 from gateway.audit_settings import AuditSettings
+from gateway.consents.consent import ConsentReading, ConsentSource
 from gateway.officer_settings import OfficerSettings
-from gateway.policy.consent import ConsentSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class ConsentSettings:
     """Where the consents of a store's patients come from, and which of them count.
 
     base is the URL of another store; None is the store of the mount itself, or ours. keep and timeout are seconds.
+    reading is how they are read, without the bases of the mount.
     """
 
     source: ConsentSource
@@ -148,6 +150,7 @@ class ConsentSettings:
     keep: float = 30.0
     timeout: float = 2.0
     kept_here: bool = False  # by the gateway itself, in its own store
+    reading: ConsentReading = field(default_factory=ConsentReading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,11 @@ class Upstream:
         below = path[len(self.at) :]
         return below if self.documents is None else self.documents.fhir_path(below)
 
+    @property
+    def keeps_consents(self) -> bool:
+        """Whether the consents of this base are kept here; a service of documents has those of its patients' base."""
+        return self.documents is None and self.consents is not None and self.consents.kept_here
+
 
 RATES = ("address", "token", "register", "admin", "client", "user", "route")
 """What may be limited by how often: by address at the door, and by whom and where it is asked once that is known."""
@@ -334,6 +342,21 @@ class AuditLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountPages:
+    """What the pages under /account are about: a FHIR base by its identifier, and whether consents are given there.
+
+    custodian is the reference to who holds the records, policy the address of what is agreed to, organizations those
+    that a consent may be for.
+    """
+
+    base: str
+    consents: bool = False
+    custodian: str = ""
+    policy: str = ""
+    organizations: tuple[Actor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -354,4 +377,5 @@ class GatewaySettings:
     audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED
+    account_pages: AccountPages | None = None
     officer: OfficerSettings = field(default_factory=OfficerSettings)

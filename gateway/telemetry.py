@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from authz.events import (
     ClientChanged,
     ClockCompared,
+    ConsentChanged,
     ConsentGiven,
     Event,
     GrantRevoked,
     KeySetFetched,
+    OwnRecordShown,
     ProofChecked,
     Refused,
     SignIn,
@@ -155,6 +157,15 @@ class Metrics:
             "securus_oauth_errors", "OAuth errors given", ["endpoint", "error"], registry=registry
         )
         self.consents = Counter("securus_consents", "Consent pages answered", ["outcome"], registry=registry)
+        self.own_consents = Counter(
+            "securus_own_consents",
+            "Consents changed at the pages of an account",
+            ["outcome", "by"],
+            registry=registry,
+        )
+        self.own_records = Counter(
+            "securus_own_records", "Pages of an account that were shown", ["what", "by"], registry=registry
+        )
         self.grants_revoked = Counter(
             "securus_grants_revoked", "Grants ended before their time", ["reason"], registry=registry
         )
@@ -281,6 +292,10 @@ class Metrics:
                 self.sign_ins.labels(event.outcome).inc()
             case ConsentGiven():
                 self.consents.labels(event.outcome).inc()
+            case ConsentChanged():
+                self.own_consents.labels(event.outcome, _by(event.relationship)).inc()
+            case OwnRecordShown():
+                self.own_records.labels(event.what, _by(event.relationship)).inc()
             case GrantRevoked():
                 self.grants_revoked.labels(event.reason).inc()
             case Refused():
@@ -306,3 +321,8 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _by(relationship: str) -> str:
+    """Who acted: the patient, or somebody in their stead."""
+    return "representative" if relationship else "patient"

@@ -11,6 +11,7 @@ from typing import Any
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
+from authz.endpoints.grant_duration import duration
 from authz.endpoints.launches import Launches
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.plain_requests import PlainRequests
@@ -35,18 +36,19 @@ from authz.login import browser as pages
 from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
 from authz.login.given_consents import GivenConsents
-from authz.login.launch import asked_as, is_online, needs_patient, picks_encounter, records
+from authz.login.language import Language
+from authz.login.launch import asked_as, needs_patient, picks_encounter, records
+from authz.login.plain_words import in_words, part_words, plain_words
+from authz.login.represented import relationship_to
 from authz.protocol import granting
-from authz.protocol.authorization_details import in_words
-from authz.protocol.client_profiles import may_refresh
-from authz.protocol.clients import BindingKind, Client
+from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of
 from authz.protocol.narrowing import narrowed, parts_of
 from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest
-from authz.protocol.scopes import parse_scope, part_words, plain_words
+from authz.protocol.scopes import parse_scope
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import Store
 
@@ -200,6 +202,7 @@ class SignInDesk:
             client_id=visit.client.client_id,
             emit=self._emit,
             now=self._clock(),
+            language=visit.language,
         )
         if attempt.account is None:
             page = self._sign_in_form(
@@ -224,7 +227,7 @@ class SignInDesk:
         account = self._visits.signed_in(visit)
         scope = self._completion.asked_scope(visit, account)
         parameters = visit.interaction.parameters
-        visits = picks_encounter(scope, parameters)
+        visits, language = picks_encounter(scope, parameters), visit.language
         if (needs_patient(scope) or visits) and visit.interaction.patient is None:
             return to("/patient", visit.handle, visit.browser)
         if visits and visit.interaction.encounter is None:
@@ -238,34 +241,42 @@ class SignInDesk:
             shown=visit.browser.form_token(_what_is_shown(visit)),
             person=account.name,
             patient_label=await self._label(visit, account, request),
+            acting_as=self._acting_as(visit, account),
             encounter_label=await self._encounter_label(visit, account, request, scope) if visits else None,
-            scopes=[(text, plain_words(text), self._parts(text, scope)) for text in scope],
+            scopes=[
+                (text, plain_words(text, language), self._parts(text, scope, language)) for text in scope
+            ],
             details=[
-                in_words(detail, self._server.detail_types)
+                in_words(detail, self._server.detail_types, language)
                 for detail in granting.details(parameters, visit.client, self._server)
             ],
-            claims=[plain_words(PERSONAL_CLAIMS[name]) for name in sorted(beside)],
-            duration=self._duration(visit, scope),
+            claims=[plain_words(PERSONAL_CLAIMS[name], language) for name in sorted(beside)],
+            duration=duration(visit, scope, self._settings),
             writes=any(set("cud") & set(s.letters) for text in scope if (s := parse_scope(text)) is not None),
             contact=visit.client.contact,
             policy_url=visit.client.policy_url,
         )
 
-    def _parts(self, text: str, scope: tuple[str, ...]) -> list[tuple[str, str]]:
+    def _parts(self, text: str, scope: tuple[str, ...], language: Language) -> list[tuple[str, str]]:
         """The parts of a scope that may be left of it, with what each is."""
-        return [(part, part_words(part)) for part in parts_of(text, scope, self._server.grantable)]
+        return [(part, part_words(part, language)) for part in parts_of(text, scope, self._server.grantable)]
 
     async def _label(self, visit: Visit, account: Account, request: HttpRequest) -> str | None:
         """Whose record it is. Raises PageError for a picked one that the person may not see any more."""
         launched = context_of(visit.interaction.parameters) or {}
         whose = visit.interaction.patient or str(launched.get("patient", ""))
         if not visit.interaction.picked:
-            return dict(records(account)).get(whose, whose) or None
+            return dict(records(account, self._clock())).get(whose, whose) or None
         person = person_at(self._pickers, visit, account, request)
         found = None if person is None else await self._pickers.patient(person, whose)
         if found is None:
             raise PageError(GONE)
         return found.words
+
+    def _acting_as(self, visit: Visit, account: Account) -> str:
+        """What the person is to the patient for whom they act, in words; '' where they do not."""
+        relationship = relationship_to(account, visit.interaction.patient, self._clock())
+        return visit.language.of("relationship", relationship) if relationship else ""
 
     async def _encounter_label(
         self, visit: Visit, account: Account, request: HttpRequest, scope: tuple[str, ...]
@@ -301,7 +312,7 @@ class SignInDesk:
             self._emit(ConsentGiven("denied", account.subject, visit.client.client_id, (), None))
             return await self._completion.refuse(visit, "the person did not allow the access")
         if not visit.browser.owns_form(form.get("shown"), _what_is_shown(visit)):
-            raise PageError("Another record was chosen since this page was shown. Start again in the app.")
+            raise PageError("error.another_record")
         if needs_patient(scope) and not self._completion.may_open(visit, account):
             raise PageError(GONE)
         await self._label(visit, account, request)  # a page may lie open for long: looked at again
@@ -323,17 +334,6 @@ class SignInDesk:
         self, visit: Visit, *, status: int = 200, problem: str = "", username: str = ""
     ) -> Answer:
         return self._page(visit, status, "sign_in.html", problem=problem, username=username[:256])
-
-    def _duration(self, visit: Visit, scope: tuple[str, ...]) -> str:
-        client, lifetimes = visit.client, self._settings.lifetimes
-        asking = {"offline_access", "online_access"}
-        bound = client.binding is not BindingKind.NONE or visit.interaction.dpop_jkt is not None
-        stays = may_refresh(client, bound=bound, rotates=self._settings.rotate_refresh_tokens)
-        if stays and is_online(scope):
-            return f"Until you sign out, at most {max(1, lifetimes.browser_session // 60)} minutes"
-        if stays and (asking & set(scope) or not asking & set(client.scope)):
-            return f"Until you end it, at most {lifetimes.refresh_token // 86400} days"
-        return f"{max(1, lifetimes.access_token // 60)} minutes"
 
 
 def _what_is_shown(visit: Visit) -> str:

@@ -21,11 +21,13 @@ from authz.login.launch import (
     asked_as,
     in_one_context,
     is_online,
+    is_patients_own,
     may_be_opened_by,
     needs_patient,
     picks_encounter,
     records,
 )
+from authz.login.represented import claims_for, relationship_to
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
 from authz.protocol.encoding import base64url
@@ -78,10 +80,10 @@ class Completion:
         patient = visit.interaction.patient
         launched = context_of(visit.interaction.parameters) or {}
         if patient is not None and launched.get("patient") == patient:
-            return may_be_opened_by(patient, account)
+            return may_be_opened_by(patient, account, self._clock())
         if patient is not None and visit.interaction.picked:
-            return account.patient is None
-        return patient in {id for id, _ in records(account)}
+            return not is_patients_own(account)
+        return patient in {id for id, _ in records(account, self._clock())}
 
     async def allow(self, visit: Visit, account: Account, scope: tuple[str, ...]) -> Answer:
         """The way back to the client with a code for these scopes. Raises PageError when the visit has ended."""
@@ -113,7 +115,7 @@ class Completion:
             session_id=session.id if is_online(scope) else None,
             launched=launched is not None and "patient" in launched,
             picked=visit.interaction.picked,
-            claims=dict(account.claims),
+            claims=claims_for(account, context.get("patient"), now),
             authenticated_at=session.authenticated_at,
             acr=acr,
             amr=session.amr,
@@ -145,7 +147,18 @@ class Completion:
         for name in grant.audience:
             if name in self._given:
                 await self._given[name].given(grant, visit.client.name)
-        self._emit(ConsentGiven("allowed", account.subject, visit.client.client_id, scope, grant.grant_id))
+        patient = str(context.get("patient", ""))
+        self._emit(
+            ConsentGiven(
+                "allowed",
+                account.subject,
+                visit.client.client_id,
+                scope,
+                grant.grant_id,
+                patient,
+                relationship_to(account, patient, now),
+            )
+        )
         return await self._responses.success(visit.target, handle)
 
     async def refuse(
@@ -236,10 +249,10 @@ class Completion:
         if patient is None:
             return False
         if not grant.picked:
-            found = patient in {id for id, _ in records(account)}
+            found = patient in {id for id, _ in records(account, self._clock())}
         else:
             found = (
-                account.patient is None
+                not is_patients_own(account)
                 and person is not None
                 and await self._pickers.patient(person, patient) is not None
             )

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from authz.endpoints import own_grants
 from authz.endpoints.grants import GRANTS
 from authz.endpoints.published import BRANDS_PATH, CORS, brand_bundle_door, tagged
 from authz.http import json_answer
+from authz.login.language import LANGUAGES
 from authz.protocol.authorization import PROMPTS, RESPONSE_MODES
 from authz.protocol.client_profiles import CAPABILITIES, FAPI_ALGORITHMS, PROFILES
 from authz.protocol.clients import AuthenticationMethod, ProfileName, SubjectType
@@ -18,6 +18,7 @@ from authz.protocol.openid import PERSONAL_CLAIMS, PROTOCOL_CLAIMS, SIGN_INS
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import AuthorizationSettings, Protected
 
+_OWN_GRANTS = "/account/grants"
 _ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "token_endpoint": "/token",
@@ -97,6 +98,7 @@ class Discovery:
             "issuer": settings.issuer,
             **{name: settings.issuer + path for name, path in _ENDPOINTS.items()},
             "scopes_supported": self._scopes,
+            "ui_locales_supported": list(LANGUAGES),
             "response_types_supported": ["code"],
             "response_modes_supported": list(RESPONSE_MODES),
             "grant_types_supported": list(GRANTS),
@@ -154,7 +156,7 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
-        document["management_endpoint"] = self._settings.issuer + own_grants.PATH
+        document["management_endpoint"] = self._settings.issuer + _OWN_GRANTS
         on = [name for name in ProfileName if name in self._settings.profiles]
         document |= self._brands()
         plain = any(not PROFILES[name].pushed_requests_required for name in on)

@@ -15,6 +15,8 @@ from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
 from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
+from authz.login.launch import is_patients_own, records
+from authz.login.represented import claims_for
 from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
@@ -181,20 +183,16 @@ async def _of_today(grant: Grant, turn: Turn, desk: Desk, binding: Binding) -> G
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
     patient = grant.context.get("patient")
-    vouched = grant.launched and account.patient is None
+    vouched = grant.launched and not is_patients_own(account)
     if grant.picked and patient is not None:
-        vouched = account.patient is None
+        vouched = not is_patients_own(account)
         today = replace(grant, claims=dict(account.claims))
         await _look_again(today, str(patient), turn, desk, binding)
-    if (
-        patient is not None
-        and not vouched
-        and patient not in {account.patient, *(i for i, _ in account.patients)}
-    ):
+    if patient is not None and not vouched and patient not in {id for id, _ in records(account, turn.now)}:
         raise _invalid(
             "the account may not see the record of this grant any more: begin a new authorization request"
         )
-    return replace(grant, claims=dict(account.claims))
+    return replace(grant, claims=claims_for(account, patient, turn.now))
 
 
 async def _look_again(grant: Grant, patient: str, turn: Turn, desk: Desk, binding: Binding) -> None:

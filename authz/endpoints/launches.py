@@ -98,7 +98,7 @@ class Launches:
             raise _wrong("user must be the subject of an account of this server")
         context = read_context(document)
         patient = context.get("patient")
-        if isinstance(patient, str) and not may_be_opened_by(patient, account):
+        if isinstance(patient, str) and not may_be_opened_by(patient, account, self._clock()):
             raise _wrong("patient is not a record of this user")
         handle = new_handle()
         launch = Launch(

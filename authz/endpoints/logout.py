@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from authz.endpoints.own_id_tokens import Hint, read_hint
+from authz.endpoints.visit_pages import error_page
+from authz.endpoints.visits import PageError
 from authz.events import Emit, SignedOut
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.browser import Browsers
+from authz.login.language import Language, language_of
 from authz.protocol.clients import Client
 from authz.protocol.encoding import parse_query
 from authz.protocol.errors import OAuthError
@@ -47,11 +50,11 @@ class Logout:
         try:
             asked = await self._parameters(request)
         except (ValueError, OAuthError):
-            return self._page(400, "The app sent a request that cannot be read.")
+            return self._error("error.logout_unreadable", request)
         client = self._client(asked)
         back = asked.get("post_logout_redirect_uri")
         if back is not None and (client is None or back not in client.post_logout_redirect_uris):
-            return self._page(400, "The app asked to go back to an address that is not registered for it.")
+            return self._error("error.logout_address", request)
         browser = await self._browsers.known(request)
         subject = None if browser is None else browser.session.subject
         if browser is not None and subject is not None:
@@ -60,12 +63,12 @@ class Logout:
             sure = hint is not None and hint.subject == named
             confirmed = request.method == "POST" and browser.owns_form(asked.get("form_token"), "logout")
             if not sure and not confirmed:
-                return self._question(asked, client, browser.form_token("logout"))
+                return self._question(asked, client, browser.form_token("logout"), language_of(request))
             await self._browsers.ended(browser)
             asked_by = None if client is None else client.client_id
             self._emit(SignedOut(subject, asked_by, request.peer))
         if back is None:
-            return self._page(200, "You are signed out here.", done=True)
+            return self._done(request)
         state = asked.get("state", "")[:_MAX_STATE]
         separator = "&" if "?" in back else "?"
         return pages.redirect(
@@ -94,11 +97,14 @@ class Logout:
             return None
         return self._clients.get(named or (hint.client_id if hint is not None else ""))
 
-    def _question(self, asked: Mapping[str, str], client: Client | None, form_token: str) -> Answer:
+    def _question(
+        self, asked: Mapping[str, str], client: Client | None, form_token: str, language: Language
+    ) -> Answer:
         kept = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state")
         return pages.page(
             200,
             "logout.html",
+            language=language,
             form_goes_to=asked.get("post_logout_redirect_uri"),
             organisation=self._settings.organisation,
             privacy_url=self._settings.privacy_url,
@@ -107,16 +113,15 @@ class Logout:
             form_token=form_token,
         )
 
-    def _page(self, status: int, description: str, *, done: bool = False) -> Answer:
-        if not done:
-            return pages.error_page(
-                description,
-                organisation=self._settings.organisation,
-                privacy_url=self._settings.privacy_url,
-                status=status,
-            )
+    def _error(self, said: str, request: HttpRequest) -> Answer:
+        return error_page(PageError(said), request, self._settings)
+
+    def _done(self, request: HttpRequest) -> Answer:
         page = pages.page(
-            status, "signed_out.html", organisation=self._settings.organisation,
+            200,
+            "signed_out.html",
+            language=language_of(request),
+            organisation=self._settings.organisation,
             privacy_url=self._settings.privacy_url,
-        )  # fmt: skip
+        )
         return page.with_headers((("Set-Cookie", pages.GONE),))

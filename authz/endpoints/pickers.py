@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from authz.clock import Clock
 from authz.login.finding import Asker, Choice, Finder, Found, asker_of
+from authz.login.language import ENGLISH, Language
 from authz.protocol import granting
 from authz.protocol.clients import Client
 from authz.protocol.granting import ServerBits
@@ -29,6 +30,7 @@ class Person:
     subject: str
     binding: Binding
     request: HttpRequest
+    language: Language = ENGLISH
 
 
 class Pickers:
@@ -55,13 +57,18 @@ class Pickers:
         return granting.audience(parameters, self._server)
 
     def for_grant(
-        self, grant: Grant, client: Client, binding: Binding, request: HttpRequest
+        self,
+        grant: Grant,
+        client: Client,
+        binding: Binding,
+        request: HttpRequest,
+        language: Language = ENGLISH,
     ) -> Person | None:
         """The person of a grant; None where none of its resources has a finder. The first that has one counts."""
         for name in self.searched(grant.audience):
             aimed = replace(grant, audience=(name,))
             subject = self._subjects.of(client, grant.subject)
-            return Person(self._finders[name], aimed, subject, binding, request)
+            return Person(self._finders[name], aimed, subject, binding, request, language)
         return None
 
     def searched(self, audience: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,4 +107,5 @@ class Pickers:
             scope=scope,
             context=context,
             now=self._clock(),
+            language=person.language,
         )

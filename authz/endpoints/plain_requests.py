@@ -76,7 +76,7 @@ class PlainRequests:
             return None
         client = self._clients.get(form.get("client_id", ""))
         if client is None or client.profile not in self._profiles:
-            raise PageError("The app is not registered here: client_id is missing or not known.")
+            raise PageError("error.client_unnamed")
         if PROFILES[client.profile].pushed_requests_required:
             return None
         target = authorization_answers.locate(form, client)
@@ -84,7 +84,7 @@ class PlainRequests:
             await self._store.count(f"plain:{network_of(request.peer)}", window_seconds=60, now=self._clock())
             > _A_MINUTE
         ):
-            raise PageError("Too many requests. Wait a minute and try again.", status=429)
+            raise PageError("error.too_many", status=429)
         try:
             return await self._kept(self._checked(form, client))
         except OAuthError as error:

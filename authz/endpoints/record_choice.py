@@ -14,7 +14,15 @@ from authz.endpoints.visit_pages import Door, VisitPages, to
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import PageError, Visit, Visits, check_form, page_form, page_query
 from authz.login.finding import Choice, Found
-from authz.login.launch import asked_as, may_be_opened_by, needs_patient, picks_encounter, records
+from authz.login.launch import (
+    asked_as,
+    is_patients_own,
+    may_be_opened_by,
+    needs_patient,
+    picks_encounter,
+    records,
+)
+from authz.login.represented import relationship_to
 from authz.protocol.launch_context import context_of
 from authz.protocol.request import Answer, HttpRequest
 from authz.settings import Account
@@ -22,7 +30,7 @@ from authz.storage.store import Store
 
 _MAX_WORDS = 100
 _WINDOW_SECONDS = 60
-_NOT_YOURS = "That record is not one you may choose."
+_NOT_YOURS = "error.not_your_record"
 
 
 class RecordChoice:
@@ -65,12 +73,12 @@ class RecordChoice:
             return to("/encounter", visit.handle, visit.browser)
         launched = context_of(parameters) or {}
         if "patient" in launched:
-            if not may_be_opened_by(str(launched["patient"]), account):
+            if not may_be_opened_by(str(launched["patient"]), account, self._clock()):
                 return await self._completion.refuse(
                     visit, "the account may not open the record of the launch"
                 )
             return await self._chosen(visit, str(launched["patient"]))
-        own = tuple(Choice(id, label) for id, label in records(account))
+        own = self._own(visit, account)
         person = self._finding(visit, account, request)
         if person is None:
             return await self._of_the_account(visit, account, own)
@@ -93,12 +101,12 @@ class RecordChoice:
         if form.get("action") == "cancel":
             return await self._completion.refuse(visit, "the person chose no patient")
         if "patient" in (context_of(visit.interaction.parameters) or {}):
-            raise PageError("The record was chosen by the launch.")
+            raise PageError("error.launched")
         person = self._finding(visit, account, request)
         if form.get("action") == "search" and person is not None:
             return await self._search(visit, account, person, " ".join(form.get("query", "").split()))
         chosen = form.get("patient", "")
-        if chosen in {id for id, _ in records(account)}:
+        if chosen in {id for id, _ in records(account, self._clock())}:
             return await self._chosen(visit, chosen)
         if person is None:
             raise PageError(_NOT_YOURS)
@@ -111,13 +119,13 @@ class RecordChoice:
 
     async def _search(self, visit: Visit, account: Account, person: Person, words: str) -> Answer:
         if not 2 <= len(words) <= _MAX_WORDS:
-            said = f"Search with 2 to {_MAX_WORDS} characters."
+            said = visit.language.plain("patient.length", most=_MAX_WORDS)
             return self._patients(visit, account, (), search=True, words=words, status=400, problem=said)
         if not await self._may_ask(account, person):
             return self._wait(visit, account, words)
         found = await self._pickers.find_patients(person, words)
         if found.is_refused:
-            said = "You may not search for patients here, or not with these words."
+            said = visit.language.plain("patient.not_so")
             return self._patients(visit, account, (), search=True, words=words, status=403, problem=said)
         more = not found.is_whole
         return self._patients(
@@ -137,7 +145,7 @@ class RecordChoice:
         if patient is None or person is None:
             return to("/patient", visit.handle, visit.browser)
         if not await self._may_ask(account, person):
-            raise PageError("Too many searches. Wait a minute and try again.", 429)
+            raise PageError("error.too_many_searches", 429)
         context = asked_as(scope, account, picked=visit.interaction.picked)
         found = await self._pickers.find_encounters(person, patient, in_context=context)
         return self._pages.page(
@@ -166,22 +174,36 @@ class RecordChoice:
             or not picks_encounter(scope, visit.interaction.parameters)
             or (not chosen and form.get("action") != "without")
         ):
-            raise PageError("That visit is not one you may choose.")
+            raise PageError("error.not_your_visit")
         if not chosen and not set(scope) - {"launch/encounter"}:
             return await self._completion.refuse(visit, "the person chose no visit")
         if chosen:
             if not await self._may_ask(account, person):
-                raise PageError("Too many searches. Wait a minute and try again.", 429)
+                raise PageError("error.too_many_searches", 429)
             context = asked_as(scope, account, picked=visit.interaction.picked)
             found = await self._pickers.encounter(person, chosen, patient, in_context=context)
             if found is None or found.id != chosen:
-                raise PageError("That visit is not one you may choose.")
+                raise PageError("error.not_your_visit")
         await self._store.put_interaction(replace(visit.interaction, encounter=chosen))
         return to("/consent", visit.handle, visit.browser)
 
+    def _own(self, visit: Visit, account: Account) -> tuple[Choice, ...]:
+        """The records of the account, those of people whom the person acts for with what they are to them."""
+        now, language = self._clock(), visit.language
+
+        def detail(patient: str) -> str:
+            code = relationship_to(account, patient, now)
+            return (
+                language.plain("patient.acting", relationship=language.of("relationship", code))
+                if code
+                else ""
+            )
+
+        return tuple(Choice(id, label, detail(id)) for id, label in records(account, now))
+
     def _finding(self, visit: Visit, account: Account, request: HttpRequest) -> Person | None:
         """Who finds patients by a picker: a person with an own record speaks for that alone."""
-        return None if account.patient is not None else person_at(self._pickers, visit, account, request)
+        return None if is_patients_own(account) else person_at(self._pickers, visit, account, request)
 
     async def _of_the_account(self, visit: Visit, account: Account, own: tuple[Choice, ...]) -> Answer:
         if not own:
@@ -203,7 +225,7 @@ class RecordChoice:
         return count <= person.finder.searches_per_minute
 
     def _wait(self, visit: Visit, account: Account, words: str) -> Answer:
-        said = "Too many searches. Wait a minute and try again."
+        said = visit.language.plain("error.too_many_searches")
         page = self._patients(visit, account, (), search=True, words=words, status=429, problem=said)
         return page.with_headers((("Retry-After", str(_WINDOW_SECONDS)),))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from authz.events import Emit, SignIn
 from authz.login.accounts import Accounts, SignInOutcome
+from authz.login.language import Language
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
 
@@ -30,6 +31,7 @@ async def attempt_of(
     client_id: str | None,
     emit: Emit,
     now: int,
+    language: Language,
 ) -> Attempt:
     """Try what the form says, and tell of it. client_id is the app that the person is on the way to."""
     username = form.get("username", "").strip()
@@ -37,8 +39,8 @@ async def attempt_of(
     subject = None if result.account is None else result.account.subject
     emit(SignIn(str(result.outcome), subject, client_id, request.peer))
     if result.outcome is SignInOutcome.LIMITED:
-        wait = "Too many attempts. Wait a minute and try again."
+        wait = language.plain("sign_in.limited")
         return Attempt(username, None, 429, wait, (("Retry-After", str(_WINDOW_SECONDS)),))
     if result.account is None:
-        return Attempt(username, None, 403, "User name or password is not right.")
+        return Attempt(username, None, 403, language.plain("sign_in.refused"))
     return Attempt(username, result.account)

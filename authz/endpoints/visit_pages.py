@@ -7,11 +7,18 @@ from authz.endpoints.visits import PageError, Visit
 from authz.login import browser as pages
 from authz.login.browser import Browser
 from authz.login.finding import FinderUnavailable
+from authz.login.language import language_of
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.settings import AuthorizationSettings
 
 Door = Callable[[HttpRequest], Awaitable[Answer]]
+_PATHS = {
+    "sign_in.html": "/sign-in",
+    "patient.html": "/patient",
+    "encounter.html": "/encounter",
+    "consent.html": "/consent",
+}
 
 
 class VisitPages:
@@ -26,22 +33,10 @@ class VisitPages:
         async def shown(request: HttpRequest) -> Answer:
             try:
                 return await handler(request)
-            except (PageError, RequestError) as error:
-                return self.error_page(error.description, error.status)
-            except FinderUnavailable:
-                said = "The records cannot be reached now. Go back and try again in a moment."
-                return self.error_page(said, 503)
-            except OAuthError as error:
-                return self.error_page(f"The app sent a request that is not valid: {error.description}.")
+            except (PageError, RequestError, FinderUnavailable, OAuthError) as error:
+                return error_page(error, request, self._settings)
 
         return shown
-
-    def error_page(self, description: str, status: int = 400) -> Answer:
-        """The page for an error that cannot be sent to the client."""
-        settings = self._settings
-        return pages.error_page(
-            description, organisation=settings.organisation, privacy_url=settings.privacy_url, status=status
-        )
 
     def page(self, visit: Visit, status: int, template: str, **values: object) -> Answer:
         """A page of this visit: its forms lead on to the app's redirect URI."""
@@ -49,6 +44,8 @@ class VisitPages:
             status,
             template,
             form_goes_to=visit.target.redirect_uri,
+            language=visit.language,
+            here=f"{_PATHS[template]}?interaction={quote(visit.handle)}",
             organisation=self._settings.organisation,
             privacy_url=self._settings.privacy_url,
             client_name=visit.client.name,
@@ -56,6 +53,31 @@ class VisitPages:
             form_token=visit.browser.form_token(visit.interaction.id),
             **values,
         )
+
+
+def error_page(
+    error: PageError | RequestError | FinderUnavailable | OAuthError,
+    request: HttpRequest,
+    settings: AuthorizationSettings,
+) -> Answer:
+    """The page for an error that cannot be sent to the client, in the language of the person at the browser."""
+    language, status = language_of(request), 400
+    match error:
+        case PageError():
+            said, status = language(error.said, **error.values), error.status
+        case FinderUnavailable():
+            said, status = language("error.records_away"), 503
+        case OAuthError():
+            said = language("error.not_valid", description=error.description)
+        case RequestError():
+            said, status = language("error.request", description=error.description), error.status
+    return pages.error_page(
+        said,
+        language=language,
+        organisation=settings.organisation,
+        privacy_url=settings.privacy_url,
+        status=status,
+    )
 
 
 def to(path: str, handle: str, browser: Browser) -> Answer:

@@ -24,7 +24,7 @@ def person_at(pickers: Pickers, visit: Visit, account: Account, request: HttpReq
         acr=acr_of(session.amr),
         amr=session.amr,
     )
-    return pickers.for_grant(grant, visit.client, _binding_to_come(visit), request)
+    return pickers.for_grant(grant, visit.client, _binding_to_come(visit), request, visit.language)
 
 
 def _binding_to_come(visit: Visit) -> Binding:

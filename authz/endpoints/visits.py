@@ -16,6 +16,7 @@ from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
+from authz.login.language import Language, language_of
 from authz.protocol import authorization_answers
 from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
@@ -26,18 +27,19 @@ from authz.protocol.request import HttpRequest
 from authz.settings import Account
 from authz.storage.store import Interaction, PushedRequest, Store
 
-GONE = "This sign-in has ended or was completed already. Go back to the app and start again."
+GONE = "error.gone"
 _PAGE_SECONDS = 60
 _MAX_FORM_BYTES = 64 * 1024
 
 
 class PageError(Exception):
-    """An error that cannot be sent to a client: shown to the person."""
+    """An error that cannot be sent to a client: shown to the person. said names its text in the catalogues."""
 
-    def __init__(self, description: str, status: int = 400) -> None:
-        super().__init__(description)
-        self.description = description
+    def __init__(self, said: str, status: int = 400, **values: object) -> None:
+        super().__init__(said)
+        self.said = said
         self.status = status
+        self.values = values
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Visit:
     target: RedirectTarget
     browser: Browser
     account: Account | None
+    language: Language
 
 
 class Visits:
@@ -89,7 +92,7 @@ class Visits:
         now = self._clock()
         pushed = await self._store.pushed_request(request_id(handle), now=now)
         if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
-            raise PageError("request_uri is not known here, has expired or was used. Start again in the app.")
+            raise PageError("error.request_uri_unknown")
         return await self.begin_with(pushed, request)
 
     async def begin_with(self, pushed: PushedRequest, request: HttpRequest) -> Visit:
@@ -97,7 +100,7 @@ class Visits:
         now = self._clock()
         client = self._clients.get(pushed.client_id)
         if client is None:
-            raise PageError("The app is not registered here.")
+            raise PageError("error.client_unknown")
         authorization_answers.locate(pushed.parameters, client)
         browser = await self._browsers.known_or_new(request)
         new = new_handle()
@@ -112,7 +115,7 @@ class Visits:
                 expires_at=now + self._sign_in_seconds,
             )
         )
-        return await self._found(new, browser)
+        return await self._found(new, browser, request)
 
     async def keep(self, visit: Visit) -> None:
         """Let the pushed request outlive the pages: the person may take as long as a sign-in may take."""
@@ -125,9 +128,9 @@ class Visits:
 
         Raises PageError.
         """
-        return await self._found(handle, await self._browsers.known(request))
+        return await self._found(handle, await self._browsers.known(request), request)
 
-    async def _found(self, handle: str | None, browser: Browser | None) -> Visit:
+    async def _found(self, handle: str | None, browser: Browser | None, request: HttpRequest) -> Visit:
         interaction = None
         if handle:
             interaction = await self._store.interaction(digest(handle), now=self._clock())
@@ -139,7 +142,7 @@ class Visits:
             raise PageError(GONE)
         client = self._clients.get(interaction.client_id)
         if client is None:
-            raise PageError("The app is not registered here any more.")
+            raise PageError("error.client_gone")
         subject = browser.session.subject
         return Visit(
             interaction=interaction,
@@ -148,6 +151,7 @@ class Visits:
             target=authorization_answers.locate(interaction.parameters, client),
             browser=browser,
             account=None if subject is None else self._accounts.of_subject(subject),
+            language=language_of(request, interaction.parameters.get("ui_locales", "")),
         )
 
     def signed_in(self, visit: Visit) -> Account:
@@ -215,9 +219,9 @@ def check_form_of(request: HttpRequest, form: Mapping[str, str], browser: Browse
     it, or the browser itself says that it came from elsewhere."""
     origin = request.headers.get("origin")
     if origin is not None and origin != request.origin:
-        raise PageError("The form did not come from this site.", status=403)
+        raise PageError("error.elsewhere", status=403)
     if not browser.owns_form(form.get("form_token"), about):
-        raise PageError("The form has expired. Go back and try again.", status=403)
+        raise PageError("error.form_expired", status=403)
 
 
 def page_query(request: HttpRequest) -> dict[str, str]:
@@ -225,7 +229,7 @@ def page_query(request: HttpRequest) -> dict[str, str]:
     try:
         return dict(parse_query(request.query))
     except ValueError as error:
-        raise PageError("The address cannot be read.") from error
+        raise PageError("error.address_unreadable") from error
 
 
 async def page_form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
@@ -233,7 +237,7 @@ async def page_form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
     try:
         return parse_query((await read_form(request, limit_bytes=_MAX_FORM_BYTES)).decode("ascii"))
     except ValueError as error:
-        raise PageError("The form cannot be read.") from error
+        raise PageError("error.form_unreadable") from error
 
 
 async def page_form(request: HttpRequest) -> dict[str, str]:
@@ -245,7 +249,7 @@ def each_once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     """The fields by name. Raises PageError for a name that comes twice: which one was meant?"""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise PageError("The form names a field twice.")
+        raise PageError("error.form_twice")
     return found
 
 
@@ -254,19 +258,19 @@ def _asked(request: HttpRequest) -> tuple[str, str]:
     try:
         pairs = parse_query(request.query)
     except ValueError as error:
-        raise PageError("The address cannot be read.") from error
+        raise PageError("error.address_unreadable") from error
     asked: dict[str, str] = {}
     for name, value in pairs:
         if name not in ("client_id", "request_uri"):
             continue
         if name in asked:
-            raise PageError(f"{name} is sent more than once.")
+            raise PageError("error.sent_twice", name=name)
         asked[name] = value
     request_uri, client_id = asked.get("request_uri", ""), asked.get("client_id", "")
     if not request_uri:
-        raise PageError("This server takes pushed authorization requests only: request_uri is missing.")
+        raise PageError("error.request_uri_missing")
     if not client_id:
-        raise PageError("client_id is missing.")
+        raise PageError("error.client_missing")
     if not request_uri.startswith(REQUEST_URI_PREFIX):
-        raise PageError("request_uri is not one that this server gave out.")
+        raise PageError("error.request_uri_foreign")
     return client_id, request_uri.removeprefix(REQUEST_URI_PREFIX)

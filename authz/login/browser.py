@@ -10,6 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from authz.clock import Clock
 from authz.handles import digest, new_handle
+from authz.login.language import Language, switches
 from authz.protocol.encoding import base64url
 from authz.protocol.request import Answer, HttpRequest
 from authz.storage.store import BrowserSession, Store
@@ -34,7 +35,9 @@ _PAGES = Environment(
 )
 _PAGE_NAMES = (
     "sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html",
-    "account_sign_in.html", "grants.html", "encounter.html",
+    "account_sign_in.html", "account.html", "grants.html", "accesses.html", "encounter.html",
+    "consents.html", "consent_form.html", "consent_history.html", "consent_receipt.html", "download.html",
+    "record_to_keep.html",
 )  # fmt: skip
 for _name in _PAGE_NAMES:
     _PAGES.get_template(_name)
@@ -53,25 +56,50 @@ _PAGE_HEADERS: tuple[tuple[str, str], ...] = (
 )
 
 
-def page(status: int, template: str, *, form_goes_to: str | None = None, **values: object) -> Answer:
+def page(
+    status: int,
+    template: str,
+    *,
+    language: Language,
+    here: str = "",
+    form_goes_to: str | None = None,
+    **values: object,
+) -> Answer:
     """A page under a policy of its own: no script, our style only, forms to us and, after them, to form_goes_to.
 
     Chromium holds every redirect that follows a form against form-action, those of the app behind its redirect URI
     too, and an app may well lead on to another origin. So what follows a form is bounded by its scheme only.
+
+    here is the path and query that show this page again, for the switch to another language; '' where none does.
     """
     target = "" if form_goes_to is None else " " + _sources(form_goes_to)
     policy = (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
         f"form-action 'self'{target}"
     )
-    body = _PAGES.get_template(template).render(style=STYLE_PATH, **values).encode()
+    ways = switches(language, here) if here else []
+    body = (
+        _PAGES.get_template(template).render(style=STYLE_PATH, t=language, switches=ways, **values).encode()
+    )
     return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body)
 
 
-def error_page(description: str, *, organisation: str, privacy_url: str | None, status: int = 400) -> Answer:
+def rendered(template: str, *, language: Language, **values: object) -> bytes:
+    """A page to keep: it stands alone, without style, form or way to anywhere."""
+    return _PAGES.get_template(template).render(t=language, **values).encode()
+
+
+def error_page(
+    description: str, *, language: Language, organisation: str, privacy_url: str | None, status: int = 400
+) -> Answer:
     """The page for an error that cannot be sent to the client."""
     return page(
-        status, "error.html", description=description, organisation=organisation, privacy_url=privacy_url
+        status,
+        "error.html",
+        language=language,
+        description=description,
+        organisation=organisation,
+        privacy_url=privacy_url,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
+from authz.login.language import ENGLISH, Language
 from authz.protocol.encoding import base64url
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Binding, Caller, Grant, access_token_claims, caller_of
@@ -22,6 +23,7 @@ class Asker:
 
     caller: Caller
     request: HttpRequest
+    language: Language = ENGLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def asker_of(
     scope: tuple[str, ...],
     context: Mapping[str, object],
     now: int,
+    language: Language = ENGLISH,
 ) -> Asker:
     """Who asks, by the grant that the app has or would get: the same claims and key, with this scope and context alone."""
     grant = Grant(
@@ -114,7 +117,7 @@ def asker_of(
         lifetime_seconds=_SECONDS,
         subject=subject,
     )
-    return Asker(caller_of(claims, issuer=issuer), request)
+    return Asker(caller_of(claims, issuer=issuer), request, language)
 
 
 def key_of_session(session_id: str) -> str:

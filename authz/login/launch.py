@@ -15,7 +15,7 @@ def in_one_context(scope: tuple[str, ...], account: Account) -> tuple[str, ...]:
     contexts = {found.context for text in scope if (found := parse_scope(text)) is not None}
     if len(contexts) < 2:
         return scope
-    if account.patient is not None:
+    if is_patients_own(account):
         return tuple(text for text in scope if not text.startswith("user/"))
     of_a_patient = {"launch/patient", "launch/encounter"}
     return tuple(text for text in scope if not text.startswith("patient/") and text not in of_a_patient)
@@ -41,16 +41,22 @@ def asked_as(scope: tuple[str, ...], account: Account, *, picked: bool) -> str:
 
     A record that was picked is one that the person sees as a user.
     """
-    of_patients = account.patient is not None or any(text.startswith("patient/") for text in scope)
+    of_patients = is_patients_own(account) or any(text.startswith("patient/") for text in scope)
     return "patient" if of_patients and not picked else "user"
 
 
-def may_be_opened_by(patient: str, account: Account) -> bool:
+def is_patients_own(account: Account) -> bool:
+    """Whether the account is one of a patient, or of somebody who acts for patients: records of it alone are opened."""
+    return account.patient is not None or bool(account.represents)
+
+
+def may_be_opened_by(patient: str, account: Account, now: int) -> bool:
     """Whether a record system may open this record for the person: staff see what it shows them, patients their own."""
-    return account.patient is None or patient in {id for id, _ in records(account)}
+    return not is_patients_own(account) or patient in {id for id, _ in records(account, now)}
 
 
-def records(account: Account) -> tuple[tuple[str, str], ...]:
-    """The records the person may choose from, as id and label; the own one first."""
+def records(account: Account, now: int) -> tuple[tuple[str, str], ...]:
+    """The records the person may open to an app, as id and label; the own one first, then those of people they act for."""
     own = () if account.patient is None else ((account.patient, account.name),)
-    return (*own, *account.patients)
+    represented = ((e.patient, e.label) for e in account.represents if e.allows("consent", now))
+    return (*own, *account.patients, *represented)

@@ -13,22 +13,11 @@ from itertools import product
 
 from authz.protocol.encoding import strict_json
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
-from authz.protocol.scopes import type_words
 
 _MAX_BYTES = 4096
 _MAX_DETAILS = 8
 _MAX_VALUES = 64
 _LISTS = ("locations", "actions", "datatypes")
-_ACTION_WORDS = {
-    "read": "see",
-    "vread": "see older versions of",
-    "history-instance": "see the history of",
-    "history-type": "see the history of",
-    "search": "search",
-    "create": "add to",
-    "update": "change",
-    "patch": "change",
-}
 
 Detail = Mapping[str, object]
 
@@ -157,25 +146,6 @@ def is_covered(asked: Iterable[Detail], granted: Sequence[Detail], types: Mappin
             if not datatypes <= open_datatypes(same, types, location=location, action=action):
                 return False
     return True
-
-
-def in_words(detail: Detail, types: Mapping[str, DetailType]) -> str:
-    """One line for the consent page: what a detail lets an app do, and where."""
-    kind = types.get(str(detail.get("type")))
-    lists = {
-        name: list(map(str, values))
-        for name in _LISTS
-        if isinstance(values := detail.get(name), list | tuple) and values
-    }
-    verbs = list(dict.fromkeys(_ACTION_WORDS.get(action, action) for action in lists.get("actions", ["use"])))
-    what = [type_words(name) for name in lists.get("datatypes", [])] or ["every kind of record"]
-    where = f" at {_listed(lists['locations'])}" if "locations" in lists else ""
-    words = str(detail.get("type")) if kind is None else kind.words
-    return f"{words}: {_listed(verbs)} {_listed(what)}{where}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def refused(description: str) -> OAuthError:

@@ -1,4 +1,4 @@
-"""Scopes: the SMART v1 and v2 grammar, exactly, and what each scope says in plain words (SMART App Launch 2.2).
+"""Scopes: the SMART v1 and v2 grammar, exactly (SMART App Launch 2.2).
 
 A clinical scope is `(patient|user|system)/(Type|*).letters[?parameter=value&…]`. Letters stand in the order
 c r u d s; any other order grants nothing and is never repaired. Version 1 words are .read (r and s), .write
@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote
 
 _CLINICAL = re.compile(
     r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{1,63})\."
@@ -18,17 +17,19 @@ _CLINICAL = re.compile(
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 3.3
 
-OTHER_SCOPES = {
-    "openid": "Know which account you signed in with",
-    "fhirUser": "Know which person in the health record you are",
-    "profile": "See your name",
-    "launch": "Take over the patient and encounter that are open",
-    "launch/patient": "Know whose record you chose",
-    "launch/encounter": "Know which visit is open",
-    "offline_access": "Stay connected when you are not there, until you end it",
-    "online_access": "Stay connected while you are signed in",
-}
-"""Scopes that are not clinical, with what each lets the client do."""
+OTHER_SCOPES = frozenset(
+    {
+        "openid",
+        "fhirUser",
+        "profile",
+        "launch",
+        "launch/patient",
+        "launch/encounter",
+        "offline_access",
+        "online_access",
+    }
+)
+"""Scopes that are not clinical."""
 
 ADMINISTRATION_SCOPE = "securus/admin"
 """What opens the administration of this server; for clients of gateway.yaml only."""
@@ -132,88 +133,3 @@ def covered(requested: str, allowed: Iterable[str]) -> bool:
         ):
             return True
     return False
-
-
-_TYPES = {
-    "*": "the whole health record",
-    "Patient": "personal details such as name, address and birth date",
-    "Observation": "results and measurements",
-    "Condition": "diagnoses and health problems",
-    "MedicationRequest": "prescriptions",
-    "MedicationStatement": "the medication list",
-    "AllergyIntolerance": "allergies",
-    "Immunization": "vaccinations",
-    "Procedure": "operations and procedures",
-    "Encounter": "visits and admissions",
-    "DiagnosticReport": "reports of examinations",
-    "DocumentReference": "documents",
-    "CarePlan": "care plans",
-    "CareTeam": "the care team",
-    "Claim": "bills",
-    "Coverage": "insurance",
-    "ExplanationOfBenefit": "insurance statements",
-    "Practitioner": "names of care givers",
-    "Organization": "names of organisations",
-    "Binary": "files",
-}
-_FILTERS = {
-    "laboratory": "laboratory results",
-    "vital-signs": "vital signs such as blood pressure",
-    "social-history": "social history such as smoking",
-    "survey": "answers to questionnaires",
-    "imaging": "imaging results",
-    "problem-list-item": "the problem list",
-    "encounter-diagnosis": "diagnoses of visits",
-    "health-concern": "health concerns",
-    "sdoh": "social needs such as housing or food",
-    "clinical-note": "clinical notes",
-}
-_WHOSE = {
-    "patient": "of the chosen patient",
-    "user": "that you may see yourself",
-    "system": "of the organisation",
-}
-
-
-def type_words(type_: str) -> str:
-    """What the resources of a type are to a person; '*' is all of them."""
-    return _TYPES.get(type_, f"records of the kind {type_}")
-
-
-def plain_words(text: str) -> str:
-    """One sentence for the consent page: what a client that holds this scope can do."""
-    scope = parse_scope(text)
-    if scope is None:
-        return OTHER_SCOPES.get(text, text)
-    verbs = []
-    if "r" in scope.letters or "s" in scope.letters:
-        verbs.append("see")
-    if "c" in scope.letters:
-        verbs.append("add to")
-    if "u" in scope.letters:
-        verbs.append("change")
-    if "d" in scope.letters:
-        verbs.append("delete")
-    said = verbs[0] if len(verbs) == 1 else ", ".join(verbs[:-1]) + " and " + verbs[-1]
-    what = type_words(scope.type)
-    if scope.query:
-        words = [_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query)]
-        what = f"{what}, only {' and '.join(words)},"
-    return f"{said.capitalize()} {what} {_WHOSE[scope.context]}"
-
-
-def part_words(text: str) -> str:
-    """What a scope with a filter is limited to, in a few words."""
-    scope = parse_scope(text)
-    if scope is None:
-        return text
-    return " and ".join(_FILTERS.get(_last(value), _last(value)) for _, value in _criteria(scope.query))
-
-
-def _criteria(query: str) -> list[tuple[str, str]]:
-    pairs = (part.partition("=") for part in query.split("&"))
-    return [(unquote(name), unquote(value)) for name, _, value in pairs]
-
-
-def _last(value: str) -> str:
-    return value.rsplit("|", 1)[-1]

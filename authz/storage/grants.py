@@ -6,7 +6,7 @@ from authz.storage.tables import TABLES
 
 _BESIDE = ("audit_head", "audit_chain", "numbering", "pulse")
 _TAKEN_BACK = (
-    ("UPDATE, DELETE", "audit, audit_tree_head, audit_stub, registration_change"),
+    ("UPDATE, DELETE", "audit, audit_tree_head, audit_stub, registration_change, consent_version"),
     ("DELETE", "audit_chain, audit_key, audit_hold"),
     ("INSERT, DELETE", "audit_head, numbering, pulse"),
     ("UPDATE, DELETE", "secret"),

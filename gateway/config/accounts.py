@@ -3,6 +3,7 @@
 import re
 
 from authz.settings import Account
+from gateway.config.representations import read_representations
 from gateway.config.schema import Section
 from gateway.yaml_source import Place
 
@@ -27,6 +28,7 @@ _RESERVED = frozenset(
         "amr",
         "authorization_details",
         "unbound",
+        "acting_as",
     }
 )
 
@@ -36,7 +38,9 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
     found: list[Account] = []
     names: dict[str, Place] = {}
     for section in top.sections("users"):
-        section.known("username", "subject", "name", "password", "patient", "patients", "claims")
+        section.known(
+            "username", "subject", "name", "password", "patient", "patients", "represents", "claims"
+        )
         username = section.text("username")
         if username in names:
             section.report(
@@ -61,6 +65,7 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
                 claims=_person_claims(section),
                 patient=section.optional_text("patient"),
                 patients=tuple((p.text("id"), p.text("label")) for p in section.sections("patients")),
+                represents=read_representations(section),
             )
         )
     subjects = [account.subject for account in found]

@@ -8,6 +8,7 @@ from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import ProfileName
 from authz.protocol.origins import is_origin
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
+from gateway.config.account_pages import read_account_pages
 from gateway.config.accounts import read_accounts
 from gateway.config.audit import read_audit
 from gateway.config.audit_log import read_audit_log
@@ -34,7 +35,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers", "officer", "audit_log", "audit",
+    "registration", "cors", "brands", "workers", "account_pages", "officer", "audit_log", "audit",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024
@@ -113,6 +114,7 @@ def _settings(top: Section, path: Path) -> GatewaySettings:
         audit=read_audit(top),
         workers=top.integer("workers", 1, low=1, high=MOST_WORKERS),
         cors=Readers(top.word("cors", list(Readers), "registered")),
+        account_pages=read_account_pages(top, public, upstreams),
         officer=read_officer(top, receivers=notifications),
     )
     if not settings.policies.is_dir():

@@ -32,6 +32,7 @@ OWN_PATHS = frozenset(
     {
         ".well-known",
         "account",
+        "officer",
         "admin",
         "authorize",
         "token",

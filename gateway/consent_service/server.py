@@ -25,10 +25,12 @@ from gateway.consent_service.versions import next_version
 from gateway.fhir import links
 from gateway.fhir.dates import interval
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import parse_resource
 
 _TAG = re.compile(r'W/"(\d{1,9})"')
 _PAGE_ROWS = 500
 _MOST = 20_000  # consents that a search without a patient looks through
+_MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
 _OPEN = frozenset({"draft", "proposed", "active"})
 
@@ -124,6 +126,9 @@ class ConsentServer:
 
     async def _candidates(self, search: Search) -> list[ConsentVersion]:
         """What may match: the consents of the patients or with the ids that the search names, all without either."""
+        named = search.ids if search.ids is not None else search.patients
+        if named is not None and len(named) > _MOST_NAMED:
+            raise FhirError(Reason.CONSENT_KEPT_HERE, f"name {_MOST_NAMED} patients or ids at most")
         if search.ids is not None:
             asked = [await self._store.consent(self._base, id) for id in sorted(search.ids)]
             return [version for version in asked if version is not None]
@@ -243,8 +248,7 @@ def _of_history(version: ConsentVersion, url: str) -> bytes:
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(body)
-    return value
+    return parse_resource(body)  # which keeps every number as it was written
 
 
 def _who(caller: Caller | None) -> str:

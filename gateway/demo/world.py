@@ -252,10 +252,12 @@ def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any
                 "at": "/fhir/r4",
                 "base": f"http://127.0.0.1:{ports.upstream}/fhir",
                 "picker": {},
+                "consents": {"kept": "here"},
             }
         },
         "authorization": {"profiles": ["fapi2", "smart-public", "smart-asymmetric"]},
         "policies": "policies",
+        "officer": {"roles": ["privacy-officer"]},
         "users": [person["entry"] for person in people],
         "clients": [app["entry"] for app in apps],
     }

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from authz.login.finding import Choice
+from authz.login.language import ENGLISH, Language
 from gateway.fhir.ids import is_id
 
 _MAX_CHARACTERS = 120
@@ -15,20 +16,26 @@ _USES = ("official", "usual")
 _RECORD_NUMBER = "MR"  # http://terminology.hl7.org/CodeSystem/v2-0203
 
 
-def patient_choice(resource: object) -> Choice | None:
+def patient_choice(resource: object, language: Language = ENGLISH) -> Choice | None:
     """A Patient to choose; None for anything else."""
     if not isinstance(resource, dict) or resource.get("resourceType") != "Patient":
         return None
     id_ = resource.get("id")
     if not isinstance(id_, str) or not is_id(id_):
         return None
-    born = _day(resource.get("birthDate"))
+    born = _day(resource.get("birthDate"), language)
     number = next(_record_numbers(resource), "")
-    details = [f"born {born}" if born else "", f"number {number}" if number else ""]
-    return Choice(id_, _name(resource) or f"Patient {id_}", ", ".join(filter(None, details)))
+    details = [
+        language.plain("patient.born", day=born) if born else "",
+        language.plain("patient.number", number=number) if number else "",
+    ]
+    name = _name(resource) or language.plain("patient.unnamed", id=id_)
+    return Choice(id_, name, ", ".join(filter(None, details)))
 
 
-def encounter_choice(resource: object, patient: str, *, base: str) -> Choice | None:
+def encounter_choice(
+    resource: object, patient: str, *, base: str, language: Language = ENGLISH
+) -> Choice | None:
     """An Encounter of this patient to choose; None for anything else. base is the public base of references."""
     if not isinstance(resource, dict) or resource.get("resourceType") != "Encounter":
         return None
@@ -38,12 +45,13 @@ def encounter_choice(resource: object, patient: str, *, base: str) -> Choice | N
     if subject.removeprefix(f"{base}/") != f"Patient/{patient}":
         return None
     kinds = [_words_of(kind) for kind in _list(resource.get("type"))]
-    label = next((words for words in kinds if words), "") or _coded(resource.get("class")) or "Visit"
+    label = next((words for words in kinds if words), "") or _coded(resource.get("class"))
     period = resource.get("period")
-    start, end = _moment(_member(period, "start")), _moment(_member(period, "end"))
+    start, end = (_moment(_member(period, name), language) for name in ("start", "end"))
     is_of_one_day = start.partition(",")[0] == end.partition(",")[0]
-    said = f"{start} to {end}" if start and end and not is_of_one_day else start
-    return Choice(id_, label, said)
+    is_long = bool(start and end and not is_of_one_day)
+    said = language.plain("encounter.from_to", start=start, end=end) if is_long else start
+    return Choice(id_, label or language.plain("encounter.unnamed"), said)
 
 
 def began(resource: object) -> str:
@@ -84,14 +92,14 @@ def _coded(coding: object) -> str:
     return _line(_member(coding, "display")) or _line(_member(coding, "code"))
 
 
-def _moment(value: object) -> str:
+def _moment(value: object, language: Language) -> str:
     """A date, or a date with the time as it was written there."""
-    day = _day(value)
+    day = _day(value, language)
     time = _TIME.match(value) if isinstance(value, str) else None
     return f"{day}, {time[1]}" if day and time is not None else day
 
 
-def _day(value: object) -> str:
+def _day(value: object, language: Language) -> str:
     """A FHIR date in words, as exact as it is; '' for anything else."""
     match = _DAY.match(value) if isinstance(value, str) else None
     if match is None:
@@ -102,8 +110,8 @@ def _day(value: object) -> str:
     except ValueError:
         return ""
     if day is not None:
-        return f"{at.day} {at:%B} {year}"
-    return f"{at:%B} {year}" if month is not None else year
+        return language.day(at)
+    return f"{language.texts[f'month.{at.month}']} {year}" if month is not None else year
 
 
 def _line(value: object) -> str:

@@ -59,26 +59,29 @@ class MountFinder:
         except TooManyWords:
             return Found(is_refused=True)
         bundle = await self._search(asker, "Patient", form)
-        return _found(bundle, [patient_choice(one) for one in _entries(bundle)], self._settings.page)
+        return _found(
+            bundle, [patient_choice(one, asker.language) for one in _entries(bundle)], self._settings.page
+        )
 
     async def patient(self, asker: Asker, id: str) -> Choice | None:
         """The patient of this id, None when the person may not see it. Raises FinderUnavailable."""
-        return patient_choice(await self._read(asker, "Patient", id))
+        return patient_choice(await self._read(asker, "Patient", id), asker.language)
 
     async def find_encounters(self, asker: Asker, patient: str) -> Found:
         """Visits of this patient that the person may see, the newest first. Raises FinderUnavailable."""
         asked = [("patient", patient), ("_sort", "-date"), ("_count", str(self._settings.page + 1))]
         bundle = await self._search(asker, "Encounter", urlencode(asked))
         entries = sorted(_entries(bundle), key=began, reverse=True)  # not every store sorts
-        choices = [self._encounter(one, patient) for one in entries]
+        choices = [self._encounter(asker, one, patient) for one in entries]
         return _found(bundle, choices, self._settings.page)
 
     async def encounter(self, asker: Asker, id: str, patient: str) -> Choice | None:
         """The visit of this id, None when it is not this patient's or not to be seen. Raises FinderUnavailable."""
-        return self._encounter(await self._read(asker, "Encounter", id), patient)
+        return self._encounter(asker, await self._read(asker, "Encounter", id), patient)
 
-    def _encounter(self, resource: object, patient: str) -> Choice | None:
-        return encounter_choice(resource, patient, base=self._upstream.identifier)
+    def _encounter(self, asker: Asker, resource: object, patient: str) -> Choice | None:
+        base = self._upstream.identifier
+        return encounter_choice(resource, patient, base=base, language=asker.language)
 
     async def _search(self, asker: Asker, type_: str, form: str) -> Mapping[str, Any] | None:
         """The searchset; None where the person may not search so."""

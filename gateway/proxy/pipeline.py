@@ -38,6 +38,7 @@ from gateway.proxy.bundles.entries import is_page
 from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
+from gateway.proxy.consent_decisions import ConsentDecisions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
@@ -120,6 +121,7 @@ class Passage:
         self._forwarding = Forwarding(
             upstream=upstream, client=client, delivery=self._delivery, operations=self._operations
         )
+        self._consents = ConsentDecisions(upstream)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -332,6 +334,8 @@ class Passage:
             return await self._operations.validate(write)
         if permit.request.id is not None:
             await self._operations.look_at_instance(http, trail, permit)
+        if permit.request.operation == "consent-decision":
+            return await self._consents.answer(write)
         if permit.request.operation == "export":
             return await self._exports.begin(http, trail, permit, caller)
         trail.decision = "permit"

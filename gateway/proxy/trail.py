@@ -17,7 +17,7 @@ from gateway.policy.shadow import Shadows
 from gateway.proxy.answers.tally import Tally
 from gateway.proxy.lookups.knowledge import Knowledge
 
-_OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details")
+_OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details", "acting_as")
 # Claims that the record of an access names whether or not policies do, and how the shipped definitions call them.
 _OF_THE_PERSON = (
     ("organization", "org"),

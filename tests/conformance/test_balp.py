@@ -24,8 +24,8 @@ from authz.events import (
 from gateway.audit.events.codes import RECORD
 from gateway.audit.events.mapping import audit_events
 from gateway.audit.events.record import Recorder
+from gateway.consents.consent import ConsentSource
 from gateway.emergencies import note_ends
-from gateway.policy.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.balp import BALP, DCM, PROFILES, faults
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
@@ -393,6 +393,7 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     played.running.upstream.resources["Consent/c1"] = consent("c1", "A")
     denied = consent("c2", "B")
     denied["provision"]["type"] = "deny"
+    denied["meta"] = {"versionId": "2"}
     played.running.upstream.resources["Consent/c2"] = denied
     await played.ask("GET", path, purpose_of_use=["HRESCH"])
     events = await played.events()
@@ -401,7 +402,11 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     assert patients([decision]) == [path[-1]]
     assert ("outcomeDesc" in decision) == (outcome == "8")
     asked = next(each for each in decision["entity"] if each["type"]["code"] == "Consent")
-    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2")
+    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2/_history/2")
+    details = {each["type"]: each["valueString"] for each in asked["detail"]}
+    assert details["provision"] == (
+        "c1 provision permit provision" if outcome == "0" else "c2 provision deny provision"
+    )
     assert len(events) == 2
 
 

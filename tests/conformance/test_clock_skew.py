@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.events import ClockCompared, ConsentGiven, GrantRevoked, Refused
+from authz.events import ClockCompared, ConsentChanged, ConsentGiven, GrantRevoked, OwnRecordShown, Refused
 from gateway.telemetry import Metrics
 from tests.support.authorization_server import NOW, Person, Reply, World, open_world
 
@@ -108,7 +108,11 @@ def test_consents_and_ended_grants_are_counted() -> None:
     metrics = Metrics()
     metrics.event(ConsentGiven("denied", "s1", "portal", (), None))
     metrics.event(GrantRevoked("g1", "portal", "code-replayed"))
+    metrics.event(ConsentChanged("given", "s1", "https://fhir.example", "A", "c1", 1, "MTH"))
+    metrics.event(OwnRecordShown("accesses", "s1", "https://fhir.example", "A"))
     assert counted(metrics, "securus_consents_total", outcome="denied") == 1
+    assert counted(metrics, "securus_own_consents_total", outcome="given", by="representative") == 1
+    assert counted(metrics, "securus_own_records_total", what="accesses", by="patient") == 1
     assert counted(metrics, "securus_grants_revoked_total", reason="code-replayed") == 1
 
 

@@ -31,6 +31,7 @@ RESOURCE = "/.well-known/oauth-protected-resource"
 # The IANA registry "OAuth Authorization Server Metadata", as far as this server could use it.
 REGISTERED = {
     "issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "registration_endpoint", "scopes_supported",
+    "ui_locales_supported",
     "response_types_supported", "response_modes_supported", "grant_types_supported",
     "token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported", "op_policy_uri",
     "op_tos_uri", "revocation_endpoint", "revocation_endpoint_auth_methods_supported",

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from authz.login.language import ENGLISH
+from authz.login.plain_words import plain_words
 from authz.protocol.clients import AuthenticationMethod, Client
 from authz.protocol.errors import OAuthError
 from authz.protocol.granting import ServerBits, granted_scope, narrowed_scope, own_scope
-from authz.protocol.scopes import parse_scope, plain_words
+from authz.protocol.scopes import parse_scope
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.request import upstream_target
 from gateway.policy.decision import Decision, Deny, Nothing, Permit
@@ -482,7 +484,7 @@ def test_LK024_a_filter_of_a_wildcard_is_for_types_that_have_its_parameter() -> 
 def test_LK108_every_letter_that_is_enforced_is_said_to_the_person(letters: str, words: list[str]) -> None:
     scope = parse_scope(f"patient/Observation.{letters}?{LAB}")
     assert scope is not None
-    said = plain_words(scope.text).lower()
+    said = plain_words(scope.text, ENGLISH).lower()
     assert [
         word for word in ("see", "add", "change", "delete") if word in said.split(" ") or f"{word}," in said
     ] == words

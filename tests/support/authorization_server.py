@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography import x509
 
+from authz.account.own_records import OwnRecords
 from authz.client_keys import Fetch
 from authz.endpoints.client_authentication import Admit
 from authz.events import Event
@@ -618,6 +619,7 @@ async def _serve(
     finders: Mapping[str, Finder] | None = None,
     given: Mapping[str, GivenConsents] | None = None,
     admit: Admit | None = None,
+    own: OwnRecords | None = None,
     **settings: Any,
 ) -> tuple[AuthorizationServer, KeyRing]:
     algorithms = settings.get("signing_algorithms", SETTINGS.signing_algorithms)
@@ -642,6 +644,7 @@ async def _serve(
         fetch=fetch,
         finders=finders,
         admit=admit,
+        own=own,
         given=given,
     )
     return server, keys

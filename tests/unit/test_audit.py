@@ -167,6 +167,8 @@ async def test_every_event_but_proof_checks_and_clocks_becomes_a_record(
         "outcome": "the outcome",
         "subject": "the subject",
         "client_id": "the client_id",
+        "patient": "the patient",
+        "relationship": "the relationship",
         "scope": ["a", "b"],
         "grant_id": None,
         "previous": recorded["consent"]["previous"],

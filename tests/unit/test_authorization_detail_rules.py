@@ -6,7 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.protocol.authorization_details import DetailType, in_words, is_covered, open_datatypes
+from authz.login.language import ENGLISH
+from authz.login.plain_words import in_words
+from authz.protocol.authorization_details import DetailType, is_covered, open_datatypes
 
 ACTIONS, DATATYPES, LOCATIONS = ("read", "search", "create"), ("Observation", "Condition"), ("a", "b")
 TYPES = {
@@ -68,6 +70,6 @@ def test_no_detail_opens_more_than_its_type(of: list[dict[str, Any]]) -> None:
 @given(details)
 def test_every_detail_has_its_line_on_the_consent_page(of: list[dict[str, Any]]) -> None:
     for detail in of:
-        line = in_words(detail, TYPES)
+        line = in_words(detail, TYPES, ENGLISH)
         assert line.count("\n") == 0
         assert ": " in line

@@ -100,7 +100,7 @@ def fields(page: Reply) -> dict[str, str]:
 
 def words(page: Reply) -> str:
     """The page as it is for everybody: without the name that was typed, without handles and tokens."""
-    return re.sub(r'value="[^"]*"', "", page.text)
+    return re.sub(r'(value|href)="[^"]*"', "", page.text)
 
 
 async def post(

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.login.language import ENGLISH
+from authz.login.plain_words import plain_words
 from authz.protocol.scopes import (
     OTHER_SCOPES,
     Scope,
@@ -11,7 +13,6 @@ from authz.protocol.scopes import (
     covered,
     is_known,
     parse_scope,
-    plain_words,
     split_scope,
 )
 
@@ -155,11 +156,11 @@ def test_a_request_is_covered_by_one_allowed_scope_or_not_at_all(
     ],
 )  # fmt: skip
 def test_the_consent_page_says_it_in_plain_words(text: str, said: str) -> None:
-    assert plain_words(text) == said
+    assert plain_words(text, ENGLISH) == said
 
 
 @given(st.sampled_from(ORDERED), st.sampled_from(["", "?category=a", "?a=%zz", "?a=|", "?a=,"]))
 def test_every_scope_has_plain_words(letters: str, query: str) -> None:
-    words = plain_words(f"patient/Observation.{letters}{query}")
+    words = plain_words(f"patient/Observation.{letters}{query}", ENGLISH)
     assert words[0].isupper()
     assert words.endswith("of the chosen patient")

@@ -43,6 +43,9 @@ _KINDS: Mapping[str, _Kind] = {
     "break-glass-stop": _Kind(_ALERT, "110138"),
     "break-glass-review": _Kind(_ALERT, "110138"),
     "audit-read": _Kind("110101", None, "R"),
+    "audit-refused": _Kind("110101", None, "R", frozenset({"refused"})),
+    "signal": _Kind(_ALERT),
+    "signal-review": _Kind(_ALERT, None, "U"),
     "consent-recorded": _Kind(_ALERT, "110137", "C"),
     "consent-withdrawn": _Kind(_ALERT, "110137", "U"),
 }

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from authz.clock import Clock
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import GIVEN, ConsentReading, ConsentSource
+from gateway.consents.consents import PatientConsents
 from gateway.policy.known import ConsentsOf
 from gateway.proxy.lookups.consents import answering
 
@@ -27,6 +28,7 @@ class StoredConsents:
         source: ConsentSource,
         clock: Clock,
         *,
+        reading: ConsentReading,
         settle: Settle,
         count: Callable[[str], None],
     ) -> None:
@@ -34,6 +36,7 @@ class StoredConsents:
         self._base = base
         self._source = source
         self._clock = clock
+        self._reading = reading
         self._settle = settle
         self._count = count
 
@@ -48,14 +51,13 @@ class StoredConsents:
             return {}
         self._count("asked")
         found = [
-            (version.patient, json.loads(version.resource))
-            for version in versions
-            if version.status == "active"
+            (version.patient, json.loads(version.resource)) for version in versions if version.status in GIVEN
         ]
         return {
             patient: answering(
-                tuple(
-                    value for whose, value in found if whose == patient and self._source.takes(value, patient)
+                PatientConsents(
+                    (v for whose, v in found if whose == patient and self._source.takes(v, patient)),
+                    self._reading,
                 ),
                 self._clock,
             )

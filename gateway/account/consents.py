@@ -1,0 +1,166 @@
+"""A patient's own consents, for the patient's own pages: written and read in the store of consents of one FHIR base."""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from authz.account.own_records import Actor, ActorKind, Author, OwnConsent, Wish
+from authz.clock import Clock
+from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentStore, ConsentVersion
+from gateway.account.consent_document import consent_of, instant, performer_of, wish_of
+from gateway.consent_service.receipts import receipt_claims
+
+
+class Grants(Protocol):
+    """The part of the Store that knows whether a grant lives."""
+
+    async def grant(self, grant_id: str, *, now: int) -> Grant | None:
+        """The live grant; None when unknown, expired or revoked."""
+        ...
+
+
+class KeptConsents:
+    """authz.account.own_records.OwnConsents over the store."""
+
+    def __init__(
+        self,
+        *,
+        store: ConsentStore,
+        grants: Grants,
+        clock: Clock,
+        base: str,
+        issuer: str,
+        policy: str,
+        custodian: Mapping[str, Any],
+        actors: Mapping[ActorKind, Sequence[Actor]],
+        sign: Callable[[Mapping[str, object]], Awaitable[str]],
+    ) -> None:
+        """sign makes a JWS of the claims of a receipt; policy is the address of what is agreed to, custodian the
+        reference to who holds the records.
+        """
+        self._store = store
+        self._grants = grants
+        self._clock = clock
+        self._base = base
+        self._issuer = issuer
+        self._policy = policy
+        self._custodian = custodian
+        self._actors = actors
+        self._sign = sign
+
+    @property
+    def base(self) -> str:
+        """The identifier of the base."""
+        return self._base
+
+    async def of(self, patient: str) -> Sequence[OwnConsent]:
+        """The newest version of each consent of the patient, the newest first. Raises StoreUnavailable."""
+        found = [await self._told(each) for each in await self._store.consents_of(self._base, (patient,))]
+        return sorted(found, key=lambda each: (each.recorded_at, each.id), reverse=True)
+
+    async def history(self, patient: str, id: str) -> Sequence[OwnConsent]:
+        """Every version of a consent, the newest first; none where it is not this patient's. Raises StoreUnavailable."""
+        found = await self._store.consent_history(self._base, id)
+        if any(each.patient != patient for each in found):
+            return ()
+        return [await self._told(each, is_newest=number == 0) for number, each in enumerate(found)]
+
+    async def write(
+        self, patient: str, wish: Wish, *, author: Author, words: str, after: OwnConsent | None, now: int
+    ) -> OwnConsent | None:
+        """Write a new consent, or the version after one; None where another was first. Raises StoreUnavailable."""
+        resource = consent_of(
+            wish,
+            patient=patient,
+            author=author,
+            issuer=self._issuer,
+            policy=self._policy,
+            custodian=self._custodian,
+            words=words,
+            now=now,
+        )
+        id_, number = (str(uuid.uuid4()), 1) if after is None else (after.id, after.version + 1)
+        return await self._add(patient, resource, id_, number, author, now)
+
+    async def withdraw(
+        self, patient: str, consent: OwnConsent, *, author: Author, now: int
+    ) -> OwnConsent | None:
+        """Write the version that ends it; None where another was written meanwhile. Raises StoreUnavailable."""
+        resource = {k: v for k, v in consent.resource.items() if k not in ("id", "meta")}
+        ended = {**resource, "status": "inactive"}
+        return await self._add(
+            patient, ended, consent.id, consent.version + 1, author, now, grant_id=consent.grant_id
+        )
+
+    async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
+        """A signed receipt of a version; None where it is not this patient's. Raises StoreUnavailable."""
+        found = await self._store.consent(self._base, id, version)
+        if found is None or found.patient != patient:
+            return None
+        claims = receipt_claims(
+            json.loads(found.resource),
+            found.resource,
+            issuer=self._issuer,
+            base=self._base,
+            organisation=str(self._custodian.get("display", "")),
+            now=now,
+        )
+        return await self._sign(claims)
+
+    def actors(self, kind: ActorKind) -> Sequence[Actor]:
+        """Organizations or practitioners to choose from."""
+        return self._actors.get(kind, ())
+
+    async def _add(
+        self,
+        patient: str,
+        resource: Mapping[str, Any],
+        id_: str,
+        number: int,
+        author: Author,
+        now: int,
+        *,
+        grant_id: str | None = None,
+    ) -> OwnConsent | None:
+        whole = {
+            "resourceType": "Consent",
+            "id": id_,
+            "meta": {"versionId": str(number), "lastUpdated": instant(now)},
+            **{name: value for name, value in resource.items() if name != "resourceType"},
+        }
+        version = ConsentVersion(
+            base=self._base,
+            id=id_,
+            version=number,
+            patient=patient,
+            status=str(whole["status"]),
+            resource=json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(),
+            recorded_at=now,
+            recorded_by=author.subject,
+            grant_id=grant_id,
+        )
+        return await self._told(version) if await self._store.add_consent(version) else None
+
+    async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:
+        resource = json.loads(version.resource)
+        by, relationship = performer_of(resource)
+        told = OwnConsent(
+            id=version.id,
+            version=version.version,
+            status=version.status,
+            recorded_at=version.recorded_at,
+            recorded_by=version.recorded_by,
+            by=by,
+            relationship=relationship,
+            wish=wish_of(resource, self._issuer),
+            resource=resource,
+            grant_id=version.grant_id,
+        )
+        if version.grant_id is None or version.status != "active" or not is_newest:
+            return told
+        # With its grant a consent has ended, whether or not that was written down yet.
+        lives = await self._grants.grant(version.grant_id, now=self._clock()) is not None
+        return told if lives else replace(told, status="inactive")

@@ -1,0 +1,45 @@
+"""What is kept of patients, opened for their own pages, as far as the configuration says."""
+
+from collections.abc import Mapping
+
+from authz.account.own_records import Actor, ActorKind, OwnRecords
+from authz.clock import Clock
+from authz.keys import KeyRing
+from authz.storage.store import Store
+from gateway.account.accesses import IndexedAccesses
+from gateway.account.consents import KeptConsents
+from gateway.consent_service.receipts import TYPE
+from gateway.settings import GatewaySettings
+
+_PRACTITIONER = "Practitioner/"
+
+
+def open_own_records(settings: GatewaySettings, store: Store, keys: KeyRing, clock: Clock) -> OwnRecords:
+    """Consents and accesses of the base that account_pages names."""
+    pages = settings.account_pages
+    if pages is None:
+        return OwnRecords()
+    accesses = IndexedAccesses(store, pages.base)
+    if not pages.consents:
+        return OwnRecords(accesses=accesses)
+    practitioners = [
+        Actor(ActorKind.PRACTITIONER, found, account.name)
+        for account in settings.accounts
+        if isinstance(found := account.claims.get("fhirUser"), str) and found.startswith(_PRACTITIONER)
+    ]
+
+    async def sign(claims: Mapping[str, object]) -> str:
+        return await keys.sign(claims, typ=TYPE)
+
+    consents = KeptConsents(
+        store=store,
+        grants=store,
+        clock=clock,
+        base=pages.base,
+        issuer=settings.authorization.issuer,
+        policy=pages.policy,
+        custodian={"reference": pages.custodian, "display": settings.authorization.organisation},
+        actors={ActorKind.ORGANIZATION: pages.organizations, ActorKind.PRACTITIONER: practitioners},
+        sign=sign,
+    )
+    return OwnRecords(consents, accesses)
