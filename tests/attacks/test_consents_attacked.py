@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
+from gateway.account.consent_document import PARTICIPATIONS, PURPOSES, wish_of
 from gateway.consent_service.versions import next_version
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said
 from gateway.consents.consents import answer
@@ -17,6 +18,7 @@ from tests.support.consent_desk import SCOPES, at_desk, consent, start_desk
 from tests.support.gateway import RunningGateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
+ISSUER = "https://as.hospital.example"
 NOW = 1_790_000_000  # in September 2026
 STUDY = ConsentQuestion((SCOPES, "research"), frozenset({"urn:study:dm2"}), frozenset(), "Condition")
 
@@ -141,3 +143,38 @@ async def test_what_a_version_says_is_read_once_and_others_have_their_turn_meanw
     assert await store.add_consent(withdrawn)
     await kept.of(["A"])
     assert reads[30:] == ["b0"]
+
+
+def of_privacy(**more: Any) -> dict[str, Any]:
+    """A consent whose words the pages have."""
+    return consent(
+        scope={"coding": [{"system": SCOPES, "code": "patient-privacy"}]},
+        meta={"versionId": "1", "lastUpdated": "2026-08-01T10:00:00Z"},
+        provision={"type": "deny", "actor": [RECIPIENT]} | more,
+    )
+
+
+RECIPIENT = {
+    "role": {"coding": [{"system": PARTICIPATIONS, "code": "IRCP"}]},
+    "reference": {"reference": "Organization/lab"},
+}
+
+
+async def test_the_pages_have_no_words_for_a_consent_that_says_something_else() -> None:
+    known = [
+        of_privacy(),
+        of_privacy(period={"start": "2026-08-01"}),
+        of_privacy(period={"start": "2026-08-01T10:00:00Z", "end": "2027-12-31"}),
+        of_privacy(purpose=[{"system": PURPOSES, "code": "TREAT"}]),
+    ]
+    assert all(wish_of(each, ISSUER) is not None for each in known)
+    others = [
+        of_privacy() | {"scope": {"coding": [{"system": SCOPES, "code": "research"}]}},
+        of_privacy() | {"scope": {"text": "privacy"}},
+        of_privacy(period={"start": "2026-09-01"}),
+        of_privacy(period={"end": "2027-12-31T10:00:00Z"}),
+        of_privacy(purpose=[{"system": "urn:ours", "code": "TREAT"}]),
+        of_privacy(actor=[RECIPIENT | {"role": {"coding": [{"system": PARTICIPATIONS, "code": "CST"}]}}]),
+        of_privacy(actor=[RECIPIENT | {"extension": [{"url": "urn:x", "valueBoolean": True}]}]),
+    ]
+    assert [wish_of(each, ISSUER) for each in others] == [None] * len(others)
