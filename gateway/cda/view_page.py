@@ -40,7 +40,16 @@ HEADERS: tuple[tuple[str, str], ...] = (
 """The headers of a view; PRIVATE and nosniff come with those of every answer."""
 
 WITHHELD = "Parts of the original were withheld from this copy. Signatures of the original do not cover what is left."
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Z]{2})?")
+_LANGUAGES = frozenset(  # ISO 639-1
+    re.findall(
+        "..",
+        "aaabaeafakamanarasavayazbabebgbhbibmbnbobrbscacechcocrcscucvcydadedvdzeeeleneoeseteufafffifjfofrfyga"
+        "gdglgngugvhahehihohrhthuhyhziaidieigiiikioisitiujajvkakgkikjkkklkmknkokrkskukvkwkylalblglilnloltlulv"
+        "mgmhmimkmlmnmrmsmtmynanbndnengnlnnnonrnvnyocojomorospapiplpsptqurmrnrorurwsascsdsesgsiskslsmsnsosqsr"
+        "ssstsusvswtatetgthtitktltntotrtstttwtyugukuruzvevivowawoxhyiyozazhzu",
+    )
+)
+_REGION = re.compile(r"(?:-[A-Z]{2})?")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What has a meaning in HTML, controls, and what turns the order of letters round for whoever reads them.
 _SHOWN = str.maketrans(
@@ -59,13 +68,14 @@ def shown(text: str) -> str:
 def beginning(title: str, language: str, facts: Iterable[tuple[str, str]], *, is_withheld: bool) -> str:
     """The page up to the body of the document: facts are names and values of its header.
 
-    language is what the document says that it is written in; what is no plain tag of BCP 47 is not told on.
+    language is what the document says that it is written in; it is told on where it is a language of ISO 639-1.
     """
     heading = shown(title.strip()) or "Clinical document"
     rows = "".join(
         f"<div><dt>{shown(name)}</dt><dd><bdi>{shown(value)}</bdi></dd></div>" for name, value in facts
     )
-    spoken = f' lang="{language}"' if _LANGUAGE.fullmatch(language) else ""
+    is_spoken = language[:2] in _LANGUAGES and _REGION.fullmatch(language[2:])
+    spoken = f' lang="{language}"' if is_spoken else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_ALLOWED}">'

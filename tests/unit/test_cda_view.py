@@ -26,7 +26,7 @@ ELEMENTS = {
     "span", "sub", "sup", "br", "ins", "del", "pre",
 }  # fmt: skip
 ATTRIBUTES = {
-    "lang": r"[a-z]{2,3}(-[A-Z]{2})?", "class": "(b|i|u| |p|caption|note|address|notice)+", "colspan": r"[1-9]\d?|100",
+    "lang": r"[a-z]{2}(-[A-Z]{2})?", "class": "(b|i|u| |p|caption|note|address|notice)+", "colspan": r"[1-9]\d?|100",
     "rowspan": r"[1-9]\d?|100", "scope": "col|row",
 }  # fmt: skip
 VOID = ("meta", "br")
@@ -275,6 +275,14 @@ def test_times_are_written_as_people_do(value: str, said: str) -> None:
 @settings(max_examples=150, deadline=None)
 def test_whatever_the_narrative_is_the_page_is_well_made(inner: str) -> None:
     assert WORD in Page(page(narrative(inner.replace("\ufffe", "").replace("\uffff", "")))).text
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("de", True), ("de-CH", True), ("zz", False), ("eng", False), ("de-ch", False), ("", False)]
+)  # fmt: skip
+def test_the_language_is_told_on_where_it_is_one(language: str, told: bool) -> None:
+    found = page(narrative("", before=f"<languageCode code='{language}'/>")).decode()
+    assert (f'<div lang="{language}">' in found) is told
 
 
 def test_the_policy_of_the_page_allows_its_own_stylesheet_alone() -> None:
