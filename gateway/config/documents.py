@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.config.schema import Section
-from gateway.settings import DocumentSettings, PatientLookup, Upstream
+from gateway.document_settings import DocumentSettings, PatientLookup
+from gateway.settings import Upstream
 
 KINDS = ("fhir-r4", "cda-rest")
 _PATH = re.compile(r"(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9_~-]*)\{id\}(?:[A-Za-z0-9._~/-]*)")

@@ -12,13 +12,14 @@ from urllib.parse import parse_qsl
 
 from gateway.document_services.document_reference import document_reference
 from gateway.document_services.patients import Patients
+from gateway.document_settings import DocumentSettings
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
 from gateway.proxy.documents.document_stream import DocumentStream
 from gateway.proxy.own_answers import own_refusal, own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.settings import DocumentSettings, Upstream
+from gateway.settings import Upstream
 
 _NOT_HERE = "this document service has no such thing"
 _ANY = "text/xml, application/xml;q=0.9, */*;q=0.5"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.account.relations import CLIENT, RelatedPersonsAt
-from gateway.settings import RelatedPersons
+from gateway.account_settings import RelatedPersons
 from tests.attacks.test_pickers import GUARDIANS, WARDS
 from tests.support.authorization_server import ANNA, http_request
 from tests.support.gateway import MOUNT, RunningGateway, policies_with, start_gateway, stop_gateway
