@@ -19,13 +19,14 @@ async def end_grant(
     who: str,
     why: str,
     emit: Emit,
-    revocations: Revocations,
+    revocations: Revocations | None,
     reason: str,
 ) -> None:
     """End one grant with all its tokens: here at once, within a second on every other node. Raises StoreUnavailable."""
     grant = await store.grant(grant_id, now=now)
     await store.revoke_grant(grant_id, now=now, keep_until=now + access_token_seconds + NODES_SECONDS)
-    revocations.add(grant_id)
+    if revocations is not None:
+        revocations.add(grant_id)
     if grant is not None:
         emit(GrantRevoked(grant_id, grant.client_id, reason, who, why))
 

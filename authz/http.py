@@ -204,9 +204,12 @@ def _forwarded_certificate(
         raise RequestError(400, "the certificate header of the proxy cannot be read") from error
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def json_answer(status: int, value: object, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """An answer of JSON that nobody stores."""
-    content = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    content = _encode(value).encode()
     return Answer(status, (_JSON, *NO_STORE, *headers), content)
 
 

@@ -73,6 +73,7 @@ class Account:
     patient: str | None = None  # FHIR id of the person's own record
     patients: tuple[tuple[str, str], ...] = ()  # FHIR id and label of the records to choose from
     represents: tuple[Representation, ...] = ()  # people for whom the person may act
+    related_person: str | None = None  # the value of an identifier of RelatedPersons that are this person
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from gateway.commands import (
     audit_log,
     break_glass,
     clients,
+    consents,
     db,
     keys,
     policies,
@@ -40,6 +41,7 @@ _ADD = (
     keys.add,
     upstreams.add,
     break_glass.add,
+    consents.add,
     db.add,
 )
 _IDS: Mapping[tuple[str, ...], re.Pattern[str]] = {

@@ -10,10 +10,13 @@ from authz.server import AuthorizationServer
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.cds_services import PATH as CDS_SERVICES
+from gateway.cds_services import CdsServices
 from gateway.consent_service.rest import ConsentApi
 from gateway.cors import CrossOrigin
 from gateway.fhir.outcome import REASONS, Reason
 from gateway.mounts import Mount
+from gateway.officer.pages import OfficerPages
 from gateway.proxy.answers import formats
 from gateway.telemetry import Metrics
 
@@ -25,6 +28,7 @@ PAGES = (
     "/consent",
     "/logout",
     "/account/",
+    "/officer",
     "/assets/",
     "/admin/",
 )
@@ -41,7 +45,9 @@ class Doors:
         self,
         *,
         authorization: AuthorizationServer,
+        officer: OfficerPages,
         mounts: Sequence[Mount],
+        services: CdsServices,
         cors: CrossOrigin,
         admission: Admission,
         audit: AuditLog,
@@ -50,8 +56,10 @@ class Doors:
         consents: ConsentApi,
     ) -> None:
         self._authorization = authorization
+        self._officer = officer
         self._consents = consents
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.upstream.at))
+        self._services = services
         self._cors = cors
         self._admission = admission
         self._audit = audit
@@ -89,6 +97,8 @@ class Doors:
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
+        if self._officer.serves(request.path):
+            return await self._officer.handle(request)
         if not self._authorization.serves(request.path):
             for mount in self._mounts:
                 at = mount.upstream.at
@@ -98,6 +108,10 @@ class Doors:
                     if mount.signed is not None:
                         return await mount.signed.answer(request, mount.passage.handle)
                     return await mount.passage.handle(request)
+            if request.path == CDS_SERVICES or request.path.startswith(CDS_SERVICES + "/"):
+                if request.method == "OPTIONS":
+                    return self._cors.preflight(request, "GET, POST")
+                return await self._services.answer(request)
             if self._consents.serves(request.path):
                 if request.method == "OPTIONS":
                     return self._cors.preflight(request, _METHODS)

@@ -23,6 +23,17 @@ def described(emergency: Emergency) -> dict[str, object]:
     }
 
 
+async def review(store: Store, audit: AuditLog, id: str, *, by: str, review: str, now: int) -> bool:
+    """Write down what a review found, in the store and the log; False where it is reviewed or nothing is there.
+
+    Raises StoreUnavailable, AuditUnavailable.
+    """
+    done = await store.review_emergency(id, by=by, review=review, now=now)
+    if done:
+        await audit.record({"event": "break-glass-review", "emergency": id, "by": by, "review": review})
+    return done
+
+
 async def note_ends(store: Store, audit: AuditLog, *, now: int) -> None:
     """Record what is over. Raises StoreUnavailable, AuditUnavailable.
 

@@ -82,7 +82,7 @@ async def open_mount(
         kept = store_of_patients.kept
     elif upstream.kind == "mhd":
         client = MhdDocuments(upstream, observe)
-    elif upstream.consents is not None and upstream.consents.kept_here:
+    elif upstream.consents is not None and upstream.keeps_consents:
         client, kept = keep_consents(
             upstream,
             upstream.consents,

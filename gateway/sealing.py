@@ -12,12 +12,14 @@ from gateway.audit.checkpoints import Checkpoints, Deliver, Often
 from gateway.audit.head_file import HeadFile
 from gateway.audit.keys import AuditKeys
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.audit.retention import Retention
 from gateway.background import Background
 from gateway.notifications import message
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 
 _ROUND_SECONDS = 1.0
+_RETENTION_SECONDS = 60.0
 _log = logging.getLogger("securus.audit")
 
 
@@ -39,6 +41,7 @@ class Sealing:
         self._store = store
         self._clock = clock
         self._receivers = said.heads_notify
+        self._feeds = [feed.name for feed in settings.audit.feeds]
         self._metrics = metrics
         deliver: list[Deliver] = [self._notify] if said.heads_notify else []
         if said.heads_file is not None:
@@ -57,9 +60,33 @@ class Sealing:
             whole=lambda is_whole: metrics.audit_broken.set(not is_whole),
         )
 
+        self._retention = None
+        if said.retention_seconds is not None:
+            self._retention = Retention(
+                store=store,
+                log=log,
+                keys=self._keys,
+                period_seconds=said.retention_seconds,
+                clock=precise_clock,
+                monotonic=time.monotonic,
+                read_to=self._read_to,
+            )
+
     def begin(self, background: Background) -> None:
         """Do it from now on."""
         background.repeat(self._checkpoints.round, _ROUND_SECONDS)
+        if self._retention is not None:
+            background.repeat(self._retire, _RETENTION_SECONDS)
+
+    async def _read_to(self, chain: str) -> int:
+        """What the index and every feed of the configuration have read."""
+        places = [(await self._store.audit_feed(name)).get(chain, 0) for name in self._feeds]
+        return min([await self._store.indexed_to(chain), *places])
+
+    async def _retire(self) -> None:
+        """In the process that signs: of several nodes that is one."""
+        if self._retention is not None and self._checkpoints.leads:
+            await self._retention.round()
 
     async def finish(self) -> None:
         """Sign what is uncovered before the store is closed; what cannot be signed now is signed by who comes next."""

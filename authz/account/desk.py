@@ -6,6 +6,7 @@ the same page of everybody else whom the person acts for.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -17,7 +18,9 @@ from authz.events import Emit, OwnRecordShown
 from authz.login import browser as pages
 from authz.login.accounts import Accounts, network_of
 from authz.login.browser import Browser, Browsers
+from authz.login.finding import FinderUnavailable
 from authz.login.language import LANGUAGES, SWITCH, Language, cookie_of, language_of
+from authz.login.relations import Relations
 from authz.login.represented import Person, people_of
 from authz.protocol.encoding import parse_query
 from authz.protocol.request import Answer, HttpRequest, RequestError
@@ -91,6 +94,7 @@ class AccountDesk:
         browsers: Browsers,
         pages_there: frozenset[str],
         base: str,
+        relations: Relations,
         emit: Emit,
         clock: Clock,
     ) -> None:
@@ -101,6 +105,7 @@ class AccountDesk:
         self._browsers = browsers
         self._pages_there = pages_there
         self.base = base
+        self._relations = relations
         self.emit = emit
         self._clock = clock
 
@@ -117,7 +122,7 @@ class AccountDesk:
         async def opened(request: HttpRequest) -> Answer:
             browser = await self._browser(request)
             query = page_query(request)
-            here = self._here(request, browser, query.get("for", ""))
+            here = await self._here(request, browser, query.get("for", ""))
             return self.sign_in_form(request, browser) if here is None else await handler(here)
 
         return self._shown(opened)
@@ -130,7 +135,7 @@ class AccountDesk:
             form = each_once([pair for pair in pairs if pair[0] not in repeatable])
             browser = await self._browser_of_form(request, form)
             ticked = {name: tuple(value for n, value in pairs if n == name) for name in repeatable}
-            here = self._here(request, browser, form.get("for", ""), form, ticked)
+            here = await self._here(request, browser, form.get("for", ""), form, ticked)
             if here is None:
                 problem = language_of(request).plain("sign_in.ended")
                 return self.sign_in_form(request, browser, status=403, problem=problem, to=again)
@@ -259,7 +264,7 @@ class AccountDesk:
         check_form_of(request, form, browser, _FORM)
         return browser
 
-    def _here(
+    async def _here(
         self,
         request: HttpRequest,
         browser: Browser,
@@ -273,6 +278,8 @@ class AccountDesk:
         if account is None:
             return None
         now = self._clock()
+        with suppress(FinderUnavailable):  # what cannot be asked lets nobody act for anybody
+            account = await self._relations.with_related(account, request)
         people = people_of(account, now)
         whom = next((person for person in people if person.patient == asked), None)
         if asked and whom is None:

@@ -49,6 +49,7 @@ def account_doors(
         browsers=browsers,
         pages_there=frozenset(there),
         base=own.base,
+        relations=own.relations,
         emit=emit,
         clock=clock,
     )

@@ -5,11 +5,12 @@ consent is there, is known elsewhere. Every method raises StoreUnavailable where
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
+from authz.login.relations import NoRelations, Relations
 from authz.storage.audit_index import AccessEntry
 
 
@@ -153,10 +154,11 @@ class OwnAccesses(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwnRecords:
-    """What is kept of patients here, as far as it is."""
+    """What is kept of patients here, as far as it is, and who acts for whom by it."""
 
     consents: OwnConsents | None = None
     accesses: OwnAccesses | None = None
+    relations: Relations = field(default_factory=NoRelations)
 
     @property
     def base(self) -> str:

@@ -39,6 +39,7 @@ from authz.login.given_consents import GivenConsents
 from authz.login.language import Language
 from authz.login.launch import asked_as, needs_patient, picks_encounter, records
 from authz.login.plain_words import in_words, part_words, plain_words
+from authz.login.relations import Relations
 from authz.login.represented import relationship_to
 from authz.protocol import granting
 from authz.protocol.clients import Client
@@ -67,6 +68,7 @@ def sign_in_doors(
     browsers: Browsers,
     subjects: Subjects,
     keys: KeyRing,
+    relations: Relations,
     pickers: Pickers,
     given: Mapping[str, GivenConsents],
     emit: Emit,
@@ -83,6 +85,7 @@ def sign_in_doors(
         browsers=browsers,
         subjects=subjects,
         keys=keys,
+        relations=relations,
         clock=clock,
     )
     completion = Completion(

@@ -16,6 +16,7 @@ from authz.grant_endings import NODES_SECONDS
 from authz.handles import digest, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.login.launch import is_patients_own, records
+from authz.login.relations import Relations
 from authz.login.represented import claims_for
 from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
@@ -71,6 +72,7 @@ class Desk:
     revocations: Revocations
     read_token: Callable[[str], Caller | None]
     pickers: Pickers
+    relations: Relations
     emit: Emit
     rotates: bool = False
     profiles: frozenset[ProfileName] = frozenset({ProfileName.FAPI2})
@@ -182,6 +184,10 @@ async def _of_today(grant: Grant, turn: Turn, desk: Desk, binding: Binding) -> G
     account = desk.accounts.get(grant.subject)
     if account is None:
         raise _invalid("the account of this grant has ended: somebody else must sign in")
+    try:
+        account = await desk.relations.with_related(account, turn.request)
+    except FinderUnavailable as error:
+        raise _unavailable() from error
     patient = grant.context.get("patient")
     vouched = grant.launched and not is_patients_own(account)
     if grant.picked and patient is not None:
@@ -189,9 +195,8 @@ async def _of_today(grant: Grant, turn: Turn, desk: Desk, binding: Binding) -> G
         today = replace(grant, claims=dict(account.claims))
         await _look_again(today, str(patient), turn, desk, binding)
     if patient is not None and not vouched and patient not in {id for id, _ in records(account, turn.now)}:
-        raise _invalid(
-            "the account may not see the record of this grant any more: begin a new authorization request"
-        )
+        said = "the account may not see the record of this grant any more: begin a new authorization request"
+        raise _invalid(said)
     return replace(grant, claims=claims_for(account, patient, turn.now))
 
 
@@ -201,12 +206,16 @@ async def _look_again(grant: Grant, patient: str, turn: Turn, desk: Desk, bindin
     try:
         found = None if person is None else await desk.pickers.patient(person, patient)
     except FinderUnavailable as error:
-        said = "the records cannot be reached now: try again in a moment"
-        raise OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, said) from error
+        raise _unavailable() from error
     if found is None:
         raise _invalid(
             "the person may not see the record of this grant now: begin a new authorization request"
         )
+
+
+def _unavailable() -> OAuthError:
+    said = "the records cannot be reached now: try again in a moment"
+    return OAuthError(ErrorCode.TEMPORARILY_UNAVAILABLE, said)
 
 
 async def client_credentials(turn: Turn, desk: Desk) -> Issue:

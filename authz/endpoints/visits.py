@@ -6,6 +6,7 @@ Nothing redirects before authorization_answers.locate() proved the address.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -16,7 +17,9 @@ from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
+from authz.login.finding import FinderUnavailable
 from authz.login.language import Language, language_of
+from authz.login.relations import Relations
 from authz.protocol import authorization_answers
 from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
@@ -70,6 +73,7 @@ class Visits:
         browsers: Browsers,
         subjects: Subjects,
         keys: KeyRing,
+        relations: Relations,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
@@ -81,6 +85,7 @@ class Visits:
         self._browsers = browsers
         self._subjects = subjects
         self._keys = keys
+        self._relations = relations
         self._clock = clock
 
     async def begin(self, request: HttpRequest) -> Visit:
@@ -144,13 +149,17 @@ class Visits:
         if client is None:
             raise PageError("error.client_gone")
         subject = browser.session.subject
+        account = None if subject is None else self._accounts.of_subject(subject)
+        if account is not None:
+            with suppress(FinderUnavailable):  # what cannot be asked lets nobody act for anybody
+                account = await self._relations.with_related(account, request)
         return Visit(
             interaction=interaction,
             handle=handle,
             client=client,
             target=authorization_answers.locate(interaction.parameters, client),
             browser=browser,
-            account=None if subject is None else self._accounts.of_subject(subject),
+            account=account,
             language=language_of(request, interaction.parameters.get("ui_locales", "")),
         )
 

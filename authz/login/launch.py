@@ -47,7 +47,8 @@ def asked_as(scope: tuple[str, ...], account: Account, *, picked: bool) -> str:
 
 def is_patients_own(account: Account) -> bool:
     """Whether the account is one of a patient, or of somebody who acts for patients: records of it alone are opened."""
-    return account.patient is not None or bool(account.represents)
+    acts = bool(account.represents) or account.related_person is not None
+    return account.patient is not None or acts
 
 
 def may_be_opened_by(patient: str, account: Account, now: int) -> bool:

@@ -8,6 +8,7 @@ c r u d s; any other order grants nothing and is never repaired. Version 1 words
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _CLINICAL = re.compile(
     r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{1,63})\."
@@ -54,6 +55,9 @@ CLIENT_SCOPES = frozenset(
 """Scopes that a client has for itself (client_credentials), as it has system scopes."""
 
 
+_USUAL_CHARACTERS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One clinical scope. query is what stands behind '?', '' without; letters are in the order cruds."""
@@ -67,6 +71,10 @@ class Scope:
 
 def parse_scope(text: str) -> Scope | None:
     """The clinical scope that text is; None when it is not one of the grammar (S-S01, S-S02)."""
+    return _known(text) if len(text) <= _USUAL_CHARACTERS else _read(text)
+
+
+def _read(text: str) -> Scope | None:
     match = _CLINICAL.fullmatch(text)
     if match is None or not match["rights"]:
         return None
@@ -75,6 +83,9 @@ def parse_scope(text: str) -> Scope | None:
     if query and (match["rights"] in _V1 or not all(_is_criterion(part) for part in query.split("&"))):
         return None
     return Scope(text, match["context"], match["type"], letters, query)
+
+
+_known = lru_cache(4096)(_read)  # a request asks for each of its scopes several times
 
 
 def _is_criterion(part: str) -> bool:

@@ -45,9 +45,12 @@ class SignalStore(Protocol):
         notifications: Mapping[str, Sequence[Notification]],
         *,
         chain: str,
+        read_from: int,
         read_to: int,
     ) -> None:
-        """Add signals and move the place of who looks for them, in one transaction; nothing where it is there already.
+        """Add signals and move the place of who looks for them, in one transaction; nothing where it is elsewhere.
+
+        Of two who looked at the same records from read_from on, the first has found what is in them.
 
         A signal of an id that is there and not reviewed counts its records on; one that was reviewed is left alone.
         notifications, by id of a signal, go into the outbox with a new one.

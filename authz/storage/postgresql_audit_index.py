@@ -95,13 +95,17 @@ async def place(database: PostgresqlPool, follower: str, chain: str) -> int:
     return 0 if row is None else integer(row[0])
 
 
-async def move_place(transaction: Transaction, follower: str, chain: str, read_to: int) -> bool:
-    """Move a follower's place, never back; False when it is there or beyond."""
+async def move_place(
+    transaction: Transaction, follower: str, chain: str, read_to: int, read_from: int | None = None
+) -> bool:
+    """Move a follower's place, never back; False when it is there or beyond, or not at read_from."""
     moved = await transaction.change(
         "INSERT INTO audit_place VALUES ($1, $2, $3) ON CONFLICT (follower, chain)"
-        " DO UPDATE SET sequence = excluded.sequence WHERE audit_place.sequence < excluded.sequence",
+        " DO UPDATE SET sequence = excluded.sequence WHERE audit_place.sequence < excluded.sequence"
+        " AND audit_place.sequence = COALESCE($4, audit_place.sequence)",
         follower,
         chain,
         read_to,
+        read_from,
     )
     return moved == 1

@@ -21,11 +21,12 @@ class PostgresqlAuditSignals:
         notifications: Mapping[str, Sequence[Notification]],
         *,
         chain: str,
+        read_from: int,
         read_to: int,
     ) -> None:
         """Add signals and move the place, in one transaction."""
         async with self._database.transaction() as transaction:
-            if not await move_place(transaction, "signals", chain, read_to):
+            if not await move_place(transaction, "signals", chain, read_to, read_from):
                 return  # somebody else has looked at these records
             for signal in signals:
                 is_new = await transaction.change(

@@ -5,10 +5,8 @@ from sqlite3 import Connection
 
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_values, search
-from authz.storage.records import integer, text
+from authz.storage.records import integer
 from authz.storage.sqlite_connection import SqliteConnection
-
-_AT_ONCE = 500  # values of one statement
 
 
 class SqliteAuditIndex:
@@ -50,15 +48,14 @@ class SqliteAuditIndex:
     async def last_use(self, grants: Collection[str]) -> Mapping[str, int]:
         """When each grant was used last."""
         found: dict[str, int] = {}
-        wanted = sorted(grants)
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
-            rows = self._database.rows(
-                "SELECT grant_id, MAX(at) FROM audit_entry WHERE grant_id <> '' AND grant_id IN"  # noqa: S608
-                f" ({', '.join('?' * len(some))}) GROUP BY grant_id",
-                *some,
+        for grant in grants:
+            # One look at the index for each grant, however often it was used.
+            row = self._database.row(
+                "SELECT at FROM audit_entry WHERE grant_id = ? AND grant_id <> '' ORDER BY at DESC LIMIT 1",
+                grant,
             )
-            found |= {text(grant): integer(at) for grant, at in rows}
+            if row is not None:
+                found[grant] = integer(row[0])
         return found
 
     async def patients_per_window(
@@ -95,13 +92,16 @@ def place(database: SqliteConnection, follower: str, chain: str) -> int:
     return 0 if row is None else integer(row[0])
 
 
-def move_place(connection: Connection, follower: str, chain: str, read_to: int) -> bool:
-    """Move a follower's place, never back; False when it is there or beyond."""
+def move_place(
+    connection: Connection, follower: str, chain: str, read_to: int, read_from: int | None = None
+) -> bool:
+    """Move a follower's place, never back; False when it is there or beyond, or not at read_from."""
     return (
         connection.execute(
             "INSERT INTO audit_place VALUES (?, ?, ?) ON CONFLICT (follower, chain)"
-            " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence",
-            (follower, chain, read_to),
+            " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence"
+            " AND sequence = COALESCE(?, sequence)",
+            (follower, chain, read_to, read_from),
         ).rowcount
         == 1
     )

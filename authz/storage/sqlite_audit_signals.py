@@ -21,11 +21,12 @@ class SqliteAuditSignals:
         notifications: Mapping[str, Sequence[Notification]],
         *,
         chain: str,
+        read_from: int,
         read_to: int,
     ) -> None:
         """Add signals and move the place, in one transaction."""
         with self._database.transaction() as connection:
-            if not move_place(connection, "signals", chain, read_to):
+            if not move_place(connection, "signals", chain, read_to, read_from):
                 return  # somebody else has looked at these records
             for signal in signals:
                 is_new = connection.execute(

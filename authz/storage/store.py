@@ -42,6 +42,7 @@ class Namespace(StrEnum):
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
+    AUDIT_SIGNAL = "audit-signal"  # id of a signal
     AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended
 
 

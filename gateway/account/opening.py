@@ -5,23 +5,39 @@ from collections.abc import Mapping
 from authz.account.own_records import Actor, ActorKind, OwnRecords
 from authz.clock import Clock
 from authz.keys import KeyRing
+from authz.login.relations import NoRelations, Relations
 from authz.storage.store import Store
 from gateway.account.accesses import IndexedAccesses
 from gateway.account.consents import KeptConsents
+from gateway.account.relations import Records, RelatedPersonsAt
 from gateway.consent_service.receipts import TYPE
 from gateway.settings import GatewaySettings
 
 _PRACTITIONER = "Practitioner/"
 
 
-def open_own_records(settings: GatewaySettings, store: Store, keys: KeyRing, clock: Clock) -> OwnRecords:
-    """Consents and accesses of the base that account_pages names."""
+def open_own_records(
+    settings: GatewaySettings, store: Store, keys: KeyRing, clock: Clock, records: Mapping[str, Records]
+) -> OwnRecords:
+    """Consents and accesses of the base that account_pages names, and who acts for whom by it.
+
+    records are by the identifier of their base, and may be there later than this.
+    """
     pages = settings.account_pages
     if pages is None:
         return OwnRecords()
     accesses = IndexedAccesses(store, pages.base)
+    relations: Relations = NoRelations()
+    if pages.related_persons is not None:
+        relations = RelatedPersonsAt(
+            pages.related_persons,
+            base=pages.base,
+            issuer=settings.authorization.issuer,
+            records=lambda: records[pages.base],
+            clock=clock,
+        )
     if not pages.consents:
-        return OwnRecords(accesses=accesses)
+        return OwnRecords(accesses=accesses, relations=relations)
     practitioners = [
         Actor(ActorKind.PRACTITIONER, found, account.name)
         for account in settings.accounts
@@ -42,4 +58,4 @@ def open_own_records(settings: GatewaySettings, store: Store, keys: KeyRing, clo
         actors={ActorKind.ORGANIZATION: pages.organizations, ActorKind.PRACTITIONER: practitioners},
         sign=sign,
     )
-    return OwnRecords(consents, accesses)
+    return OwnRecords(consents, accesses, relations)

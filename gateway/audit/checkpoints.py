@@ -1,8 +1,9 @@
 """Signing tree heads beside the requests: every so many records, every so many seconds, and at the end.
 
 Any number of nodes may run it. The one that signed last goes on; another one takes over when records stay uncovered
-for three periods. A head is added under the number behind the newest, so two never are in force together. A chain
-that is not whole is not signed: the operator hears of it.
+for three periods, or when the newest head is as old: processes that never live so long must not leave all unsigned.
+A head is added under the number behind the newest, so two never are in force together. A chain that is not whole is
+not signed: the operator hears of it.
 """
 
 import logging
@@ -62,8 +63,10 @@ class Checkpoints:
         self._number = -1  # of the newest head that is known; -1 before the first look
         self._highest = 0
         self._previous = b""
+        self._signed_at = 0.0  # what the newest head says of its time
         self._since = 0.0  # since when, in monotonic seconds, a record is uncovered
         self._leads = False
+        self._complained = ""
 
     @property
     def leads(self) -> bool:
@@ -82,17 +85,20 @@ class Checkpoints:
     async def _attempt(self, *, at_once: bool) -> None:
         try:
             await self._look()
-            if not self._leads and not await self._must_take_over():
+            if not self._leads and not self._must_take_over():
                 return
             is_all = await self._follower.follow()
         except (ChainBroken, BadSeal) as error:
             self._say(is_whole=False)
-            _log.error("the audit log is not whole and is not signed", extra={"cause": str(error)})
+            if str(error) != self._complained:  # once, not every second
+                _log.error("the audit log is not whole and is not signed", extra={"cause": str(error)})
+            self._complained = str(error)
             self._number = -1  # looked at anew next time: the operator may have put it right
             return
         except KeyRingError as error:
             raise StoreUnavailable(str(error)) from error
         self._say(is_whole=True)
+        self._complained = ""
         now, news = self._monotonic(), self._follower.news
         if not news:
             self._since = now
@@ -102,7 +108,7 @@ class Checkpoints:
             await self._sign()
 
     async def _look(self) -> None:
-        """Take in the newest head, where it is another node's. Raises ChainBroken, BadSeal."""
+        """Take in the newest head, where it is another node's. Raises ChainBroken, BadSeal, KeyRingError."""
         newest = await self._store.newest_tree_head()
         number = 0 if newest is None else newest.number
         if number == self._number:
@@ -115,13 +121,14 @@ class Checkpoints:
         self._leads = False
         self._number = self._highest = number
         self._previous = b"" if newest is None else digest_of(newest.head)
+        self._signed_at = 0.0 if head is None else datetime.fromisoformat(head.at).timestamp()
         self._since = self._monotonic()
 
-    async def _must_take_over(self) -> bool:
+    def _must_take_over(self) -> bool:
         """Whether to sign where another node has so far: it has not for long, or nobody did."""
         if self._number == 0:
             return True
-        waited = self._monotonic() - self._since
+        waited = max(self._monotonic() - self._since, self._clock() - self._signed_at)
         return waited >= _PERIODS_UNTIL_TAKEN_OVER * self._often.seconds
 
     async def _sign(self) -> None:
@@ -129,7 +136,8 @@ class Checkpoints:
         states = self._follower.states()
         head = Head(self._number + 1, at.replace("+00:00", "Z"), self._previous, states)
         try:
-            sealed = await sign_head(head, await self._keys.signer())
+            signer = await self._keys.signer()
+            sealed = await sign_head(head, signer)
         except KeyRingError as error:
             raise StoreUnavailable(str(error)) from error
         row = TreeHead(head.number, sealed, self._follower.frontier())
@@ -140,7 +148,12 @@ class Checkpoints:
         self._previous, self._leads = digest_of(sealed), True
         self._follower.covered()
         self._since = self._monotonic()
-        said = {"event": "audit-head", "head": head.number, "digest": base64url(self._previous)}
+        said = {
+            "event": "audit-head",
+            "head": head.number,
+            "digest": base64url(self._previous),
+            "kid": signer.kid,
+        }
         for deliver in self._deliver:
             await deliver(row)
         await self._log.record(said)

@@ -3,23 +3,18 @@
 import argparse
 import json
 import secrets
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import Hold, TreeHead
 from authz.storage.store import Store, StoreUnavailable
-from gateway.audit.events.mapping import audit_events
-from gateway.audit.exports import export
 from gateway.audit.head_file import read_heads_file
 from gateway.audit.heads import BadSeal, PublicKeys, read_head
 from gateway.audit.keys import AuditKeys
-from gateway.audit.log import AuditLog, AuditUnavailable
-from gateway.audit.recorder import recorder_of
+from gateway.audit.log import AuditLog
 from gateway.audit.verification import AuditSource, Verification, verify
-from gateway.commands import audit_proofs, audit_search, disclosures, signals
+from gateway.commands import audit_export, audit_proofs, audit_search, disclosures, signals
 from gateway.commands.answers import (
     OK,
     REFUSED,
@@ -35,9 +30,6 @@ from gateway.commands.answers import (
 )
 from gateway.commands.audit_sources import add_source, load_keys, with_source
 
-_PAGE_LINES = 1000
-_FORMATS = ("ndjson", "fhir")
-
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
@@ -47,19 +39,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add_source(verb)
     said = "heads that were kept elsewhere, one a line: each must be in the log as it was"
     verb.add_argument("--heads", type=Path, metavar="FILE", help=said)
-    verb = add_verb(
-        log,
-        "export",
-        "print the records, one JSON object a line: as they were written, or as FHIR AuditEvents; this is recorded too",
-        _export,
-    )
-    verb.add_argument("--format", choices=_FORMATS, default="ndjson", help="ndjson (the lines) or fhir")
-    verb.add_argument("--by", metavar="NAME", help="who exports; the account of this session without it")
-    verb.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
-    verb.add_argument("--until", default="", metavar="TIME")
-    verb.add_argument(
-        "--whole", action="store_true", help="with heads and stubs, as 'audit verify --export' reads it"
-    )
+    audit_export.add(log)
     verb = add_verb(log, "head", "print a signed head, the newest or one by its number", _head)
     verb.add_argument("--number", type=int, metavar="N")
     verb = add_verb(log, "key", "print the public keys of the log as a JWK Set", _key)
@@ -75,10 +55,6 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     audit_search.add(log)
     disclosures.add(log)
     signals.add(log)
-
-
-async def _is_there(store: Store) -> None:
-    await store.check()
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -111,45 +87,6 @@ def _said(found: Verification) -> str:
     retired = f", {found.retired} of them retired" if found.retired else ""
     heads = f", {found.heads} signed heads" if found.heads else ""
     return f"the chain is whole: {found.records} records{retired}{heads}"
-
-
-def _export(options: argparse.Namespace) -> int:
-    settings, by = settings_of(options), who(options)
-    recorder = recorder_of(settings)
-
-    async def record(store: Store, log: AuditLog) -> None:
-        asked = {"format": options.format, "since": options.since, "until": options.until}
-        await log.record({"event": "audit-read", "by": by, "what": "export", "query": asked})
-
-    async def whole(store: Store) -> None:
-        async for line in export(store):
-            print(line)
-
-    async def work(store: Store) -> None:
-        for chain in await store.chains():
-            sequence = 0
-            while lines := await store.audit(chain=chain, after=sequence, limit=_PAGE_LINES):
-                for line in lines:
-                    at = str(json.loads(line.line)["at"])
-                    if at >= options.since and (not options.until or at < options.until):
-                        show(line)
-                sequence = lines[-1].sequence
-
-    def show(line: AuditLine) -> None:
-        if options.format == "ndjson":
-            print(line.line.decode("utf-8"))
-            return
-        for event in audit_events(line.line, recorder, chain=line.chain):
-            print(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
-
-    with_store(settings, _is_there)
-    try:
-        with_log(settings, record)
-    except (StoreUnavailable, AuditUnavailable) as error:
-        # Whoever looks into a log that was tampered with must be able to read it.
-        print(f"this export is not on record: {error}", file=sys.stderr)
-    with_store(settings, whole if options.whole else work)
-    return OK
 
 
 def _head(options: argparse.Namespace) -> int:

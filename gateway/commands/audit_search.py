@@ -105,11 +105,13 @@ def _show(options: argparse.Namespace) -> int:
         "record": found.members,
         "previous": found.previous,
         "digest": found.digest,
+        "head": found.head or None,
     }
     whole = json.dumps(found.members, ensure_ascii=False, indent=2, sort_keys=True).splitlines()
-    say(
-        options, value, [*whole, f"follows the record with digest {found.previous}", f"digest {found.digest}"]
-    )
+    named = f" --chain {found.chain}" if found.chain else ""
+    covered = f"signed head {found.head} covers it: securus audit prove {found.sequence}{named}"
+    place = [f"follows the record with digest {found.previous}", f"digest {found.digest}"]
+    say(options, value, [*whole, *place, covered if found.head else "no signed head covers it yet"])
     return OK
 
 

@@ -20,7 +20,7 @@ from gateway.commands.answers import (
     with_log,
     with_store,
 )
-from gateway.emergencies import described
+from gateway.emergencies import described, review
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -46,12 +46,7 @@ def _review(options: argparse.Namespace) -> int:
     by = who(options)
 
     async def work(store: Store, log: AuditLog) -> bool:
-        done = await store.review_emergency(options.id, by=by, review=options.why, now=system_clock())
-        if done:
-            await log.record(
-                {"event": "break-glass-review", "emergency": options.id, "by": by, "review": options.why}
-            )
-        return done
+        return await review(store, log, options.id, by=by, review=options.why, now=system_clock())
 
     if not with_log(settings_of(options), work):
         return failed(options, f"there is no emergency access '{options.id}' that is not reviewed yet")

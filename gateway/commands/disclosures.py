@@ -8,10 +8,12 @@ from pathlib import Path
 from authz.storage.store import Store
 from gateway.audit.index.follower import bases_of
 from gateway.audit.log import AuditLog
+from gateway.audit.recorder import recorder_of
 from gateway.commands.answers import OK, add_verb, failed, say, settings_of, shown, who, with_log
 from gateway.commands.audit_search import add_by
-from gateway.officer.accounting_forms import as_csv, as_fhir, as_json
+from gateway.officer.accounting_forms import as_csv, as_json
 from gateway.officer.asking import QuestionError, question_of
+from gateway.officer.disclosure_bundle import as_fhir
 from gateway.officer.disclosures import Accounting, TooManyDisclosures, accounting, in_words
 from gateway.officer.looks import Looks
 
@@ -42,8 +44,9 @@ def _disclosures(options: argparse.Namespace) -> int:
     except QuestionError as error:
         return failed(options, str(error))
     query = question.query
+    form = "json" if options.json else options.form
 
-    async def work(store: Store, audit: AuditLog) -> Accounting:
+    async def work(store: Store, audit: AuditLog) -> tuple[Accounting, object]:
         found = await accounting(
             store,
             base=query.base or "",
@@ -55,28 +58,21 @@ def _disclosures(options: argparse.Namespace) -> int:
         )
         told = len(found.disclosures)
         await Looks(store, audit).recorded("disclosures", question.recorded(), by=who(options), shown=told)
-        return found
+        is_fhir = form == "fhir"
+        return found, await as_fhir(store, found, recorder_of(settings)) if is_fhir else None
 
     try:
-        found = with_log(settings, work)
+        found, bundle = with_log(settings, work)
     except TooManyDisclosures as error:
         return failed(options, str(error))
-    form = "json" if options.json else options.form
     if form == "text" and options.to is None:
         say(options, None, in_words(found))
         return OK
-    authorization = settings.authorization
     text = {
         "text": lambda: "\n".join(map(shown, in_words(found))) + "\n",
         "csv": lambda: as_csv(found),
         "json": lambda: json.dumps(as_json(found, for_officer=True), ensure_ascii=False) + "\n",
-        "fhir": lambda: (
-            json.dumps(
-                as_fhir(found, issuer=authorization.issuer, organisation=authorization.organisation),
-                ensure_ascii=False,
-            )
-            + "\n"
-        ),
+        "fhir": lambda: json.dumps(bundle, ensure_ascii=False) + "\n",
     }[form]()
     if options.to is None:
         print(text, end="")

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from authz.account.own_records import Actor, ActorKind
+from authz.login.represented import EVERYTHING
+from gateway.account_settings import AccountPages, RelatedPersons
 from gateway.config.schema import Section
-from gateway.settings import AccountPages, Upstream
+from gateway.settings import Upstream
 from gateway.yaml_source import did_you_mean
 
 
@@ -14,7 +16,7 @@ def read_account_pages(top: Section, public: str, upstreams: Sequence[Upstream])
     section = top.section("account_pages")
     if section is None:
         return AccountPages(next(iter(bases.values())).identifier) if len(bases) == 1 else None
-    section.known("base", "consents")
+    section.known("base", "consents", "related_persons")
     name = section.text(
         "base", next(iter(bases)) if len(bases) == 1 else None, expected="the name of a FHIR base"
     )
@@ -23,9 +25,10 @@ def read_account_pages(top: Section, public: str, upstreams: Sequence[Upstream])
         said = f"account_pages.base: no upstream of kind fhir-r4 has the name '{name}'.{did_you_mean(name, bases)}"
         section.report(section.place("base"), said)
     identifier = "" if base is None else base.identifier
+    related = _related_persons(section)
     inner = section.section("consents")
     if inner is None:
-        return AccountPages(identifier)
+        return AccountPages(identifier, related_persons=related)
     inner.known("custodian", "policy", "organizations")
     if base is not None and (base.consents is None or not base.consents.kept_here):
         # Elsewhere nobody would read them: a person would be told that something holds which does not.
@@ -41,4 +44,17 @@ def read_account_pages(top: Section, public: str, upstreams: Sequence[Upstream])
         custodian=inner.text("custodian", expected="a reference such as Organization/1"),
         policy=inner.url("policy", ("https",)) if inner.has("policy") else f"{public}/account/consents",
         organizations=tuple(organizations),
+        related_persons=related,
+    )
+
+
+def _related_persons(section: Section) -> RelatedPersons | None:
+    inner = section.section("related_persons")
+    if inner is None:
+        return None
+    inner.known("system", "until_age", "may")
+    may = inner.words("may", sorted(EVERYTHING)) if inner.has("may") else EVERYTHING
+    until_age = inner.integer("until_age", 18, low=1, high=120)
+    return RelatedPersons(
+        inner.text("system", expected="the system of an identifier"), until_age, frozenset(may)
     )

@@ -39,7 +39,15 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
     names: dict[str, Place] = {}
     for section in top.sections("users"):
         section.known(
-            "username", "subject", "name", "password", "patient", "patients", "represents", "claims"
+            "username",
+            "subject",
+            "name",
+            "password",
+            "patient",
+            "patients",
+            "represents",
+            "related_person",
+            "claims",
         )
         username = section.text("username")
         if username in names:
@@ -66,6 +74,7 @@ def read_accounts(top: Section) -> tuple[Account, ...]:
                 patient=section.optional_text("patient"),
                 patients=tuple((p.text("id"), p.text("label")) for p in section.sections("patients")),
                 represents=read_representations(section),
+                related_person=section.optional_text("related_person"),
             )
         )
     subjects = [account.subject for account in found]

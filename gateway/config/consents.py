@@ -3,10 +3,12 @@
 import re
 
 from gateway.config.schema import Section
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import SCOPES, ConsentReading, ConsentSource
+from gateway.fhir.labels import ABOVE_ALL, ORDER
 from gateway.settings import ConsentSettings
 
 _REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
+_SCOPE = re.compile(r"[^\s|]+")
 _TAG = re.compile(r"[^\s|]+\|[^\s|]+")
 
 
@@ -15,7 +17,18 @@ def read_consents(upstream: Section) -> ConsentSettings | None:
     section = upstream.section("consents")
     if section is None:
         return None
-    section.known("kept", "base", "authorization", "organizations", "tags", "verified", "keep", "timeout")
+    section.known(
+        "kept",
+        "base",
+        "authorization",
+        "organizations",
+        "tags",
+        "verified",
+        "opt_out",
+        "unlabelled",
+        "keep",
+        "timeout",
+    )
     kept_here = section.word("kept", ("here", "upstream"), "upstream") == "here"
     if kept_here:
         for name in ("base", "authorization", "keep", "timeout"):
@@ -53,7 +66,26 @@ def read_consents(upstream: Section) -> ConsentSettings | None:
         section.seconds("keep", 30.0, low=1, high=3600),
         section.seconds("timeout", 2.0, high=60),
         kept_here,
+        ConsentReading(opt_out=_opt_out(section), unlabelled=_unlabelled(section)),
     )
+
+
+def _opt_out(section: Section) -> frozenset[tuple[str, str]]:
+    """The scopes of which who never said anything has agreed; none unless they are named."""
+    found = set()
+    for text in section.texts("opt_out") if section.has("opt_out") else ():
+        system, code = _parted(text)
+        if not _SCOPE.fullmatch(code) or ("|" in text and not system):
+            expected = "expected the code of a scope such as patient-privacy, or system|code"
+            section.report(section.place("opt_out"), f"{section.path}.opt_out: '{text}', {expected}")
+        found.add((system or SCOPES, code))
+    return frozenset(found)
+
+
+def _unlabelled(section: Section) -> int:
+    """What the confidentiality of a resource without labels is taken for; above all without it."""
+    word = section.word("unlabelled", (*ORDER, "unknown"), "unknown")
+    return ORDER.index(word) if word in ORDER else ABOVE_ALL
 
 
 def _parted(text: str) -> tuple[str, str]:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.cda.harmful import Harm
 from gateway.config.schema import Section
 from gateway.config.xds import KEYS, read_xds
-from gateway.settings import DocumentSettings, PatientLookup, Upstream
+from gateway.document_settings import DocumentSettings, PatientLookup, SubmissionSettings
+from gateway.settings import Upstream
 
 KINDS = ("fhir-r4", "cda-rest", "mhd", "xds")
 _PATH = re.compile(r"(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9_~-]*)\{id\}(?:[A-Za-z0-9._~/-]*)")
@@ -27,15 +29,16 @@ def read_documents(upstream: Section, kind: str) -> DocumentSettings | None:
             section.text("patients", expected="the name of the mount that knows the patients")
         )
     if kind == "xds":
-        section.known("patients", "patient_lookup", *KEYS)
+        section.known("patients", "patient_lookup", "submission", *KEYS)
         return DocumentSettings(
             section.text("patients", expected="the name of the mount that knows the patients"),
             lookup=PatientLookup(
                 section.word("patient_lookup", [word.value for word in PatientLookup], "search")
             ),
+            submission=_submission(section),
             xds=read_xds(section),
         )
-    section.known("patients", "path", "patient_lookup")
+    section.known("patients", "path", "patient_lookup", "submission")
     path = (section.optional_text("path") or "/{id}").removeprefix("/")
     if not _PATH.fullmatch(path):
         section.report(
@@ -46,6 +49,21 @@ def read_documents(upstream: Section, kind: str) -> DocumentSettings | None:
         section.text("patients", expected="the name of the mount that knows the patients"),
         path,
         PatientLookup(section.word("patient_lookup", [word.value for word in PatientLookup], "search")),
+        _submission(section),
+    )
+
+
+def _submission(documents: Section) -> SubmissionSettings:
+    section = documents.section("submission")
+    default = SubmissionSettings()
+    if section is None:
+        return default
+    section.known("structure", "refuse", "largest")
+    words = section.words("refuse", sorted(Harm)) if section.has("refuse") else default.refused
+    return SubmissionSettings(
+        section.word("structure", ("checked", "unchecked"), "checked") == "checked",
+        frozenset(map(Harm, words)),
+        section.size("largest", default.largest),
     )
 
 

@@ -1,10 +1,11 @@
 """The key represents of a user of gateway.yaml: for whom a parent, guardian or carer may act, in what, until when."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from authz.login.language import ENGLISH
 from authz.login.represented import EVERYTHING
 from authz.settings import Representation
+from gateway.config.ends import birthday, seconds_of
 from gateway.config.schema import Section
 
 _KIND = "relationship."
@@ -23,7 +24,7 @@ def read_representations(user: Section) -> tuple[Representation, ...]:
             section.report(section.node.place, f"{section.path} has born and until_age both, or neither")
         ends = [] if until is None else [until + _DAY]
         if born is not None and section.has("until_age"):
-            ends.append(_birthday(born, section.integer("until_age", 18, low=1, high=120)))
+            ends.append(birthday(born, section.integer("until_age", 18, low=1, high=120)))
         if not ends:
             said = f"{section.path} has no end: give until, or born and until_age"
             section.report(section.node.place, said)
@@ -37,7 +38,7 @@ def read_representations(user: Section) -> tuple[Representation, ...]:
                 label=section.text("label"),
                 relationship=section.word("relationship", RELATIONSHIPS),
                 may=frozenset(may),
-                ends_at=None if not ends else _seconds(min(ends)),
+                ends_at=None if not ends else seconds_of(min(ends)),
             )
         )
     return tuple(found)
@@ -55,15 +56,3 @@ def _day(section: Section, key: str) -> date | None:
         section.report(section.place(key), f"{key} is '{text}', expected a day such as 2031-05-12")
         return None
     return found
-
-
-def _birthday(born: date, age: int) -> date:
-    """The day on which somebody becomes so old; of those born on 29 February in other years the day after the 28th."""
-    try:
-        return born.replace(year=born.year + age)
-    except ValueError:
-        return date(born.year + age, 3, 1)
-
-
-def _seconds(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())

@@ -5,7 +5,6 @@ down first, so nobody sees it active, whichever of the many ways the grant went.
 grant, with every token, before the revocation is written.
 """
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from gateway.consent_service.versions import instant, next_version, with_status
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.ids import is_id
 from gateway.fhir.links import local_reference
+from gateway.fhir.resource import parse_resource
 
 SCOPE_URL = "urn:securus:consent:scope"
 """The extension that holds one scope as it was allowed."""
@@ -105,7 +105,7 @@ async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) ->
 
 
 async def _ended(store: Store, version: ConsentVersion, now: int) -> ConsentVersion:
-    value = with_status(json.loads(version.resource), "inactive", _ENDED)
+    value = with_status(parse_resource(version.resource), "inactive", _ENDED)
     provision = value.get("provision")
     if isinstance(provision, Mapping) and isinstance(provision.get("period"), Mapping):
         value["provision"] = {**provision, "period": {**provision["period"], "end": instant(now)}}

@@ -1,6 +1,7 @@
 """What a mount gets whose consents are kept here: a client that knows them, and what tells policies of them."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from authz.clock import Clock
 from authz.storage.store import Store
@@ -46,7 +47,15 @@ def keep_consents(
     )
 
     def knowledge(count: Callable[[str], None]) -> ConsentsAt:
-        return StoredConsents(store, upstream.identifier, settings.source, clock, settle=settled, count=count)
+        return StoredConsents(
+            store,
+            upstream.identifier,
+            settings.source,
+            clock,
+            reading=replace(settings.reading, bases=upstream.bases | {upstream.base}),
+            settle=settled,
+            count=count,
+        )
 
     return client, knowledge
 
@@ -57,5 +66,5 @@ def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Map
     return {
         upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
         for upstream in settings.upstreams
-        if upstream.consents is not None and upstream.consents.kept_here
+        if upstream.keeps_consents
     }

@@ -21,6 +21,7 @@ from gateway.consent_service.plain import PlainError, amended, as_plain, consent
 from gateway.consent_service.rules import advice
 from gateway.consent_service.versions import with_status
 from gateway.fhir.ids import is_id
+from gateway.fhir.resource import parse_resource, write_resource
 from gateway.proxy.pipeline import Passage
 from gateway.settings import Upstream
 
@@ -187,9 +188,9 @@ class ConsentApi:
 
     async def _amend(self, http: HttpRequest, kept: KeptBase, id_: str, ask: Ask) -> Answer:
         plain = await _body(http)
-        answer, before = await _resource(ask, _request(http, kept, "GET", f"/Consent/{id_}"))
+        answer, _ = await _resource(ask, _request(http, kept, "GET", f"/Consent/{id_}"))
         try:
-            after = amended(before, plain)
+            after = amended(_exactly(answer), plain)
         except PlainError as error:
             raise _refused(400, "invalid_request", str(error)) from error
         return await self._put(http, kept, id_, after, answer, ask)
@@ -201,8 +202,8 @@ class ConsentApi:
             raise _refused(
                 400, "invalid_request", "reason must be said, in 1 to 500 characters, and nothing else"
             )
-        answer, before = await _resource(ask, _request(http, kept, "GET", f"/Consent/{id_}"))
-        after = with_status(before, "inactive", reason.strip())
+        answer, _ = await _resource(ask, _request(http, kept, "GET", f"/Consent/{id_}"))
+        after = with_status(_exactly(answer), "inactive", reason.strip())
         return await self._put(http, kept, id_, after, answer, ask)
 
     async def _put(
@@ -259,7 +260,7 @@ def _request(
     """The FHIR request that this becomes. url stays: it is what the caller's proof names."""
     headers = {name: http.headers[name] for name in _KEPT_HEADERS if name in http.headers}
     headers |= {"accept": "application/fhir+json", **(more or {})}
-    body = b"" if value is None else json.dumps(value, ensure_ascii=False).encode()
+    body = b"" if value is None else write_resource(value)
     if body:
         headers |= {"content-type": "application/fhir+json", "content-length": str(len(body))}
     return replace(
@@ -287,6 +288,11 @@ async def _resource(ask: Ask, request: HttpRequest) -> tuple[Answer, dict[str, A
         raise Refused(answer)
     value: dict[str, Any] = json.loads(answer.body if isinstance(answer.body, bytes) else b"{}")
     return answer, value
+
+
+def _exactly(answer: Answer) -> dict[str, Any]:
+    """The resource of an answer, to be written back: every number as it was."""
+    return parse_resource(answer.body if isinstance(answer.body, bytes) else b"")
 
 
 async def _body(http: HttpRequest) -> dict[str, Any]:

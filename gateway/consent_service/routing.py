@@ -11,8 +11,8 @@ from gateway.consent_service.server import ConsentServer
 from gateway.fhir import resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
-from gateway.proxy.answers.delivery import resource_or_none, whole_resource
-from gateway.proxy.own_answers import OwnAnswer
+from gateway.proxy.answers.delivery import resource_or_none
+from gateway.proxy.own_answers import OwnAnswer, own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
@@ -77,11 +77,6 @@ class RoutingClient(UpstreamClient):
         answer = await super().send("GET", f"Patient/{id}", passed.of_our_own(self.upstream))
         return await resource_or_none(answer, self.upstream.max_resource) is not None
 
-    async def from_the_store(self, target: str) -> dict[str, Any]:
-        """What the store itself holds, consents too: for bringing them in. Raises FhirError."""
-        answer = await super().send("GET", target, passed.of_our_own(self.upstream))
-        return await whole_resource(answer, self.upstream.max_resource)
-
     async def _own(
         self,
         caller: Caller | None,
@@ -111,9 +106,7 @@ class RoutingClient(UpstreamClient):
                 if isinstance(each, dict) and each.get("type") != "Consent"
             ]
             rest["resource"] = [*others, dict(_OUR_PART)]
-        return OwnAnswer(
-            200, {"content-type": answer.headers["content-type"]}, resource.write_resource(value)
-        )
+        return own_resource(value)
 
 
 def is_of_consents(target: str) -> bool:

@@ -1,12 +1,12 @@
 """A Consent as the next version of itself: id, number and time are ours, the rest is what was written."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from authz.storage.consents import ConsentVersion
 from gateway.consent_service.rules import REASON_URL, patient_of
+from gateway.fhir.resource import write_resource
 
 
 def instant(seconds: int) -> str:
@@ -43,7 +43,7 @@ def next_version(
         number,
         patient_of(value),
         str(value.get("status")),
-        json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode(),
+        write_resource(resource),
         now,
         by,
         grant_id if before is None else before.grant_id,

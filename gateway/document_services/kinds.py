@@ -6,8 +6,9 @@ from authz.clock import Clock
 from gateway.document_services.mhd import MhdDocuments
 from gateway.document_services.rest import RestDocuments
 from gateway.document_services.xds.service import XdsDocuments
+from gateway.document_settings import DocumentSettings
 from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import DocumentSettings, Upstream
+from gateway.settings import Upstream
 
 
 def document_service(

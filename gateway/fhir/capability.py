@@ -60,7 +60,9 @@ _DEFINITIONS = {  # of the operations that are decided here, by name and type; '
     ("export", ""): f"{_BULK}/export",
     ("export", "Patient"): f"{_BULK}/patient-export",
     ("export", "Group"): f"{_BULK}/group-export",
+    ("consent-decision", "Patient"): "urn:securus:operation:consent-decision",
 }
+_OUR_OWN = frozenset({"consent-decision"})  # answered here, whatever the store offers
 
 
 class Opened(Protocol):
@@ -228,11 +230,11 @@ def _operations(upstream: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _operation_list(type: str, offered: frozenset[str], opened: Opened) -> list[dict[str, str]]:
-    """What is decided here, is offered by the store, and is opened at a type."""
+    """What is decided here, is offered by the store or answered here, and is opened at a type."""
     found = []
     for name in sorted(OPERATIONS):
         definition = _DEFINITIONS.get((name, type)) or (_DEFINITIONS.get((name, "*")) if type else None)
-        if definition is not None and name in offered and opened.has_operation(type, name):
+        if definition is not None and name in offered | _OUR_OWN and opened.has_operation(type, name):
             found.append({"name": name, "definition": definition})
     return found
 

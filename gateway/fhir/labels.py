@@ -31,6 +31,7 @@ _INLINE = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extens
 _BELOW: Mapping[str, frozenset[str]] = {
     "BH": frozenset({"COGN", "DVD", "EMOTDIS", "MH", "PSY", "PSYTHPN", "SUD", "ETHUD", "OPIOIDUD"}),
     "SUD": frozenset({"ETHUD", "OPIOIDUD"}),
+    "ETH": frozenset({"ETHUD", "OPIOIDUD"}),
 }
 """Sensitivities of v3-ActCode that are kinds of another one."""
 
@@ -68,9 +69,9 @@ class LabelCondition:
         """Whether labels are as asked."""
         if self.at_most is not None and confidentiality(found, self.unlabelled) > self.at_most:
             return False
-        if self.any_of and not any(_is_one_of(label, self.any_of) for label in found):
+        if self.any_of and not any(is_one_of(label, self.any_of) for label in found):
             return False
-        return not any(_is_one_of(label, self.without) for label in found)
+        return not any(is_one_of(label, self.without) for label in found)
 
 
 def read_label(text: str) -> Label:
@@ -111,7 +112,7 @@ def _place(label: Label) -> int:
     return ORDER.index(label.code) if label.code in ORDER else ABOVE_ALL
 
 
-def _is_one_of(label: Label, wanted: frozenset[Label]) -> bool:
+def is_one_of(label: Label, wanted: frozenset[Label]) -> bool:
     """Whether a label is one of those wanted, or a kind of one; a code without a system may be of any."""
     for each in wanted:
         if label.system not in ("", each.system):

@@ -54,6 +54,7 @@ OPERATIONS: dict[str, Operation] = {
             frozenset({("type", "DocumentReference")}),
             frozenset({"patient", "start", "end", "type"}),
         ),
+        Operation("consent-decision", "POST", frozenset({("instance", "Patient")}), frozenset()),
         Operation(
             "export",
             "GET",

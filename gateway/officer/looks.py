@@ -10,6 +10,7 @@ from typing import Any
 
 from authz.storage.audit_index import AccessEntry, Cursor
 from authz.storage.store import Store
+from gateway.audit.heads import BadSeal, read_head
 from gateway.audit.index.entries import READ, Unreadable, patients_of, record_of
 from gateway.audit.index.follower import line_at
 from gateway.audit.log import AuditLog
@@ -26,7 +27,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """A record whole, as it was written. digest is that of its line in the chain, in hex."""
+    """A record whole, as it was written. digest is that of its line in the chain, in hex.
+
+    head is the number of the newest signed head of the log, where that covers the record; 0 where none does yet.
+    """
 
     chain: str
     sequence: int
@@ -34,6 +38,7 @@ class FoundRecord:
     members: Mapping[str, Any]
     previous: str
     digest: str
+    head: int
 
 
 class Looks:
@@ -65,7 +70,19 @@ class Looks:
             query["route"] = members["route"]
         await self.recorded("record", query, by=by, shown=1)
         text = line.line.decode("utf-8", "replace")
-        return FoundRecord(chain, sequence, text, members, line.previous.hex(), line.digest.hex())
+        head = await self._covering(chain, sequence)
+        return FoundRecord(chain, sequence, text, members, line.previous.hex(), line.digest.hex(), head)
+
+    async def _covering(self, chain: str, sequence: int) -> int:
+        """The number of the newest signed head, where it covers the record. What it proves is for 'securus audit'."""
+        newest = await self._store.newest_tree_head()
+        if newest is None:
+            return 0
+        try:
+            state = read_head(newest.head, None).chains.get(chain)
+        except BadSeal:
+            return 0
+        return newest.number if state is not None and sequence <= state.size else 0
 
     async def recorded(self, what: str, query: Mapping[str, object], *, by: str, shown: int) -> None:
         """Record a look. Raises AuditUnavailable."""

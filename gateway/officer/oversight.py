@@ -63,7 +63,11 @@ class Oversight:
 
     async def forget(self) -> None:
         """Remove entries that are older than they are kept. Raises StoreUnavailable."""
-        await remove_old(self._store, now=self._clock(), keep=self._settings.officer.keep_days * _DAY)
+        keep = self._settings.officer.keep_days * _DAY
+        retention = self._settings.audit_log.retention_seconds
+        # What the log has retired is not told by its index either.
+        keep = keep if retention is None else min(keep, retention)
+        await remove_old(self._store, now=self._clock(), keep=keep)
 
     def _message(self, receiver: str, said: Mapping[str, object]) -> Notification:
         return message(receiver, said, now=self._clock())

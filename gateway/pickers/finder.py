@@ -83,6 +83,14 @@ class MountFinder:
         base = self._upstream.identifier
         return encounter_choice(resource, patient, base=base, language=asker.language)
 
+    async def resources(self, asker: Asker, type_: str, form: str) -> list[Any]:
+        """What a search finds that the person may see; nothing where they may not search so. Raises FinderUnavailable."""
+        return _entries(await self._search(asker, type_, form))
+
+    async def resource(self, asker: Asker, type_: str, id_: str) -> Mapping[str, Any] | None:
+        """The resource of this id, None when the person may not see it. Raises FinderUnavailable."""
+        return await self._read(asker, type_, id_)
+
     async def _search(self, asker: Asker, type_: str, form: str) -> Mapping[str, Any] | None:
         """The searchset; None where the person may not search so."""
         body = BytesBody(form.encode("ascii"))

@@ -20,8 +20,7 @@ from gateway.policy.attachments import holds_of
 from gateway.policy.claims import claim_value as claim_value
 from gateway.policy.claims import claim_values as claim_values
 from gateway.policy.claims import is_said as is_said
-from gateway.policy.consent import ConsentCondition, ConsentQuestion
-from gateway.policy.consent_condition import holds_by_consent
+from gateway.policy.consent_condition import by_consent
 from gateway.policy.decision import Resource
 from gateway.policy.facts import Fact
 from gateway.policy.inherited_labels import holds_by_labels
@@ -144,7 +143,8 @@ def compile_where(
         parts.append(_one_of(where.any_of, asking, type_, bases))
     if where.consent is not None:
         # The last: what the others refuse asks for nobody's consents.
-        parts.append(_by_consent(where.consent, type_, asking, bases))
+        judge = by_consent(where.consent, type_, asking, bases)
+        parts.append(Condition(judge, exact=False))
     return both(parts)
 
 
@@ -210,25 +210,6 @@ def _by_statement(where: Where, type_: str, asking: Asking) -> Condition:
         raise Unsayable(f"fhirpath says nothing about {type_}")
     known = {name: claim_value(asking.caller.claims, claim) for name, claim in asking.claims.items()}
     return Condition(lambda resource: statement.holds(resource, known, in_doubt=in_doubt), exact=False)
-
-
-def _by_consent(condition: ConsentCondition, type_: str, asking: Asking, bases: frozenset[str]) -> Condition:
-    actor = condition.actor
-    if condition.actor_claim is not None:
-        claim = asking.claims.get(condition.actor_claim)
-        value = None if claim is None else claim_value(asking.caller.claims, claim)
-        if not isinstance(value, str):
-            raise Unsayable(f"the token has no {condition.actor_claim} that a consent can be for")
-        actor = value
-    purpose = asking.claims.get("purpose")
-    purposes = None if purpose is None else claim_values(asking.caller.claims, purpose)
-    question = ConsentQuestion(condition.scope, actor, purposes or frozenset(), type_)
-    known, in_doubt = asking.known, asking.in_doubt
-    known.judges_ask = True
-    return Condition(
-        lambda resource: holds_by_consent(condition, question, resource, known, bases, in_doubt=in_doubt),
-        exact=False,
-    )
 
 
 def _one_of(ways: tuple[Where, ...], asking: Asking, type_: str, bases: frozenset[str]) -> Condition:

@@ -60,13 +60,13 @@ def holds_by_labels(
     own = labels_of(resource)
     if not condition.inherit:
         return condition.holds_for(own)
-    more = _inherited(resource, condition.inherit, known, bases)
+    more = inherited_labels(resource, condition.inherit, known, bases)
     if more is None:
         return condition.holds_for(own) if known.supposes else in_doubt
     return condition.holds_for(own | more)
 
 
-def _inherited(
+def inherited_labels(
     resource: Mapping[str, Any], elements: tuple[str, ...], known: LabelsKnown, bases: frozenset[str]
 ) -> frozenset[Label] | None:
     """The labels of everything that the resource belongs to; None where one of it is not known."""

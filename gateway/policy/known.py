@@ -7,8 +7,8 @@ it looked for is written down, so that whoever handed this in can find it out an
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.consents.consent import Basis, ConsentAnswer, ConsentQuestion
 from gateway.fhir.outcome import Reason
-from gateway.policy.consent import ConsentAnswer, ConsentQuestion
 from gateway.policy.facts import FactQuestion, FactValues
 from gateway.policy.inherited_labels import Labelled
 
@@ -51,6 +51,8 @@ class Known:
         """The facts that were used, with their age in seconds."""
         self.deciding: set[str] = set()
         """The ids of the consents that answered."""
+        self.deciding_by: set[Basis] = set()
+        """The provisions that made the answers so."""
         self._facts: dict[str, FactQuestion] = {}
         self._patients: set[str] = set()
         self._places: set[str] = set()
@@ -83,6 +85,7 @@ class Known:
             return None
         answer = consents(question)
         self.deciding.update(answer.ids)
+        self.deciding_by.update(answer.bases)
         return answer
 
     def labels_at(self, place: str) -> Labelled | None:

@@ -75,6 +75,8 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
             said = f"${asked.operation} takes {', '.join(sorted(operation.parameters)) or 'no parameter'}, once each"
             return Deny(Reason.UNSUPPORTED_PARAMETER, opened.rules, said)
     match asked.operation:
+        case "consent-decision":
+            return opened  # of the store only the patient is read
         case "everything":
             return _everything(engine, asked, opened, caller, environment)
         case "export":

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.cda.sections import SectionCondition
+from gateway.consents.consent import ConsentCondition
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
 from gateway.policy.attachments import BinaryCondition, CdaCondition
-from gateway.policy.consent import ConsentCondition
 from gateway.policy.facts import Fact
 from gateway.policy.hours import Hours, Validity
 from gateway.policy.obligations import NOTHING_MORE, BreakGlass, Then

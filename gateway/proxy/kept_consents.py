@@ -70,9 +70,15 @@ def check_transaction(upstream: Upstream, asked: FhirRequest) -> None:
 
 
 def without_the_stores(upstream: Upstream, asked: FhirRequest, permit: Permit) -> Permit:
-    """The permit under which no Consent that the store brings along, or an operation gives, is shown."""
+    """The permit under which no Consent that the store brings along, or an operation gives, is shown.
+
+    Raises FhirError(CONSENT_KEPT_HERE) where the search as it was narrowed names Consent.
+    """
     if upstream.consents is None or not upstream.consents.kept_here or asked.type == "Consent":
         return permit
+    _check_of_others(
+        permit.request
+    )  # what policies added: the store would look among consents that count for nothing
     included = permit.included
     if included is not None and "Consent" in included.judges:
         included = replace(included, judges={k: v for k, v in included.judges.items() if k != "Consent"})

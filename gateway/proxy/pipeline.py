@@ -39,9 +39,11 @@ from gateway.proxy.bundles.entries import is_page
 from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
+from gateway.proxy.consent_decisions import ConsentDecisions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
+from gateway.proxy.documents.submissions import submissions_of
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.list_reads import ListReads, with_the_read
@@ -106,7 +108,8 @@ class Passage:
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
-        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        submissions = submissions_of(upstream, client, found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries, submissions=submissions)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
             upstream=upstream,
@@ -121,6 +124,7 @@ class Passage:
         self._forwarding = Forwarding(
             upstream=upstream, client=client, delivery=self._delivery, operations=self._operations
         )
+        self._consents = ConsentDecisions(upstream)
         self._exports = ExportPassage(
             upstream=upstream, client=client, jobs=jobs, store=store, audit=audit, clock=clock
         )
@@ -337,6 +341,8 @@ class Passage:
             return await self._operations.validate(write)
         if permit.request.id is not None:
             await self._operations.look_at_instance(http, trail, permit)
+        if permit.request.operation == "consent-decision":
+            return await self._consents.answer(write)
         if permit.request.operation == "export":
             return await self._exports.begin(http, trail, permit, caller)
         trail.decision = "permit"

@@ -1,6 +1,5 @@
 """The trail of one request: what it was, who asked, what was decided and what went out, for the audit log."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +24,8 @@ _OF_THE_PERSON = (
     ("roles", "roles"),
     ("fhirUser", "user"),
 )
-_SECRET = re.compile(r"(?i)(?:_token|assertion|password|secret)(?:=|%3d)")
+_KNOWN_OF_THE_PERSON = frozenset(known for _, known in _OF_THE_PERSON)
+_SECRETS = ("_token", "assertion", "password", "secret")  # of parameters that nobody should send in a URL
 _TRACE_LENGTH = 55  # of version 00 (W3C Trace Context 3.2.2)
 
 
@@ -56,6 +56,7 @@ class Trail:
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
     withheld: dict[str, object] | None = None  # what of a document did not go out
+    presented_as: str | None = None  # 'html' where a view of a document went out instead of it
     content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     shadows: Shadows = field(default_factory=Shadows)
@@ -93,6 +94,8 @@ class Trail:
             record["through"] = list(self.through)
         if self.document is not None:
             record["document"] = self.document
+        if self.presented_as is not None:
+            record["presented_as"] = self.presented_as
         if self.withheld is not None:
             record["withheld"] = self.withheld
         record |= self._shadow()
@@ -146,7 +149,10 @@ class Trail:
         text = f"{http.method} {http.url}{'?' if http.query else ''}{http.query}"
         if self.form is not None:
             text += "\r\n\r\n" + self.form.decode("utf-8", "replace")
-        return {} if http.query.startswith("_page=") or _SECRET.search(text) else {"received": text}
+        lower = text.lower()
+        if http.query.startswith("_page=") or any(name in lower for name in _SECRETS):
+            return {}
+        return {"received": text}
 
     def _shadow(self) -> dict[str, object]:
         """What policies in shadow would change."""
@@ -196,9 +202,10 @@ class Trail:
                 "claims": dict(self.known),
             }
             who |= {name: caller.claims[name] for name in _OF_THE_SIGN_IN if name in caller.claims}
-            for name, known in _OF_THE_PERSON:
-                if name in caller.claims and known not in self.known:
-                    who[name] = caller.claims[name]
+            if not self.known.keys() >= _KNOWN_OF_THE_PERSON:
+                for name, known in _OF_THE_PERSON:
+                    if name in caller.claims and known not in self.known:
+                        who[name] = caller.claims[name]
             said["caller"] = who
             if purpose := caller.claims.get("purpose_of_use"):
                 said["purpose"] = [purpose] if isinstance(purpose, str) else purpose

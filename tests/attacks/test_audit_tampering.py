@@ -203,7 +203,36 @@ async def test_a_record_put_in_at_the_end_is_found(world: World) -> None:
     assert (found.whole, found.broken_at) == (False, forged.sequence)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_record_put_in_between_two_with_all_behind_it_moved_on_is_found(
+    world: World, seed: int
+) -> None:
+    """Linked anew from there, numbers and digests and the head of the chain too."""
+    lines = await lines_of(world, "")
+    at = random.Random(seed).randrange(1, len(lines) - PER_SEAL - 2)
+    texts = [(b"2027-01-15T08:00:00.000Z", b'"event":"access",')]
+    for line in lines[at:]:
+        said = line.line.partition(b'"at":"')[2]
+        moment, _, rest = said.partition(b'",')
+        texts.append((moment, rest.rpartition(b'"previous":')[0]))
+    before = lines[at - 1]
+    world.damage(*_written([*lines[:at], *linked(texts, before.sequence, before.digest, "")]))
+    found = await world.found()
+    assert not found.whole
+    assert found.head is not None
+    assert found.broken_at is not None
+    assert found.broken_at <= at + 1
+
+
 # Heads
+
+
+@pytest.mark.parametrize("old", range(1, HEADS + 1))
+async def test_a_head_that_is_played_again_behind_the_newest_is_named(world: World, old: int) -> None:
+    sql = "INSERT INTO audit_tree_head SELECT ?, head, frontier FROM audit_tree_head WHERE number = ?"
+    world.damage((sql, (HEADS + 1, old)))
+    found = await world.found()
+    assert (found.whole, found.head) == (False, HEADS + 1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

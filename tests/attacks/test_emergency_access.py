@@ -15,7 +15,7 @@ from aiohttp import web
 from authz.storage.sqlite import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.audit.log import AuditLog, AuditUnavailable
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import ConsentSource
 from gateway.settings import ConsentSettings, Receiver
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway

@@ -64,6 +64,42 @@ async def test_consents_of_many_questions_are_asked_together(gateway: RunningGat
     assert asked(gateway) == ["GET /fhir/Consent"]
 
 
+async def test_the_consents_that_the_context_asks_for_are_told_and_decide(gateway: RunningGateway) -> None:
+    asking = {"scope": "research", "actor": ["urn:study:dm2"], "purpose": ["HRESCH"]}
+    resource = condition("k-a", "A")
+    for actor, decision, said in (("urn:study:dm2", True, "permit"), ("urn:other", False, "no-consent")):
+        body = question(RESEARCHER, resource)
+        body["context"] = {"consent": {**asking, "actor": [actor]}}
+        status, found = await evaluated(gateway, body)
+        consent_ = found["context"]["consent"]
+        assert (status, found["decision"], consent_["decision"]) == (200, decision, said)
+    assert consent_["provisions"] == []
+    status, found = await evaluated(gateway, question(RESEARCHER, resource))
+    assert [(each["consent"], each["provision"]) for each in found["context"]["provisions"]] == [
+        ("c1", "provision")
+    ]
+    status, found = await evaluated(gateway, question(PHYSICIAN, PATIENTS[0]))
+    assert "provisions" not in found["context"]
+    put(gateway, consent("c1", provision={"type": "permit", "dataPeriod": {"start": "2020"}}))
+    open_ = {**question(PHYSICIAN, PATIENTS[0]), "context": {"consent": asking}}
+    open_["resource"] = {"type": "Patient", "id": "A"}
+    status, found = await evaluated(gateway, open_)
+    consent_ = found["context"]["consent"]
+    assert (found["decision"], consent_["decision"], consent_["depends_on_resource"]) == (
+        False,
+        "permit",
+        True,
+    )
+    assert consent_["obligations"][0]["limits"] == {"dataPeriod": {"start": "2020"}}
+    assert consent_["obligations"][0]["action"] == "only"
+    put(gateway, consent("c1"))
+    for wrong in ({"patient": "B"}, {"who": "x"}, {"actor": "x"}, {"scope": ""}, {"patient": "A B"}):
+        status, text = await evaluated(
+            gateway, {**question(RESEARCHER, resource), "context": {"consent": wrong}}
+        )
+        assert (status, "context.consent" in text) == (400, True)
+
+
 async def test_what_cannot_be_had_opens_nothing(gateway: RunningGateway) -> None:
     async def failing(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=500)

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from authz.clock import system_clock
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
 from tests.support.hostile_upstream import HostileUpstream, asked_for

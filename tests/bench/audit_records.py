@@ -13,6 +13,7 @@ from typing import Any
 from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite import SqliteStore
 from authz.storage.sqlite_connection import SqliteConnection
+from gateway.audit.following import Follower
 from gateway.audit.log import AuditLog
 from tests.bench.rows import Measured, row
 
@@ -53,7 +54,10 @@ class _KeepsNothing(SqliteStore):
 def rows(runs: int) -> list[dict[str, Any]]:
     """The rows, alternating."""
     seen: dict[str, list[Measured]] = {"securus": [], "null-store": []}
+    beside = []
     for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
+            beside.append(asyncio.run(_followed(Path(folder) / "audit.db")))
         for name in seen:
             with tempfile.TemporaryDirectory(prefix="securus-bench-") as folder:
                 seen[name].append(asyncio.run(_measured(Path(folder) / "audit.db", keeps=name == "securus")))
@@ -66,6 +70,7 @@ def rows(runs: int) -> list[dict[str, Any]]:
             f"{note}: durable when it returns, the threads of SQLite too",
         ),
         row("audit-record", "null-store", seen["null-store"], f"{note}: linked and thrown away"),
+        row("audit-record", "signer", beside, "beside the requests: read, checked and hashed into the tree"),
     ]
 
 
@@ -89,3 +94,17 @@ async def _measured(path: Path, *, keeps: bool) -> Measured:
     times.sort()
     p50, p99 = (times[int(len(times) * share)] * 1e3 for share in (0.5, 0.99))
     return Measured(cpu / len(times) * 1e6, len(times) / wall, p50, p99)
+
+
+async def _followed(path: Path) -> Measured:
+    """What the process that signs heads does with each record."""
+    store = SqliteStore(SqliteConnection.open(path, {}))
+    log = await AuditLog.open(store, time.time)
+    await asyncio.gather(*(log.record(_RECORD) for _ in range(_RECORDS)))
+    follower = Follower(store)
+    cpu, wall = time.process_time(), time.perf_counter()
+    await follower.follow()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    await log.close()
+    await store.close()
+    return Measured(cpu / follower.news * 1e6, follower.news / wall, 0, 0)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ import pytest
 
 from authz.storage.audit_index import AccessEntry
 from authz.storage.sqlite import SqliteStore, open_store
-from gateway.officer.accounting_forms import as_csv, as_fhir, as_json
+from gateway.audit.events.mapping import audit_events
+from gateway.audit.events.record import Recorder
+from gateway.audit.index.follower import IndexFollower
+from gateway.audit.log import AuditLog
+from gateway.officer.accounting_forms import as_csv, as_json
+from gateway.officer.disclosure_bundle import as_fhir
 from gateway.officer.disclosures import Accounting, accounting, in_words
 from gateway.officer_settings import DisclosureSettings, Recipient, Suspension
 from tests.support.audit_index_contract import BASE, entry
+from tests.support.balp import faults, r4_faults
 
 DAY = 86_400_000
 NOW = 1_800_000_000_000
@@ -183,28 +190,83 @@ async def test_the_csv_has_a_line_for_each_and_no_cell_that_a_spreadsheet_takes_
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@\t\r" and cell]
 
 
-async def test_as_fhir_it_is_a_collection_of_audit_events_each_with_source_recipient_patient_and_purpose(
+RECORDER = Recorder("https://fhir.example", "Example Hospital", {"fhir": BASE})
+ACCESS = {
+    "event": "access",
+    "route": "fhir",
+    "base": BASE,
+    "interaction": "search",
+    "interaction_id": "i1",
+    "method": "GET",
+    "peer": "192.0.2.9",
+    "decision": "permit",
+    "status": 200,
+    "caller": {
+        "issuer": "https://fhir.example",
+        "subject": "ida",
+        "client": "research-app",
+        "grant": "g",
+        "token": "t",
+    },
+    "request": {"type": "Observation", "id": None, "canonical": "GET /Observation?code=x"},
+    "received": "GET https://fhir.example/fhir/r4/Observation?code=x",
+    "patients": ["A", "B"],
+}
+
+
+async def test_as_fhir_each_is_the_audit_event_of_its_record_and_holds_to_the_profile_of_balp(
+    store: SqliteStore,
+) -> None:
+    log = await AuditLog.open(store, lambda: NOW / 1000 - 3600)
+    await log.record({**ACCESS, "purpose": ["HRESCH"]})
+    await IndexFollower(store, {"fhir": BASE}).follow()
+    found = await account(store)
+    bundle = await as_fhir(store, found, RECORDER)
+    assert (bundle["resourceType"], bundle["type"]) == ("Bundle", "collection")
+    (event,) = (each["resource"] for each in bundle["entry"])
+    assert faults(event) == []
+    assert event["meta"]["profile"][0].endswith("PrivacyDisclosure.Source")
+    whose = [
+        each["what"]["reference"]
+        for each in event["entity"]
+        if "what" in each and "Patient" in str(each["what"])
+    ]
+    assert whose == [f"{BASE}/Patient/A"]  # and not of B, whom the same answer showed
+    (told,) = [each["detail"] for each in event["entity"] if each["type"]["code"] == "4"]
+    assert {"type": "recipient", "valueString": "Institute of Epidemiology"} in told
+    assert {"type": "recipient-address", "valueString": INSTITUTE.address} in told
+    assert {"type": "record", "valueString": "- 1"} in told
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "HRESCH"
+    assert await as_fhir(store, found, RECORDER) == bundle  # ids too
+
+
+async def test_as_fhir_a_disclosure_whose_record_is_retired_is_told_from_the_index(
     store: SqliteStore,
 ) -> None:
     found = await account(store, disclosed(1), disclosed(2, client="other-app", purpose=""))
-    bundle: dict[str, Any] = as_fhir(found, issuer="https://fhir.example", organisation="Example Hospital")
-    assert (bundle["resourceType"], bundle["type"], len(bundle["entry"])) == ("Bundle", "collection", 2)
-    first, second = (each["resource"] for each in bundle["entry"])
-    assert first["type"]["code"] == "110106"
-    assert first["subtype"][0]["code"] == "disclose"
+    first, second = (each["resource"] for each in (await as_fhir(store, found, RECORDER))["entry"])
+    assert r4_faults(first) == r4_faults(second) == []
+    assert "meta" not in first  # it says too little to claim a profile
     assert first["recorded"] == "2027-01-14T08:00:00.000+00:00"
-    source, recipient = first["agent"]
-    assert source["type"]["coding"][0]["code"] == "110153"
-    assert (recipient["type"]["coding"][0]["code"], recipient["name"]) == (
-        "110152",
-        "Institute of Epidemiology",
-    )
-    patient, data = first["entity"]
-    assert patient["what"]["reference"] == f"{BASE}/Patient/A"
-    assert {"type": "recipient-address", "valueString": INSTITUTE.address} in data["detail"]
     assert first["purposeOfEvent"][0]["coding"][0]["code"] == "HRESCH"
     assert "purposeOfEvent" not in second  # what nobody said is not made up
-    again: dict[str, Any] = as_fhir(
-        await account(store), issuer="https://fhir.example", organisation="Example Hospital"
-    )
-    assert again == bundle  # ids too
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"event": "audit-read", "by": "olga", "what": "search", "query": {"patients": ["A"]}, "shown": 3},
+        {"event": "audit-refused", "by": "nora", "what": "/officer", "outcome": "refused"},
+        {"event": "signal", "signal": "s", "rule": "vip", "kind": "vip", "subject": "anna", "client": "ehr",
+         "accesses": [{"chain": "", "sequence": 1}], "patient": "A", "base": BASE, "words": "w"},
+        {"event": "signal-review", "signal": "s", "by": "olga", "review": "r", "patient": "A", "base": BASE},
+    ],
+    ids=lambda record: record["event"],
+)  # fmt: skip
+def test_what_the_officer_does_is_told_as_an_audit_event_too(record: dict[str, Any]) -> None:
+    line = json.dumps({"seq": 1, "at": "2027-01-15T08:00:00.000Z", **record}).encode()
+    (event,) = audit_events(line, RECORDER)
+    assert faults(event) == []
+    assert event["type"]["code"] in ("110101", "110113")
+    assert (event["outcome"] == "0") is (record["event"] != "audit-refused")

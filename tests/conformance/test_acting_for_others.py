@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from authz.events import ConsentChanged, ConsentGiven, GrantRevoked, OwnRecordShown
+from authz.login.finding import FinderUnavailable
 from authz.protocol.errors import OAuthError
-from authz.settings import Representation
+from authz.protocol.request import HttpRequest
+from authz.settings import Account, Representation
 from tests.conformance.test_own_consents import EDIT, PAGE, SAID, Site, at, send
 from tests.support.authorization_server import (
     ANNA,
@@ -256,3 +258,53 @@ async def test_what_was_downloaded_for_somebody_says_so(site: Site) -> None:
     assert (found["about"]["patient"], found["about"]["relationship"]) == ("K", "MTH")
     shown = [event for event in site.world.events if isinstance(event, OwnRecordShown)]
     assert shown == [OwnRecordShown("download", ANNA.subject, FHIR, "K", "MTH")]
+
+
+# By the records
+
+
+class RelationsInMemory:
+    """authz.login.relations.Relations: the mother of Kim by a RelatedPerson."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.found: tuple[Representation, ...] = (CHILD,)
+
+    async def with_related(self, account: Account, request: HttpRequest) -> Account:
+        if self.is_down:
+            raise FinderUnavailable
+        return replace(account, represents=self.found) if account.related_person else account
+
+
+async def by_the_records(site: Site) -> tuple[Person, RelationsInMemory]:
+    """A mother whom no account names as one, and what the records say."""
+    mother, relations = replace(ANNA, related_person="anna-7"), RelationsInMemory()
+    own = own_records(site.consents, site.index, site.world.store, site.world.clock)
+    accounts = {a.username: a for a in (mother, KIM)}
+    site.world = await smart_world(site.world, accounts=accounts, own=replace(own, relations=relations))
+    return Person(site.world, mother), relations
+
+
+async def test_a_relationship_of_the_records_opens_pages_and_apps_alike(site: Site) -> None:
+    person, relations = await by_the_records(site)
+    page = await at(person, PAGE + FOR)
+    assert "You act as: <strong>mother</strong>" in page.text
+    app = SmartApp(site.world, "smart-secret")
+    tokens = await tokens_for_child(site, person, app)
+    assert claims_of(tokens["access_token"])["acting_as"] == "MTH"
+    relations.found = ()
+    assert (await at(person, PAGE + FOR)).status == 403
+    assert (await app.refresh(tokens["refresh_token"])).refusal == (400, "invalid_grant")
+
+
+async def test_while_the_records_are_away_nobody_acts_and_no_app_loses_its_grant(site: Site) -> None:
+    person, relations = await by_the_records(site)
+    app = SmartApp(site.world, "smart-secret")
+    tokens = await tokens_for_child(site, person, app)
+    relations.is_down = True
+    assert (await at(person, PAGE + FOR)).status == 403
+    assert (await at(person, PAGE)).status == 200
+    refused = await app.refresh(tokens["refresh_token"])
+    assert refused.refusal[1] == "temporarily_unavailable"
+    relations.is_down = False
+    assert (await app.refresh(tokens["refresh_token"])).status == 200

@@ -10,12 +10,14 @@ import pytest_asyncio
 
 from authz.events import (
     ClientChanged,
+    ConsentChanged,
     ConsentGiven,
     ContextLaunched,
     Event,
     GrantRevoked,
     KeyChanged,
     KeySetFetched,
+    OwnRecordShown,
     Refused,
     SignedOut,
     SignIn,
@@ -24,8 +26,8 @@ from authz.events import (
 from gateway.audit.events.codes import RECORD
 from gateway.audit.events.mapping import audit_events
 from gateway.audit.events.record import Recorder
+from gateway.consents.consent import ConsentSource
 from gateway.emergencies import note_ends
-from gateway.policy.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.balp import BALP, DCM, PROFILES, faults
 from tests.support.gateway import MOUNT, Reply, RunningGateway, policies_with, start_gateway, stop_gateway
@@ -393,6 +395,7 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     played.running.upstream.resources["Consent/c1"] = consent("c1", "A")
     denied = consent("c2", "B")
     denied["provision"]["type"] = "deny"
+    denied["meta"] = {"versionId": "2"}
     played.running.upstream.resources["Consent/c2"] = denied
     await played.ask("GET", path, purpose_of_use=["HRESCH"])
     events = await played.events()
@@ -401,7 +404,11 @@ async def test_a_decision_by_consent_is_AuthZconsent_beside_the_access(
     assert patients([decision]) == [path[-1]]
     assert ("outcomeDesc" in decision) == (outcome == "8")
     asked = next(each for each in decision["entity"] if each["type"]["code"] == "Consent")
-    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2")
+    assert asked["what"]["reference"].endswith("/Consent/c1" if outcome == "0" else "/Consent/c2/_history/2")
+    details = {each["type"]: each["valueString"] for each in asked["detail"]}
+    assert details["provision"] == (
+        "c1 provision permit provision" if outcome == "0" else "c2 provision deny provision"
+    )
     assert len(events) == 2
 
 
@@ -452,6 +459,8 @@ NOTED: list[tuple[Event, str, str, str | None]] = [
     (SignedOut("sub-1", "portal", "192.0.2.1"), "110114", "0", "110123"),
     (ConsentGiven("allowed", "sub-1", "portal", ("openid", "patient/*.rs"), "g1"), "110113", "0", "110137"),
     (ConsentGiven("denied", "sub-1", "portal", (), None), "110113", "4", "110137"),
+    (ConsentChanged("withdrawn", "sub-1", "https://x/fhir", "A", "c1", 2, "PRN"), "110113", "0", "110137"),
+    (OwnRecordShown("accesses", "sub-1", "https://x/fhir", "A"), "110100", "0", None),
     (ContextLaunched("ehr", "portal", "sub-1"), "110100", "0", None),
     (Refused("/token", "invalid_grant", "portal", "code is used", "192.0.2.1"), "110113", "4", None),
     (GrantRevoked("g1", "portal", "person"), "110113", "0", "110137"),
@@ -477,6 +486,15 @@ async def test_what_happens_in_the_authorization_server_is_an_event(
     if subtype is not None:
         assert event["subtype"][0]["code"] == subtype
     assert event["subtype"][-1]["system"] == "urn:securus:audit-event"
+
+
+async def test_a_consent_that_is_withdrawn_is_told_with_its_patient_and_version(played: Played) -> None:
+    await played.note(ConsentChanged("withdrawn", "sub-1", "https://x/fhir", "A", "c1", 2, "PRN"))
+    [event] = await played.events()
+    assert patients([event]) == ["A"]
+    consent = next(each for each in event["entity"] if each["type"]["code"] == "Consent")
+    assert consent["what"]["reference"] == "https://x/fhir/Consent/c1/_history/2"
+    assert (details(event)["outcome"], details(event)["relationship"]) == ("withdrawn", "PRN")
 
 
 async def test_a_token_is_told_as_IUA_does_without_anything_secret(played: Played) -> None:

@@ -67,6 +67,11 @@ async def test_an_amendment_changes_what_it_names_and_keeps_the_rest(gateway: Ru
     reply = await api(gateway, "PATCH", f"/{value['id']}", {"purposes": ["TREAT"]})
     assert (reply.status, reply.json["version"], reply.json["purposes"]) == (200, 2, ["TREAT"]), reply.raw
     assert reply.json["actors"] == PLAIN["actors"]
+    weighed = json.dumps((await at_desk(gateway, "GET", f"/Consent/{value['id']}")).json)
+    weighed = weighed[:-1] + ', "extension": [{"url": "urn:weight", "valueDecimal": 1.10}]}'
+    assert (await at_desk(gateway, "PUT", f"/Consent/{value['id']}", weighed.encode())).status == 200
+    assert (await api(gateway, "PATCH", f"/{value['id']}", {"purposes": ["HRESCH"]})).status == 200
+    assert b'"valueDecimal":1.10' in (await at_desk(gateway, "GET", f"/Consent/{value['id']}")).body
     stale = await api(
         gateway, "PATCH", f"/{value['id']}", {"purposes": ["HRESCH"]}, headers={"If-Match": 'W/"1"'}
     )

@@ -1,13 +1,17 @@
 """Consents kept by the gateway: the FHIR R4 REST API for Consent, behind the same passage as everything else."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from prometheus_client import generate_latest
 
+from authz.storage.store import StoreUnavailable
 from gateway.app import Gateway
 from gateway.demo.world import free_port
 from gateway.settings import Operations
@@ -329,3 +333,78 @@ async def test_3_1_0_10_the_statement_tells_how_consents_are_kept(gateway: Runni
     assert {"read", "search-type", "create", "update"} <= told
     assert "delete" not in told
     assert "patient" in {each["name"] for each in ours["searchParam"]}
+
+
+async def test_3_1_1_5_answers_have_the_shape_and_the_total_that_were_asked_for(
+    gateway: RunningGateway,
+) -> None:
+    gateway.upstream.resources["Patient/T"] = {"resourceType": "Patient", "id": "T"}
+    for _ in range(3):
+        await recorded(gateway, consent("T"))
+    short = await at_desk(gateway, "GET", "/Consent?patient=T&_elements=status&_total=accurate&_count=1")
+    assert short.json["total"] == 3
+    (entry,) = short.json["entry"]
+    assert "provision" not in entry["resource"]
+    counted = await at_desk(gateway, "GET", "/Consent?patient=T&_summary=count")
+    assert (counted.json["total"], counted.json.get("entry", [])) == (3, [])
+
+
+async def test_numbers_stay_as_they_were_written_and_a_search_names_so_many_at_most(
+    gateway: RunningGateway,
+) -> None:
+    body = json.dumps(consent(extension=[{"url": "urn:weight", "valueDecimal": 0}])).replace(
+        ": 0}", ": 1.10}"
+    )
+    made = await at_desk(gateway, "POST", "/Consent", body.encode())
+    assert made.status == 201, made.raw
+    assert b'"valueDecimal":1.10' in (await at_desk(gateway, "GET", f"/Consent/{made.json['id']}")).body
+    form = "_id=" + ",".join(f"x{number}" for number in range(501))
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    many = await at_desk(gateway, "POST", "/Consent/_search", form.encode(), headers=headers)
+    assert (many.status, many.reason) == (403, "consent-kept-here"), many.raw
+    fewer = await at_desk(gateway, "POST", "/Consent/_search", form[:-5].encode(), headers=headers)
+    assert fewer.status == 200, fewer.raw
+
+
+async def test_a_consent_is_read_and_written_as_xml_too(gateway: RunningGateway) -> None:
+    made = await recorded(gateway)
+    xml = {"Accept": "application/fhir+xml"}
+    read = await at_desk(gateway, "GET", f"/Consent/{made['id']}", headers=xml)
+    assert read.status == 200
+    assert b"<Consent xmlns" in read.body
+    ended = read.body.replace(b'<status value="active"/>', b'<status value="inactive"/>')
+    sent = {"Content-Type": "application/fhir+xml", "Accept": "application/fhir+json", "If-Match": 'W/"1"'}
+    put = await at_desk(gateway, "PUT", f"/Consent/{made['id']}", ended, headers=sent)
+    assert (put.status, put.json["status"]) == (200, "inactive"), put.raw
+    head = await at_desk(gateway, "HEAD", f"/Consent/{made['id']}")
+    assert (head.status, head.body, head.header("ETag")) == (200, b"", 'W/"2"')
+
+
+async def test_a_store_that_does_not_answer_opens_nothing_and_says_so(tmp_path: Path) -> None:
+    gateway = await start_desk(tmp_path)
+    try:
+        await recorded(gateway)
+        assert (await at_desk(gateway, "GET", "/Patient/A", role="researcher")).status == 200
+        store: Any = gateway.gateway.store
+
+        async def away(base: str, patients: object) -> object:
+            raise StoreUnavailable("away")
+
+        store.consents_of = away
+        refused = await at_desk(gateway, "GET", "/Patient/A", role="researcher")
+        assert (refused.status, refused.reason) == (503, "consent-unavailable")
+        searched = await at_desk(gateway, "GET", "/Consent?patient=A")
+        assert (searched.status, searched.reason) == (503, "store-unavailable")
+    finally:
+        await stop_gateway(gateway)
+
+
+async def test_what_is_written_is_on_record_before_it_is_written(gateway: RunningGateway) -> None:
+    before = len(await gateway.audit())
+    made = await recorded(gateway)
+    begun, done = (await gateway.audit())[before:]
+    assert (begun["event"], done["event"], done["status"]) == ("write-begins", "access", 201)
+    assert "Consent" in str(begun["upstream"])
+    metrics = generate_latest(gateway.gateway.metrics.registry).decode()
+    assert 'securus_consents_written_total{route="fhir",status="active"}' in metrics
+    assert made["id"] not in metrics

@@ -43,7 +43,10 @@ async def nodes(
         document["storage"] = {"postgresql": {"dsn": {"file": "postgresql.dsn"}, "statement_timeout": "1s"}}
         document["keys"]["announced_for"] = "60s"
 
-    started = await start_nodes(folder, 2, change)
+    def own(document: dict[str, Any], number: int) -> None:
+        document["audit"] = {"node": f"node-{number}", "heads": {"records": 5, "every": "1s"}}
+
+    started = await start_nodes(folder, 2, change, own)
     upstream = SampleServer(
         SampleStore.of(sample_resources()), f"http://127.0.0.1:{started[0].ports.upstream}/fhir"
     )
@@ -161,7 +164,14 @@ async def test_while_postgresql_is_away_nothing_passes_and_afterwards_everything
                         await asyncio.sleep(0.1)
 
 
-async def test_both_nodes_wrote_one_chain_of_records(nodes: list[GatewayProcess]) -> None:
+async def test_each_node_wrote_a_chain_of_its_own_and_one_signed_both(
+    nodes: list[GatewayProcess],
+) -> None:
     found = await securus(nodes[0], "audit", "verify")
-    assert found["whole"]
+    assert found["whole"], found
     assert found["records"] > 20
+    async with asyncio.timeout(30):
+        while set((await securus(nodes[1], "audit", "head"))["records"]) != {"node-0", "node-1"}:
+            await asyncio.sleep(0.1)
+    found = await securus(nodes[1], "audit", "verify")
+    assert (found["whole"], found["heads"] > 0) == (True, True), found

@@ -7,8 +7,8 @@ drawn from a seed, so that a failure names the world that it happened in.
 import random
 from typing import Any
 
+from gateway.consents.consent import ConsentAnswer, Said
 from gateway.fhir.outcome import Reason
-from gateway.policy.consent import ConsentAnswer, Said
 from gateway.policy.facts import FactValues
 from gateway.policy.known import ConsentsOf, Known
 from tests.model import policy_model as model

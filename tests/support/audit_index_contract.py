@@ -183,30 +183,36 @@ class AuditIndexContract:
         self, store: Store
     ) -> None:
         message = Notification("m1", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
-        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)
-        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)  # again, by another
+        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_from=0, read_to=7)
+        await store.put_signals(
+            [SIGNAL], {"signal": [message]}, chain="", read_from=0, read_to=7
+        )  # again, by another
         assert await store.signalled_to("") == 7
         assert await store.indexed_to("") == 0  # a place of its own
         assert list(await store.signals(only_open=True, limit=10, now=NOW)) == [SIGNAL]
         assert await store.signal("signal", now=NOW) == SIGNAL
         assert await store.signal("other", now=NOW) is None
         assert await store.waiting_notifications() == 1
+        # Somebody else looked further from the same beginning: what was counted is not counted again.
+        await store.put_signals([SIGNAL, replace(SIGNAL, id="more")], {}, chain="", read_from=0, read_to=9)
+        assert list(await store.signals(only_open=True, limit=10, now=NOW)) == [SIGNAL]
+        assert await store.signalled_to("") == 7
 
     async def test_a_signal_that_is_open_counts_on_and_tells_nobody_again(self, store: Store) -> None:
         message = Notification("m1", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
-        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_to=7)
+        await store.put_signals([SIGNAL], {"signal": [message]}, chain="", read_from=0, read_to=7)
         later = replace(SIGNAL, count=3, last_at=START + 99, words="other words")
         again = Notification("m2", "office", b"{}", due_at=NOW, expires_at=NOW + 60)
-        await store.put_signals([later], {"signal": [again]}, chain="", read_to=8)
+        await store.put_signals([later], {"signal": [again]}, chain="", read_from=7, read_to=8)
         assert await store.signal("signal", now=NOW) == replace(SIGNAL, count=5, last_at=START + 99)
         assert await store.waiting_notifications() == 1
 
     async def test_a_signal_is_reviewed_once_and_is_closed_from_then_on(self, store: Store) -> None:
-        await store.put_signals([SIGNAL], {}, chain="", read_to=7)
+        await store.put_signals([SIGNAL], {}, chain="", read_from=0, read_to=7)
         assert await store.review_signal("signal", by="olga", review="asked: was on duty", now=NOW)
         assert not await store.review_signal("signal", by="otto", review="no", now=NOW)
         assert not await store.review_signal("other", by="otto", review="no", now=NOW)
-        await store.put_signals([replace(SIGNAL, count=3)], {}, chain="", read_to=8)
+        await store.put_signals([replace(SIGNAL, count=3)], {}, chain="", read_from=7, read_to=8)
         closed = replace(SIGNAL, reviewed_at=NOW, reviewed_by="olga", review="asked: was on duty")
         assert list(await store.signals(only_open=False, limit=10, now=NOW)) == [closed]
         assert list(await store.signals(only_open=True, limit=10, now=NOW)) == []
@@ -216,7 +222,7 @@ class AuditIndexContract:
     ) -> None:
         many = tuple(("", number) for number in range(100))
         old = replace(SIGNAL, id="old", at=START - 1, records=many, expires_at=NOW + 10)
-        await store.put_signals([old, SIGNAL], {}, chain="", read_to=7)
+        await store.put_signals([old, SIGNAL], {}, chain="", read_from=0, read_to=7)
         found = await store.signals(only_open=True, limit=10, now=NOW)
         assert [each.id for each in found] == ["signal", "old"]
         assert found[1].records == many[:MOST_RECORDS]
@@ -224,7 +230,7 @@ class AuditIndexContract:
         assert await store.remove_expired(now=NOW + 10, at_most=10) == 1
 
     async def test_a_signal_is_noted_in_the_log_once(self, store: Store) -> None:
-        await store.put_signals([SIGNAL], {}, chain="", read_to=7)
+        await store.put_signals([SIGNAL], {}, chain="", read_from=0, read_to=7)
         assert list(await store.unnoted_signals(at_most=10)) == [SIGNAL]
         await store.note_signal("signal")
         assert list(await store.unnoted_signals(at_most=10)) == []

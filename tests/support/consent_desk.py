@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import ConsentSource
 from gateway.settings import ConsentSettings
 from tests.support.gateway import Reply, RunningGateway, policies_with, start_gateway
 

@@ -45,7 +45,7 @@ async def fill(store: Store) -> None:
     await store.add_consent(replace(CONSENT, grant_id="grant"))
     await store.add_consent(replace(CONSENT, version=2, status="inactive"))
     await store.index_audit([entry(7)], chain="", read_to=11_000)
-    await store.put_signals([SIGNAL], {}, chain="", read_to=11_000)
+    await store.put_signals([SIGNAL], {}, chain="", read_from=0, read_to=11_000)
     await store.append_audit(NODE_LINES)
     assert await store.add_tree_head(TREE_HEAD)
     assert await store.add_stub(STUB)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from authz.settings import Representation
+from gateway.account_settings import AccountPages, RelatedPersons
 from gateway.config.document import ConfigErrors
-from gateway.settings import AccountPages
 from tests.unit.test_config import Write, changed, load, write  # noqa: F401
 
 USER = "{username: ann, subject: s1, name: Ann, password: {file: ann.argon2}}"
@@ -99,12 +99,23 @@ def test_consents_are_on_where_they_are_said_with_who_holds_the_records(write: W
     assert [(each.id, each.name) for each in found.organizations] == [("lab", "Lab")]
 
 
+def test_related_persons_are_read_with_their_end(write: Write) -> None:  # noqa: F811
+    more = "account_pages: {related_persons: {system: 'urn:h1:persons', until_age: 16, may: [see]}}\n"
+    text = changed((USER, USER[:-1] + ", related_person: ann-7}")) + more
+    found = load(write(text), {})
+    assert found.account_pages is not None
+    assert found.account_pages.related_persons == RelatedPersons("urn:h1:persons", 16, frozenset({"see"}))
+    assert found.accounts[0].related_person == "ann-7"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ("{base: fihr}", "no upstream of kind fhir-r4 has the name 'fihr'. Did you mean 'fhir'?"),
         ("{consents: {}}", "account_pages.consents.custodian is missing"),
         ("{consents: {custodian: Organization/1}}", "consents of 'fhir' are not kept here"),
+        ("{related_persons: {until_age: 16}}", "account_pages.related_persons.system is missing"),
+        ("{related_persons: {system: x, until_age: 0}}", "expected a whole number from 1 to 120"),
         ("{bases: fhir}", "has no key 'bases'. Did you mean 'base'?"),
     ],
 )

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import get_args
@@ -14,7 +16,7 @@ from authz.events import Event, KeyChanged, ProofChecked
 from authz.protocol.encoding import base64url, strict_json
 from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.store import StoreUnavailable
+from authz.storage.store import AuditConflict, StoreUnavailable
 from gateway.audit import log as audit
 from gateway.audit import verification
 from gateway.audit.lines import linked
@@ -509,3 +511,132 @@ async def test_a_log_that_grows_while_it_is_verified_is_whole(
 def test_no_event_has_a_field_that_is_the_logs_own() -> None:
     for kind in get_args(Event):
         assert audit._OURS.isdisjoint(kind.__slots__)
+
+
+# An append of which nobody knows whether it was committed
+
+
+class Unsure(Ledger):
+    """A store that commits, or does not, and says neither."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(store)
+        self.script: list[str] = []  # for each append: 'committed' or 'lost' and then no answer; fine without
+        self.late: list[AuditLine] = []
+        self.extend_audit = self._extend  # type: ignore[method-assign, assignment]
+
+    async def append_audit(self, lines: Sequence[AuditLine]) -> None:
+        said = self.script.pop(0) if self.script else "fine"
+        if said == "late":  # the server is still at it, and will commit when nobody listens any more
+            self.late = list(lines)
+        elif said != "lost":
+            await self._store.append_audit(lines)
+        if said != "fine":
+            raise StoreUnavailable("no answer")
+
+    async def _extend(self, link: object, *, chain: str = "") -> None:
+        said = self.script.pop(0) if self.script else "fine"
+        if said != "lost":
+            await self._store.extend_audit(link, chain=chain)  # type: ignore[arg-type]
+        if said != "fine":
+            raise StoreUnavailable("no answer")
+
+    async def arrive(self) -> None:
+        """What was on its way is committed now, where it still follows the newest line."""
+        with suppress(AuditConflict):
+            await self._store.append_audit(self.late)
+
+
+@pytest.fixture
+async def unsure(path: Path) -> AsyncIterator[Unsure]:
+    store = await open_store(path)
+    yield Unsure(store)
+    await store.close()
+
+
+async def kids(store: SqliteStore | Unsure) -> list[object]:
+    found = [json.loads(line.line) for line in await store.audit(after=0, limit=1000)]
+    return [each.get("kid", each["event"]) for each in found]
+
+
+@pytest.mark.parametrize("outcomes", [["committed"], ["lost"], ["committed", "lost"], ["lost", "committed"]])
+async def test_a_note_in_doubt_is_written_once(unsure: Unsure, outcomes: list[str]) -> None:
+    log = await AuditLog.open(unsure, lambda: NOW)  # type: ignore[arg-type]
+    unsure.script = list(outcomes)
+    log.note(KeyChanged("one", "active"))
+    for _ in outcomes:
+        try:
+            await log.settled()
+        except AuditUnavailable:
+            log.note(KeyChanged(f"more {len(unsure.script)}", "active"))
+    await log.settled()
+    found = await kids(unsure)
+    assert len(found) == len(set(found)), found
+    assert found[0] == "one"
+    assert (await verify(unsure)).whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arrives", ["before the next", "after the next", "never"])
+async def test_an_append_that_arrives_late_is_found_or_comes_to_nothing(unsure: Unsure, arrives: str) -> None:
+    log = await AuditLog.open(unsure, lambda: NOW)  # type: ignore[arg-type]
+    unsure.script = ["late"]
+    log.note(KeyChanged("one", "active"))
+    with pytest.raises(AuditUnavailable):
+        await log.settled()
+    if arrives == "before the next":
+        await unsure.arrive()
+    log.note(KeyChanged("two", "active"))
+    await log.settled()
+    if arrives == "after the next":
+        await unsure.arrive()
+    assert await kids(unsure) == ["one", "two"]
+    assert (await verify(unsure)).whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_the_store_says_no_note_is_lost_and_none_is_there_twice(
+    unsure: Unsure, path: Path, seed: int
+) -> None:
+    """Another process writes to the same chain meanwhile."""
+    chance = random.Random(seed)
+    other_store = await open_store(path)
+    other = await AuditLog.open(other_store, lambda: NOW)
+    log = await AuditLog.open(unsure, lambda: NOW)  # type: ignore[arg-type]
+    for number in range(40):
+        unsure.script = [chance.choice(["fine", "fine", "committed", "lost", "late"])]
+        log.note(KeyChanged(f"{number}", "active"))
+        try:
+            await log.settled()
+        except AuditUnavailable:
+            if chance.random() < 0.5:
+                await unsure.arrive()
+        if chance.random() < 0.3:
+            await other.record({"event": f"other {number}"})
+        if chance.random() < 0.3:
+            await unsure.arrive()
+    unsure.script = []
+    await log.settled()
+    found = [each for each in await kids(unsure) if not str(each).startswith("other")]
+    assert found == [str(number) for number in range(40)]
+    assert (await verify(unsure)).whole  # type: ignore[arg-type]
+    await other_store.close()
+
+
+async def test_records_that_a_failover_lost_are_named_by_the_next(
+    ledger: Ledger, log: AuditLog, path: Path
+) -> None:
+    await _filled(log)
+    lines_before = await ledger.audit(after=0, limit=99)
+    digest = lines_before[6].digest.hex()
+    _damage(
+        path,
+        "DELETE FROM audit WHERE sequence > 7",
+        f"UPDATE audit_head SET sequence = 7, digest = x'{digest}'",
+    )
+    await log.record({"event": "access"})
+    said = [json.loads(line.line) for line in await ledger.audit(after=7, limit=99)]
+    assert [(each["event"], each.get("first"), each.get("last")) for each in said] == [
+        ("records-lost", 8, 10),
+        ("access", None, None),
+    ]
+    assert (await verify(ledger)).whole  # type: ignore[arg-type]

@@ -1,14 +1,20 @@
 """Signed heads: when one is made, what it covers, who makes it, and that a log that is not whole gets none."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from authz.keys.homes import KeyHomes, Made, Opened
+from authz.keys.making import generate_private_key
+from authz.keys.sealing import SealedKeys
 from authz.protocol.encoding import base64url
+from authz.protocol.jose import LocalSigner, PrivateKey, public_jwk
+from authz.storage.audit_seals import AuditKey
 from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.store import StoredKey
 from gateway.audit.checkpoints import Often
 from gateway.audit.head_file import HeadFile, read_heads_file
 from gateway.audit.heads import BadSeal, digest_of, read_head
@@ -133,6 +139,70 @@ async def test_another_node_goes_on_only_when_records_stay_uncovered_for_three_p
     assert (await verify(store, await world.public())).whole
 
 
+async def test_processes_that_never_live_for_three_periods_sign_all_the_same(
+    world: SealedLog, store: SqliteStore
+) -> None:
+    await world.record(1)
+    await world.seal()
+    for restart in range(1, 5):
+        again = await sealed_log(store)
+        again.clocks.wall += 60 + 100 * restart
+        await again.record(1)
+        await again.checkpoints.round()
+        again.clocks.pass_(60)
+        await again.checkpoints.round()
+    assert len(await heads(store)) > 1
+    assert (await verify(store, await world.public())).whole
+
+
+async def test_a_key_is_made_in_the_token_where_keys_live_in_one(store: SqliteStore) -> None:
+    """The store holds its name alone, and the one that lost a race is ended there."""
+    token = Token()
+    world = await sealed_log(store, homes=KeyHomes(SealedKeys(bytes(32)), token))
+    await world.record(1)
+    await world.seal()
+    [kept] = await store.audit_keys()
+    assert kept.encrypted == b"token:" + kept.kid.encode()
+    assert (await verify(store, await world.public())).heads == 1
+    read, looked = store.audit_keys, 0
+
+    async def late() -> Sequence[AuditKey]:
+        nonlocal looked
+        looked += 1
+        return [] if looked == 1 else await read()
+
+    store.audit_keys = late  # type: ignore[method-assign]
+    assert await world.keys.make() == kept.kid
+    assert list(token.keys) == [kept.kid]
+
+
+class Token:
+    """A home outside the store."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, PrivateKey] = {}
+
+    def holds(self, encrypted: bytes) -> bool:
+        return encrypted.startswith(b"token:")
+
+    async def make(self, kid: str, algorithm: str) -> Made:
+        self.keys[kid] = generate_private_key(algorithm)
+        return Made(b"token:" + kid.encode(), public_jwk(self.keys[kid], kid=kid, algorithm=algorithm))
+
+    async def open_row(self, key: StoredKey) -> Opened:
+        private = self.keys[key.kid]
+        return Opened(
+            LocalSigner(key.kid, key.algorithm, private),
+            public_jwk(private, kid=key.kid, algorithm=key.algorithm),
+        )
+
+    async def destroy(self, kid: str, encrypted: bytes) -> None:
+        del self.keys[kid]
+
+    async def check(self) -> None: ...
+    async def close(self) -> None: ...
+
+
 async def test_of_two_that_sign_at_once_one_does(world: SealedLog, store: SqliteStore) -> None:
     other = await sealed_log(store)
     await world.record(2)
@@ -195,15 +265,16 @@ async def test_a_log_that_is_not_whole_is_not_signed(
 
 
 async def test_heads_that_vanish_under_a_running_gateway_are_not_signed_over(
-    world: SealedLog, store: SqliteStore
+    world: SealedLog, store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await world.record(2)
     await world.seal()
     _outside(store, "DELETE FROM audit_tree_head")
     await world.record(1)
-    await world.seal()
-    await world.seal()
-    assert world.broken[-2:] == [True, True]
+    for _ in range(5):
+        await world.seal()
+    assert world.broken[-5:] == [True] * 5
+    assert caplog.text.count("the audit log is not whole and is not signed") == 1
     assert await heads(store) == []
 
 

@@ -13,7 +13,7 @@ from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway.audit.index.entries import Unreadable, entries_of, milliseconds
-from gateway.audit.index.follower import IndexFollower, rebuild, remove_old
+from gateway.audit.index.follower import PAGE_LINES, IndexFollower, rebuild, remove_old
 from gateway.audit.log import AuditLog
 
 BASE = "https://fhir.example/fhir/r4"
@@ -105,6 +105,22 @@ def test_everybody_whom_an_answer_showed_has_an_entry_beside_whom_the_request_na
     request = asked("GET /Observation?patient=A")
     assert patients(request=request, patients=["C", "B", "A"]) == ["A", "B", "C"]
     assert patients(request=request, patients=[]) == ["A"]  # nothing was there: it was asked for all the same
+
+
+def test_what_a_caller_writes_before_a_patient_hides_no_access_to_it() -> None:
+    padded = asked(f"GET /Observation?code={'x' * 600}&patient=Patient/{'a' * 40}")
+    assert patients(request=padded, decision="deny", status=403) == ["a" * 40]
+    long = asked(f"GET /Observation?code={'x' * 470}&patient=Patient/{'a' * 40}")
+    assert patients(request=long) == ["a" * 40]  # and nobody whose id begins so
+    others = ",".join(f"-{number}" for number in range(1500))
+    found = patients(request=asked(f"POST /Observation/_search?patient={others}"), patients=["Z"])
+    assert len(found) == 1000
+    assert "Z" in found
+    fields = "&".join(["_tag=a"] * 2000)
+    assert patients(request=asked(f"GET /Observation?{fields}"), patients=["Z"]) == ["Z"]
+    assert patients(request=asked("GET /Observation?patient=Patient/<b>,Patient/A%00"), patients=["Z"]) == [
+        "Z"
+    ]
 
 
 def test_the_patient_of_the_token_counts_only_where_nothing_else_says_whom() -> None:
@@ -234,7 +250,7 @@ async def test_what_was_appended_is_found_by_patient_once_the_follower_ran(
 async def test_a_follower_goes_on_where_another_was_killed_and_indexes_nothing_twice(
     store: SqliteStore, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(450):  # more than two pages
+    for number in range(PAGE_LINES * 2 + 50):
         await log.record({**ACCESS, "patients": [str(number)]})
     whole, written = store.index_audit, 0
 
@@ -248,10 +264,10 @@ async def test_a_follower_goes_on_where_another_was_killed_and_indexes_nothing_t
     monkeypatch.setattr(store, "index_audit", dies)
     with pytest.raises(StoreUnavailable):
         await IndexFollower(store, BASES).follow()
-    assert await store.indexed_to("") == 200
+    assert await store.indexed_to("") == PAGE_LINES
     monkeypatch.undo()
-    assert await IndexFollower(store, BASES).follow() == 250
-    assert sorted(await sequences(store)) == list(range(1, 451))
+    assert await IndexFollower(store, BASES).follow() == PAGE_LINES + 50
+    assert sorted(await sequences(store)) == list(range(1, PAGE_LINES * 2 + 51))
 
 
 async def test_a_line_that_cannot_be_read_is_passed_by_and_told_to_the_operator(
@@ -285,3 +301,21 @@ async def test_old_entries_go_and_the_log_stays(store: SqliteStore, log: AuditLo
     assert await sequences(store) == []
     assert len(await store.audit(after=0, limit=10)) == 1
     assert await IndexFollower(store, BASES).follow() == 0  # and does not come back
+
+
+async def test_each_chain_is_followed_with_a_place_of_its_own_and_found_in_one_order(
+    store: SqliteStore,
+) -> None:
+    now = [1_795_867_200.0]
+    logs = [await AuditLog.open(store, lambda: now[0], chain=name) for name in ("node-1", "node-2")]
+    for number in range(4):
+        now[0] += 1
+        await logs[number % 2].record({**ACCESS, "patients": ["A"]})
+    assert await IndexFollower(store, BASES).follow() == 6  # with the record that begins each chain
+    found = await store.find_audit(AuditQuery(base=BASE, patients=["A"]))
+    assert [(each.chain, each.sequence) for each in found] == [
+        ("node-2", 3), ("node-1", 3), ("node-2", 2), ("node-1", 2),
+    ]  # fmt: skip
+    assert (await store.indexed_to("node-1"), await store.indexed_to("node-2")) == (3, 3)
+    await logs[0].record(ACCESS)
+    assert await IndexFollower(store, BASES).behind() == 1

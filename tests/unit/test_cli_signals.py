@@ -28,7 +28,7 @@ def opened(folder: Path) -> None:  # noqa: F811
             replace(SIGNAL, expires_at=ends),
             replace(SIGNAL, id="s2", at=SIGNAL.at + 1, count=1, expires_at=ends),
         ]
-        await store.put_signals(two, {}, chain="", read_to=8)
+        await store.put_signals(two, {}, chain="", read_from=0, read_to=8)
         await store.close()
 
     asyncio.run(write())
@@ -60,5 +60,5 @@ def test_a_review_is_written_down_once_and_is_in_the_audit_log(run: Run, opened:
     records = [json.loads(line) for line in run("audit", "export")[1].splitlines()]
     (review,) = [each for each in records if each["event"] == "signal-review"]
     assert (review["by"], review["review"], review["patient"]) == ("olga", "on duty", "A")
-    looks = [each for each in records if each["event"] == "audit-read"]
+    looks = [each for each in records if each["event"] == "audit-read" and each["what"] == "signals"]
     assert [each["query"]["patients"] for each in looks] == [["A"], ["A"]]

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.config.consents import read_consents
 from gateway.config.schema import Section
-from gateway.policy.consent import ConsentSource
+from gateway.consents.consent import SCOPES, ConsentReading, ConsentSource
+from gateway.fhir.labels import ORDER
 from gateway.settings import ConsentSettings
 from gateway.yaml_source import Mapping, Problem, parse
 
@@ -26,6 +27,17 @@ def test_consents_of_organizations_and_with_tags_count() -> None:
     assert problems == []
     source = ConsentSource(frozenset({"Organization/h1"}), frozenset({("urn:t", "desk")}), verified=False)
     assert settings == ConsentSettings(source, keep=10, timeout=1)
+
+
+def test_who_never_said_anything_has_agreed_to_the_scopes_that_are_named() -> None:
+    settings, problems = read("{tags: ['a|b'], opt_out: [patient-privacy, 'urn:s|study'], unlabelled: N}")
+    assert problems == []
+    assert settings is not None
+    assert settings.reading.opt_out == {(SCOPES, "patient-privacy"), ("urn:s", "study")}
+    assert settings.reading.unlabelled == ORDER.index("N")
+    plain, _ = read("{tags: ['a|b']}")
+    assert plain is not None
+    assert plain.reading == ConsentReading()
 
 
 def test_consents_of_a_store_of_their_own_count() -> None:
@@ -53,6 +65,8 @@ def test_consents_that_are_kept_here_all_count_verified_or_not() -> None:
         ("{base: 'ftp://x'}", "upstreams.fhir.consents.base"),
         ("{tags: ['a|b'], authorization: {env: KEY}}", "is for the store at 'base'"),
         ("{tags: ['a|b'], keep: 2d}", "keep"),
+        ("{tags: ['a|b'], opt_out: ['|x']}", "'|x', expected the code of a scope such as patient-privacy"),
+        ("{tags: ['a|b'], unlabelled: S}", "unlabelled"),
         ("{tags: ['a|b'], organisations: []}", "Did you mean 'organizations'?"),
     ],
 )

@@ -65,6 +65,16 @@ def test_the_examples_of_the_policy_guide_load_and_their_tests_hold() -> None:
     assert (report.passed, report.failures) == ("".join(blocks).count("  - test: "), ())
 
 
+def test_the_policy_of_the_consent_guide_loads_and_its_tests_hold() -> None:
+    text = (DOCS / "consent.md").read_text()
+    (block,) = [
+        each for each in re.findall(r"```yaml\n(.*?)```", text, re.S) if each.startswith("policy: consents")
+    ]
+    definitions = (DOCS.parent / "policies" / "00-definitions.yaml").read_text()
+    report = selftest.run(language.load({"00-definitions.yaml": definitions, "90-consents.yaml": block}))
+    assert (report.passed, report.failures) == (3, ())
+
+
 def test_the_policy_guide_names_every_key_of_a_rule() -> None:
     text = (DOCS / "policies.md").read_text()
     said = {row[0].strip("`") for row in rows(text) if row[0].startswith("`")}

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.documents import read_documents
 from gateway.config.schema import Section
-from gateway.settings import DocumentSettings, PatientLookup
+from gateway.document_settings import DocumentSettings, PatientLookup
 from gateway.xds_settings import CLAIMS, AssertionSettings, CodedValue, ProvideSettings, SoapTls
 from gateway.yaml_source import Mapping, Problem, parse
 

@@ -125,6 +125,7 @@ def test_the_statement_holds_what_passes_and_nothing_of_the_store() -> None:
     core = "http://hl7.org/fhir/OperationDefinition"
     bulk = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
     assert patient["operation"] == [
+        {"name": "consent-decision", "definition": "urn:securus:operation:consent-decision"},
         {"name": "everything", "definition": f"{core}/Patient-everything"},
         {"name": "export", "definition": f"{bulk}/patient-export"},
     ]

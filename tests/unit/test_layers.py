@@ -17,9 +17,11 @@ FLOORS = [
     "gateway.serving gateway.workers",
     "gateway.app",
     "gateway.doors",
-    "gateway.engines gateway.mounts gateway.officer gateway.pickers gateway.account gateway.sealing",
+    "gateway.engines gateway.mounts gateway.officer gateway.pickers gateway.sealing gateway.account",
+    "gateway.cds_services",
     "gateway.operations",
     "gateway.report",
+    "gateway.listening gateway.fetching",
     "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
     "gateway.document_services",
     "gateway.proxy",
@@ -27,10 +29,12 @@ FLOORS = [
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder gateway.terminal",
-    "gateway.audit_settings gateway.xds_settings",
+    "gateway.audit_settings gateway.account_settings gateway.document_settings",
+    "gateway.xds_settings",
     "gateway.workers.line gateway.workers.totals gateway.workers.worker",
     "gateway.officer_settings",
     "gateway.policy",
+    "gateway.consents",
     "gateway.fhir gateway.cda gateway.yaml_source",
     "authz.server",
     "authz.doors",
@@ -55,6 +59,7 @@ PURE = (
     "gateway.audit.events",
     "gateway.audit.merkle",
     "gateway.cda",
+    "gateway.consents",
     "gateway.fhir",
     "gateway.policy",
     "gateway.report.rules",
@@ -66,7 +71,11 @@ PURE_MAY_USE = {
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
-BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_data"}
+BUILD_SCRIPTS = {
+    "gateway.fhir.tables.build_tables",
+    "gateway.demo.data.build_data",
+    "gateway.demo.data.build_documents",
+}
 
 # What a pure room may take from the other package.
 FROM_AUTHZ = {

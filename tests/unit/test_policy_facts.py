@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import ConsentAnswer, ConsentQuestion, Said
+from gateway.fhir.labels import Label
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy import language
-from gateway.policy.consent import ConsentAnswer, Said
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.facts import FactQuestion, FactValues, taken
+from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known
 from gateway.policy.selftests import selftest
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
@@ -104,6 +106,9 @@ def test_a_fact_that_is_not_right_is_refused(fact: str, message: str) -> None:
         ("{consent: {scope: research, decision: permit, for: 'x {token.org}'}}", "not a whole claim"),
         ("{consent: {scope: research, decision: permit, for: '{token.team}'}}", "several values"),
         ("{consent: {scope: research, decision: permit, if_unavailable: permit}}", "unknown answer without"),
+        ("{consent: {scope: research, decision: permit, for: []}}", "'for' is empty"),
+        ("{consent: {scope: research, decision: permit, for: [x, '{token.team}']}}", "several values"),
+        ("{consent: {scope: research, decision: permit, inherit_labels: [basedOn]}}", "inherit_labels"),
         ("{consent: {scope: research, decision: permit, form: x}}", "Did you mean 'for'?"),
     ],
 )
@@ -384,6 +389,102 @@ def test_a_test_gives_consents(consent: str, expect: str) -> None:
     found = "Observation/x: {resourceType: Observation, id: x, subject: {reference: Patient/A}}"
     test = f"request: GET /Observation/x, given: {{{found}, consent: {{{consent}}}}}, expect: {{{expect}}}"
     assert outcome(test, STUDY) == []
+
+
+CONSENT = (
+    "{{resourceType: Consent, id: c, status: active, scope: {{coding: [{{system: "
+    "'http://terminology.hl7.org/CodeSystem/consentscope', code: research}}]}}, provision: {{type: permit, {0}}}}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("provision", "expect"),
+    [
+        ("id: p", "decision: permit, shows: [Observation/x]"),
+        ("dataPeriod: {start: '2026'}", "decision: permit, shows: [Observation/x]"),
+        ("dataPeriod: {start: '2027'}", "decision: deny, reason: no-permit"),
+        ("period: {end: '2026'}", "decision: deny, reason: no-permit"),
+    ],
+)
+def test_a_test_gives_consents_as_they_stand(provision: str, expect: str) -> None:
+    found = (
+        "{resourceType: Observation, id: x, subject: {reference: Patient/A}, effectiveDateTime: '2026-03-01'}"
+    )
+    given = f"Observation/x: {found}, consent: {{Patient/A: [{CONSENT.format(provision)}]}}"
+    test = f"request: GET /Observation/x, given: {{{given}}}, expect: {{{expect}}}"
+    assert outcome(test, STUDY) == []
+
+
+def by(names: str) -> str:
+    condition = f"{{scope: research, decision: permit, for: {names}}}"
+    return (
+        f"rule: study, effect: permit, may: [read], resources: [Observation], where: {{consent: {condition}}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "who", "actors", "is_partial"),
+    [
+        ("'{token.user}'", DOCTOR, {"Practitioner/dr1"}, False),
+        (
+            "['{token.user}', '{token.org}', '{client}', desk]",
+            DOCTOR,
+            {"Practitioner/dr1", "H1", "app", "desk"},
+            False,
+        ),
+        ("['{token.user}', '{client}']", caller(), {"app"}, True),
+        ("['https://gw.example/fhir/r4/Device/d/_history/2']", DOCTOR, {"Device/d"}, False),
+    ],
+)
+def test_a_consent_is_for_the_names_of_one_caller(
+    names: str, who: Caller, actors: set[str], is_partial: bool
+) -> None:
+    asked: list[ConsentQuestion] = []
+
+    def noting(question: ConsentQuestion) -> ConsentAnswer:
+        asked.append(question)
+        return ConsentAnswer(Said.PERMIT)
+
+    told = known()
+    told.consents["A"] = noting
+    assert shows(
+        decide(engine(by(names)), "GET /Observation/x", told, who), resource("Observation", subject="A")
+    )
+    (question,) = asked
+    assert (question.actors, question.is_partial, question.type) == (actors, is_partial, "Observation")
+    assert question.resource is not None
+    assert question.resource.place == "Observation/x"
+
+
+def test_a_consent_for_a_caller_of_no_name_is_not_asked_for() -> None:
+    decision = decide(engine(by("'{token.user}'")), "GET /Observation/x", known(), caller())
+    assert isinstance(decision, Deny)
+
+
+def test_labels_that_a_resource_inherits_count_for_consents() -> None:
+    rule = (
+        "rule: study, effect: permit, may: [read], resources: [Observation], "
+        "where: {consent: {scope: research, decision: permit, inherit_labels: [encounter]}}"
+    )
+    restricted = Label("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
+    asked: list[ConsentQuestion] = []
+
+    def noting(question: ConsentQuestion) -> ConsentAnswer:
+        asked.append(question)
+        return ConsentAnswer(Said.PERMIT)
+
+    told = known()
+    told.consents["A"] = noting
+    within = resource("Observation", subject="A") | {"encounter": {"reference": "Encounter/e"}}
+    judge = engine(rule)
+    shows(decide(judge, "GET /Observation/x", told), within)
+    assert told.wanted().places == {"Encounter/e"}
+    assert asked[-1].resource is not None
+    assert asked[-1].resource.labels is None  # not known yet: doubt
+    told.labels["Encounter/e"] = Labelled(frozenset({restricted}), {})
+    shows(decide(judge, "GET /Observation/x", told), within)
+    assert asked[-1].resource is not None
+    assert asked[-1].resource.labels == {restricted}
 
 
 @pytest.mark.parametrize(

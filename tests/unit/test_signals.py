@@ -278,7 +278,7 @@ async def test_a_signal_is_recorded_in_the_log_without_names_and_told_to_who_is_
     assert (record["event"], record["rule"], record["subject"], record["patient"]) == (
         "signal", "same-name", "anna", "A",
     )  # fmt: skip
-    assert record["records"] == [{"chain": "", "sequence": 100}]
+    assert record["accesses"] == [{"chain": "", "sequence": 100}]
     (sent,) = await store.claim_notifications(now=NOW, until=NOW + 60, at_most=10)
     assert json.loads(sent.content)["event"] == "signal"
     for text in (line.line.decode(), sent.content.decode()):

@@ -179,6 +179,16 @@ async def test_versions_of_consents_cannot_be_changed_or_removed_through_sql(
     outside.close()
 
 
+async def test_consents_are_found_by_an_index(store: SqliteStore) -> None:
+    for condition in ("base = ? AND patient IN (SELECT value FROM json_each(?))", "base = ? AND id > ?"):
+        plan = store._database.rows(
+            f"EXPLAIN QUERY PLAN SELECT id FROM consent_version WHERE {condition}",
+            "b",
+            "[]",
+        )
+        assert any("USING INDEX" in str(row) or "COVERING INDEX" in str(row) for row in plan), plan
+
+
 async def test_expiry_and_lookups_use_an_index(store: SqliteStore) -> None:
     database = store._database
     for table in ("claim", "counter", "pushed_request", "interaction", "browser_session", "authorization_code",

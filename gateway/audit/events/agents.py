@@ -65,7 +65,9 @@ def network(address: str, kind: str = _ADDRESS) -> Json:
 
 
 def client_who(client: str) -> Json:
-    """A client, by its client_id."""
+    """A client, by its client_id; empty where it is not known."""
+    if not client:
+        return {}
     return {"identifier": {"system": codes.CLIENT_ID, "value": client}}
 
 
@@ -82,8 +84,8 @@ def server_who(url: str) -> Json:
 
 def client(asked: Asking, type: Json) -> Json:
     """The app, with the address of its connection."""
-    who = {"who": client_who(asked.client)} if asked.client else {}
-    return {"type": type, **who, "requestor": False, **network(asked.peer)}
+    who = client_who(asked.client)
+    return without_empty({"type": type, "who": who, "requestor": False, **network(asked.peer)})
 
 
 def server(url: str, type: Json) -> Json:

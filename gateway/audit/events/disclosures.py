@@ -36,11 +36,13 @@ def _event(record: Record, asked: Asking, id: str, patient: str) -> Json:
         "requestor": False,
         **agents.network(record.base, "5"),
     }
-    theirs = {
-        "who": agents.client_who(asked.client),
-        "requestor": not asked.user,
-        **agents.network(asked.peer),
-    }
+    theirs = without_empty(
+        {
+            "who": agents.client_who(asked.client),
+            "requestor": not asked.user,
+            **agents.network(asked.peer),
+        }
+    )
     source, recipient = (ours, theirs) if goes_out else (theirs, ours)
     found: list[Json] = [
         {"type": concept(dcm("110153")), **source},
@@ -61,7 +63,7 @@ def _event(record: Record, asked: Asking, id: str, patient: str) -> Json:
     event: Json = {
         "resourceType": "AuditEvent",
         "id": id,
-        "meta": meta(id, [name]),
+        "meta": meta(id, [name] if asked.client else []),
         "type": dcm("110106" if goes_out else "110107"),
         "subtype": [term("iso-21089-lifecycle", "disclose", "Disclose Record Lifecycle Event")],
         "action": "R" if goes_out else "C",

@@ -2,7 +2,8 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import parse_qsl
 
 from gateway.audit.events import codes
@@ -13,6 +14,7 @@ _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _PATIENT = re.compile(r"(?:Patient/)?([A-Za-z0-9.-]{1,64})")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEARCHED = frozenset({"patient", "subject", "beneficiary", "individual"})
+_OF_A_PROVISION = ("consent", "provision", "decision", "why")
 _JOB = frozenset({"export", "export-status", "export-cancel", "export-file"})
 
 
@@ -101,6 +103,10 @@ def details(record: Record) -> list[Json]:
         ("policies", record.text("policies")),
         *(("rule", rule) for rule in record.texts("rules")),
         *(("consent", each) for each in record.texts("consents")),
+        *(
+            ("provision", " ".join(text_of(each, name) for name in _OF_A_PROVISION))
+            for each in _provisions(record)
+        ),
         ("reason", record.text("reason")),
         ("grant", text_of(caller, "grant") or record.text("grant_id")),
         ("token", text_of(caller, "token") or record.text("token_id")),
@@ -163,8 +169,15 @@ def patients(record: Record) -> list[str]:
 
 
 def consent_ids(record: Record) -> list[str]:
-    """The consents that decided, each as it is recorded: an id, or 'id/_history/version'."""
-    return texts_of(record.members, "consents")
+    """The consents that decided, each as an id, or as 'id/_history/version' where the version is recorded."""
+    versions = {text_of(each, "consent"): text_of(each, "version") for each in _provisions(record)}
+    found = texts_of(record.members, "consents")
+    return [f"{each}/_history/{versions[each]}" if versions.get(each) else each for each in found]
+
+
+def _provisions(record: Record) -> list[Mapping[str, Any]]:
+    listed = record.members.get("provisions")
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def outcome_text(record: Record) -> str:

@@ -43,14 +43,19 @@ _KINDS: Mapping[str, _Kind] = {
     "break-glass-stop": _Kind(_ALERT, "110138"),
     "break-glass-review": _Kind(_ALERT, "110138"),
     "audit-read": _Kind("110101", None, "R"),
+    "audit-refused": _Kind("110101", None, "R", frozenset({"refused"})),
+    "signal": _Kind(_ALERT),
+    "signal-review": _Kind(_ALERT, None, "U"),
     "consent-recorded": _Kind(_ALERT, "110137", "C"),
     "consent-withdrawn": _Kind(_ALERT, "110137", "U"),
+    "consent-changed": _Kind(_ALERT, "110137", "U"),
+    "own-record": _Kind("110100", None, "R"),
 }
 _OTHER = _Kind("110100")
 _SAID = (
     "outcome", "endpoint", "code", "scope", "grant_type", "what", "who", "why", "by", "kid", "state", "url", "status",
     "grants_ended", "old_policies", "new_policies", "changed", "count", "receiver", "attempts", "records", "since", "until",
-    "version", "notification", "base", "mode", "configuration", "emergency",
+    "version", "notification", "base", "mode", "configuration", "emergency", "relationship",
 )  # fmt: skip
 """Members that are told as details. The reason of an emergency is not among them: it speaks of a patient."""
 
@@ -152,8 +157,8 @@ def _agents(record: Record, asked: Asking) -> list[Json]:
 
 
 def _subject(record: Record) -> list[Json]:
-    """The consent that was made or withdrawn."""
-    if not record.event.startswith("consent-") or not record.text("consent"):
+    """The consent that was given, amended or withdrawn."""
+    if record.event != "consent-changed" or not record.text("consent"):
         return []
     id, version = record.text("consent"), record.number("version")
     what = entities.reference(record, "Consent", id, "" if version is None else str(version))

@@ -14,7 +14,7 @@ from authz.clock import Clock
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
-from authz.storage.store import Store
+from authz.storage.store import Namespace, Store
 from gateway.audit.index.follower import chains
 from gateway.audit.log import AuditLog
 from gateway.audit.signals import findings
@@ -25,6 +25,7 @@ _PAGE_RECORDS = 200
 _TRIES = 60  # rounds, about a second each, in which the store is asked about a patient
 _MOST_COUNTED = 1000
 _NOTED_AT_ONCE = 50
+_CLAIMED_SECONDS = 60
 _log = logging.getLogger("securus.audit")
 Message = Callable[[str, Mapping[str, object]], Notification]
 
@@ -84,10 +85,13 @@ class Watch:
                 _log.warning("signals wait for the store", extra={"count": self._tries})
                 return
             self._tries = 0
-            place = entries[-1].sequence
             signals = self._signals(found)
             messages = {signal.id: self._messages(signal) for signal in signals}
-            await self._store.put_signals(signals, messages, chain=chain, read_to=place)
+            read_to = entries[-1].sequence
+            await self._store.put_signals(signals, messages, chain=chain, read_from=place, read_to=read_to)
+            place = await self._store.signalled_to(chain)
+            if place < read_to:
+                return  # another node is at it
             await asyncio.sleep(0)  # requests come first
 
     async def _findings(self, entries: Sequence[AccessEntry]) -> list[Finding]:
@@ -164,9 +168,12 @@ class Watch:
 
     async def _note(self) -> None:
         for signal in await self._store.unnoted_signals(at_most=_NOTED_AT_ONCE):
-            await self._audit.record({**described(signal), "words": signal.words})
-            await self._store.note_signal(signal.id)
-            self._found(signal.rule)
+            now = self._clock()
+            key, until = signal.id.encode(), now + _CLAIMED_SECONDS
+            if await self._store.claim(Namespace.AUDIT_SIGNAL, key, until=until, now=now):
+                await self._audit.record({**described(signal), "words": signal.words})
+                await self._store.note_signal(signal.id)
+                self._found(signal.rule)
 
 
 def described(signal: Signal) -> dict[str, object]:
@@ -178,7 +185,7 @@ def described(signal: Signal) -> dict[str, object]:
         "kind": signal.kind,
         "subject": signal.user,
         "client": signal.client,
-        "records": [{"chain": chain, "sequence": sequence} for chain, sequence in signal.records],
+        "accesses": [{"chain": chain, "sequence": sequence} for chain, sequence in signal.records],
     }
     if signal.patient:
         said |= {"patient": signal.patient, "base": signal.base}

@@ -14,23 +14,23 @@ from authz.clock import Clock
 from gateway.cda.header import Header, InstanceIdentifier
 from gateway.cda.patients import normal
 from gateway.document_services.contents import ANY, NOT_HERE, as_binary, without_content
+from gateway.document_services.document_reference import NEW, document_reference
 from gateway.document_services.patients import Patients
 from gateway.document_services.xds import entries, envelopes, soap_answers, submission
 from gateway.document_services.xds.assertion import Assertions
 from gateway.document_services.xds.endpoint import SoapEndpoint
 from gateway.document_services.xds.entries import Entry
 from gateway.document_services.xds.retrieved import Retrieved
-from gateway.fhir import resource
+from gateway.document_settings import DocumentSettings
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
 from gateway.proxy.answers.delivery import resource_or_none
 from gateway.proxy.documents.attachments import identifiers_of
-from gateway.proxy.documents.binaries import decoded
 from gateway.proxy.documents.document_stream import DocumentStream
 from gateway.proxy.own_answers import own_refusal, own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.settings import DocumentSettings, Upstream
+from gateway.settings import Upstream
 from gateway.xds_settings import XdsSettings
 
 _SEARCHED = frozenset({"patient", "subject", "status", "type", "category", "date", "_count"})
@@ -257,6 +257,13 @@ class XdsDocuments(UpstreamClient):
 
     # ITI-41
 
+    async def reference_to_be(
+        self, header: Header, media_type: str, headers: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """What will lead to a new document with this header; None where it names no one patient. Raises FhirError."""
+        patient = await self._patients.of(header, self._for_others(headers))
+        return None if patient is None else document_reference(NEW, header, patient, media_type)
+
     async def _provide(
         self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
     ) -> UpstreamAnswer:
@@ -264,8 +271,7 @@ class XdsDocuments(UpstreamClient):
         if settings is None or self._provider is None:
             return own_refusal(405, "this mount takes no documents")
         if isinstance(body, bytes):
-            is_resource = passed.is_json(headers.get("content-type", ""))
-            body = _one(decoded(resource.parse_resource(body)) if is_resource else body)
+            body = _one(body)
         content = DocumentStream(body, stylesheets=False, fault=Reason.INVALID_BODY)
         await content.begin()
         header = content.header

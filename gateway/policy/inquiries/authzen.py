@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import bases_record
 from gateway.fhir.operations import OPERATIONS
 from gateway.fhir.outcome import REASONS, FhirError
 from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine
+from gateway.policy.inquiries.consent_of import asked_of_consents, told
 from gateway.policy.inquiries.explanation import explain
 from gateway.policy.inquiries.explanation_parts import Truth
 from gateway.policy.inquiries.explanation_words import as_json
@@ -68,15 +70,22 @@ def evaluation(engine: Engine, body: object, circumstances: Circumstances) -> di
     except QuestionError as error:
         raise EvaluationError(str(error)) from error
     environment = _environment(context, circumstances, caller)
+    environment.known.deciding_by.clear()  # of another question about the same caller
     found = explain(engine, asked, caller, environment, resource=_stored(resource))
     said = as_json(found)
+    if environment.known.deciding_by:
+        said["provisions"] = bases_record(environment.known.deciding_by)
     sentence = "" if found.reason is None else REASONS[found.reason][2]
     if found.allowed is Truth.OPEN:
         sentence = "It depends on the resource, which was not given."
     admin = str(said["explanation"]) or "; ".join(
         f"{each.rule.id} {each.outcome}: {each.rule.because}" for each in found.rules
     )
-    return _answer(found.allowed is Truth.TRUE, said, sentence, admin)
+    allowed = found.allowed is Truth.TRUE
+    if "consent" in context:
+        permits, said["consent"] = _by_consent(engine, context, resource, environment.known)
+        allowed = allowed and permits
+    return _answer(allowed, said, sentence, admin)
 
 
 def evaluations(engine: Engine, body: object, circumstances: Circumstances) -> dict[str, object]:
@@ -109,6 +118,20 @@ def _answer(decision: bool, said: Mapping[str, object], sentence: str, admin: st
     if sentence:
         context["reason_user"] = {"en": sentence}
     return {"decision": decision, "context": context}
+
+
+def _by_consent(
+    engine: Engine, context: Mapping[str, object], resource: Mapping[str, object], known: Known
+) -> tuple[bool, dict[str, object]]:
+    """Whether the consents that the context asks for permit it, and what is told of them. Raises EvaluationError."""
+    asked, stored = _object(context["consent"], "context.consent"), _stored(resource)
+    try:
+        patient, question = asked_of_consents(
+            asked, str(resource.get("type")), resource.get("id"), stored, engine.bases
+        )
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+    return told(known, patient, question)
 
 
 def _claims(subject: Mapping[str, object]) -> dict[str, object]:

@@ -2,13 +2,15 @@
 
 import re
 
-from gateway.policy.consent import SCOPES, ConsentCondition, Said
+from gateway.consents.consent import SCOPES, ActorName, ConsentCondition, Said
 from gateway.policy.reading.definitions import Definitions
+from gateway.policy.reading.labels import read_inherit
 from gateway.policy.reading.reader import Reader
-from gateway.yaml_source import Mapping, Node, did_you_mean
+from gateway.yaml_source import Mapping, Node, Sequence, did_you_mean
 
-CONSENT_KEYS = ("scope", "decision", "for", "if_unavailable")
+CONSENT_KEYS = ("scope", "decision", "for", "inherit_labels", "if_unavailable")
 _PLACEHOLDER = re.compile(r"\{token\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_CLIENT = "{client}"
 _CODE = re.compile(r"[^\s|]+")
 
 
@@ -29,9 +31,13 @@ def read_consent(
     unavailable = body.node("if_unavailable")
     if unavailable is not None:
         reader.word(unavailable, "answer without the consents", ("deny",))
-    actor, claim = _actor(reader, body.node("for"), definitions)
     decision = Said(word) if word else Said.PERMIT
-    return ConsentCondition(_scope(reader, body.node("scope")), decision, actor, claim)
+    return ConsentCondition(
+        _scope(reader, body.node("scope")),
+        decision,
+        _actors(reader, body.node("for"), definitions),
+        read_inherit(reader, body),
+    )
 
 
 def _scope(reader: Reader, node: Node | None) -> tuple[str, str]:
@@ -42,21 +48,30 @@ def _scope(reader: Reader, node: Node | None) -> tuple[str, str]:
     return (system or SCOPES, code)
 
 
-def _actor(reader: Reader, node: Node | None, definitions: Definitions) -> tuple[str | None, str | None]:
-    """For whom the consent must be: a text, or a claim."""
+def _actors(reader: Reader, node: Node | None, definitions: Definitions) -> tuple[ActorName, ...]:
+    """For whom the consent must be: a text or a claim, or several, all of them names of the caller."""
+    if node is None:
+        return ()
+    items = node.items if isinstance(node, Sequence) else (node,)
+    if not items:
+        reader.problem(node, "'for' is empty: leave it out to ask for everybody")
+    return tuple(_actor(reader, item, definitions) for item in items)
+
+
+def _actor(reader: Reader, node: Node, definitions: Definitions) -> ActorName:
     text = reader.text(node, "for")
-    if node is None or not text:
-        return None, None
     match = _PLACEHOLDER.fullmatch(text)
     if match is None:
+        if text == _CLIENT:
+            return ActorName(is_client=True)
         if "{" in text:
             reader.problem(
                 node, f"'{text}' is not a whole claim: write it as {{token.org}}, and nothing beside"
             )
-        return text, None
+        return ActorName(text)
     claim = definitions.claims.get(match[1])
     if claim is None:
         reader.problem(node, f"no claim named '{match[1]}'.{did_you_mean(match[1], definitions.claims)}")
     elif claim.type == "codes":
         reader.problem(node, f"claim '{match[1]}' has several values: a consent is for one")
-    return None, match[1]
+    return ActorName(claim=match[1])

@@ -39,7 +39,7 @@ def read_labels(
         _labels(reader, body, "any_of", definitions),
         _labels(reader, body, "without", definitions),
         ABOVE_ALL if unlabelled is None else unlabelled,
-        _inherit(reader, body),
+        read_inherit(reader, body),
     )
 
 
@@ -83,7 +83,8 @@ def read_document_codes(reader: Reader, body: Mapping, key: str) -> frozenset[La
     return frozenset(found)
 
 
-def _inherit(reader: Reader, body: Mapping) -> tuple[str, ...]:
+def read_inherit(reader: Reader, body: Mapping) -> tuple[str, ...]:
+    """The elements by which labels of other resources count too: `inherit_labels`."""
     node = body.node("inherit_labels")
     items = named(reader, node, "inherit_labels") if node is not None else []
     return tuple(

@@ -91,7 +91,7 @@ def who_asks(policies: PolicySet, test: PolicyTest, asked: FhirRequest) -> tuple
         emergency = emergency_of(test.body, said)
     except ValueError as error:
         raise Unplayable(str(error)) from error
-    known = known_of(test, policies)
+    known = known_of(test, policies, now)
     environment = Environment(now, str(peer), known=known, emergency=emergency)
     return caller_of(claims, issuer=_ISSUER), environment
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from gateway.consents.consent import ConsentAnswer, ConsentQuestion, Said
+from gateway.consents.consents import AS_IT_STANDS, PatientConsents
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import Reason
-from gateway.policy.consent import ConsentAnswer, ConsentQuestion, Said
 from gateway.policy.facts import FactValues
 from gateway.policy.inherited_labels import UNKNOWN, Labelled, labelled
 from gateway.policy.known import ConsentsOf, Known
@@ -32,8 +33,8 @@ class GivenKnown(Known):
         return super().labels_at(place)
 
 
-def known_of(test: PolicyTest, policies: PolicySet) -> Known:
-    """What this test gives. Raises UnplayableKnown."""
+def known_of(test: PolicyTest, policies: PolicySet, now: int) -> Known:
+    """What this test gives, at its time. Raises UnplayableKnown."""
     known = GivenKnown()
     facts = test.body.get("facts", {})
     if not isinstance(facts, Mapping):
@@ -52,8 +53,12 @@ def known_of(test: PolicyTest, policies: PolicySet) -> Known:
         words = (*Said, _UNAVAILABLE)
         if type_ != "Patient" or not is_id(patient):
             raise UnplayableKnown(f"'{name}' is no patient: write Patient/A")
+        if isinstance(word, list) and all(isinstance(each, Mapping) for each in word):
+            known.consents[patient] = _computed(PatientConsents(word, AS_IT_STANDS), now)
+            continue
         if word not in words:
-            raise UnplayableKnown(f"consent is '{word}', expected {' or '.join(words)}")
+            said = f"expected {', '.join(words)}, or a list of Consent resources"
+            raise UnplayableKnown(f"consent is '{word}', {said}")
         known.consents[patient] = None if word == _UNAVAILABLE else _always(Said(str(word)))
     for place, value in given.items() if isinstance(given, Mapping) else ():
         if "/" in str(place) and isinstance(value, Mapping):
@@ -67,6 +72,10 @@ def _values(name: str, values: object, at_most: int) -> FactValues | Reason:
     if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
         raise UnplayableKnown(f"the fact {name} must be a list of values such as Patient/A, or unavailable")
     return Reason.FACTS_TOO_MANY if len(set(values)) > at_most else FactValues(frozenset(values))
+
+
+def _computed(consents: PatientConsents, now: int) -> ConsentsOf:
+    return lambda question: consents.answer(question, now)
 
 
 def _always(said: Said) -> ConsentsOf:

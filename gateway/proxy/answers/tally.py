@@ -72,9 +72,10 @@ class About:
         """
         if not self.is_noted:
             return {}
-        said: dict[str, object] = {"patients": list(self.patients)[self._told if in_part else 0 :]}
+        patients = list(self.patients)
+        said: dict[str, object] = {"patients": patients[self._told :] if in_part else patients}
         if in_part:
-            self._told = len(self.patients)
+            self._told = len(patients)
         if self.unlisted:
             said["unlisted"] = self.unlisted
         if self.labels:

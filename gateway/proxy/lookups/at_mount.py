@@ -56,7 +56,15 @@ async def open_lookups(
         other = UpstreamClient(store, metrics.upstream_seconds.labels(name).observe)
         await other.open()
     asking = Preflight(other or client, clock, seconds=settings.timeout)
-    consents = Consents(asking, settings.source, clock, keep=settings.keep, count=count_consents)
+    own = frozenset({upstream.base} if settings.base is None else {upstream.base, settings.base})
+    consents = Consents(
+        asking,
+        settings.source,
+        clock,
+        reading=replace(settings.reading, bases=own | upstream.bases),
+        keep=settings.keep,
+        count=count_consents,
+    )
     return Lookups(facts, consents, labels, _nothing if other is None else other.close, at_most, count_spent)
 
 

@@ -1,21 +1,27 @@
 """The consents of patients, asked of their source and kept for a short while.
 
-Consents of many patients are asked in one search: a page of results has many patients.
+Consents of many patients are asked in one search: a page of results has many patients. Those that were withdrawn come
+too: who withdrew has said something.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
 
 from authz.clock import Clock
+from gateway.consents.consent import (
+    GIVEN,
+    ConsentAnswer,
+    ConsentQuestion,
+    ConsentReading,
+    ConsentSource,
+)
+from gateway.consents.consents import PatientConsents
 from gateway.fhir.search import encode_terms, make_term
-from gateway.policy.consent import ConsentAnswer, ConsentQuestion, ConsentSource, answer
 from gateway.policy.known import ConsentsOf
 from gateway.proxy.lookups.kept import Kept
 from gateway.proxy.lookups.knowledge import AT_ONCE
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
 
 _MAX_CONSENTS = 2000  # of the patients of one search
-_Consents = tuple[dict[str, Any], ...]
 
 
 class Consents:
@@ -27,36 +33,40 @@ class Consents:
         source: ConsentSource,
         clock: Clock,
         *,
+        reading: ConsentReading,
         keep: float,
         count: Callable[[str], None],
     ) -> None:
         self._preflight = preflight
         self._source = source
         self._clock = clock
-        self._kept: Kept[_Consents] = Kept(self._asked, clock, at_once=AT_ONCE, keep=keep, count=count)
+        self._reading = reading
+        self._kept: Kept[PatientConsents] = Kept(self._asked, clock, at_once=AT_ONCE, keep=keep, count=count)
 
     async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf]:
         """What the consents of these patients say, without those that could not be had. Raises nothing."""
         found = await self._kept.of(patients)
         return {patient: answering(consents, self._clock) for patient, consents in found.items()}
 
-    async def _asked(self, patients: list[str]) -> dict[str, _Consents] | None:
+    async def _asked(self, patients: list[str]) -> dict[str, PatientConsents] | None:
         of = make_term("patient", [f"Patient/{patient}" for patient in patients])
-        terms = (of, make_term("status", ["active"]), make_term("_count", ["200"]))
+        terms = (of, make_term("status", sorted(GIVEN)), make_term("_count", ["200"]))
         try:
             found = await self._preflight.search(f"Consent?{encode_terms(terms)}", at_most=_MAX_CONSENTS)
         except (Unavailable, TooMany):
             return None
         return {
-            patient: tuple(each for each in found if self._source.takes(each, patient))
+            patient: PatientConsents(
+                [each for each in found if self._source.takes(each, patient)], self._reading
+            )
             for patient in patients
         }
 
 
-def answering(consents: Sequence[Mapping[str, Any]], clock: Clock) -> ConsentsOf:
-    """What answers questions by these consents, which are those of one patient."""
+def answering(consents: PatientConsents, clock: Clock) -> ConsentsOf:
+    """What these consents say, at the time when they are asked."""
 
     def said(question: ConsentQuestion) -> ConsentAnswer:
-        return answer(consents, question, clock())
+        return consents.answer(question, clock())
 
     return said

@@ -10,6 +10,7 @@ from math import ceil
 from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
+from gateway.consents.consent import bases_record
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
@@ -136,6 +137,7 @@ class Knowledge(Known):
             said["facts"] = [{"name": name, "age": age} for name, age in sorted(self.consulted.items())]
         if self.deciding:
             said["consents"] = sorted(self.deciding)
+            said["provisions"] = bases_record(self.deciding_by)
         return said
 
     def _check(self, allows: Callable[[], bool]) -> None:

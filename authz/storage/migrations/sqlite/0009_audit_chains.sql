@@ -66,6 +66,16 @@ WHEN NOT EXISTS (
     SELECT 1 FROM audit_stub WHERE chain = OLD.chain AND OLD.sequence BETWEEN first AND last
 )
 BEGIN SELECT RAISE(ABORT, 'audit records are never removed before a stub stands for them'); END;
+-- REPLACE removes without asking the triggers of DELETE.
+CREATE TRIGGER audit_is_append_only_replace BEFORE INSERT ON audit
+WHEN EXISTS (SELECT 1 FROM audit WHERE chain = NEW.chain AND sequence = NEW.sequence)
+BEGIN SELECT RAISE(ABORT, 'audit records are never replaced'); END;
+CREATE TRIGGER audit_tree_head_is_append_only_replace BEFORE INSERT ON audit_tree_head
+WHEN EXISTS (SELECT 1 FROM audit_tree_head WHERE number = NEW.number)
+BEGIN SELECT RAISE(ABORT, 'signed tree heads are never replaced'); END;
+CREATE TRIGGER audit_stub_is_append_only_replace BEFORE INSERT ON audit_stub
+WHEN EXISTS (SELECT 1 FROM audit_stub WHERE chain = NEW.chain AND first = NEW.first)
+BEGIN SELECT RAISE(ABORT, 'stubs of audit records are never replaced'); END;
 CREATE TRIGGER audit_head_grows BEFORE UPDATE ON audit_head WHEN NEW.sequence <= OLD.sequence
 BEGIN SELECT RAISE(ABORT, 'the head of the audit log never goes back'); END;
 CREATE TRIGGER audit_head_stays BEFORE DELETE ON audit_head

@@ -1,0 +1,121 @@
+"""The pages of what waits for the officer: an overview, signals of unusual access, and emergency access to review."""
+
+from collections import Counter
+
+from authz.protocol.request import Answer
+from gateway.audit.index.follower import IndexFollower
+from gateway.emergencies import review
+from gateway.officer.house import OfficerHouse, OfficerVisit
+
+OVERVIEW, SIGNALS, BREAK_GLASS = "/officer", "/officer/signals", "/officer/break-glass"
+_MOST_SHOWN = 200
+_LONGEST_NOTE = 500
+
+
+class QueuePages:
+    """Doors of these pages: each takes a visit and gives a page."""
+
+    def __init__(self, house: OfficerHouse) -> None:
+        self._house = house
+
+    async def overview(self, visit: OfficerVisit) -> Answer:
+        """GET /officer: what waits, the policies in force, and where the log stands. Nothing about any patient."""
+        house, now = self._house, self._house.clock()
+        signals = await house.store.signals(only_open=True, limit=_MOST_SHOWN, now=now)
+        emergencies = await house.store.emergencies(only_open=True, now=now)
+        head = await house.store.newest_tree_head()
+        engine = house.engine()
+        rules = Counter(rule.policy for rule in engine.policies.rules) if engine is not None else Counter()
+        return house.shown(
+            visit.browser,
+            "overview.html",
+            here=OVERVIEW,
+            person=visit.account.name,
+            signals=len(signals),
+            emergencies=len(emergencies),
+            policy_hash=None if engine is None else engine.policy_hash,
+            policies=sorted(rules.items()),
+            chains=sorted((await house.store.audit_heads()).items()),
+            head=0 if head is None else head.number,
+            behind=await IndexFollower(house.store, house.bases).behind(),
+        )
+
+    async def signals(self, visit: OfficerVisit, *, problem: str = "", done: str = "") -> Answer:
+        """GET /officer/signals: those that are open, or all of them."""
+        house = self._house
+        shows_all = visit.fields.get("show", "") == "all"
+        found = await house.store.signals(only_open=not shows_all, limit=_MOST_SHOWN, now=house.clock())
+        asked = {"open": not shows_all, "patients": sorted({each.patient for each in found if each.patient})}
+        await house.looks.recorded("signals", asked, by=visit.account.subject, shown=len(found))
+        return house.shown(
+            visit.browser,
+            "signals.html",
+            here=SIGNALS,
+            status=400 if problem else 200,
+            signals=found,
+            shows_all=shows_all,
+            names=house.names(),
+            problem=problem,
+            done=done,
+        )
+
+    async def review_signal(self, visit: OfficerVisit) -> Answer:
+        """POST /officer/signals: what was found about one of them."""
+        note = noted(visit.fields.get("note", ""))
+        if not note:
+            return await self.signals(
+                visit, problem=f"Write what you found, in 1 to {_LONGEST_NOTE} characters."
+            )
+        house = self._house
+        written = await house.looks.review_signal(
+            visit.fields.get("id", ""), by=visit.account.subject, review=note, now=house.clock()
+        )
+        if not written:
+            return await self.signals(visit, problem="That signal is not there, or somebody has reviewed it.")
+        return await self.signals(visit, done="The review is written down.")
+
+    async def break_glass(self, visit: OfficerVisit, *, problem: str = "", done: str = "") -> Answer:
+        """GET /officer/break-glass: emergency access that nobody has reviewed, or all of it."""
+        house, now = self._house, self._house.clock()
+        shows_all = visit.fields.get("show", "") == "all"
+        found = (await house.store.emergencies(only_open=not shows_all, now=now))[:_MOST_SHOWN]
+        asked = {"open": not shows_all, "patients": sorted({each.patient for each in found})}
+        await house.looks.recorded("break-glass", asked, by=visit.account.subject, shown=len(found))
+        return house.shown(
+            visit.browser,
+            "break_glass.html",
+            here=BREAK_GLASS,
+            status=400 if problem else 200,
+            emergencies=found,
+            now=now,
+            shows_all=shows_all,
+            names=house.names(),
+            problem=problem,
+            done=done,
+        )
+
+    async def review_break_glass(self, visit: OfficerVisit) -> Answer:
+        """POST /officer/break-glass: what was found about one of them."""
+        note = noted(visit.fields.get("note", ""))
+        if not note:
+            said = f"Write what you found, in 1 to {_LONGEST_NOTE} characters."
+            return await self.break_glass(visit, problem=said)
+        house = self._house
+        written = await review(
+            house.store,
+            house.audit,
+            visit.fields.get("id", ""),
+            by=visit.account.subject,
+            review=note,
+            now=house.clock(),
+        )
+        if not written:
+            said = "That emergency access is not there, or somebody has reviewed it."
+            return await self.break_glass(visit, problem=said)
+        return await self.break_glass(visit, done="The review is written down.")
+
+
+def noted(text: str) -> str:
+    """A note as one line; empty where it is none."""
+    line = " ".join(text.split())
+    return line if line.isprintable() and len(line) <= _LONGEST_NOTE else ""
