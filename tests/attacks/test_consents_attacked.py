@@ -10,6 +10,7 @@ import pytest_asyncio
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.account.consent_document import PARTICIPATIONS, PURPOSES, wish_of
+from gateway.consent_service.receipts import in_words
 from gateway.consent_service.versions import next_version
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said
 from gateway.consents.consents import answer
@@ -178,3 +179,28 @@ async def test_the_pages_have_no_words_for_a_consent_that_says_something_else() 
         of_privacy(actor=[RECIPIENT | {"extension": [{"url": "urn:x", "valueBoolean": True}]}]),
     ]
     assert [wish_of(each, ISSUER) for each in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"data": [{"meaning": "instance", "reference": {"reference": "Observation/o1"}}]},
+        {"code": [{"coding": [{"system": "http://loinc.org", "code": "1-8"}]}]},
+        {"action": [{"coding": [{"code": "correct"}]}]},
+        {"actor": [RECIPIENT | {"role": {"coding": [{"system": PARTICIPATIONS, "code": "CST"}]}}]},
+        {"provision": [{"type": "deny", "provision": [{"type": "permit", "code": [{"text": "x"}]}]}]},
+        {"extension": [{"url": "urn:x", "valueBoolean": True}]},
+    ],
+)
+async def test_a_receipt_that_leaves_something_out_says_so(more: dict[str, Any]) -> None:
+    said = "It says more than these lines can: what holds is the document."
+    value = of_privacy() | {"id": "c1"}
+    assert said not in in_words(value)
+    assert said in in_words(of_privacy(**more) | {"id": "c1"})
+    assert said in in_words(value | {"modifierExtension": [{"url": "urn:x", "valueBoolean": True}]})
+
+
+async def test_a_receipt_tells_exceptions_of_exceptions() -> None:
+    inner = {"type": "permit", "purpose": [{"system": PURPOSES, "code": "ETREAT"}]}
+    lines = in_words(of_privacy(provision=[{"type": "deny", "provision": [inner]}]) | {"id": "c1"})
+    assert any(line.startswith("Except (1.1): It permits") and "ETREAT" in line for line in lines)
