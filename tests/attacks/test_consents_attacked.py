@@ -20,6 +20,7 @@ from tests.support.gateway import RunningGateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
 ISSUER = "https://as.hospital.example"
+PLAIN = {"Content-Type": "application/json"}
 NOW = 1_790_000_000  # in September 2026
 STUDY = ConsentQuestion((SCOPES, "research"), frozenset({"urn:study:dm2"}), frozenset(), "Condition")
 
@@ -59,6 +60,31 @@ async def test_a_consent_whose_patient_is_more_than_an_id_is_not_kept_and_nobody
     assert reply.status == 422, reply.raw
     assert reply.json["issue"][0]["expression"] == ["Consent.patient"]
     assert gateway.upstream.requests == []
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "a\x00b", "\x1b[2J"])
+async def test_what_no_page_and_no_file_can_hold_is_not_kept(gateway: RunningGateway, text: str) -> None:
+    """One consent with half a character in it, and the pages of the patient could not be shown any more."""
+    for more in (
+        {"extension": [{"url": "urn:x", "valueString": text}]},
+        {"organization": [{"reference": "Organization/o", "display": text}]},
+        {"contained": [{"resourceType": "Basic", "id": "b", "code": {"text": text}}]},
+    ):
+        reply = await at_desk(gateway, "POST", "/Consent", consent() | more)
+        assert reply.status == 422, reply.raw
+    plain = {"patient": "A", "decision": "permit", "policy": ["urn:p"], "actors": [text]}
+    reply = await at_desk(gateway, "POST", "/consents", plain, headers=PLAIN)
+    assert reply.status in (400, 422), reply.raw
+    whole = {"organization": [{"reference": "Organization/o", "display": "\U0001f600\n\t"}]}
+    assert (await at_desk(gateway, "POST", "/Consent", consent() | whole)).status == 201
+
+
+async def test_plain_json_has_one_reading(gateway: RunningGateway) -> None:
+    twice = b'{"patient":"A","decision":"deny","decision":"permit","policy":["urn:p"]}'
+    deep = b'{"patient":"A","exceptions":' + b"[" * 90_000 + b"]" * 90_000 + b"}"
+    for body in (twice, deep, b'{"patient":NaN}', b"\xef\xbb\xbf{}", b"[]"):
+        reply = await at_desk(gateway, "POST", "/consents", body, headers=PLAIN)
+        assert (reply.status, reply.json["error"]) == (400, "invalid_request")
 
 
 def dated(day: str, type_: str, id_: str) -> dict[str, Any]:
