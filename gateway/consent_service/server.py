@@ -18,7 +18,7 @@ from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consent_service.grants import settled
+from gateway.consent_service.grants import end_with_grant, settled
 from gateway.consent_service.rules import check_consent, check_next, patient_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
@@ -191,14 +191,19 @@ class ConsentServer:
         await self._check(value)
         check_next(parsed(before), value, is_of_a_grant=before.grant_id is not None)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
-        if before.grant_id is not None and version.status not in _OPEN:
-            # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
-            await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
-        return await self._add(version, 200, headers)
+        if before.grant_id is None or version.status in _OPEN:
+            return await self._add(version, 200, headers)
+        # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
+        await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
+        ended = await end_with_grant(self._store, value, before, now=self._clock(), by=_who(caller))
+        return Said(412) if ended is None else self._told(ended, 200, headers)
 
     async def _add(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         if not await self._store.add_consent(version):
             return Said(412)
+        return self._told(version, status, headers)
+
+    def _told(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         self._written(version.status)
         said = _resource(status, version)
         return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
