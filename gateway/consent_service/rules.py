@@ -113,6 +113,12 @@ def patient_of(value: Mapping[str, Any]) -> str:
     return id_
 
 
+def provisions_of(value: Mapping[str, Any]) -> int:
+    """How many provisions a Consent has, those within others too."""
+    within = [each for each in _listed(value.get("provision")) if isinstance(each, Mapping)]
+    return len(within) + sum(map(provisions_of, within))
+
+
 def codings(concept: object) -> set[tuple[str, str]]:
     """System and code of a concept's codings."""
     found = concept.get("coding") if isinstance(concept, Mapping) else None

@@ -116,6 +116,31 @@ async def test_a_patient_has_so_many_consents_in_force_and_no_more(gateway: Runn
     assert (await at_desk(gateway, "GET", "/Patient/M", role="researcher")).status == 200
 
 
+async def test_the_consents_in_force_of_a_patient_have_so_many_provisions_together(
+    gateway: RunningGateway,
+) -> None:
+    gateway.upstream.resources["Patient/L"] = {"resourceType": "Patient", "id": "L"}
+    many = [{"type": "deny", "provision": [{"type": "permit"}] * 49}] * 4  # 201 with the one around them
+    made = [
+        await at_desk(
+            gateway, "POST", "/Consent", consent("L", provision={"type": "permit", "provision": many})
+        )
+        for _ in range(5)
+    ]
+    assert [each.status for each in made] == [201] * 4 + [422]
+    assert made[4].json["issue"][0]["expression"] == ["Consent.provision"]
+    small = await at_desk(gateway, "POST", "/Consent", consent("L"))
+    assert small.status == 201
+    grown = small.json | {"provision": {"type": "permit", "provision": many}}
+    place = f"/Consent/{small.json['id']}"
+    assert (await at_desk(gateway, "PUT", place, grown)).status == 422
+    for reply in made[:4]:  # what is large is withdrawn as it is
+        place = f"/Consent/{reply.json['id']}"
+        assert (await at_desk(gateway, "PUT", place, reply.json | {"status": "inactive"})).status == 200
+    place = f"/Consent/{small.json['id']}"
+    assert (await at_desk(gateway, "PUT", place, grown)).status == 200
+
+
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> Sequence[ConsentVersion]:
     return versions
 
