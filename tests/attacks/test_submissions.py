@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import pytest_asyncio
 
 from gateway.cda.harmful import Harm
+from gateway.cda.header_reader import header_of
+from gateway.cda.patients import as_fhir
 from gateway.document_settings import PatientLookup, SubmissionSettings
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome
 from tests.support.document_store import MRN
+from tests.support.documents import OID
 from tests.support.gateway import RunningGateway, stop_gateway
 from tests.support.plain_documents import PatientIndex, PlainDocuments
 from tests.support.submissions import of, send, start
@@ -19,6 +23,7 @@ from tests.support.submissions import of, send, start
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("submissions")]
 
 LAB = {"org": "lab-north"}
+SAMPLES = sorted((Path(__file__).parents[1] / "data" / "cda").glob("*.xml.gz"))
 
 
 def level(code: str) -> str:
@@ -37,7 +42,7 @@ async def store() -> AsyncIterator[PlainDocuments]:
 async def gateway(
     tmp_path_factory: pytest.TempPathFactory, store: PlainDocuments, request: pytest.FixtureRequest
 ) -> AsyncIterator[RunningGateway]:
-    limits = SubmissionSettings(largest=256 * 1024)
+    limits = SubmissionSettings(largest=280 * 1024)
     running = await start(
         tmp_path_factory.mktemp("submissions"), store, lookup=request.param, submission=limits
     )
@@ -221,7 +226,7 @@ async def test_content_that_runs_is_no_document_either(
 async def test_a_document_longer_than_is_taken_is_refused(
     gateway: RunningGateway, store: PlainDocuments
 ) -> None:
-    body = "<nonXMLBody><text>" + "A" * 300_000 + "</text></nonXMLBody>"
+    body = "<nonXMLBody><text>" + "A" * 400_000 + "</text></nonXMLBody>"
     reply = await send(gateway, of("A", body=body))
     assert (reply.status, reply.reason) == (413, "too-large")
     assert store.received == []
@@ -250,13 +255,20 @@ async def test_a_stored_document_is_not_replaced(
     assert store.asked == []
 
 
-async def test_the_samples_of_hl7_are_filed_by_who_may(
-    gateway: RunningGateway, store: PlainDocuments
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+async def test_the_samples_of_hl7_are_filed_under_whom_they_are_about(
+    gateway: RunningGateway, store: PlainDocuments, path: Path
 ) -> None:
-    path = Path(__file__).parents[1] / "data" / "cda" / "CDA_with_Embedded_PDF.xml.gz"
-    content = gzip.decompress(path.read_bytes())
-    reply = await send(gateway, content, ("X-Security-Context", "Patient/A"), org="content-only")
-    assert reply.reason != "content-refused", reply.raw
+    content = re.sub(rb"<\?xml-stylesheet.*?\?>", b"", gzip.decompress(path.read_bytes()))
+    header = header_of(content)
+    assert header is not None
+    assert (await send(gateway, content)).reason == "document-of-another-patient"
+    index = PatientIndex(MRN)
+    index.identifiers["A"] = [as_fhir(each, {f"urn:oid:{OID}": MRN}) for each in header.record_targets[0]]
+    gateway.upstream.answer = index.answer
+    reply = await send(gateway, content)
+    assert reply.status == 201, reply.raw
+    assert store.received[0][2] == content
 
 
 async def test_what_is_looked_at_can_be_switched_off(
