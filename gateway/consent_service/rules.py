@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.fhir.dates import interval
 from gateway.fhir.definitions import Element, members
+from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 
 STATUSES = ("draft", "proposed", "active", "rejected", "inactive", "entered-in-error")
@@ -93,11 +94,15 @@ def advice(value: Mapping[str, Any]) -> list[str]:
 
 
 def patient_of(value: Mapping[str, Any]) -> str:
-    """The id of the patient of a Consent that passed check_consent(), its reference relative. Raises FhirError."""
+    """The id of the patient of a Consent that passed check_consent(), its reference relative. Raises FhirError.
+
+    The id is one of FHIR and nothing beside: a query or a fragment behind it would make a consent that is found for
+    nobody, and ask the store for something else than a patient.
+    """
     reference = value.get("patient")
     text = reference.get("reference") if isinstance(reference, Mapping) else None
     kind, _, id_ = text.partition("/") if isinstance(text, str) else ("", "", "")
-    if kind != "Patient" or not id_ or "/" in id_:
+    if kind != "Patient" or not is_id(id_):
         raise _invalid("Consent.patient", "must be a reference to a patient of this base, such as Patient/1")
     return id_
 

@@ -20,7 +20,7 @@ from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import settled
 from gateway.consent_service.rules import check_consent, check_next, patient_of
-from gateway.consent_service.search import PAGE, Search, bundle, found, parsed, read_search
+from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
 from gateway.fhir.dates import interval
@@ -32,6 +32,7 @@ _PAGE_ROWS = 500
 _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
+_MOST_OPEN = 200  # consents of one patient that are not over
 _OPEN = frozenset({"draft", "proposed", "active"})
 
 
@@ -122,7 +123,7 @@ class ConsentServer:
     async def _search(self, path: str, query: str) -> Said:
         search = read_search(path, query, self._bases)
         versions = await settled(self._store, await self._candidates(search), self._clock())
-        return Said(200, _JSON, found(search, versions, self._url))
+        return Said(200, _JSON, found(search, await matching(search, versions), self._url))
 
     async def _candidates(self, search: Search) -> list[ConsentVersion]:
         """What may match: the consents of the patients or with the ids that the search names, all without either."""
@@ -172,6 +173,7 @@ class ConsentServer:
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
     ) -> Said:
         await self._check(value)
+        await self._check_room(patient_of(value))
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
         return await self._add(version, 201, headers)
 
@@ -208,6 +210,16 @@ class ConsentServer:
             raise FhirError(
                 Reason.CONSENT_INVALID,
                 "Consent.patient is not a patient of this base",
+                expression="Consent.patient",
+            )
+
+    async def _check_room(self, patient: str) -> None:
+        """Every consent in force is asked for each resource of the patient: nobody makes that slow for all others."""
+        kept = await self._store.consents_of(self._base, [patient])
+        if sum(version.status in _OPEN for version in kept) >= _MOST_OPEN:
+            raise FhirError(
+                Reason.CONSENT_INVALID,
+                f"the patient has {_MOST_OPEN} consents that are drafts, proposed or active: revoke those that are over",
                 expression="Consent.patient",
             )
 

@@ -42,6 +42,7 @@ from gateway.proxy.consent_decisions import ConsentDecisions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
+from gateway.proxy.documents.submissions import submissions_of
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.list_reads import ListReads, with_the_read
@@ -106,7 +107,8 @@ class Passage:
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
-        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        submissions = submissions_of(upstream, client, found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries, submissions=submissions)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
             upstream=upstream,

@@ -185,6 +185,15 @@ async def test_a_record_that_is_refused_is_on_record_and_the_others_pass(house: 
     assert house.counts["refused"] == 1
 
 
+async def test_a_caller_who_writes_the_words_of_a_refusal_is_on_record_as_any(house: House) -> None:
+    await house.feed.begin()
+    await house.log.record({"event": "launch", "client_id": f'"event":"{REFUSED}" {REFUSED}'})
+    await house.records(1)
+    house.repository.refuses = {1}
+    await house.feed.deliver()
+    assert [line["event"] for line in await house.lines()] == ["launch", "launch", REFUSED]
+
+
 async def test_a_refused_record_of_a_refusal_makes_no_further_one(house: House) -> None:
     await house.feed.begin()
     await house.records(3)
