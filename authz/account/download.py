@@ -4,8 +4,6 @@ Consents with every version as a FHIR Bundle, accesses as CSV and JSON, and all 
 a page to read. What was taken along, and by whom, is recorded.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ from authz.account.consents import ConsentPages, kept_file
 from authz.account.desk import DOWNLOAD, AccountDesk, Door, Here
 from authz.account.grants import GrantsPage
 from authz.account.own_records import OwnAccesses, OwnConsent, OwnConsents
+from authz.csv_text import csv_text
 from authz.endpoints.visits import PageError, page_query
 from authz.login import browser as pages
 from authz.login.plain_words import plain_words
@@ -26,7 +25,6 @@ from authz.storage.audit_index import AccessEntry
 
 MOST_ACCESSES = 20_000
 _PAGE = 500
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS = ("time", "what", "types", "outcome", "person", "organization", "app", "purpose", "rule")
 _FILES = {
     "page": "html",
@@ -186,26 +184,24 @@ class DownloadPage:
         }
 
     def _csv(self, kept: _Kept) -> bytes:
-        """RFC 4180, with no cell that a spreadsheet takes for a formula."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(_COLUMNS)
-        names = self._names()
+        """The accesses, with the mark by which a spreadsheet knows UTF-8."""
+        names, rows = self._names(), []
         for each in kept.accesses:
             account = names.account(each)
-            row = (
-                _instant(each.at),
-                each.kind,
-                each.types,
-                each.outcome,
-                each.user if account is None else account.name,
-                names.organization(each),
-                names.app(each.client) if each.client else "",
-                each.purpose,
-                each.rule,
+            rows.append(
+                (
+                    _instant(each.at),
+                    each.kind,
+                    each.types,
+                    each.outcome,
+                    each.user if account is None else account.name,
+                    names.organization(each),
+                    names.app(each.client) if each.client else "",
+                    each.purpose,
+                    each.rule,
+                )
             )
-            writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in row])
-        return text.getvalue().encode("utf-8-sig")
+        return csv_text(_COLUMNS, rows).encode("utf-8-sig")
 
     def _page(self, here: Here, kept: _Kept) -> bytes:
         names, language = self._names(), here.language
