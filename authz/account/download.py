@@ -38,11 +38,15 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What is kept. is_whole is False where there are more accesses than are written at once."""
+    """What is kept. is_whole is False where there are more accesses than are written at once.
+
+    names are made once for all of it: for each app they reckon the identifiers that it knows people by.
+    """
 
     grants: list[Grant]
     consents: list[OwnConsent]
     accesses: list[AccessEntry]
+    names: Names
     is_whole: bool
 
 
@@ -100,7 +104,7 @@ class DownloadPage:
             before = found.before
             if not before:
                 break
-        return _Kept(await self._grants.live(here), consents, accesses, is_whole=not before)
+        return _Kept(await self._grants.live(here), consents, accesses, self._names(), is_whole=not before)
 
     def _file(self, format_: str, here: Here, kept: _Kept) -> tuple[bytes, str]:
         """The content of a file and its media type."""
@@ -110,7 +114,7 @@ class DownloadPage:
             case "consents":
                 return _json(self._bundle(kept)), "application/fhir+json"
             case "accesses":
-                return _json([self._access(each) for each in kept.accesses]), "application/json"
+                return _json([_access(each, kept.names) for each in kept.accesses]), "application/json"
             case "csv":
                 return self._csv(kept), "text/csv; charset=utf-8"
             case "ndjson":
@@ -125,18 +129,18 @@ class DownloadPage:
             "made_at": here.now,
             "about": self._about(here),
             "is_whole": kept.is_whole,
-            "apps": [self._app(each) for each in kept.grants],
+            "apps": [_app(each, kept.names) for each in kept.grants],
             "consents": [each.resource for each in kept.consents],
-            "accesses": [self._access(each) for each in kept.accesses],
+            "accesses": [_access(each, kept.names) for each in kept.accesses],
         }
 
     def _lines(self, here: Here, kept: _Kept) -> list[Mapping[str, object]]:
         """One object a line, each with what it is."""
         return [
             {"part": "about", "made_at": here.now, "is_whole": kept.is_whole, **self._about(here)},
-            *({"part": "app", **self._app(each)} for each in kept.grants),
+            *({"part": "app", **_app(each, kept.names)} for each in kept.grants),
             *({"part": "consent", "resource": each.resource} for each in kept.consents),
-            *({"part": "access", **self._access(each)} for each in kept.accesses),
+            *({"part": "access", **_access(each, kept.names)} for each in kept.accesses),
         ]
 
     def _about(self, here: Here) -> dict[str, object]:
@@ -148,26 +152,6 @@ class DownloadPage:
             "name": person.label,
             "account": here.account.name,
             "relationship": person.relationship,
-        }
-
-    def _app(self, grant: Grant) -> dict[str, Any]:
-        return {
-            "client_id": grant.client_id,
-            "name": self._names().app(grant.client_id),
-            "scope": list(grant.scope),
-            "since": grant.created_at,
-            "last_used": grant.used_at,
-            "until": grant.ends_at,
-        }
-
-    def _access(self, entry: AccessEntry) -> dict[str, Any]:
-        """An access with names; the grant says which of the apps above it was."""
-        names = self._names()
-        account = names.account(entry)
-        return asdict(entry) | {
-            "person": None if account is None else account.name,
-            "organization": names.organization(entry) or None,
-            "app": names.app(entry.client) if entry.client else None,
         }
 
     def _bundle(self, kept: _Kept) -> dict[str, Any]:
@@ -185,7 +169,7 @@ class DownloadPage:
 
     def _csv(self, kept: _Kept) -> bytes:
         """The accesses, with the mark by which a spreadsheet knows UTF-8."""
-        names, rows = self._names(), []
+        names, rows = kept.names, []
         for each in kept.accesses:
             account = names.account(each)
             rows.append(
@@ -204,7 +188,7 @@ class DownloadPage:
         return csv_text(_COLUMNS, rows).encode("utf-8-sig")
 
     def _page(self, here: Here, kept: _Kept) -> bytes:
-        names, language = self._names(), here.language
+        names, language = kept.names, here.language
         desk = self._consent_pages
         return pages.rendered(
             "record_to_keep.html",
@@ -225,6 +209,27 @@ class DownloadPage:
             is_whole=kept.is_whole,
             most=MOST_ACCESSES,
         )
+
+
+def _app(grant: Grant, names: Names) -> dict[str, Any]:
+    return {
+        "client_id": grant.client_id,
+        "name": names.app(grant.client_id),
+        "scope": list(grant.scope),
+        "since": grant.created_at,
+        "last_used": grant.used_at,
+        "until": grant.ends_at,
+    }
+
+
+def _access(entry: AccessEntry, names: Names) -> dict[str, Any]:
+    """An access with names; the grant says which of the apps above it was."""
+    account = names.account(entry)
+    return asdict(entry) | {
+        "person": None if account is None else account.name,
+        "organization": names.organization(entry) or None,
+        "app": names.app(entry.client) if entry.client else None,
+    }
 
 
 def _instant(milliseconds: int) -> str:
