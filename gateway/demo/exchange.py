@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.consent_service.versions import next_version
 from gateway.demo.document_store import PATH
 

@@ -49,7 +49,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock",
+    "authz.protocol authz.events authz.clock authz.csv_text",
 ]
 PURE = (
     "authz.protocol",
