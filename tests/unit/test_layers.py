@@ -50,7 +50,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock",
+    "authz.protocol authz.events authz.clock authz.csv_text",
 ]
 PURE = (
     "authz.protocol",

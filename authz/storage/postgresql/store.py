@@ -11,26 +11,26 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.clock import system_clock
-from authz.storage.postgresql_audit import PostgresqlAudit
-from authz.storage.postgresql_audit_feeds import PostgresqlAuditFeeds
-from authz.storage.postgresql_audit_index import PostgresqlAuditIndex
-from authz.storage.postgresql_audit_seals import PostgresqlAuditSeals
-from authz.storage.postgresql_audit_signals import PostgresqlAuditSignals
-from authz.storage.postgresql_changes import ChangeListener
-from authz.storage.postgresql_claims import PostgresqlClaims
-from authz.storage.postgresql_consents import PostgresqlConsents
-from authz.storage.postgresql_effects import PostgresqlEffects
-from authz.storage.postgresql_grants import PostgresqlGrants
-from authz.storage.postgresql_pool import PostgresqlPool
-from authz.storage.postgresql_registrations import PostgresqlRegistrations
-from authz.storage.postgresql_schema import (
+from authz.storage.postgresql.audit import PostgresqlAudit
+from authz.storage.postgresql.audit_feeds import PostgresqlAuditFeeds
+from authz.storage.postgresql.audit_index import PostgresqlAuditIndex
+from authz.storage.postgresql.audit_seals import PostgresqlAuditSeals
+from authz.storage.postgresql.audit_signals import PostgresqlAuditSignals
+from authz.storage.postgresql.changes import ChangeListener
+from authz.storage.postgresql.claims import PostgresqlClaims
+from authz.storage.postgresql.consents import PostgresqlConsents
+from authz.storage.postgresql.effects import PostgresqlEffects
+from authz.storage.postgresql.grants import PostgresqlGrants
+from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.postgresql.registrations import PostgresqlRegistrations
+from authz.storage.postgresql.schema import (
     HOUSEKEEPING_LOCK,
     LOCKS,
     migrate,
     refuse_unfinished_copy,
     require_newest,
 )
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations

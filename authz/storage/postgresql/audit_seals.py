@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.records import integer
 from authz.storage.rows import (
     AUDIT_KEY_COLUMNS,

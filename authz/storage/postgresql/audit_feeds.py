@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.records import integer
 
 

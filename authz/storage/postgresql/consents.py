@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from authz.storage.consents import ConsentVersion
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version AS found"  # noqa: S608

@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from authz.storage.audit_lines import AuditLine
 from authz.storage.records import integer, octets, text
 from authz.storage.rows import AUDIT_COLUMNS, audit_line
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.store import AuditConflict
 
 _ALL_HEADS = "SELECT '' AS chain, sequence, digest FROM audit_head UNION ALL SELECT chain, sequence, digest FROM audit_chain"

@@ -14,17 +14,17 @@ from typing import TypeVar
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
-from authz.storage.sqlite_audit import SqliteAudit
-from authz.storage.sqlite_audit_feeds import SqliteAuditFeeds
-from authz.storage.sqlite_audit_index import SqliteAuditIndex
-from authz.storage.sqlite_audit_seals import SqliteAuditSeals
-from authz.storage.sqlite_audit_signals import SqliteAuditSignals
-from authz.storage.sqlite_claims import SqliteClaims
-from authz.storage.sqlite_connection import SqliteConnection
-from authz.storage.sqlite_consents import SqliteConsents
-from authz.storage.sqlite_effects import SqliteEffects
-from authz.storage.sqlite_grants import SqliteGrants
-from authz.storage.sqlite_registrations import SqliteRegistrations
+from authz.storage.sqlite.audit import SqliteAudit
+from authz.storage.sqlite.audit_feeds import SqliteAuditFeeds
+from authz.storage.sqlite.audit_index import SqliteAuditIndex
+from authz.storage.sqlite.audit_seals import SqliteAuditSeals
+from authz.storage.sqlite.audit_signals import SqliteAuditSignals
+from authz.storage.sqlite.claims import SqliteClaims
+from authz.storage.sqlite.connection import SqliteConnection
+from authz.storage.sqlite.consents import SqliteConsents
+from authz.storage.sqlite.effects import SqliteEffects
+from authz.storage.sqlite.grants import SqliteGrants
+from authz.storage.sqlite.registrations import SqliteRegistrations
 from authz.storage.store import (
     BrowserSession,
     Interaction,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from authz.storage.consents import ConsentVersion
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version AS found"  # noqa: S608
 _IS_NEWEST = (

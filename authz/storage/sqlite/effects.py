@@ -12,7 +12,7 @@ from authz.storage.rows import (
     notification,
     notification_values,
 )
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 
 
 class SqliteEffects:

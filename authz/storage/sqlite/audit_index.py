@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_values, search
 from authz.storage.records import integer
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 
 
 class SqliteAuditIndex:

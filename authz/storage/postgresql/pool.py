@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.store import StoreUnavailable
 
 _LOOK_AGAIN_SECONDS = 0.25

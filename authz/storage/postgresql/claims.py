@@ -7,7 +7,7 @@ unique key, and by the lock of the row that is there. Nobody is told before its 
 import asyncio
 from dataclasses import dataclass
 
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.store import StoreUnavailable
 
 _AT_ONCE = 200  # claims in one statement

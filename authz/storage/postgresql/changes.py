@@ -9,7 +9,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from authz.storage.postgresql_pool import FAILURES, PostgresqlPool, said
+from authz.storage.postgresql.pool import FAILURES, PostgresqlPool, said
 
 CHANNEL = "securus"
 _PULSE_SECONDS = 5.0

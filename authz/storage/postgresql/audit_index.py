@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_values, search
-from authz.storage.postgresql_pool import PostgresqlPool, Transaction
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import integer, text
 
 _INSERT = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from authz.storage.records import integer
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 
 
 class SqliteAuditFeeds:

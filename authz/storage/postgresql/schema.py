@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from authz.storage.postgresql_pool import PostgresqlPool, Transaction
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
+from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.schema import Migration, pending
 from authz.storage.store import StoreUnavailable
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from authz.storage.audit_queries import SIGNAL_COLUMNS, signal_of, signal_values
 from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
-from authz.storage.postgresql_audit_index import move_place, place
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.audit_index import move_place, place
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.rows import NOTIFICATION_COLUMNS, notification_values
 
 

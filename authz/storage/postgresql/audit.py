@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from authz.storage.audit_lines import AuditLine
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.records import integer, octets, text
 from authz.storage.rows import AUDIT_COLUMNS, audit_line
 from authz.storage.store import AuditConflict, StoreUnavailable

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from authz.storage.replay import REPLAY, UsedKeys
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.store import Namespace, StoreUnavailable
 
 _AT_ONCE = 100  # claims in one commit: less than a millisecond

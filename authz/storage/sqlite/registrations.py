@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from authz.storage.records import encode
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 from authz.storage.rows import initial_access_token, registration, registration_change
-from authz.storage.sqlite_connection import Row, SqliteConnection
+from authz.storage.sqlite.connection import Row, SqliteConnection
 from authz.storage.store import StoreUnavailable
 
 

@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from authz.protocol.tokens import Grant
 from authz.storage.records import decode, encode, integer, text
 from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from authz.storage.postgresql_pool import PostgresqlPool, Transaction
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import encode, integer
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 from authz.storage.rows import initial_access_token, registration, registration_change

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from authz.protocol.tokens import Grant
-from authz.storage.postgresql_pool import PostgresqlPool, Transaction
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
 from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
 from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken

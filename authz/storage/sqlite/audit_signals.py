@@ -6,8 +6,8 @@ from authz.storage.audit_queries import SIGNAL_COLUMNS, signal_of, signal_values
 from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
 from authz.storage.rows import NOTIFICATION_COLUMNS, notification_values
-from authz.storage.sqlite_audit_index import move_place, place
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.audit_index import move_place, place
+from authz.storage.sqlite.connection import SqliteConnection
 
 
 class SqliteAuditSignals:

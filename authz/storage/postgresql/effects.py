@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from authz.storage.effects import Emergency, Notification, RateLimit
-from authz.storage.postgresql_pool import PostgresqlPool, Transaction
-from authz.storage.postgresql_schema import EMERGENCY_LOCKS
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
+from authz.storage.postgresql.schema import EMERGENCY_LOCKS
 from authz.storage.records import integer
 from authz.storage.rows import (
     EMERGENCY_COLUMNS,

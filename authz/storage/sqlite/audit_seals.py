@@ -13,7 +13,7 @@ from authz.storage.rows import (
     stub,
     tree_head,
 )
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
 
 
 class SqliteAuditSeals:
