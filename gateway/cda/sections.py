@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM
-from gateway.cda.parser import BlockParser
+from gateway.cda.parser import BlockParser, DocumentError
 from gateway.fhir.labels import CONFIDENTIALITY, Label, LabelCondition, label_of
 
 _V3 = "urn:hl7-org:v3"
@@ -164,6 +164,10 @@ class SectionReader(BlockParser):
             self.component = at
         elif self.is_dropping:
             pass
+        elif self._sections and depth <= self._sections[-1].depth:
+            raise DocumentError("a component of the body holds more than its section")
+        elif name_here == "section" and self.has_body and self._names[-2] != "component":
+            raise DocumentError("a section stands outside of a component")
         elif name_here == "section" and self._names[-2] == "component":
             inherited = self._sections[-1].effective if self._sections else self._document
             self._sections.append(_Section(self._starts[-2], depth, inherited))

@@ -117,6 +117,21 @@ def test_a_restricted_section_inside_another_goes_alone() -> None:
     assert redaction.sections_cut == 1
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"<component>{{}}<section><text>shown</text></section></component><!-- {SECRET} -->",
+        f"<component>{{}}<id root='1.9'/></component><!-- {SECRET} -->",
+        "{}",
+        "<component><section><text>shown</text>{}</section></component>",
+    ],
+)
+def test_a_section_that_shares_its_component_or_has_none_is_refused(inner: str) -> None:
+    closed = f'<section><confidentialityCode code="R"/><title>{SECRET}</title><text>{SECRET}</text></section>'
+    with pytest.raises(DocumentError, match="component"):
+        cut(body(inner.format(closed)))
+
+
 def test_a_section_is_closed_by_its_code() -> None:
     condition = SectionCondition(LabelCondition(), frozenset({label_of(f"urn:oid:{LOINC}", "29762-2")}))
     out, _ = cut(
