@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.cda.header_reader import header_of
 from gateway.cda.patients import as_fhir
-from gateway.settings import DocumentSettings, PatientLookup
+from gateway.document_settings import DocumentSettings, PatientLookup
 from tests.support.document_store import MRN
 from tests.support.documents import OID, document
 from tests.support.gateway import Reply, RunningGateway, policies_with, start_gateway, stop_gateway
