@@ -17,7 +17,7 @@ from gateway.settings import GatewaySettings
 PAGE_LINES = (
     32  # half a millisecond to write: requests are answered between reading, understanding and writing
 )
-_REMOVED_AT_ONCE = 200
+_REMOVED_AT_ONCE = 100
 _MILLISECONDS = 1000
 _log = logging.getLogger("securus.audit")
 
