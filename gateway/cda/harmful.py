@@ -11,6 +11,7 @@ from enum import StrEnum
 
 _BEGINNING = 1024
 _LONGEST_MARK = 32
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
@@ -164,7 +165,10 @@ class ContentWatch:
 
 
 class Base64Watch:
-    """The same of content in base64, as it stands in a document. feed() and finish() raise ValueError: it is none."""
+    """The same of content in base64, as it stands in a document. feed() and finish() raise ValueError: it is none.
+
+    What is not of the alphabet is passed over, as RFC 2045 6.8 has it and as readers do; nothing stands behind padding.
+    """
 
     def __init__(self, watch: ContentWatch) -> None:
         self._watch = watch
@@ -172,15 +176,22 @@ class Base64Watch:
 
     def feed(self, text: str) -> None:
         """The next characters."""
-        self._pending += "".join(text.split())
-        whole = len(self._pending) // 4 * 4
+        self._pending += _NOT_BASE64.sub("", text)
+        end = self._pending.find("=")
+        if 0 <= end < len(self._pending) - 2:
+            raise ValueError("not base64")
+        whole = (len(self._pending) if end < 0 else end) // 4 * 4
         if whole >= 4096:
             self._decode(self._pending[:whole])
             self._pending = self._pending[whole:]
 
     def finish(self) -> None:
         """There are no more."""
-        self._decode(self._pending)
+        rest = self._pending.rstrip("=")
+        if len(self._pending) - len(rest) > 2 or "=" in rest:
+            raise ValueError("not base64")
+        # The end of content that was cut short is looked at as far as it goes.
+        self._decode(rest + "=" * (-len(rest) % 4) if len(rest) % 4 != 1 else rest[:-1])
         self._watch.finish()
 
     def _decode(self, text: str) -> None:

@@ -26,12 +26,12 @@ from gateway.commands.answers import (
     with_store,
 )
 from gateway.consent_service import receipts
-from gateway.consent_service.grants import settled
+from gateway.consent_service.grants import end_with_grant, settled
 from gateway.consent_service.importing import Imported, bring_in
 from gateway.consent_service.plain import as_plain
 from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.rules import check_next
-from gateway.consent_service.versions import next_version, with_status
+from gateway.consent_service.versions import with_status
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
@@ -161,8 +161,8 @@ def _revoke(options: argparse.Namespace) -> int:
                 revocations=None,
                 reason="consent",
             )
-        after = next_version(value, before, base=base.identifier, id=before.id, now=now, by=by)
-        if not await store.add_consent(after):
+        after = await end_with_grant(store, value, before, now=now, by=by)
+        if after is None:
             raise _Refused("the consent was changed meanwhile: look at it again")
         await log.record(_record("consent-withdrawn", after, by=by, why=options.why))
         return after

@@ -102,6 +102,25 @@ async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) ->
     return found
 
 
+async def end_with_grant(
+    store: Store, value: Mapping[str, Any], before: ConsentVersion, *, now: int, by: str
+) -> ConsentVersion | None:
+    """Write value as the version that ends a consent, with whose grant it is over already where it has one.
+
+    Whoever read the consent in between wrote down that it ended: this version follows theirs, and says who and why.
+    None where somebody changed it otherwise. Raises StoreUnavailable.
+    """
+    for _ in range(2):
+        version = next_version(value, before, base=before.base, id=before.id, now=now, by=by)
+        if await store.add_consent(version):
+            return version
+        found = await store.consent(before.base, before.id)
+        if found is None or found.grant_id is None or found.status != "inactive":
+            return None
+        before = found
+    return None
+
+
 async def _ended(store: Store, version: ConsentVersion, now: int) -> ConsentVersion:
     value = with_status(parse_resource(version.resource), "inactive", _ENDED)
     provision = value.get("provision")

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from authz.clock import Clock
 from authz.http import json_answer, method_not_allowed
 from authz.keys import KeyRing
-from authz.protocol.encoding import parse_query
+from authz.protocol.encoding import parse_query, strict_json
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest, RequestError
 from gateway.consent_service import receipts
 from gateway.consent_service.plain import PlainError, amended, as_plain, consent_from
@@ -28,6 +28,7 @@ from gateway.settings import Upstream
 
 PATH = "/consents"
 _MAX_BODY = 256 * 1024
+_MAX_DEPTH = 64
 _MAX_ANSWER = 16 * 1024 * 1024
 _SEARCHED = frozenset(
     {
@@ -301,9 +302,9 @@ async def _body(http: HttpRequest) -> dict[str, Any]:
     if media != "application/json" or "content-encoding" in http.headers:
         raise _refused(415, "invalid_request", "the body must be application/json, not compressed")
     try:
-        value = json.loads(await http.body.read(_MAX_BODY))
+        value = strict_json(await http.body.read(_MAX_BODY), max_bytes=_MAX_BODY, max_depth=_MAX_DEPTH)
     except (ValueError, RecursionError) as error:
-        raise _refused(400, "invalid_request", "the body is not JSON") from error
+        raise _refused(400, "invalid_request", "the body is not JSON with one reading") from error
     if not isinstance(value, dict):
         raise _refused(400, "invalid_request", "the body must be an object")
     return value

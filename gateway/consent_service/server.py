@@ -18,8 +18,8 @@ from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consent_service.grants import settled
-from gateway.consent_service.rules import check_consent, check_next, patient_of
+from gateway.consent_service.grants import end_with_grant, settled
+from gateway.consent_service.rules import check_consent, check_next, patient_of, provisions_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
@@ -33,6 +33,7 @@ _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
 _MOST_OPEN = 200  # consents of one patient that are not over
+_MOST_PROVISIONS = 1000  # of all of them
 _OPEN = frozenset({"draft", "proposed", "active"})
 
 
@@ -173,7 +174,7 @@ class ConsentServer:
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
     ) -> Said:
         await self._check(value)
-        await self._check_room(patient_of(value))
+        await self._check_room(value, id)
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
         return await self._add(version, 201, headers)
 
@@ -190,15 +191,21 @@ class ConsentServer:
             return Said(412)
         await self._check(value)
         check_next(parsed(before), value, is_of_a_grant=before.grant_id is not None)
+        await self._check_room(value, id)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
-        if before.grant_id is not None and version.status not in _OPEN:
-            # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
-            await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
-        return await self._add(version, 200, headers)
+        if before.grant_id is None or version.status in _OPEN:
+            return await self._add(version, 200, headers)
+        # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
+        await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
+        ended = await end_with_grant(self._store, value, before, now=self._clock(), by=_who(caller))
+        return Said(412) if ended is None else self._told(ended, 200, headers)
 
     async def _add(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         if not await self._store.add_consent(version):
             return Said(412)
+        return self._told(version, status, headers)
+
+    def _told(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         self._written(version.status)
         said = _resource(status, version)
         return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
@@ -213,14 +220,23 @@ class ConsentServer:
                 expression="Consent.patient",
             )
 
-    async def _check_room(self, patient: str) -> None:
-        """Every consent in force is asked for each resource of the patient: nobody makes that slow for all others."""
-        kept = await self._store.consents_of(self._base, [patient])
-        if sum(version.status in _OPEN for version in kept) >= _MOST_OPEN:
+    async def _check_room(self, value: Mapping[str, Any], id: str) -> None:
+        """Every provision in force is asked for each resource of the patient: nobody makes that slow for all others."""
+        if value.get("status") not in _OPEN:
+            return
+        kept = await self._store.consents_of(self._base, [patient_of(value)])
+        beside = [version for version in kept if version.status in _OPEN and version.id != id]
+        if len(beside) >= _MOST_OPEN:
             raise FhirError(
                 Reason.CONSENT_INVALID,
                 f"the patient has {_MOST_OPEN} consents that are drafts, proposed or active: revoke those that are over",
                 expression="Consent.patient",
+            )
+        if sum(map(provisions_of, [value, *map(parsed, beside)])) > _MOST_PROVISIONS:
+            raise FhirError(
+                Reason.CONSENT_INVALID,
+                f"the consents of the patient that are not over may have {_MOST_PROVISIONS} provisions together",
+                expression="Consent.provision",
             )
 
 

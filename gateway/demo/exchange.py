@@ -10,6 +10,8 @@ from gateway.consent_service.versions import next_version
 from gateway.demo.document_store import PATH
 
 AT = "/cda"
+LABORATORY = "2.16.840.1.113883.19.77"
+_LICENCES = "2.16.840.1.113883.4.3.25"
 HOSPITAL = "2.16.840.1.113883.19.5.99999.2"  # assigns the record numbers in the documents
 STEPHEN = "d9427379-943a-42c1-b3d0-6b5056a12696"
 ANTONY = "cc74fae7-b8e8-4e77-af46-fb7c3177bf1c"
@@ -45,6 +47,24 @@ def documents(public: str, mtls: str) -> list[dict[str, Any]]:
         }
         for name, patient, confidentiality, may_read in _DOCUMENTS
     ]
+
+
+def laboratory_report(author: str) -> bytes:
+    """A report of a laboratory about Stephen, by the organisation with this OID."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><ClinicalDocument xmlns="urn:hl7-org:v3">'
+        '<typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/>'
+        f'<id root="{uuid.uuid4()}"/><code code="11502-2" codeSystem="2.16.840.1.113883.6.1"/>'
+        '<title>Laboratory report</title><effectiveTime value="20260301"/>'
+        '<confidentialityCode code="N" codeSystem="2.16.840.1.113883.5.25"/>'
+        f'<recordTarget><patientRole><id root="{_LICENCES}" extension="S99910268"/></patientRole></recordTarget>'
+        '<author><time value="20260301"/><assignedAuthor><id nullFlavor="NI"/><representedOrganization>'
+        f'<id root="{author}"/><name>Laboratory</name></representedOrganization></assignedAuthor></author>'
+        f'<custodian><assignedCustodian><representedCustodianOrganization><id root="{author}"/>'
+        "</representedCustodianOrganization></assignedCustodian></custodian>"
+        "<component><structuredBody><component><section><title>Results</title><text>HbA1c 6.3 %</text>"
+        "</section></component></structuredBody></component></ClinicalDocument>"
+    ).encode()
 
 
 def mount(base: str) -> dict[str, Any]:

@@ -169,6 +169,14 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
         {"organization": "exchange", "purpose_of_use": ["TREAT"]},
     ),
     (
+        "laboratory-mtls",
+        "Laboratory North",
+        True,
+        ["client_credentials"],
+        "system/DocumentReference.c system/Binary.c",
+        {"organization": "external-laboratory", "purpose_of_use": ["TREAT"]},
+    ),
+    (
         "pharmacy-dpop",
         "Pharmacy at the market",
         False,

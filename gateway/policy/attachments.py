@@ -6,7 +6,7 @@ nothing can be told: what opens does not hold, what closes does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -96,7 +96,7 @@ class Needs:
     content: bool = False
     patients: bool = False
     whole: bool = False
-    documents: tuple[CdaCondition, ...] = ()
+    documents: tuple[CdaCondition, ...] = field(default=(), compare=False)
 
 
 NOTHING_NEEDED = Needs()

@@ -10,6 +10,7 @@ import pytest_asyncio
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.account.consent_document import wish_of
+from gateway.consent_service.receipts import in_words
 from gateway.consent_service.versions import next_version
 from gateway.consents.codes import PARTICIPATIONS, PURPOSES
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said
@@ -20,6 +21,7 @@ from tests.support.gateway import RunningGateway, stop_gateway
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attacks")]
 ISSUER = "https://as.hospital.example"
+PLAIN = {"Content-Type": "application/json"}
 NOW = 1_790_000_000  # in September 2026
 STUDY = ConsentQuestion((SCOPES, "research"), frozenset({"urn:study:dm2"}), frozenset(), "Condition")
 
@@ -61,6 +63,31 @@ async def test_a_consent_whose_patient_is_more_than_an_id_is_not_kept_and_nobody
     assert gateway.upstream.requests == []
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "a\x00b", "\x1b[2J"])
+async def test_what_no_page_and_no_file_can_hold_is_not_kept(gateway: RunningGateway, text: str) -> None:
+    """One consent with half a character in it, and the pages of the patient could not be shown any more."""
+    for more in (
+        {"extension": [{"url": "urn:x", "valueString": text}]},
+        {"organization": [{"reference": "Organization/o", "display": text}]},
+        {"contained": [{"resourceType": "Basic", "id": "b", "code": {"text": text}}]},
+    ):
+        reply = await at_desk(gateway, "POST", "/Consent", consent() | more)
+        assert reply.status == 422, reply.raw
+    plain = {"patient": "A", "decision": "permit", "policy": ["urn:p"], "actors": [text]}
+    reply = await at_desk(gateway, "POST", "/consents", plain, headers=PLAIN)
+    assert reply.status in (400, 422), reply.raw
+    whole = {"organization": [{"reference": "Organization/o", "display": "\U0001f600\n\t"}]}
+    assert (await at_desk(gateway, "POST", "/Consent", consent() | whole)).status == 201
+
+
+async def test_plain_json_has_one_reading(gateway: RunningGateway) -> None:
+    twice = b'{"patient":"A","decision":"deny","decision":"permit","policy":["urn:p"]}'
+    deep = b'{"patient":"A","exceptions":' + b"[" * 90_000 + b"]" * 90_000 + b"}"
+    for body in (twice, deep, b'{"patient":NaN}', b"\xef\xbb\xbf{}", b"[]"):
+        reply = await at_desk(gateway, "POST", "/consents", body, headers=PLAIN)
+        assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+
+
 def dated(day: str, type_: str, id_: str) -> dict[str, Any]:
     return consent(dateTime=day, id=id_, performer=[{"reference": "Patient/A"}]) | {
         "provision": {"type": type_, "actor": consent()["provision"]["actor"]}
@@ -88,6 +115,31 @@ async def test_a_patient_has_so_many_consents_in_force_and_no_more(gateway: Runn
     assert (refused.status, refused.json["issue"][0]["expression"]) == (422, ["Consent.patient"])
     assert (await at_desk(gateway, "POST", "/Consent", consent("A"))).status == 201
     assert (await at_desk(gateway, "GET", "/Patient/M", role="researcher")).status == 200
+
+
+async def test_the_consents_in_force_of_a_patient_have_so_many_provisions_together(
+    gateway: RunningGateway,
+) -> None:
+    gateway.upstream.resources["Patient/L"] = {"resourceType": "Patient", "id": "L"}
+    many = [{"type": "deny", "provision": [{"type": "permit"}] * 49}] * 4  # 201 with the one around them
+    made = [
+        await at_desk(
+            gateway, "POST", "/Consent", consent("L", provision={"type": "permit", "provision": many})
+        )
+        for _ in range(5)
+    ]
+    assert [each.status for each in made] == [201] * 4 + [422]
+    assert made[4].json["issue"][0]["expression"] == ["Consent.provision"]
+    small = await at_desk(gateway, "POST", "/Consent", consent("L"))
+    assert small.status == 201
+    grown = small.json | {"provision": {"type": "permit", "provision": many}}
+    place = f"/Consent/{small.json['id']}"
+    assert (await at_desk(gateway, "PUT", place, grown)).status == 422
+    for reply in made[:4]:  # what is large is withdrawn as it is
+        place = f"/Consent/{reply.json['id']}"
+        assert (await at_desk(gateway, "PUT", place, reply.json | {"status": "inactive"})).status == 200
+    place = f"/Consent/{small.json['id']}"
+    assert (await at_desk(gateway, "PUT", place, grown)).status == 200
 
 
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> Sequence[ConsentVersion]:
@@ -179,3 +231,28 @@ async def test_the_pages_have_no_words_for_a_consent_that_says_something_else() 
         of_privacy(actor=[RECIPIENT | {"extension": [{"url": "urn:x", "valueBoolean": True}]}]),
     ]
     assert [wish_of(each, ISSUER) for each in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"data": [{"meaning": "instance", "reference": {"reference": "Observation/o1"}}]},
+        {"code": [{"coding": [{"system": "http://loinc.org", "code": "1-8"}]}]},
+        {"action": [{"coding": [{"code": "correct"}]}]},
+        {"actor": [RECIPIENT | {"role": {"coding": [{"system": PARTICIPATIONS, "code": "CST"}]}}]},
+        {"provision": [{"type": "deny", "provision": [{"type": "permit", "code": [{"text": "x"}]}]}]},
+        {"extension": [{"url": "urn:x", "valueBoolean": True}]},
+    ],
+)
+async def test_a_receipt_that_leaves_something_out_says_so(more: dict[str, Any]) -> None:
+    said = "It says more than these lines can: what holds is the document."
+    value = of_privacy() | {"id": "c1"}
+    assert said not in in_words(value)
+    assert said in in_words(of_privacy(**more) | {"id": "c1"})
+    assert said in in_words(value | {"modifierExtension": [{"url": "urn:x", "valueBoolean": True}]})
+
+
+async def test_a_receipt_tells_exceptions_of_exceptions() -> None:
+    inner = {"type": "permit", "purpose": [{"system": PURPOSES, "code": "ETREAT"}]}
+    lines = in_words(of_privacy(provision=[{"type": "deny", "provision": [inner]}]) | {"id": "c1"})
+    assert any(line.startswith("Except (1.1): It permits") and "ETREAT" in line for line in lines)

@@ -34,6 +34,7 @@ CLIENTS = {
     "lab-backend": "private_key_jwt",
     "exchange-mtls": "tls_client_auth",
     "pharmacy-dpop": "private_key_jwt",
+    "laboratory-mtls": "tls_client_auth",
     "smart-app": "none",
     "smart-backend": "private_key_jwt",
 }
@@ -74,6 +75,8 @@ async def test_once_shows_every_step_right_and_exits_0(demo: Demonstration, tmp_
         "A partner hospital retrieves the summary",
         "a patient who did not agree",
         "A pharmacy fetches the list of medications",
+        "A laboratory outside the hospital sends a report",
+        "in the name of another laboratory",
     ):
         assert said in done.stdout
 

@@ -278,6 +278,24 @@ async def test_heads_that_vanish_under_a_running_gateway_are_not_signed_over(
     assert await heads(store) == []
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_chain_that_vanishes_whole_is_told_at_once_and_not_signed_over(
+    world: SealedLog, store: SqliteStore, restarts: bool
+) -> None:
+    await world.record(3)
+    await world.record(3, "node-a")
+    await world.seal()
+    _outside(store, "DELETE FROM audit WHERE chain = 'node-a'")
+    _outside(store, "DELETE FROM audit_chain")
+    await world.record(1)
+    if restarts:
+        world = await sealed_log(store)
+        world.clocks.pass_(180)
+    await world.seal()
+    assert world.broken[-1]
+    assert len(await heads(store)) == 1
+
+
 async def test_each_head_goes_to_the_file_and_what_it_missed_follows(
     world: SealedLog, store: SqliteStore, tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ from gateway.proxy.writes.creation import bounded
 from gateway.settings import Upstream
 
 _NOBODY = "the document is about no one patient for whom you may file documents here"
+_CHANGES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
+_ALLOW = (("Allow", "GET, HEAD"),)
 _REASONS = {
     Unmet.ORGANIZATION: Reason.DOCUMENT_OF_ANOTHER_ORGANIZATION,
     Unmet.TOO_LOW: Reason.DOCUMENT_LABEL_TOO_LOW,
@@ -53,6 +55,16 @@ def submissions_of(
     if upstream.documents is None or not isinstance(client, KeepsDocuments):
         return None
     return Submissions(upstream, client, attachments, upstream.documents.submission)
+
+
+def check(upstream: Upstream, asked: FhirRequest) -> None:
+    """Raise FhirError(METHOD_NOT_ALLOWED) for what would change a document of a plain store."""
+    if upstream.kind == "cda-rest" and asked.interaction in _CHANGES:
+        raise FhirError(
+            Reason.METHOD_NOT_ALLOWED,
+            "a document is not changed: file a new one that names it in relatedDocument",
+            headers=_ALLOW,
+        )
 
 
 class Submissions:
