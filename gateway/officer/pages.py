@@ -6,11 +6,12 @@ hour, whatever other pages accept; where several steps are asked for at a sign-i
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from authz.events import SignIn
+from authz.endpoints.sign_in_attempts import attempt_of
 from authz.http import read_form
 from authz.login import browser as login_pages
-from authz.login.accounts import SignInOutcome, network_of
+from authz.login.accounts import network_of
 from authz.login.browser import Browser
+from authz.login.language import ENGLISH
 from authz.protocol.encoding import parse_query
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
@@ -115,22 +116,23 @@ class OfficerPages:
         return browser
 
     async def _sign_in(self, request: HttpRequest, browser: Browser, fields: Mapping[str, str]) -> Answer:
-        house, username = self._house, fields.get("username", "").strip()
-        now = house.clock()
-        result = await house.accounts.sign_in(
-            username, fields.get("password", ""), peer=request.peer, now=now
+        house = self._house
+        attempt = await attempt_of(
+            fields,
+            request,
+            accounts=house.accounts,
+            client_id=None,
+            emit=house.emit,
+            now=house.clock(),
+            language=ENGLISH,
         )
-        subject = None if result.account is None else result.account.subject
-        house.emit(SignIn(str(result.outcome), subject, None, request.peer))
         await house.audit.settled()
-        if result.outcome is SignInOutcome.LIMITED:
-            problem = "Too many attempts. Wait a minute and try again."
-            form = self._sign_in_form(browser, problem=problem, status=429, username=username)
-            return form.with_headers((("Retry-After", "60"),))
-        if subject is None:
-            problem = "User name or password is not right."
-            return self._sign_in_form(browser, problem=problem, status=403, username=username)
-        signed_in = await house.browsers.signed_in(browser, subject, ("pwd",))
+        if attempt.account is None:
+            form = self._sign_in_form(
+                browser, problem=attempt.problem, status=attempt.status, username=attempt.username
+            )
+            return form.with_headers(attempt.headers)
+        signed_in = await house.browsers.signed_in(browser, attempt.account.subject, ("pwd",))
         return login_pages.redirect(PREFIX, signed_in.cookie or "")
 
     def _signed_in(self, browser: Browser) -> Account | None:
