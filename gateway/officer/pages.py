@@ -4,6 +4,7 @@ An account is an officer's by a role of the configuration (`officer.roles`). A s
 hour, whatever other pages accept; where several steps are asked for at a sign-in, they count here as well.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from authz.endpoints.sign_in_attempts import attempt_of
@@ -27,6 +28,7 @@ _SIGN_IN = "/officer/sign-in"
 _FRESH_SECONDS = 1800
 _A_MINUTE = 120  # so many new browsers from one address: nobody has signed in yet, and each leaves a row
 _LARGEST_FORM = 64 * 1024
+_log = logging.getLogger("securus.officer")
 
 
 class _Told(Exception):
@@ -65,8 +67,9 @@ class OfficerPages:
             return await self._handled(request)
         except _Told as told:
             return self._told(told)
-        except (StoreUnavailable, AuditUnavailable):
+        except (StoreUnavailable, AuditUnavailable) as error:
             # Without its record a look shows nothing.
+            _log.error("a page of the officer is not shown", extra={"cause": str(error)})
             words = "What you asked for cannot be recorded now, so it is not shown. Try again in a minute."
             answer = self._told(_Told(503, "Not available now", words))
             return answer.with_headers((("Retry-After", "5"),))
