@@ -7,24 +7,20 @@ half of what it says in plain words would be wrong words.
 
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from authz.account.own_records import Actor, ActorKind, Author, What, Wish
+from gateway.consent_service.versions import instant
+from gateway.consents.codes import LOINC, PARTICIPATIONS, PURPOSES, RESOURCE_TYPES, ROLES
+from gateway.consents.consent import SCOPES
 from gateway.fhir.dates import interval
+from gateway.fhir.labels import ACT_CODE, CONFIDENTIALITY
 
-SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
-PARTICIPATIONS = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
-PURPOSES = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
-RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
-ROLES = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
-CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
-SENSITIVITY = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
-LOINC = "http://loinc.org"
 SENSITIVE: tuple[tuple[str, str], ...] = (
     (CONFIDENTIALITY, "R"),
     (CONFIDENTIALITY, "V"),
-    *((SENSITIVITY, code) for code in ("ETH", "ETHUD", "OPIOIDUD", "PSY", "SEX", "SDV", "HIV", "STD")),
+    *((ACT_CODE, code) for code in ("ETH", "ETHUD", "OPIOIDUD", "PSY", "SEX", "SDV", "HIV", "STD")),
 )
 """Labels of what a person means who leaves out what is sensitive: restricted, very restricted, and what stigmatizes."""
 _BY_REFERENCE = {"Organization": ActorKind.ORGANIZATION, "Practitioner": ActorKind.PRACTITIONER}
@@ -140,11 +136,6 @@ def performer_of(consent: Mapping[str, Any]) -> tuple[str, str]:
             if isinstance(each, Mapping) and each.get("id") == "performer":
                 code = next((c for s, c in _codings(each.get("relationship")) if s == ROLES), "")
     return (name if isinstance(name, str) else ""), code
-
-
-def instant(seconds: int) -> str:
-    """The time as a FHIR instant."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _reference(actor: Actor, issuer: str) -> dict[str, Any]:

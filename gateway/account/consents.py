@@ -10,8 +10,10 @@ from authz.account.own_records import Actor, ActorKind, Author, OwnConsent, Wish
 from authz.clock import Clock
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
-from gateway.account.consent_document import consent_of, instant, performer_of, wish_of
+from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
+from gateway.consent_service.versions import next_version, with_status
+from gateway.fhir.resource import parse_resource
 
 
 class Grants(Protocol):
@@ -82,18 +84,24 @@ class KeptConsents:
             words=words,
             now=now,
         )
-        id_, number = (str(uuid.uuid4()), 1) if after is None else (after.id, after.version + 1)
-        return await self._add(patient, resource, id_, number, author, now)
+        before = None
+        if after is not None:
+            before = await self._store.consent(self._base, after.id, after.version)
+        id_ = str(uuid.uuid4()) if after is None else after.id
+        version = next_version(resource, before, base=self._base, id=id_, now=now, by=author.subject)
+        return await self._told(version) if await self._store.add_consent(version) else None
 
     async def withdraw(
         self, patient: str, consent: OwnConsent, *, author: Author, now: int
     ) -> OwnConsent | None:
         """Write the version that ends it; None where another was written meanwhile. Raises StoreUnavailable."""
-        resource = {k: v for k, v in consent.resource.items() if k not in ("id", "meta")}
-        ended = {**resource, "status": "inactive"}
-        return await self._add(
-            patient, ended, consent.id, consent.version + 1, author, now, grant_id=consent.grant_id
-        )
+        before = await self._store.consent(self._base, consent.id, consent.version)
+        if before is None:
+            return None
+        # What it says besides stays: by the tags that it has from elsewhere it counts as withdrawn, not as never given.
+        value = with_status(parse_resource(before.resource), "inactive", "")
+        ended = next_version(value, before, base=self._base, id=before.id, now=now, by=author.subject)
+        return await self._told(ended) if await self._store.add_consent(ended) else None
 
     async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
         """A signed receipt of a version; None where it is not this patient's. Raises StoreUnavailable."""
@@ -113,36 +121,6 @@ class KeptConsents:
     def actors(self, kind: ActorKind) -> Sequence[Actor]:
         """Organizations or practitioners to choose from."""
         return self._actors.get(kind, ())
-
-    async def _add(
-        self,
-        patient: str,
-        resource: Mapping[str, Any],
-        id_: str,
-        number: int,
-        author: Author,
-        now: int,
-        *,
-        grant_id: str | None = None,
-    ) -> OwnConsent | None:
-        whole = {
-            "resourceType": "Consent",
-            "id": id_,
-            "meta": {"versionId": str(number), "lastUpdated": instant(now)},
-            **{name: value for name, value in resource.items() if name != "resourceType"},
-        }
-        version = ConsentVersion(
-            base=self._base,
-            id=id_,
-            version=number,
-            patient=patient,
-            status=str(whole["status"]),
-            resource=json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(),
-            recorded_at=now,
-            recorded_by=author.subject,
-            grant_id=grant_id,
-        )
-        return await self._told(version) if await self._store.add_consent(version) else None
 
     async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:
         resource = json.loads(version.resource)

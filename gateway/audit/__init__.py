@@ -13,4 +13,10 @@ verification   walks everything and names what is broken
 proofs         what somebody can check without the log
 exports        the whole log as one file
 head_file      the file that heads are appended to
+in_force       puts on record which configuration and policies are in force
+recorder       who records, from the configuration
+events/        records as FHIR AuditEvents (IHE BALP): pure
+feeds/         deliveries of records to others (IHE ATNA ITI-20)
+index/         the entries by which records are found
+signals/       rules that look for unusual access
 """

@@ -10,6 +10,8 @@ from gateway.audit.exports import export
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.audit.recorder import recorder_of
 from gateway.commands.answers import OK, add_verb, failed, settings_of, who, with_log, with_store
+from gateway.commands.times import add_times, asked_times
+from gateway.officer.asking import QuestionError
 
 _PAGE_LINES = 1000
 _FORMATS = ("ndjson", "fhir")
@@ -20,8 +22,7 @@ def add(log: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     said = "print the records, one JSON object a line: as they were written, or as FHIR AuditEvents; this is recorded too"
     verb = add_verb(log, "export", said, _export)
     verb.add_argument("--format", choices=_FORMATS, default="ndjson", help="ndjson (the lines) or fhir")
-    verb.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
-    verb.add_argument("--until", default="", metavar="TIME")
+    add_times(verb)
     verb.add_argument("--by", metavar="NAME", help="who exports; the account of this session without it")
     verb.add_argument(
         "--whole", action="store_true", help="with heads and stubs, as 'audit verify --export' reads it"
@@ -31,6 +32,10 @@ def add(log: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _export(options: argparse.Namespace) -> int:
     if options.whole and options.format != "ndjson":
         return failed(options, "--whole is the log as it is written: it has no other format")
+    try:
+        is_asked = asked_times(options)
+    except QuestionError as error:
+        return failed(options, str(error))
     settings, by = settings_of(options), who(options)
     recorder = recorder_of(settings)
 
@@ -47,8 +52,7 @@ def _export(options: argparse.Namespace) -> int:
             sequence = 0
             while lines := await store.audit(chain=chain, after=sequence, limit=_PAGE_LINES):
                 for line in lines:
-                    at = str(json.loads(line.line)["at"])
-                    if at < options.since or (options.until and at >= options.until):
+                    if not is_asked(str(json.loads(line.line)["at"])):
                         continue
                     if options.format == "ndjson":
                         print(line.line.decode("utf-8"))

@@ -8,6 +8,8 @@ from pathlib import Path
 from authz.storage.store import Store
 from gateway.commands.answers import OK, REFUSED, add_verb, failed, say, settings_of, with_store
 from gateway.commands.policy_sets import policy_set
+from gateway.commands.times import add_times, asked_times
+from gateway.officer.asking import QuestionError
 from gateway.policy.inquiries.replay import Change, Replay, Replayed
 from gateway.settings import GatewaySettings
 
@@ -27,8 +29,7 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--log", type=Path, metavar="FILE", help="lines of an audit log, in place of the store's"
     )
-    verb.add_argument("--since", default="", metavar="TIME", help="such as 2026-11-01 or 2026-11-01T08:00Z")
-    verb.add_argument("--until", default="", metavar="TIME")
+    add_times(verb)
     verb.add_argument("--strict", action="store_true", help="exit 1 when a decision changes")
 
 
@@ -40,9 +41,13 @@ def _replay(options: argparse.Namespace) -> int:
     settings = None if options.log is not None and not options.config.is_file() else settings_of(options)
     replay = Replay(after, before=before, bases=_bases(settings), locations=_locations(settings))
 
+    try:
+        is_asked = asked_times(options)
+    except QuestionError as error:
+        return failed(options, str(error))
+
     def within(line: Mapping[str, object]) -> bool:
-        at = str(line.get("at", ""))
-        return at >= options.since and (not options.until or at < options.until)
+        return is_asked(str(line.get("at", "")))
 
     if options.log is not None:
         try:

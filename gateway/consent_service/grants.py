@@ -1,8 +1,8 @@
 """Consents that were given to an app at the consent page, and the OAuth grants that were given with them.
 
-Each ends with the other. A consent whose grant has ended is inactive from that moment: whoever reads it writes that
-down first, so nobody sees it active, whichever of the many ways the grant went. A consent that is revoked ends its
-grant, with every token, before the revocation is written.
+Each ends with the other. A consent whose grant has ended is inactive from that moment: whoever decides by it or reads it
+as FHIR writes that down first, so nobody sees it active, whichever of the many ways the grant went. A consent that is
+revoked ends its grant, with every token, before the revocation is written.
 """
 
 import uuid
@@ -15,6 +15,8 @@ from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.consent_service.versions import instant, next_version, with_status
+from gateway.consents.codes import LOINC, PARTICIPATIONS, RESOURCE_TYPES
+from gateway.consents.consent import SCOPES
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.ids import is_id
 from gateway.fhir.links import local_reference
@@ -22,10 +24,6 @@ from gateway.fhir.resource import parse_resource
 
 SCOPE_URL = "urn:securus:consent:scope"
 """The extension that holds one scope as it was allowed."""
-SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
-RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
-PARTICIPATIONS = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
-LOINC = "http://loinc.org"
 _ENDED = "the grant to the app has ended"
 
 

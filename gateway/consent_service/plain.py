@@ -8,10 +8,10 @@ What FHIR says beyond that is not shown here, and an amendment leaves it as it i
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.consent_service.grants import LOINC, PARTICIPATIONS, RESOURCE_TYPES, SCOPES
 from gateway.consent_service.versions import reason_of
+from gateway.consents.codes import LOINC, PARTICIPATIONS, PURPOSES, RESOURCE_TYPES
+from gateway.consents.consent import SCOPES
 
-_REASONS = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _OF_PROVISIONS = ("decision", "actors", "purposes", "types", "labels", "period", "data_period", "exceptions")
 _TEXTS = ("patient", "status", "scope", "given_at")
 _LISTS = ("policy", "performers", "organizations")
@@ -93,7 +93,7 @@ def _said(provision: Mapping[str, Any]) -> dict[str, Any]:
     said = {
         "decision": provision.get("type"),
         "actors": [_actor_text(each) for each in provision.get("actor", [])],
-        "purposes": [_coded(each, _REASONS) for each in provision.get("purpose", [])],
+        "purposes": [_coded(each, PURPOSES) for each in provision.get("purpose", [])],
         "types": [_coded(each, RESOURCE_TYPES) for each in provision.get("class", [])],
         "labels": [_coded(each, "") for each in provision.get("securityLabel", [])],
         "period": provision.get("period"),
@@ -117,7 +117,7 @@ def _provision(before: Mapping[str, Any], plain: Mapping[str, Any], depth: int) 
     if "actors" in plain:
         after["actor"] = [_actor(text) for text in _texts(plain, "actors")]
     for name, member, system in (
-        ("purposes", "purpose", _REASONS),
+        ("purposes", "purpose", PURPOSES),
         ("types", "class", RESOURCE_TYPES),
         ("labels", "securityLabel", ""),
     ):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.consents.codes import RESOURCE_TYPES
 from gateway.consents.consent import SCOPES, ConsentAnswer, Obligation, Said, listed, objects
-from gateway.consents.elements import RESOURCE_TYPES
 from gateway.fhir.labels import ACT_CODE, CONFIDENTIALITY, ORDER
 
 HOOK = "patient-consent-consult"

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from gateway.consents.codes import LOINC, PARTICIPATIONS, RESOURCE_TYPES
 from gateway.consents.consent import ACTIONS, ConsentQuestion, ConsentReading, Said, listed, objects
 from gateway.consents.resource_facts import Coding, ResourceFacts
 from gateway.fhir.dates import Interval, value_interval
 from gateway.fhir.labels import ABOVE_ALL, ACT_CODE, CONFIDENTIALITY, ORDER, Label, confidentiality, is_one_of
 from gateway.fhir.links import local_reference
 
-RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
-_LOINC = "http://loinc.org"
-_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
-_RECIPIENTS = frozenset({(_PARTICIPATION, "IRCP"), (_PARTICIPATION, "PRCP"), (None, "IRCP")})
+_RECIPIENTS = frozenset({(PARTICIPATIONS, "IRCP"), (PARTICIPATIONS, "PRCP"), (None, "IRCP")})
 _DOCUMENTS = frozenset({"DocumentReference", "Composition"})
 _COLLECTIVE = frozenset({"Organization", "CareTeam", "Group", "PractitionerRole", "HealthcareService"})
 _PEOPLE = frozenset({"Practitioner", "Patient", "RelatedPerson", "Device"})
@@ -194,7 +192,7 @@ def _of_class(coding: Coding, question: ConsentQuestion) -> Met:
         if question.type is None:
             return Met.OPEN
         return Met.HOLDS if question.type == code else Met.FAILS
-    if system != _LOINC:
+    if system != LOINC:
         return Met.UNCLEAR
     if question.type is not None and question.type not in _DOCUMENTS:
         return Met.FAILS

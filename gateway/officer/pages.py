@@ -4,13 +4,15 @@ An account is an officer's by a role of the configuration (`officer.roles`). A s
 hour, whatever other pages accept; where several steps are asked for at a sign-in, they count here as well.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from authz.events import SignIn
+from authz.endpoints.sign_in_attempts import attempt_of
 from authz.http import read_form
 from authz.login import browser as login_pages
-from authz.login.accounts import SignInOutcome, network_of
+from authz.login.accounts import network_of
 from authz.login.browser import Browser
+from authz.login.language import ENGLISH
 from authz.protocol.encoding import parse_query
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
@@ -26,6 +28,7 @@ _SIGN_IN = "/officer/sign-in"
 _FRESH_SECONDS = 1800
 _A_MINUTE = 120  # so many new browsers from one address: nobody has signed in yet, and each leaves a row
 _LARGEST_FORM = 64 * 1024
+_log = logging.getLogger("securus.officer")
 
 
 class _Told(Exception):
@@ -64,8 +67,9 @@ class OfficerPages:
             return await self._handled(request)
         except _Told as told:
             return self._told(told)
-        except (StoreUnavailable, AuditUnavailable):
+        except (StoreUnavailable, AuditUnavailable) as error:
             # Without its record a look shows nothing.
+            _log.error("a page of the officer is not shown", extra={"cause": str(error)})
             words = "What you asked for cannot be recorded now, so it is not shown. Try again in a minute."
             answer = self._told(_Told(503, "Not available now", words))
             return answer.with_headers((("Retry-After", "5"),))
@@ -115,22 +119,23 @@ class OfficerPages:
         return browser
 
     async def _sign_in(self, request: HttpRequest, browser: Browser, fields: Mapping[str, str]) -> Answer:
-        house, username = self._house, fields.get("username", "").strip()
-        now = house.clock()
-        result = await house.accounts.sign_in(
-            username, fields.get("password", ""), peer=request.peer, now=now
+        house = self._house
+        attempt = await attempt_of(
+            fields,
+            request,
+            accounts=house.accounts,
+            client_id=None,
+            emit=house.emit,
+            now=house.clock(),
+            language=ENGLISH,
         )
-        subject = None if result.account is None else result.account.subject
-        house.emit(SignIn(str(result.outcome), subject, None, request.peer))
         await house.audit.settled()
-        if result.outcome is SignInOutcome.LIMITED:
-            problem = "Too many attempts. Wait a minute and try again."
-            form = self._sign_in_form(browser, problem=problem, status=429, username=username)
-            return form.with_headers((("Retry-After", "60"),))
-        if subject is None:
-            problem = "User name or password is not right."
-            return self._sign_in_form(browser, problem=problem, status=403, username=username)
-        signed_in = await house.browsers.signed_in(browser, subject, ("pwd",))
+        if attempt.account is None:
+            form = self._sign_in_form(
+                browser, problem=attempt.problem, status=attempt.status, username=attempt.username
+            )
+            return form.with_headers(attempt.headers)
+        signed_in = await house.browsers.signed_in(browser, attempt.account.subject, ("pwd",))
         return login_pages.redirect(PREFIX, signed_in.cookie or "")
 
     def _signed_in(self, browser: Browser) -> Account | None:

@@ -9,9 +9,10 @@ import pytest_asyncio
 
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
-from gateway.account.consent_document import PARTICIPATIONS, PURPOSES, wish_of
+from gateway.account.consent_document import wish_of
 from gateway.consent_service.receipts import in_words
 from gateway.consent_service.versions import next_version
+from gateway.consents.codes import PARTICIPATIONS, PURPOSES
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said
 from gateway.consents.consents import answer
 from gateway.proxy.lookups.stored_consents import StoredConsents

@@ -307,7 +307,8 @@ class Both:
 
 @pytest.mark.parametrize("status", ["draft", "proposed"])
 async def test_what_waits_to_be_in_force_is_withdrawn_as_well(site: Site, status: str) -> None:
-    resource = {"resourceType": "Consent", "status": status, "provision": {"type": "permit"}}
+    whose = {"patient": {"reference": "Patient/A"}}
+    resource = {"resourceType": "Consent", "status": status, **whose, "provision": {"type": "permit"}}
     site.consents.versions.append(
         ConsentVersion(FHIR, "w-1", 1, "A", status, json.dumps(resource).encode(), NOW, "desk")
     )
@@ -348,7 +349,9 @@ async def test_a_consent_whose_access_has_ended_is_not_shown_as_in_force(site: S
 async def test_a_consent_that_was_recorded_otherwise_is_shown_and_can_be_withdrawn(site: Site) -> None:
     resource = {
         "resourceType": "Consent",
+        "meta": {"tag": [{"system": "urn:of", "code": "the-registry"}]},
         "status": "active",
+        "patient": {"reference": "Patient/A"},
         "provision": {"type": "permit", "dataPeriod": {"start": "2020"}},
     }
     version = ConsentVersion(FHIR, "i-1", 1, "A", "active", json.dumps(resource).encode(), NOW, "import")
@@ -360,6 +363,8 @@ async def test_a_consent_that_was_recorded_otherwise_is_shown_and_can_be_withdra
     assert (await at(person, f"{EDIT}?id=i-1")).status == 400
     await person.submit(page, action="withdraw")
     assert site.resource()["status"] == "inactive"
+    # By its tags it still counts as one of its source: it was withdrawn, and not never given.
+    assert site.resource()["meta"]["tag"] == [{"system": "urn:of", "code": "the-registry"}]
 
 
 async def test_a_receipt_says_what_was_agreed_to_and_comes_as_FHIR(site: Site) -> None:

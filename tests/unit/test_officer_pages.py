@@ -185,7 +185,12 @@ async def test_emergency_access_is_reviewed_as_the_command_does_it(desk: Desk) -
     ],
 )
 async def test_what_cannot_be_recorded_is_not_shown(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, method: str, path: str, fields: dict[str, str]
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    path: str,
+    fields: dict[str, str],
 ) -> None:
     await desk.store.put_signals([replace(SIGNAL, expires_at=NOW + 60)], {}, chain="", read_from=0, read_to=7)
     await desk.store.begin_emergency(EMERGENCY, [], now=NOW)
@@ -199,6 +204,8 @@ async def test_what_cannot_be_recorded_is_not_shown(
     assert page.status == 503
     for shown in ("anna", "dr1", "research", "Observation"):
         assert shown not in page.text
+    (said,) = [each for each in caplog.records if each.name == "securus.officer"]
+    assert (said.message, vars(said)["cause"]) == ("a page of the officer is not shown", "full")
 
 
 async def test_a_record_under_a_signed_head_says_so(desk: Desk) -> None:
