@@ -78,6 +78,8 @@ class Redaction:
                 raise DocumentError(f"the header of the document is longer than {self._held_bytes} bytes")
             if reader.has_body:
                 self._mark()
+        if self._has_marks:
+            reader.cut_comments()
         return self._taken() if self._streams else b""
 
     def finish(self) -> bytes:
@@ -86,6 +88,8 @@ class Redaction:
         reader.finish()
         if not self._streams and reader.cuts:
             self._mark()
+        if self._has_marks:
+            reader.cut_comments()
         if reader.has_body and reader.sections_cut and not reader.components_left:
             self._put(Cut(reader.last_component_end, reader.last_component_end, _EMPTY))
         return self._out(reader.base + len(reader.held))

@@ -97,6 +97,7 @@ class SectionReader(BlockParser):
 
     held       the bytes from base on, until somebody takes them
     cuts       what goes, found so far, in the order of the document
+    comments   those of the body: where something is cut they go as well, for they name what stood there
     component  where the component of the body that is being read begins: what goes in it is not known yet
     header_id  start and end of the id of the document; header_end is where an element after relatedDocument begins
     has_body   whether the document has sections at all
@@ -118,6 +119,8 @@ class SectionReader(BlockParser):
         self.is_dropping = False
         self.sections_cut = self.entries_cut = self.components_left = 0
         self.last_component_end = 0
+        self.comments: list[Cut] = []
+        self._parser.CommentHandler = self._comment
         self._names: list[str] = []
         self._starts: list[int] = []
         self._sections: list[_Section] = []
@@ -204,6 +207,18 @@ class SectionReader(BlockParser):
                 self.is_dropping = False
             self.components_left += not any(cut.start == self.component for cut in self.cuts)
             self.component = None
+
+    def _comment(self, text: str) -> None:
+        at = self._parser.CurrentByteIndex
+        if self.header_end is not None and at >= self.base:
+            end = self.held.index(b"-->", at - self.base) + 3 + self.base
+            self.comments.append(Cut(at, end))
+
+    def cut_comments(self) -> None:
+        """Cut the comments of the body that were found so far."""
+        if self.comments:
+            self._add(self.comments)
+            self.comments = []
 
     def _in_header(self, name: str, said: dict[str, str], at: int) -> None:
         if name == "id" and self.header_id is None:
