@@ -7,10 +7,11 @@ half of what it says in plain words would be wrong words.
 
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from authz.account.own_records import Actor, ActorKind, Author, What, Wish
+from gateway.consent_service.versions import instant
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 PARTICIPATIONS = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -132,11 +133,6 @@ def performer_of(consent: Mapping[str, Any]) -> tuple[str, str]:
             if isinstance(each, Mapping) and each.get("id") == "performer":
                 code = next((c for s, c in _codings(each.get("relationship")) if s == ROLES), "")
     return (name if isinstance(name, str) else ""), code
-
-
-def instant(seconds: int) -> str:
-    """The time as a FHIR instant."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _reference(actor: Actor, issuer: str) -> dict[str, Any]:

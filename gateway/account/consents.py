@@ -10,8 +10,11 @@ from authz.account.own_records import Actor, ActorKind, Author, OwnConsent, Wish
 from authz.clock import Clock
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
-from gateway.account.consent_document import consent_of, instant, performer_of, wish_of
+from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
+from gateway.consent_service.versions import next_version, with_status
+from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import parse_resource
 
 
 class Grants(Protocol):
@@ -82,18 +85,20 @@ class KeptConsents:
             words=words,
             now=now,
         )
-        id_, number = (str(uuid.uuid4()), 1) if after is None else (after.id, after.version + 1)
-        return await self._add(patient, resource, id_, number, author, now)
+        if after is None:
+            return await self._add(resource, None, str(uuid.uuid4()), author, now)
+        before = await self._before(patient, after)
+        return None if before is None else await self._add(resource, before, after.id, author, now)
 
     async def withdraw(
         self, patient: str, consent: OwnConsent, *, author: Author, now: int
     ) -> OwnConsent | None:
         """Write the version that ends it; None where another was written meanwhile. Raises StoreUnavailable."""
-        resource = {k: v for k, v in consent.resource.items() if k not in ("id", "meta")}
-        ended = {**resource, "status": "inactive"}
-        return await self._add(
-            patient, ended, consent.id, consent.version + 1, author, now, grant_id=consent.grant_id
-        )
+        before = await self._before(patient, consent)
+        if before is None:
+            return None
+        ended = with_status(parse_resource(before.resource), "inactive", "")
+        return await self._add(ended, before, consent.id, author, now)
 
     async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
         """A signed receipt of a version; None where it is not this patient's. Raises StoreUnavailable."""
@@ -114,34 +119,27 @@ class KeptConsents:
         """Organizations or practitioners to choose from."""
         return self._actors.get(kind, ())
 
+    async def _before(self, patient: str, consent: OwnConsent) -> ConsentVersion | None:
+        """The version that the person saw, as it is kept; None where it is not the newest any more."""
+        found = await self._store.consent(self._base, consent.id)
+        is_it = found is not None and (found.patient, found.version) == (patient, consent.version)
+        return found if is_it else None
+
     async def _add(
         self,
-        patient: str,
         resource: Mapping[str, Any],
+        before: ConsentVersion | None,
         id_: str,
-        number: int,
         author: Author,
         now: int,
-        *,
-        grant_id: str | None = None,
     ) -> OwnConsent | None:
-        whole = {
-            "resourceType": "Consent",
-            "id": id_,
-            "meta": {"versionId": str(number), "lastUpdated": instant(now)},
-            **{name: value for name, value in resource.items() if name != "resourceType"},
-        }
-        version = ConsentVersion(
-            base=self._base,
-            id=id_,
-            version=number,
-            patient=patient,
-            status=str(whole["status"]),
-            resource=json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(),
-            recorded_at=now,
-            recorded_by=author.subject,
-            grant_id=grant_id,
-        )
+        """Write the next version by the rules of every consent; None where those or another writer forbid it."""
+        try:
+            version = next_version(resource, before, base=self._base, id=id_, now=now, by=author.subject)
+        except FhirError as error:
+            if error.reason is not Reason.CONSENT_STATUS:
+                raise
+            return None
         return await self._told(version) if await self._store.add_consent(version) else None
 
     async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:

@@ -19,7 +19,7 @@ from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import settled
-from gateway.consent_service.rules import check_consent, check_next, patient_of
+from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
@@ -187,7 +187,6 @@ class ConsentServer:
         if wanted is None or int(wanted[1]) != before.version:
             return Said(412)
         await self._check(value)
-        check_next(parsed(before), value, is_of_a_grant=before.grant_id is not None)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
         if before.grant_id is not None and version.status not in _OPEN:
             # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
@@ -203,7 +202,7 @@ class ConsentServer:
 
     async def _check(self, value: dict[str, Any]) -> None:
         links.relative_references(value, self._bases)
-        check_consent(value)
+        check_consent(value)  # before the base is asked about its patient
         if not await self._is_there(patient_of(value)):
             raise FhirError(
                 Reason.CONSENT_INVALID,

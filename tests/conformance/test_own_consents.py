@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from authz.account.consent_form import CLASSES, PURPOSES
+from authz.account.own_records import Author
 from authz.events import ConsentChanged, GrantRevoked
 from authz.login.language import ENGLISH
 from authz.protocol.tokens import Grant
@@ -305,6 +306,7 @@ async def test_a_consent_that_was_recorded_otherwise_is_shown_and_can_be_withdra
     resource = {
         "resourceType": "Consent",
         "status": "active",
+        "patient": {"reference": "Patient/A"},
         "provision": {"type": "permit", "dataPeriod": {"start": "2020"}},
     }
     version = ConsentVersion(FHIR, "i-1", 1, "A", "active", json.dumps(resource).encode(), NOW, "import")
@@ -316,6 +318,23 @@ async def test_a_consent_that_was_recorded_otherwise_is_shown_and_can_be_withdra
     assert (await at(person, f"{EDIT}?id=i-1")).status == 400
     await person.submit(page, action="withdraw")
     assert site.resource()["status"] == "inactive"
+
+
+async def test_the_pages_write_by_the_rules_of_every_consent(site: Site) -> None:
+    await given(Person(site.world))
+    kept = own_records(site.consents, site.index, site.world.store, site.world.clock).consents
+    assert kept is not None
+    (own,) = await kept.of("A")
+    author = Author("a11a", "Anna")
+    assert own.wish is not None
+    assert await kept.withdraw("B", own, author=author, now=NOW) is None
+    ended = await kept.withdraw("A", own, author=author, now=NOW)
+    assert ended is not None
+    assert await kept.withdraw("A", own, author=author, now=NOW) is None  # another version is there
+    again = await kept.write("A", own.wish, author=author, words="w", after=ended, now=NOW)
+    assert again is None  # what has ended is never unmade
+    assert [version.status for version in site.consents.versions] == ["active", "inactive"]
+    assert json.loads(site.consents.versions[1].resource)["meta"]["versionId"] == "2"
 
 
 async def test_a_receipt_says_what_was_agreed_to_and_comes_as_FHIR(site: Site) -> None:
