@@ -115,6 +115,7 @@ class QuestionPages:
                 since=query.since,
                 until=query.until or house.clock() * 1000,
                 settings=house.settings.officer.disclosures,
+                recorder=recorder_of(house.settings),
                 names=house.names(),
             )
         except (QuestionError, TooManyDisclosures) as error:
