@@ -4,12 +4,28 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.cda.harmful import Harm
+
 
 class PatientLookup(StrEnum):
     """How the patient of a document is found by the document's identifiers."""
 
     SEARCH = "search"  # of Patient, as IHE PDQm has it
     PIX = "pix"  # IHE PIXm
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionSettings:
+    """What of new documents is looked at before the store has them.
+
+    structure  whether the header must be as CDA R2 has it: what must stand there, and in which order
+    refused    kinds of content that are not taken, as a document or in one
+    largest    the most bytes of one document
+    """
+
+    structure: bool = True
+    refused: frozenset[Harm] = frozenset(Harm)
+    largest: int = 100 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,7 @@ class DocumentSettings:
     patients: str
     path: str = "{id}"
     lookup: PatientLookup = PatientLookup.SEARCH
+    submission: SubmissionSettings = SubmissionSettings()
 
     @property
     def collection(self) -> str:

@@ -27,7 +27,7 @@ PAGES = (
     "/encounter",
     "/consent",
     "/logout",
-    "/account/",
+    "/account",
     "/officer",
     "/assets/",
     "/admin/",

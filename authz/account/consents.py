@@ -25,6 +25,7 @@ from authz.revocations import Revocations
 from authz.settings import Account
 from authz.storage.store import Store
 
+_OPEN = frozenset({"draft", "proposed", "active"})
 _REPEATABLE = frozenset({"class", "purpose"})
 _TO_FILL = (
     FRESH_SECONDS // 2
@@ -116,14 +117,16 @@ class ConsentPages:
         if here.form.get("action") != "withdraw":
             raise PageError("error.no_consent")
         said = here.language.plain("consents.withdrawn")
-        if consent.status != "active":
+        if consent.status not in _OPEN:
             return await self.show(here, said=said)  # what was asked for is so
         if consent.grant_id is not None:
             await self._end_grant(here, consent.grant_id)
         ended = await self._consents.withdraw(
             person.patient, consent, author=_author(here, person), now=here.now
         )
-        if ended is None:
+        if ended is None:  # with its grant it may have ended meanwhile, and whoever read it wrote that down
+            ended = await self._newest(person, consent.id)
+        if ended.status in _OPEN:
             problem = here.language.plain("consents.meanwhile")
             return await self.show(here, problem=problem, status=409)
         self._tell(here, person, "withdrawn", ended)

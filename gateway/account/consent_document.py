@@ -12,6 +12,7 @@ from typing import Any
 
 from authz.account.own_records import Actor, ActorKind, Author, What, Wish
 from gateway.consent_service.versions import instant
+from gateway.fhir.dates import interval
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 PARTICIPATIONS = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -103,18 +104,25 @@ def wish_of(consent: Mapping[str, Any], issuer: str) -> Wish | None:
         return None
     if "modifierExtension" in consent or provision.get("type") not in ("permit", "deny"):
         return None
+    if set(_codings([consent.get("scope")])) != {(SCOPES, "patient-privacy")}:
+        return None  # of research, say: it neither permits nor denies what the words of the pages do
     try:
         permits = provision["type"] == "permit"
         actors = [_actor(each, issuer) for each in provision.get("actor", [])]
-        purposes = tuple(str(each["code"]) for each in provision.get("purpose", []))
+        purposes = tuple(
+            str(each["code"]) for each in provision.get("purpose", []) if each["system"] == PURPOSES
+        )
         classes = tuple(
             str(each["code"]) for each in provision.get("class", []) if each["system"] == RESOURCE_TYPES
         )
-        until = _last_day(provision.get("period", {}))
+        has_begun = _has_begun(provision.get("period", {}), consent["meta"]["lastUpdated"])
+        until = _last_day(provision.get("period", {}), is_active=consent.get("status") == "active")
         labels = _exceptions(provision.get("provision", []))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return None
     if len(actors) > 1 or len(classes) != len(provision.get("class", [])) or (classes and labels):
+        return None
+    if not has_begun or len(purposes) != len(provision.get("purpose", [])):
         return None
     if labels and (labels != set(SENSITIVE) or not permits):
         return None
@@ -146,6 +154,8 @@ def _reference(actor: Actor, issuer: str) -> dict[str, Any]:
 def _actor(value: Mapping[str, Any], issuer: str) -> Actor:
     """The actor of a provision. Raises KeyError, ValueError for one that is none of ours."""
     reference = value["reference"]
+    if set(value) != {"role", "reference"} or _codings([value["role"]]) != [(PARTICIPATIONS, "IRCP")]:
+        raise ValueError("an actor that is not a recipient")
     name = str(reference.get("display", ""))
     if "reference" in reference:
         text = str(reference["reference"])
@@ -159,9 +169,20 @@ def _actor(value: Mapping[str, Any], issuer: str) -> Actor:
     return Actor(ActorKind.ORGANIZATION, id_, name or id_)
 
 
-def _last_day(period: Mapping[str, Any]) -> date | None:
+def _has_begun(period: Mapping[str, Any], written: object) -> bool:
+    """Whether it was in force from when it was written on. A beginning that cannot be read has not come."""
+    if "start" not in period:
+        return True
+    start, at = interval(str(period["start"])), interval(str(written))
+    return start is not None and at is not None and start[0] < at[1]
+
+
+def _last_day(period: Mapping[str, Any], *, is_active: bool) -> date | None:
+    """The last day. Raises ValueError for an end within a day, of a consent that is in force."""
     end = period.get("end")
-    return None if end is None else date.fromisoformat(str(end)[:10])
+    if end is None:
+        return None
+    return date.fromisoformat(str(end) if is_active else str(end)[:10])
 
 
 def _exceptions(listed: list[Mapping[str, Any]]) -> set[tuple[str, str]]:

@@ -81,7 +81,11 @@ class Follower:
     async def follow(self) -> bool:
         """Read on, at most so many lines; whether that was all. Raises ChainBroken, StoreUnavailable."""
         left = _MOST_LINES
-        for name, (sequence, _) in (await self.store.audit_heads()).items():
+        ends = await self.store.audit_heads()
+        for name, followed in self._chains.items():
+            if followed.tree.size and name not in ends:
+                raise ChainBroken(f"chain '{name}' is gone, and had {followed.tree.size} records")
+        for name, (sequence, _) in ends.items():
             chain = self._chains.get(name)
             if chain is None:
                 chain = self._chains[name] = _Followed(Tree(), genesis(name))

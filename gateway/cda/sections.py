@@ -7,7 +7,7 @@ what the entry said.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM
@@ -41,9 +41,9 @@ class SectionCondition:
             f"{wanted.at_most} {wanted.unlabelled} {without} {sorted((c.system, c.code) for c in self.codes)}"
         )
 
-    def shows(self, labels: frozenset[Label], code: Label | None) -> bool:
-        """Whether something with these labels is shown; code is that of its section."""
-        return code not in self.codes and self.labels.holds_for(labels)
+    def shows(self, labels: frozenset[Label], codes: Collection[Label]) -> bool:
+        """Whether something with these labels is shown; codes are those of its section, translations among them."""
+        return self.codes.isdisjoint(codes) and self.labels.holds_for(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Cut:
 
 @dataclass(slots=True)
 class _Narrative:
-    """A row, an item, or whatever carries an ID: what goes with an entry that refers to it."""
+    """A row, an item, or what carries an ID: it goes with an entry that refers to it."""
 
     start: int
     instead: bytes = b""
@@ -79,8 +79,9 @@ class _Section:
     depth: int
     inherited: frozenset[Label]
     labels: set[Label] = field(default_factory=set)
-    code: Label | None = None
+    codes: set[Label] = field(default_factory=set)
     has_text: bool = False
+    is_told: bool = False  # its narrative may say what an entry within it, that went, has said
     entries: list[_Entry] = field(default_factory=list)
     narrative: dict[str, list[_Narrative]] = field(default_factory=dict)
 
@@ -211,6 +212,8 @@ class SectionReader(BlockParser):
         place = self._names[section.depth + 1]  # the child of the section that this stands in
         if below == 1:
             self._child(section, name, said, at)
+        elif place == "code" and name == "translation":
+            section.codes.add(label_of(_system(said), said.get("code", "")))
         elif place == "text":
             self._in_narrative(section, name, said, depth, at)
         elif place == "entry":
@@ -221,7 +224,7 @@ class SectionReader(BlockParser):
             case "confidentialityCode":
                 section.labels.add(_label(said))
             case "code":
-                section.code = label_of(_system(said), said.get("code", ""))
+                section.codes.add(label_of(_system(said), said.get("code", "")))
             case "text":
                 section.has_text = True
             case "entry":
@@ -272,9 +275,10 @@ class SectionReader(BlockParser):
             if entry.is_annotation:
                 section.labels |= entry.labels
         labels = section.effective
-        if not self._shows(labels, section):
+        if not self._shows(labels, section) or (section.is_told and section.has_text):
             self._cut_whole(section, end)
             return
+        self._pass_on(section.is_told)
         cuts = []
         for entry in section.entries:
             if entry.is_annotation or not entry.labels:
@@ -283,17 +287,25 @@ class SectionReader(BlockParser):
             seen = frozenset(entry.labels) if own else frozenset(entry.labels) | labels
             if self._shows(seen, section):
                 continue
-            blocks = [block for name in entry.refers for block in section.narrative.get(name, ())]
+            around = (section, *self._sections)
+            told = [each.narrative.get(name, ()) for each in around for name in entry.refers]
+            blocks = [block for found in told for block in found]
             if section.has_text and not blocks:
                 self._cut_whole(section, end)
                 return
+            self._pass_on(not blocks)
             cuts.append(Cut(entry.start, entry.end))
             cuts += [Cut(block.start, block.end, block.instead) for block in blocks]
             self.entries_cut += 1
         self._add(cuts)
 
+    def _pass_on(self, is_told: bool) -> None:
+        """What has no narrative of its own may be told by that of the section around it."""
+        if is_told and self._sections:
+            self._sections[-1].is_told = True
+
     def _shows(self, labels: frozenset[Label], section: _Section) -> bool:
-        return any(condition.shows(labels, section.code) for condition in self._conditions)
+        return any(condition.shows(labels, section.codes) for condition in self._conditions)
 
     def _cut_whole(self, section: _Section, end: int) -> None:
         self.sections_cut += 1

@@ -11,6 +11,7 @@ from authz.clock import system_clock
 from authz.grant_endings import end_grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
+from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
 from gateway.commands.answers import (
     OK,
@@ -25,7 +26,7 @@ from gateway.commands.answers import (
     with_store,
 )
 from gateway.consent_service import receipts
-from gateway.consent_service.grants import settled
+from gateway.consent_service.grants import end_with_grant, settled
 from gateway.consent_service.importing import Imported, bring_in
 from gateway.consent_service.plain import as_plain
 from gateway.consent_service.routing import RoutingClient
@@ -144,7 +145,7 @@ def _revoke(options: argparse.Namespace) -> int:
         now = system_clock()
         value = with_status(parse_resource(before.resource), "inactive", options.why)
         try:
-            after = next_version(value, before, base=base.identifier, id=before.id, now=now, by=by)
+            next_version(value, before, base=base.identifier, id=before.id, now=now, by=by)
         except FhirError as error:
             raise _Refused(error.diagnostics) from error
         if before.grant_id is not None:
@@ -159,7 +160,8 @@ def _revoke(options: argparse.Namespace) -> int:
                 revocations=None,
                 reason="consent",
             )
-        if not await store.add_consent(after):
+        after = await end_with_grant(store, value, before, now=now, by=by)
+        if after is None:
             raise _Refused("the consent was changed meanwhile: look at it again")
         await log.record(_record("consent-withdrawn", after, by=by, why=options.why))
         return after
@@ -234,7 +236,7 @@ def _receipt(options: argparse.Namespace) -> int:
             organisation=settings.authorization.organisation,
             now=system_clock(),
         )
-        log = await AuditLog.open(store, time.time)
+        log = await AuditLog.open(store, time.time, chain=chain_of(settings))
         try:
             keys = await open_key_ring(settings, store, clock=system_clock, emit=log.note)
             try:

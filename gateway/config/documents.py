@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.cda.harmful import Harm
 from gateway.config.schema import Section
-from gateway.document_settings import DocumentSettings, PatientLookup
+from gateway.document_settings import DocumentSettings, PatientLookup, SubmissionSettings
 from gateway.settings import Upstream
 
 KINDS = ("fhir-r4", "cda-rest")
@@ -19,7 +20,7 @@ def read_documents(upstream: Section, kind: str) -> DocumentSettings | None:
         return None
     if kind == "fhir-r4":
         upstream.report(section.node.place, f"{section.path} is for a mount of kind 'cda-rest'")
-    section.known("patients", "path", "patient_lookup")
+    section.known("patients", "path", "patient_lookup", "submission")
     path = (section.optional_text("path") or "/{id}").removeprefix("/")
     if not _PATH.fullmatch(path):
         section.report(
@@ -30,6 +31,21 @@ def read_documents(upstream: Section, kind: str) -> DocumentSettings | None:
         section.text("patients", expected="the name of the mount that knows the patients"),
         path,
         PatientLookup(section.word("patient_lookup", [word.value for word in PatientLookup], "search")),
+        _submission(section),
+    )
+
+
+def _submission(documents: Section) -> SubmissionSettings:
+    section = documents.section("submission")
+    default = SubmissionSettings()
+    if section is None:
+        return default
+    section.known("structure", "refuse", "largest")
+    words = section.words("refuse", sorted(Harm)) if section.has("refuse") else default.refused
+    return SubmissionSettings(
+        section.word("structure", ("checked", "unchecked"), "checked") == "checked",
+        frozenset(map(Harm, words)),
+        section.size("largest", default.largest),
     )
 
 

@@ -14,7 +14,7 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
-from gateway.consent_service.versions import instant, next_version, with_status
+from gateway.consent_service.versions import instant, next_version, version_as_told, with_status
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.ids import is_id
 from gateway.fhir.links import local_reference
@@ -102,6 +102,26 @@ async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) ->
         goes_on = goes_on or await store.grant(str(version.grant_id), now=now) is not None
         found.append(version if goes_on else await _ended(store, version, now))
     return found
+
+
+async def end_with_grant(
+    store: Store, value: Mapping[str, Any], before: ConsentVersion, *, now: int, by: str
+) -> ConsentVersion | None:
+    """Write value as the version that ends a consent, with whose grant it is over already where it has one.
+
+    Whoever read the consent in between wrote down that it ended: this version follows theirs, and says who and why.
+    None where somebody changed it otherwise. Raises StoreUnavailable.
+    """
+    make = next_version
+    for _ in range(2):
+        version = make(value, before, base=before.base, id=before.id, now=now, by=by)
+        if await store.add_consent(version):
+            return version
+        found = await store.consent(before.base, before.id)
+        if found is None or found.grant_id is None or found.status != "inactive":
+            return None
+        before, make = found, version_as_told  # what has ended has ended: this says by whom
+    return None
 
 
 async def _ended(store: Store, version: ConsentVersion, now: int) -> ConsentVersion:

@@ -11,10 +11,14 @@ from typing import Any
 
 from authz.protocol.encoding import base64url
 from gateway.consent_service.plain import as_plain
+from gateway.consent_service.rules import codings
 from gateway.consent_service.versions import reason_of
 
 TYPE = "consent-receipt+jwt"
 _SCHEMA = "ISO/IEC TS 27560:2023"
+_SAID = frozenset(
+    {"id", "type", "period", "actor", "purpose", "class", "securityLabel", "dataPeriod", "provision"}
+)  # of a provision, what the lines say
 _STATES = {
     "draft": "draft",
     "proposed": "requested",
@@ -83,13 +87,42 @@ def in_words(value: Mapping[str, Any]) -> list[str]:
         f"It is about the record of patient {plain['patient']}.",
         *_of(plain, ""),
     ]
-    for number, each in enumerate(plain.get("exceptions", []), start=1):
-        lines += _of(each, f"Except ({number}): ")
+    lines += _exceptions(plain, "")
+    if _says_more(value):
+        lines.append("It says more than these lines can: what holds is the document.")
     if plain.get("policy"):
         lines.append(f"Under: {', '.join(map(str, plain['policy']))}.")
     if plain.get("reason"):
         lines.append(f"Reason: {plain['reason']}")
     return lines
+
+
+def _exceptions(plain: Mapping[str, Any], above: str) -> list[str]:
+    """Every exception, those of exceptions behind what they are exceptions to."""
+    lines: list[str] = []
+    for number, each in enumerate(plain.get("exceptions", []), start=1):
+        place = f"{above}{number}"
+        lines += [*_of(each, f"Except ({place}): "), *_exceptions(each, f"{place}.")]
+    return lines
+
+
+def _says_more(value: Mapping[str, Any]) -> bool:
+    """Whether words that leave something out would be wrong words."""
+    if "modifierExtension" in value or "policyRule" in value:
+        return True
+    provision = value.get("provision")
+    return isinstance(provision, Mapping) and _has_more(provision)
+
+
+def _has_more(provision: Mapping[str, Any]) -> bool:
+    if not set(provision) <= _SAID or any(_is_no_recipient(each) for each in provision.get("actor", [])):
+        return True
+    return any(_has_more(each) for each in provision.get("provision", []))
+
+
+def _is_no_recipient(actor: Mapping[str, Any]) -> bool:
+    codes = {code for _, code in codings(actor.get("role"))}
+    return codes.isdisjoint({"IRCP", "PRCP"}) or "extension" in actor
 
 
 def page(lines: list[str], signed: str, *, jwks: str) -> bytes:

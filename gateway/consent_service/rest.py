@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from authz.clock import Clock
 from authz.http import json_answer, method_not_allowed
 from authz.keys import KeyRing
-from authz.protocol.encoding import parse_query
+from authz.protocol.encoding import parse_query, strict_json
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest, RequestError
 from gateway.consent_service import receipts
 from gateway.consent_service.plain import PlainError, amended, as_plain, consent_from
@@ -23,10 +23,12 @@ from gateway.consent_service.versions import with_status
 from gateway.fhir.ids import is_id
 from gateway.fhir.resource import parse_resource, write_resource
 from gateway.proxy.pipeline import Passage
+from gateway.proxy.whole_answers import BrokenOff, TooLong, whole_body
 from gateway.settings import Upstream
 
 PATH = "/consents"
 _MAX_BODY = 256 * 1024
+_MAX_DEPTH = 64
 _MAX_ANSWER = 16 * 1024 * 1024
 _SEARCHED = frozenset(
     {
@@ -276,17 +278,16 @@ def _request(
 async def _resource(ask: Ask, request: HttpRequest) -> tuple[Answer, dict[str, Any]]:
     """The answer to a FHIR request, whole, and its resource. Raises Refused for every other answer."""
     answer = await ask(request)
-    if not isinstance(answer.body, bytes):
-        pieces, size = [], 0
-        async for piece in answer.body:
-            size += len(piece)
-            if size > _MAX_ANSWER:
-                raise _refused(413, "too_large", "the answer is too long: ask for less")
-            pieces.append(piece)
-        answer = replace(answer, body=b"".join(pieces))
-    if answer.status >= 300 or not answer.body:
+    try:
+        body = await whole_body(answer, max_bytes=_MAX_ANSWER)
+    except TooLong as error:
+        raise _refused(413, "too_large", "the answer is too long: ask for less") from error
+    except BrokenOff as error:
+        raise _refused(502, "unavailable", "the answer broke off: ask again") from error
+    answer = replace(answer, body=body)
+    if answer.status >= 300 or not body:
         raise Refused(answer)
-    value: dict[str, Any] = json.loads(answer.body if isinstance(answer.body, bytes) else b"{}")
+    value: dict[str, Any] = json.loads(body)
     return answer, value
 
 
@@ -301,9 +302,9 @@ async def _body(http: HttpRequest) -> dict[str, Any]:
     if media != "application/json" or "content-encoding" in http.headers:
         raise _refused(415, "invalid_request", "the body must be application/json, not compressed")
     try:
-        value = json.loads(await http.body.read(_MAX_BODY))
+        value = strict_json(await http.body.read(_MAX_BODY), max_bytes=_MAX_BODY, max_depth=_MAX_DEPTH)
     except (ValueError, RecursionError) as error:
-        raise _refused(400, "invalid_request", "the body is not JSON") from error
+        raise _refused(400, "invalid_request", "the body is not JSON with one reading") from error
     if not isinstance(value, dict):
         raise _refused(400, "invalid_request", "the body must be an object")
     return value

@@ -5,11 +5,13 @@ ppc-1 to ppc-5. IHE PCF asks for more; what is missing of that is said, not refu
 revoked, and a new one is given.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.fhir.dates import interval
 from gateway.fhir.definitions import Element, members
+from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 
 STATUSES = ("draft", "proposed", "active", "rejected", "inactive", "entered-in-error")
@@ -36,6 +38,7 @@ _CODES: Mapping[tuple[str, str], frozenset[str]] = {
 }
 _TEXTS = frozenset({"code", "uri", "url", "canonical", "string", "id", "markdown", "base64Binary", "xhtml"})
 _TIMES = frozenset({"date", "dateTime", "instant"})
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _UNCHECKED = frozenset({"Resource", "Extension"})
 _MAX_DEPTH = 16
 _CONSENT_DOCUMENT = ("http://loinc.org", "59284-0")
@@ -45,6 +48,10 @@ _PRIVACY = ("http://terminology.hl7.org/CodeSystem/consentscope", "patient-priva
 def check_consent(value: Mapping[str, Any]) -> None:
     """Raise FhirError(CONSENT_INVALID) unless value is a Consent of R4 about a patient."""
     _check(value, "Consent", "Consent", _MAX_DEPTH)
+    if not all(map(_is_text, _texts(value))):
+        raise _invalid(
+            "Consent", "has characters that no text has: control characters, halves of a surrogate pair"
+        )
     if not value.get("policy") and not value.get("policyRule"):
         raise _invalid("Consent", "either policy or policyRule must say what is agreed to (ppc-1)")
     if "sourceAttachment" in value and "sourceReference" in value:
@@ -93,13 +100,23 @@ def advice(value: Mapping[str, Any]) -> list[str]:
 
 
 def patient_of(value: Mapping[str, Any]) -> str:
-    """The id of the patient of a Consent that passed check_consent(), its reference relative. Raises FhirError."""
+    """The id of the patient of a Consent that passed check_consent(), its reference relative. Raises FhirError.
+
+    The id is one of FHIR and nothing beside: a query or a fragment behind it would make a consent that is found for
+    nobody, and ask the store for something else than a patient.
+    """
     reference = value.get("patient")
     text = reference.get("reference") if isinstance(reference, Mapping) else None
     kind, _, id_ = text.partition("/") if isinstance(text, str) else ("", "", "")
-    if kind != "Patient" or not id_ or "/" in id_:
+    if kind != "Patient" or not is_id(id_):
         raise _invalid("Consent.patient", "must be a reference to a patient of this base, such as Patient/1")
     return id_
+
+
+def provisions_of(value: Mapping[str, Any]) -> int:
+    """How many provisions a Consent has, those within others too."""
+    within = [each for each in _listed(value.get("provision")) if isinstance(each, Mapping)]
+    return len(within) + sum(map(provisions_of, within))
 
 
 def codings(concept: object) -> set[tuple[str, str]]:
@@ -150,6 +167,23 @@ def _check_value(value: object, element: Element, place: tuple[str, str], said: 
         if not isinstance(value, Mapping) or not value:
             raise _invalid(said, "must be an object that says something")
         _check(value, element.path, said, depth - 1)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text anywhere, in extensions too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _is_text(text: str) -> bool:
+    """Whether pages, files and XML can hold it (FHIR R4 2.24.0.1, string)."""
+    return _NO_TEXT.search(text) is None
 
 
 def _invalid(where: str, what: str) -> FhirError:

@@ -1,5 +1,6 @@
 """A search of consents: criteria, order and pages over the versions that the store gave, as a searchset."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _RESULTS = frozenset({PAGE, "_count", "_sort", "_total", "_summary", "_format", 
 _SORTS = frozenset({"_id", "_lastUpdated", "date", "status"})
 _COUNT = 50
 _MAX_COUNT = 200
+_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,22 @@ def read_search(path: str, query: str, bases: frozenset[str]) -> Search:
     )
 
 
-def found(search: Search, versions: Sequence[ConsentVersion], base: str) -> bytes:
-    """The Bundle of a page. base is where the store's addresses begin. Raises FhirError(STALE_LINK)."""
-    matches = [
-        version for version in versions if search.criteria is None or search.criteria.matches(parsed(version))
-    ]
+async def matching(search: Search, versions: Sequence[ConsentVersion]) -> list[ConsentVersion]:
+    """Those that the criteria find. Others have their turn in between: there may be very many."""
+    found = []
+    for number, version in enumerate(versions, 1):
+        if search.criteria is None or search.criteria.matches(parsed(version)):
+            found.append(version)
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+def found(search: Search, matches: list[ConsentVersion], base: str) -> bytes:
+    """The Bundle of a page of what the criteria found. base is where the store's addresses begin.
+
+    Raises FhirError(STALE_LINK).
+    """
     matches.sort(key=lambda version: version.id)
     for term in reversed(search.sort):
         name = term.removeprefix("-")

@@ -18,9 +18,9 @@ from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consent_service.grants import settled
-from gateway.consent_service.rules import check_consent, patient_of
-from gateway.consent_service.search import PAGE, Search, bundle, found, parsed, read_search
+from gateway.consent_service.grants import end_with_grant, settled
+from gateway.consent_service.rules import check_consent, patient_of, provisions_of
+from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
 from gateway.fhir.dates import interval
@@ -32,6 +32,8 @@ _PAGE_ROWS = 500
 _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
+_MOST_OPEN = 200  # consents of one patient that are not over
+_MOST_PROVISIONS = 1000  # of all of them
 _OPEN = frozenset({"draft", "proposed", "active"})
 
 
@@ -122,7 +124,7 @@ class ConsentServer:
     async def _search(self, path: str, query: str) -> Said:
         search = read_search(path, query, self._bases)
         versions = await settled(self._store, await self._candidates(search), self._clock())
-        return Said(200, _JSON, found(search, versions, self._url))
+        return Said(200, _JSON, found(search, await matching(search, versions), self._url))
 
     async def _candidates(self, search: Search) -> list[ConsentVersion]:
         """What may match: the consents of the patients or with the ids that the search names, all without either."""
@@ -172,6 +174,7 @@ class ConsentServer:
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
     ) -> Said:
         await self._check(value)
+        await self._check_room(value, id)
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
         return await self._add(version, 201, headers)
 
@@ -188,14 +191,20 @@ class ConsentServer:
             return Said(412)
         await self._check(value)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
-        if before.grant_id is not None and version.status not in _OPEN:
-            # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
-            await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
-        return await self._add(version, 200, headers)
+        await self._check_room(value, id)
+        if before.grant_id is None or version.status in _OPEN:
+            return await self._add(version, 200, headers)
+        # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
+        await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
+        ended = await end_with_grant(self._store, value, before, now=self._clock(), by=_who(caller))
+        return Said(412) if ended is None else self._told(ended, 200, headers)
 
     async def _add(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         if not await self._store.add_consent(version):
             return Said(412)
+        return self._told(version, status, headers)
+
+    def _told(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
         self._written(version.status)
         said = _resource(status, version)
         return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
@@ -208,6 +217,25 @@ class ConsentServer:
                 Reason.CONSENT_INVALID,
                 "Consent.patient is not a patient of this base",
                 expression="Consent.patient",
+            )
+
+    async def _check_room(self, value: Mapping[str, Any], id: str) -> None:
+        """Every provision in force is asked for each resource of the patient: nobody makes that slow for all others."""
+        if value.get("status") not in _OPEN:
+            return
+        kept = await self._store.consents_of(self._base, [patient_of(value)])
+        beside = [version for version in kept if version.status in _OPEN and version.id != id]
+        if len(beside) >= _MOST_OPEN:
+            raise FhirError(
+                Reason.CONSENT_INVALID,
+                f"the patient has {_MOST_OPEN} consents that are drafts, proposed or active: revoke those that are over",
+                expression="Consent.patient",
+            )
+        if sum(map(provisions_of, [value, *map(parsed, beside)])) > _MOST_PROVISIONS:
+            raise FhirError(
+                Reason.CONSENT_INVALID,
+                f"the consents of the patient that are not over may have {_MOST_PROVISIONS} provisions together",
+                expression="Consent.provision",
             )
 
 

@@ -1,7 +1,7 @@
 """A Consent as the next version of itself: id, number and time are ours, the rest is what was written.
 
 Whoever writes a consent makes the version here, where the rules are held to: the API, the consent page, the patient's
-pages, the commands. Only an import says what another store has decided already.
+pages, the commands. What has been decided already, at another store or by the end of a grant, is written as it is told.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def version_as_told(
     by: str,
     grant_id: str | None = None,
 ) -> ConsentVersion:
-    """The same of a consent that another store keeps, whatever its status was: for an import alone.
+    """The same of what is decided already, whatever its status was: for an import, and for who ended a grant.
 
     Raises FhirError(CONSENT_INVALID) where it is about no patient.
     """

@@ -22,7 +22,14 @@ from gateway.consents.consent import (
     objects,
 )
 from gateway.consents.elements import Met, local_name
-from gateway.consents.provisions import Provision, codings, exceptions_among, read_provisions, type_of
+from gateway.consents.provisions import (
+    Provision,
+    codings,
+    exceptions_to,
+    microseconds,
+    read_provisions,
+    type_of,
+)
 from gateway.fhir.dates import Interval, interval
 
 _MOST_OPEN = 8  # provisions that hang on the resource, of which every combination is looked at
@@ -44,9 +51,11 @@ class Spoken:
 class Given:
     """One consent, read once.
 
-    line    who agreed to which policy, None where one of both is not said
-    moment  when, None where it is not said
-    rule    what its policyRule says
+    line        who agreed to which policy, None where one of both is not said
+    moment      when, None where it is not said
+    rule        what its policyRule says
+    provisions  none of a consent that is not in force: nobody asks them
+    exceptions  by number of a provision, those that are exceptions to it, as far as somebody asked
     """
 
     id: str
@@ -60,7 +69,7 @@ class Given:
     is_modified: bool
     has_provision: bool
     provisions: tuple[Provision, ...]
-    exceptions: tuple[frozenset[int], ...]  # by number of a provision, those that are exceptions to it
+    exceptions: dict[int, frozenset[int]]
 
     def is_later_than(self, other: "Given") -> bool:
         """Whether the same persons gave it after the other one, about the same policy."""
@@ -103,7 +112,13 @@ class Given:
         """The provisions among these to which none of the others is an exception."""
         spoken = [each for each in speaking if each.type is not Said.NONE]
         numbers = {each.number for each in spoken}
-        return [each for each in spoken if self.exceptions[each.number].isdisjoint(numbers)]
+        return [each for each in spoken if self._exceptions_to(each).isdisjoint(numbers)]
+
+    def _exceptions_to(self, provision: Provision) -> frozenset[int]:
+        found = self.exceptions.get(provision.number)
+        if found is None:
+            found = self.exceptions[provision.number] = exceptions_to(provision, self.provisions)
+        return found
 
     def basis(self, spoken: Spoken, said: Said) -> Basis:
         """The provision by which it says this: the first of those that decide."""
@@ -122,16 +137,23 @@ class Given:
 class PatientConsents:
     """The consents of one patient, read once and asked many times. They are from a source that is trusted."""
 
-    def __init__(self, consents: Iterable[Mapping[str, Any]], reading: ConsentReading) -> None:
+    def __init__(self, consents: Iterable[Mapping[str, Any] | Given], reading: ConsentReading) -> None:
+        """Consents as resources, or as read_consent() gave them by the same reading."""
         self._reading = reading
-        self._given = tuple(read_consent(each, reading) for each in consents if each.get("status") in GIVEN)
+        self._given = tuple(
+            each if isinstance(each, Given) else read_consent(each, reading)
+            for each in consents
+            if isinstance(each, Given) or each.get("status") in GIVEN
+        )
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
         """What they say. now is seconds since 1970."""
         given = [each for each in self._given if question.scope in each.scopes]
         own = [each.spoken(question, now, self._reading) for each in given]
+        lines = _lines(given, own, now)
         spoken = [
-            replace(mine, may=_standing(one, mine, given, own)) for one, mine in zip(given, own, strict=True)
+            replace(mine, may=_standing(one, mine, lines.get(one.line, ())))
+            for one, mine in zip(given, own, strict=True)
         ]
         found = list(zip(given, spoken, strict=True))
         is_open = any(len(each.may) > 1 for each in spoken)
@@ -171,14 +193,16 @@ def read_consent(consent: Mapping[str, Any], reading: ConsentReading) -> Given:
         base = type_of(provision)
     elif has_provision and not isinstance(provision, Mapping):
         base = Said.NONE
-    provisions = read_provisions(provision, base, reading) if isinstance(provision, Mapping) else ()
+    is_active = consent.get("status") == "active"
+    is_asked = is_active and isinstance(provision, Mapping)
+    provisions = read_provisions(provision, base, reading) if is_asked else ()
     meta = consent.get("meta")
     version = meta.get("versionId") if isinstance(meta, Mapping) else None
     moment = consent.get("dateTime")
     return Given(
         id=str(consent.get("id", "")),
         version=version if isinstance(version, str) else "",
-        is_active=consent.get("status") == "active",
+        is_active=is_active,
         scopes=frozenset(codings(consent.get("scope"))),
         line=_line(consent, reading),
         moment=interval(moment) if isinstance(moment, str) else None,
@@ -187,7 +211,7 @@ def read_consent(consent: Mapping[str, Any], reading: ConsentReading) -> Given:
         is_modified="modifierExtension" in consent,
         has_provision=has_provision and provision is not None,
         provisions=provisions,
-        exceptions=exceptions_among(provisions),
+        exceptions={},
     )
 
 
@@ -218,16 +242,34 @@ def _of_rule(consent: Mapping[str, Any]) -> Said:
     return Said.PERMIT if codes & {"OPTIN", "OPTINR"} == {"OPTIN"} else Said.NONE
 
 
-def _standing(one: Given, spoken: Spoken, given: Sequence[Given], own: Sequence[Spoken]) -> frozenset[Said]:
+_Line = tuple[frozenset[str], frozenset[str]] | None
+
+
+def _lines(
+    given: Sequence[Given], own: Sequence[Spoken], now: int
+) -> dict[_Line, list[tuple[Given, frozenset[Said]]]]:
+    """By who agreed to which policy, the consents that say something and may stand in place of earlier ones.
+
+    Who writes a day that is still to come has not agreed after anybody: it would silence every denial until that day.
+    """
+    found: dict[_Line, list[tuple[Given, frozenset[Said]]]] = {}
+    for each, their in zip(given, own, strict=True):
+        is_dated = each.line is not None and each.moment is not None and each.moment[0] <= microseconds(now)
+        if is_dated and their.may != {Said.NONE}:
+            found.setdefault(each.line, []).append((each, their.may))
+    return found
+
+
+def _standing(one: Given, spoken: Spoken, line: Sequence[tuple[Given, frozenset[Said]]]) -> frozenset[Said]:
     """What is left of what a consent may say beside the later ones of the same persons about the same policy."""
     if Said.DENY not in spoken.may:
         return spoken.may
-    later = [their for each, their in zip(given, own, strict=True) if each.is_later_than(one)]
-    found = set(spoken.may)
-    if any(each.may != {Said.NONE} for each in later):
-        found.add(Said.NONE)
-        if any(Said.NONE not in each.may for each in later):
-            found.discard(Said.DENY)
+    later = [may for each, may in line if each.is_later_than(one)]
+    if not later:
+        return spoken.may
+    found = {*spoken.may, Said.NONE}
+    if any(Said.NONE not in may for may in later):
+        found.discard(Said.DENY)
     return frozenset(found)
 
 

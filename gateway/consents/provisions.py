@@ -113,11 +113,9 @@ def _walk(
         yield from _walk(inner, at, kind, elements, periods, is_understood, within, reading, found, depth - 1)
 
 
-def exceptions_among(provisions: Sequence[Provision]) -> tuple[frozenset[int], ...]:
-    """By number of each provision, the numbers of those that are exceptions to it."""
-    return tuple(
-        frozenset(other.number for other in provisions if other.is_exception_to(each)) for each in provisions
-    )
+def exceptions_to(provision: Provision, provisions: Sequence[Provision]) -> frozenset[int]:
+    """The numbers of those among the provisions of one consent that are exceptions to this one."""
+    return frozenset(other.number for other in provisions if other.is_exception_to(provision))
 
 
 def type_of(provision: Mapping[str, Any]) -> Said:
@@ -131,7 +129,12 @@ def codings(concept: object) -> set[tuple[object, object]]:
     return {(coding.get("system"), coding.get("code")) for coding in objects(found)}
 
 
+def microseconds(now: int) -> int:
+    """A moment in seconds since 1970 as intervals have it."""
+    return _EPOCH + now * _SECOND
+
+
 def _holds(period: Interval | None, now: int) -> Met:
     if period is None:
         return Met.UNCLEAR
-    return Met.HOLDS if period[0] <= _EPOCH + now * _SECOND < period[1] else Met.FAILS
+    return Met.HOLDS if period[0] <= microseconds(now) < period[1] else Met.FAILS

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from gateway.cda.header import Header
 from gateway.document_services.document_reference import document_reference
 from gateway.document_services.patients import Patients
 from gateway.document_settings import DocumentSettings
@@ -22,6 +23,7 @@ from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 _NOT_HERE = "this document service has no such thing"
+_NEW = "new"  # in place of the id that the store will give
 _ANY = "text/xml, application/xml;q=0.9, */*;q=0.5"
 _CAPABILITIES: Mapping[str, Any] = {
     "resourceType": "CapabilityStatement",
@@ -140,6 +142,13 @@ class RestDocuments(UpstreamClient):
             return None
         patient = await self._patients.of(header, self._for_others(headers))
         return None if patient is None else document_reference(id_, header, patient, _media_type(answer))
+
+    async def reference_to_be(
+        self, header: Header, media_type: str, headers: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """What will lead to a new document with this header; None where it names no one patient. Raises FhirError."""
+        patient = await self._patients.of(header, self._for_others(headers))
+        return None if patient is None else document_reference(_NEW, header, patient, media_type)
 
     async def _provide(
         self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None

@@ -39,6 +39,7 @@ from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.consent_decisions import ConsentDecisions
+from gateway.proxy.documents import submissions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
@@ -106,7 +107,8 @@ class Passage:
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
-        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        filed = submissions.submissions_of(upstream, client, found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries, submissions=filed)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
             upstream=upstream,
@@ -189,9 +191,11 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
-        is_native = self._upstream.fhir_path(http.path).startswith(("/_file/", "/Binary/"))
+        path = self._upstream.fhir_path(http.path)
+        is_native = path.startswith(("/_file/", "/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
-        http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
+        http = decoded_request(http, self._upstream.max_body)
+        http = formats.as_json(http, self._upstream.max_resource, path)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
@@ -310,6 +314,7 @@ class Passage:
         be missing from the search.
         """
         kept_consents.check(self._upstream, asked)
+        submissions.check(self._upstream, asked)
         profile = kept_consents.profile_of(self._upstream, asked.type)
         for term in asked.terms:
             if term.code in profile.never_parameters:

@@ -182,3 +182,31 @@ async def test_to_revoke_the_consent_ends_the_grant_and_to_end_the_grant_the_con
         assert other not in [each["resource"]["id"] for each in found.json.get("entry", [])]
     finally:
         await stop_gateway(gateway)
+
+
+async def test_who_reads_between_the_end_of_the_grant_and_that_of_the_consent_hinders_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await start_desk(tmp_path)
+    try:
+        id_, store = await given_at(gateway, "one")
+        read = await at_desk(gateway, "GET", f"/Consent/{id_}")
+        add, now = store.add_consent, gateway.gateway.clock()
+
+        async def after_another(version: ConsentVersion) -> bool:
+            if version.version == 2 and version.recorded_by == "dr1":
+                assert await store.grant("one", now=now) is None
+                newest = await store.consent(version.base, id_)
+                assert newest is not None
+                await settled(store, [newest], now)
+            return await add(version)
+
+        monkeypatch.setattr(store, "add_consent", after_another)
+        revoked = await at_desk(gateway, "PUT", f"/Consent/{id_}", read.json | {"status": "inactive"})
+        assert (revoked.status, revoked.json["meta"]["versionId"]) == (200, "3"), revoked.raw
+        history = await store.consent_history(f"{gateway.origin}/fhir/r4", id_)
+        said = [(each.version, each.status, each.recorded_by) for each in history]
+        assert said[0] == (3, "inactive", "dr1")
+        assert [status for _, status, _ in said] == ["inactive", "inactive", "active"]
+    finally:
+        await stop_gateway(gateway)

@@ -125,7 +125,7 @@ async def test_where_the_operator_lets_any_page_read_none_gets_credentials(tmp_p
         for reply, _ in await refusals(running, ELSEWHERE):
             assert allowed(reply) == ["*"]
             assert reply.header("Access-Control-Allow-Credentials") is None
-        for path in ("/authorize", "/sign-in", "/consent"):
+        for path in ("/authorize", "/sign-in", "/consent", "/account", "/account/grants", "/officer"):
             assert allowed(await running.send("GET", path, [("Origin", ELSEWHERE)])) == []
     finally:
         await stop_gateway(running)

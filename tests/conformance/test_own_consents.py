@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
@@ -18,7 +18,9 @@ from authz.events import ConsentChanged, GrantRevoked
 from authz.login.language import ENGLISH
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
+from authz.storage.store import Store
 from gateway.account.consent_document import SENSITIVE
+from gateway.consent_service.grants import settled
 from tests.conformance.test_own_grants import DOCTOR, allowed
 from tests.support.authorization_server import (
     ANNA,
@@ -272,6 +274,54 @@ async def test_withdrawing_the_consent_of_an_app_ends_its_access_at_once(site: S
     assert (await app.refresh(tokens["refresh_token"])).refusal == (400, "invalid_grant")
     assert [e.grant_id for e in site.world.events if isinstance(e, GrantRevoked)] == [grant.grant_id]
     assert site.consents.versions[-1].grant_id == grant.grant_id
+
+
+async def test_who_reads_the_consent_between_the_two_ends_does_not_hinder_a_withdrawal(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, app = Person(site.world), SmartApp(site.world, "smart-secret")
+    await allowed(site.world, person, app)
+    (grant,) = await site.world.store.grants(subject=ANNA.subject, client_id=None, now=NOW)
+    version = of_a_grant(grant)
+    site.consents.versions.append(version)
+    page = await at(person, PAGE)
+    add, other = site.consents.add_consent, Both(site)
+
+    async def after_another(written: ConsentVersion) -> bool:
+        await settled(cast(Store, other), [version], NOW)
+        return await add(written)
+
+    monkeypatch.setattr(site.consents, "add_consent", after_another)
+    withdrawn = await person.submit(page, action="withdraw")
+    assert (withdrawn.status, "The consent is withdrawn." in withdrawn.text) == (200, True)
+    assert [each.status for each in site.consents.versions] == ["active", "inactive"]
+    assert [event.outcome for event in site.changes] == ["withdrawn"]
+
+
+class Both:
+    """The consents and grants of a site, as another request sees them."""
+
+    def __init__(self, site: Site) -> None:
+        self.consent, self.add_consent = site.consents.consent, site.consents.add_consent
+        self.grant = site.world.store.grant
+
+
+@pytest.mark.parametrize("status", ["draft", "proposed"])
+async def test_what_waits_to_be_in_force_is_withdrawn_as_well(site: Site, status: str) -> None:
+    patient = {"reference": "Patient/A"}
+    resource = {
+        "resourceType": "Consent",
+        "status": status,
+        "patient": patient,
+        "provision": {"type": "permit"},
+    }
+    site.consents.versions.append(
+        ConsentVersion(FHIR, "w-1", 1, "A", status, json.dumps(resource).encode(), NOW, "desk")
+    )
+    person = Person(site.world)
+    page = await given(person)  # which has the form of another one to withdraw
+    await person.submit(page, action="withdraw", id="w-1")
+    assert [each.status for each in site.consents.versions if each.id == "w-1"] == [status, "inactive"]
 
 
 def of_a_grant(grant: Grant) -> ConsentVersion:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import Namespace, StoreUnavailable
 from tests.support.postgresql import PrivateServer, private_server, standby_of
 from tests.support.store_contract import NOW, audit_lines

@@ -23,8 +23,8 @@ from typing import Any
 
 import asyncpg
 
-from authz.storage.postgresql import open_postgresql
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.postgresql.store import open_postgresql
 from authz.storage.tables import TABLES
 from gateway.demo.world import Authority, free_port
 from tests.support.missing import missing

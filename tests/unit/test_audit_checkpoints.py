@@ -13,7 +13,7 @@ from authz.keys.sealing import SealedKeys
 from authz.protocol.encoding import base64url
 from authz.protocol.jose import LocalSigner, PrivateKey, public_jwk
 from authz.storage.audit_seals import AuditKey
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoredKey
 from gateway.audit.checkpoints import Often
 from gateway.audit.head_file import HeadFile, read_heads_file
@@ -276,6 +276,24 @@ async def test_heads_that_vanish_under_a_running_gateway_are_not_signed_over(
     assert world.broken[-5:] == [True] * 5
     assert caplog.text.count("the audit log is not whole and is not signed") == 1
     assert await heads(store) == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_chain_that_vanishes_whole_is_told_at_once_and_not_signed_over(
+    world: SealedLog, store: SqliteStore, restarts: bool
+) -> None:
+    await world.record(3)
+    await world.record(3, "node-a")
+    await world.seal()
+    _outside(store, "DELETE FROM audit WHERE chain = 'node-a'")
+    _outside(store, "DELETE FROM audit_chain")
+    await world.record(1)
+    if restarts:
+        world = await sealed_log(store)
+        world.clocks.pass_(180)
+    await world.seal()
+    assert world.broken[-1]
+    assert len(await heads(store)) == 1
 
 
 async def test_each_head_goes_to_the_file_and_what_it_missed_follows(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.backlog import Backlog, Lag, is_too_far, lag_of
 from gateway.audit.feeds.destination import DestinationAway, Taken
@@ -196,6 +196,15 @@ async def test_a_record_that_is_refused_is_on_record_and_the_others_pass(house: 
     assert house.counts["refused"] == 1
 
 
+async def test_a_caller_who_writes_the_words_of_a_refusal_is_on_record_as_any(house: House) -> None:
+    await house.feed.begin()
+    await house.log.record({"event": "launch", "client_id": f'"event":"{REFUSED}" {REFUSED}'})
+    await house.records(1)
+    house.repository.refuses = {1}
+    await house.feed.deliver()
+    assert [line["event"] for line in await house.lines()] == ["launch", "launch", REFUSED]
+
+
 async def test_a_refused_record_of_a_refusal_makes_no_further_one(house: House) -> None:
     await house.feed.begin()
     await house.records(3)
@@ -274,7 +283,7 @@ async def test_the_lag_is_counted_in_records_and_seconds_and_too_much_of_either_
 DOOMED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.feed import Feed
 from gateway.audit.feeds.file_feed import FileFeed

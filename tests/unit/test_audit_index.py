@@ -10,7 +10,7 @@ import pytest
 from authz.events import ConsentGiven, SignIn, TokenIssued
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_lines import AuditLine
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway.audit.index.entries import Unreadable, entries_of, milliseconds
 from gateway.audit.index.follower import PAGE_LINES, IndexFollower, rebuild, remove_old
@@ -105,6 +105,22 @@ def test_everybody_whom_an_answer_showed_has_an_entry_beside_whom_the_request_na
     request = asked("GET /Observation?patient=A")
     assert patients(request=request, patients=["C", "B", "A"]) == ["A", "B", "C"]
     assert patients(request=request, patients=[]) == ["A"]  # nothing was there: it was asked for all the same
+
+
+def test_what_a_caller_writes_before_a_patient_hides_no_access_to_it() -> None:
+    padded = asked(f"GET /Observation?code={'x' * 600}&patient=Patient/{'a' * 40}")
+    assert patients(request=padded, decision="deny", status=403) == ["a" * 40]
+    long = asked(f"GET /Observation?code={'x' * 470}&patient=Patient/{'a' * 40}")
+    assert patients(request=long) == ["a" * 40]  # and nobody whose id begins so
+    others = ",".join(f"-{number}" for number in range(1500))
+    found = patients(request=asked(f"POST /Observation/_search?patient={others}"), patients=["Z"])
+    assert len(found) == 1000
+    assert "Z" in found
+    fields = "&".join(["_tag=a"] * 2000)
+    assert patients(request=asked(f"GET /Observation?{fields}"), patients=["Z"]) == ["Z"]
+    assert patients(request=asked("GET /Observation?patient=Patient/<b>,Patient/A%00"), patients=["Z"]) == [
+        "Z"
+    ]
 
 
 def test_the_patient_of_the_token_counts_only_where_nothing_else_says_whom() -> None:

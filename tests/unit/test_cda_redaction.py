@@ -300,3 +300,34 @@ def test_what_is_no_document_for_certain_raises() -> None:
         cut(body(section("<text>x</text>")).replace(b"</section>", b"</sect>"))
     with pytest.raises(DocumentError, match="header"):
         cut(document(before="<informant/>" * 2000), held_bytes=6000, pieces=500)
+
+
+def test_a_section_goes_by_a_translation_of_its_code_as_by_the_code() -> None:
+    hidden = SectionCondition(
+        LabelCondition(unlabelled=ORDER.index("N")), frozenset({label_of(f"urn:oid:{LOINC}", "29762-2")})
+    )
+    codes = (
+        f'<code code="SOC" codeSystem="1.2.3"><translation code="29762-2" codeSystem="{LOINC}"/></code>',
+        f'<code code="29762-2" codeSystem="{LOINC}"/><code code="48765-2" codeSystem="{LOINC}"/>',
+    )
+    for code in codes:
+        component = f"<component><section>{code}<text>{SECRET}</text></section></component>"
+        out, redaction = cut(body(section("<text>shown</text>"), component), hidden)
+        assert not holds_secret(out)
+        assert redaction.sections_cut == 1
+        assert b"shown" in out
+
+
+@pytest.mark.parametrize("refers", ["p1", "", "elsewhere"])
+def test_an_entry_goes_with_what_the_section_around_its_own_tells_of_it(refers: str) -> None:
+    label = '<confidentialityCode code="R" codeSystem="2.16.840.1.113883.5.25"/>'
+    inner = f"<component><section>{entry(refers, label)}</section></component>"
+    deeper = f"<component><section>{inner}</section></component>"
+    for within in (inner, deeper):
+        told = f'<text><paragraph>first</paragraph><paragraph ID="p1">{SECRET}</paragraph></text>{within}'
+        out, redaction = cut(body(section("<text>shown</text>"), section(told)))
+        assert not holds_secret(out)
+        assert b"shown" in out
+        assert (b"first" in out) is (refers == "p1")
+        assert redaction.sections_cut + redaction.entries_cut >= 1
+        ElementTree.fromstring(out)

@@ -49,7 +49,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock",
+    "authz.protocol authz.events authz.clock authz.csv_text",
 ]
 PURE = (
     "authz.protocol",
@@ -70,7 +70,11 @@ PURE_MAY_USE = {
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
-BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_data"}
+BUILD_SCRIPTS = {
+    "gateway.fhir.tables.build_tables",
+    "gateway.demo.data.build_data",
+    "gateway.demo.data.build_documents",
+}
 
 # What a pure room may take from the other package.
 FROM_AUTHZ = {

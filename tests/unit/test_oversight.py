@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from authz.storage.audit_index import AuditQuery
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.log import AuditLog
 from gateway.audit_settings import AuditLogSettings
 from gateway.officer.oversight import Oversight

@@ -20,6 +20,7 @@ from gateway.audit.feeds.destination import Destination, DestinationAway
 from gateway.audit_settings import FeedSettings
 
 REFUSED = "audit-feed-refused"
+_IS_REFUSAL = f'"event":"{REFUSED}"'.encode()  # what a caller wrote has its quotes escaped
 _FIRST_PAUSE_SECONDS = 1
 _LONGEST_PAUSE_SECONDS = 300
 _ROUND_RECORDS = 5000  # then others get a turn
@@ -125,7 +126,7 @@ class Feed:
             events = audit_events(line.line, self._recorder, chain=chain)
         except ValueError:  # 'securus audit verify' finds it too; the records behind it are not held up
             return _Made(line.sequence, (), problem="the record cannot be read")
-        return _Made(line.sequence, events, REFUSED.encode() in line.line)
+        return _Made(line.sequence, events, _IS_REFUSAL in line.line)
 
     async def _records(self, chain: str, made: Sequence[_Made]) -> None:
         events = [event for each in made for event in each.events]

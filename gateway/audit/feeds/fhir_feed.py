@@ -60,12 +60,14 @@ class FhirFeed:
             await self._deliver(events[middle:], refused)
             return
         for event, entry in zip(events, _entries(answer, len(events)), strict=True):
-            said = str(entry.get("response", {}).get("status", ""))[:3]
-            status = int(said) if said.isdigit() else 0
+            response = entry.get("response")
+            said = str(response.get("status", "") if isinstance(response, dict) else "")[:3]
+            status = int(said) if said.isascii() and said.isdigit() else 0
             if status in _THERE:
                 continue
             if status not in _OF_CONTENT:
-                raise DestinationAway(f"an entry was answered {said or 'without a status'}")
+                words = said if status else "without a status"
+                raise DestinationAway(f"an entry was answered {words}")
             refused[str(event["id"])] = f"status {said}"
 
     async def _post(self, path: str, value: Json, headers: dict[str, str]) -> tuple[int, Any]:
@@ -79,7 +81,7 @@ class FhirFeed:
             async with session.post(
                 self._settings.url + path, data=body, headers=sent, allow_redirects=False
             ) as reply:
-                raw = await reply.content.read(_LONGEST_ANSWER)
+                raw = await _whole(reply.content)
                 status = reply.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise DestinationAway(f"{type(error).__name__}") from error
@@ -102,6 +104,16 @@ class FhirFeed:
                 connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """An answer, which comes in pieces. Raises DestinationAway for one that is longer than any."""
+    found = bytearray()
+    async for piece in content.iter_any():
+        found += piece
+        if len(found) > _LONGEST_ANSWER:
+            raise DestinationAway("the answer is longer than any to a Bundle")
+    return bytes(found)
 
 
 def _bundle(events: Sequence[Json]) -> Json:

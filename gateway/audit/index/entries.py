@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from authz.storage.audit_index import AccessEntry
+from gateway.fhir.ids import is_id
 
 ACCESS = "access"
 DELIVERED = "delivered"
@@ -94,18 +95,22 @@ def milliseconds(at: str) -> int:
 
 
 def patients_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ids of the patients whom a record is about, in order."""
-    found = {_id(each) for each in _sequence(record.get("patients"))}
-    found |= set(_asked_for(_text(_mapping(record.get("request")).get("canonical"))))
+    """Ids of the patients whom a record is about, in order; of too many, those whom the answer showed come first.
+
+    The request is read to its end: what a caller writes before a patient hides nothing, and cuts no id short.
+    """
+    shown = {_id(each) for each in _sequence(record.get("patients"))} - {""}
+    canonical = _mapping(record.get("request")).get("canonical")
+    found = {each for each in _asked_for(canonical if isinstance(canonical, str) else "") if is_id(each)}
     emergency = _mapping(record.get("emergency"))
     found.add(_text(emergency.get("patient")))
     if record.get("event") == READ:
         found |= {_id(each) for each in _sequence(_mapping(record.get("query")).get("patients"))}
     found.discard("")
-    if not found:
+    if not found and not shown:
         found.add(_id(_mapping(record.get("caller")).get("patient")) or _id(record.get("patient")))
         found.discard("")
-    return tuple(sorted(found)[:_MOST_PATIENTS])
+    return tuple(sorted([*sorted(shown), *sorted(found - shown)][:_MOST_PATIENTS]))
 
 
 def _asked_for(canonical: str) -> Iterable[str]:
@@ -114,7 +119,7 @@ def _asked_for(canonical: str) -> Iterable[str]:
     segments = [segment for segment in path.split("/") if segment]
     if len(segments) > 1 and segments[0] == "Patient" and segments[1][:1] not in ("_", "$"):
         yield segments[1]
-    for name, value in parse_qsl(query, max_num_fields=1000) if query else ():
+    for name, value in parse_qsl(query) if query else ():
         parameter, _, modifier = name.partition(":")
         if segments[:1] == ["Patient"] and parameter == "_id":
             yield from value.split(",")
