@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.cda.harmful import Harm
+from gateway.xds_settings import XdsSettings
 
 
 class PatientLookup(StrEnum):
@@ -39,6 +40,7 @@ class DocumentSettings:
     path: str = "{id}"
     lookup: PatientLookup = PatientLookup.SEARCH
     submission: SubmissionSettings = SubmissionSettings()
+    xds: XdsSettings | None = None  # of a mount of kind 'xds'
 
     @property
     def collection(self) -> str:

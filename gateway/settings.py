@@ -172,7 +172,7 @@ class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
 
     name: str
-    kind: str  # fhir-r4 | cda-rest
+    kind: str  # fhir-r4 | cda-rest | mhd | xds
     at: str  # public path, e.g. '/fhir/r4'
     base: str  # URL of the store with its own base path, no trailing slash
     identifier: str  # public base URL: origin of the public listener + at
@@ -203,7 +203,8 @@ class Upstream:
     def fhir_path(self, path: str) -> str:
         """A public path of this mount as FHIR has it below its base."""
         below = path[len(self.at) :]
-        return below if self.documents is None else self.documents.fhir_path(below)
+        is_fhir = self.documents is None or self.kind != "cda-rest"
+        return below if is_fhir or self.documents is None else self.documents.fhir_path(below)
 
     @property
     def keeps_consents(self) -> bool:

@@ -28,6 +28,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers, kept_consents
+from gateway.proxy.acting import ACTING
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
 from gateway.proxy.answers.delivery import Delivery
@@ -146,11 +147,14 @@ class Passage:
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
+        before = ACTING.set(caller)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
             trail.release()
             raise
+        finally:
+            ACTING.reset(before)
         return answer if trail.held is None else trail.held.until_sent(answer)
 
     async def on_behalf(
@@ -200,6 +204,7 @@ class Passage:
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
+        ACTING.set(caller)
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))

@@ -240,7 +240,8 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
     assert problems(path) == [
         "1:10: error: version is '2', expected a whole number from 1 to 1",
         "6:16: error: listen.mtls.port is '8444', expected a whole number from 1 to 65535",
-        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4 or cda-rest. Did you mean 'fhir-r4'?",
+        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4 or cda-rest or mhd or xds. "
+        "Did you mean 'fhir-r4'?",
         "11:1: error: the configuration has no key 'polices'. Did you mean 'policies'?",
         "15:5: error: clients[0].grants is missing, expected for example [client_credentials]",
         "18:13: error: 'implicit' is not a grant of this version: authorization_code, refresh_token, client_credentials",

@@ -30,6 +30,7 @@ FLOORS = [
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder gateway.terminal",
     "gateway.audit_settings gateway.account_settings gateway.document_settings",
+    "gateway.xds_settings",
     "gateway.workers.line gateway.workers.totals gateway.workers.worker",
     "gateway.officer_settings",
     "gateway.policy",

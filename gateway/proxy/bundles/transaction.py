@@ -23,6 +23,7 @@ from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, set
 from gateway.proxy.answers.representation import Representation, environment_of
 from gateway.proxy.bundles.entries import OnePassage, Sent, answering, check_opened, entry_of, part_of
 from gateway.proxy.bundles.held import Held
+from gateway.proxy.bundles.provided_documents import give_contexts
 from gateway.proxy.bundles.transaction_steps import (
     READS,
     Step,
@@ -76,6 +77,8 @@ class Transactions:
         """
         if not self._upstream.profile.transactions:
             raise FhirError(Reason.INTERACTION_CLOSED, "this store carries out no transactions")
+        if self._upstream.kind == "mhd":
+            give_contexts(sent.requests.entries)
         steps: list[Step] = []
         try:
             for entry in sent.requests.entries:
