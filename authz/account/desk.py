@@ -42,7 +42,7 @@ FRESH_SECONDS = 600
 _A_MINUTE = 120  # so many new browsers from one address: nobody has signed in yet, and each leaves a row
 _FORM = "account"  # what the token of the forms here is about
 _BACK = re.compile(
-    r"/(authorize|sign-in|patient|encounter|consent|logout|account(/[a-z]+){0,2})(\?[!-~]{0,2000})?"
+    r"/(authorize|sign-in|patient|encounter|consent|logout|account(/[a-z]+){0,2}|officer(/[a-z-]+)?)(\?[!-~]{0,2000})?"
 )
 
 

@@ -13,6 +13,7 @@ from authz.storage.consents import ConsentStore, ConsentVersion
 from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
 from gateway.consent_service.versions import next_version, with_status
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
 
 
@@ -84,24 +85,20 @@ class KeptConsents:
             words=words,
             now=now,
         )
-        before = None
-        if after is not None:
-            before = await self._store.consent(self._base, after.id, after.version)
-        id_ = str(uuid.uuid4()) if after is None else after.id
-        version = next_version(resource, before, base=self._base, id=id_, now=now, by=author.subject)
-        return await self._told(version) if await self._store.add_consent(version) else None
+        if after is None:
+            return await self._add(resource, None, str(uuid.uuid4()), author, now)
+        before = await self._before(patient, after)
+        return None if before is None else await self._add(resource, before, after.id, author, now)
 
     async def withdraw(
         self, patient: str, consent: OwnConsent, *, author: Author, now: int
     ) -> OwnConsent | None:
         """Write the version that ends it; None where another was written meanwhile. Raises StoreUnavailable."""
-        before = await self._store.consent(self._base, consent.id, consent.version)
+        before = await self._before(patient, consent)
         if before is None:
             return None
-        # What it says besides stays: by the tags that it has from elsewhere it counts as withdrawn, not as never given.
-        value = with_status(parse_resource(before.resource), "inactive", "")
-        ended = next_version(value, before, base=self._base, id=before.id, now=now, by=author.subject)
-        return await self._told(ended) if await self._store.add_consent(ended) else None
+        ended = with_status(parse_resource(before.resource), "inactive", "")
+        return await self._add(ended, before, consent.id, author, now)
 
     async def receipt(self, patient: str, id: str, version: int, *, now: int) -> str | None:
         """A signed receipt of a version; None where it is not this patient's. Raises StoreUnavailable."""
@@ -121,6 +118,29 @@ class KeptConsents:
     def actors(self, kind: ActorKind) -> Sequence[Actor]:
         """Organizations or practitioners to choose from."""
         return self._actors.get(kind, ())
+
+    async def _before(self, patient: str, consent: OwnConsent) -> ConsentVersion | None:
+        """The version that the person saw, as it is kept; None where it is not the newest any more."""
+        found = await self._store.consent(self._base, consent.id)
+        is_it = found is not None and (found.patient, found.version) == (patient, consent.version)
+        return found if is_it else None
+
+    async def _add(
+        self,
+        resource: Mapping[str, Any],
+        before: ConsentVersion | None,
+        id_: str,
+        author: Author,
+        now: int,
+    ) -> OwnConsent | None:
+        """Write the next version by the rules of every consent; None where those or another writer forbid it."""
+        try:
+            version = next_version(resource, before, base=self._base, id=id_, now=now, by=author.subject)
+        except FhirError as error:
+            if error.reason is not Reason.CONSENT_STATUS:
+                raise
+            return None
+        return await self._told(version) if await self._store.add_consent(version) else None
 
     async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:
         resource = json.loads(version.resource)

@@ -30,8 +30,7 @@ from gateway.consent_service.grants import end_with_grant, settled
 from gateway.consent_service.importing import Imported, bring_in
 from gateway.consent_service.plain import as_plain
 from gateway.consent_service.routing import RoutingClient
-from gateway.consent_service.rules import check_next
-from gateway.consent_service.versions import with_status
+from gateway.consent_service.versions import next_version, with_status
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
@@ -146,7 +145,7 @@ def _revoke(options: argparse.Namespace) -> int:
         now = system_clock()
         value = with_status(parse_resource(before.resource), "inactive", options.why)
         try:
-            check_next(json.loads(before.resource), value, is_of_a_grant=before.grant_id is not None)
+            next_version(value, before, base=base.identifier, id=before.id, now=now, by=by)
         except FhirError as error:
             raise _Refused(error.diagnostics) from error
         if before.grant_id is not None:

@@ -54,6 +54,7 @@ def _disclosures(options: argparse.Namespace) -> int:
             since=query.since,
             until=query.until or int(time.time() * 1000),
             settings=settings.officer.disclosures,
+            recorder=recorder_of(settings),
             names=names,
         )
         told = len(found.disclosures)

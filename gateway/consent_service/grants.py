@@ -14,7 +14,7 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
-from gateway.consent_service.versions import instant, next_version, with_status
+from gateway.consent_service.versions import instant, next_version, version_as_told, with_status
 from gateway.consents.codes import LOINC, PARTICIPATIONS, RESOURCE_TYPES
 from gateway.consents.consent import SCOPES
 from gateway.fhir.definitions import is_resource_type
@@ -110,14 +110,15 @@ async def end_with_grant(
     Whoever read the consent in between wrote down that it ended: this version follows theirs, and says who and why.
     None where somebody changed it otherwise. Raises StoreUnavailable.
     """
+    make = next_version
     for _ in range(2):
-        version = next_version(value, before, base=before.base, id=before.id, now=now, by=by)
+        version = make(value, before, base=before.base, id=before.id, now=now, by=by)
         if await store.add_consent(version):
             return version
         found = await store.consent(before.base, before.id)
         if found is None or found.grant_id is None or found.status != "inactive":
             return None
-        before = found
+        before, make = found, version_as_told  # what has ended has ended: this says by whom
     return None
 
 

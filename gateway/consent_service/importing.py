@@ -12,7 +12,7 @@ from typing import Any
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.consent_service.rules import check_consent, patient_of
-from gateway.consent_service.versions import next_version
+from gateway.consent_service.versions import version_as_told
 from gateway.fhir.ids import is_id
 from gateway.fhir.known_elements import check_elements
 from gateway.fhir.outcome import FhirError
@@ -91,7 +91,7 @@ async def _one(
         return
     kept = [each for each in value.get("extension", []) if each.get("url") != ORIGIN_URL]
     marked = {**value, "extension": [*kept, {"url": ORIGIN_URL, "valueString": origin}]}
-    version = next_version(marked, before, base=base, id=id_, now=now, by=IMPORT)
+    version = version_as_told(marked, before, base=base, id=id_, now=now, by=IMPORT)
     if before is not None and version.patient != before.patient:
         done.refused[id_] = "the consent is of another patient than the one that was imported"
         return

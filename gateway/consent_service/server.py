@@ -19,7 +19,7 @@ from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import end_with_grant, settled
-from gateway.consent_service.rules import check_consent, check_next, patient_of, provisions_of
+from gateway.consent_service.rules import check_consent, patient_of, provisions_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
@@ -190,9 +190,8 @@ class ConsentServer:
         if wanted is None or int(wanted[1]) != before.version:
             return Said(412)
         await self._check(value)
-        check_next(parsed(before), value, is_of_a_grant=before.grant_id is not None)
-        await self._check_room(value, id)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
+        await self._check_room(value, id)
         if before.grant_id is None or version.status in _OPEN:
             return await self._add(version, 200, headers)
         # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
@@ -212,7 +211,7 @@ class ConsentServer:
 
     async def _check(self, value: dict[str, Any]) -> None:
         links.relative_references(value, self._bases)
-        check_consent(value)
+        check_consent(value)  # before the base is asked about its patient
         if not await self._is_there(patient_of(value)):
             raise FhirError(
                 Reason.CONSENT_INVALID,

@@ -1,12 +1,16 @@
-"""A Consent as the next version of itself: id, number and time are ours, the rest is what was written."""
+"""A Consent as the next version of itself: id, number and time are ours, the rest is what was written.
+
+Whoever writes a consent makes the version here, where the rules are held to: the API, the consent page, the patient's
+pages, the commands. What has been decided already, at another store or by the end of a grant, is written as it is told.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from authz.storage.consents import ConsentVersion
-from gateway.consent_service.rules import REASON_URL, patient_of
-from gateway.fhir.resource import write_resource
+from gateway.consent_service.rules import REASON_URL, check_consent, check_next, patient_of
+from gateway.fhir.resource import parse_resource, write_resource
 
 
 def instant(seconds: int) -> str:
@@ -25,6 +29,28 @@ def next_version(
     grant_id: str | None = None,
 ) -> ConsentVersion:
     """The version that follows before, which is None for a new consent; by is who writes it.
+
+    Raises FhirError(CONSENT_INVALID) where it is no Consent about a patient, FhirError(CONSENT_STATUS) where it may not
+    follow before.
+    """
+    if before is None or value.get("status") not in _ENDS:  # what is kept can be ended, whatever its shape
+        check_consent(value)
+    if before is not None:
+        check_next(parse_resource(before.resource), value, is_of_a_grant=before.grant_id is not None)
+    return version_as_told(value, before, base=base, id=id, now=now, by=by, grant_id=grant_id)
+
+
+def version_as_told(
+    value: Mapping[str, Any],
+    before: ConsentVersion | None,
+    *,
+    base: str,
+    id: str,
+    now: int,
+    by: str,
+    grant_id: str | None = None,
+) -> ConsentVersion:
+    """The same of what is decided already, whatever its status was: for an import, and for who ended a grant.
 
     Raises FhirError(CONSENT_INVALID) where it is about no patient.
     """
@@ -74,3 +100,4 @@ def reason_of(value: Mapping[str, Any]) -> str:
 
 
 _OURS = frozenset({"versionId", "lastUpdated"})
+_ENDS = frozenset({"inactive", "rejected", "entered-in-error"})

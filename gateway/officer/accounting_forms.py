@@ -8,7 +8,7 @@ _COLUMNS = ("date", "recipient", "address", "disclosed", "purpose", "record")
 
 
 def as_json(found: Accounting, *, for_officer: bool) -> dict[str, object]:
-    """The accounting as one JSON value; for_officer adds how much is left out and suspended."""
+    """The accounting as one JSON value; for_officer adds how much is left out, suspended and inside."""
     said: dict[str, object] = {
         "base": found.base,
         "patient": found.patient,
@@ -36,7 +36,8 @@ def as_json(found: Accounting, *, for_officer: bool) -> dict[str, object]:
             for each in found.series
         ],
     }
-    return said | ({"left_out": found.left_out, "suspended": found.suspended} if for_officer else {})
+    untold = {"left_out": found.left_out, "suspended": found.suspended, "inside": found.inside}
+    return said | (untold if for_officer else {})
 
 
 def as_csv(found: Accounting) -> str:

@@ -1,16 +1,22 @@
 """An accounting of disclosures of one patient's record, 45 CFR 164.528.
 
 For each disclosure (b)(2): the date, who received it with the address if known, what was disclosed, and the purpose.
-For several to one recipient for one purpose (b)(3): the first of them, how many, and the last. Left out are purposes
-that (a)(1) leaves out, as the configuration says, and what a suspension holds back (a)(2). A disclosure whose purpose
-nobody said is in the accounting: a patient is told too much rather than too little.
+For several to one recipient for one purpose (b)(3): the first of them, how many, and the last. What goes to somebody
+outside is a disclosure, as for AuditEvents (gateway.audit.events.disclosures); what stays inside is a use. Left out are
+purposes that (a)(1) leaves out, as the configuration says, and what a suspension holds back (a)(2). A patient is told too
+much rather than too little: where nobody said who is outside, everybody is, and so is who asked in a record that cannot
+be read any more; a disclosure whose purpose nobody said is in the accounting.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
 from authz.storage.store import Store
+from gateway.audit.events.disclosures import is_outside
+from gateway.audit.events.record import Recorder, read_record
+from gateway.audit.index.follower import line_at
 from gateway.officer.asking import when
 from gateway.officer_settings import DisclosureSettings
 
@@ -73,7 +79,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What a patient is told. left_out and suspended count what is not told, for the officer alone."""
+    """What a patient is told. left_out, suspended and inside count what is not told, for the officer alone."""
 
     base: str
     patient: str
@@ -83,6 +89,7 @@ class Accounting:
     series: Sequence[Series]
     left_out: int
     suspended: int
+    inside: int = 0
 
 
 async def accounting(
@@ -93,9 +100,11 @@ async def accounting(
     since: int | None,
     until: int,
     settings: DisclosureSettings,
+    recorder: Recorder,
     names: Mapping[str, str],
 ) -> Accounting:
-    """The accounting of the six years before until, or of a shorter time (b)(1). names are those of clients by id.
+    """The accounting of the six years before until, or of a shorter time (b)(1). names are those of clients by id, and
+    recorder says who is outside.
 
     Raises TooManyDisclosures.
     """
@@ -120,15 +129,17 @@ async def accounting(
         if len(found) > _MOST:
             raise TooManyDisclosures(f"there are more than {_MOST} accesses: ask for a shorter time")
         before = Cursor.behind(page[-1])
-    told, left_out, suspended = [], 0, 0
+    told, left_out, suspended, inside = [], 0, 0, 0
     for entry in reversed(found):
         if _is_left_out(entry, settings):
             left_out += 1
+        elif not await _goes_outside(entry, store, recorder):
+            inside += 1
         elif _is_suspended(entry, settings, now=until):
             suspended += 1
         else:
             told.append(_disclosure(entry, settings, names))
-    return Accounting(base, patient, begin, until, told, _series(told), left_out, suspended)
+    return Accounting(base, patient, begin, until, told, _series(told), left_out, suspended, inside)
 
 
 def six_years_before(at: int) -> int:
@@ -145,6 +156,24 @@ def _is_left_out(entry: AccessEntry, settings: DisclosureSettings) -> bool:
     """Whether every purpose of it is left out; one that is not brings it in."""
     purposes = _purposes(entry, settings)
     return bool(purposes) and settings.left_out.issuperset(purposes)
+
+
+async def _goes_outside(entry: AccessEntry, store: Store, recorder: Recorder) -> bool:
+    """Whether who asked is outside. The index knows clients; for organisations the record is read."""
+    if not recorder.disclosed_to and not recorder.organizations:
+        return True
+    if entry.client in recorder.disclosed_to:
+        return True
+    if not recorder.organizations:
+        return False
+    await asyncio.sleep(0)  # requests come first
+    line = await line_at(store, entry.chain, entry.sequence)
+    if line is None:
+        return True
+    try:
+        return is_outside(read_record(line.line, recorder, chain=entry.chain))
+    except ValueError:
+        return True
 
 
 def _is_suspended(entry: AccessEntry, settings: DisclosureSettings, *, now: int) -> bool:

@@ -7,6 +7,7 @@ from authz.clock import Clock
 from authz.events import Emit
 from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
+from authz.login.language import Language
 from authz.protocol.request import Answer
 from authz.settings import Account
 from authz.storage.store import Store
@@ -46,12 +47,21 @@ class OfficerHouse:
         return bases_of(self.settings)
 
     def shown(
-        self, browser: Browser, template: str, *, here: str, status: int = 200, **values: object
+        self,
+        browser: Browser,
+        language: Language,
+        template: str,
+        *,
+        here: str,
+        status: int = 200,
+        **values: object,
     ) -> Answer:
-        """A page for a browser; here is the path that its navigation marks."""
+        """A page for a browser; here is the path that its navigation marks, and that another language leads to."""
         authorization = self.settings.authorization
         answer = rendering.page(
             template,
+            language,
+            back=here or "/officer",
             status=status,
             organisation=authorization.organisation,
             here=here,
@@ -70,4 +80,5 @@ class OfficerVisit:
 
     browser: Browser
     account: Account
+    language: Language
     fields: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from authz.http import read_form
 from authz.login import browser as login_pages
 from authz.login.accounts import network_of
 from authz.login.browser import Browser
-from authz.login.language import ENGLISH
+from authz.login.language import Language, language_of
 from authz.protocol.encoding import parse_query
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError
@@ -32,7 +32,7 @@ _log = logging.getLogger("securus.officer")
 
 
 class _Told(Exception):
-    """Something to be told to the person instead of the page."""
+    """Something to be told to the person instead of the page: the names of its texts."""
 
     def __init__(self, status: int, heading: str, words: str) -> None:
         super().__init__(words)
@@ -63,48 +63,50 @@ class OfficerPages:
         """The answer to a request for one of these pages."""
         if request.path == rendering.OFFICER_STYLE and request.method in ("GET", "HEAD"):
             return rendering.style_sheet()
+        language = language_of(request)
         try:
-            return await self._handled(request)
+            return await self._handled(request, language)
         except _Told as told:
-            return self._told(told)
+            return self._told(told, language)
         except (StoreUnavailable, AuditUnavailable) as error:
             # Without its record a look shows nothing.
             _log.error("a page of the officer is not shown", extra={"cause": str(error)})
-            words = "What you asked for cannot be recorded now, so it is not shown. Try again in a minute."
-            answer = self._told(_Told(503, "Not available now", words))
+            words = "officer.unavailable_words"
+            answer = self._told(_Told(503, "officer.unavailable", words), language)
             return answer.with_headers((("Retry-After", "5"),))
 
-    async def _handled(self, request: HttpRequest) -> Answer:
+    async def _handled(self, request: HttpRequest, language: Language) -> Answer:
         doors = {"POST": None} if request.path == _SIGN_IN else self._doors.get(request.path)
         if doors is None:
-            raise _Told(404, "No such page", "Nothing is at this address.")
+            raise _Told(404, "officer.no_page", "officer.no_page_words")
         if request.method not in doors:
-            told = self._told(_Told(405, "No such page", "This address is asked for in another way."))
+            told = self._told(_Told(405, "officer.no_page", "officer.other_way"), language)
             return told.with_headers((("Allow", ", ".join(sorted(doors))),))
         if request.method == "POST":
             fields = await _form(request)
             browser = await self._browser_of_form(request, fields)
             if request.path == _SIGN_IN:
-                return await self._sign_in(request, browser, fields)
+                return await self._sign_in(request, browser, fields, language)
         else:
             fields, browser = _query(request), await self._browser(request)
         account = self._signed_in(browser)
         if account is None:
-            problem = "" if request.method == "GET" else "Your sign-in has ended. Sign in again."
-            return self._sign_in_form(browser, problem=problem, status=403 if problem else 200)
+            problem = "" if request.method == "GET" else "officer.sign_in_ended"
+            said = language.plain(problem) if problem else ""
+            return self._sign_in_form(browser, language, problem=said, status=403 if problem else 200)
         if not self._is_officer(account):
             refused = {"event": "audit-refused", "by": account.subject, "what": request.path}
             await self._house.audit.record(refused | {"outcome": "refused"})
-            raise _Told(403, "Not for this account", "These pages are for the privacy officer.")
+            raise _Told(403, "officer.not_yours", "officer.not_yours_words")
         handler = self._doors[request.path][request.method]
-        return await handler(OfficerVisit(browser, account, fields))
+        return await handler(OfficerVisit(browser, account, language, fields))
 
     async def _browser(self, request: HttpRequest) -> Browser:
         browser = await self._house.browsers.known(request)
         if browser is None:
             key, now = f"account:{network_of(request.peer)}", self._house.clock()
             if await self._house.store.count(key, window_seconds=60, now=now) > _A_MINUTE:
-                raise _Told(429, "Too many requests", "Wait a minute and try again.")
+                raise _Told(429, "officer.too_many", "officer.wait")
             browser = await self._house.browsers.known_or_new(request)
         return browser
 
@@ -113,12 +115,14 @@ class OfficerPages:
         browser = await self._house.browsers.known(request)
         origin = request.headers.get("origin")
         if origin is not None and origin != request.origin:
-            raise _Told(403, "Not accepted", "The form did not come from this site.")
+            raise _Told(403, "officer.refused", "officer.form_foreign")
         if browser is None or not browser.owns_form(fields.get("form_token"), FORM):
-            raise _Told(403, "Not accepted", "The form has expired. Open the page again.")
+            raise _Told(403, "officer.refused", "officer.form_expired")
         return browser
 
-    async def _sign_in(self, request: HttpRequest, browser: Browser, fields: Mapping[str, str]) -> Answer:
+    async def _sign_in(
+        self, request: HttpRequest, browser: Browser, fields: Mapping[str, str], language: Language
+    ) -> Answer:
         house = self._house
         attempt = await attempt_of(
             fields,
@@ -127,12 +131,12 @@ class OfficerPages:
             client_id=None,
             emit=house.emit,
             now=house.clock(),
-            language=ENGLISH,
+            language=language,
         )
         await house.audit.settled()
         if attempt.account is None:
             form = self._sign_in_form(
-                browser, problem=attempt.problem, status=attempt.status, username=attempt.username
+                browser, language, problem=attempt.problem, status=attempt.status, username=attempt.username
             )
             return form.with_headers(attempt.headers)
         signed_in = await house.browsers.signed_in(browser, attempt.account.subject, ("pwd",))
@@ -152,15 +156,25 @@ class OfficerPages:
         found = set(map(str, roles)) if isinstance(roles, list | tuple) else {str(roles)}
         return not found.isdisjoint(self._house.settings.officer.roles)
 
-    def _sign_in_form(self, browser: Browser, *, problem: str, status: int, username: str = "") -> Answer:
+    def _sign_in_form(
+        self, browser: Browser, language: Language, *, problem: str, status: int, username: str = ""
+    ) -> Answer:
         return self._house.shown(
-            browser, "sign_in.html", here="", status=status, problem=problem, username=username[:256]
+            browser,
+            language,
+            "sign_in.html",
+            here="",
+            status=status,
+            problem=problem,
+            username=username[:256],
         )
 
-    def _told(self, told: _Told) -> Answer:
+    def _told(self, told: _Told, language: Language) -> Answer:
         organisation = self._house.settings.authorization.organisation
         return rendering.page(
             "told.html",
+            language,
+            back=PREFIX,
             status=told.status,
             organisation=organisation,
             here="",
@@ -176,16 +190,16 @@ async def _form(request: HttpRequest) -> dict[str, str]:
         text = (await read_form(request, limit_bytes=_LARGEST_FORM)).decode("ascii")
         return _each_once(parse_query(text))
     except RequestError as error:
-        raise _Told(error.status, "Not accepted", "The form cannot be read.") from error
+        raise _Told(error.status, "officer.refused", "officer.form_unread") from error
     except (OAuthError, ValueError) as error:
-        raise _Told(400, "Not accepted", "The form cannot be read.") from error
+        raise _Told(400, "officer.refused", "officer.form_unread") from error
 
 
 def _query(request: HttpRequest) -> dict[str, str]:
     try:
         return _each_once(parse_query(request.query))
     except ValueError as error:
-        raise _Told(400, "Not accepted", "The address cannot be read.") from error
+        raise _Told(400, "officer.refused", "officer.address_unread") from error
 
 
 def _each_once(pairs: list[tuple[str, str]]) -> dict[str, str]:

@@ -60,6 +60,7 @@ class QuestionPages:
     ) -> Answer:
         return self._house.shown(
             visit.browser,
+            visit.language,
             "search.html",
             here=SEARCH,
             status=400 if problem else 200,
@@ -82,13 +83,20 @@ class QuestionPages:
             except Unreadable:
                 found = None
         if found is None:
-            words = "There is no such record in the log."
+            words = "officer.no_record_words"
             return self._house.shown(
-                visit.browser, "told.html", here=SEARCH, status=404, heading="No record", words=words
+                visit.browser,
+                visit.language,
+                "told.html",
+                here=SEARCH,
+                status=404,
+                heading="officer.no_record",
+                words=words,
             )
         whole = json.dumps(found.members, ensure_ascii=False, indent=2, sort_keys=True)
         return self._house.shown(
             visit.browser,
+            visit.language,
             "record.html",
             here=SEARCH,
             found=found,
@@ -115,6 +123,7 @@ class QuestionPages:
                 since=query.since,
                 until=query.until or house.clock() * 1000,
                 settings=house.settings.officer.disclosures,
+                recorder=recorder_of(house.settings),
                 names=house.names(),
             )
         except (QuestionError, TooManyDisclosures) as error:
@@ -143,6 +152,7 @@ class QuestionPages:
     ) -> Answer:
         return self._house.shown(
             visit.browser,
+            visit.language,
             "disclosures.html",
             here=DISCLOSURES,
             status=400 if problem else 200,

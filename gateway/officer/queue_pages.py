@@ -28,6 +28,7 @@ class QueuePages:
         rules = Counter(rule.policy for rule in engine.policies.rules) if engine is not None else Counter()
         return house.shown(
             visit.browser,
+            visit.language,
             "overview.html",
             here=OVERVIEW,
             person=visit.account.name,
@@ -49,6 +50,7 @@ class QueuePages:
         await house.looks.recorded("signals", asked, by=visit.account.subject, shown=len(found))
         return house.shown(
             visit.browser,
+            visit.language,
             "signals.html",
             here=SIGNALS,
             status=400 if problem else 200,
@@ -64,15 +66,15 @@ class QueuePages:
         note = noted(visit.fields.get("note", ""))
         if not note:
             return await self.signals(
-                visit, problem=f"Write what you found, in 1 to {_LONGEST_NOTE} characters."
+                visit, problem=visit.language.plain("officer.note_length", most=_LONGEST_NOTE)
             )
         house = self._house
         written = await house.looks.review_signal(
             visit.fields.get("id", ""), by=visit.account.subject, review=note, now=house.clock()
         )
         if not written:
-            return await self.signals(visit, problem="That signal is not there, or somebody has reviewed it.")
-        return await self.signals(visit, done="The review is written down.")
+            return await self.signals(visit, problem=visit.language.plain("officer.signal_gone"))
+        return await self.signals(visit, done=visit.language.plain("officer.review_done"))
 
     async def break_glass(self, visit: OfficerVisit, *, problem: str = "", done: str = "") -> Answer:
         """GET /officer/break-glass: emergency access that nobody has reviewed, or all of it."""
@@ -83,6 +85,7 @@ class QueuePages:
         await house.looks.recorded("break-glass", asked, by=visit.account.subject, shown=len(found))
         return house.shown(
             visit.browser,
+            visit.language,
             "break_glass.html",
             here=BREAK_GLASS,
             status=400 if problem else 200,
@@ -98,7 +101,7 @@ class QueuePages:
         """POST /officer/break-glass: what was found about one of them."""
         note = noted(visit.fields.get("note", ""))
         if not note:
-            said = f"Write what you found, in 1 to {_LONGEST_NOTE} characters."
+            said = visit.language.plain("officer.note_length", most=_LONGEST_NOTE)
             return await self.break_glass(visit, problem=said)
         house = self._house
         written = await review(
@@ -110,9 +113,9 @@ class QueuePages:
             now=house.clock(),
         )
         if not written:
-            said = "That emergency access is not there, or somebody has reviewed it."
+            said = visit.language.plain("officer.glass_gone")
             return await self.break_glass(visit, problem=said)
-        return await self.break_glass(visit, done="The review is written down.")
+        return await self.break_glass(visit, done=visit.language.plain("officer.review_done"))
 
 
 def noted(text: str) -> str:

@@ -5,6 +5,7 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from authz.login.browser import STYLE_PATH
+from authz.login.language import Language, switches
 from authz.protocol.request import Answer
 from gateway.officer.asking import when
 
@@ -44,10 +45,19 @@ for _name in (
 _STYLE = _template("officer.css").encode()
 
 
-def page(template: str, *, status: int = 200, **values: object) -> Answer:
-    """A page. values are escaped: names of clients and texts of people come from outside."""
-    body = _PAGES.get_template(template).render(style=STYLE_PATH, officer_style=OFFICER_STYLE, **values)
-    return Answer(status, (("Content-Type", "text/html; charset=utf-8"), *_HEADERS), body.encode())
+def page(template: str, language: Language, *, back: str, status: int = 200, **values: object) -> Answer:
+    """A page in a language; back is where another language leads. values are escaped: names of clients and texts of
+    people come from outside.
+    """
+    body = _PAGES.get_template(template).render(
+        style=STYLE_PATH,
+        officer_style=OFFICER_STYLE,
+        t=language,
+        switches=switches(language, back),
+        **values,
+    )
+    told = (("Content-Language", language.code), ("Vary", "Accept-Language, Cookie"))
+    return Answer(status, (("Content-Type", "text/html; charset=utf-8"), *told, *_HEADERS), body.encode())
 
 
 def download(content: str, *, media_type: str, name: str) -> Answer:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.support.balp import faults, r4_faults
 
 DAY = 86_400_000
 NOW = 1_800_000_000_000
+RECORDER = Recorder("https://fhir.example", "Example Hospital", {"fhir": BASE})
 INSTITUTE = Recipient("Institute of Epidemiology", "1 Science Road, Example Town")
 SETTINGS = DisclosureSettings(
     recipients={"research-app": INSTITUTE}, purposes={"ehr": "TREAT", "agency-app": "HLEGAL"}
@@ -44,7 +46,14 @@ def disclosed(sequence: int, *, days_ago: float = 1, **changes: Any) -> AccessEn
 
 async def account(store: SqliteStore, *entries: AccessEntry, **changes: Any) -> Accounting:
     await store.index_audit(entries, chain="", read_to=max((each.sequence for each in entries), default=0))
-    asked: dict[str, Any] = {"base": BASE, "patient": "A", "since": None, "until": NOW, "settings": SETTINGS}
+    asked: dict[str, Any] = {
+        "base": BASE,
+        "patient": "A",
+        "since": None,
+        "until": NOW,
+        "settings": SETTINGS,
+        "recorder": RECORDER,
+    }
     return await accounting(store, names={"other-app": "The other app"}, **{**asked, **changes})
 
 
@@ -190,7 +199,6 @@ async def test_the_csv_has_a_line_for_each_and_no_cell_that_a_spreadsheet_takes_
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@\t\r" and cell]
 
 
-RECORDER = Recorder("https://fhir.example", "Example Hospital", {"fhir": BASE})
 ACCESS = {
     "event": "access",
     "route": "fhir",
@@ -238,6 +246,43 @@ async def test_as_fhir_each_is_the_audit_event_of_its_record_and_holds_to_the_pr
     assert {"type": "record", "valueString": "- 1"} in told
     assert event["purposeOfEvent"][0]["coding"][0]["code"] == "HRESCH"
     assert await as_fhir(store, found, RECORDER) == bundle  # ids too
+
+
+@pytest.mark.parametrize("claims", [{}, {"org": ["university"]}, {"org_reference": ["Organization/u"]}])
+@pytest.mark.parametrize(
+    ("clients", "organizations"),
+    [(set(), set()), ({"research-app"}, set()), ({"ehr"}, set()), (set(), {"university", "Organization/u"}),
+     ({"ehr"}, {"university"})],
+)  # fmt: skip
+async def test_a_disclosure_of_the_accounting_is_one_of_the_audit_events(
+    store: SqliteStore, clients: set[str], organizations: set[str], claims: dict[str, Any]
+) -> None:
+    recorder = replace(RECORDER, disclosed_to=frozenset(clients), organizations=frozenset(organizations))
+    log = await AuditLog.open(store, lambda: NOW / 1000 - 3600)
+    caller = {**ACCESS["caller"], **claims}  # type: ignore[dict-item]
+    await log.record({**ACCESS, "caller": caller, "purpose": ["HRESCH"]})
+    await IndexFollower(store, {"fhir": BASE}).follow()
+    found = await account(store, recorder=recorder)
+    (line,) = [each for each in await store.audit(after=0, limit=9) if b'"access"' in each.line]
+    events = audit_events(line.line, recorder)
+    told = [each for each in events if each["subtype"][0]["code"] == "disclose"]
+    assert len(told) == (2 if found.disclosures and clients | organizations else 0)  # one for each patient
+    if not clients | organizations:
+        assert numbers(found) == [1]  # nobody said who is outside: the patient is told too much
+    assert len(found.disclosures) + found.inside == 1
+
+
+async def test_what_stays_inside_is_a_use_and_one_who_cannot_be_read_any_more_is_outside(
+    store: SqliteStore,
+) -> None:
+    named = replace(RECORDER, disclosed_to=frozenset({"research-app"}))
+    entries = disclosed(1), disclosed(2, client="ward-app")
+    found = await account(store, *entries, recorder=named)
+    assert (numbers(found), found.inside) == ([1], 1)
+    assert as_json(found, for_officer=True)["inside"] == 1
+    assert "inside" not in as_json(found, for_officer=False)
+    retired = await account(store, recorder=replace(named, organizations=frozenset({"university"})))
+    assert numbers(retired) == [1, 2]
 
 
 async def test_as_fhir_a_disclosure_whose_record_is_retired_is_told_from_the_index(

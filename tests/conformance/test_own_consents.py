@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from authz.account.consent_form import CLASSES, PURPOSES
+from authz.account.own_records import Author
 from authz.events import ConsentChanged, GrantRevoked
 from authz.login.language import ENGLISH
 from authz.protocol.tokens import Grant
@@ -365,6 +366,23 @@ async def test_a_consent_that_was_recorded_otherwise_is_shown_and_can_be_withdra
     assert site.resource()["status"] == "inactive"
     # By its tags it still counts as one of its source: it was withdrawn, and not never given.
     assert site.resource()["meta"]["tag"] == [{"system": "urn:of", "code": "the-registry"}]
+
+
+async def test_the_pages_write_by_the_rules_of_every_consent(site: Site) -> None:
+    await given(Person(site.world))
+    kept = own_records(site.consents, site.index, site.world.store, site.world.clock).consents
+    assert kept is not None
+    (own,) = await kept.of("A")
+    author = Author("a11a", "Anna")
+    assert own.wish is not None
+    assert await kept.withdraw("B", own, author=author, now=NOW) is None
+    ended = await kept.withdraw("A", own, author=author, now=NOW)
+    assert ended is not None
+    assert await kept.withdraw("A", own, author=author, now=NOW) is None  # another version is there
+    again = await kept.write("A", own.wish, author=author, words="w", after=ended, now=NOW)
+    assert again is None  # what has ended is never unmade
+    assert [version.status for version in site.consents.versions] == ["active", "inactive"]
+    assert json.loads(site.consents.versions[1].resource)["meta"]["versionId"] == "2"
 
 
 async def test_a_receipt_says_what_was_agreed_to_and_comes_as_FHIR(site: Site) -> None:

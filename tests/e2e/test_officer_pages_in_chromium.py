@@ -150,6 +150,21 @@ async def test_an_accounting_is_shown_to_print_without_the_form(
     assert "held back" not in printed
 
 
+async def test_the_officer_switches_to_german_and_back(site: GatewayProcess, scriptless: Chromium) -> None:
+    browser = scriptless
+    enter(site, browser)
+    browser.open(url(site, "/officer/search"))
+    browser.press("language-de")
+    browser.wait_for(lambda: browser.heading() == "Suche")
+    assert browser.driver.current_url.endswith("/officer/search")
+    assert browser.driver.find_element("tag name", "html").get_attribute("lang") == "de"
+    browser.element("patient").send_keys("patient-2")
+    browser.press("ask")
+    assert "50 gefunden, und es gibt mehr" in browser.text()
+    browser.press("language-en")
+    browser.wait_for(lambda: browser.heading() == "Search")
+
+
 async def test_a_patient_is_told_that_the_pages_are_not_theirs(
     site: GatewayProcess, scriptless: Chromium
 ) -> None:
@@ -161,10 +176,10 @@ async def test_a_patient_is_told_that_the_pages_are_not_theirs(
     assert [each["what"] for each in refused] == ["/officer", "/officer/search"]
 
 
-def pages(site: GatewayProcess, browser: Chromium) -> Iterator[str]:
+def pages(site: GatewayProcess, browser: Chromium, language: str = "en") -> Iterator[str]:
     """Every page there is, named once the browser shows it."""
     browser.forget()
-    browser.open(url(site, "/officer"))
+    browser.open(url(site, f"/account/language?to={language}&back=/officer"))
     yield "sign-in"
     browser.sign_in("officer.lane", "wrong")
     yield "wrong password"
@@ -191,24 +206,26 @@ def pages(site: GatewayProcess, browser: Chromium) -> Iterator[str]:
     yield "no page"
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_wrong_with_any_page(
-    site: GatewayProcess, scripting: Chromium, scheme: str
+    site: GatewayProcess, scripting: Chromium, scheme: str, language: str
 ) -> None:
     assert AXE.is_file(), "run `npm ci` in tests/interop"
     scripting.colours(scheme)
-    found = {name: scripting.violations() for name in pages(site, scripting)}
+    found = {name: scripting.violations() for name in pages(site, scripting, language)}
     scripting.colours("light")
     assert len(found) == 10
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("size", [PHONE, (320, 640)], ids=["360 px", "320 px"])
 async def test_no_page_is_wider_than_a_telephone(
-    site: GatewayProcess, scriptless: Chromium, size: tuple[int, int]
+    site: GatewayProcess, scriptless: Chromium, size: tuple[int, int], language: str
 ) -> None:
     found = {}
-    for name in pages(site, scriptless):
+    for name in pages(site, scriptless, language):
         scriptless.resize(size)
         found[name] = scriptless.overflow()
     assert found == dict.fromkeys(found, 0)

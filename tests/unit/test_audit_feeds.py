@@ -173,6 +173,17 @@ async def test_a_destination_that_is_away_is_asked_later_and_later_and_gets_ever
     assert [pause_seconds(failures) for failures in (1, 2, 9, 10, 1000)] == [1, 2, 256, 300, 300]
 
 
+async def test_a_clock_that_is_set_back_does_not_make_a_pause_longer(house: House) -> None:
+    await house.feed.begin()
+    await house.records(2)
+    house.repository.is_away = True
+    await house.feed.deliver()
+    house.repository.is_away = False
+    house.now -= 3600
+    await house.feed.deliver()
+    assert house.numbers() == [1, 2]
+
+
 async def test_a_record_that_is_refused_is_on_record_and_the_others_pass(house: House) -> None:
     await house.feed.begin()
     await house.records(3)

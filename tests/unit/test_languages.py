@@ -17,6 +17,7 @@ _SOURCES = [
     *ROOT.glob("authz/**/*.py"),
     *ROOT.glob("gateway/**/*.py"),
     *ROOT.glob("authz/login/templates/*.html"),
+    *ROOT.glob("gateway/officer/templates/*.html"),
 ]
 # Texts that are found by a word of the request or the record; what stands before the last dot is written in the code.
 _BY_WORD = (

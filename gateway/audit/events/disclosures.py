@@ -13,9 +13,7 @@ from gateway.audit.events.rest import is_read, meta, outcome
 def disclosure(record: Record) -> list[Json]:
     """One event for each patient of whom something went out or came in; none where it stays inside, or was refused."""
     asked = agents.asking(record)
-    outside = record.recorder
-    named = {asked.organization, asked.organization_reference} - {""}
-    if not (asked.client in outside.disclosed_to or not named.isdisjoint(outside.organizations)):
+    if not is_outside(record):
         return []
     ended = record.event == "delivered"
     if not asked.peer or (not ended and outcome(record) != codes.SUCCESS):
@@ -27,6 +25,13 @@ def disclosure(record: Record) -> list[Json]:
         _event(record, asked, record.event_id("disclosure", number), patient)
         for number, patient in enumerate(patients)
     ]
+
+
+def is_outside(record: Record) -> bool:
+    """Whether who asked is outside, by client or organisation: the one definition, for events and accountings alike."""
+    asked, named = agents.asking(record), record.recorder
+    organizations = {asked.organization, asked.organization_reference} - {""}
+    return asked.client in named.disclosed_to or not organizations.isdisjoint(named.organizations)
 
 
 def _event(record: Record, asked: Asking, id: str, patient: str) -> Json:

@@ -68,7 +68,7 @@ class Feed:
         self._count = count
         self._clock = clock
         self._failures = 0
-        self._due_at = 0
+        self._failed_at = self._due_at = 0
         self._refused_alone: tuple[str, int, int] = ("", 0, 0)  # chain, sequence, how often
         self._has_taken = False  # the destination took something since a record was passed by alone
 
@@ -84,7 +84,9 @@ class Feed:
 
     async def deliver(self) -> None:
         """One round over all chains, unless a pause after a failure lasts. Raises StoreUnavailable, AuditUnavailable."""
-        if self._clock() < self._due_at:
+        if (
+            self._failed_at <= self._clock() < self._due_at
+        ):  # a clock that was set back since says nothing of pauses
             return
         places = await self._store.audit_feed(self.settings.name)
         try:
@@ -93,7 +95,8 @@ class Feed:
                     await self._chain(chain, places.get(chain))
         except DestinationAway as error:
             self._failures += 1
-            self._due_at = self._clock() + pause_seconds(self._failures)
+            self._failed_at = self._clock()
+            self._due_at = self._failed_at + pause_seconds(self._failures)
             self._count("failed", 1)
             _log.warning(
                 "an audit feed does not take records",
