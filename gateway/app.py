@@ -3,12 +3,9 @@
 import asyncio
 import logging
 import secrets
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-
-from aiohttp import web
 
 from authz.clock import Clock, system_clock
 from authz.events import Event, Refused
@@ -32,9 +29,11 @@ from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
-from gateway.listener import Face, require_c_parser
+from gateway.fetching import open_fetcher
+from gateway.listener import require_c_parser
+from gateway.listening import Listening
 from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
-from gateway.notifications import Outbox
+from gateway.notifications import outbox_of
 from gateway.officer.opening import open_officer
 from gateway.officer.oversight import Oversight
 from gateway.operations import Operations
@@ -83,10 +82,7 @@ class Gateway:
         self._mounts: list[Mount] = []
         self._finders: dict[str, Finder] = {}
         self._records: dict[str, MountFinder] = {}
-        self._faces: list[Face] = []
-        self._runners: list[web.ServerRunner] = []
-        self._tls: dict[str, tls.ListenerTls] = {}
-        self._trusted_generation = -1
+        self._listening = Listening(settings, worker)
         self._reloading = asyncio.Lock()
         self._criteria: Mapping[str, frozenset[str]] = {}
         self._probes = UpstreamProbes((), dict)
@@ -155,7 +151,7 @@ class Gateway:
             clock=self.clock,
             precise_clock=self._precise_clock,
         )
-        self._fetcher = await asyncio.to_thread(_fetcher, settings)
+        self._fetcher = await asyncio.to_thread(open_fetcher, settings)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -254,33 +250,17 @@ class Gateway:
         return engine
 
     async def _listen(self) -> None:
-        for listener in self.settings.listeners:
-            clients = self.authorization.clients.with_own_certificates()
-            context = tls.server_context(listener, clients)
-            if context is not None:
-                self._tls[listener.name] = tls.ListenerTls(listener, context, clients)
-            face = Face(listener, self.settings.limits, self.handle)
-            self._faces.append(face)
-            await face.open(context, shared=self._worker is not None)
-            _log.info("listening", extra={"listener": listener.name, "port": listener.port})
-        await self._listen_for_operators()
+        await self._listening.open(self.handle, self.authorization.clients)
+        operations = self.operations
+        await self._listening.open_for_operators(
+            operations.answer if self._worker is None else operations.answer_supervisor
+        )
         self._background.repeat(self._refresh, _REFRESH_SECONDS, pause=self._until_change)
         # Apart: a token that holds the keys may be slow, and revocations must not wait for it.
         self._background.repeat(self.keys.tick, _REFRESH_SECONDS, pause=self._until_change)
         if self._worker is None:
             self.lead()
         self.metrics.workers.set(1)
-
-    async def _listen_for_operators(self) -> None:
-        answer = self.operations.answer if self._worker is None else self.operations.answer_supervisor
-        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=1)
-        await runner.setup()
-        self._runners.append(runner)
-        operations = self.settings.operations
-        if self._worker is None:
-            await web.TCPSite(runner, operations.address, operations.port).start()
-        else:
-            await web.UnixSite(runner, str(self._worker.socket)).start()
 
     def lead(self) -> None:
         """Do from now on what one process of those that share listeners must do: clean, deliver, probe."""
@@ -289,7 +269,8 @@ class Gateway:
         self._leads = True
         background = self._background
         background.repeat(self.authorization.housekeeping, _HOUSEKEEPING_SECONDS)
-        background.repeat(self._outbox().deliver, _NOTIFY_SECONDS)
+        outbox = outbox_of(self.settings, self._fetcher, self.store, self.audit, self.metrics, self.clock)
+        background.repeat(outbox.deliver, _NOTIFY_SECONDS)
         background.repeat(self._note_ends, _HOUSEKEEPING_SECONDS)
         background.keep(self._probes.keep())
         Oversight(
@@ -303,43 +284,16 @@ class Gateway:
         self._sealing.begin(background)
         self._feeds.lead(background.repeat)
 
-    def _outbox(self) -> Outbox:
-        async def post(url: str, body: bytes, authorization: str | None) -> None:
-            await self._fetcher.post(url, body, media_type="application/json", authorization=authorization)
-
-        return Outbox(
-            store=self.store,
-            receivers=self.settings.notifications,
-            post=post,
-            audit=self.audit,
-            metrics=self.metrics,
-            clock=self.clock,
-        )
-
     async def _note_ends(self) -> None:
         await note_ends(self.store, self.audit, now=self.clock())
 
     async def _refresh(self) -> None:
         """Learn what other nodes changed; a client's certificate is let through, or not any more, from then on."""
         await self.authorization.refresh()
-        self._trust_clients()
+        self._listening.trust(self.authorization.clients)
 
     async def _until_change(self, seconds: float) -> None:
         await self.store.wait_for_change(at_most_seconds=seconds)
-
-    def _trust_clients(self) -> None:
-        generation = self.authorization.clients.generation
-        if generation == self._trusted_generation:
-            return
-        clients = self.authorization.clients.with_own_certificates()
-        for name, running in self._tls.items():
-            try:
-                if running.trust(clients):
-                    _log.info("client certificates changed", extra={"listener": name})
-            except (OSError, ssl.SSLError) as error:
-                _log.error("client certificates not changed", extra={"listener": name, "cause": str(error)})
-                return
-        self._trusted_generation = generation
 
     def _emit(self, event: Event) -> None:
         self.metrics.event(event)
@@ -353,15 +307,7 @@ class Gateway:
             await self._reload()
 
     async def _reload(self) -> None:
-        for listener in self.settings.listeners:
-            running = self._tls.get(listener.name)
-            if running is None:
-                continue
-            try:
-                running.reload()
-                _log.info("certificate reloaded", extra={"listener": listener.name})
-            except (OSError, ssl.SSLError) as error:
-                _log.error("certificate not reloaded", extra={"listener": listener.name, "cause": str(error)})
+        self._listening.reload()
         await self.operations.hold_to_profiles()
         try:
             files = await asyncio.to_thread(policy_files, self.settings.policies)
@@ -377,18 +323,12 @@ class Gateway:
     async def close(self) -> None:
         """Stop listening, let requests in flight finish within the drain time, close everything."""
         self.draining = True
-        for face in self._faces:
-            face.drain()
-        for runner in self._runners:
-            for site in list(runner.sites):
-                await site.stop()
-        await asyncio.gather(*(face.close(self.settings.limits.drain) for face in self._faces))
+        await self._listening.stop(self.settings.limits.drain)
         if hasattr(self, "_background"):
             await self._background.stop()
         if hasattr(self, "_feeds"):
             await self._feeds.close()
-        for runner in self._runners:
-            await runner.cleanup()
+        await self._listening.close()
         for mount in self._mounts:
             await mount.client.close()
             await mount.lookups.close()
@@ -405,14 +345,3 @@ class Gateway:
                 await self.audit.close()
         finally:
             await self.store.close()
-
-
-def _fetcher(settings: GatewaySettings) -> Fetcher:
-    authorities = settings.fetch.certificate_authorities
-    listeners = settings.listeners
-    return Fetcher(
-        allow=settings.fetch.allow,
-        own_origins=[settings.authorization.issuer, *(listener.origin for listener in listeners)],
-        own_ports=[settings.operations.port, *(listener.port for listener in listeners)],
-        certificate_authorities=None if authorities is None else authorities.read_text(encoding="ascii"),
-    )

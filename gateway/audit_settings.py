@@ -53,3 +53,22 @@ class AuditSettings:
     disclosed_to: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
     feeds: tuple[FeedSettings, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogSettings:
+    """How the audit log is kept.
+
+    node              name of this node's chain; None: '' with SQLite, the name of the machine with PostgreSQL
+    head_records      a signed head covers at the latest so many records, or what is so many seconds old
+    heads_file        heads are appended to this file too
+    heads_notify      names of receivers that get each head
+    retention_seconds records older than that are retired; None keeps them for good
+    """
+
+    node: str | None = None
+    head_records: int = 1000
+    head_seconds: float = 60.0
+    heads_file: Path | None = None
+    heads_notify: tuple[str, ...] = ()
+    retention_seconds: int | None = None

@@ -22,7 +22,7 @@ from gateway.consents.consent import ConsentAnswer, objects
 from gateway.consents.consult import HOOK, SERVICES, Consult, ConsultError, card, read_consult
 from gateway.consents.decision_parameters import NAME, read_answer
 from gateway.fhir.ids import is_id
-from gateway.proxy.bundles.held import let_go
+from gateway.proxy.whole_answers import BrokenOff, TooLong, whole_body
 from gateway.settings import Upstream
 
 PATH = "/cds-services"
@@ -202,7 +202,12 @@ class _Asking:
             body=BytesBody(body),
         )
         answer = await self._passage.handle(http, self._caller)
-        content = await _whole(answer)
+        try:
+            content = await whole_body(answer, max_bytes=_MAX_ANSWER_BYTES)
+        except TooLong as error:
+            raise Refusal(502, "bad_gateway", "the answer is too long") from error
+        except BrokenOff as error:
+            raise Refusal(502, "bad_gateway", "the answer broke off") from error
         if answer.status == 400:
             raise Refusal(400, "bad_request", "the decision cannot be asked for with these values")
         if answer.status in (429, 503):
@@ -228,27 +233,6 @@ def _ids(bundle: Mapping[str, Any], identifier: Mapping[str, str]) -> Iterator[s
         for each in objects(patient.get("identifier")):
             if all(each.get(name) == value for name, value in identifier.items()):
                 yield str(patient.get("id"))
-
-
-async def _whole(answer: Answer) -> bytes:
-    """The body of an answer. Raises Refusal for one that breaks off or is longer than any decision is."""
-    if isinstance(answer.body, bytes):
-        return answer.body
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async for piece in answer.body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > _MAX_ANSWER_BYTES:
-                raise Refusal(502, "bad_gateway", "the answer is too long")
-    except Refusal:
-        raise
-    except Exception as error:  # an answer that breaks off decides nothing, whatever broke it
-        raise Refusal(502, "bad_gateway", "the answer broke off") from error
-    finally:
-        await let_go(answer.body)
-    return b"".join(pieces)
 
 
 def _refused(status: int, error: str, message: str) -> Answer:

@@ -11,7 +11,8 @@ from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.consent_service.keeping import EndGrant, keep_consents
 from gateway.consent_service.rest import ConsentApi, KeptBase
-from gateway.document_services.rest import RestDocuments
+from gateway.document_services.kinds import document_service
+from gateway.document_services.mhd import MhdDocuments
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.lookups.at_mount import open_lookups
@@ -77,8 +78,10 @@ async def open_mount(
     client, kept = UpstreamClient(upstream, observe), None
     if upstream.documents is not None:
         store_of_patients = next(each for each in others if each.upstream.name == upstream.documents.patients)
-        client = RestDocuments(upstream, upstream.documents, observe, store_of_patients.client)
+        client = document_service(upstream, upstream.documents, observe, store_of_patients.client, clock)
         kept = store_of_patients.kept
+    elif upstream.kind == "mhd":
+        client = MhdDocuments(upstream, observe)
     elif upstream.consents is not None and upstream.keeps_consents:
         client, kept = keep_consents(
             upstream,

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from authz.clock import Clock
-from authz.fetch import FetchError
+from authz.fetch import Fetcher, FetchError
 from authz.storage.effects import Notification
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog
-from gateway.settings import Receiver
+from gateway.settings import GatewaySettings, Receiver
 from gateway.telemetry import Metrics
 
 Post = Callable[
@@ -117,3 +117,16 @@ class Outbox:
     def _count(self, receiver: str, outcome: str) -> None:
         known = receiver if receiver in self._receivers else "other"
         self._metrics.notifications.labels(known, outcome).inc()
+
+
+def outbox_of(
+    settings: GatewaySettings, fetcher: Fetcher, store: Store, audit: AuditLog, metrics: Metrics, clock: Clock
+) -> Outbox:
+    """The outbox whose messages go out by the guarded client."""
+
+    async def post(url: str, body: bytes, authorization: str | None) -> None:
+        await fetcher.post(url, body, media_type="application/json", authorization=authorization)
+
+    return Outbox(
+        store=store, receivers=settings.notifications, post=post, audit=audit, metrics=metrics, clock=clock
+    )

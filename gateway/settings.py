@@ -3,19 +3,19 @@
 Durations are seconds, sizes bytes.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from authz.account.own_records import Actor
 from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import StoreSettings
-from gateway.audit_settings import AuditSettings
+from gateway.account_settings import AccountPages
+from gateway.audit_settings import AuditLogSettings, AuditSettings
 from gateway.consents.consent import ConsentReading, ConsentSource
+from gateway.document_settings import DocumentSettings
 from gateway.officer_settings import OfficerSettings
 
 
@@ -167,55 +167,12 @@ class PickerSettings:
     lists_at_once: bool = False
 
 
-class PatientLookup(StrEnum):
-    """How the patient of a document is found by the document's identifiers."""
-
-    SEARCH = "search"  # of Patient, as IHE PDQm has it
-    PIX = "pix"  # IHE PIXm
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentSettings:
-    """A service of documents that is no FHIR store, and the mount of the FHIR store that knows its patients.
-
-    path is where a document is, above its id: 'documents/{id}'.
-    """
-
-    patients: str
-    path: str = "{id}"
-    lookup: PatientLookup = PatientLookup.SEARCH
-
-    @property
-    def collection(self) -> str:
-        """Where new documents are sent to."""
-        return self.path.partition("{id}")[0].rstrip("/")
-
-    def path_of(self, id_: str) -> str:
-        """The path of a document, relative to the base."""
-        return self.path.replace("{id}", id_)
-
-    def id_at(self, url: str) -> str | None:
-        """The id of the document at this address, as a store writes it into Location; None for no such place."""
-        before, _, after = self.path.partition("{id}")
-        found = re.fullmatch(rf"(?:.*/)?{re.escape(before)}([A-Za-z0-9.-]{{1,64}}){re.escape(after)}", url)
-        return None if found is None or found[1] in (".", "..") else found[1]
-
-    def fhir_path(self, path: str) -> str:
-        """A path below the mount as FHIR has it: documents are Binaries."""
-        if path.strip("/") == self.collection:
-            return "/Binary"
-        before, _, after = self.path.partition("{id}")
-        found = re.fullmatch(rf"/{re.escape(before)}([A-Za-z0-9.-]{{1,64}}){re.escape(after)}", path)
-        is_own = found is not None and found[1] not in (".", "..", "metadata")
-        return f"/Binary/{found[1]}" if found is not None and is_own else path
-
-
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A store behind the gateway and the public path it is mounted at. identifier is the audience of its tokens."""
 
     name: str
-    kind: str  # fhir-r4 | cda-rest
+    kind: str  # fhir-r4 | cda-rest | mhd | xds
     at: str  # public path, e.g. '/fhir/r4'
     base: str  # URL of the store with its own base path, no trailing slash
     identifier: str  # public base URL: origin of the public listener + at
@@ -246,7 +203,8 @@ class Upstream:
     def fhir_path(self, path: str) -> str:
         """A public path of this mount as FHIR has it below its base."""
         below = path[len(self.at) :]
-        return below if self.documents is None else self.documents.fhir_path(below)
+        is_fhir = self.documents is None or self.kind != "cda-rest"
+        return below if is_fhir or self.documents is None else self.documents.fhir_path(below)
 
     @property
     def keeps_consents(self) -> bool:
@@ -323,55 +281,6 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class RelatedPersons:
-    """How RelatedPersons of a base let people act for patients.
-
-    system is that of the identifier that an account names, until_age the age of the patient at which it ends, may what
-    they may do (Representation), keep for how many seconds an answer is good.
-    """
-
-    system: str
-    until_age: int
-    may: frozenset[str]
-    keep: int = 30
-
-
-@dataclass(frozen=True, slots=True)
-class AccountPages:
-    """What the pages under /account are about: a FHIR base by its identifier, and whether consents are given there.
-
-    custodian is the reference to who holds the records, policy the address of what is agreed to, organizations those
-    that a consent may be for.
-    """
-
-    base: str
-    consents: bool = False
-    custodian: str = ""
-    policy: str = ""
-    organizations: tuple[Actor, ...] = ()
-    related_persons: RelatedPersons | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditLogSettings:
-    """How the audit log is kept.
-
-    node              name of this node's chain; None: '' with SQLite, the name of the machine with PostgreSQL
-    head_records      a signed head covers at the latest so many records, or what is so many seconds old
-    heads_file        heads are appended to this file too
-    heads_notify      names of receivers that get each head
-    retention_seconds records older than that are retired; None keeps them for good
-    """
-
-    node: str | None = None
-    head_records: int = 1000
-    head_seconds: float = 60.0
-    heads_file: Path | None = None
-    heads_notify: tuple[str, ...] = ()
-    retention_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """gateway.yaml, read, checked and resolved."""
 
@@ -388,7 +297,7 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     notifications: Mapping[str, Receiver] = field(default_factory=dict)
-    audit_log: AuditLogSettings = AuditLogSettings()
+    audit_log: AuditLogSettings = field(default_factory=AuditLogSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     workers: int = 1  # processes that share the listeners
     cors: Readers = Readers.REGISTERED

@@ -21,6 +21,7 @@ from authz.storage.audit_index import AccessEntry
 
 PAGE_ENTRIES = 50
 _OWN = "own-record"
+_NOT_REFUSED = frozenset({"permit", "nothing", "allowed", "ok", "begun", "given", "amended", "withdrawn"})
 _DAY = timedelta(days=1)
 
 
@@ -156,7 +157,7 @@ def in_words(entry: AccessEntry, language: Language, names: Names) -> AccessInWo
     known = language.has(f"access.{entry.kind}")
     kind = language.of("access", entry.kind) if known else language.plain("accesses.kind", kind=entry.kind)
     what = language.plain("accesses.what", kind=kind, types=language.listed(types)) if types else kind
-    refused = entry.outcome not in ("permit", "allowed", "ok", "begun", "given", "amended", "withdrawn")
+    refused = entry.outcome not in _NOT_REFUSED
     is_client = entry.user in ("", entry.client)
     return AccessInWords(
         when=language.when(entry.at / 1000),

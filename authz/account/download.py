@@ -4,8 +4,6 @@ Consents with every version as a FHIR Bundle, accesses as CSV and JSON, and all 
 a page to read. What was taken along, and by whom, is recorded.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ from authz.account.consents import ConsentPages, kept_file
 from authz.account.desk import DOWNLOAD, AccountDesk, Door, Here
 from authz.account.grants import GrantsPage
 from authz.account.own_records import OwnAccesses, OwnConsent, OwnConsents
+from authz.csv_text import csv_text
 from authz.endpoints.visits import PageError, page_query
 from authz.login import browser as pages
 from authz.login.plain_words import plain_words
@@ -26,7 +25,6 @@ from authz.storage.audit_index import AccessEntry
 
 MOST_ACCESSES = 20_000
 _PAGE = 500
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS = ("time", "what", "types", "outcome", "person", "organization", "app", "purpose", "rule")
 _FILES = {
     "page": "html",
@@ -40,11 +38,15 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What is kept. is_whole is False where there are more accesses than are written at once."""
+    """What is kept. is_whole is False where there are more accesses than are written at once.
+
+    names are made once for all of it: for each app they reckon the identifiers that it knows people by.
+    """
 
     grants: list[Grant]
     consents: list[OwnConsent]
     accesses: list[AccessEntry]
+    names: Names
     is_whole: bool
 
 
@@ -102,7 +104,7 @@ class DownloadPage:
             before = found.before
             if not before:
                 break
-        return _Kept(await self._grants.live(here), consents, accesses, is_whole=not before)
+        return _Kept(await self._grants.live(here), consents, accesses, self._names(), is_whole=not before)
 
     def _file(self, format_: str, here: Here, kept: _Kept) -> tuple[bytes, str]:
         """The content of a file and its media type."""
@@ -112,7 +114,7 @@ class DownloadPage:
             case "consents":
                 return _json(self._bundle(kept)), "application/fhir+json"
             case "accesses":
-                return _json([self._access(each) for each in kept.accesses]), "application/json"
+                return _json([_access(each, kept.names) for each in kept.accesses]), "application/json"
             case "csv":
                 return self._csv(kept), "text/csv; charset=utf-8"
             case "ndjson":
@@ -127,18 +129,18 @@ class DownloadPage:
             "made_at": here.now,
             "about": self._about(here),
             "is_whole": kept.is_whole,
-            "apps": [self._app(each) for each in kept.grants],
+            "apps": [_app(each, kept.names) for each in kept.grants],
             "consents": [each.resource for each in kept.consents],
-            "accesses": [self._access(each) for each in kept.accesses],
+            "accesses": [_access(each, kept.names) for each in kept.accesses],
         }
 
     def _lines(self, here: Here, kept: _Kept) -> list[Mapping[str, object]]:
         """One object a line, each with what it is."""
         return [
             {"part": "about", "made_at": here.now, "is_whole": kept.is_whole, **self._about(here)},
-            *({"part": "app", **self._app(each)} for each in kept.grants),
+            *({"part": "app", **_app(each, kept.names)} for each in kept.grants),
             *({"part": "consent", "resource": each.resource} for each in kept.consents),
-            *({"part": "access", **self._access(each)} for each in kept.accesses),
+            *({"part": "access", **_access(each, kept.names)} for each in kept.accesses),
         ]
 
     def _about(self, here: Here) -> dict[str, object]:
@@ -150,26 +152,6 @@ class DownloadPage:
             "name": person.label,
             "account": here.account.name,
             "relationship": person.relationship,
-        }
-
-    def _app(self, grant: Grant) -> dict[str, Any]:
-        return {
-            "client_id": grant.client_id,
-            "name": self._names().app(grant.client_id),
-            "scope": list(grant.scope),
-            "since": grant.created_at,
-            "last_used": grant.used_at,
-            "until": grant.ends_at,
-        }
-
-    def _access(self, entry: AccessEntry) -> dict[str, Any]:
-        """An access with names; the grant says which of the apps above it was."""
-        names = self._names()
-        account = names.account(entry)
-        return asdict(entry) | {
-            "person": None if account is None else account.name,
-            "organization": names.organization(entry) or None,
-            "app": names.app(entry.client) if entry.client else None,
         }
 
     def _bundle(self, kept: _Kept) -> dict[str, Any]:
@@ -186,29 +168,27 @@ class DownloadPage:
         }
 
     def _csv(self, kept: _Kept) -> bytes:
-        """RFC 4180, with no cell that a spreadsheet takes for a formula."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(_COLUMNS)
-        names = self._names()
+        """The accesses, with the mark by which a spreadsheet knows UTF-8."""
+        names, rows = kept.names, []
         for each in kept.accesses:
             account = names.account(each)
-            row = (
-                _instant(each.at),
-                each.kind,
-                each.types,
-                each.outcome,
-                each.user if account is None else account.name,
-                names.organization(each),
-                names.app(each.client) if each.client else "",
-                each.purpose,
-                each.rule,
+            rows.append(
+                (
+                    _instant(each.at),
+                    each.kind,
+                    each.types,
+                    each.outcome,
+                    each.user if account is None else account.name,
+                    names.organization(each),
+                    names.app(each.client) if each.client else "",
+                    each.purpose,
+                    each.rule,
+                )
             )
-            writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in row])
-        return text.getvalue().encode("utf-8-sig")
+        return csv_text(_COLUMNS, rows).encode("utf-8-sig")
 
     def _page(self, here: Here, kept: _Kept) -> bytes:
-        names, language = self._names(), here.language
+        names, language = kept.names, here.language
         desk = self._consent_pages
         return pages.rendered(
             "record_to_keep.html",
@@ -229,6 +209,27 @@ class DownloadPage:
             is_whole=kept.is_whole,
             most=MOST_ACCESSES,
         )
+
+
+def _app(grant: Grant, names: Names) -> dict[str, Any]:
+    return {
+        "client_id": grant.client_id,
+        "name": names.app(grant.client_id),
+        "scope": list(grant.scope),
+        "since": grant.created_at,
+        "last_used": grant.used_at,
+        "until": grant.ends_at,
+    }
+
+
+def _access(entry: AccessEntry, names: Names) -> dict[str, Any]:
+    """An access with names; the grant says which of the apps above it was."""
+    account = names.account(entry)
+    return asdict(entry) | {
+        "person": None if account is None else account.name,
+        "organization": names.organization(entry) or None,
+        "app": names.app(entry.client) if entry.client else None,
+    }
 
 
 def _instant(milliseconds: int) -> str:

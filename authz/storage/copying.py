@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from authz.storage.moved import seal
-from authz.storage.postgresql_pool import FAILURES, PostgresqlPool, said
-from authz.storage.postgresql_schema import UNFINISHED_COPY, migrate
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.pool import FAILURES, PostgresqlPool, said
+from authz.storage.postgresql.schema import UNFINISHED_COPY, migrate
+from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.schema import applied, migrations, pending
 from authz.storage.store import StoreUnavailable
 from authz.storage.tables import RETIRED, TABLES, Table

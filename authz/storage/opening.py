@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from authz.storage.composed import with_replay
-from authz.storage.postgresql_settings import PostgresqlSettings
-from authz.storage.sqlite import open_store
+from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import Store, StoreSettings, StoreUnavailable
 from authz.storage.valkey_settings import ValkeySettings
 
@@ -46,7 +46,7 @@ def require_there(settings: StoreSettings) -> None:
 
 async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
     try:
-        valkey = _needing("redis", "valkey")
+        valkey = _needing("redis", "valkey", "valkey")
         return with_replay(store, await valkey.open_valkey(settings))
     except BaseException:
         await store.close()
@@ -54,15 +54,15 @@ async def _beside_valkey(store: Store, settings: ValkeySettings) -> Store:
 
 
 async def _open_postgresql(settings: PostgresqlSettings, *, migrating: bool) -> Store:
-    postgresql = _needing("asyncpg", "postgresql")
+    postgresql = _needing("asyncpg", "postgresql", "postgresql.store")
     store: Store = await postgresql.open_postgresql(settings, migrating=migrating)
     return store
 
 
-def _needing(package: str, kind: str) -> Any:
-    """The module of that kind of store, which needs a package that is an extra. Raises StoreUnavailable."""
+def _needing(package: str, kind: str, module: str) -> Any:
+    """The module of a kind of store, which needs a package that is an extra. Raises StoreUnavailable."""
     try:
-        return import_module(f"authz.storage.{kind}")
+        return import_module(f"authz.storage.{module}")
     except ImportError as error:
         raise StoreUnavailable(
             f"storage.{kind} needs {package}, which is not installed: pip install 'securus[{kind}]'"

@@ -36,7 +36,7 @@ class StoreStatus:
 async def status(settings: StoreSettings) -> StoreStatus:
     """The state of the store. Raises StoreUnavailable when it is not there or does not answer."""
     if settings.postgresql is not None:
-        postgresql: Any = import_module("authz.storage.postgresql_schema")
+        postgresql: Any = import_module("authz.storage.postgresql.schema")
         found = await postgresql.read_status(settings.postgresql, [table.name for table in TABLES])
         return _status("postgresql", *found)
     require_there(settings)

@@ -20,7 +20,7 @@ from authz.storage.audit_seals import AuditSealStore
 from authz.storage.audit_signals import SignalStore
 from authz.storage.consents import ConsentStore
 from authz.storage.effects import EffectsStore
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
 from authz.storage.valkey_settings import ValkeySettings
 

@@ -19,12 +19,12 @@ from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Binding, Grant
 from authz.settings import Account, Representation
 from gateway.account.consent_document import ROLES
+from gateway.account_settings import RelatedPersons
 from gateway.config.ends import birthday, read_day, seconds_of
 from gateway.fhir.dates import value_interval
 from gateway.fhir.ids import is_id
 from gateway.fhir.links import local_reference
 from gateway.pickers.choices import patient_choice
-from gateway.settings import RelatedPersons
 
 CLIENT = "account-pages"
 """What stands for an app in the records of what was asked here."""

@@ -37,6 +37,8 @@ class Header:
     confidentiality None where the document does not say
     authors         the organisations that its authors write for
     effective_time  as written, a time stamp of HL7 (YYYYMMDDHHMMSS+ZZZZ)
+    id              of the document itself; None where it gives none
+    language        as written, '' where it does not say
     """
 
     record_targets: tuple[tuple[InstanceIdentifier, ...], ...]
@@ -45,3 +47,5 @@ class Header:
     authors: tuple[DocumentOrganization, ...] = ()
     custodian: DocumentOrganization | None = None
     effective_time: str = ""
+    id: InstanceIdentifier | None = None
+    language: str = ""

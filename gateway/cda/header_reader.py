@@ -15,7 +15,7 @@ MAX_TARGETS = 16
 MAX_IDENTIFIERS = 64
 _MAX_VALUE = 1024  # characters of one attribute that is kept, and of a name
 _V3 = "urn:hl7-org:v3"
-_ONCE = ("code", "confidentialityCode", "effectiveTime", "custodian")
+_ONCE = ("id", "code", "confidentialityCode", "effectiveTime", "custodian")
 _DECISIVE = frozenset({*_ONCE, "recordTarget", "author", "component"})
 _PATIENT_ID = ("recordTarget", "patientRole", "id")
 _AUTHOR = ("author", "assignedAuthor", "representedOrganization")
@@ -40,6 +40,8 @@ class HeaderReader(BlockParser):
         self._roles = 0
         self._codes: dict[str, Code] = {}
         self._effective_time = ""
+        self._id: InstanceIdentifier | None = None
+        self._language = ""
         self._authors: list[DocumentOrganization] = []
         self._custodian: DocumentOrganization | None = None
         self._ids: list[InstanceIdentifier] = []
@@ -125,6 +127,11 @@ class HeaderReader(BlockParser):
                 self._codes[name] = Code(_kept(attributes, "code"), _kept(attributes, "codeSystem"))
             case ("effectiveTime",):
                 self._effective_time = _kept(attributes, "value")
+            case ("languageCode",):
+                self._language = _kept(attributes, "code")
+            case ("id",):
+                root = _kept(attributes, "root")
+                self._id = InstanceIdentifier(root, _kept(attributes, "extension")) if root else None
             case _ if path == _PATIENT_ID:
                 self._add(self._targets[-1], attributes)
             case (*above, "id") if tuple(above) in (_AUTHOR, _CUSTODIAN):
@@ -156,6 +163,8 @@ class HeaderReader(BlockParser):
             authors=tuple(self._authors),
             custodian=self._custodian,
             effective_time=self._effective_time,
+            id=self._id,
+            language=self._language,
         )
 
 

@@ -11,6 +11,7 @@ from authz.clock import system_clock
 from authz.grant_endings import end_grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
+from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
 from gateway.commands.answers import (
     OK,
@@ -236,7 +237,7 @@ def _receipt(options: argparse.Namespace) -> int:
             organisation=settings.authorization.organisation,
             now=system_clock(),
         )
-        log = await AuditLog.open(store, time.time)
+        log = await AuditLog.open(store, time.time, chain=chain_of(settings))
         try:
             keys = await open_key_ring(settings, store, clock=system_clock, emit=log.note)
             try:

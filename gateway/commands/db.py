@@ -11,7 +11,7 @@ from typing import Any
 
 from authz.storage.grants import grants
 from authz.storage.opening import is_there, open_storage
-from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
+from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
 from authz.storage.status import StoreStatus, status
 from authz.storage.store import StoreSettings, StoreUnavailable
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from authz.account.own_records import Actor, ActorKind
 from authz.login.represented import EVERYTHING
+from gateway.account_settings import AccountPages, RelatedPersons
 from gateway.config.schema import Section
-from gateway.settings import AccountPages, RelatedPersons, Upstream
+from gateway.settings import Upstream
 from gateway.yaml_source import did_you_mean
 
 

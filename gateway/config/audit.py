@@ -4,6 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 from gateway.audit_settings import AuditSettings, FeedKind, FeedSettings
+from gateway.config.audit_log import AUDIT_KEYS
 from gateway.config.schema import Section
 from gateway.yaml_source import Mapping as YamlMapping
 
@@ -22,7 +23,7 @@ def read_audit(top: Section) -> AuditSettings:
     section = top.section("audit")
     if section is None:
         return AuditSettings()
-    section.known("disclosures", "feeds")
+    section.known(*AUDIT_KEYS)
     outside = section.section("disclosures")
     clients: tuple[str, ...] = ()
     organizations: tuple[str, ...] = ()

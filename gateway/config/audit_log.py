@@ -1,25 +1,26 @@
-"""`audit_log` of gateway.yaml: the name of this node's chain, how often heads are signed and where they go, retention."""
+"""`audit` of gateway.yaml, how the log is kept: the name of the chain, how often heads are signed, retention."""
 
 import re
 
+from gateway.audit_settings import AuditLogSettings
 from gateway.config.schema import Section
-from gateway.settings import AuditLogSettings
 from gateway.yaml_source import did_you_mean
 
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DAY = 86400
+AUDIT_KEYS = ("node", "heads", "retention", "disclosures", "feeds")
 
 
 def read_audit_log(top: Section) -> AuditLogSettings:
     """How the audit log is kept."""
-    section = top.section("audit_log")
+    section = top.section("audit")
     default = AuditLogSettings()
     if section is None:
         return default
-    section.known("node", "heads", "retention")
+    section.known(*AUDIT_KEYS)
     node = section.optional_text("node")
     if node is not None and not _NODE.fullmatch(node):
-        said = f"audit_log.node is '{node}', expected letters, digits, '.', '_' and '-'"
+        said = f"audit.node is '{node}', expected letters, digits, '.', '_' and '-'"
         section.report(section.place("node"), said)
     retention = None
     if section.has("retention"):
@@ -45,6 +46,6 @@ def _receivers(top: Section, heads: Section) -> tuple[str, ...]:
     known = [] if section is None else [entry.key for entry in section.node]
     for name in named:
         if name not in known:
-            said = f"audit_log.heads.notify: '{name}' is not under notifications.{did_you_mean(name, known)}"
+            said = f"audit.heads.notify: '{name}' is not under notifications.{did_you_mean(name, known)}"
             heads.report(heads.place("notify"), said)
     return named

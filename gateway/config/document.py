@@ -35,7 +35,7 @@ from gateway.yaml_source import Problem, YamlError, parse
 _TOP = (
     "version", "public_url", "mtls_url", "organisation", "privacy_url", "listen", "storage", "keys", "authorization",
     "authorization_details", "upstreams", "policies", "limits", "fetch", "notifications", "users", "clients",
-    "registration", "cors", "brands", "workers", "account_pages", "officer", "audit_log", "audit",
+    "registration", "cors", "brands", "workers", "account_pages", "officer", "audit",
 )  # fmt: skip
 MOST_WORKERS = 64
 _MAX_FILE = 4 * 1024 * 1024

@@ -33,6 +33,8 @@ OWN_PATHS = frozenset(
         ".well-known",
         "account",
         "officer",
+        "consents",
+        "cds-services",
         "admin",
         "authorize",
         "token",
@@ -53,7 +55,7 @@ OWN_PATHS = frozenset(
         "brands.json",
     }
 )
-"""The first parts of paths that the authorization server answers at: no store is mounted there."""
+"""The first parts of paths that are the server's own: no store is mounted there."""
 
 
 def read_listeners(top: Section, public: str, mtls: str | None) -> tuple[tuple[Listener, ...], Operations]:

@@ -23,6 +23,7 @@ from gateway.consent_service.versions import with_status
 from gateway.fhir.ids import is_id
 from gateway.fhir.resource import parse_resource, write_resource
 from gateway.proxy.pipeline import Passage
+from gateway.proxy.whole_answers import BrokenOff, TooLong, whole_body
 from gateway.settings import Upstream
 
 PATH = "/consents"
@@ -277,17 +278,16 @@ def _request(
 async def _resource(ask: Ask, request: HttpRequest) -> tuple[Answer, dict[str, Any]]:
     """The answer to a FHIR request, whole, and its resource. Raises Refused for every other answer."""
     answer = await ask(request)
-    if not isinstance(answer.body, bytes):
-        pieces, size = [], 0
-        async for piece in answer.body:
-            size += len(piece)
-            if size > _MAX_ANSWER:
-                raise _refused(413, "too_large", "the answer is too long: ask for less")
-            pieces.append(piece)
-        answer = replace(answer, body=b"".join(pieces))
-    if answer.status >= 300 or not answer.body:
+    try:
+        body = await whole_body(answer, max_bytes=_MAX_ANSWER)
+    except TooLong as error:
+        raise _refused(413, "too_large", "the answer is too long: ask for less") from error
+    except BrokenOff as error:
+        raise _refused(502, "unavailable", "the answer broke off: ask again") from error
+    answer = replace(answer, body=body)
+    if answer.status >= 300 or not body:
         raise Refused(answer)
-    value: dict[str, Any] = json.loads(answer.body if isinstance(answer.body, bytes) else b"{}")
+    value: dict[str, Any] = json.loads(body)
     return answer, value
 
 

@@ -138,11 +138,20 @@ class Session:
         """A FHIR request with the token."""
         return await self._with_nonce("GET", url, access_token)
 
+    async def file(self, url: str, access_token: str, content: bytes, media_type: str) -> Reply:
+        """A document for a mount of documents."""
+        return await self._with_nonce("POST", url, access_token, content, media_type)
+
     async def _with_nonce(
-        self, method: str, url: str, access_token: str | None, data: dict[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        access_token: str | None,
+        data: dict[str, str] | bytes | None = None,
+        media_type: str | None = None,
     ) -> Reply:
         for last in (False, True):
-            headers = {}
+            headers = {} if media_type is None else {"Content-Type": media_type}
             if self.proof_key is not None:
                 headers["DPoP"] = self.proof(method, url, access_token)
             if access_token is not None:
@@ -164,7 +173,7 @@ class Session:
         method: str,
         url: str,
         headers: dict[str, str] | None = None,
-        data: dict[str, str] | None = None,
+        data: dict[str, str] | bytes | None = None,
     ) -> Reply:
         """One request as it is; redirects are not followed."""
         async with self.http.request(

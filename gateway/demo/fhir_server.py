@@ -1,5 +1,7 @@
 """The sample FHIR server: R4 over HTTP in front of the sample store. A sample, not a product: no security at all.
 
+The sample document store listens beside it, at /documents.
+
 usage: python -m gateway.demo.fhir_server PORT ; listens on loopback until it is ended.
 """
 
@@ -14,6 +16,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
+from gateway.demo.document_store import PATH as DOCUMENTS
+from gateway.demo.document_store import SampleDocuments, sample_documents
 from gateway.demo.fhir_operations import SampleOperations
 from gateway.demo.fhir_store import Resource, SampleStore, StoreError, sample_resources
 
@@ -256,7 +260,13 @@ def _sort_key(resource: Resource, code: str) -> str:
 async def run(port: int) -> None:
     """Serve on loopback until cancelled."""
     server = SampleServer(SampleStore.of(sample_resources()), f"http://127.0.0.1:{port}/fhir")
-    runner = web.ServerRunner(web.Server(server.handle, access_log=None))
+    documents = SampleDocuments(sample_documents())
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        is_document = request.path == DOCUMENTS or request.path.startswith(DOCUMENTS + "/")
+        return await (documents if is_document else server).handle(request)
+
+    runner = web.ServerRunner(web.Server(handle, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     print("ready", flush=True)

@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-import os
 import signal
-import ssl
 import subprocess
 import sys
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from gateway.demo import world
-from gateway.demo.client import Key, Person, Reply, Session
+from gateway.demo import exchange, world
+from gateway.demo.client import Key, Person, Session
+from gateway.demo.exchange_steps import exchange_flow
+from gateway.demo.stage import Stage, session_of, shown
 
 _START_SECONDS = 30
 
@@ -26,36 +25,6 @@ def demo(state: Path, *, port: int, once: bool) -> int:
         return asyncio.run(_demo(state.resolve(), port, once))
     except KeyboardInterrupt:
         return 0
-
-
-class Stage:
-    """Where the steps are told. Colours only on a terminal."""
-
-    def __init__(self) -> None:
-        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._number = 0
-        self.failed = 0
-
-    def title(self, text: str) -> None:
-        """A heading."""
-        print(f"\n{self._paint('1', text)}\n{'─' * len(text)}", flush=True)
-
-    def say(self, text: str) -> None:
-        """A paragraph."""
-        print(textwrap.fill(text, 100), flush=True)
-
-    def step(self, what: str, why: str, request: str, answer: str, *, right: bool) -> None:
-        """One step: what happened, why it matters, the request, the answer."""
-        self._number += 1
-        self.failed += not right
-        mark = self._paint("32", "✓") if right else self._paint("31", "✗ not as expected:")
-        print(f"\n{self._number:2}. {self._paint('1', what)}")
-        print(textwrap.fill(why, 96, initial_indent="    ", subsequent_indent="    "))
-        print(f"    {self._paint('36', '→ ' + request)}")
-        print(f"    {mark} {answer}", flush=True)
-
-    def _paint(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
 
 
 @dataclass(slots=True)
@@ -90,6 +59,7 @@ async def _demo(state: Path, port: int, once: bool) -> int:
     operations = 9090 if port == 8443 else port + 2
     ports = world.Ports(port, port + 1, operations, world.free_port())
     facts = await asyncio.to_thread(world.build, state, ports)
+    await exchange.record_agreements(state / "securus.db", facts["fhir_base"])
     processes = _Processes([])
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -106,6 +76,7 @@ async def _demo(state: Path, port: int, once: bool) -> int:
         await _wait_until_ready(facts, processes, state)
         await _dpop_flow(stage, facts)
         await _mtls_flow(stage, facts)
+        await exchange_flow(stage, facts)
         await _audit(stage, facts)
         _summary(stage, facts)
         if not once and not stopping.is_set():
@@ -135,38 +106,10 @@ async def _wait_until_ready(facts: dict[str, Any], processes: _Processes, state:
     raise RuntimeError(f"the processes did not get ready; see {state}/gateway.log")
 
 
-def _session(facts: dict[str, Any], name: str) -> Session:
-    app = next(client for client in facts["clients"] if client["name"] == name)
-    context = ssl.create_default_context(cafile=facts["ca_certificate"])
-    if app["certificate"] is not None:
-        context.load_cert_chain(app["certificate"], app["certificate_key"])
-    http = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar()
-    )
-    keys = (app["jwks"] or {"keys": []})["keys"]
-    return Session(
-        http=http,
-        issuer=facts["issuer"],
-        client_id=app["client_id"],
-        assertion_key=Key.of_jwk(keys[0]) if keys else None,
-        proof_key=Key.new() if keys else None,
-    )
-
-
-def _shown(reply: Reply) -> str:
-    value = reply.json
-    if isinstance(value, dict) and value.get("resourceType") == "OperationOutcome":
-        issue = value["issue"][0]
-        return f"HTTP {reply.status}, {issue['details']['coding'][0]['code']}: {issue['details']['text']}"
-    if isinstance(value, dict) and "error" in value:
-        return f"HTTP {reply.status}, {value['error']}: {value.get('error_description', '')}"
-    return f"HTTP {reply.status}"
-
-
 async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
     user = next(u for u in facts["users"] if u["patient"] == world.PATIENT)
     base, own = facts["fhir_base"], f"{facts['fhir_base']}/Patient/{world.PATIENT}"
-    async with _session(facts, "portal-dpop") as app:
+    async with session_of(facts, "portal-dpop") as app:
         stage.title("A patient lets a portal read the own record (key held in the app: DPoP)")
         metadata = await app.discover()
         stage.step(
@@ -184,7 +127,7 @@ async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "Nothing of the request travels through the browser, where it could be changed. The server asked for its"
             " own nonce first: a proof made in advance by a thief is worthless.",
             "POST /par  (private_key_jwt, DPoP, PKCE)",
-            f"{_shown(pushed)}, request_uri good for {pushed.json.get('expires_in')} s,"
+            f"{shown(pushed)}, request_uri good for {pushed.json.get('expires_in')} s,"
             f" nonce challenges answered: {app.challenged}",
             right=pushed.status == 201 and app.challenged == 1,
         )
@@ -204,7 +147,7 @@ async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "The app gets a token that only its own key can use",
             "The token names the key. Copied out of a log or a browser it opens nothing.",
             "POST /token",
-            f"{_shown(issued)}, {issued.json.get('token_type')}, {issued.json.get('expires_in')} s, patient"
+            f"{shown(issued)}, {issued.json.get('token_type')}, {issued.json.get('expires_in')} s, patient"
             f" {issued.json.get('patient')}",
             right=issued.status == 200 and issued.json.get("token_type") == "DPoP",
         )
@@ -214,7 +157,7 @@ async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "The app reads the person's own record",
             "Token, key, scope and policy were checked before the first byte came back.",
             f"GET {own}",
-            f"{_shown(read)}, {' '.join(name.get('given', []))} {name.get('family', '')}",
+            f"{shown(read)}, {' '.join(name.get('given', []))} {name.get('family', '')}",
             right=read.status == 200 and read.json.get("id") == world.PATIENT,
         )
         found = await app.get(f"{base}/Observation?_count=5&_sort=-date", token)
@@ -223,7 +166,7 @@ async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "A search that names nobody finds the person's own results only",
             "The gateway adds its own criterion to the search and checks every entry on the way out.",
             f"GET {base}/Observation?_count=5&_sort=-date",
-            f"{_shown(found)}, {len(found.json.get('entry', []))} of {found.json.get('total')} results, all about"
+            f"{shown(found)}, {len(found.json.get('entry', []))} of {found.json.get('total')} results, all about"
             f" {', '.join(subjects)}",
             right=found.status == 200 and subjects == {f"Patient/{world.PATIENT}"},
         )
@@ -232,7 +175,7 @@ async def _dpop_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "The record of somebody else does not exist for this app",
             "Not even whether there is such a patient can be learned.",
             f"GET {base}/Patient/{world.OTHER_PATIENT}",
-            _shown(other),
+            shown(other),
             right=other.status == 404,
         )
         await _thief(stage, app, own, token)
@@ -246,7 +189,7 @@ async def _thief(stage: Stage, app: Session, own: str, token: str) -> None:
         "The same proof a second time is refused",
         "A request that was recorded on its way cannot be sent again: each proof is claimed once, for all nodes.",
         f"GET {own}  (the very bytes of a request that was just answered with HTTP {first.status})",
-        _shown(again),
+        shown(again),
         right=first.status == 200 and again.status == 401,
     )
     own_key, app.proof_key = app.proof_key, Key.new()
@@ -256,7 +199,7 @@ async def _thief(stage: Stage, app: Session, own: str, token: str) -> None:
         "A stolen token without its key is refused",
         "This is what a bearer token could not do.",
         f"GET {own}  (the token, with a proof by another key)",
-        _shown(stolen),
+        shown(stolen),
         right=stolen.status == 401,
     )
     bare = await app.send("GET", own, {"Authorization": f"Bearer {token}"})
@@ -264,7 +207,7 @@ async def _thief(stage: Stage, app: Session, own: str, token: str) -> None:
         "Nor does it pass as a bearer token",
         "No downgrade: the token says that it is bound.",
         f"GET {own}  (Authorization: Bearer)",
-        _shown(bare),
+        shown(bare),
         right=bare.status == 401,
     )
 
@@ -272,7 +215,7 @@ async def _thief(stage: Stage, app: Session, own: str, token: str) -> None:
 async def _mtls_flow(stage: Stage, facts: dict[str, Any]) -> None:
     user = next(u for u in facts["users"] if u["patient"] == world.OTHER_PATIENT)
     own = f"{facts['fhir_base_mtls']}/Patient/{world.OTHER_PATIENT}"
-    async with _session(facts, "portal-mtls") as app:
+    async with session_of(facts, "portal-mtls") as app:
         stage.title("The same with a certificate (mutual TLS)")
         await app.discover()
         pushed, verifier, _ = await app.push(world.REDIRECT_URI, "launch/patient patient/*.rs")
@@ -285,7 +228,7 @@ async def _mtls_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "A kiosk proves itself by its certificate, end to end",
             "For devices and organisations that have certificates already; the token is bound to the certificate.",
             f"POST {app.endpoint('token_endpoint')}",
-            f"{_shown(issued)}, {issued.json.get('token_type')} bound to the certificate",
+            f"{shown(issued)}, {issued.json.get('token_type')} bound to the certificate",
             right=issued.status == 200 and issued.json.get("token_type") == "Bearer",
         )
         read = await app.get(own, token)
@@ -293,16 +236,16 @@ async def _mtls_flow(stage: Stage, facts: dict[str, Any]) -> None:
             "It reads the record of the person who signed in",
             "The certificate of the connection is compared on every request.",
             f"GET {own}",
-            _shown(read),
+            shown(read),
             right=read.status == 200,
         )
-        async with _session(facts, "portal-mtls-2") as thief:
+        async with session_of(facts, "portal-mtls-2") as thief:
             stolen = await thief.get(own, token)
         stage.step(
             "Another device with the copied token is refused",
             "It has a certificate of the same authority, but not the one that the token names.",
             f"GET {own}  (from portal-mtls-2)",
-            _shown(stolen),
+            shown(stolen),
             right=stolen.status == 401,
         )
 

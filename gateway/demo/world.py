@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from authz.login.accounts import hash_password
+from gateway.demo import exchange
 from gateway.demo.client import Key
 
 REDIRECT_URI = "https://localhost.example/callback"
-PATIENT = "d9427379-943a-42c1-b3d0-6b5056a12696"
-OTHER_PATIENT = "cc74fae7-b8e8-4e77-af46-fb7c3177bf1c"
+PATIENT = exchange.STEPHEN
+OTHER_PATIENT = exchange.ANTONY
 _PHYSICIAN = "Practitioner/a1b28730-eedd-4efa-870e-a70af74fec46"
 _NURSE = "Practitioner/ec06fc71-7541-44d0-80cf-6b0eec00ab3b"
 _PRIVACY = "Practitioner/99111a26-5d57-480b-9af9-9bd645aa5e64"
@@ -93,7 +94,7 @@ def build(folder: Path, ports: Ports) -> dict[str, Any]:
             for person in people
         ],
         "clients": [app["public"] for app in apps],
-        "documents": [],
+        "documents": exchange.documents(issuer, f"https://localhost:{ports.mtls}"),
     }
     (folder / "demo.json").write_text(json.dumps(demo, indent=2) + "\n", encoding="utf-8")
     (folder / "demo.json").chmod(0o600)
@@ -164,8 +165,24 @@ _APPS: tuple[tuple[str, str, bool, list[str], str, dict[str, object]], ...] = (
         "Regional exchange",
         True,
         ["client_credentials"],
-        "system/Organization.rs system/Location.rs",
+        "system/Organization.rs system/Location.rs system/DocumentReference.r system/Binary.r",
         {"organization": "exchange", "purpose_of_use": ["TREAT"]},
+    ),
+    (
+        "laboratory-mtls",
+        "Laboratory North",
+        True,
+        ["client_credentials"],
+        "system/DocumentReference.c system/Binary.c",
+        {"organization": "external-laboratory", "purpose_of_use": ["TREAT"]},
+    ),
+    (
+        "pharmacy-dpop",
+        "Pharmacy at the market",
+        False,
+        ["client_credentials"],
+        "system/DocumentReference.r system/Binary.r",
+        {"organization": "pharmacy", "purpose_of_use": ["TREAT"]},
     ),
     ("smart-app", "Growth chart", False, _CODE, "openid fhirUser launch/patient patient/*.rs", {}),
     ("smart-backend", "Research export", False, ["client_credentials"], "system/Organization.rs", {}),
@@ -253,7 +270,8 @@ def _config(ports: Ports, people: list[dict[str, Any]], apps: list[dict[str, Any
                 "base": f"http://127.0.0.1:{ports.upstream}/fhir",
                 "picker": {},
                 "consents": {"kept": "here"},
-            }
+            },
+            "cda": exchange.mount(f"http://127.0.0.1:{ports.upstream}"),
         },
         "authorization": {"profiles": ["fapi2", "smart-public", "smart-asymmetric"]},
         "policies": "policies",

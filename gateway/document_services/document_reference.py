@@ -9,6 +9,8 @@ from typing import Any
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM, Code, DocumentOrganization, Header, InstanceIdentifier
 from gateway.fhir.labels import CONFIDENTIALITY
 
+NEW = "new"
+"""In place of the id that the store will give to a document."""
 _SYSTEMS = {
     "2.16.840.1.113883.6.1": "http://loinc.org",
     "2.16.840.1.113883.6.96": "http://snomed.info/sct",

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from gateway.cda.header import Header
 from gateway.cda.patients import Identifier, as_fhir, is_about
+from gateway.document_settings import PatientLookup
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.answers.delivery import resource_or_none, whole_resource
 from gateway.proxy.documents.attachments import identifiers_of
 from gateway.proxy.upstream import UpstreamClient
-from gateway.settings import PatientLookup
 
 _MAX_IDENTIFIERS = 8
 _MAX_BYTES = 1024 * 1024

@@ -5,23 +5,31 @@ Consent, what policies ask for) is the business of the FHIR store that knows the
 same decisions as one that FHIR keeps, and nothing of it goes out before its header is judged.
 """
 
-import binascii
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway.document_services.document_reference import document_reference
+from gateway.cda.header import Header
+from gateway.document_services.contents import (
+    ANY,
+    NOT_HERE,
+    as_binary,
+    media_type_of,
+    missing,
+    tag_of,
+    without_content,
+)
+from gateway.document_services.document_reference import NEW, document_reference
 from gateway.document_services.patients import Patients
+from gateway.document_settings import DocumentSettings
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
 from gateway.proxy.documents.document_stream import DocumentStream
 from gateway.proxy.own_answers import own_refusal, own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.settings import DocumentSettings, Upstream
+from gateway.settings import Upstream
 
-_NOT_HERE = "this document service has no such thing"
-_ANY = "text/xml, application/xml;q=0.9, */*;q=0.5"
 _CAPABILITIES: Mapping[str, Any] = {
     "resourceType": "CapabilityStatement",
     "status": "active",
@@ -71,7 +79,7 @@ class RestDocuments(UpstreamClient):
                 return await (self._look(id_, headers) if query else self._content(id_, headers))
             case "GET", ["DocumentReference", id_] if is_id(id_):
                 found = await self._reference(id_, headers)
-                return own_refusal(404, _NOT_HERE) if found is None else own_resource(found)
+                return own_refusal(404, NOT_HERE) if found is None else own_resource(found)
             case "GET", ["DocumentReference"]:
                 return await self._search(query, headers)
             case "POST", ["Binary"]:
@@ -79,7 +87,7 @@ class RestDocuments(UpstreamClient):
             case "GET" | "HEAD", [type_, *_] if type_ not in ("Binary", "DocumentReference"):
                 return await self._others.send(method, target, self._for_others(headers))
             case _:
-                return own_refusal(404 if method == "GET" else 405, _NOT_HERE)
+                return own_refusal(404 if method == "GET" else 405, NOT_HERE)
 
     def _for_others(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers for the patients' store: its own credentials, and not those of the documents' store."""
@@ -88,28 +96,20 @@ class RestDocuments(UpstreamClient):
 
     async def _look(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
         """The Binary without its content."""
-        answer = await super().send("HEAD", self._path_of(id_), {**headers, "accept": _ANY})
+        answer = await super().send("HEAD", self._path_of(id_), {**headers, "accept": ANY})
         answer.close()
         if answer.status != 200:
-            return own_refusal(404 if answer.status in (404, 410) else 502, _NOT_HERE)
-        value = {"resourceType": "Binary", "id": id_, "contentType": _media_type(answer)}
-        return own_resource(value, etag=_tag(answer))
+            return missing(answer)
+        return without_content(id_, media_type_of(answer), tag_of(answer))
 
     async def _content(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
         """The document as it is or, to who asks for FHIR, as a Binary."""
         if passed.is_json(headers.get("accept", "")):
-            answer = await super().send("GET", self._path_of(id_), {**headers, "accept": _ANY})
-            try:
-                if answer.status != 200:
-                    return own_refusal(404 if answer.status in (404, 410) else 502, _NOT_HERE)
-                content = await answer.read(self.upstream.max_resource)
-            finally:
-                answer.close()
-            data = binascii.b2a_base64(content, newline=False).decode("ascii")
-            value = {"resourceType": "Binary", "id": id_, "contentType": _media_type(answer), "data": data}
-            return own_resource(value, etag=_tag(answer))
+            answer = await super().send("GET", self._path_of(id_), {**headers, "accept": ANY})
+            limit = self.upstream.max_resource
+            return await as_binary(answer, id_, media_type_of(answer), tag_of(answer), limit)
         answer = await super().send("GET", self._path_of(id_), headers)
-        answer.headers = {**answer.headers, "etag": _tag(answer)}
+        answer.headers = {**answer.headers, "etag": tag_of(answer)}
         return answer
 
     async def _search(self, query: str, headers: Mapping[str, str]) -> UpstreamAnswer:
@@ -125,7 +125,7 @@ class RestDocuments(UpstreamClient):
 
     async def _reference(self, id_: str, headers: Mapping[str, str]) -> dict[str, Any] | None:
         """What the header of the document says of it; None where it cannot be told for certain."""
-        sent = {**headers, "accept": _ANY, "accept-encoding": "identity"}
+        sent = {**headers, "accept": ANY, "accept-encoding": "identity"}
         answer = await super().send("GET", self._path_of(id_), sent)
         try:
             if answer.status != 200:
@@ -138,7 +138,14 @@ class RestDocuments(UpstreamClient):
         if header is None or content.fault is not None:
             return None
         patient = await self._patients.of(header, self._for_others(headers))
-        return None if patient is None else document_reference(id_, header, patient, _media_type(answer))
+        return None if patient is None else document_reference(id_, header, patient, media_type_of(answer))
+
+    async def reference_to_be(
+        self, header: Header, media_type: str, headers: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """What will lead to a new document with this header; None where it names no one patient. Raises FhirError."""
+        patient = await self._patients.of(header, self._for_others(headers))
+        return None if patient is None else document_reference(NEW, header, patient, media_type)
 
     async def _provide(
         self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
@@ -152,23 +159,8 @@ class RestDocuments(UpstreamClient):
         if id_ is None:
             raise FhirError(Reason.UPSTREAM_INVALID, "the store does not say where it keeps the document")
         return own_resource(
-            {"resourceType": "Binary", "id": id_}, 201, location=f"Binary/{id_}", etag=_tag(answer)
+            {"resourceType": "Binary", "id": id_}, 201, location=f"Binary/{id_}", etag=tag_of(answer)
         )
 
     def _path_of(self, id_: str) -> str:
         return self._settings.path_of(id_)
-
-
-def _media_type(answer: UpstreamAnswer) -> str:
-    return (
-        answer.headers.get("content-type", "").partition(";")[0].strip().lower() or "application/octet-stream"
-    )
-
-
-def _tag(answer: UpstreamAnswer) -> str:
-    """The ETag; of a store without one, what it says of date and length: what is neither was not the same."""
-    tag = answer.headers.get("etag", "")
-    if tag:
-        return tag
-    said = [answer.headers.get(name, "") for name in ("last-modified", "content-length")]
-    return f'W/"{said[0].replace(" ", "").replace(",", "-")}-{said[1]}"' if any(said) else ""

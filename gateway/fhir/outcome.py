@@ -41,6 +41,9 @@ class Reason(StrEnum):
     NO_PERMIT = "no-permit"
     INTERACTION_CLOSED = "interaction-closed"
     DOCUMENT_OF_ANOTHER_PATIENT = "document-of-another-patient"
+    DOCUMENT_OF_ANOTHER_ORGANIZATION = "document-of-another-organization"
+    DOCUMENT_LABEL_TOO_LOW = "document-label-too-low"
+    CONTENT_REFUSED = "content-refused"
     BREAK_GLASS_NEEDS_ONE_PATIENT = "break-glass-needs-one-patient"
     BREAK_GLASS_NEEDS_REASON = "break-glass-needs-reason"
     QUERY_CLOSED = "query-closed"
@@ -129,6 +132,21 @@ REASONS: dict[Reason, tuple[int, str, str]] = {
         403,
         "business-rule",
         "The document is not about the patient under whom it is filed.",
+    ),
+    Reason.DOCUMENT_OF_ANOTHER_ORGANIZATION: (
+        403,
+        "business-rule",
+        "The document is by, or kept by, an organisation for whom the caller may not file.",
+    ),
+    Reason.DOCUMENT_LABEL_TOO_LOW: (
+        403,
+        "business-rule",
+        "The document says that it is less confidential than such documents are here.",
+    ),
+    Reason.CONTENT_REFUSED: (
+        422,
+        "business-rule",
+        "The content runs, or cannot be looked into: it is of a kind that is not taken here.",
     ),
     Reason.BREAK_GLASS_NEEDS_ONE_PATIENT: (
         403,

@@ -1,13 +1,10 @@
 """An accounting of disclosures as JSON and as CSV. As FHIR it is a Bundle: gateway.officer.disclosure_bundle."""
 
-import csv
-import io
-
+from authz.csv_text import csv_text
 from gateway.officer.asking import when
 from gateway.officer.disclosures import Accounting
 
 _COLUMNS = ("date", "recipient", "address", "disclosed", "purpose", "record")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def as_json(found: Accounting, *, for_officer: bool) -> dict[str, object]:
@@ -43,20 +40,21 @@ def as_json(found: Accounting, *, for_officer: bool) -> dict[str, object]:
 
 
 def as_csv(found: Accounting) -> str:
-    """The accounting as CSV (RFC 4180), with a line of names."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
-    for each in found.disclosures:
-        record = f"{each.chain or '-'} {each.sequence}"
-        row = (when(each.at), each.recipient, each.address, each.what, each.purpose, record)
-        writer.writerow([cell(value) for value in row])
-    return text.getvalue()
+    """The accounting as CSV, with a line of names.
 
-
-def cell(value: str) -> str:
-    """A cell that no spreadsheet takes for a formula: names of clients and recipients come from outside.
-
-    The record of the chain without a name begins with '-' as well, and is kept apart in the same way.
+    The record of the chain without a name begins with '-', which csv_text() sets apart as it does a formula.
     """
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return csv_text(
+        _COLUMNS,
+        [
+            (
+                when(each.at),
+                each.recipient,
+                each.address,
+                each.what,
+                each.purpose,
+                f"{each.chain or '-'} {each.sequence}",
+            )
+            for each in found.disclosures
+        ],
+    )

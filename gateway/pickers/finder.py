@@ -17,7 +17,7 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.ids import is_id
 from gateway.pickers.choices import began, encounter_choice, patient_choice
 from gateway.pickers.words import TooManyWords, criteria
-from gateway.proxy.bundles.held import let_go
+from gateway.proxy.whole_answers import BrokenOff, TooLong, whole_body
 from gateway.settings import PickerSettings, Upstream
 
 _MAX_BYTES = 4 * 1024 * 1024
@@ -138,7 +138,10 @@ class MountFinder:
 
 async def _resource_of(answer: Answer) -> Mapping[str, Any] | None:
     """The resource of an answer with 200; None for a refusal. Raises FinderUnavailable for what is neither."""
-    content = await _whole(answer)
+    try:
+        content = await whole_body(answer, max_bytes=_MAX_BYTES)
+    except (TooLong, BrokenOff) as error:
+        raise FinderUnavailable(str(error)) from error
     if answer.status in (429, 503) or answer.status >= 500:
         raise FinderUnavailable(f"the request was answered with {answer.status}")
     if answer.status != 200:
@@ -148,27 +151,6 @@ async def _resource_of(answer: Answer) -> Mapping[str, Any] | None:
     except ValueError as error:
         raise FinderUnavailable("the answer is not JSON") from error
     return found if isinstance(found, dict) else None
-
-
-async def _whole(answer: Answer) -> bytes:
-    """The body of an answer. Raises FinderUnavailable for one that breaks off or is longer than any page is."""
-    if isinstance(answer.body, bytes):
-        return answer.body
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async for piece in answer.body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > _MAX_BYTES:
-                raise FinderUnavailable(f"the answer is longer than {_MAX_BYTES} bytes")
-    except FinderUnavailable:
-        raise
-    except Exception as error:  # an answer that breaks off shows nothing, whatever broke it
-        raise FinderUnavailable(f"the answer broke off: {type(error).__name__}") from error
-    finally:
-        await let_go(answer.body)
-    return b"".join(pieces)
 
 
 def _entries(bundle: Mapping[str, Any] | None) -> list[Any]:

@@ -6,7 +6,8 @@ nothing can be told: what opens does not hold, what closes does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM, DocumentOrganization, Header, InstanceIdentifier
@@ -33,6 +34,7 @@ class CdaCondition:
     of_patient  its record targets are the patient whom the resource that leads to it is about
     at_most     the highest confidentiality that passes, as a place in ORDER; None for any
     unlabelled  what a document without one is taken for
+    at_least    the lowest confidentiality that passes, None for any; one that nobody knows does not pass
     types       its code is one of these, with the OID of their system; empty for any
     authors     every organisation that its authors write for is one of these, at least one; empty for any
     custodians  the organisation that keeps it is one of these; empty for any
@@ -44,6 +46,16 @@ class CdaCondition:
     types: frozenset[Label] = frozenset()
     authors: frozenset[InstanceIdentifier] = frozenset()
     custodians: frozenset[InstanceIdentifier] = frozenset()
+    at_least: int | None = None
+
+
+class Unmet(StrEnum):
+    """What of a condition a header does not fulfil."""
+
+    TYPE = "its type"
+    ORGANIZATION = "the organisations that wrote or keep it"
+    TOO_HIGH = "its confidentiality is above"
+    TOO_LOW = "its confidentiality is below"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +88,15 @@ class SeenBinary(dict[str, Any]):
 class Needs:
     """What rules want to be found out about a Binary: what leads to it, its content, and the patients of that.
 
-    whole is whether a write is judged by more than that, which native content does not show.
+    whole is whether a write is judged by more than that, which native content does not show. documents are what
+    rules say of the header.
     """
 
     through: frozenset[str] = frozenset()
     content: bool = False
     patients: bool = False
     whole: bool = False
+    documents: tuple[CdaCondition, ...] = field(default=(), compare=False)
 
 
 NOTHING_NEEDED = Needs()
@@ -95,6 +109,7 @@ def needs_of(conditions: Iterable[tuple[BinaryCondition | None, CdaCondition | N
         frozenset(type_ for binary, _ in told if binary is not None for type_ in binary.through),
         any(cda is not None for _, cda in told),
         any(cda is not None and cda.of_patient for _, cda in told),
+        documents=tuple(cda for _, cda in told if cda is not None),
     )
 
 
@@ -139,17 +154,27 @@ def _labels(resource: Mapping[str, Any]) -> list[Any]:
 def _is_such(content: Content | None, cda: CdaCondition) -> bool:
     if content is None:
         raise ValueError("it is not known what the Binary holds")
-    header = content.header
-    if header is None:
-        return False
+    return content.header is not None and unmet(content.header, cda) is None
+
+
+def unmet(header: Header, cda: CdaCondition) -> Unmet | None:
+    """The first thing of a condition that a header does not fulfil; None where it fulfils all of them.
+
+    Whose the document is, is not looked at.
+    """
     code = header.code
     if cda.types and (code is None or Label(f"urn:oid:{code.system}", code.code) not in cda.types):
-        return False
+        return Unmet.TYPE
     if cda.authors and not (header.authors and all(_is_named(each, cda.authors) for each in header.authors)):
-        return False
+        return Unmet.ORGANIZATION
     if cda.custodians and (header.custodian is None or not _is_named(header.custodian, cda.custodians)):
-        return False
-    return cda.at_most is None or confidentiality_of(header, cda.unlabelled) <= cda.at_most
+        return Unmet.ORGANIZATION
+    level = confidentiality_of(header, cda.unlabelled)
+    if cda.at_most is not None and level > cda.at_most:
+        return Unmet.TOO_HIGH
+    if cda.at_least is not None and not cda.at_least <= level < ABOVE_ALL:
+        return Unmet.TOO_LOW
+    return None
 
 
 def _is_named(organization: DocumentOrganization, wanted: frozenset[InstanceIdentifier]) -> bool:

@@ -28,6 +28,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers, kept_consents
+from gateway.proxy.acting import ACTING
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
 from gateway.proxy.answers.delivery import Delivery
@@ -39,6 +40,7 @@ from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.consent_decisions import ConsentDecisions
+from gateway.proxy.documents import submissions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
@@ -106,7 +108,8 @@ class Passage:
         self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
-        attached = AttachedWrites(attachments=found, binaries=self._binaries)
+        filed = submissions.submissions_of(upstream, client, found)
+        attached = AttachedWrites(attachments=found, binaries=self._binaries, submissions=filed)
         self._creates = Creates(upstream=upstream, client=client, audit=audit, show=show, attached=attached)
         self._writes = Writes(
             upstream=upstream,
@@ -144,11 +147,14 @@ class Passage:
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
+        before = ACTING.set(caller)
         try:
             answer = await self._answered(http, trail, caller)
         except BaseException:
             trail.release()
             raise
+        finally:
+            ACTING.reset(before)
         return answer if trail.held is None else trail.held.until_sent(answer)
 
     async def on_behalf(
@@ -189,13 +195,16 @@ class Passage:
 
     async def _pass(self, http: HttpRequest, trail: Trail, known: Caller | None) -> Answer:
         # A file is NDJSON and a Binary what it holds, whatever is accepted.
-        is_native = self._upstream.fhir_path(http.path).startswith(("/_file/", "/Binary/"))
+        path = self._upstream.fhir_path(http.path)
+        is_native = path.startswith(("/_file/", "/Binary/"))
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
-        http = formats.as_json(decoded_request(http, self._upstream.max_body), self._upstream.max_resource)
+        http = decoded_request(http, self._upstream.max_body)
+        http = formats.as_json(http, self._upstream.max_resource, path)
         trail.asked = asked = self._parsed(http)
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
+        ACTING.set(caller)
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))
@@ -310,6 +319,7 @@ class Passage:
         be missing from the search.
         """
         kept_consents.check(self._upstream, asked)
+        submissions.check(self._upstream, asked)
         profile = kept_consents.profile_of(self._upstream, asked.type)
         for term in asked.terms:
             if term.code in profile.never_parameters:

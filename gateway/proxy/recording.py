@@ -8,9 +8,9 @@ from authz.protocol.request import Answer
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.proxy import headers
-from gateway.proxy.bundles.held import let_go
 from gateway.proxy.obligations import with_headers
 from gateway.proxy.trail import Trail
+from gateway.proxy.whole_answers import let_go
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
 

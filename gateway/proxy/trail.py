@@ -56,6 +56,7 @@ class Trail:
     through: list[str] = field(default_factory=list)  # what led the caller to a Binary
     document: dict[str, object] | None = None  # what a Binary held, where a rule asked
     withheld: dict[str, object] | None = None  # what of a document did not go out
+    presented_as: str | None = None  # 'html' where a view of a document went out instead of it
     content_bytes: int | None = None
     knowledge: Knowledge = field(default_factory=Knowledge)
     shadows: Shadows = field(default_factory=Shadows)
@@ -93,6 +94,8 @@ class Trail:
             record["through"] = list(self.through)
         if self.document is not None:
             record["document"] = self.document
+        if self.presented_as is not None:
+            record["presented_as"] = self.presented_as
         if self.withheld is not None:
             record["withheld"] = self.withheld
         record |= self._shadow()

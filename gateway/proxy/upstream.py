@@ -144,14 +144,17 @@ class UpstreamClient:
         """Make the pool; no connection yet."""
         loop = asyncio.get_running_loop()
         self._now = loop.time
-        context = None
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
+        context = self.tls() if self._url.scheme == "https" else None
+        if context is not None:
             context.set_alpn_protocols(["http/1.1"])
         addresses = Addresses(loop, self._url.raw_host or "", self._url.port or 80, context)
         self._pool = UpstreamPool(
             loop, addresses, limit=self.upstream.connections, body_seconds=self.upstream.idle_timeout
         )
+
+    def tls(self) -> ssl.SSLContext:
+        """How the store is believed to be who it is."""
+        return ssl.create_default_context()
 
     async def close(self) -> None:
         """Close every connection."""

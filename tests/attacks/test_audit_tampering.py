@@ -11,7 +11,7 @@ import pytest
 
 from authz.protocol.encoding import base64url
 from authz.storage.audit_lines import AuditLine
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.heads import PublicKeys
 from gateway.audit.lines import linked
 from gateway.audit.verification import Verification, verify

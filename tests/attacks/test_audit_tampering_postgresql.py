@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from gateway.audit.heads import PublicKeys
 from gateway.audit.retention import Retention
 from gateway.audit.verification import Verification, verify

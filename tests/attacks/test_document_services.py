@@ -1,5 +1,6 @@
 """Documents of a plain REST store behind the gateway: whose they are is told by their own headers alone."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from gateway.cda.header_reader import header_of
 from gateway.cda.patients import as_fhir
-from gateway.settings import DocumentSettings, PatientLookup
+from gateway.document_settings import DocumentSettings, PatientLookup
 from tests.support.document_store import MRN
 from tests.support.documents import OID, document
 from tests.support.gateway import Reply, RunningGateway, policies_with, start_gateway, stop_gateway
@@ -194,6 +196,44 @@ async def test_the_decision_falls_before_64_KiB_of_a_long_document_were_read(
     store.filler = (begin, 3200, end)  # 200 MiB
     assert (await ask(gateway, "/documents/d1")).status == 404
     assert store.sent < 12 * 1024 * 1024  # what sockets and buffers between take, of 200 MiB
+
+
+@pytest.mark.parametrize(("patient", "decision"), [("A", "permit"), ("B", "deny")])
+async def test_the_decision_falls_while_the_store_has_not_sent_more_than_8_KiB(
+    gateway: RunningGateway,
+    store: PlainDocuments,
+    monkeypatch: pytest.MonkeyPatch,
+    patient: str,
+    decision: str,
+) -> None:
+    """A store that sends the beginning and then nothing: who wanted 64 KiB would never decide."""
+    whole = of(patient, body=f"<nonXMLBody><text>{'QUJD' * 2000}</text></nonXMLBody>")
+    store.contents["d1"] = whole
+    over = asyncio.Event()
+    original = PlainDocuments._answer
+
+    async def stalling(self: PlainDocuments, request: Any) -> Any:
+        if request.method != "GET":
+            return await original(self, request)
+        answer = web.StreamResponse(headers={"Content-Type": "text/xml", "ETag": f'"{hash(whole)}"'})
+        await answer.prepare(request)
+        await answer.write(whole[:8192])
+        await over.wait()
+        await answer.write(whole[8192:])
+        return answer
+
+    monkeypatch.setattr(PlainDocuments, "_answer", stalling)
+    before = len(await gateway.audit())
+    asking = asyncio.create_task(ask(gateway, "/documents/d1"))
+    try:
+        async with asyncio.timeout(20):
+            while len(records := await gateway.audit()) == before:
+                await asyncio.sleep(0.01)
+        assert (records[before]["event"], records[before]["decision"]) == ("access", decision)
+        assert (await asking).status == 404 if patient == "B" else not asking.done()
+    finally:
+        over.set()
+    assert (await asking).body == whole if patient == "A" else (await asking).status == 404
 
 
 @pytest.mark.parametrize("tells_tag", [True, False])

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from authz.storage.sqlite import SqliteStore
+from authz.storage.sqlite.store import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.settings import Receiver
 from tests.attacks.test_groups_a_b_c import check_no_leak, check_outcome

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from authz.storage.sqlite import SqliteStore
+from authz.storage.sqlite.store import SqliteStore
 from authz.storage.store import StoreUnavailable
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.consents.consent import ConsentSource

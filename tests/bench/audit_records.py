@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from authz.storage.audit_lines import AuditLine
-from authz.storage.sqlite import SqliteStore
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
+from authz.storage.sqlite.store import SqliteStore
 from gateway.audit.following import Follower
 from gateway.audit.log import AuditLog
 from tests.bench.rows import Measured, row

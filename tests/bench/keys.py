@@ -10,7 +10,7 @@ from typing import Any
 
 from authz.clock import system_clock
 from authz.protocol.encoding import base64url
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.demo import world
 from gateway.demo.client import Key
 from gateway.settings import GatewaySettings

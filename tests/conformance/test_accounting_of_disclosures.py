@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from authz.storage.audit_index import AccessEntry
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.events.mapping import audit_events
 from gateway.audit.events.record import Recorder
 from gateway.audit.index.follower import IndexFollower

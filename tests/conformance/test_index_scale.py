@@ -8,8 +8,8 @@ import pytest
 
 from authz.storage.audit_index import AuditQuery, Cursor
 from authz.storage.audit_queries import ENTRY_COLUMNS, search
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
-from authz.storage.sqlite import open_store
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import StoreSettings
 from tests.support.audit_index_contract import BASE, START, entry
 from tests.support.filled_store import target  # noqa: F401 - fixture

@@ -143,7 +143,14 @@ async def test_no_store_can_be_mounted_over_a_door_of_the_server(world: World) -
         for path in (*world.server.doors.routes, *world.server.doors.below)
         if not path.startswith(mounts)
     ]
-    switched = {"admin", "register", "brands.json"}  # doors that a configuration opens
+    switched = {
+        "admin",
+        "register",
+        "brands.json",
+        "officer",
+        "consents",
+        "cds-services",
+    }  # by a configuration
     assert {path.split("/")[1] for path in doors} | switched == OWN_PATHS
 
 

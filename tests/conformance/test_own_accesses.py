@@ -104,6 +104,32 @@ async def test_a_refused_attempt_is_told_as_one(site: Site) -> None:
     assert "<dt>Purpose</dt><dd>not said</dd>" in text
 
 
+async def test_a_permitted_access_that_showed_nothing_is_not_told_as_refused(site: Site) -> None:
+    site.index.entries.append(access(1, outcome="nothing"))
+    page = await accesses(site)
+    assert "<strong>Looked: results and measurements</strong>: nothing was shown or changed" in unescape(
+        page.text
+    )
+    assert 'class="refused"' not in page.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("break-glass-start", "Emergency access"),
+        ("break-glass-stop", "Emergency access ended"),
+        ("break-glass-review", "Emergency access was reviewed"),
+        ("audit-read", "The privacy office looked at the records of accesses"),
+        ("consent-recorded", "The office wrote down a consent"),
+        ("consent-withdrawn", "The office wrote down a withdrawal"),
+    ],
+)
+async def test_an_event_of_the_log_is_told_in_words(site: Site, kind: str, words: str) -> None:
+    """By the very word of the log: 'emergency' is none, and was told as 'something else'."""
+    site.index.entries.append(access(1, kind=kind, outcome="ok", types=""))
+    assert f"<strong>{words}</strong>: done" in unescape((await accesses(site)).text)
+
+
 async def test_an_app_that_acts_for_itself_is_no_person(site: Site) -> None:
     site.index.entries.append(access(1, user="portal"))
     page = await accesses(site)

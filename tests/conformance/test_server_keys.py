@@ -11,7 +11,7 @@ from joserfc.jwk import KeySet
 from authz.keys import KeyRing, by_hand, generate_private_key
 from authz.protocol import jose
 from authz.protocol.encoding import strict_json
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 
 NOW = 1_800_000_000
 ALGORITHMS = ["ES256", "PS256", "EdDSA"]

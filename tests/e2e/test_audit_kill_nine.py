@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.verification import verify
 from tests.support.sealed_log import sealed_log
 

@@ -16,9 +16,14 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 
+from gateway.cda.header_reader import header_of
+from gateway.demo.client import Session
+from gateway.demo.document_store import sample_documents
+from gateway.demo.stage import session_of
 from tests.support.processes import Demonstration, start_demonstration
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process, pytest.mark.xdist_group("demo")]
+TOBACCO = b"8517006"  # SNOMED CT, former smoker: what the restricted section of the summary says
 CLIENTS = {
     "portal-dpop": "private_key_jwt",
     "portal-dpop-2": "private_key_jwt",
@@ -28,6 +33,8 @@ CLIENTS = {
     "resource-server": "private_key_jwt",
     "lab-backend": "private_key_jwt",
     "exchange-mtls": "tls_client_auth",
+    "pharmacy-dpop": "private_key_jwt",
+    "laboratory-mtls": "tls_client_auth",
     "smart-app": "none",
     "smart-backend": "private_key_jwt",
 }
@@ -38,6 +45,13 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demons
     running = await start_demonstration(tmp_path_factory.mktemp("demo"))
     yield running
     await running.stop()
+
+
+async def own_token(app: Session) -> str:
+    await app.discover()
+    reply = await app.post(app.endpoint("token_endpoint"), {"grant_type": "client_credentials"})
+    assert reply.status == 200, reply.body
+    return str(reply.json["access_token"])
 
 
 def run_once(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +72,11 @@ async def test_once_shows_every_step_right_and_exits_0(demo: Demonstration, tmp_
         "same proof a second time is refused",
         "stolen token",
         "without its key",
+        "A partner hospital retrieves the summary",
+        "a patient who did not agree",
+        "A pharmacy fetches the list of medications",
+        "A laboratory outside the hospital sends a report",
+        "in the name of another laboratory",
     ):
         assert said in done.stdout
 
@@ -90,7 +109,54 @@ async def test_demo_json_is_what_the_contract_says(demo: Demonstration) -> None:
             assert "https://localhost.example/callback" in client["redirect_uris"]
     roles = [role for user in facts["users"] for role in user["roles"]]
     assert sorted(roles) == ["administrator", "nurse", "patient", "patient", "physician", "privacy-officer"]
-    assert facts["documents"] == []
+    for document in facts["documents"]:
+        assert document["url"].startswith(facts["cda_base"] + "/")
+    said = [(each["confidentiality"], each["exchange_mtls_may_read"]) for each in facts["documents"]]
+    assert {("N", True), ("N", False), ("R", False)} <= set(said)
+
+
+async def test_the_exchange_reads_those_documents_that_demo_json_says(demo: Demonstration) -> None:
+    async with session_of(demo.facts, "exchange-mtls") as app:
+        token = await own_token(app)
+        for document in demo.facts["documents"]:
+            reply = await app.get(document["url_mtls"], token)
+            assert reply.status == (200 if document["exchange_mtls_may_read"] else 404), document
+            if reply.status == 200:
+                header = header_of(reply.body)
+                assert header is not None
+                assert header.confidentiality is not None
+                assert header.confidentiality.code == document["confidentiality"]
+
+
+async def test_the_summary_goes_out_without_its_restricted_section(demo: Demonstration) -> None:
+    original = sample_documents()["stephen-summary"]
+    assert TOBACCO in original
+    async with session_of(demo.facts, "exchange-mtls") as app:
+        url = next(d["url_mtls"] for d in demo.facts["documents"] if d["url"].endswith("stephen-summary"))
+        reply = await app.get(url, await own_token(app))
+    assert reply.status == 200
+    assert TOBACCO not in reply.body
+    assert b"<title>MEDICATIONS</title>" in reply.body
+
+
+async def test_a_copied_token_of_the_exchange_opens_no_document(demo: Demonstration) -> None:
+    async with session_of(demo.facts, "exchange-mtls") as app, session_of(demo.facts, "portal-mtls") as thief:
+        token = await own_token(app)
+        for document in demo.facts["documents"]:
+            assert (await thief.get(document["url_mtls"], token)).status == 401
+            assert (await app.get(document["url"], token)).status == 401  # without the certificate
+
+
+async def test_the_documents_agree_with_the_people_whom_they_name(demo: Demonstration) -> None:
+    async with aiohttp.ClientSession() as http:
+        for document in demo.facts["documents"]:
+            header = header_of(sample_documents()[document["url"].rpartition("/")[2]])
+            assert header is not None
+            async with http.get(
+                f"{demo.facts['upstream_fhir_base']}/Patient/{document['patient']}"
+            ) as response:
+                known = {each["value"] for each in (await response.json())["identifier"]}
+            assert {each.extension for each in header.record_targets[0]} <= known
 
 
 async def test_the_people_of_the_demonstration_exist_in_the_sample_store(demo: Demonstration) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import Namespace, Redemption
 from gateway.audit.verification import verify
 from tests.support.store_contract import CODE, GRANT, NOW

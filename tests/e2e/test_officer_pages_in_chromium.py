@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from authz.storage.effects import Emergency
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.log import AuditLog
 from tests.support.chromium import AXE, PHONE, Chromium, chromium
 from tests.support.processes import GatewayProcess, start_process

@@ -44,7 +44,7 @@ async def nodes(
         document["keys"]["announced_for"] = "60s"
 
     def own(document: dict[str, Any], number: int) -> None:
-        document["audit_log"] = {"node": f"node-{number}", "heads": {"records": 5, "every": "1s"}}
+        document["audit"] = {"node": f"node-{number}", "heads": {"records": 5, "every": "1s"}}
 
     started = await start_nodes(folder, 2, change, own)
     upstream = SampleServer(

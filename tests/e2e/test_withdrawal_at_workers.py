@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from authz.clock import system_clock
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.consent_service.versions import next_version, with_status
 from gateway.demo import world
 from tests.support.consent_desk import consent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.verification import verify
 from gateway.demo import world
 from gateway.demo.client import Person

@@ -16,7 +16,7 @@ from authz.events import Event, KeyChanged
 from authz.keys import KeyRing, KeyRingError, by_hand, generate_private_key, pkcs11_keys
 from authz.keys.pkcs11_keys import Pkcs11Keys, Pkcs11Unavailable
 from authz.protocol import jose
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from tests.support.token import LABEL, MISSING, MODULE, PIN, SoftToken, make_token
 

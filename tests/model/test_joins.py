@@ -252,6 +252,7 @@ def test_P3_a_search_tells_nothing_of_what_a_read_would_hide(seed: int) -> None:
 
 
 def test_the_worlds_hold_permitted_joins_and_hidden_resources() -> None:
-    test_P3_a_search_tells_nothing_of_what_a_read_would_hide()
+    if not _seen["permitted"]:  # in a process that has not played it
+        test_P3_a_search_tells_nothing_of_what_a_read_would_hide()
     assert _seen["permitted"] > 200
     assert _seen["compared"] > 500

@@ -152,7 +152,9 @@ def _without_tokens(body: bytes) -> bytes:
 
 def test_the_laws_met_answers_that_differ() -> None:
     """They would say nothing of answers that are all refusals, or all the same."""
-    test_P4_a_rule_that_closes_makes_no_answer_larger()
-    test_P5_a_permit_makes_no_answer_smaller()
+    if not _seen["closed"]:  # in a process that has not played it
+        test_P4_a_rule_that_closes_makes_no_answer_larger()
+    if not _seen["opened"]:
+        test_P5_a_permit_makes_no_answer_smaller()
     assert _seen["closed"] >= 20, _seen
     assert _seen["opened"] >= 20, _seen

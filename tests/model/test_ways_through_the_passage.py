@@ -190,7 +190,8 @@ def test_P3_no_way_shows_more_than_single_reads(seed: int) -> None:
 
 def test_every_way_showed_something_and_much_was_hidden() -> None:
     """The law above would say nothing if everything were refused."""
-    test_P3_no_way_shows_more_than_single_reads()
+    if not _seen:  # in a process that has not played it
+        test_P3_no_way_shows_more_than_single_reads()
     ways = (
         "search",
         "_include",

@@ -20,10 +20,11 @@ def document(
     """A ClinicalDocument. before stands before its component, after behind it."""
     text = (
         f"{declaration}{prolog}{root}"
-        '<id root="1.2.3.4"/><code code="34133-9" codeSystem="2.16.840.1.113883.6.1"/>'
+        '<typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/><id root="1.2.3.4"/>'
+        '<code code="34133-9" codeSystem="2.16.840.1.113883.6.1"/>'
         f'<effectiveTime value="20260102030405+0000"/>{confidentiality}'
         f"<recordTarget><patientRole>{ids}</patientRole>{after_role}</recordTarget>"
-        '<author><assignedAuthor><representedOrganization><id root="1.5"/><name>Ward</name>'
+        '<author><time value="20260102"/><assignedAuthor><representedOrganization><id root="1.5"/><name>Ward</name>'
         "</representedOrganization></assignedAuthor></author>"
         "<custodian><assignedCustodian><representedCustodianOrganization>"
         '<id root="1.6"/><name>Hospital One</name>'

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from authz.storage import sqlite_connection
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite import connection as sqlite_connection
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import Namespace, Redemption, Store
 from gateway.audit.log import AuditLog
 from tests.support.store_contract import CODE, GRANT, NOW, PUSHED, REFRESH

@@ -11,7 +11,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.checkpoints import Often
 from gateway.audit.log import AuditUnavailable
 from gateway.audit.retention import Retention

@@ -330,11 +330,10 @@ async def _started(
         + tuple(
             Upstream(
                 name="cda",
-                kind="cda-rest",
                 at="/cda",
                 identifier=f"{origin}/cda",
                 bases=frozenset({f"{origin}/cda", f"{mtls}/cda"}),
-                **{"probe": Probe.OFF, **each},
+                **{"kind": "cda-rest", "probe": Probe.OFF, **each},
             )
             for each in ([documents] if documents is not None else [])
         ),

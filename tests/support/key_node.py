@@ -16,7 +16,7 @@ from authz.keys import KeyRing, by_hand
 from authz.keys.pkcs11_keys import Pkcs11Keys
 from authz.protocol import jose
 from authz.protocol.jose import JoseError
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 
 START = 1_800_000_000
 ANNOUNCED, ACTIVE, KEPT = 1000, 10_000, 5000

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,7 @@ def namespaces(count: int) -> Iterator[list[Namespace]]:
     """So many, with their links. Skips where none can be made."""
     if shutil.which("ip") is None:
         pytest.skip("network namespaces need iproute2: ip is not installed")
+    _remove_stale()
     with ExitStack() as stack:
         found = []
         used = set(map(int, re.findall(r"inet 198\.1[89]\.(\d+)\.", _run("ip -o -4 address"))))
@@ -118,6 +120,14 @@ def _join(place: Namespace) -> None:
             f"ip -n {place.name} address add {prefix}.{place.third}.2/30 dev {theirs}",
             f"ip -n {place.name} link set {theirs} up",
         )
+
+
+def _remove_stale() -> None:
+    """Those of tests that were killed: their links go with them."""
+    for name, pid in re.findall(r"^(securus-(\d+)-\d+)\b", _run("ip netns list"), re.M):
+        if not Path(f"/proc/{pid}").exists():
+            with suppress(RuntimeError):
+                _run(f"ip netns delete {name}")
 
 
 def _remove(place: Namespace) -> None:

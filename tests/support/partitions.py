@@ -21,6 +21,7 @@ from tests.support.valkey import secured_valkey_server
 from tests.support.workers_load import patient_store
 
 _EVERYWHERE = "0.0.0.0"
+_PATIENCE = "5s"  # nodes whose every byte goes through proxies in the process of the tests, on a busy machine
 
 
 @asynccontextmanager
@@ -75,8 +76,8 @@ def _listen(document: dict[str, Any], ports: world.Ports) -> None:
 
 def _keep(document: dict[str, Any], dsn: str, cache: str) -> None:
     document["storage"] = {
-        "postgresql": {"dsn": {"file": dsn}, "statement_timeout": "2s"},
-        "valkey": {"url": cache, "timeout": "1s", "certificate_authorities": {"file": "cache.pem"}},
+        "postgresql": {"dsn": {"file": dsn}, "statement_timeout": _PATIENCE},
+        "valkey": {"url": cache, "timeout": _PATIENCE, "certificate_authorities": {"file": "cache.pem"}},
     }
     document["authorization"]["lifetimes"] = {
         "access_token": "3600s",

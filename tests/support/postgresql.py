@@ -14,16 +14,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
 
-from authz.storage.postgresql import open_postgresql
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.postgresql.store import open_postgresql
 from authz.storage.tables import TABLES
 from gateway.demo.world import Authority, free_port
 from tests.support.missing import missing
@@ -152,8 +153,16 @@ def require_programs() -> Path:
 
 
 @contextmanager
-def private_server(authority: Authority | None = None, *, name: str = "localhost") -> Iterator[PrivateServer]:
-    """A server with nothing in it, for as long as this lasts; with TLS when there is an authority for its name."""
+def private_server(
+    authority: Authority | None = None,
+    *,
+    name: str = "localhost",
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[PrivateServer]:
+    """A server with nothing in it, for as long as this lasts; with TLS when there is an authority for its name.
+
+    more are settings of it.
+    """
     bin_ = require_programs()
     folder = Path(tempfile.mkdtemp(prefix="securus-pg-"))
     user = _user()
@@ -176,8 +185,32 @@ def private_server(authority: Authority | None = None, *, name: str = "localhost
             ]
         )
         port = free_port()
-        options = {} if authority is None else _tls(authority, name, folder, user)
+        options = {**more, **({} if authority is None else _tls(authority, name, folder, user))}
         server = PrivateServer(folder, port, _serve(folder, port, options), options)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def standby_of(primary: PrivateServer) -> Iterator[PrivateServer]:
+    """A standby that follows a primary with wal_level=replica, and without which that acknowledges nothing any more."""
+    folder = Path(tempfile.mkdtemp(prefix="securus-pg-"))
+    user = _user()
+    if user is not None:
+        shutil.chown(folder, user)
+    try:
+        _run(
+            [
+                require_programs() / "pg_basebackup", "-D", folder / "data", "-h", "127.0.0.1", "-p", primary.port,
+                "-U", "owner", "-R", "--checkpoint=fast", "--no-sync",
+            ]
+        )  # fmt: skip
+        port = free_port()
+        server = PrivateServer(folder, port, _serve(folder, port, primary.options), primary.options)
         try:
             yield server
         finally:

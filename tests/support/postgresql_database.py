@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import Namespace
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW

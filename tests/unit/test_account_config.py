@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from authz.settings import Representation
+from gateway.account_settings import AccountPages, RelatedPersons
 from gateway.config.document import ConfigErrors
-from gateway.settings import AccountPages, RelatedPersons
 from tests.unit.test_config import Write, changed, load, write  # noqa: F401
 
 USER = "{username: ann, subject: s1, name: Ann, password: {file: ann.argon2}}"

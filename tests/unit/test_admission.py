@@ -10,7 +10,7 @@ import pytest
 from authz.protocol.request import Answer
 from authz.protocol.tokens import Binding, BindingKind, Caller
 from authz.storage.effects import RateLimit
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import StoreUnavailable
 from gateway.admission import Admission, Limited
 from gateway.settings import Limits, RequestRate

@@ -15,7 +15,7 @@ import pytest
 from authz.events import Event, KeyChanged, ProofChecked
 from authz.protocol.encoding import base64url, strict_json
 from authz.storage.audit_lines import AuditLine
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import AuditConflict, StoreUnavailable
 from gateway.audit import log as audit
 from gateway.audit import verification

@@ -13,7 +13,7 @@ from authz.keys.sealing import SealedKeys
 from authz.protocol.encoding import base64url
 from authz.protocol.jose import LocalSigner, PrivateKey, public_jwk
 from authz.storage.audit_seals import AuditKey
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoredKey
 from gateway.audit.checkpoints import Often
 from gateway.audit.head_file import HeadFile, read_heads_file

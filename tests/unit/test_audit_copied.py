@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from authz.storage import copying
-from authz.storage.postgresql import open_postgresql
-from authz.storage.sqlite import open_store
+from authz.storage.postgresql.store import open_postgresql
+from authz.storage.sqlite.store import open_store
 from gateway.audit.retention import Retention
 from gateway.audit.verification import verify
 from tests.support.postgresql import PrivateServer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.backlog import Backlog, Lag, is_too_far, lag_of
 from gateway.audit.feeds.destination import DestinationAway, Taken
@@ -272,7 +272,7 @@ async def test_the_lag_is_counted_in_records_and_seconds_and_too_much_of_either_
 DOOMED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.feed import Feed
 from gateway.audit.feeds.file_feed import FileFeed

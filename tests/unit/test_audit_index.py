@@ -10,7 +10,7 @@ import pytest
 from authz.events import ConsentGiven, SignIn, TokenIssued
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_lines import AuditLine
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway.audit.index.entries import Unreadable, entries_of, milliseconds
 from gateway.audit.index.follower import PAGE_LINES, IndexFollower, rebuild, remove_old

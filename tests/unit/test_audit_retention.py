@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from authz.storage.audit_seals import Hold, Stub
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit import retention as room
 from gateway.audit.exports import Exported, export
 from gateway.audit.heads import sign_stub

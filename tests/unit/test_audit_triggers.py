@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authz.storage.schema import migrate, migrations
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.lines import genesis, linked
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import verify

@@ -2,10 +2,12 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 
 from gateway.cda.header import Code, DocumentOrganization, Header, InstanceIdentifier
 from gateway.cda.header_reader import HeaderReader, header_of
@@ -60,6 +62,41 @@ def test_a_header_is_read_as_it_stands() -> None:
             (InstanceIdentifier("1.1.1.1.1.1.1.1.3", "321CX"),), "Good Health HIE"
         ),
         effective_time="20141015103026-0500",
+        id=InstanceIdentifier("be84a8e4-a22e-4210-a4a6-b3c48273e84c", "EHRVersion2.0"),
+        language="en-US",
+    )
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_every_fact_of_a_header_is_what_lxml_finds(path: Path) -> None:
+    content = gzip.decompress(path.read_bytes())
+    root = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
+
+    def of(node: Any, path: str) -> list[Any]:
+        return list(node.xpath(path, namespaces={"v": V3}))
+
+    def ids(node: Any) -> tuple[InstanceIdentifier, ...]:
+        named = [(each.get("root", ""), each.get("extension", "")) for each in of(node, "v:id")]
+        return tuple(InstanceIdentifier(*each) for each in named if each[0])
+
+    def code(path: str) -> Code:
+        (found,) = of(root, path)
+        return Code(found.get("code", ""), found.get("codeSystem", ""))
+
+    def organization(node: Any) -> DocumentOrganization:
+        names = ["".join(each.itertext()) for each in of(node, "v:name")]
+        return DocumentOrganization(ids(node), names[0].strip() if names else "")
+
+    keeper = "v:custodian/v:assignedCustodian/v:representedCustodianOrganization"
+    assert header_of(content) == Header(
+        record_targets=tuple(map(ids, of(root, "v:recordTarget/v:patientRole"))),
+        confidentiality=code("v:confidentialityCode"),
+        code=code("v:code"),
+        authors=tuple(map(organization, of(root, "v:author/v:assignedAuthor/v:representedOrganization"))),
+        custodian=organization(of(root, keeper)[0]),
+        effective_time=of(root, "v:effectiveTime/@value")[0],
+        id=ids(root)[0],
+        language=(of(root, "v:languageCode/@code") or [""])[0],
     )
 
 

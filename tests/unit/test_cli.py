@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from authz.clock import system_clock
 from authz.keys import generate_private_key
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.log import AuditLog
 from gateway.cli import main
 from gateway.demo.client import Key

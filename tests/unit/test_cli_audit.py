@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import Store
 from gateway.cli import main
 from gateway.config.document import load

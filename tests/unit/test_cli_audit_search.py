@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.audit.log import AuditLog
 from tests.unit.test_cli import folder, run  # noqa: F401 - fixtures
 

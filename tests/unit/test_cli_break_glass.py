@@ -10,7 +10,7 @@ import pytest
 
 from authz.clock import system_clock
 from authz.storage.effects import Emergency
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from tests.unit.test_cli import folder, run  # noqa: F401 - fixtures
 
 Run = Callable[..., tuple[int, str, str]]

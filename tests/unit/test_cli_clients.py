@@ -10,7 +10,7 @@ import pytest
 
 from authz.clock import system_clock
 from authz.protocol.tokens import Grant
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.cli import main
 from tests.support.administration import metadata
 from tests.unit.test_cli import folder, run  # noqa: F401 - fixtures

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from authz.clock import system_clock
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from gateway.cli import main
 from gateway.consent_service.grants import GrantConsents
 from gateway.consent_service.versions import next_version

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from authz.storage.schema import migrations
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import Store, StoreSettings
 from authz.storage.tables import TABLES
 from gateway.cli import main

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from tests.support.audit_index_contract import SIGNAL
 from tests.unit.test_cli import folder, run  # noqa: F401 - fixtures
 

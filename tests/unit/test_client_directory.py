@@ -12,8 +12,8 @@ from authz.client_directory import ClientDirectory
 from authz.protocol.clients import AuthenticationMethod, Client
 from authz.storage.records import encode
 from authz.storage.registrations import Registration, RegistrationStatus
-from authz.storage.sqlite import SqliteStore, open_store
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
+from authz.storage.sqlite.store import SqliteStore, open_store
 from tests.support.authorization_server import SETTINGS
 from tests.support.store_contract import CHANGE, NOW
 

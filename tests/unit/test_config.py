@@ -12,18 +12,12 @@ import pytest
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.clients import AuthenticationMethod, BindingKind
 from authz.storage.valkey_settings import ValkeySettings
+from gateway.audit_settings import AuditLogSettings
 from gateway.config.document import ConfigErrors, load
 from gateway.config.profiles import shipped
 from gateway.demo.client import Key
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.settings import (
-    AuditLogSettings,
-    GatewaySettings,
-    PickerSettings,
-    RequestRate,
-    ResponseSignatures,
-    UpstreamProfile,
-)
+from gateway.settings import GatewaySettings, PickerSettings, RequestRate, ResponseSignatures, UpstreamProfile
 
 ROOT = Path(__file__).parents[2]
 SECRET = "SECRET-VALUE-7f3a"
@@ -246,7 +240,8 @@ def test_every_mistake_is_found_in_one_run_in_the_order_of_the_file(write: Write
     assert problems(path) == [
         "1:10: error: version is '2', expected a whole number from 1 to 1",
         "6:16: error: listen.mtls.port is '8444', expected a whole number from 1 to 65535",
-        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4 or cda-rest. Did you mean 'fhir-r4'?",
+        "10:16: error: upstreams.fhir.kind is 'fhir-r5', expected fhir-r4 or cda-rest or mhd or xds. "
+        "Did you mean 'fhir-r4'?",
         "11:1: error: the configuration has no key 'polices'. Did you mean 'policies'?",
         "15:5: error: clients[0].grants is missing, expected for example [client_credentials]",
         "18:13: error: 'implicit' is not a grant of this version: authorization_code, refresh_token, client_credentials",
@@ -976,7 +971,7 @@ def test_a_valkey_that_cannot_be_used_is_named(write: Write, said: str, problem:
 def test_the_audit_log_has_its_node_heads_and_retention(write: Write) -> None:
     assert load(write(CONFIGURATION), {}).audit_log == AuditLogSettings()
     heads = "{records: 50, every: 5m, file: heads.jws, notify: [office]}"
-    said = f"audit_log: {{node: ward-a, heads: {heads}, retention: 2190d}}\n"
+    said = f"audit: {{node: ward-a, heads: {heads}, retention: 2190d}}\n"
     path = write("notifications: {office: log}\n" + said + CONFIGURATION)
     assert load(path, {}).audit_log == AuditLogSettings(
         "ward-a", 50, 300, path.parent / "heads.jws", ("office",), 2190 * 86400
@@ -986,17 +981,17 @@ def test_the_audit_log_has_its_node_heads_and_retention(write: Write) -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("{nodes: a}", "'audit_log' has no key 'nodes'. Did you mean 'node'?"),
-        ("{node: a/b}", "audit_log.node is 'a/b', expected letters, digits, '.', '_' and '-'"),
-        ("{retention: 7d}", "audit_log.retention is '7d', expected 30d to 40000d"),
-        ("{heads: {every: 0s}}", "audit_log.heads.every is '0s', expected 1s to 1d"),
-        ("{heads: {each: 5s}}", "'audit_log.heads' has no key 'each'"),
+        ("{nodes: a}", "'audit' has no key 'nodes'. Did you mean 'node'?"),
+        ("{node: a/b}", "audit.node is 'a/b', expected letters, digits, '.', '_' and '-'"),
+        ("{retention: 7d}", "audit.retention is '7d', expected 30d to 40000d"),
+        ("{heads: {every: 0s}}", "audit.heads.every is '0s', expected 1s to 1d"),
+        ("{heads: {each: 5s}}", "'audit.heads' has no key 'each'"),
         ("{heads: {notify: [ofice]}}", "'ofice' is not under notifications. Did you mean 'office'?"),
     ],
 )
 def test_what_is_wrong_about_the_audit_log_is_said(write: Write, said: str, why: str) -> None:
     with pytest.raises(ConfigErrors) as refused:
-        load(write(f"notifications: {{office: log}}\naudit_log: {said}\n{CONFIGURATION}"), {})
+        load(write(f"notifications: {{office: log}}\naudit: {said}\n{CONFIGURATION}"), {})
     assert why in str(refused.value)
 
 

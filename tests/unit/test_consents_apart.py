@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from gateway.policy.consent import ConsentSource
 
+from gateway.consents.consent import ConsentSource
 from gateway.fhir import request
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Included, Permit, Verdict

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.consent_service.importing import Imported, bring_in, origin_of
 from gateway.consent_service.versions import next_version
 from tests.support.consent_desk import consent

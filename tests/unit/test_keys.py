@@ -23,7 +23,7 @@ from authz.keys import (
 from authz.keys.sealing import SealedKeys
 from authz.protocol import jose
 from authz.protocol.encoding import base64url
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 
 START = 1_800_000_000

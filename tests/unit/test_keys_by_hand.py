@@ -11,7 +11,7 @@ from authz.events import Event
 from authz.keys import KeyRing, KeyRingError, by_hand, generate_private_key
 from authz.keys.by_hand import KeyRefused
 from authz.protocol import jose
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 
 START = 1_800_000_000

@@ -21,6 +21,7 @@ FLOORS = [
     "gateway.cds_services",
     "gateway.operations",
     "gateway.report",
+    "gateway.listening gateway.fetching",
     "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
     "gateway.document_services",
     "gateway.proxy",
@@ -28,7 +29,8 @@ FLOORS = [
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
     "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
     "gateway.settings gateway.policies_folder gateway.terminal",
-    "gateway.audit_settings",
+    "gateway.audit_settings gateway.account_settings gateway.document_settings",
+    "gateway.xds_settings",
     "gateway.workers.line gateway.workers.totals gateway.workers.worker",
     "gateway.officer_settings",
     "gateway.policy",
@@ -48,7 +50,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock",
+    "authz.protocol authz.events authz.clock authz.csv_text",
 ]
 PURE = (
     "authz.protocol",
@@ -69,7 +71,11 @@ PURE_MAY_USE = {
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
-BUILD_SCRIPTS = {"gateway.fhir.tables.build_tables", "gateway.demo.data.build_data"}
+BUILD_SCRIPTS = {
+    "gateway.fhir.tables.build_tables",
+    "gateway.demo.data.build_data",
+    "gateway.demo.data.build_documents",
+}
 
 # What a pure room may take from the other package.
 FROM_AUTHZ = {

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from authz.fetch import FetchError
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.log import AuditLog
 from gateway.notifications import Outbox, message, pause_seconds
 from gateway.settings import Receiver

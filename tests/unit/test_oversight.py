@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from authz.storage.audit_index import AuditQuery
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.log import AuditLog
+from gateway.audit_settings import AuditLogSettings
 from gateway.officer.oversight import Oversight
 from gateway.officer_settings import OfficerSettings
-from gateway.settings import AuditLogSettings
 from gateway.telemetry import Metrics
 from tests.support.audit_index_contract import START, entry
 from tests.support.officer import open_desk

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from authz.storage.audit_lines import AuditLine
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
-from authz.storage.postgresql_pool import PostgresqlPool
-from authz.storage.postgresql_settings import PostgresqlSettings, dsn_fault
+from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import Launch, StoreUnavailable
 from gateway.demo.world import Authority
 from tests.support import postgresql as support

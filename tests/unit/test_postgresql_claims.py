@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from authz.storage.postgresql_claims import PostgresqlClaims
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage.postgresql.claims import PostgresqlClaims
+from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.store import StoreUnavailable
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from authz.storage import postgresql as module
-from authz.storage.postgresql import PostgresqlStore
+from authz.storage.postgresql import store as module
+from authz.storage.postgresql.store import PostgresqlStore
 from authz.storage.store import Namespace, StoreUnavailable
 from tests.support.postgresql_database import database, shared, store
 

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from authz.storage.grants import grants
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
-from authz.storage.postgresql_settings import PostgresqlSettings
+from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import StoreUnavailable
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.store_contract import CHANGE, NOW, REGISTRATION, StoreContract, audit_lines

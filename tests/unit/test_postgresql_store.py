@@ -9,9 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from authz.storage import opening, postgresql_changes, postgresql_schema
-from authz.storage.postgresql import PostgresqlStore, open_postgresql
-from authz.storage.postgresql_pool import PostgresqlPool
+from authz.storage import opening
+from authz.storage.postgresql import changes as postgresql_changes
+from authz.storage.postgresql import schema as postgresql_schema
+from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.schema import Migration, migrations
 from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
 from tests.support.consents_contract import CONSENT

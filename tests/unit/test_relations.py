@@ -8,7 +8,7 @@ import pytest
 from authz.login.finding import Asker, FinderUnavailable
 from authz.settings import Representation
 from gateway.account.relations import RelatedPersonsAt
-from gateway.settings import RelatedPersons
+from gateway.account_settings import RelatedPersons
 from tests.support.authorization_server import ANNA, FHIR, ISSUER, NOW, Clock, http_request
 
 SYSTEM = "urn:h1:persons"

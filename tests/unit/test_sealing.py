@@ -27,7 +27,7 @@ from tests.unit.test_config import CONFIGURATION, Write, write
 __all__ = ["write"]  # fixture
 TEXT = (
     "notifications: {office: log}\n"
-    "audit_log: {heads: {records: 1, file: elsewhere/heads.jws, notify: [office]}}\n" + CONFIGURATION
+    "audit: {heads: {records: 1, file: elsewhere/heads.jws, notify: [office]}}\n" + CONFIGURATION
 )
 
 
@@ -105,5 +105,5 @@ def test_the_chain_is_shared_with_SQLite_and_of_each_node_and_worker_with_Postgr
     own = load(write(text), {"DSN": address})
     assert chain_of(own)
     assert chain_of(own, 2) == f"{chain_of(own)}/2"
-    named = load(write("audit_log: {node: ward-a}\n" + text), {"DSN": address})
+    named = load(write("audit: {node: ward-a}\n" + text), {"DSN": address})
     assert (chain_of(named), chain_of(named, 1)) == ("ward-a", "ward-a/1")

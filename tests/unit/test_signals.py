@@ -12,7 +12,7 @@ import pytest
 from authz.settings import Account
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.effects import Notification
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.index.follower import IndexFollower
 from gateway.audit.log import AuditLog
 from gateway.audit.signals.findings import PatientFacts, Staff, applies, by_entry, by_repetition, by_volume

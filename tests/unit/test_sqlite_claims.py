@@ -10,7 +10,7 @@ import pytest
 
 from authz.storage.replay import UsedKeys
 from authz.storage.schema import migrate, migrations
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.status import status
 from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
 from tests.support.store_contract import NOW

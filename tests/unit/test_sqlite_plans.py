@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from authz.storage.effects import RateLimit
-from authz.storage.sqlite import SqliteStore
-from authz.storage.sqlite_connection import SqliteConnection
+from authz.storage.sqlite.connection import SqliteConnection
+from authz.storage.sqlite.store import SqliteStore
 from authz.storage.store import Namespace
 from tests.support.filled_store import fill
 from tests.support.store_contract import (

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from authz.storage import schema, sqlite_connection
+from authz.storage import schema
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
-from authz.storage.sqlite import SqliteStore, open_store
+from authz.storage.sqlite import connection as sqlite_connection
+from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
 from tests.support.consents_contract import CONSENT
 from tests.support.store_contract import (

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from authz.storage import copying
-from authz.storage.postgresql_pool import PostgresqlPool
-from authz.storage.postgresql_schema import migrate
+from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.postgresql.schema import migrate
 from authz.storage.schema import migrations
 from authz.storage.status import status
 from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable

@@ -15,7 +15,7 @@ import uvloop
 from authz.storage.composed import with_replay
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
-from authz.storage.sqlite import open_store
+from authz.storage.sqlite.store import open_store
 from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault

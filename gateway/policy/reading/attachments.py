@@ -11,7 +11,8 @@ from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import Effect, Where
 from gateway.yaml_source import Mapping, Node, did_you_mean
 
-_CDA_KEYS = ("patient_from", "confidentiality_at_most", "unlabelled", "types", "authors", "custodians")
+_LEVELS = ("confidentiality_at_most", "confidentiality_at_least")
+_CDA_KEYS = ("patient_from", *_LEVELS, "unlabelled", "types", "authors", "custodians")
 ATTACHMENT_KEYS = ("binary", "cda")
 
 
@@ -115,8 +116,11 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
     if not any(key in body for key in _CDA_KEYS if key != "unlabelled"):
         words = ", ".join(f"'{key}'" for key in _CDA_KEYS if key != "unlabelled")
         reader.problem(body, f"cda must say one of {words}")
-    if "unlabelled" in body and "confidentiality_at_most" not in body:
-        reader.problem(body, "'unlabelled' needs 'confidentiality_at_most'")
+    if "unlabelled" in body and not any(level in body for level in _LEVELS):
+        reader.problem(body, "'unlabelled' needs 'confidentiality_at_most' or 'confidentiality_at_least'")
+    at_least = _level(reader, body, "confidentiality_at_least", ORDER)
+    if at_least is not None and at_most is not None and at_least > at_most:
+        reader.problem(body, "'confidentiality_at_least' is above 'confidentiality_at_most': nothing passes")
     if effect is Effect.DENY:
         # A document that cannot be read is neither above a level nor below it.
         reader.problem(
@@ -129,6 +133,7 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
         types=read_document_codes(reader, body, "types"),
         authors=_organizations(reader, body, "authors"),
         custodians=_organizations(reader, body, "custodians"),
+        at_least=at_least,
     )
 
 

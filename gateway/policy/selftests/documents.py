@@ -46,7 +46,8 @@ def with_binary(test: PolicyTest, policies: PolicySet, asked: FhirRequest, readi
     name = f"Binary/{asked.id}"
     if asked.interaction is Interaction.CREATE:
         members = body if isinstance(body, Mapping) else {"resourceType": "Binary"}
-        return replace(test, body={**test.body, "body": _given(test, policies, members, reading)})
+        made = _given(test, policies, members, reading)
+        return replace(test, body={**test.body, "body": made, "given": {}})  # the rest led to it
     found = rest.get(name)
     members = found if isinstance(found, Mapping) else {"resourceType": "Binary", "id": asked.id}
     rest[name] = _given(test, policies, members, reading)

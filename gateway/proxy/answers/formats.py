@@ -81,8 +81,11 @@ def _parameter(query: str) -> str | None:
     return None
 
 
-def as_json(http: HttpRequest, limit_bytes: int) -> HttpRequest:
-    """The request with a body that came as FHIR XML in JSON, and a page link without its `_format`."""
+def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> HttpRequest:
+    """The request with a body that came as FHIR XML in JSON, and a page link without its `_format`.
+
+    path is where FHIR has it, where that is not its own.
+    """
     if http.query.startswith(PAGE_PREFIX):
         http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
     content_type = http.headers.get("content-type", "")
@@ -90,7 +93,8 @@ def as_json(http: HttpRequest, limit_bytes: int) -> HttpRequest:
         return http
     if headers.is_json(content_type):
         return replace(http, body=_JsonBody(http.body))
-    native = http.path.rstrip("/").rpartition("/")[2] == "Binary" or "/Binary/" in http.path
+    path = http.path if path is None else path
+    native = path.rstrip("/").rpartition("/")[2] == "Binary" or "/Binary/" in path
     if not formats.is_xml_body(content_type, native=native) or http.path.rstrip("/").endswith("/_search"):
         return http
     sent = {name: value for name, value in http.headers.items() if name != "content-length"}

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from authz.protocol.request import Answer
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
+from gateway.proxy.whole_answers import let_go
 
 
 class Held:
@@ -47,10 +48,3 @@ class Held:
             return False
         self._left -= count
         return True
-
-
-async def let_go(body: bytes | AsyncIterator[bytes]) -> None:
-    """End a body that nobody takes any further."""
-    close = getattr(body, "aclose", None)
-    if close is not None:
-        await close()

@@ -22,7 +22,8 @@ from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored
 from gateway.proxy.answers.representation import Representation, environment_of
 from gateway.proxy.bundles.entries import OnePassage, Sent, answering, check_opened, entry_of, part_of
-from gateway.proxy.bundles.held import Held, let_go
+from gateway.proxy.bundles.held import Held
+from gateway.proxy.bundles.provided_documents import give_contexts
 from gateway.proxy.bundles.transaction_steps import (
     READS,
     Step,
@@ -39,6 +40,7 @@ from gateway.proxy.bundles.transaction_steps import (
 from gateway.proxy.documents.attachments import Asking
 from gateway.proxy.kept_consents import check_transaction
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.whole_answers import let_go
 from gateway.proxy.writes import conditional_writes, creation
 from gateway.proxy.writes.changes import WRITES, Writes, preference
 from gateway.proxy.writes.write_verdicts import Write
@@ -75,6 +77,8 @@ class Transactions:
         """
         if not self._upstream.profile.transactions:
             raise FhirError(Reason.INTERACTION_CLOSED, "this store carries out no transactions")
+        if self._upstream.kind == "mhd":
+            give_contexts(sent.requests.entries)
         steps: list[Step] = []
         try:
             for entry in sent.requests.entries:

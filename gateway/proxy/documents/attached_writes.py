@@ -23,6 +23,7 @@ from gateway.proxy.answers.tally import Tally
 from gateway.proxy.documents.attachments import Asking, Attachments, attachment_urls
 from gateway.proxy.documents.binaries import PLACEHOLDER, Binaries, decoded, told
 from gateway.proxy.documents.document_stream import DocumentStream
+from gateway.proxy.documents.submissions import Submissions, precise
 
 _MAX_ATTACHMENTS = 20  # Binaries that one write may name anew
 
@@ -30,7 +31,11 @@ _MAX_ATTACHMENTS = 20  # Binaries that one write may name anew
 class AttachedWrites:
     """What writes to one store need to know of Binaries."""
 
-    def __init__(self, *, attachments: Attachments, binaries: Binaries) -> None:
+    def __init__(
+        self, *, attachments: Attachments, binaries: Binaries, submissions: Submissions | None = None
+    ) -> None:
+        """submissions takes new documents where no FHIR store does."""
+        self.submissions = submissions
         self._attachments = attachments
         self._binaries = binaries
 
@@ -63,6 +68,8 @@ class AttachedWrites:
 
         Raises FhirError.
         """
+        if self.submissions is not None:
+            return await self._submitted(asking, members, permit, body, self.submissions)
         seen = await self._attachments.seen(asking, members | {"data": PLACEHOLDER}, permit.needs)
         if permit.needs.content:
             stream = DocumentStream(body, stylesheets=False, fault=Reason.INVALID_BODY)
@@ -74,6 +81,25 @@ class AttachedWrites:
             seen, body = SeenBinary(seen, seen.via, content), stream.pieces()
         await self.judge(asking, seen, permit)
         return body
+
+    async def _submitted(
+        self,
+        asking: Asking,
+        members: dict[str, Any],
+        permit: Permit,
+        body: AsyncIterator[bytes],
+        submissions: Submissions,
+    ) -> AsyncIterator[bytes]:
+        seen, header, pieces = await submissions.seen(asking, members, permit, body)
+        content = await self._attachments.content(asking, header, seen, permit.needs)
+        asking.trail.document = told(content)
+        if permit.unconditional:
+            return pieces
+        try:
+            await self.judge(asking, SeenBinary(seen, seen.via, content), permit)
+        except FhirError as error:
+            raise precise(error, header, permit) from error
+        return pieces
 
     async def judge(self, asking: Asking, version: dict[str, Any], permit: Permit) -> None:
         """Judge a new version. Raises FhirError, DOCUMENT_OF_ANOTHER_PATIENT where that is why."""

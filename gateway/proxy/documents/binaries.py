@@ -15,6 +15,7 @@ from gateway.audit.log import AuditLog
 from gateway.cda.header import Header
 from gateway.cda.header_reader import header_of
 from gateway.cda.parser import DocumentError
+from gateway.cda.view_page import HEADERS as OF_VIEWS
 from gateway.fhir import links, request, resource
 from gateway.fhir.binary import BinaryMembers
 from gateway.fhir.interaction import FhirRequest
@@ -29,6 +30,7 @@ from gateway.proxy.answers.long_answer import LongAnswer
 from gateway.proxy.documents import native_content
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.document_stream import DocumentStream
+from gateway.proxy.documents.presented import presented
 from gateway.proxy.documents.redacted import redact_data, redacted, sections_shown
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes.stored_version import NO_CACHE
@@ -97,7 +99,8 @@ class Binaries:
             "accept": "*/*" if plain == native_content.OCTETS else f"{plain.partition(';')[0]}, */*;q=0.5"
         }
         more["accept-encoding"] = "identity"  # a part of something coded is no part of the content
-        part = None if permit.needs.content else native_content.range_of(asking.http, tag)
+        wants_view = native_content.wants_view(asking.http)
+        part = None if permit.needs.content or wants_view else native_content.range_of(asking.http, tag)
         if part is not None:
             more["range"] = part
         answer = await self._send(asking, _target(permit.request), more | NO_CACHE)
@@ -111,13 +114,17 @@ class Binaries:
             _check_coding(answer)
             await self._check_same(asking, permit.request, seen, tag, answer)
             content = DocumentStream(await self._content(answer, seen))
-            if permit.needs.content:
+            if permit.needs.content or wants_view:
                 await content.begin()
+            if permit.needs.content:
                 seen = await self._with_content(asking, permit, seen, content.header, content.fault)
             # Once more, now that all of it is known: what was found out may be what a rule asked for.
             shown = await _judged(asking, permit, seen)
             if shown is not None and shown.get("data") != PLACEHOLDER:
                 raise FhirError(Reason.POLICY_DENIED, "the content of this Binary is not shown here")
+            if wants_view and content.header is not None and content.fault is None:
+                asking.trail.presented_as = "html"
+                return self._delivered(asking, permit, answer, content, OF_VIEWS)
             native_content.check_acceptable(asking.http, plain)
             return self._delivered(asking, permit, answer, content, (("Content-Type", plain), *partial))
         except BaseException:
@@ -139,8 +146,14 @@ class Binaries:
             for field in headers.returned(answer.headers, self._upstream)
             if field[0] != "Content-Location"
         )
+        is_view = trail.presented_as is not None
         cut = None if content.header is None else sections_shown(permit, trail.rules)
-        if answer.status == 200 and cut is None and is_current(asking.http, permit.request, passed):
+        if (
+            answer.status == 200
+            and cut is None
+            and not is_view
+            and is_current(asking.http, permit.request, passed)
+        ):
             answer.close()
             return Answer(304, (*headers.PRIVATE, *passed))
         if answer.status == 416:
@@ -151,8 +164,13 @@ class Binaries:
             await self._audit.record(trail.delivered(ended))
 
         pieces = content.pieces() if cut is None else redacted(content.pieces(), cut, trail)
+        if is_view:  # of another form than what the store's tag and date are about
+            pieces = presented(pieces, trail, max_bytes=self._upstream.max_body)
+            said, passed = (*said, *headers.PRIVATE), ()
+        else:
+            said = (*said, *headers.PRIVATE, *native_content.GUARDS)
         body = LongAnswer([], self._counted(asking, pieces), answer, record)
-        return Answer(answer.status, (*said, *headers.PRIVATE, *native_content.GUARDS, *passed), body)
+        return Answer(answer.status, (*said, *passed), body)
 
     async def _counted(self, asking: Asking, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         sent = 0

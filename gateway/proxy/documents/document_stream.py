@@ -4,7 +4,8 @@ The beginning is held until the header is read, and nothing of it goes out befor
 streams, and is read along: a document that takes its header back further on breaks off.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from gateway.cda.header import Header
 from gateway.cda.header_reader import HeaderReader, looks_like_xml
@@ -27,10 +28,14 @@ class DocumentStream:
         *,
         stylesheets: bool = True,
         fault: Reason = Reason.UPSTREAM_INVALID,
+        new_reader: Callable[[], HeaderReader] | None = None,
     ) -> None:
-        """stylesheets is whether a document may name one; fault is the reason of what pieces() raises."""
+        """stylesheets is whether a document may name one; fault is the reason of what pieces() raises.
+
+        new_reader makes what reads the document, where more is looked at than the header.
+        """
         self._chunks = chunks
-        self._stylesheets = stylesheets
+        self._new_reader = new_reader or partial(HeaderReader, stylesheets=stylesheets)
         self._fault = fault
         self._held = bytearray()
         self._reader: HeaderReader | None = None
@@ -70,7 +75,7 @@ class DocumentStream:
         beginning = bytes(self._held)
         if not beginning or (beginning.strip(b" \t\r\n") and not looks_like_xml(beginning)):
             return False
-        self._reader = HeaderReader(stylesheets=self._stylesheets)
+        self._reader = self._new_reader()
         self._reader.feed(beginning)
         return True
 

@@ -47,6 +47,13 @@ def is_native(http: HttpRequest, asked: FhirRequest) -> bool:
     return not any(name in _FHIR and quality == best > 0 for name, quality in ranges)
 
 
+def wants_view(http: HttpRequest) -> bool:
+    """Whether a page that people read is wanted before everything else. Nobody who takes anything is meant."""
+    ranges = _ranges(http)
+    best = max((quality for _, quality in ranges), default=0.0)
+    return any(name == "text/html" and quality == best > 0 for name, quality in ranges)
+
+
 def check_acceptable(http: HttpRequest, content_type: str) -> None:
     """Raise FhirError(NOT_ACCEPTABLE) where the caller takes no content of this type."""
     kind = content_type.partition(";")[0].strip()

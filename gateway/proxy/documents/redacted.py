@@ -10,6 +10,7 @@ from gateway.cda.sections import SectionCondition
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy.trail import Trail
+from gateway.wire.upstream_exchange import PIECE_BYTES
 
 
 def sections_shown(permit: Permit, rules: Iterable[str]) -> tuple[SectionCondition, ...] | None:
@@ -34,14 +35,16 @@ async def redacted(
     try:
         async for piece in pieces:
             out = redaction.feed(piece)
-            if out:
-                yield out
+            for start in range(0, len(out), PIECE_BYTES):
+                yield out[start : start + PIECE_BYTES]
         out = redaction.finish()
     except DocumentError as error:
         raise FhirError(Reason.UPSTREAM_INVALID, str(error)) from error
     trail.withheld = withheld(redaction)
-    if out:
-        yield out
+    for start in range(
+        0, len(out), PIECE_BYTES
+    ):  # a component at once would be held once more by whoever sends
+        yield out[start : start + PIECE_BYTES]
 
 
 def redact_data(

@@ -51,7 +51,8 @@ class Creates:
         environment: Environment,
     ) -> Answer:
         """The answer to a create that the engine lets go on. Raises FhirError, AuditUnavailable."""
-        kind = creation.body_kind(http, permit)
+        is_service = self._attached.submissions is not None
+        kind = creation.body_kind(http, permit, of_documents=is_service)
         asking = Asking(http, trail, caller, engine, environment)
         body: bytes | AsyncIterator[bytes]
         native = None
@@ -67,7 +68,7 @@ class Creates:
         else:
             native = creation.native_members(http, self._bases)
             body = creation.bounded(http.body.stream(), self._upstream.max_body)
-            if not permit.unconditional:
+            if is_service or not permit.unconditional:
                 body = await self._attached.native(asking, native, permit, body)
         trail.decision = "permit"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)

@@ -26,6 +26,7 @@ _CONTEXT = "x-security-context"
 _MEDIA_TYPE = re.compile(
     r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}(?:[ \t]*;[\x20-\x7e]{1,128})?", re.I
 )
+_XML = re.compile(r"(?:text|application)/xml(?![a-z+.-])", re.I)
 _FHIR_TYPES = re.compile(
     r"(?:application|text)/(?:[a-z.+-]*\+)?(?:json|xml)(?![a-z])|[^;]*fhir|[^;]*turtle", re.I
 )
@@ -46,9 +47,16 @@ class Made:
     headers: tuple[tuple[str, str], ...]
 
 
-def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
-    """How to treat the body. Raises FhirError: UNSUPPORTED_MEDIA_TYPE, INTERACTION_CLOSED."""
+def body_kind(http: HttpRequest, permit: Permit, *, of_documents: bool = False) -> BodyKind:
+    """How to treat the body. Raises FhirError: UNSUPPORTED_MEDIA_TYPE, INTERACTION_CLOSED.
+
+    of_documents: the store takes documents, and would take a resource for one.
+    """
     content_type = http.headers.get("content-type", "")
+    if of_documents and (headers.is_json(content_type) or permit.request.type != "Binary"):
+        raise FhirError(
+            Reason.UNSUPPORTED_MEDIA_TYPE, "send the document itself, as text/xml or application/hl7-cda+xml"
+        )
     if _CONTEXT in http.headers and (permit.request.type != "Binary" or headers.is_json(content_type)):
         raise FhirError(
             Reason.INTERACTION_CLOSED,
@@ -59,7 +67,7 @@ def body_kind(http: HttpRequest, permit: Permit) -> BodyKind:
     if (
         permit.request.type != "Binary"
         or not _MEDIA_TYPE.fullmatch(content_type)
-        or _FHIR_TYPES.match(content_type)
+        or (_FHIR_TYPES.match(content_type) and not (of_documents and _XML.match(content_type)))
     ):
         raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
     if not permit.unconditional and (not permit.needs.through or permit.needs.whole):

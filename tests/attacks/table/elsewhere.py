@@ -9,6 +9,7 @@ _FRAMING = "tests/attacks/test_groups_a_b_c.py::"
 _Q = "tests/attacks/test_group_q.py::"
 _L = "tests/attacks/test_group_l.py::"
 _BINARIES = "tests/attacks/test_binaries.py::"
+_N = "tests/attacks/test_group_n_at_documents.py::"
 _DOCUMENTS = "tests/attacks/test_documents.py::"
 _FACTS = "tests/attacks/test_facts_and_consents.py::"
 _EMERGENCY = "tests/attacks/test_emergency_access.py::"
@@ -56,17 +57,42 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         _PAGES + "test_225_pages_that_are_all_hidden_cost_one_request_each_and_end",
         _PAGES + "test_225_links_without_end_are_followed_by_the_caller_alone",
     ),
-    226: (_BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",),
-    228: (_BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",),
+    226: (
+        _BINARIES + "test_226_the_binary_of_an_own_document_is_read_and_a_strangers_is_not_there",
+        _N + "test_N226_a_strangers_document_is_not_there",
+    ),
+    228: (
+        _BINARIES + "test_228_a_security_context_opens_what_its_resource_opens",
+        _N + "test_N228_a_security_context_files_only_where_it_is_read",
+    ),
     229: (
         "tests/attacks/test_binary_writes.py::test_229_an_attachment_opens_no_binary_that_its_writer_may_not_read",
+        _N + "test_N229_nobody_writes_the_reference_that_would_open_anothers_document",
     ),
-    230: (_BINARIES + "test_313_the_address_of_an_attachment_leads_back_through_the_gateway",),
-    232: (_BINARIES + "test_232_content_opens_in_no_browser_under_the_name_of_the_gateway",),
-    236: (_DOCUMENTS + "test_236_every_record_target_is_the_patient_of_what_leads_to_it",),
-    237: (_DOCUMENTS + "test_237_what_cannot_be_read_for_certain_stays_here",),
-    238: (_DOCUMENTS + "test_238_a_document_is_never_rendered_and_brings_no_stylesheet",),
-    240: (_DOCUMENTS + "test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those",),
+    230: (
+        _BINARIES + "test_313_the_address_of_an_attachment_leads_back_through_the_gateway",
+        _N + "test_N230_no_address_of_the_store_goes_out",
+    ),
+    232: (
+        _BINARIES + "test_232_content_opens_in_no_browser_under_the_name_of_the_gateway",
+        _N + "test_N232_and_N238_a_document_opens_in_no_browser",
+    ),
+    236: (
+        _DOCUMENTS + "test_236_every_record_target_is_the_patient_of_what_leads_to_it",
+        _N + "test_N236_every_record_target_is_the_one_patient",
+    ),
+    237: (
+        _DOCUMENTS + "test_237_what_cannot_be_read_for_certain_stays_here",
+        _N + "test_N237_what_reaches_outside_a_document_is_neither_read_nor_filed",
+    ),
+    238: (
+        _DOCUMENTS + "test_238_a_document_is_never_rendered_and_brings_no_stylesheet",
+        _N + "test_N232_and_N238_a_document_opens_in_no_browser",
+    ),
+    240: (
+        _DOCUMENTS + "test_what_is_no_clinical_document_is_not_opened_by_a_rule_about_those",
+        _N + "test_N240_a_package_is_no_document",
+    ),
     266: ("tests/attacks/test_formats.py::test_what_is_not_one_readable_resource_is_not_stored",),
     277: (
         _FACTS + "test_nobody_in_care_is_no_data_and_no_request",

@@ -1,0 +1,198 @@
+"""Grants, codes, refresh tokens and revocations on PostgreSQL. What each method means stands at Store."""
+
+from collections.abc import Sequence
+
+from authz.protocol.tokens import Grant
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
+from authz.storage.records import decode, encode, text
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
+
+
+class PostgresqlGrants:
+    """The part of PostgresqlStore that keeps what was granted.
+
+    Rows are locked in one order everywhere, grants before numbers, so that no two wait for each other.
+    """
+
+    _database: PostgresqlPool
+
+    async def complete_authorization(
+        self,
+        *,
+        request_id: str,
+        interaction_id: str,
+        grant: Grant,
+        code: AuthorizationCode,
+        now: int,
+    ) -> bool:
+        """Consume the pushed request and write grant and code; False when it was consumed before."""
+        async with self._database.transaction() as transaction:
+            if not await _consume(transaction, request_id, interaction_id, now):
+                return False
+            await transaction.change(_PUT_GRANT, *grant_values(grant, code.expires_at))
+            await transaction.change(
+                "INSERT INTO authorization_code (id, grant_id, record, uses, expires_at) VALUES ($1, $2, $3, 0, $4)",
+                code.id,
+                code.grant_id,
+                encode(code),
+                code.expires_at,
+            )
+        return True
+
+    async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
+        """Consume the pushed request after a refusal; False when it was consumed before."""
+        async with self._database.transaction() as transaction:
+            return await _consume(transaction, request_id, interaction_id, now)
+
+    async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None:
+        """Mark the code as used and return it, AGAIN when it was used before."""
+        # One statement counts the use: whoever makes it 1 was first, on whichever node. No time limit but the
+        # grant's life holds for a code that was used.
+        row = await self._database.row(
+            "UPDATE authorization_code SET uses = uses + 1 WHERE id = $1 AND CASE uses WHEN 0 THEN expires_at > $2"
+            " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > $2) END"
+            " RETURNING record, uses",
+            id,
+            now,
+        )
+        return None if row is None else redeemed_code(row)
+
+    async def put_grant(self, grant: Grant, *, expires_at: int) -> None:
+        """Store a grant, or let it live longer. A revoked one stays revoked."""
+        await self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
+
+    async def grant(self, grant_id: str, *, now: int) -> Grant | None:
+        """The live grant."""
+        row = await self._database.row(
+            "SELECT record FROM grant_record WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2",
+            grant_id,
+            now,
+        )
+        return None if row is None else decode(row[0], Grant)
+
+    async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
+        """The live grants of a person, a client, or both."""
+        wanted = {"subject": subject, "client_id": client_id}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        conditions = "".join(f" AND {column} = ${number}" for number, column in enumerate(given, start=2))
+        sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > $1{conditions}"  # noqa: S608
+        return newest_first(await self._database.rows(sql, now, *given.values()))
+
+    async def put_refresh_token(self, record: RefreshToken) -> None:
+        """Store a refresh token; its grant lives at least as long."""
+        async with self._database.transaction() as transaction:
+            await _insert_refresh_token(transaction, record)
+
+    async def replace_refresh_token(self, id: str, *, by: RefreshToken, now: int, grace_seconds: int) -> bool:
+        """Store the successor; False, and nothing stored, when the grace of the token has passed."""
+        async with self._database.transaction() as transaction:
+            replaced = await transaction.change(
+                "UPDATE refresh_token SET replaced_at = COALESCE(replaced_at, $2) WHERE id = $1 AND expires_at > $2"
+                " AND (replaced_at IS NULL OR replaced_at + $3 > $2)",
+                id,
+                now,
+                grace_seconds,
+            )
+            if replaced != 1:
+                return False
+            await _insert_refresh_token(transaction, by)
+        return True
+
+    async def refresh_token(self, id: str, *, now: int) -> RefreshToken | None:
+        """The live refresh token of a live grant."""
+        row = await self._database.row(
+            "SELECT t.record, t.replaced_at FROM refresh_token t JOIN grant_record g ON g.id = t.grant_id"
+            " WHERE t.id = $1 AND t.expires_at > $2 AND g.expires_at > $2 AND g.revoked_at IS NULL",
+            id,
+            now,
+        )
+        return None if row is None else refresh_token(row)
+
+    async def revoke_grant(self, grant_id: str, *, now: int, keep_until: int) -> bool:
+        """End a grant with its tokens; True when it was live before."""
+        async with self._database.transaction() as transaction:
+            live = await transaction.change(
+                "UPDATE grant_record SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND expires_at > $1",
+                now,
+                grant_id,
+            )
+            await transaction.change("DELETE FROM refresh_token WHERE grant_id = $1", grant_id)
+            await _insert_revocations(transaction, [grant_id], keep_until)
+        return live == 1
+
+    async def end_grants(self, client_id: str, *, now: int, keep_until: int) -> Sequence[str]:
+        """End every live grant of a client; the ids of those that were live."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.rows(
+                "WITH live AS (SELECT id FROM grant_record WHERE client_id = $2 AND revoked_at IS NULL"
+                " AND expires_at > $1 ORDER BY id FOR UPDATE)"
+                " UPDATE grant_record g SET revoked_at = $1 FROM live WHERE g.id = live.id RETURNING g.id",
+                now,
+                client_id,
+            )
+            ended = [text(row[0]) for row in rows]
+            if ended:
+                await transaction.change("DELETE FROM refresh_token WHERE grant_id = ANY ($1)", ended)
+                await _insert_revocations(transaction, ended, keep_until)
+        return ended
+
+    async def revoke_token(self, token_id: str, *, now: int, keep_until: int) -> None:
+        """End one access token."""
+        async with self._database.transaction() as transaction:
+            await _insert_revocations(transaction, [token_id], keep_until)
+
+    async def revocations_since(self, sequence: int) -> tuple[int, Sequence[str]]:
+        """What was revoked after sequence, and the newest sequence."""
+        rows = await self._database.rows(
+            "SELECT sequence, subject FROM revocation WHERE sequence > $1 ORDER BY sequence", sequence
+        )
+        return revoked(rows, sequence)
+
+
+_PUT_GRANT = (
+    "INSERT INTO grant_record (id, client_id, subject, record, expires_at) VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (id) DO UPDATE SET record = excluded.record,"
+    " expires_at = GREATEST(grant_record.expires_at, excluded.expires_at)"
+)
+
+
+async def _consume(transaction: Transaction, request_id: str, interaction_id: str, now: int) -> bool:
+    taken = await transaction.change(
+        "DELETE FROM pushed_request WHERE id = $1 AND expires_at > $2", request_id, now
+    )
+    if taken != 1:
+        return False
+    await transaction.change("DELETE FROM interaction WHERE id = $1", interaction_id)
+    return True
+
+
+async def _insert_revocations(transaction: Transaction, subjects: Sequence[str], keep_until: int) -> None:
+    """A new sequence each time, so that caches that read by sequence see it; never kept shorter.
+
+    The row of the number is locked until the transaction ends: numbers become visible in their order.
+    """
+    await transaction.change(
+        "WITH numbered AS (UPDATE numbering SET value = value + 1 WHERE name = 'revocation' RETURNING value)"
+        " INSERT INTO revocation (subject, sequence, expires_at)"
+        " SELECT subject, value, $2 FROM numbered, unnest($1::text[]) AS subject"
+        " ON CONFLICT (subject) DO UPDATE SET sequence = excluded.sequence,"
+        " expires_at = GREATEST(revocation.expires_at, excluded.expires_at)",
+        list(subjects),
+        keep_until,
+    )
+
+
+async def _insert_refresh_token(transaction: Transaction, record: RefreshToken) -> None:
+    await transaction.change(
+        "INSERT INTO refresh_token (id, grant_id, record, expires_at) VALUES ($1, $2, $3, $4)",
+        record.id,
+        record.grant_id,
+        encode(record),
+        record.expires_at,
+    )
+    await transaction.change(
+        "UPDATE grant_record SET expires_at = GREATEST(expires_at, $1) WHERE id = $2",
+        record.expires_at,
+        record.grant_id,
+    )

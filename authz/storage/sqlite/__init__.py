@@ -1,0 +1,1 @@
+"""Where records rest in one SQLite file."""

@@ -1,0 +1,29 @@
+"""Which client a service of documents has, by the kind of its mount."""
+
+from collections.abc import Callable
+
+from authz.clock import Clock
+from gateway.document_services.mhd import MhdDocuments
+from gateway.document_services.rest import RestDocuments
+from gateway.document_services.xds.service import XdsDocuments
+from gateway.document_settings import DocumentSettings
+from gateway.proxy.upstream import UpstreamClient
+from gateway.settings import Upstream
+
+
+def document_service(
+    upstream: Upstream,
+    settings: DocumentSettings,
+    observe: Callable[[float], None],
+    patients: UpstreamClient,
+    clock: Clock,
+) -> UpstreamClient:
+    """The client of a mount whose patients are known by another one, patients. Whoever asks for it closes it.
+
+    Raises OSError, ValueError where a key that the settings name cannot be used.
+    """
+    if upstream.kind == "mhd":
+        return MhdDocuments(upstream, observe, patients)
+    if settings.xds is not None:
+        return XdsDocuments(upstream, settings, settings.xds, observe, patients, clock)
+    return RestDocuments(upstream, settings, observe, patients)

@@ -1,0 +1,92 @@
+"""The listeners of the process: opened once, told of new certificates, and drained before it ends."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from authz.client_directory import ClientDirectory
+from gateway import tls
+from gateway.listener import Face
+from gateway.settings import GatewaySettings
+from gateway.wire.connection import Handler
+from gateway.workers.worker import Worker
+
+_log = logging.getLogger("securus.app")
+
+
+class Listening:
+    """The faces of a gateway, and the door for its operators. A worker shares its listeners with the others."""
+
+    def __init__(self, settings: GatewaySettings, worker: Worker | None) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._faces: list[Face] = []
+        self._runners: list[web.ServerRunner] = []
+        self._tls: dict[str, tls.ListenerTls] = {}
+        self._trusted_generation = -1
+
+    async def open(self, handle: Handler, clients: ClientDirectory) -> None:
+        """Listen, with the certificates of these clients trusted. Raises OSError."""
+        for listener in self._settings.listeners:
+            trusted = clients.with_own_certificates()
+            context = tls.server_context(listener, trusted)
+            if context is not None:
+                self._tls[listener.name] = tls.ListenerTls(listener, context, trusted)
+            face = Face(listener, self._settings.limits, handle)
+            self._faces.append(face)
+            await face.open(context, shared=self._worker is not None)
+            _log.info("listening", extra={"listener": listener.name, "port": listener.port})
+
+    async def open_for_operators(
+        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> None:
+        """Listen for operators, or for the supervisor of a worker. Raises OSError."""
+        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=1)
+        await runner.setup()
+        self._runners.append(runner)
+        operations = self._settings.operations
+        if self._worker is None:
+            await web.TCPSite(runner, operations.address, operations.port).start()
+        else:
+            await web.UnixSite(runner, str(self._worker.socket)).start()
+
+    def trust(self, clients: ClientDirectory) -> None:
+        """Let through the certificates of clients as they are now; what cannot be changed stays, and is told."""
+        generation = clients.generation
+        if generation == self._trusted_generation:
+            return
+        trusted = clients.with_own_certificates()
+        for name, running in self._tls.items():
+            try:
+                if running.trust(trusted):
+                    _log.info("client certificates changed", extra={"listener": name})
+            except (OSError, ssl.SSLError) as error:
+                _log.error("client certificates not changed", extra={"listener": name, "cause": str(error)})
+                return
+        self._trusted_generation = generation
+
+    def reload(self) -> None:
+        """Read the certificates of listeners again; what is wrong keeps the old ones and says so."""
+        for name, running in self._tls.items():
+            try:
+                running.reload()
+                _log.info("certificate reloaded", extra={"listener": name})
+            except (OSError, ssl.SSLError) as error:
+                _log.error("certificate not reloaded", extra={"listener": name, "cause": str(error)})
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more, and let the answers in work end within so many seconds. Operators are still answered."""
+        for face in self._faces:
+            face.drain()
+        for runner in self._runners:
+            for site in list(runner.sites):
+                await site.stop()
+        await asyncio.gather(*(face.close(seconds) for face in self._faces))
+
+    async def close(self) -> None:
+        """Answer operators no more."""
+        for runner in self._runners:
+            await runner.cleanup()
