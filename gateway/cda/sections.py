@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM
-from gateway.cda.parser import BlockParser
+from gateway.cda.parser import BlockParser, DocumentError
 from gateway.fhir.labels import CONFIDENTIALITY, Label, LabelCondition, label_of
 
 _V3 = "urn:hl7-org:v3"
@@ -165,6 +165,10 @@ class SectionReader(BlockParser):
             self.component = at
         elif self.is_dropping:
             pass
+        elif self._sections and depth <= self._sections[-1].depth:
+            raise DocumentError("a component of the body holds more than its section")
+        elif name_here == "section" and self.has_body and self._names[-2] != "component":
+            raise DocumentError("a section stands outside of a component")
         elif name_here == "section" and self._names[-2] == "component":
             inherited = self._sections[-1].effective if self._sections else self._document
             self._sections.append(_Section(self._starts[-2], depth, inherited))
@@ -195,7 +199,9 @@ class SectionReader(BlockParser):
         if depth == 3 and self.component is not None:
             self.last_component_end = self._end_of(start)
             if self.is_dropping:
-                self._drop(Cut(self.component, self.last_component_end))
+                self._cut_whole(self.component, self.last_component_end)
+                self._sections.clear()
+                self.is_dropping = False
             self.components_left += not any(cut.start == self.component for cut in self.cuts)
             self.component = None
 
@@ -276,7 +282,7 @@ class SectionReader(BlockParser):
                 section.labels |= entry.labels
         labels = section.effective
         if not self._shows(labels, section) or (section.is_told and section.has_text):
-            self._cut_whole(section, end)
+            self._cut_whole(section.component, end)
             return
         self._pass_on(section.is_told)
         cuts = []
@@ -291,7 +297,7 @@ class SectionReader(BlockParser):
             told = [each.narrative.get(name, ()) for each in around for name in entry.refers]
             blocks = [block for found in told for block in found]
             if section.has_text and not blocks:
-                self._cut_whole(section, end)
+                self._cut_whole(section.component, end)
                 return
             self._pass_on(not blocks)
             cuts.append(Cut(entry.start, entry.end))
@@ -307,15 +313,9 @@ class SectionReader(BlockParser):
     def _shows(self, labels: frozenset[Label], section: _Section) -> bool:
         return any(condition.shows(labels, section.codes) for condition in self._conditions)
 
-    def _cut_whole(self, section: _Section, end: int) -> None:
+    def _cut_whole(self, start: int, end: int) -> None:
         self.sections_cut += 1
-        self._add([Cut(section.component, end)])
-
-    def _drop(self, cut: Cut) -> None:
-        self.sections_cut += 1
-        self._add([cut])
-        self._sections.clear()
-        self.is_dropping = False
+        self._add([Cut(start, end)])
 
     def _add(self, cuts: list[Cut]) -> None:
         """Keep the outermost of cuts that lie within each other."""

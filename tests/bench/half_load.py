@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 from tests.bench.cases import Contender, Load
 from tests.bench.rows import Measured, row
@@ -17,22 +18,38 @@ def rows(
 ) -> list[dict[str, Any]]:
     """The rows of these subjects, whose highest rates are at_most by name. Raises RuntimeError for a wrong answer."""
     seen: dict[str, list[Measured]] = {each.subject.name: [] for each in contenders}
+    hindered: dict[str, list[_Hindered]] = {each.subject.name: [] for each in contenders}
     for _ in range(load.runs):
         for each in contenders:
             rate = at_most[each.subject.name] / 2
-            seen[each.subject.name].append(_run(place, each, rate, load))
+            measured, by = _run(place, each, rate, load)
+            seen[each.subject.name].append(measured)
+            hindered[each.subject.name].append(by)
     return [
         row(
             CASE,
             each.subject.name,
             seen[each.subject.name],
-            f"{at_most[each.subject.name] / 2:.0f} requests a second, half of the most that it answered; {each.note}",
+            f"{at_most[each.subject.name] / 2:.0f} requests a second, half of the most that it answered;"
+            f" {_said(hindered[each.subject.name])}; {each.note}",
         )
         for each in contenders
     ]
 
 
-def _run(place: Place, contender: Contender, rate: float, load: Load) -> Measured:
+class _Hindered(NamedTuple):
+    """What the machine did to a run: ms that load came late (p99), and the share of time that others had the core."""
+
+    late_ms: float
+    waited: float
+
+
+def _said(found: list[_Hindered]) -> str:
+    late, waited = max(each.late_ms for each in found), max(each.waited for each in found)
+    return f"load came up to {late:.1f} ms late, others had the core for {waited:.0%} of the time"
+
+
+def _run(place: Place, contender: Contender, rate: float, load: Load) -> tuple[Measured, _Hindered]:
     subject = contender.subject
     requests = contender.prepare(int(rate * load.seconds) + 1)
     file = place.folder / "due.txt"
@@ -41,12 +58,14 @@ def _run(place: Place, contender: Contender, rate: float, load: Load) -> Measure
         "taskset", "-c", str(OTHER_CORE), sys.executable, "-m", "tests.bench.open_loop", str(subject.port), str(file),
         str(rate), str(load.seconds), str(_CONNECTIONS),
     ]  # fmt: skip
-    before = subject.cpu_seconds()
+    before, waited, began = subject.cpu_seconds(), subject.waited_seconds(), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    used = subject.cpu_seconds() - before
+    used, waited = subject.cpu_seconds() - before, subject.waited_seconds() - waited
+    by_others = waited / (time.perf_counter() - began)
     if done.returncode != 0:
         raise RuntimeError(f"{subject.name}: {done.stderr}")
-    answered, failed, p50, p99 = map(float, done.stdout.split())
+    answered, failed, p50, p99, late = map(float, done.stdout.split())
     if failed:
         raise RuntimeError(f"{CASE}, {subject.name}: {failed:.0f} of {answered:.0f} requests failed")
-    return Measured(used / answered * 1e6, answered / load.seconds, p50, p99, subject.peak_megabytes())
+    measured = Measured(used / answered * 1e6, answered / load.seconds, p50, p99, subject.peak_megabytes())
+    return measured, _Hindered(late, by_others)

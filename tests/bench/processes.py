@@ -36,6 +36,13 @@ class Subject:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / _TICKS
 
+    def waited_seconds(self) -> float:
+        """How long its processes could have run, and somebody else had their core; of the first thread of each."""
+        waited = 0
+        for pid in self.pids():
+            waited += int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+        return waited / 1e9
+
     def peak_megabytes(self) -> float:
         """The most resident memory of its processes together."""
         total = 0

@@ -21,6 +21,7 @@ LOINC = "2.16.840.1.113883.6.1"
 NORMAL = SectionCondition(LabelCondition(at_most=ORDER.index("N"), unlabelled=ORDER.index("N")))
 NO_PSY = SectionCondition(LabelCondition(without=frozenset({read_label("v3-ActCode|PSY")})))
 SECRET = "MARKER-7f3a"
+NORMAL_CODE = '<confidentialityCode code="N" codeSystem="2.16.840.1.113883.5.25"/>'
 HIDDEN = base64.b64encode(SECRET.encode()).decode()
 
 
@@ -115,6 +116,21 @@ def test_a_restricted_section_inside_another_goes_alone() -> None:
     assert not holds_secret(out)
     assert b"shown" in out
     assert redaction.sections_cut == 1
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"<component>{{}}<section>{NORMAL_CODE}<text>shown</text></section></component><!-- {SECRET} -->",
+        f"<component>{{}}<id root='1.9'/></component><!-- {SECRET} -->",
+        "{}",
+        "<component><section><text>shown</text>{}</section></component>",
+    ],
+)
+def test_a_section_that_shares_its_component_or_has_none_is_refused(inner: str) -> None:
+    closed = f'<section><confidentialityCode code="R"/><title>{SECRET}</title><text>{SECRET}</text></section>'
+    with pytest.raises(DocumentError, match="component"):
+        cut(body(inner.format(closed)))
 
 
 def test_a_section_is_closed_by_its_code() -> None:

@@ -8,6 +8,8 @@ from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_value
 from authz.storage.records import integer
 from authz.storage.sqlite.connection import SqliteConnection
 
+_PAGES_BESIDE = 5  # of an entry: its indexes but that of the time, where the newest stand side by side
+
 
 class SqliteAuditIndex:
     """The part of SqliteStore that keeps the index."""
@@ -23,6 +25,7 @@ class SqliteAuditIndex:
                 [entry_values(entry) for entry in entries],
             )
             move_place(connection, "index", chain, read_to)
+            self._database.wrote_beside(_PAGES_BESIDE * len(entries))
 
     async def indexed_to(self, chain: str) -> int:
         """The place of the follower in a chain."""

@@ -36,7 +36,7 @@ from authz.storage.store import (
 )
 
 R = TypeVar("R")
-_REMOVED_IN_ONE_TRANSACTION = 200
+_REMOVED_IN_ONE_TRANSACTION = 100
 
 
 async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "SqliteStore":
@@ -213,7 +213,7 @@ class SqliteStore(
     # Housekeeping
 
     async def remove_expired(self, *, now: int, at_most: int) -> int:
-        """Delete at most at_most expired rows, in transactions of two milliseconds with turns of the loop between."""
+        """Delete at most at_most expired rows, in transactions of a millisecond with turns of the loop between."""
         removed = 0
         for table, key, condition in EXPIRING:
             sql = (

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from gateway.audit.events.codes import RECORD, Json
 from gateway.audit.feeds.destination import DestinationAway, Taken, tls_context
@@ -72,7 +73,7 @@ class FhirFeed:
 
     async def _post(self, path: str, value: Json, headers: dict[str, str]) -> tuple[int, Any]:
         """Status and answer. Raises DestinationAway for what is no answer about the content."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        body = msgspec.json.encode(value)
         sent = {"Content-Type": f"{_MEDIA_TYPE}; charset=utf-8", "Accept": _MEDIA_TYPE, **headers}
         if self._settings.authorization is not None:
             sent["Authorization"] = self._settings.authorization

@@ -1,16 +1,18 @@
 """AuditEvents in a file, one JSON object a line, put aside when it is full. On the disk before the delivery counts."""
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from gateway.audit.events.codes import Json
 from gateway.audit.feeds.destination import DestinationAway, Taken
 from gateway.audit_settings import FeedSettings
 
 _TAIL = 64 * 1024
+_WRITTEN_IN_ONE_TURN = 25
 
 
 class FileFeed:
@@ -25,11 +27,13 @@ class FileFeed:
 
     async def deliver(self, events: Sequence[Json]) -> Taken:
         """Append them."""
-        lines = b"".join(
-            json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for event in events
-        )
+        lines: list[bytes] = []
+        for event in events:
+            lines.append(msgspec.json.encode(event) + b"\n")
+            if len(lines) % _WRITTEN_IN_ONE_TURN == 0:
+                await asyncio.sleep(0)  # requests come first
         try:
-            await asyncio.to_thread(self._append, lines)
+            await asyncio.to_thread(self._append, b"".join(lines))
         except OSError as error:
             raise DestinationAway(error.strerror or type(error).__name__) from error
         return Taken()

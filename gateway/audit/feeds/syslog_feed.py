@@ -16,6 +16,7 @@ from gateway.audit.feeds.destination import DestinationAway, Taken, tls_context
 from gateway.audit.feeds.syslog_message import framed, syslog_message
 from gateway.audit_settings import FeedSettings
 
+_WRITTEN_IN_ONE_TURN = 16
 _LISTEN_SECONDS = 0.1  # for a receiver that hangs up on what it was sent
 _LONGEST_DATAGRAM = 65_000
 _TOO_LONG = "it is longer than a datagram"
@@ -33,9 +34,11 @@ class SyslogFeed:
     async def deliver(self, events: Sequence[Json]) -> Taken:
         """Deliver a message an event."""
         process = str(os.getpid())
-        messages = {
-            str(event["id"]): syslog_message(event, host=self._host, process=process) for event in events
-        }
+        messages: dict[str, bytes] = {}
+        for event in events:
+            messages[str(event["id"])] = syslog_message(event, host=self._host, process=process)
+            if len(messages) % _WRITTEN_IN_ONE_TURN == 0:
+                await asyncio.sleep(0)  # requests come first
         if self._address.scheme == "udp":
             return await asyncio.to_thread(self._by_datagram, messages)
         try:

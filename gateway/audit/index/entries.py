@@ -6,7 +6,6 @@ whom the caller's token was given for. A search without a patient that showed no
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -54,25 +53,29 @@ def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence
     is_access = event in (ACCESS, _BEGUN, DELIVERED)
     about = patients_of(record)
     base = _base(record, bases, is_about_somebody=bool(about))
-    entry = AccessEntry(
-        chain=chain,
-        sequence=sequence,
-        at=at,
-        base=base,
-        patient="",
-        user=user,
-        client=client,
-        grant=_text(caller.get("grant") or record.get("grant_id")),
-        kind=_text(record.get("interaction")) or event if is_access else event,
-        outcome=_outcome(event, record),
-        rule=_rules(record, emergency),
-        purpose=_purposes(record, caller),
-        types=_types(record),
-    )
-    unseen = _unseen(event, record)
+    grant = _text(caller.get("grant") or record.get("grant_id"))
+    kind = _text(record.get("interaction")) or event if is_access else event
+    rule, purpose, types = _rules(record, emergency), _purposes(record, caller), _types(record)
+    outcome = _outcome(event, record)
+    unseen = _unseen(event, record, about)
     return [
-        replace(entry, patient=each, outcome=NOTHING if each in unseen else entry.outcome) for each in about
-    ] or [entry]
+        AccessEntry(
+            chain=chain,
+            sequence=sequence,
+            at=at,
+            base=base,
+            patient=patient,
+            user=user,
+            client=client,
+            grant=grant,
+            kind=kind,
+            outcome=NOTHING if patient in unseen else outcome,
+            rule=rule,
+            purpose=purpose,
+            types=types,
+        )
+        for patient in about or ("",)
+    ]
 
 
 def record_of(line: bytes) -> dict[str, Any]:
@@ -161,12 +164,12 @@ def _outcome(event: str, record: Mapping[str, Any]) -> str:
     return NOTHING if failed and said == PERMIT else said
 
 
-def _unseen(event: str, record: Mapping[str, Any]) -> frozenset[str]:
+def _unseen(event: str, record: Mapping[str, Any], about: Sequence[str]) -> frozenset[str]:
     """Patients whom a permitted access was about and whom its answer did not show, where the record lists those."""
     shown = record.get("patients")
     if event != ACCESS or record.get("decision") != PERMIT or not isinstance(shown, list):
         return frozenset()
-    return frozenset(patients_of(record)) - {_id(each) for each in shown}
+    return frozenset(about) - {_id(each) for each in shown}
 
 
 def _purposes(record: Mapping[str, Any], caller: Mapping[str, Any]) -> str:
@@ -174,7 +177,7 @@ def _purposes(record: Mapping[str, Any], caller: Mapping[str, Any]) -> str:
     claims = _mapping(caller.get("claims"))
     said = record.get("purpose") or caller.get("purpose_of_use") or claims.get("purpose")
     said = said or claims.get("purpose_of_use")
-    return " ".join(each.rpartition("|")[2] for each in _joined(said).split())
+    return " ".join([each.rpartition("|")[2] for each in _joined(said).split()]) if said else ""
 
 
 def _base(record: Mapping[str, Any], bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
@@ -200,7 +203,9 @@ def _types(record: Mapping[str, Any]) -> str:
 
 def _text(value: object) -> str:
     """Text as the index can hold it: no column of PostgreSQL takes a zero byte."""
-    return value.replace("\0", "\ufffd")[:500] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value.replace("\0", "\ufffd")[:500] if "\0" in value or len(value) > 500 else value
 
 
 def _id(value: object) -> str:
@@ -211,7 +216,7 @@ def _id(value: object) -> str:
 def _joined(value: object) -> str:
     if isinstance(value, str):
         return _text(value)
-    return _text(" ".join(_text(each) for each in _sequence(value) if _text(each)))
+    return _text(" ".join([text for each in _sequence(value) if (text := _text(each))]))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -100,6 +100,7 @@ class Watch:
         for entry in entries:
             for rule in self._settings.signals:
                 if findings.applies(rule, entry):
+                    await asyncio.sleep(0)  # requests come first
                     finding = await self._finding(rule, entry)
                     if finding is not None:
                         found.append(finding)
