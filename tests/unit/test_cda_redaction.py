@@ -3,6 +3,7 @@
 import base64
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -215,7 +216,7 @@ def test_a_copy_has_an_id_of_its_own_names_the_original_and_takes_back_its_signa
     assert redaction.is_changed
     assert cut(content)[0] == out
     before, after = header_of(content), header_of(out)
-    assert before == after
+    assert replace(after, id=before.id) == before
 
 
 @pytest.mark.parametrize(
