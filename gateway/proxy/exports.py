@@ -20,7 +20,7 @@ from gateway.fhir import links, request, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import headers
+from gateway.proxy import headers, kept_consents
 from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
@@ -152,6 +152,7 @@ class ExportPassage:
                 trail.explanation = decision.explanation
                 raise FhirError(decision.reason)
             raise FhirError(Reason.NOT_FOUND)
+        decision = kept_consents.without_the_stores(self._upstream, job.asked, decision)
         trail.decision = "permit"
         if is_file:
             return await self._file(http, trail, decision, job)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.support.consent_desk import KEPT, consent
 from tests.support.five import attack
 from tests.support.gateway import MOUNT, RunningGateway, policies_with, start_gateway, stop_gateway
 
@@ -69,3 +70,26 @@ async def test_206_a_client_follows_its_export_as_far_as_its_rule_says(
     other = await gateway.token("lab", client_id="somebody", sub="somebody", organization=None)
     for method, of_another in (("GET", place), ("GET", path), ("DELETE", place)):
         assert (await attack(gateway, method, of_another, token=other, sent=[])).status == 404
+
+
+async def test_no_consent_of_the_store_is_exported_where_consents_are_kept_here(tmp_path: Path) -> None:
+    rule = RULE.replace("types: [Observation]", "types: [Observation, Consent]")
+    rule = rule.replace(', type_filter: {{Observation: "Observation?subject=Patient/A"}}', "")
+    policy = "policy: exports\nversion: 1\nowner: o\nstatus: enforce\ntext: t\nrules:" + rule.format(
+        name="everyone", words=""
+    )
+    policies = policies_with(tmp_path, "90-exports.yaml", policy)
+    for consents, types in ((None, ["Consent", "Observation"]), (KEPT, ["Observation"])):
+        folder = tmp_path / str(len(types))
+        folder.mkdir()
+        gateway = await start_gateway(folder, policies=policies, consents=consents)
+        try:
+            gateway.upstream.resources["Consent/theirs"] = {**consent(), "id": "theirs"}
+            token = await gateway.token("lab", client_id="everyone", sub="everyone", organization=None)
+            begun = await attack(gateway, "GET", "/Group/g/$export", token=token, headers=ASYNC)
+            assert begun.status == 202, begun.raw
+            place = (begun.header("Content-Location") or "").removeprefix(gateway.origin + MOUNT)
+            told = await attack(gateway, "GET", place, token=token)
+            assert sorted(each["type"] for each in told.json["output"]) == types
+        finally:
+            await stop_gateway(gateway)
