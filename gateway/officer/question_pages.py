@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from authz.protocol.request import Answer
 from gateway.audit.index.entries import Unreadable
-from gateway.audit.index.follower import IndexFollower
+from gateway.audit.index.follower import IndexFollower, bases_to_ask
 from gateway.audit.recorder import recorder_of
 from gateway.officer import rendering
 from gateway.officer.accounting_forms import as_csv, as_json
@@ -65,7 +65,7 @@ class QuestionPages:
             here=SEARCH,
             status=400 if problem else 200,
             terms={term: terms.get(term, "")[:300] for term in TERMS},
-            bases=sorted(self._house.bases),
+            bases=bases_to_ask(self._house.settings),
             names=self._house.names(),
             entries=entries,
             problem=problem,
@@ -157,7 +157,7 @@ class QuestionPages:
             here=DISCLOSURES,
             status=400 if problem else 200,
             terms={term: terms.get(term, "")[:300] for term in _ASKED},
-            bases=sorted(self._house.bases),
+            bases=bases_to_ask(self._house.settings),
             found=found,
             problem=problem,
         )

@@ -178,7 +178,7 @@ def header_in(root: ElementTree.Element) -> Header:
             else Code(found.get("code", "").strip(), found.get("codeSystem", "").strip())
         )
 
-    time = root.find(f"{V3}effectiveTime")
+    time, language = root.find(f"{V3}effectiveTime"), root.find(f"{V3}languageCode")
     custodians = root.findall(f"{V3}custodian/{V3}assignedCustodian/{V3}representedCustodianOrganization")
     return Header(
         record_targets=tuple(
@@ -193,6 +193,8 @@ def header_in(root: ElementTree.Element) -> Header:
         ),
         custodian=organization(custodians[-1]) if custodians else None,
         effective_time="" if time is None else time.get("value", "").strip(),
+        id=next(iter(identifiers(root)), None),
+        language="" if language is None else language.get("code", "").strip(),
     )
 
 

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +15,17 @@ from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from gateway.audit.index.entries import Unreadable, entries_of, milliseconds
-from gateway.audit.index.follower import PAGE_LINES, IndexFollower, rebuild, remove_old
+from gateway.audit.index.follower import (
+    PAGE_LINES,
+    IndexFollower,
+    bases_of,
+    bases_to_ask,
+    rebuild,
+    remove_old,
+)
 from gateway.audit.log import AuditLog
+from gateway.document_settings import DocumentSettings
+from gateway.settings import GatewaySettings, Upstream
 
 BASE = "https://fhir.example/fhir/r4"
 BASES = {"fhir": BASE}
@@ -319,3 +330,12 @@ async def test_each_chain_is_followed_with_a_place_of_its_own_and_found_in_one_o
     assert (await store.indexed_to("node-1"), await store.indexed_to("node-2")) == (3, 3)
     await logs[0].record(ACCESS)
     assert await IndexFollower(store, BASES).behind() == 1
+
+
+def test_accesses_to_documents_are_about_the_patients_of_the_base_that_knows_them() -> None:
+    store = Upstream("fhir", "fhir-r4", "/fhir", "http://s", "https://h/fhir", frozenset())
+    documents = replace(store, name="cda", identifier="https://h/cda", documents=DocumentSettings("fhir"))
+    own = replace(store, name="mhd", identifier="https://h/mhd", documents=DocumentSettings(""))
+    settings = cast(GatewaySettings, SimpleNamespace(upstreams=(store, documents, own)))
+    assert bases_of(settings) == {"fhir": "https://h/fhir", "cda": "https://h/fhir", "mhd": "https://h/mhd"}
+    assert bases_to_ask(settings) == ["fhir", "mhd"]

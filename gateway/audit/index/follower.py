@@ -23,8 +23,18 @@ _log = logging.getLogger("securus.audit")
 
 
 def bases_of(settings: GatewaySettings) -> Mapping[str, str]:
-    """Identifiers of the FHIR bases by the names of their routes."""
-    return {upstream.name: upstream.identifier for upstream in settings.upstreams}
+    """By the name of a route the identifier of the FHIR base that knows its patients: of documents, another one."""
+    own = {upstream.name: upstream.identifier for upstream in settings.upstreams}
+    return {
+        upstream.name: own.get(upstream.documents.patients if upstream.documents else "", upstream.identifier)
+        for upstream in settings.upstreams
+    }
+
+
+def bases_to_ask(settings: GatewaySettings) -> Sequence[str]:
+    """The names of the routes whose patients are their own."""
+    own = {upstream.name: upstream.identifier for upstream in settings.upstreams}
+    return sorted(name for name, base in bases_of(settings).items() if own[name] == base)
 
 
 async def chains(store: Store) -> Sequence[str]:
