@@ -90,7 +90,7 @@ class Redaction:
             self._mark()
         if self._has_marks:
             reader.cut_comments()
-        if reader.has_body and reader.sections_cut and not reader.components_left:
+        if reader.last_component_end and reader.sections_cut and not reader.components_left:
             self._put(Cut(reader.last_component_end, reader.last_component_end, _EMPTY))
         return self._out(reader.base + len(reader.held))
 

@@ -170,13 +170,23 @@ class SectionReader(BlockParser):
             pass
         elif self._sections and depth <= self._sections[-1].depth:
             raise DocumentError("a component of the body holds more than its section")
-        elif name_here == "section" and self.has_body and self._names[-2] != "component":
-            raise DocumentError("a section stands outside of a component")
-        elif name_here == "section" and self._names[-2] == "component":
+        elif name_here == "section":
+            if not self._is_in_place(depth):
+                raise DocumentError("a section stands outside of a component of the body")
             inherited = self._sections[-1].effective if self._sections else self._document
             self._sections.append(_Section(self._starts[-2], depth, inherited))
         elif self._sections:
             self._in_section(self._sections[-1], name_here, said, depth, at)
+
+    def _is_in_place(self, depth: int) -> bool:
+        """Whether the section that begins is the child of a component of the body, or of a section's."""
+        if self._names[-2] != "component":
+            return False
+        return (
+            depth == self._sections[-1].depth + 2
+            if self._sections
+            else depth == 4 and self.component is not None
+        )
 
     def read_end(self, depth: int) -> None:
         """An element ends."""
