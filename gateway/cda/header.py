@@ -39,6 +39,8 @@ class Header:
     effective_time  as written, a time stamp of HL7 (YYYYMMDDHHMMSS+ZZZZ)
     id              of the document itself; None where it gives none
     language        as written, '' where it does not say
+    consents        the identifiers of consents that it names (authorization)
+    is_unstructured whether its body is none of sections but a file: nobody looks into that, the header speaks for it
     """
 
     record_targets: tuple[tuple[InstanceIdentifier, ...], ...]
@@ -49,3 +51,5 @@ class Header:
     effective_time: str = ""
     id: InstanceIdentifier | None = None
     language: str = ""
+    consents: tuple[InstanceIdentifier, ...] = ()
+    is_unstructured: bool = False

@@ -6,6 +6,7 @@ comes twice where one is allowed, or that comes after the body, is refused: two 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.cda.header import Code, DocumentOrganization, Header, InstanceIdentifier
 from gateway.cda.parser import BlockParser, DocumentError
@@ -42,6 +43,8 @@ class HeaderReader(BlockParser):
         self._effective_time = ""
         self._id: InstanceIdentifier | None = None
         self._language = ""
+        self._consents: list[InstanceIdentifier] = []
+        self._has_begun_body = False
         self._authors: list[DocumentOrganization] = []
         self._custodian: DocumentOrganization | None = None
         self._ids: list[InstanceIdentifier] = []
@@ -50,13 +53,14 @@ class HeaderReader(BlockParser):
     @property
     def is_decided(self) -> bool:
         """Whether all is known that a decision looks at."""
-        return self.is_document is False or self.header is not None
+        return self.is_document is False or (self.header is not None and self._has_begun_body)
 
     def finish(self) -> None:
         """There are no more bytes."""
         super().finish()
         if self.header is None and self.is_document:
             self.header = self._whole()
+        self._has_begun_body = True
 
     def read_block(self, fed: int) -> None:
         """Refuse a header that goes on and on."""
@@ -76,6 +80,10 @@ class HeaderReader(BlockParser):
         if depth == 1:
             self._check_child(namespace, local)
         if self.header is not None:
+            if not self._has_begun_body:
+                is_file = namespace == _V3 and local == "nonXMLBody"
+                self.header = replace(self.header, is_unstructured=is_file)
+                self._has_begun_body = True
             return
         if depth == 1 and local == "component":
             self.header = self._whole()
@@ -132,6 +140,8 @@ class HeaderReader(BlockParser):
             case ("id",):
                 root = _kept(attributes, "root")
                 self._id = InstanceIdentifier(root, _kept(attributes, "extension")) if root else None
+            case ("authorization", "consent", "id"):
+                self._add(self._consents, attributes)
             case _ if path == _PATIENT_ID:
                 self._add(self._targets[-1], attributes)
             case (*above, "id") if tuple(above) in (_AUTHOR, _CUSTODIAN):
@@ -165,6 +175,7 @@ class HeaderReader(BlockParser):
             effective_time=self._effective_time,
             id=self._id,
             language=self._language,
+            consents=tuple(self._consents),
         )
 
 

@@ -7,6 +7,7 @@ by its declared type and by its bytes.
 
 from collections.abc import Sequence
 
+from gateway.cda.body_structure import BodyStructure
 from gateway.cda.harmful import Base64Watch, ContentWatch, Harm
 from gateway.cda.header_reader import HeaderReader
 from gateway.cda.parser import DocumentError
@@ -41,6 +42,7 @@ class SubmittedReader(HeaderReader):
         super().__init__(stylesheets=False)
         self._refused = refused
         self._checks_structure = checks_structure
+        self._body = BodyStructure()
         self._place = -1
         self._child = ""
         self._inside: set[str] = set()
@@ -69,6 +71,7 @@ class SubmittedReader(HeaderReader):
             self._close()
         if self.is_document and self._checks_structure and depth == 1:
             self._check_whole()
+        self._body.ends(depth)
         super().read_end(depth)
         if self.is_document and self._checks_structure and depth == 0:
             self._check_end(len(_CHILDREN))
@@ -76,6 +79,8 @@ class SubmittedReader(HeaderReader):
     # Structure
 
     def _check(self, local: str, said: dict[str, str], depth: int) -> None:
+        if self._child == "component" and depth > 1:
+            self._body.begins(local, depth)
         if depth == 2:
             if self._child == "component" and local in _BODIES and not self._inside.isdisjoint(_BODIES):
                 raise DocumentError("the document has more than one body")

@@ -178,6 +178,7 @@ def header_in(root: ElementTree.Element) -> Header:
             else Code(found.get("code", "").strip(), found.get("codeSystem", "").strip())
         )
 
+    bodies = [e for e in root.findall(f"{V3}component/*") if e.tag is not ElementTree.Comment]
     time, language = root.find(f"{V3}effectiveTime"), root.find(f"{V3}languageCode")
     custodians = root.findall(f"{V3}custodian/{V3}assignedCustodian/{V3}representedCustodianOrganization")
     return Header(
@@ -195,6 +196,10 @@ def header_in(root: ElementTree.Element) -> Header:
         effective_time="" if time is None else time.get("value", "").strip(),
         id=next(iter(identifiers(root)), None),
         language="" if language is None else language.get("code", "").strip(),
+        consents=tuple(
+            i for each in root.findall(f"{V3}authorization/{V3}consent") for i in identifiers(each)
+        ),
+        is_unstructured=bool(bodies) and bodies[0].tag == f"{V3}nonXMLBody",
     )
 
 

@@ -97,6 +97,8 @@ def test_every_fact_of_a_header_is_what_lxml_finds(path: Path) -> None:
         effective_time=of(root, "v:effectiveTime/@value")[0],
         id=ids(root)[0],
         language=(of(root, "v:languageCode/@code") or [""])[0],
+        consents=tuple(each for node in of(root, "v:authorization/v:consent") for each in ids(node)),
+        is_unstructured=bool(of(root, "v:component/v:nonXMLBody")),
     )
 
 
@@ -248,3 +250,13 @@ def test_a_root_alone_is_a_uri_of_fhir() -> None:
     assert is_about(header, {("urn:ietf:rfc:3986", "urn:oid:2.16.1")}, {})
     header = Header(((InstanceIdentifier("0F5C6BC2-1A2B-4B3C-8D4E-5F6A7B8C9D0E"),),))
     assert is_about(header, {("urn:ietf:rfc:3986", "urn:uuid:0f5c6bc2-1a2b-4b3c-8d4e-5f6a7b8c9d0e")}, {})
+
+
+def test_the_consents_that_a_document_names_and_the_kind_of_its_body_are_read() -> None:
+    named = '<authorization><consent><id root="1.9" extension="c1"/></consent></authorization>'
+    structured = header_of(document(before=named))
+    file = header_of(document(before=named, body="<!-- x --><nonXMLBody><text>x</text></nonXMLBody>"))
+    assert structured is not None
+    assert file is not None
+    assert structured.consents == file.consents == (InstanceIdentifier("1.9", "c1"),)
+    assert (structured.is_unstructured, file.is_unstructured) == (False, True)

@@ -148,3 +148,36 @@ def test_a_mark_is_found_across_pieces() -> None:
     watch.feed(b"%PDF" + b"1" * 2000 + b"/Java")
     with pytest.raises(RefusedContent, match="script"):
         watch.feed(b"Script")
+
+
+def body_of(inner: str) -> bytes:
+    return document(body=inner)
+
+
+SECTION = "<component><section><code code='1'/><text>x</text><entry><act/></entry></section></component>"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"<structuredBody><x/>{SECTION}</structuredBody>",
+        "<structuredBody><section/></structuredBody>",
+        "<structuredBody><component><section/><section/></component></structuredBody>",
+        "<structuredBody><component><section><text/><title/></section></component></structuredBody>",
+        "<structuredBody><component><section><text/><text/></section></component></structuredBody>",
+        "<structuredBody><component><section><entry><act/><act/></entry></section></component></structuredBody>",
+        "<structuredBody><component><section><entry><name/></entry></section></component></structuredBody>",
+        f"<structuredBody><component><section>{SECTION}<entry/></section></component></structuredBody>",
+        "<nonXMLBody><confidentialityCode code='N'/><text/></nonXMLBody>",
+        "<nonXMLBody><text/><text/></nonXMLBody>",
+    ],
+)
+def test_a_body_that_is_not_of_cda_r2_is_refused_where_structure_is_checked(inner: str) -> None:
+    with pytest.raises(DocumentError, match="CDA R2"):
+        read(body_of(inner))
+    read(body_of(inner), structure=False)
+
+
+def test_sections_within_sections_and_narrative_of_any_kind_are_taken() -> None:
+    nested = f"<component><section><text><list><item/><item/></list></text>{SECTION}{SECTION}</section></component>"
+    read(body_of(f"<structuredBody>{nested}{SECTION}</structuredBody>"))

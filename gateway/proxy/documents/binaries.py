@@ -269,7 +269,10 @@ def told(content: Content) -> dict[str, object]:
     header = content.header
     if header is None:
         return {"kind": "other"}
-    return {
+    said: dict[str, object] = {"body": "unstructured"} if header.is_unstructured else {}
+    if header.consents:
+        said["consents"] = [f"{each.root}^{each.extension}" for each in header.consents]
+    return said | {
         "kind": "ClinicalDocument",
         "type": None if header.code is None else header.code.code,
         "confidentiality": None if header.confidentiality is None else header.confidentiality.code,
