@@ -21,7 +21,7 @@ from gateway.consents.consent import (
     Why,
     objects,
 )
-from gateway.consents.elements import Met, local_name
+from gateway.consents.elements import ELEMENTS, Met, local_name
 from gateway.consents.provisions import (
     Provision,
     codings,
@@ -189,8 +189,8 @@ def read_consent(consent: Mapping[str, Any], reading: ConsentReading) -> Given:
     provision = consent.get("provision")
     has_provision = "provision" in consent
     base = rule
-    if isinstance(provision, Mapping) and "type" in provision:
-        base = type_of(provision)
+    if isinstance(provision, Mapping):
+        base = type_of(provision) if "type" in provision else _of_untyped(provision, rule)
     elif has_provision and not isinstance(provision, Mapping):
         base = Said.NONE
     is_active = consent.get("status") == "active"
@@ -232,6 +232,19 @@ def _line(
         policies.add(uri)
     policies |= {f"{system}|{code}" for system, code in codings(consent.get("policyRule"))}
     return (frozenset(performers), frozenset(policies)) if performers and policies else None
+
+
+def _of_untyped(provision: Mapping[str, Any], rule: Said) -> Said:
+    """What a first provision says that has no type (FHIR R4: it is an exception to the policy rule).
+
+    Who opts in and names somebody or something may mean to withhold it, as HL7's own examples do; who only says until
+    when, or what is permitted within, permits no more than that.
+    """
+    if rule is not Said.PERMIT:
+        return rule
+    if not provision.keys().isdisjoint(ELEMENTS):
+        return Said.DENY
+    return Said.NONE if "provision" in provision else rule
 
 
 def _of_rule(consent: Mapping[str, Any]) -> Said:
