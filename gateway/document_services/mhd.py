@@ -28,6 +28,7 @@ from gateway.document_services.contents import (
     without_content,
 )
 from gateway.document_services.patients_elsewhere import PatientsElsewhere, Search
+from gateway.document_services.service import for_store_of_patients
 from gateway.fhir import links, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
@@ -64,7 +65,7 @@ class MhdDocuments(UpstreamClient):
         if self._others is not None and type_ not in _OF_DOCUMENTS:
             if method not in ("GET", "HEAD"):
                 return own_refusal(405, NOT_HERE)
-            return await self._others.send(method, target, self._for_others(headers, self._others))
+            return await self._others.send(method, target, for_store_of_patients(headers, self._others))
         if type_ == "Binary" and rest and is_virtual(rest[0]):
             return await self._binary(method, rest, query, headers)
         if type_ == "DocumentReference" and method == "GET" and not rest:
@@ -84,11 +85,6 @@ class MhdDocuments(UpstreamClient):
             target, body = search.target, search.form
         answer = await super().send(method, target, headers, body)
         return await self._as_shown(type_, answer, search)
-
-    def _for_others(self, headers: Mapping[str, str], others: UpstreamClient) -> dict[str, str]:
-        """The headers for the patients' store: its own credentials, and not those of the documents' service."""
-        kept = {name: value for name, value in headers.items() if name not in ("authorization", "prefer")}
-        return kept | passed.of_our_own(others.upstream)
 
     async def _as_shown(self, type_: str, answer: UpstreamAnswer, search: Search | None) -> UpstreamAnswer:
         """What the service answers with, with addresses and patients as they are here."""

@@ -9,24 +9,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway.cda.header import Header
 from gateway.document_services.contents import (
     ANY,
-    NOT_HERE,
     as_binary,
     media_type_of,
     missing,
     tag_of,
     without_content,
 )
-from gateway.document_services.document_reference import NEW, document_reference
-from gateway.document_services.patients import Patients
+from gateway.document_services.document_reference import document_reference
+from gateway.document_services.service import DocumentService
 from gateway.document_settings import DocumentSettings
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers as passed
 from gateway.proxy.documents.document_stream import DocumentStream
-from gateway.proxy.own_answers import own_refusal, own_resource
+from gateway.proxy.own_answers import own_resource
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
@@ -48,8 +46,10 @@ _CAPABILITIES: Mapping[str, Any] = {
 }
 
 
-class RestDocuments(UpstreamClient):
-    """The client of a mount of kind `cda-rest`. It closes its own connections; patients is somebody else's client."""
+class RestDocuments(DocumentService):
+    """The client of a mount of kind `cda-rest`."""
+
+    capabilities = _CAPABILITIES
 
     def __init__(
         self,
@@ -58,45 +58,15 @@ class RestDocuments(UpstreamClient):
         observe: Callable[[float], None],
         patients: UpstreamClient,
     ) -> None:
-        super().__init__(upstream, observe)
+        super().__init__(upstream, observe, patients, settings.lookup)
         self._settings = settings
-        self._others = patients
-        self._patients = Patients(patients, upstream.identifier_systems, settings.lookup)
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes] | None = None,
-    ) -> UpstreamAnswer:
-        """The answer to a FHIR request. Raises FhirError as a store does."""
-        path, _, query = target.partition("?")
-        match method, path.split("/"):
-            case "GET", ["metadata"]:
-                return own_resource(_CAPABILITIES)
-            case "GET", ["Binary", id_] if is_id(id_):
-                return await (self._look(id_, headers) if query else self._content(id_, headers))
-            case "GET", ["DocumentReference", id_] if is_id(id_):
-                found = await self._reference(id_, headers)
-                return own_refusal(404, NOT_HERE) if found is None else own_resource(found)
-            case "GET", ["DocumentReference"]:
-                return await self._search(query, headers)
-            case "POST", ["Binary"]:
-                return await self._provide(headers, body)
-            case "GET" | "HEAD", [type_, *_] if type_ not in ("Binary", "DocumentReference"):
-                return await self._others.send(method, target, self._for_others(headers))
-            case _:
-                return own_refusal(404 if method == "GET" else 405, NOT_HERE)
-
-    def _for_others(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers for the patients' store: its own credentials, and not those of the documents' store."""
-        kept = {name: value for name, value in headers.items() if name not in ("authorization", "prefer")}
-        return kept | passed.of_our_own(self._others.upstream)
+    async def _binary(self, id_: str, query: str, headers: Mapping[str, str]) -> UpstreamAnswer:
+        return await (self._look(id_, headers) if query else self._content(id_, headers))
 
     async def _look(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
         """The Binary without its content."""
-        answer = await super().send("HEAD", self._path_of(id_), {**headers, "accept": ANY})
+        answer = await self._ask_store("HEAD", self._path_of(id_), {**headers, "accept": ANY})
         answer.close()
         if answer.status != 200:
             return missing(answer)
@@ -105,10 +75,10 @@ class RestDocuments(UpstreamClient):
     async def _content(self, id_: str, headers: Mapping[str, str]) -> UpstreamAnswer:
         """The document as it is or, to who asks for FHIR, as a Binary."""
         if passed.is_json(headers.get("accept", "")):
-            answer = await super().send("GET", self._path_of(id_), {**headers, "accept": ANY})
+            answer = await self._ask_store("GET", self._path_of(id_), {**headers, "accept": ANY})
             limit = self.upstream.max_resource
             return await as_binary(answer, id_, media_type_of(answer), tag_of(answer), limit)
-        answer = await super().send("GET", self._path_of(id_), headers)
+        answer = await self._ask_store("GET", self._path_of(id_), headers)
         answer.headers = {**answer.headers, "etag": tag_of(answer)}
         return answer
 
@@ -126,7 +96,7 @@ class RestDocuments(UpstreamClient):
     async def _reference(self, id_: str, headers: Mapping[str, str]) -> dict[str, Any] | None:
         """What the header of the document says of it; None where it cannot be told for certain."""
         sent = {**headers, "accept": ANY, "accept-encoding": "identity"}
-        answer = await super().send("GET", self._path_of(id_), sent)
+        answer = await self._ask_store("GET", self._path_of(id_), sent)
         try:
             if answer.status != 200:
                 return None
@@ -137,21 +107,14 @@ class RestDocuments(UpstreamClient):
         header = content.header
         if header is None or content.fault is not None:
             return None
-        patient = await self._patients.of(header, self._for_others(headers))
+        patient = await self._patient_in(header, headers)
         return None if patient is None else document_reference(id_, header, patient, media_type_of(answer))
-
-    async def reference_to_be(
-        self, header: Header, media_type: str, headers: Mapping[str, str]
-    ) -> dict[str, Any] | None:
-        """What will lead to a new document with this header; None where it names no one patient. Raises FhirError."""
-        patient = await self._patients.of(header, self._for_others(headers))
-        return None if patient is None else document_reference(NEW, header, patient, media_type)
 
     async def _provide(
         self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
     ) -> UpstreamAnswer:
         """A new document, which the store gives a place of its own."""
-        answer = await super().send("POST", self._settings.collection, headers, body)
+        answer = await self._ask_store("POST", self._settings.collection, headers, body)
         if answer.status not in (200, 201):
             return answer
         answer.close()
@@ -161,6 +124,15 @@ class RestDocuments(UpstreamClient):
         return own_resource(
             {"resourceType": "Binary", "id": id_}, 201, location=f"Binary/{id_}", etag=tag_of(answer)
         )
+
+    async def _ask_store(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None = None,
+    ) -> UpstreamAnswer:
+        return await UpstreamClient.send(self, method, path, headers, body)
 
     def _path_of(self, id_: str) -> str:
         return self._settings.path_of(id_)

@@ -14,8 +14,7 @@ from authz.clock import Clock
 from gateway.cda.header import Header, InstanceIdentifier
 from gateway.cda.patients import normal
 from gateway.document_services.contents import ANY, NOT_HERE, as_binary, without_content
-from gateway.document_services.document_reference import NEW, document_reference
-from gateway.document_services.patients import Patients
+from gateway.document_services.service import DocumentService
 from gateway.document_services.xds import entries, envelopes, soap_answers, submission
 from gateway.document_services.xds.assertion import Assertions
 from gateway.document_services.xds.endpoint import SoapEndpoint
@@ -63,8 +62,10 @@ _CAPABILITIES: Mapping[str, Any] = {
 }
 
 
-class XdsDocuments(UpstreamClient):
-    """The client of a mount of kind `xds`. It closes its own connections; patients is somebody else's client."""
+class XdsDocuments(DocumentService):
+    """The client of a mount of kind `xds`."""
+
+    capabilities = _CAPABILITIES
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class XdsDocuments(UpstreamClient):
         patients: UpstreamClient,
         clock: Clock,
     ) -> None:
-        super().__init__(upstream, observe)
+        super().__init__(upstream, observe, patients, documents.lookup)
         assertions = None if xds.assertion is None else Assertions(xds.assertion)
 
         def endpoint(url: str) -> SoapEndpoint:
@@ -85,8 +86,6 @@ class XdsDocuments(UpstreamClient):
         self._repositories = {oid: endpoint(url) for oid, url in xds.repositories.items()}
         self._provider = None if xds.provide is None else endpoint(xds.provide.url)
         self._xds = xds
-        self._others = patients
-        self._patients = Patients(patients, upstream.identifier_systems, documents.lookup)
         self._clock = clock
 
     @property
@@ -107,38 +106,6 @@ class XdsDocuments(UpstreamClient):
     def _endpoints(self) -> list[SoapEndpoint]:
         more = [] if self._provider is None else [self._provider]
         return [self._registry, *self._repositories.values(), *more]
-
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes] | None = None,
-    ) -> UpstreamAnswer:
-        """The answer to a FHIR request. Raises FhirError as a store does."""
-        path, _, query = target.partition("?")
-        match method, path.split("/"):
-            case "GET", ["metadata"]:
-                return own_resource(_CAPABILITIES)
-            case "GET", ["Binary", id_] if is_id(id_):
-                return await self._binary(id_, query, headers)
-            case "GET", ["DocumentReference", id_] if is_id(id_):
-                found = await self._reference(id_, headers)
-                return own_refusal(404, NOT_HERE) if found is None else own_resource(found)
-            case "GET", ["DocumentReference"]:
-                return await self._search(query, headers)
-            case "POST", ["Binary"] if body is not None:
-                return await self._provide(headers, body)
-            case "GET" | "HEAD", [type_, *_] if type_ not in ("Binary", "DocumentReference"):
-                return await self._others.send(method, target, self._for_others(headers))
-            case _:
-                return own_refusal(404 if method == "GET" else 405, NOT_HERE)
-
-    def _for_others(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers for the patients' store: its own credentials, and not those of the registry."""
-        of_content = ("authorization", "prefer", "content-type", "content-length", "x-security-context")
-        kept = {name: value for name, value in headers.items() if name not in of_content}
-        return kept | passed.of_our_own(self._others.upstream)
 
     # ITI-18
 
@@ -176,7 +143,7 @@ class XdsDocuments(UpstreamClient):
         return None if patient is None else entries.as_reference(entry, patient)
 
     async def _patient_of(self, identifier: InstanceIdentifier, headers: Mapping[str, str]) -> str | None:
-        return await self._patients.of(Header(((identifier,),)), self._for_others(headers))
+        return await self._patient_in(Header(((identifier,),)), headers)
 
     async def _search(self, query: str, headers: Mapping[str, str]) -> UpstreamAnswer:
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -257,16 +224,11 @@ class XdsDocuments(UpstreamClient):
 
     # ITI-41
 
-    async def reference_to_be(
-        self, header: Header, media_type: str, headers: Mapping[str, str]
-    ) -> dict[str, Any] | None:
-        """What will lead to a new document with this header; None where it names no one patient. Raises FhirError."""
-        patient = await self._patients.of(header, self._for_others(headers))
-        return None if patient is None else document_reference(NEW, header, patient, media_type)
-
     async def _provide(
-        self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
+        self, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
     ) -> UpstreamAnswer:
+        if body is None:
+            return own_refusal(405, NOT_HERE)
         settings = self._xds.provide
         if settings is None or self._provider is None:
             return own_refusal(405, "this mount takes no documents")
@@ -301,7 +263,7 @@ class XdsDocuments(UpstreamClient):
 
     async def _about(self, header: Header, headers: Mapping[str, str]) -> InstanceIdentifier:
         """Whom a document is about, by the one identifier at the affinity domain. Raises FhirError(INVALID_BODY)."""
-        patient = await self._patients.of(header, self._for_others(headers))
+        patient = await self._patient_in(header, headers)
         known = [] if patient is None else await self._at_the_domain(patient, headers)
         if len(known) != 1:
             raise FhirError(Reason.INVALID_BODY, "the patient of the document is not one of this registry")
