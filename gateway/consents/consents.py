@@ -242,9 +242,9 @@ def _of_untyped(provision: Mapping[str, Any], rule: Said) -> Said:
     """
     if rule is not Said.PERMIT:
         return rule
-    if not provision.keys().isdisjoint(ELEMENTS):
-        return Said.DENY
-    return Said.NONE if "provision" in provision else rule
+    if "provision" in provision:
+        return Said.NONE
+    return rule if provision.keys().isdisjoint(ELEMENTS) else Said.DENY
 
 
 def _of_rule(consent: Mapping[str, Any]) -> Said:
