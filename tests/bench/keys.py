@@ -17,6 +17,7 @@ from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_key_ring
 
 CLIENT = "portal-dpop"
+_BASE = "/fhir/r4"  # of the demonstration's store, which all cases read from
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def claims_of(
     return {
         "iss": settings.authorization.issuer,
         "sub": "bench",
-        "aud": settings.upstreams[0].identifier,
+        "aud": next(each.identifier for each in settings.upstreams if each.at == _BASE),
         "client_id": client,
         "iat": now,
         "exp": now + 3600,
