@@ -17,7 +17,7 @@ from authz.protocol import certificates, jose
 from authz.protocol.client_authentication import (
     Assertion,
     check_assertion,
-    unverified_client_id,
+    read_assertion,
 )
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
@@ -121,10 +121,11 @@ class ClientAuthentication:
     async def _by_assertion(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
             raise _refused(f"client_assertion_type must be {_ASSERTION_TYPE}")
-        assertion = form.get("client_assertion")
-        if assertion is None:
+        sent = form.get("client_assertion")
+        if sent is None:
             raise _refused("client_assertion is missing: send the signed JWT beside client_assertion_type")
-        client = self._registered(unverified_client_id(assertion))
+        assertion = read_assertion(sent)
+        client = self._registered(assertion.client_id)
         if form.get("client_id", client.client_id) != client.client_id:
             raise _refused(
                 "client_id is not the client of the assertion: leave it out, or send the sub of the assertion"
@@ -134,7 +135,7 @@ class ClientAuthentication:
             checked = check_assertion(
                 assertion,
                 client=client,
-                keys=await self.keys_for(client, assertion),
+                keys=await self.keys_of(client, assertion.kid),
                 issuer=self._settings.issuer,
                 token_url=self._token_url,
                 now=now,
@@ -234,7 +235,10 @@ class ClientAuthentication:
         A key set by URL that lacks the token's kid may be fetched again. Raises OAuthError(INVALID_CLIENT) when the
         set cannot be had.
         """
-        kid = _unverified_kid(token)
+        return await self.keys_of(client, _unverified_kid(token))
+
+    async def keys_of(self, client: Client, kid: str | None) -> tuple[PublicKey, ...]:
+        """The client's public keys; one with that kid is looked for. Raises what keys_for() raises."""
         found = await self._key_set(client, lambda known: kid is None or kid in {k.kid for k in known.keys})
         return found.keys
 

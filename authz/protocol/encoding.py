@@ -16,7 +16,7 @@ from authz.protocol.errors import ErrorCode, OAuthError, speakable
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _FORM_TEXT = re.compile(
-    r"(?:[!-$&-:<-~]|%[0-9A-Fa-f]{2})*+"
+    r"[!-$&-:<-~]*+(?:%[0-9A-Fa-f]{2}[!-$&-:<-~]*+)*+"
 )  # printable ASCII but ';'; '%' only before two hex digits
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
@@ -25,6 +25,9 @@ _PADDING = (b"", b"", b"==", b"=")  # by what the length leaves over fours
 _LAST = ("", "", "AQgw", "AEIMQUYcgkosw048")  # last characters whose bits behind the last byte are 0
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_PARAMETERS = 200
+_HEX = "0123456789abcdefABCDEF"
+_OCTETS = {(high + low).encode("ascii"): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
+"""What stands behind '%' → the octet that it means."""
 
 
 def base64url(content: bytes) -> str:
@@ -92,7 +95,9 @@ def parse_query(text: str) -> list[tuple[str, str]]:
         name, _, value = piece.partition("=")
         if not name:
             raise ValueError("holds a parameter without a name")
-        pairs.append((_form_decode(name), _form_decode(value)))
+        if "%" in piece or "+" in piece:
+            name, value = _form_decode(name), _form_decode(value)
+        pairs.append((name, value))
     return pairs
 
 
@@ -131,7 +136,7 @@ def _form_decode(text: str) -> str:
     if "%" not in text:
         return text.replace("+", " ")
     first, *escaped = text.replace("+", " ").encode("ascii").split(b"%")
-    content = first + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in escaped)
+    content = first + b"".join([_OCTETS[part[:2]] + part[2:] for part in escaped])
     try:
         decoded = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -36,6 +36,7 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "Signer",
+    "Unverified",
     "algorithm_of",
     "decode_part",
     "import_jwks",
@@ -45,6 +46,7 @@ __all__ = [
     "parse_header",
     "public_jwk",
     "public_jwk_of",
+    "read_unverified",
     "sign",
     "sign_jwt",
     "thumbprint",
@@ -53,6 +55,8 @@ __all__ = [
 
 _MAX_TOKEN_BYTES = 16 * 1024
 _MAX_KEYS_TRIED = 8  # a token without kid is tried with so many keys at most: verifications cost
+_MAX_HEADERS = 4096  # remembered headers of tokens whose signature was right
+_MAX_HEADER_CHARACTERS = 512  # of one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,14 @@ class Jws:
     payload: bytes
     signature: bytes
     signing_input: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A JWT as it was read: nothing in it holds yet. Only read_unverified() makes one."""
+
+    jws: Jws
+    claims: Mapping[str, object]
 
 
 class Signer(Protocol):
@@ -114,11 +126,17 @@ def parse_compact(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Jws:
     if len(parts) != 3:
         raise JoseError(f"a compact JWS has 3 parts between dots, this token has {len(parts)}")
     return Jws(
-        header=parse_header(parts[0]),
+        header=_KNOWN_HEADERS.get(parts[0]) or parse_header(parts[0]),
         payload=decode_part(parts[1], "payload"),
         signature=decode_part(parts[2], "signature"),
         signing_input=token[: token.rindex(".")].encode("ascii"),
     )
+
+
+def read_unverified(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Unverified:
+    """The parts and claims of a JWT, to find out by which keys it is to be verified. Raises JoseError."""
+    jws = parse_compact(token, max_bytes)
+    return Unverified(jws, json_object(jws.payload, "payload"))
 
 
 def parse_header(encoded: str) -> Mapping[str, object]:
@@ -166,7 +184,7 @@ def algorithm_of(header: Mapping[str, object], algorithms: frozenset[str]) -> st
 
 
 def verify(
-    token: str,
+    token: str | Unverified,
     keys: Sequence[PublicKey],
     *,
     algorithms: frozenset[str] = ALGORITHMS,
@@ -174,10 +192,12 @@ def verify(
 ) -> tuple[Mapping[str, object], Mapping[str, object]]:
     """Header and claims of a JWT that one of keys signed with one of algorithms. Raises JoseError.
 
+    token may have been read before, by read_unverified().
+
     The key is chosen by kid, then by what it may be used for (kty, crv, use, key_ops, alg). A key that was registered
     without kid is tried when no key has the token's kid. Times and names in the claims are the caller's to check.
     """
-    jws = parse_compact(token, max_bytes)
+    jws = parse_compact(token, max_bytes) if isinstance(token, str) else token.jws
     algorithm = algorithm_of(jws.header, algorithms)
     candidates = _candidates(jws.header.get("kid"), keys, algorithm)
     for number, key in enumerate(candidates, start=1):
@@ -187,7 +207,22 @@ def verify(
         except JoseError:
             if number == len(candidates):
                 raise
-    return jws.header, json_object(jws.payload, "payload")
+    _keep_header(jws)
+    return jws.header, json_object(jws.payload, "payload") if isinstance(token, str) else token.claims
+
+
+_KNOWN_HEADERS: dict[str, Mapping[str, object]] = {}
+"""Header texts → headers, the oldest first: a client's is the same in all that it signs. What was not signed by a key
+that is registered here never comes in, so nobody from outside drives out what is known."""
+
+
+def _keep_header(jws: Jws) -> None:
+    encoded = jws.signing_input[: jws.signing_input.index(b".")].decode("ascii")
+    if encoded in _KNOWN_HEADERS or len(encoded) > _MAX_HEADER_CHARACTERS:
+        return
+    if len(_KNOWN_HEADERS) >= _MAX_HEADERS:
+        del _KNOWN_HEADERS[next(iter(_KNOWN_HEADERS))]
+    _KNOWN_HEADERS[encoded] = jws.header
 
 
 def _candidates(kid: object, keys: Sequence[PublicKey], algorithm: str) -> list[PublicKey]:
