@@ -76,6 +76,19 @@ def strict_json(content: bytes, *, max_bytes: int = 65536, max_depth: int = 32) 
     return value
 
 
+def compact_json(value: object) -> bytes:
+    """A JSON value as JSON without white space, in UTF-8. Raises ValueError, TypeError for what is no JSON value.
+
+    msgspec writes the same text as the json module does (but for floats, of which it writes the same value), and null for
+    what is no number: whatever has a null in it is left to json, and what msgspec does not take.
+    """
+    try:
+        content: bytes = _encode_plain(value)
+    except (TypeError, OverflowError):
+        content = b"null"
+    return _encode_strictly(value).encode("utf-8") if b"null" in content else content
+
+
 def parse_query(text: str) -> list[tuple[str, str]]:
     """Names and values of application/x-www-form-urlencoded text, in order, duplicates kept. Raises ValueError.
 
@@ -179,4 +192,5 @@ def _no_constant(text: str) -> object:
 
 _decode_plain = msgspec.json.Decoder().decode
 _encode_plain = msgspec.json.Encoder().encode
+_encode_strictly = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _JSON = json.JSONDecoder(object_pairs_hook=_members, parse_float=_finite, parse_constant=_no_constant)

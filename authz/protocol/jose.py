@@ -4,13 +4,12 @@ A signature is checked with a key that the caller already trusts, or that it wil
 a token ever chooses where a key comes from: jku, x5u and x5c are not looked at.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from authz.protocol.encoding import base64url, base64url_decode, strict_json
+from authz.protocol.encoding import base64url, base64url_decode, compact_json, strict_json
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import (
     ALGORITHMS,
@@ -109,13 +108,13 @@ class LocalSigner:
 
 async def sign_jwt(claims: Mapping[str, object], *, typ: str, signer: Signer) -> str:
     """The claims as a compact JWS with header members alg, kid and typ."""
-    signing_input = f"{_header(signer.algorithm, signer.kid, typ)}.{base64url(_json(claims))}"
+    signing_input = f"{_header(signer.algorithm, signer.kid, typ)}.{base64url(compact_json(claims))}"
     return f"{signing_input}.{base64url(await signer.sign(signing_input.encode('ascii')))}"
 
 
 @lru_cache(64)
 def _header(algorithm: str, kid: str, typ: str) -> str:
-    return base64url(_json({"alg": algorithm, "kid": kid, "typ": typ}))
+    return base64url(compact_json({"alg": algorithm, "kid": kid, "typ": typ}))
 
 
 def parse_compact(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Jws:
@@ -236,10 +235,3 @@ def _candidates(kid: object, keys: Sequence[PublicKey], algorithm: str) -> list[
     if not fitting:
         raise JoseError(f"no key {'with that kid ' if kid is not None else ''}is for alg {algorithm}")
     return fitting[:_MAX_KEYS_TRIED]
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return _encode(value).encode("utf-8")
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
