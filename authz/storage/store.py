@@ -213,10 +213,13 @@ class Store(
     # pushed requests, interactions, sessions
     async def put_pushed_request(self, record: PushedRequest) -> None: ...
     async def pushed_request(self, id: str, *, now: int) -> PushedRequest | None: ...
-    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
-        """Let the row of a live pushed request live until then, for a person at the pages.
+    async def keep_pushed_request(
+        self, id: str, *, until: int, now: int, interaction: Interaction | None = None
+    ) -> bool:
+        """Let the row of a live pushed request live until then, for a person at the pages; False when there is none.
 
-        The record keeps its own expires_at: the request_uri cannot be visited after it.
+        The record keeps its own expires_at: the request_uri cannot be visited after it. The interaction that it is kept
+        for is stored with it, in one transaction, whether the request lives or not.
         """
         ...
 

@@ -313,6 +313,15 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.refuse_authorization(request_id="request", interaction_id="", now=NOW)
         assert not await store.keep_pushed_request("request", until=NOW + 900, now=NOW)
 
+    async def test_an_interaction_is_stored_with_what_it_keeps_and_without_it(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        for request, kept in (("request", True), ("unknown", False)):
+            later = replace(INTERACTION, patient=request)
+            done = await store.keep_pushed_request(request, until=NOW + 900, now=NOW, interaction=later)
+            assert done is kept
+            assert await store.interaction("interaction", now=NOW) == later
+        assert await store.pushed_request("request", now=NOW + 899) == PUSHED
+
     async def test_interactions_and_sessions_take_their_next_state(self, store: Store) -> None:
         await store.put_interaction(INTERACTION)
         await store.put_session(SESSION)
