@@ -165,7 +165,7 @@ class Gateway:
             finders=self._finders,
             admit=self._admission.of_client,
             own=open_own_records(settings, self.store, self.keys, self.clock, self._records),
-            given=given_consents(settings, self.store, self.clock),
+            given=given_consents(settings, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in in_order(settings.upstreams):

@@ -133,18 +133,18 @@ class Completion:
             nonce=parameters.get("nonce"),
             expires_at=now + self._code_seconds,
         )
+        keepers = [self._given[name] for name in grant.audience if name in self._given]
+        consents = [keeper.of(grant, visit.client.name) for keeper in keepers]
         written = await self._store.complete_authorization(
             request_id=visit.interaction.request_id,
             interaction_id=visit.interaction.id,
             grant=grant,
             code=code,
+            consents=[consent for consent in consents if consent is not None],
             now=now,
         )
         if not written:
             raise PageError(GONE)
-        for name in grant.audience:
-            if name in self._given:
-                await self._given[name].given(grant, visit.client.name)
         patient = str(context.get("patient", ""))
         self._emit(
             ConsentGiven(

@@ -18,7 +18,7 @@ from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
 from authz.storage.audit_signals import SignalStore
-from authz.storage.consents import ConsentStore
+from authz.storage.consents import ConsentStore, ConsentVersion
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -237,9 +237,16 @@ class Store(
 
     # grants, codes, refresh tokens
     async def complete_authorization(
-        self, *, request_id: str, interaction_id: str, grant: Grant, code: AuthorizationCode, now: int
+        self,
+        *,
+        request_id: str,
+        interaction_id: str,
+        grant: Grant,
+        code: AuthorizationCode,
+        now: int,
+        consents: Sequence[ConsentVersion] = (),
     ) -> bool:
-        """In one transaction consume the pushed request and its interaction and write grant and code.
+        """In one transaction consume the pushed request and its interaction and write grant, code and new consents.
 
         False, and nothing written, when the pushed request was consumed before or has expired (RFC 9126 4).
         """

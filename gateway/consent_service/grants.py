@@ -28,30 +28,27 @@ _ENDED = "the grant to the app has ended"
 
 
 class GrantConsents:
-    """Records what is allowed at the consent page as consents of one base."""
+    """Says what is allowed at the consent page as consents of one base."""
 
-    def __init__(self, *, base: str, issuer: str, store: Store, clock: Clock) -> None:
+    def __init__(self, *, base: str, issuer: str, clock: Clock) -> None:
         self._base = base
         self._issuer = issuer
-        self._store = store
         self._clock = clock
 
-    async def given(self, grant: Grant, client_name: str) -> None:
-        """Record the consent of a grant; nothing where it opens no patient's record. Raises StoreUnavailable."""
+    def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
+        """The consent of a grant; None where it opens no patient's record."""
         patient = grant.context.get("patient")
         if not isinstance(patient, str) or not is_id(patient):
-            return
+            return None
         value = consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
-        await self._store.add_consent(
-            next_version(
-                value,
-                None,
-                base=self._base,
-                id=str(uuid.uuid4()),
-                now=self._clock(),
-                by=grant.subject,
-                grant_id=grant.grant_id,
-            )
+        return next_version(
+            value,
+            None,
+            base=self._base,
+            id=str(uuid.uuid4()),
+            now=self._clock(),
+            by=grant.subject,
+            grant_id=grant.grant_id,
         )
 
 

@@ -60,11 +60,11 @@ def keep_consents(
     return client, knowledge
 
 
-def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Mapping[str, GrantConsents]:
-    """What records the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
+def given_consents(settings: GatewaySettings, clock: Clock) -> Mapping[str, GrantConsents]:
+    """What says the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
     issuer = settings.authorization.issuer
     return {
-        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
+        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, clock=clock)
         for upstream in settings.upstreams
         if upstream.keeps_consents
     }

@@ -12,6 +12,15 @@ _IS_NEWEST = (
     " WHERE any_version.base = found.base AND any_version.id = found.id)"
 )
 
+ADD_CONSENT = (
+    "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent' RETURNING value)"  # noqa: S608
+    f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
+    " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
+    " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
+    " ON CONFLICT (base, id, version) DO NOTHING"
+)
+"""Writes a version behind the newest one, or none."""
+
 
 class PostgresqlConsents:
     """The part of PostgresqlStore that keeps consents."""
@@ -23,15 +32,7 @@ class PostgresqlConsents:
 
         Of two at the same moment the second waits for the number, and finds the place of its version taken.
         """
-        added = await self._database.change(
-            "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent' RETURNING value)"  # noqa: S608
-            f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
-            " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
-            " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
-            " ON CONFLICT (base, id, version) DO NOTHING",
-            *consent_values(version),
-        )
-        return added == 1
+        return await self._database.change(ADD_CONSENT, *consent_values(version)) == 1
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
         """That version, or the newest."""

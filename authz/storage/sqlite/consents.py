@@ -13,6 +13,12 @@ _IS_NEWEST = (
     " WHERE any_version.base = found.base AND any_version.id = found.id)"
 )
 
+ADD_CONSENT = (
+    f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
+    " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
+)
+"""Writes a version behind the newest one, or none."""
+
 
 class SqliteConsents:
     """The part of SqliteStore that keeps consents."""
@@ -21,12 +27,7 @@ class SqliteConsents:
 
     async def add_consent(self, version: ConsentVersion) -> bool:
         """Write a version; False where it does not follow the newest one."""
-        added = self._database.change(
-            f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
-            " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)",
-            *consent_values(version),
-        )
-        return added == 1
+        return self._database.change(ADD_CONSENT, *consent_values(version)) == 1
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
         """That version, or the newest."""
