@@ -118,7 +118,7 @@ class Admission:
 
     async def at_door(self, request: HttpRequest) -> None:
         """Before anything of a request is looked at but its path. Raises Limited, StoreUnavailable."""
-        if not self._rates:
+        if not self.limits_doors:
             return
         address = _network(request.peer)
         keys = {"address": address}
@@ -129,6 +129,11 @@ class Admission:
         elif request.path.startswith("/admin/"):
             keys["admin"] = address
         await self._spend(keys)
+
+    @property
+    def limits_doors(self) -> bool:
+        """Whether at_door() may refuse somebody."""
+        return bool(self._rates)
 
     @property
     def limits_callers(self) -> bool:
