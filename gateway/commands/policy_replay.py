@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from authz.storage.store import Store
-from gateway.commands.answers import OK, REFUSED, add_verb, failed, say, settings_of, with_store
+from gateway.commands.answers import OK, REFUSED, add_verb, failed, say
+from gateway.commands.opened import settings_of, with_store
 from gateway.commands.policy_sets import policy_set
 from gateway.commands.times import add_times, asked_times
 from gateway.officer.asking import QuestionError
