@@ -47,6 +47,8 @@ FLOORS = [
     "authz.registration_requests",
     "authz.registry_writing",
     "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
+    "authz.fetch_exchange",
+    "authz.fetched",
     "authz.registered",
     "authz.storage",
     "authz.settings authz.kept_current",
