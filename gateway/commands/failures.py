@@ -9,7 +9,6 @@ from authz.storage.store import StoreUnavailable
 from gateway.audit.log import AuditUnavailable
 from gateway.commands.answers import failed, problems
 from gateway.config.document import ConfigErrors
-from gateway.listener import ParserMissing
 from gateway.policies_folder import PoliciesRefused
 
 
@@ -24,14 +23,7 @@ def answered(options: argparse.Namespace, error: Exception) -> int:
             return failed(options, error.description)
         case UnicodeDecodeError():
             return failed(options, "a policy file is not UTF-8")
-        case (
-            RegistryError()
-            | StoreUnavailable()
-            | AuditUnavailable()
-            | KeyRingError()
-            | ParserMissing()
-            | OSError()
-        ):
+        case RegistryError() | StoreUnavailable() | AuditUnavailable() | KeyRingError() | OSError():
             return failed(options, str(error))
         case _:
             raise error

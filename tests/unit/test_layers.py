@@ -22,7 +22,7 @@ FLOORS = [
     "gateway.operations",
     "gateway.report",
     "gateway.listening gateway.fetching",
-    "gateway.listener gateway.tls gateway.evaluations gateway.consent_service",
+    "gateway.listener gateway.operators_listener gateway.tls gateway.evaluations gateway.consent_service",
     "gateway.document_services",
     "gateway.proxy",
     "gateway.wire",
