@@ -30,3 +30,10 @@ def document_service(
     from gateway.document_services.rest import RestDocuments
 
     return RestDocuments(upstream, settings, observe, patients)
+
+
+def documents_of_its_own(upstream: Upstream, observe: Callable[[float], None]) -> UpstreamClient:
+    """The client of a service of documents (MHD) that knows its patients itself. Whoever asks for it closes it."""
+    from gateway.document_services.mhd import MhdDocuments
+
+    return MhdDocuments(upstream, observe)
