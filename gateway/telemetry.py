@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from authz.events import (
     ClientChanged,
@@ -27,7 +27,7 @@ from authz.events import (
     SignIn,
     TokenIssued,
 )
-from gateway.histograms import Histogram
+from gateway.counting import Counter, Histogram
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _SECRETS = re.compile(

@@ -23,6 +23,7 @@ from gateway.audit.log import AuditLog
 from gateway.fhir import links
 from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
+from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import plain_object
 from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
@@ -144,7 +145,7 @@ class _Read:
     found: Authenticated | None = None
     held: Held | None = None
     is_admitted: bool = False
-    permit: Permit | None = None
+    rules: tuple[str, ...] | None = None  # that permitted it
 
 
 class ReadPrecedent:
@@ -170,6 +171,8 @@ class ReadPrecedent:
         self._wish = trail.wish
         self._known = Known()
         self._like = trail.request
+        at_now = Environment(at.clock(), trail.request.peer, at.upstream.identifier)
+        self._reads = engine.reads_of(type_, presented.caller, at_now)
         self._forms: dict[tuple[str, ...], RecordForm | None] = {}
         sent = headers.to_upstream(trail.request, at.upstream, _MARK_INTERACTION)
         before, behind = client.written(f"{type_}/{_MARK_ID}", sent).split(_MARK_ID.encode())
@@ -209,14 +212,17 @@ class ReadPrecedent:
         if at.admission is not None and at.admission.limits_callers:
             read.held = await at.admission.of_caller(self._caller, at.upstream.name)
         read.is_admitted = True
-        environment = Environment(at.clock(), request.peer, at.upstream.identifier, known)
-        permit = self._engine.decide(asked, self._caller, environment)
-        if not isinstance(permit, Permit) or not _is_usual(permit) or not known.is_untouched:
-            self._known = Known()
-            return await self._on(read, None)
-        read.permit = permit
+        id_, interaction, reads = asked.id or "", read.interaction_id, self._reads
+        if reads is not None and reads.opens(id_):
+            judge, rules = reads.judge, reads.rules
+        else:
+            permit = self._decide(read)
+            if permit is None or permit.judge is None or not _is_usual(permit) or not known.is_untouched:
+                self._known = Known()
+                return await self._on(read, None)
+            judge, rules = permit.judge, permit.rules
+        read.rules = rules
         before, between, end = self._sent
-        id_, interaction = asked.id or "", read.interaction_id
         answer = await self._client.send_written(
             b"".join((before, id_.encode("ascii"), between, interaction.encode("ascii"), end))
         )
@@ -228,12 +234,12 @@ class ReadPrecedent:
         passed = headers.returned(said, at.upstream)
         answer.close()
         value = plain_object(raw)
-        if value is not None and permit.judge is not None:
-            verdict = permit.judge(value)
+        if value is not None and value.get("id") == id_:
+            verdict = judge(value)
             if verdict.shown and verdict.seen is None and not links.may_mention(raw, at.upstream.base):
                 about = About()
                 about.note(value, at.delivery.bases)
-                rules = verdict.rules or permit.rules
+                rules = verdict.rules or rules
                 form = self._form(rules)
                 if form is not None and about.is_plain and known.is_untouched:
                     await at.audit.record_written(
@@ -244,7 +250,34 @@ class ReadPrecedent:
                     given = Answer(200, (headers.JSON_BODY, *self._given, *passed, *more), raw)
                     return await coded(request, given) if self._is_coded else given
         trail = self._trail(read)
-        return await self._answered(trail, at.delivery.judged(trail, permit, raw, passed))
+        return await self._answered(trail, self._judged(trail, read, raw, passed))
+
+    async def _judged(
+        self, trail: Trail, read: _Read, raw: bytes, passed: tuple[tuple[str, str], ...]
+    ) -> Answer:
+        """The store's answer in the passage's own way."""
+        return await self._at.delivery.judged(trail, self._permit(read), raw, passed)
+
+    async def _received(self, trail: Trail, read: _Read, answer: UpstreamAnswer) -> Answer:
+        try:
+            permit = self._permit(read)
+        except BaseException:
+            answer.close()
+            raise
+        return await self._at.forwarding.received(read.request, trail, permit, self._caller, None, answer)
+
+    def _permit(self, read: _Read) -> Permit:
+        """The permit by which the store was asked. Raises FhirError(INTERNAL): it is the same as it was then."""
+        permit = self._decide(read)
+        if permit is None:
+            raise FhirError(Reason.INTERNAL)
+        return permit
+
+    def _decide(self, read: _Read) -> Permit | None:
+        at = self._at
+        environment = Environment(at.clock(), read.request.peer, at.upstream.identifier, self._known)
+        decision = self._engine.decide(read.asked, self._caller, environment)
+        return decision if isinstance(decision, Permit) else None
 
     async def _on(self, read: _Read, come: UpstreamAnswer | Awaitable[Answer] | None) -> Answer:
         """Leave the usual way: before the store was asked, with what it answered, or with what is an answer by itself."""
@@ -252,9 +285,7 @@ class ReadPrecedent:
         if come is None:
             come = at.way.pass_one(read.request, read.asked, self._caller, self._engine, trail)
         elif isinstance(come, UpstreamAnswer):
-            if read.permit is None:
-                raise TypeError("a store answers what was permitted")
-            come = at.forwarding.received(read.request, trail, read.permit, self._caller, None, come)
+            come = self._received(trail, read, come)
         return await self._answered(trail, come)
 
     async def _answered(self, trail: Trail, work: Awaitable[Answer]) -> Answer:
@@ -279,8 +310,8 @@ class ReadPrecedent:
         if read.is_admitted:
             trail.policy_hash, trail.known = engine.policy_hash, self._claims
             trail.knowledge = Knowledge(self._at.lookups, self._caller, engine.policy_hash)
-        if read.permit is not None:
-            trail.decision, trail.rules = "permit", read.permit.rules
+        if read.rules is not None:
+            trail.decision, trail.rules = "permit", read.rules
             trail.upstream.append(f"GET {asked.type}/{asked.id}")
         return trail
 

@@ -2,10 +2,9 @@
 
 import time
 
-from prometheus_client import Counter
-
 from authz.protocol.request import Answer
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.counting import Count
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.proxy import headers
 from gateway.proxy.obligations import with_headers
@@ -24,8 +23,8 @@ class Recording:
         self._metrics = metrics
         self._seconds = metrics.request_seconds.labels(upstream.name)
         # Each with its labels looked up once: that costs more than to count.
-        self._requests: dict[tuple[str, int], Counter] = {}
-        self._decisions: dict[tuple[str, str], Counter] = {}
+        self._requests: dict[tuple[str, int], Count] = {}
+        self._decisions: dict[tuple[str, str], Count] = {}
 
     async def recorded(self, trail: Trail, answer: Answer) -> Answer:
         """The answer, once its record is durable; without a record there is no answer (fail closed)."""
@@ -60,14 +59,14 @@ class Recording:
         for rule in rules:
             self._decided(rule, decision).inc()
 
-    def _answered(self, interaction: str, class_: int) -> Counter:
+    def _answered(self, interaction: str, class_: int) -> Count:
         found = self._requests.get((interaction, class_))
         if found is None:
             found = self._metrics.requests.labels(self._upstream.name, interaction, f"{class_}xx")
             self._requests[(interaction, class_)] = found
         return found
 
-    def _decided(self, rule: str, effect: str) -> Counter:
+    def _decided(self, rule: str, effect: str) -> Count:
         found = self._decisions.get((rule, effect))
         if found is None:
             policy, _, name = rule.rpartition("/")

@@ -8,10 +8,11 @@ two. Whatever is not like a head that is kept is read as if none were kept.
 A head is kept only once its request was answered and whoever answered it wants to answer those that follow.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-from authz.protocol.request import EmptyBody, HttpRequest, Likeness
+from authz.http import following
+from authz.protocol.request import HttpRequest, Likeness
 from gateway.wire.peers import Peer
 
 _AT_MOST = 4096  # of about 3 KB each
@@ -20,7 +21,6 @@ _PROOFS = (b"\r\nDPoP: ", b"\r\ndpop: ")  # as clients write it; other spellings
 _SEGMENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
 _JWS = _SEGMENT + b"_."
 _LONGEST_SEGMENT = 64
-_NO_BODY = EmptyBody()
 
 
 class Key(NamedTuple):
@@ -42,19 +42,12 @@ class Cut(NamedTuple):
     proof: bytes | None
 
 
-@dataclass(slots=True)
-class _Known:
-    request: HttpRequest
-    path: str  # of it, up to the last slash
-    url: str
-
-
 class Likenesses:
     """The heads of one listener that are kept. Of longest bytes no limit of the listener is in the way of a head."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
-        self._known: dict[Key, _Known] = {}
+        self._known: dict[Key, HttpRequest] = {}
 
     def cut(self, head: bytes, peer: Peer) -> Cut | None:
         """The parts of a whole head; None for one that can be like no other."""
@@ -83,37 +76,22 @@ class Likenesses:
 
     def find(self, cut: Cut) -> HttpRequest | None:
         """The request of a head like one that is kept, as the strict reading would give it; None for any other."""
-        known = self._known.get(cut.key)
-        if known is None:
+        like = self._known.get(cut.key)
+        if like is None:
             return None
-        like, segment = known.request, cut.segment.decode("ascii")
-        headers = dict(like.headers)
-        if cut.proof is not None:
-            headers["dpop"] = cut.proof.decode("ascii")
-        return HttpRequest(
-            "GET",
-            known.path + segment,
-            "",
-            known.url + segment,
-            like.origin,
-            headers,
-            like.peer,
-            like.certificate,
-            like.chain,
-            _NO_BODY,
-            like.likeness,
+        return following(
+            like, cut.segment.decode("ascii"), None if cut.proof is None else cut.proof.decode("ascii")
         )
 
     def note(self, cut: Cut, request: HttpRequest) -> HttpRequest:
         """The request of this head, as it was read, with the likeness by which others may follow it."""
         if request.query:  # its last slash may stand there
             return request
-        size = len(cut.segment)
-        known = _Known(request, request.path[:-size], request.url[:-size])
-        known.request = replace(request, likeness=Likeness(lambda: self._keep(cut.key, known)))
-        return known.request
+        likeness = Likeness(lambda: self._keep(cut.key, noted))
+        noted = replace(request, likeness=likeness)
+        return noted
 
-    def _keep(self, key: Key, known: _Known) -> None:
+    def _keep(self, key: Key, request: HttpRequest) -> None:
         if len(self._known) >= _AT_MOST:
             del self._known[next(iter(self._known))]
-        self._known[key] = known
+        self._known[key] = request
