@@ -16,6 +16,7 @@ from authz.protocol.clients import Client
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
+from gateway.operators_listener import EVALUATIONS, METRICS_TYPE, PATHS, SAMPLES, TEXT
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.probing import UpstreamProbes
@@ -25,11 +26,6 @@ from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 from gateway.workers import totals
 
-SAMPLES, EVALUATIONS = "/samples", "/access/v1/"
-"""Where a worker tells its supervisor what it counted, and where decisions are asked for."""
-METRICS_TYPE = (("Content-Type", "text/plain; version=0.0.4"),)
-TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
-PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
 _log = logging.getLogger("securus.operations")
 
 

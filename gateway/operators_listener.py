@@ -15,6 +15,11 @@ from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders
 
+SAMPLES, EVALUATIONS = "/samples", "/access/v1/"
+"""Where a worker tells its supervisor what it counted, and where decisions are asked for."""
+METRICS_TYPE = (("Content-Type", "text/plain; version=0.0.4"),)
+TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
+PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
 _CLOSE_SECONDS = 1.0
 _FACE = ListenerFace(origin="http://localhost")  # nothing that is answered here names where it was asked
 

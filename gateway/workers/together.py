@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
 from authz.http import json_answer
 from authz.protocol.request import Answer, HttpRequest, RequestError
-from gateway.operations import METRICS_TYPE, PATHS, SAMPLES, TEXT
+from gateway.operators_listener import METRICS_TYPE, PATHS, SAMPLES, TEXT
 from gateway.telemetry import Metrics
 from gateway.workers import totals
 from gateway.workers.totals import Totals

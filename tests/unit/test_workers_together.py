@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientTimeout, web
 
 from authz.protocol.request import HttpRequest
-from gateway.operations import SAMPLES
+from gateway.operators_listener import SAMPLES
 from gateway.telemetry import Metrics
 from gateway.workers import together, totals
 from gateway.workers.together import Together
