@@ -30,7 +30,6 @@ from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.fetching import open_fetcher
-from gateway.listener import require_c_parser
 from gateway.listening import Listening
 from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import outbox_of
@@ -102,7 +101,6 @@ class Gateway:
 
         A worker shares its listeners with the others, answers operators at its own socket, and leads when it is told.
         """
-        require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
         store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock, worker)

@@ -11,9 +11,6 @@ from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.backlog import Backlog
 from gateway.audit.feeds.destination import Destination
 from gateway.audit.feeds.feed import Feed
-from gateway.audit.feeds.fhir_feed import FhirFeed
-from gateway.audit.feeds.file_feed import FileFeed
-from gateway.audit.feeds.syslog_feed import SyslogFeed
 from gateway.audit.log import AuditLog
 from gateway.audit.recorder import recorder_of
 from gateway.audit_settings import FeedKind, FeedSettings
@@ -127,10 +124,17 @@ async def open_feeds(
 
 
 def _destination(settings: FeedSettings, recorder: Recorder) -> Destination:
+    """Where a feed goes. Only the kind that is configured is imported."""
     match settings.kind:
         case FeedKind.FHIR:
+            from gateway.audit.feeds.fhir_feed import FhirFeed
+
             return FhirFeed(settings)
         case FeedKind.SYSLOG:
+            from gateway.audit.feeds.syslog_feed import SyslogFeed
+
             return SyslogFeed(settings, urlsplit(recorder.issuer).hostname or "")
         case FeedKind.FILE:
+            from gateway.audit.feeds.file_feed import FileFeed
+
             return FileFeed(settings)
