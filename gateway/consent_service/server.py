@@ -26,6 +26,7 @@ from gateway.fhir import links
 from gateway.fhir.dates import interval
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
+from gateway.proxy.kept_consents import LOOKED_AT
 
 _TAG = re.compile(r'W/"(\d{1,9})"')
 _PAGE_ROWS = 500
@@ -34,6 +35,7 @@ _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
 _MOST_OPEN = 200  # consents of one patient that are not over
 _MOST_PROVISIONS = 1000  # of all of them
+_MOST_LOOKS = 100  # at what others write meanwhile, before a conditional create
 _OPEN = frozenset({"draft", "proposed", "active"})
 
 
@@ -123,8 +125,10 @@ class ConsentServer:
 
     async def _search(self, path: str, query: str) -> Said:
         search = read_search(path, query, self._bases)
+        number = await self._store.consent_number()  # before anything is read: what comes later is told by it
         versions = await settled(self._store, await self._candidates(search), self._clock())
-        return Said(200, _JSON, found(search, await matching(search, versions), self._url))
+        body = found(search, await matching(search, versions), self._url)
+        return Said(200, {**_JSON, LOOKED_AT: str(number)}, body)
 
     async def _candidates(self, search: Search) -> list[ConsentVersion]:
         """What may match: the consents of the patients or with the ids that the search names, all without either."""
@@ -176,7 +180,30 @@ class ConsentServer:
         await self._check(value)
         await self._check_room(value, id)
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
+        if "if-none-exist" in headers:
+            return await self._add_alone(version, headers)
         return await self._add(version, 201, headers)
+
+    async def _add_alone(self, version: ConsentVersion, headers: Mapping[str, str]) -> Said:
+        """Write a consent unless one was written that its criteria match, since they were looked for in vain.
+
+        412 where one was: whether the caller may find it is told by another search of the caller's. The store writes
+        only while nothing is written by anybody beside what was looked at here, so of several at once one is first, in
+        whichever process (FHIR R4 3.1.0.8.1).
+        """
+        criteria = read_search("Consent", headers["if-none-exist"], self._bases).criteria
+        seen = int(headers.get(LOOKED_AT) or 0)
+        for _ in range(_MOST_LOOKS):
+            number = await self._store.consent_number()
+            since = await self._store.consents_written(self._base, after=seen, to=number, limit=_PAGE_ROWS)
+            if len(since) == _PAGE_ROWS or any(
+                criteria is None or criteria.matches(parsed(each)) for each in since
+            ):
+                return Said(412)
+            if await self._store.add_consent(version, at_number=number):
+                return self._told(version, 201, headers)
+            seen = number
+        raise FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),))
 
     async def _update(
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]

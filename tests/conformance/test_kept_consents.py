@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,9 @@ async def test_what_may_be_seen_is_decided_by_the_same_policies(gateway: Running
     assert (await at_desk(gateway, "POST", "/Consent", consent(), who="pA-rw")).status == 403
 
 
-async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_node(
-    gateway: RunningGateway,
-) -> None:
+@asynccontextmanager
+async def another_node(gateway: RunningGateway) -> AsyncIterator[int]:
+    """The port of another node with the same store, on a connection of its own."""
     settings = gateway.gateway.settings
     port, mtls_port = free_port(), free_port()
     public, mtls = settings.listeners
@@ -98,6 +99,15 @@ async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_no
         )
     )
     try:
+        yield port
+    finally:
+        await second.close()
+
+
+async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_node(
+    gateway: RunningGateway,
+) -> None:
+    async with another_node(gateway) as port:
         made = await recorded(gateway, consent("C"))
         token = {"sub": "the-same", "jti": "one-token-all-the-time"}
 
@@ -113,8 +123,6 @@ async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_no
         assert (await at_desk(gateway, "GET", f"/Consent/{made['id']}", port=port)).json[
             "status"
         ] == "inactive"
-    finally:
-        await second.close()
 
 
 async def test_3_1_0_4_an_update_is_of_the_version_that_was_read_and_the_old_one_stays(
@@ -176,6 +184,44 @@ async def test_3_1_0_8_1_a_conditional_create_finds_what_is_kept_here(gateway: R
     again = await at_desk(gateway, "POST", "/Consent", value, headers=criteria)
     assert (first.status, again.status) == (201, 200), first.raw
     assert again.json["id"] == first.json["id"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+async def test_3_1_0_8_1_of_conditional_creates_at_once_one_makes_it_and_the_others_find_it(
+    gateway: RunningGateway, nodes: int
+) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": f"at-once-{nodes}"}]}
+    criteria = {"If-None-Exist": f"identifier=urn:paper|at-once-{nodes}"}
+    async with another_node(gateway) as other:
+        ports = [None, other if nodes == 2 else None] * 3
+        replies = await asyncio.gather(
+            *(at_desk(gateway, "POST", "/Consent", value, headers=criteria, port=port) for port in ports)
+        )
+    assert sorted(reply.status for reply in replies) == [200] * 5 + [201], [each.raw for each in replies]
+    assert len({reply.json["id"] for reply in replies}) == 1
+    assert len(ids(await at_desk(gateway, "GET", f"/Consent?{criteria['If-None-Exist']}"))) == 1
+
+
+async def test_3_1_0_8_1_what_differs_is_made_though_all_is_written_at_once(gateway: RunningGateway) -> None:
+    def one(number: int) -> Awaitable[Reply]:
+        value = consent() | {"identifier": [{"system": "urn:paper", "value": f"own-{number}"}]}
+        criteria = {"If-None-Exist": f"identifier=urn:paper|own-{number}"}
+        return at_desk(gateway, "POST", "/Consent", value, headers=criteria)
+
+    replies = await asyncio.gather(*(one(number) for number in range(6)))
+    assert [reply.status for reply in replies] == [201] * 6, [each.raw for each in replies]
+
+
+async def test_3_1_0_4_3_of_conditional_updates_at_once_that_find_nothing_one_makes_it(
+    gateway: RunningGateway,
+) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": "updates"}]}
+    replies = await asyncio.gather(
+        *(at_desk(gateway, "PUT", "/Consent?identifier=urn:paper|updates", value) for _ in range(6))
+    )
+    assert sorted({reply.status for reply in replies}) in ([200, 201, 412], [201, 412], [200, 201])
+    assert [reply.status for reply in replies].count(201) == 1
+    assert len(ids(await at_desk(gateway, "GET", "/Consent?identifier=urn:paper|updates"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -387,7 +433,7 @@ async def test_a_store_that_does_not_answer_opens_nothing_and_says_so(tmp_path: 
         assert (await at_desk(gateway, "GET", "/Patient/A", role="researcher")).status == 200
         store: Any = gateway.gateway.store
 
-        async def away(base: str, patients: object) -> object:
+        async def away(base: str, patients: object, **named: object) -> object:
             raise StoreUnavailable("away")
 
         store.consents_of = away

@@ -19,6 +19,7 @@ from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import settle, whole_resource
+from gateway.proxy.kept_consents import LOOKED_AT, is_kept
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -49,6 +50,18 @@ def criteria(asked: FhirRequest, http: HttpRequest) -> tuple[SearchTerm, ...]:
     if not terms or any(term.code in ("_count", "_sort") for term in terms):
         raise FhirError(Reason.INVALID_PARAMETER, "If-None-Exist takes search criteria, and at least one")
     return terms
+
+
+def to_the_keeper(
+    upstream: Upstream, asked: FhirRequest, terms: tuple[SearchTerm, ...], trail: Trail
+) -> dict[str, str]:
+    """Further headers of a create whose criteria found nothing, for a keeper who takes it while that still holds.
+
+    That is our own keeper of consents alone: it answers 412 where something was written meanwhile that they match.
+    """
+    if not terms or not is_kept(upstream, asked.type):
+        return {}
+    return {"if-none-exist": search.encode_terms(terms), LOOKED_AT: trail.looked_at}
 
 
 async def find(
@@ -86,6 +99,7 @@ async def find(
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
     sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.send(method, target, sent, form)
+    trail.looked_at = answer.headers.get(LOOKED_AT, "")
     bundle = await whole_resource(answer, upstream.max_resource)
     if isinstance(bundle.get("entry"), list):
         for entry in bundle["entry"]:
