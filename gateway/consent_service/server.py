@@ -18,8 +18,9 @@ from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consent_service.grants import end_with_grant, settled
-from gateway.consent_service.rules import check_consent, patient_of, provisions_of
+from gateway.consent_service.grants import end_with_grant, settled, standing
+from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
@@ -33,10 +34,7 @@ _PAGE_ROWS = 500
 _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
-_MOST_OPEN = 200  # consents of one patient that are not over
-_MOST_PROVISIONS = 1000  # of all of them
 _MOST_LOOKS = 100  # at what others write meanwhile, before a conditional create
-_OPEN = frozenset({"draft", "proposed", "active"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,6 @@ class ConsentServer:
     bases        by which references name resources of the base
     is_there     whether the base has a patient of this id. Raises FhirError
     end_grant    ends an OAuth grant with its tokens; who and why
-    written      is told the status of each version that is written
     """
 
     def __init__(
@@ -69,7 +66,6 @@ class ConsentServer:
         clock: Clock,
         is_there: Callable[[str], Awaitable[bool]],
         end_grant: Callable[[str, str, str], Awaitable[None]],
-        written: Callable[[str], None],
     ) -> None:
         self._base = base
         self._url = url
@@ -78,7 +74,6 @@ class ConsentServer:
         self._clock = clock
         self._is_there = is_there
         self._end_grant = end_grant
-        self._written = written
 
     async def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, caller: Caller | None
@@ -219,7 +214,7 @@ class ConsentServer:
         await self._check(value)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
         await self._check_room(value, id)
-        if before.grant_id is None or version.status in _OPEN:
+        if before.grant_id is None or version.status in OPEN:
             return await self._add(version, 200, headers)
         # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
         await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
@@ -232,7 +227,6 @@ class ConsentServer:
         return self._told(version, status, headers)
 
     def _told(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
-        self._written(version.status)
         said = _resource(status, version)
         return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
 
@@ -247,23 +241,9 @@ class ConsentServer:
             )
 
     async def _check_room(self, value: Mapping[str, Any], id: str) -> None:
-        """Every provision in force is asked for each resource of the patient: nobody makes that slow for all others."""
-        if value.get("status") not in _OPEN:
-            return
-        kept = await self._store.consents_of(self._base, [patient_of(value)])
-        beside = [version for version in kept if version.status in _OPEN and version.id != id]
-        if len(beside) >= _MOST_OPEN:
-            raise FhirError(
-                Reason.CONSENT_INVALID,
-                f"the patient has {_MOST_OPEN} consents that are drafts, proposed or active: revoke those that are over",
-                expression="Consent.patient",
-            )
-        if sum(map(provisions_of, [value, *map(parsed, beside)])) > _MOST_PROVISIONS:
-            raise FhirError(
-                Reason.CONSENT_INVALID,
-                f"the consents of the patient that are not over may have {_MOST_PROVISIONS} provisions together",
-                expression="Consent.provision",
-            )
+        if value.get("status") in OPEN:
+            beside = await standing(self._store, self._base, patient_of(value), now=self._clock())
+            check_room(value, id, beside)
 
 
 _JSON = {"content-type": "application/fhir+json; charset=utf-8"}

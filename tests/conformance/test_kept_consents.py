@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,12 @@ import pytest
 import pytest_asyncio
 from prometheus_client import generate_latest
 
-from authz.storage.store import StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
+from gateway import app
 from gateway.app import Gateway
+from gateway.consent_service.versions import next_version
 from gateway.demo.world import free_port
-from gateway.settings import Operations
+from gateway.settings import GatewaySettings, Operations
 from tests.support.consent_desk import at_desk, consent, start_desk
 from tests.support.gateway import Reply, RunningGateway, stop_gateway
 
@@ -454,3 +456,45 @@ async def test_what_is_written_is_on_record_before_it_is_written(gateway: Runnin
     metrics = generate_latest(gateway.gateway.metrics.registry).decode()
     assert 'securus_consents_written_total{route="fhir",status="active"}' in metrics
     assert made["id"] not in metrics
+
+
+async def test_versions_are_counted_whoever_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: dict[str, Store] = {}
+
+    def kept_by(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(settings: GatewaySettings, store: Store, *more: Any) -> Any:
+            stores[name] = store
+            return make(settings, store, *more)
+
+        return made
+
+    monkeypatch.setattr(app, "given_consents", kept_by("the consent page", app.given_consents))
+    monkeypatch.setattr(app, "open_own_records", kept_by("the pages of an account", app.open_own_records))
+    gateway = await start_desk(tmp_path)
+    try:
+        said = {"route": "fhir", "status": "active"}
+
+        def counts() -> float:
+            return (
+                gateway.gateway.metrics.registry.get_sample_value("securus_consents_written_total", said) or 0
+            )
+
+        await recorded(gateway)
+        assert counts() == 1
+        base = f"{gateway.origin}/fhir/r4"
+        for number, store in enumerate(stores.values(), 2):
+            made = next_version(consent(), None, base=base, id=f"c{number}", now=1, by="somebody")
+            assert await store.add_consent(made)
+            assert not await store.add_consent(made)  # what was not written is not counted
+            assert counts() == number
+        assert counts() == 3
+        # A grant ends, and whoever reads its consent next writes that down.
+        given = next_version(consent(), None, base=base, id="given", now=1, by="somebody", grant_id="ended")
+        assert await gateway.gateway.store.add_consent(given)
+        assert (await at_desk(gateway, "GET", "/Consent/given")).json["status"] == "inactive"
+        said["status"] = "inactive"
+        assert counts() == 1
+    finally:
+        await stop_gateway(gateway)

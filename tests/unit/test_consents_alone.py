@@ -29,7 +29,7 @@ async def _end(grant: str, who: str, why: str) -> None:
 def server_of(store: SqliteStore) -> ConsentServer:
     return ConsentServer(
         base=BASE, url=BASE, bases=frozenset({BASE}), store=store, clock=lambda: 1_800_000_000,
-        is_there=_is_there, end_grant=_end, written=lambda status: None,
+        is_there=_is_there, end_grant=_end,
     )  # fmt: skip
 
 
