@@ -97,6 +97,8 @@ class Doors:
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
+        if request.likeness is not None and request.likeness.precedent is not None:
+            return await request.likeness.precedent.answer(request)
         if self._officer.serves(request.path):
             return await self._officer.handle(request)
         if not self._authorization.serves(request.path):
