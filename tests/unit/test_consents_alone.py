@@ -2,14 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.consent_service.server import ConsentServer
+from gateway.consents.consent import ConsentSource
+from gateway.fhir import request
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.search import parse_terms, query_pairs
 from gateway.proxy.kept_consents import LOOKED_AT
+from gateway.proxy.trail import Trail
+from gateway.proxy.writes.conditional_writes import to_the_keeper
+from gateway.settings import ConsentSettings, Upstream
 from tests.support.consent_desk import consent
 from tests.support.policies import caller
 
@@ -106,3 +114,20 @@ async def test_a_store_that_is_written_to_without_end_is_not_waited_for(
     with pytest.raises(FhirError) as refused:
         await created(server, at, **PAPER)
     assert refused.value.reason is Reason.STORE_UNAVAILABLE
+
+
+def test_who_may_find_nothing_makes_a_consent_as_if_under_no_condition() -> None:
+    upstream = Upstream(
+        "fhir", "fhir-r4", "/fhir", "http://store/fhir", BASE, frozenset({BASE}),
+        consents=ConsentSettings(ConsentSource(), kept_here=True),
+    )  # fmt: skip
+    asked = request.parse("POST", "/Consent", "")
+    terms = parse_terms(query_pairs(CRITERIA), "Consent")
+    http: Any = None
+    trail = Trail(http, "id", 0.0)
+    assert to_the_keeper(upstream, asked, terms, trail) == {}
+    trail.looked_at = "7"
+    sent = to_the_keeper(upstream, asked, terms, trail)
+    assert sent == {"if-none-exist": "identifier=urn%3Apaper%7C1", LOOKED_AT: "7"}
+    assert to_the_keeper(upstream, asked, (), trail) == {}
+    assert to_the_keeper(replace(upstream, consents=None), asked, terms, trail) == {}

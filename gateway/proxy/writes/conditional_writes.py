@@ -57,9 +57,10 @@ def to_the_keeper(
 ) -> dict[str, str]:
     """Further headers of a create whose criteria found nothing, for a keeper who takes it while that still holds.
 
-    That is our own keeper of consents alone: it answers 412 where something was written meanwhile that they match.
+    That is our own keeper of consents alone: it answers 412 where something was written meanwhile that they match. For
+    who may find nothing at all no search was made, and nothing that is written makes a difference.
     """
-    if not terms or not is_kept(upstream, asked.type):
+    if not terms or not trail.looked_at or not is_kept(upstream, asked.type):
         return {}
     return {"if-none-exist": search.encode_terms(terms), LOOKED_AT: trail.looked_at}
 
@@ -80,6 +81,7 @@ async def find(
 
     Raises FhirError: MULTIPLE_MATCHES, and what a search of the caller's would be refused by.
     """
+    trail.looked_at = ""
     wanted = FhirRequest(method="GET", interaction=Interaction.SEARCH, type=asked.type, terms=terms)
     decision = await trail.knowledge.decided(lambda: engine.decide(wanted, caller, environment))
     match decision:
