@@ -13,7 +13,8 @@ from authz.storage.consents import ConsentVersion
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import Store
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said, Why
-from gateway.consents.consents import AS_IT_STANDS, PatientConsents, answer, read_consent
+from gateway.consents.consents import AS_IT_STANDS, PatientConsents, answer
+from gateway.consents.given import read_consent
 from gateway.proxy.lookups.stored_consents import StoredConsents
 from gateway.proxy.lookups.turns import Turns
 from tests.support.consent_desk import SCOPES, consent

@@ -14,7 +14,8 @@ from gateway.consents.consent import (
     ConsentReading,
     ConsentSource,
 )
-from gateway.consents.consents import Given, PatientConsents, read_consent
+from gateway.consents.consents import PatientConsents
+from gateway.consents.given import Given, read_consent
 from gateway.fhir.search import encode_terms, make_term
 from gateway.policy.known import ConsentsOf
 from gateway.proxy.lookups.kept import Kept

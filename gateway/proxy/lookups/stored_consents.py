@@ -13,7 +13,8 @@ from authz.clock import Clock
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consents.consent import GIVEN, ConsentReading, ConsentSource
-from gateway.consents.consents import Given, PatientConsents, Scope, read_consent
+from gateway.consents.consents import PatientConsents
+from gateway.consents.given import Given, Scope, read_consent
 from gateway.policy.known import ConsentsOf
 from gateway.proxy.lookups.consents import answering
 from gateway.proxy.lookups.turns import Turns

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.consents.consents import Given
+from gateway.consents.given import Given
 
 _STEPS = 400  # pairs of provisions that are compared in one turn
 
