@@ -17,6 +17,7 @@ from gateway import app
 from gateway.app import Gateway
 from gateway.consent_service.versions import next_version
 from gateway.demo.world import free_port
+from gateway.proxy.kept_consents import LOOKED_AT
 from gateway.settings import GatewaySettings, Operations
 from tests.support.consent_desk import at_desk, consent, start_desk
 from tests.support.gateway import Reply, RunningGateway, stop_gateway
@@ -201,7 +202,20 @@ async def test_3_1_0_8_1_of_conditional_creates_at_once_one_makes_it_and_the_oth
         )
     assert sorted(reply.status for reply in replies) == [200] * 5 + [201], [each.raw for each in replies]
     assert len({reply.json["id"] for reply in replies}) == 1
-    assert len(ids(await at_desk(gateway, "GET", f"/Consent?{criteria['If-None-Exist']}"))) == 1
+    found = await at_desk(gateway, "GET", f"/Consent?{criteria['If-None-Exist']}")
+    assert len(ids(found)) == 1
+    assert found.header(LOOKED_AT) is None  # how many consents are written is nobody's business
+
+
+async def test_nobody_says_by_a_header_of_their_own_what_was_looked_at(gateway: RunningGateway) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": "own-number"}]}
+    criteria = {"If-None-Exist": "identifier=urn:paper|own-number", LOOKED_AT: "999999999"}
+    replies = await asyncio.gather(
+        *(at_desk(gateway, "POST", "/Consent", value, headers=criteria) for _ in range(4))
+    )
+    assert sorted(reply.status for reply in replies) == [200, 200, 200, 201]
+    plain = await at_desk(gateway, "POST", "/Consent", consent(), headers={LOOKED_AT: "x"})
+    assert plain.status == 201
 
 
 async def test_3_1_0_8_1_what_differs_is_made_though_all_is_written_at_once(gateway: RunningGateway) -> None:
