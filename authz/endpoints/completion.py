@@ -135,6 +135,9 @@ class Completion:
             nonce=parameters.get("nonce"),
             expires_at=now + self._code_seconds,
         )
+        for name in grant.audience:
+            if name in self._given and not await self._given[name].has_room(grant):
+                raise PageError("error.too_many_consents", status=409)
         written = await self._store.complete_authorization(
             request_id=visit.interaction.request_id,
             interaction_id=visit.interaction.id,

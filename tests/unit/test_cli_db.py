@@ -19,7 +19,14 @@ from tests.support.postgresql import PrivateServer
 from tests.unit.test_config import CONFIGURATION, Write, write
 
 __all__ = ["source", "target", "write"]  # fixtures
-BESIDE = ("audit_head", "audit_chain", "replay_claim", "migration", "pulse")  # made anew by a copy
+BESIDE = (
+    "audit_head",
+    "audit_chain",
+    "replay_claim",
+    "consent_newest",
+    "migration",
+    "pulse",
+)  # made anew by a copy
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
 
