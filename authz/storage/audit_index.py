@@ -111,6 +111,13 @@ class AuditIndexStore(Protocol):
         """Remove entries older than that, at most so many; how many went."""
         ...
 
+    async def tend_audit_index(self) -> bool:
+        """Do one short part of what keeps searches short; False when nothing is left to do.
+
+        Who adds entries, and who removed some, calls it until then. What was found before is found at any moment.
+        """
+        ...
+
     async def rewind_audit_index(self) -> None:
         """Put the follower back to the beginning of every chain; entries that are there meanwhile stay."""
         ...

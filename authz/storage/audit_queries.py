@@ -63,9 +63,19 @@ def signal_values(signal: Signal) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
-    """The statement that finds what is wanted, and its values."""
-    values: list[object] = []
+def search(
+    wanted: AuditQuery,
+    place: Placeholder,
+    *,
+    table: str = "audit_entry",
+    also: str = "",
+    given: Sequence[object] = (),
+) -> tuple[str, list[object]]:
+    """The statement that finds what is wanted, and its values.
+
+    also is a further condition on the entries, whose values are given: they are the first ones.
+    """
+    values: list[object] = [*given]
 
     def value(of: object) -> str:
         values.append(of)
@@ -90,6 +100,8 @@ def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
     conditions += [f"{column} <> ''" for column, given in named if given is not None]
     if wanted.about_patients or wanted.patients:
         conditions.append("patient <> ''")
+    if also:
+        conditions.append(also)
     if wanted.rule is not None:
         # rule holds ids joined by blanks; an id holds none, and LIKE has no sign that an id could hold but '_'.
         escaped = wanted.rule.replace("!", "!!").replace("%", "!%").replace("_", "!_")
@@ -104,5 +116,5 @@ def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
         placed = ", ".join(value(each) for each in behind)
         conditions.append(f"(at, chain, sequence, base, patient) < ({placed})")
     condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = f"SELECT {ENTRY_COLUMNS} FROM audit_entry{condition} ORDER BY {_ORDER} LIMIT {value(wanted.limit)}"  # noqa: S608
+    sql = f"SELECT {ENTRY_COLUMNS} FROM {table}{condition} ORDER BY {_ORDER} LIMIT {value(wanted.limit)}"  # noqa: S608
     return sql, values

@@ -39,7 +39,6 @@ class SqliteConnection:
         self._path = path
         self._connection = connection
         self._folded_in = 0  # so many rows had been changed when the log was folded in last
-        self._beside = 0  # pages that changed beside those of the rows, ever
         self._thread = ThreadPoolExecutor(1, "sqlite-checkpoint")
         self._folding: Future[None] | None = None
 
@@ -112,10 +111,6 @@ class SqliteConnection:
             raise
         self._written()
 
-    def wrote_beside(self, pages: int) -> None:
-        """Count pages that a transaction writes beside those of its rows: of indexes, where each row meets another."""
-        self._beside += pages
-
     def close(self) -> None:
         """Close; every later call raises StoreUnavailable."""
         self._thread.shutdown()
@@ -123,7 +118,7 @@ class SqliteConnection:
 
     def _written(self) -> None:
         """Have the log folded in when enough was written. Readers and writers go on meanwhile."""
-        changes = self._connection.total_changes + self._beside
+        changes = self._connection.total_changes
         if changes - self._folded_in >= _FOLD_IN_AFTER_CHANGES and (
             self._folding is None or self._folding.done()
         ):

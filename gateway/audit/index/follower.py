@@ -15,7 +15,7 @@ from gateway.audit.index.entries import Unreadable, entries_of
 from gateway.settings import GatewaySettings
 
 PAGE_LINES = (
-    32  # half a millisecond to write: requests are answered between reading, understanding and writing
+    128  # half a millisecond to write: requests are answered between reading, understanding and writing
 )
 _REMOVED_AT_ONCE = 100
 _MILLISECONDS = 1000
@@ -95,6 +95,8 @@ class IndexFollower:
                     entries = []
             self._indexed(len(lines))
             read += len(lines)
+            await self._store.tend_audit_index()
+            await asyncio.sleep(0)
             if len(lines) < PAGE_LINES:
                 break
         return read

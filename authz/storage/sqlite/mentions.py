@@ -1,0 +1,115 @@
+"""Mentions: which records name somebody, as sorted numbers that a page of entries keeps in a few bytes.
+
+A mention is a number of 64 bits: 48 of the digest of what is named (a patient, a user, a client, a grant), and 16 of the
+place of the record within its block of 65,536. Who looks for somebody gets every record that names them, and now and then
+one that names somebody with the same digest: the entries themselves say who is meant, and are always asked.
+"""
+
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from authz.storage.audit_index import AccessEntry, AuditQuery
+
+if TYPE_CHECKING:
+    Numbers = array[int]
+else:
+    Numbers = array
+
+BLOCK_BITS = 16
+PARTS = 256
+"""Into so many parts a volume is sorted, by the first bits of its mentions."""
+_PART_SHIFT = 64 - 8
+_PLACES = (1 << BLOCK_BITS) - 1
+_REMEMBERED = 20_000  # marks of one process: of those who are at work
+
+
+@lru_cache(_REMEMBERED)
+def mark(kind: str, name: str) -> int:
+    """The upper bits of every mention of somebody: kind is 'patient', 'user', 'client' or 'grant'."""
+    said = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6, person=kind.encode())
+    return int.from_bytes(said.digest(), "big") << BLOCK_BITS
+
+
+def marks_of(wanted: AuditQuery) -> Sequence[int]:
+    """The marks of which every entry that is wanted has one; none where the query names nobody.
+
+    Of several that it names those are taken that fewer entries have.
+    """
+    if wanted.patients:
+        return [mark("patient", patient) for patient in wanted.patients]
+    for kind, name in (("grant", wanted.grant), ("user", wanted.user), ("client", wanted.client)):
+        if name is not None:
+            return [mark(kind, name)]
+    return ()
+
+
+def mentions_of(entries: Iterable[AccessEntry]) -> set[int]:
+    """The mentions of entries of one block."""
+    found: set[int] = set()
+    for entry in entries:
+        place = entry.sequence & _PLACES
+        if entry.patient:
+            found.add(mark("patient", entry.patient) | place)
+        if entry.user:
+            found.add(mark("user", entry.user) | place)
+        if entry.client:
+            found.add(mark("client", entry.client) | place)
+        if entry.grant:
+            found.add(mark("grant", entry.grant) | place)
+    return found
+
+
+def packed(mentions: Iterable[int]) -> bytes:
+    """Mentions as a store keeps them: sorted, eight bytes each, the lowest byte first."""
+    return _turned(array("Q", sorted(mentions))).tobytes()
+
+
+def unpacked(kept: bytes) -> Numbers:
+    """What packed() made, sorted."""
+    return _turned(array("Q", kept))
+
+
+def sequences_of(mentions: Numbers, marks: Iterable[int], block: int) -> set[int]:
+    """The sequences of the records of a block whose mentions have one of the marks."""
+    found = set()
+    for each in marks:
+        end, at = each | _PLACES, bisect_left(mentions, each)
+        while at < len(mentions) and mentions[at] <= end:
+            found.add(block << BLOCK_BITS | mentions[at] & _PLACES)
+            at += 1
+    return found
+
+
+def part_of(mark: int) -> int:
+    """The part of a volume that has the mentions of a mark."""
+    return mark >> _PART_SHIFT
+
+
+def parts_of(pages: Iterable[Numbers], first: int, end: int) -> Sequence[tuple[int, bytes]]:
+    """The parts first ... end of the volume of these pages, the latter not included; those without mentions are left out."""
+    among: list[int] = []
+    for page in pages:
+        among += page[bisect_left(page, first << _PART_SHIFT) : _from(page, end)]
+    among.sort()
+    found, at = [], 0
+    for part in range(first, end):
+        until = bisect_left(among, part + 1 << _PART_SHIFT, at)
+        if until > at:
+            found.append((part, _turned(array("Q", among[at:until])).tobytes()))
+        at = until
+    return found
+
+
+def _from(page: Numbers, part: int) -> int:
+    return bisect_left(page, part << _PART_SHIFT) if part < PARTS else len(page)
+
+
+def _turned(numbers: Numbers) -> Numbers:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
