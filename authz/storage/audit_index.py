@@ -6,12 +6,13 @@ and the whole index can be made anew from the log. Times are milliseconds since 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class AccessEntry:
+class AccessEntry(NamedTuple):
     """One record of the audit log about one patient (patient '' where it is about none).
+
+    A tuple, as a store has it as a row: its members are those of the columns, in their order.
 
     user is a subject, or a client_id where a client acts for itself. kind is the word of the event; for an access to
     a FHIR base, the interaction. rule and types hold ids and resource types joined by blanks.

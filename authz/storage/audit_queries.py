@@ -23,14 +23,6 @@ def access_entry(row: Sequence[object]) -> AccessEntry:
     return AccessEntry(text(chain), integer(sequence), integer(at), *(text(value) for value in rest))
 
 
-def entry_values(entry: AccessEntry) -> tuple[object, ...]:
-    """An entry as a row of ENTRY_COLUMNS."""
-    return (
-        entry.chain, entry.sequence, entry.at, entry.base, entry.patient, entry.user, entry.client,
-        entry.grant, entry.kind, entry.outcome, entry.rule, entry.purpose, entry.types,
-    )  # fmt: skip
-
-
 def signal_of(row: Sequence[object]) -> Signal:
     """A row of SIGNAL_COLUMNS."""
     reviewed_at, reviewed_by, review = row[13:16]

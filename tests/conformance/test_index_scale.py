@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
-from authz.storage.audit_queries import entry_values, search
+from authz.storage.audit_queries import search
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.sqlite.audit_pages import write_pages
 from authz.storage.sqlite.store import SqliteStore, open_store
@@ -55,7 +55,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
             while page := list(islice(entries, 128)):
                 connection.executemany(
                     f"INSERT INTO audit_entry VALUES ({', '.join('?' * 13)})",
-                    [entry_values(each) for each in page],
+                    page,
                 )
                 write_pages(connection, page, "")
         while await store.tend_audit_index():

@@ -3,7 +3,6 @@
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,7 +93,7 @@ async def test_what_is_found_by_mentions_is_what_a_walk_over_all_entries_finds(
         for _ in range(chance.choice((0, 1, 1, 3, 6))):
             ends[chain] += 1
             patients = chance.sample(NAMES, chance.choice((1, 1, 3)))
-            page += [replace(some(chance, ends[chain], chain), patient=each) for each in patients]
+            page += [some(chance, ends[chain], chain)._replace(patient=each) for each in patients]
         again = chance.sample(there, min(len(there), chance.choice((0, 0, 2))))
         await store.index_audit(page, chain=chain, read_to=ends[chain])
         for each in again:  # by a second follower that is behind
@@ -211,8 +210,8 @@ async def test_a_store_from_before_keeps_its_entries_and_has_the_log_read_anew(t
     assert await store.indexed_to("") == 0
     assert await store.signalled_to("") == 5
     assert [each.sequence for each in await store.find_audit(AuditQuery())] == [7]
-    same = replace(entry(7), at=START, base="other", patient="A", user="anna")
-    await store.index_audit([same, replace(same, base="b")], chain="", read_to=7)
+    same = entry(7)._replace(at=START, base="other", patient="A", user="anna")
+    await store.index_audit([same, same._replace(base="b")], chain="", read_to=7)
     found = await store.find_audit(AuditQuery(base="b", patients=["A"]))
     assert [(each.sequence, each.rule) for each in found] == [(7, "r")]  # as it was
     # A process of the program from before, whose follower goes on, adds nothing.

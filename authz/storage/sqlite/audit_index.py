@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from sqlite3 import Connection
 
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
-from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_values, search
+from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, search
 from authz.storage.records import integer
 from authz.storage.sqlite import audit_pages
 from authz.storage.sqlite.audit_pages import Found
@@ -34,7 +34,7 @@ class SqliteAuditIndex:
             connection.executemany(
                 f"INSERT INTO audit_entry ({ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
                 " ON CONFLICT DO NOTHING",
-                [entry_values(entry) for entry in entries],
+                entries,
             )
             audit_pages.write_pages(connection, entries, chain)
             connection.execute(
