@@ -27,7 +27,7 @@ from authz.storage.sqlite.mentions import (
 PAGE_ENTRIES = 128
 """A page that has as many is full."""
 VOLUME_PAGES = 64
-_PARTS_AT_ONCE = 32  # half a millisecond
+_PARTS_AT_ONCE = 16  # half a millisecond
 Found = tuple[int, str, set[int]]
 """Records that name somebody: the latest time that one of them has at most, their chain, and their sequences."""
 
