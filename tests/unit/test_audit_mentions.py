@@ -13,7 +13,11 @@ from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
 from authz.storage.schema import migrate, migrations
 from authz.storage.sqlite import audit_pages
 from authz.storage.sqlite.mentions import (
+    CLIENT,
+    GRANT,
     PARTS,
+    PATIENT,
+    USER,
     mark,
     mentions_of,
     packed,
@@ -248,8 +252,8 @@ def test_the_records_that_name_somebody_are_found_and_nobody_elses(
     first = block * BLOCK
     mentions = unpacked(packed(mentions_of([entry(first + place, patient=name) for name, place in named])))
     expected = {first + place for name, place in named if name == who}
-    assert sequences_of(mentions, [mark("patient", who)], block) == expected
+    assert sequences_of(mentions, [mark(PATIENT, who)], block) == expected
 
 
 def test_a_patient_a_user_a_client_and_a_grant_of_one_name_are_four() -> None:
-    assert len({mark(kind, "A") for kind in ("patient", "user", "client", "grant")}) == 4
+    assert len({mark(kind, "A") for kind in (PATIENT, USER, CLIENT, GRANT)}) == 4

@@ -14,7 +14,7 @@ from authz.storage.records import integer
 from authz.storage.sqlite import audit_pages
 from authz.storage.sqlite.audit_pages import Found
 from authz.storage.sqlite.connection import SqliteConnection
-from authz.storage.sqlite.mentions import mark, marks_of
+from authz.storage.sqlite.mentions import USER, mark, marks_of
 
 _BY_RECORD = "audit_entry INDEXED BY audit_entry_record"
 _AMONG = "chain = ?1 AND sequence IN (SELECT value FROM json_each(?2))"
@@ -107,7 +107,7 @@ class SqliteAuditIndex:
         self, user: str, *, since: int, until: int, window: int
     ) -> Mapping[int, int]:
         """Patients of a user's permitted accesses, window by window."""
-        records = audit_pages.find(self._database, [mark("user", user)], earliest=since, latest=until - 1)
+        records = audit_pages.find(self._database, [mark(USER, user)], earliest=since, latest=until - 1)
         seen: set[tuple[object, ...]] = set()
         for _, chain, sequences in _batches(records, at_least=_AT_ONCE):
             seen.update(

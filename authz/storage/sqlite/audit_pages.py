@@ -7,7 +7,6 @@ go in the transaction in which it begins to count.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from sqlite3 import Connection
 
 from authz.storage.audit_index import AccessEntry
@@ -34,35 +33,42 @@ Found = tuple[int, str, set[int]]
 
 def write_pages(connection: Connection, entries: Sequence[AccessEntry], chain: str) -> None:
     """Keep the mentions of entries of one chain, in the transaction that adds them."""
-    for block, group in groupby(entries, key=lambda entry: entry.sequence >> BLOCK_BITS):
-        of_block = list(group)
-        mentions = mentions_of(of_block)
-        times = [entry.at for entry in of_block]
-        count, earliest, latest = len(times), min(times), max(times)
-        last = None
-        if count < PAGE_ENTRIES:
-            last = connection.execute(
-                "SELECT id, entries, earliest, latest, mentions FROM audit_page"
-                " WHERE chain = ? AND block = ? AND volume IS NULL ORDER BY id DESC LIMIT 1",
-                (chain, block),
-            ).fetchone()
-        if last is None or integer(last[1]) >= PAGE_ENTRIES:
-            connection.execute(
-                "INSERT INTO audit_page (chain, block, entries, earliest, latest, mentions) VALUES (?, ?, ?, ?, ?, ?)",
-                (chain, block, count, earliest, latest, packed(mentions)),
+    if not entries:
+        return
+    blocks = [entry.sequence >> BLOCK_BITS for entry in entries]
+    if min(blocks) != max(blocks):
+        for block in sorted(set(blocks)):
+            write_pages(
+                connection, [entry for entry, of in zip(entries, blocks, strict=True) if of == block], chain
             )
-            continue
-        mentions.update(unpacked(octets(last[4])))
+        return
+    block, mentions = blocks[0], mentions_of(entries)
+    times = [entry.at for entry in entries]
+    count, earliest, latest = len(times), min(times), max(times)
+    last = None
+    if count < PAGE_ENTRIES:
+        last = connection.execute(
+            "SELECT id, entries, earliest, latest, mentions FROM audit_page"
+            " WHERE chain = ? AND block = ? AND volume IS NULL ORDER BY id DESC LIMIT 1",
+            (chain, block),
+        ).fetchone()
+    if last is None or integer(last[1]) >= PAGE_ENTRIES:
         connection.execute(
-            "UPDATE audit_page SET entries = ?, earliest = ?, latest = ?, mentions = ? WHERE id = ?",
-            (
-                count + integer(last[1]),
-                min(earliest, integer(last[2])),
-                max(latest, integer(last[3])),
-                packed(mentions),
-                last[0],
-            ),
+            "INSERT INTO audit_page (chain, block, entries, earliest, latest, mentions) VALUES (?, ?, ?, ?, ?, ?)",
+            (chain, block, count, earliest, latest, packed(mentions)),
         )
+        return
+    mentions += unpacked(octets(last[4]))
+    connection.execute(
+        "UPDATE audit_page SET entries = ?, earliest = ?, latest = ?, mentions = ? WHERE id = ?",
+        (
+            count + integer(last[1]),
+            min(earliest, integer(last[2])),
+            max(latest, integer(last[3])),
+            packed(mentions),
+            last[0],
+        ),
+    )
 
 
 def find(

@@ -10,7 +10,6 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -26,13 +25,13 @@ PARTS = 256
 """Into so many parts a volume is sorted, by the first bits of its mentions."""
 _PART_SHIFT = 48 - 8
 _PLACES = (1 << BLOCK_BITS) - 1
-_REMEMBERED = 20_000  # marks of one process: of those who are at work
+PATIENT, USER, CLIENT, GRANT = (crc32(kind) for kind in (b"patient", b"user", b"client", b"grant"))
+"""Kinds of what is named: where its checksum begins."""
 
 
-@lru_cache(_REMEMBERED)
-def mark(kind: str, name: str) -> int:
-    """The upper bits of every mention of somebody: kind is 'patient', 'user', 'client' or 'grant'."""
-    return crc32(f"{kind} {name}".encode("utf-8", "surrogatepass")) << BLOCK_BITS
+def mark(kind: int, name: str) -> int:
+    """The upper bits of every mention of somebody of that kind."""
+    return crc32(name.encode(), kind) << BLOCK_BITS
 
 
 def marks_of(wanted: AuditQuery) -> Sequence[int]:
@@ -41,32 +40,33 @@ def marks_of(wanted: AuditQuery) -> Sequence[int]:
     Of several that it names those are taken that fewer entries have.
     """
     if wanted.patients:
-        return [mark("patient", patient) for patient in wanted.patients]
-    for kind, name in (("grant", wanted.grant), ("user", wanted.user), ("client", wanted.client)):
+        return [mark(PATIENT, patient) for patient in wanted.patients]
+    for kind, name in ((GRANT, wanted.grant), (USER, wanted.user), (CLIENT, wanted.client)):
         if name is not None:
             return [mark(kind, name)]
     return ()
 
 
-def mentions_of(entries: Iterable[AccessEntry]) -> set[int]:
-    """The mentions of entries of one block."""
-    found: set[int] = set()
-    for entry in entries:
-        place = entry.sequence & _PLACES
-        if entry.patient:
-            found.add(mark("patient", entry.patient) | place)
-        if entry.user:
-            found.add(mark("user", entry.user) | place)
-        if entry.client:
-            found.add(mark("client", entry.client) | place)
-        if entry.grant:
-            found.add(mark("grant", entry.grant) | place)
+def mentions_of(entries: Iterable[AccessEntry]) -> list[int]:
+    """The mentions of entries of one block, some of them more than once."""
+    found: list[int] = []
+    add = found.append
+    for _, sequence, _, _, patient, user, client, grant, *_ in entries:
+        place = sequence & _PLACES
+        if patient:
+            add(crc32(patient.encode(), PATIENT) << BLOCK_BITS | place)
+        if user:
+            add(crc32(user.encode(), USER) << BLOCK_BITS | place)
+        if client:
+            add(crc32(client.encode(), CLIENT) << BLOCK_BITS | place)
+        if grant:
+            add(crc32(grant.encode(), GRANT) << BLOCK_BITS | place)
     return found
 
 
 def packed(mentions: Iterable[int]) -> bytes:
-    """Mentions as a store keeps them: sorted, eight bytes each, the lowest byte first."""
-    return _turned(array("Q", sorted(mentions))).tobytes()
+    """Mentions as a store keeps them: each once, sorted, eight bytes each, the lowest byte first."""
+    return _turned(array("Q", sorted(set(mentions)))).tobytes()
 
 
 def unpacked(kept: bytes) -> Numbers:
