@@ -30,6 +30,7 @@ _BARE = frozenset(
     {"patient"}
 )  # parameters whose value may be an id alone: they refer to nothing but patients
 _CALLERS = 5_000  # what so many tokens say is remembered
+_KINDS = 500
 _SECONDS = 64
 _OF_PATIENT_PATH = re.compile(r"[^ ]* /*Patient(?:/+([^/?]*))?(?=[/?]|\Z)").match
 _MOST_PATIENTS = 1000  # of one record: an export names more, and its record says whose it was
@@ -76,11 +77,11 @@ _decode = msgspec.json.Decoder(_Record).decode
 
 
 class _Caller(msgspec.Struct, frozen=True):
-    """What the entries of a caller's records say of it."""
+    """What the entries of a caller's records say of it; None stands for what it does not say."""
 
-    user: Any
-    client: Any
-    grant: Any
+    user: str | None
+    client: str | None
+    grant: str | None
     patient: str
     purpose: str
 
@@ -95,21 +96,22 @@ def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence
         sequence, at = int(record.seq), milliseconds(str(record.at))
     except (ValueError, TypeError) as error:
         raise Unreadable("the line has no sequence or no time") from error
-    event = _text(record.event)
+    said = record.event, record.interaction, record.decision or record.outcome, record.status
+    try:
+        event, kind, outcome = _what(*said)
+    except TypeError:  # one of them cannot be remembered: a list, an object
+        event, kind, outcome = _what.__wrapped__(*said)
     if event == DELIVERED and not record.patients:
         return ()  # nobody more than the record of its access says
     caller = _caller(record.caller)
     emergency = _mapping(record.emergency)
     user, client = _who(record, caller, emergency)
-    is_access = event in (ACCESS, _BEGUN, DELIVERED)
     about, shown = _about(record, caller, emergency)
     base = _base(record, bases, is_about_somebody=bool(about))
-    grant = _text(caller.grant or record.grant_id)
-    kind = _text(record.interaction) or event if is_access else event
+    grant = _text(record.grant_id) if caller.grant is None else caller.grant
     rule = (record.rules and _joined(record.rules)) or _text(emergency.get("rule") or record.rule)
     purpose = _purpose(record.purpose) if record.purpose else caller.purpose
     types = (record.types and _joined(record.types)) or _text(_mapping(record.request).get("type"))
-    outcome = _outcome(event, record)
     # Patients whom a permitted access was about and whom its answer did not show, where the record lists those.
     is_listed = event == ACCESS and record.decision == PERMIT and isinstance(record.patients, list)
     return [
@@ -119,6 +121,18 @@ def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence
         )
         for patient in about or ("",)
     ]  # fmt: skip
+
+
+@lru_cache(_KINDS, typed=True)
+def _what(event: object, interaction: object, said: object, status: object) -> tuple[str, str, str]:
+    """The event of a record, the kind and the outcome of its entries; said is what was decided, or came of it."""
+    word = _text(event)
+    kind = _text(interaction) or word if word in (ACCESS, _BEGUN, DELIVERED) else word
+    if word == _BEGUN:
+        return word, kind, "begun"
+    outcome = _text(said) or (PERMIT if word == DELIVERED else "ok")
+    failed = word == ACCESS and isinstance(status, int) and status >= _FAILED
+    return word, kind, NOTHING if failed and outcome == PERMIT else outcome
 
 
 def record_of(line: bytes) -> dict[str, Any]:
@@ -156,12 +170,17 @@ def _caller_of(said: bytes) -> _Caller:
     claims = _mapping(caller.get("claims"))
     purpose = caller.get("purpose_of_use") or claims.get("purpose") or claims.get("purpose_of_use")
     return _Caller(
-        caller.get("subject"),
-        caller.get("client"),
-        caller.get("grant"),
+        _said(caller, "subject"),
+        _said(caller, "client"),
+        _said(caller, "grant"),
         _id(caller.get("patient")),
         _purpose(purpose),
     )
+
+
+def _said(caller: Mapping[str, Any], member: str) -> str | None:
+    said = caller.get(member)
+    return _text(said) if said else None
 
 
 def milliseconds(at: str) -> int:
@@ -237,19 +256,12 @@ def _asked_for(canonical: object) -> Iterable[str]:
 
 def _who(record: _Record, caller: _Caller, emergency: Mapping[str, Any]) -> tuple[str, str]:
     """The user and the client of a record."""
-    client = caller.client or record.client_id or record.client or emergency.get("client")
-    user = caller.user or record.subject or emergency.get("subject") or record.by or record.who
-    return _text(user), _text(client)
-
-
-def _outcome(event: str, record: _Record) -> str:
-    if event == _BEGUN:
-        return "begun"
-    usual = PERMIT if event == DELIVERED else "ok"
-    said = _text(record.decision or record.outcome) or usual
-    status = record.status
-    failed = event == ACCESS and isinstance(status, int) and status >= _FAILED
-    return NOTHING if failed and said == PERMIT else said
+    user, client = caller.user, caller.client
+    if client is None:
+        client = _text(record.client_id or record.client or emergency.get("client"))
+    if user is None:
+        user = _text(record.subject or emergency.get("subject") or record.by or record.who)
+    return user, client
 
 
 def _purpose(said: object) -> str:
@@ -259,9 +271,10 @@ def _purpose(said: object) -> str:
 
 def _base(record: _Record, bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
     """The base of a record: that of its route, that which it names, or the only one there is."""
-    named = _text(record.base or _mapping(record.query).get("base"))
-    if named:
-        return named
+    if record.base or record.query:
+        named = _text(record.base or _mapping(record.query).get("base"))
+        if named:
+            return named
     route = _text(record.route)
     if route:
         return bases.get(route, "")
