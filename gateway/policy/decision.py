@@ -45,6 +45,23 @@ class Verdict:
 
 
 Judge = Callable[[Resource], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class LookingJudge:
+    """A judge that looks at these members of a resource alone, so that resources alike in them have one verdict.
+
+    Whatever stands around it is a judge of which nothing is known.
+    """
+
+    verdict: Judge
+    looks_at: frozenset[str]
+
+    def __call__(self, resource: Resource) -> Verdict:
+        """The verdict on a resource."""
+        return self.verdict(resource)
+
+
 ChangeJudge = Callable[
     [Resource | None, Resource | None], Verdict
 ]  # the stored version, the version to be stored
