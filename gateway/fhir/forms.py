@@ -1,10 +1,10 @@
-r"""The form of a Bundle's entry: all of it but its texts and numbers, as a regular expression.
+r"""The form of an entry of a Bundle, or of a line of NDJSON: all but its texts and numbers, as a regular expression.
 
-A store writes its entries alike: the same members in the same order. An entry that was read strictly gives its form,
-and what has that form is read by it, without values being built for members that nobody looks at.
+A store writes its resources alike: the same members in the same order. One that was read strictly gives its form, and
+what has that form is read by it, without values being built for members that nobody looks at.
 
 Why that proves as much as reading strictly: the expression spells out every brace, bracket, comma, colon and name of
-an entry that was read. It leaves open what stands between the quotes of a text, which number stands for a number,
+what was read. It leaves open what stands between the quotes of a text, which number stands for a number,
 true or false, and how many items an array of like items has. So what matches is JSON with the same names in the same
 places: none of them twice in one object, and nothing nested deeper. What a quote means must be beyond doubt: is_clear()
 says so of the text in which entries are looked for. Numbers of unusual length or with an exponent, and -0, have no form.
@@ -23,15 +23,18 @@ from gateway.fhir.plain_json import plain_object
 from gateway.fhir.resource import Number
 
 _NAME = re.compile(r"_?[A-Za-z0-9]+")
-_TEXT = r'"[^"]*+(?:(?<=\\)"[^"]*+)*(?<!\\)"'
+_TEXT = '"[^"]*+"'
+_TEXT_WITH_ESCAPES = r'"[^"]*+(?:(?<=\\)"[^"]*+)*(?<!\\)"'
 _NUMBER = r"(?:0|-?[1-9][0-9]{0,17})(?:\.[0-9]{1,40})?"
-_CONTROLS = tuple(map(chr, (10, 13, 9, *(code for code in range(32) if code not in (9, 10, 13)))))
+_CONTROLS = tuple(map(chr, (13, 9, *(code for code in range(32) if code not in (9, 10, 13)))))
 _UNCLEAR = re.compile(r'\\(?!["/bfnrt])')
 _LONGEST = 8000  # characters of an expression: to compile one costs a microsecond each
 
+Match = Callable[[str, int], re.Match[str] | None]
+
 
 def is_clear(text: str) -> bool:
-    r"""Whether it is plain where texts within this JSON end: no raw control character, no escape but the short ones.
+    r"""Whether it is plain where texts within this JSON end: no control character but \n, no escape but the short ones.
 
     A quote behind a backslash stands within a text then, any other begins or ends one: '\\' does not occur.
     """
@@ -41,42 +44,43 @@ def is_clear(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """The form of entries of a search: fullUrl, which names the resource in its place below a base, resource, search.
-
-    source    the expression; two forms are equal that have the same, and the same members looked at
-    match     matches an entry from a position on, up to where another one follows
-    template  what is looked at, as JSON, with the places for what is found of it
-    """
+class Wording:
+    """A form in words: the expression, and what is looked at as JSON, with the places for what is found of it."""
 
     source: str
     template: str
-    match: Callable[[str, int], re.Match[str] | None]
-
-    def looked_at(self, found: tuple[str, ...]) -> dict[str, Any] | None:
-        """The entry as far as it is looked at; found are the groups of a match but the first.
-
-        None where a value there is not written in its plain form.
-        """
-        return plain_object((self.template % found).encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """The expression and the template of a form, not yet compiled."""
+class Form:
+    """The form of entries or lines. Its matches go up to where another one follows; none goes over the end of a line.
 
-    source: str
-    template: str
+    match           in clear text without a backslash
+    match_escapes   in any clear text
+    """
 
-    def compiled(self) -> Form:
-        """The form."""
-        return Form(self.source, self.template, re.compile(self.source).match)
+    wording: Wording
+    match: Match
+    match_escapes: Match
+
+    def looked_at(self, found: tuple[str, ...]) -> dict[str, Any] | None:
+        """What is looked at; found are the groups of a match but the first.
+
+        None where a value there is not written in its plain form.
+        """
+        return plain_object((self.wording.template % found).encode())
 
 
-def wording_of(entry: Mapping[str, Any], base: str, names: frozenset[str]) -> Wording | None:
-    """How the form of an entry is worded that was read strictly; None for an entry that has none.
+def form_of(wording: Wording) -> Form:
+    """The form in these words."""
+    with_escapes = wording.source.replace(_TEXT, _TEXT_WITH_ESCAPES)
+    return Form(wording, re.compile(wording.source).match, re.compile(with_escapes).match)
 
-    names are the members of the resource that are looked at.
+
+def wording_of_entry(entry: Mapping[str, Any], base: str, names: frozenset[str]) -> Wording | None:
+    """The form of an entry of a search: fullUrl, which names its resource in its place below base, resource, search.
+
+    names are the members of the resource that are looked at, beside its search. None for an entry that has no form.
     """
     resource, search, url = entry.get("resource"), entry.get("search"), entry.get("fullUrl")
     if (
@@ -97,28 +101,51 @@ def wording_of(entry: Mapping[str, Any], base: str, names: frozenset[str]) -> Wo
     if url != f"{base}/{type_}/{id_}":
         return None
     try:
-        parts, template = [], []
-        for name, value in resource.items():
-            part = {"resourceType": f'"{type_}"', "id": r'"\1"'}.get(name) or _expression(value)
-            is_found = name in names and name != "resourceType"
-            parts.append(f'"{_name(name)}":' + (f"({part})" if is_found else part))
-            if name in names:
-                template.append(f'"{name}":' + ("%s" if is_found else part))
+        expression, template = _resource(resource, type_, names, r'"\1"')
         members = {
             "fullUrl": f'"{re.escape(f"{base}/{type_}")}/([^"]*+)"',
-            "resource": r"\{" + ",".join(parts) + r"\}",
+            "resource": expression,
             "search": f"({_expression(search)})",
         }
     except _Formless:
         return None
     source = r"\{" + ",".join(f'"{name}":{members[name]}' for name in entry) + r"\}(?=,\{)"
-    looked_at = {"resource": "{" + ",".join(template) + "}", "search": "%s"}
+    looked_at = {"resource": template, "search": "%s"}
     said = "{" + ",".join(f'"{name}":{looked_at[name]}' for name in entry if name in looked_at) + "}"
     return Wording(source, said) if len(source) <= _LONGEST else None
 
 
+def wording_of_line(resource: Mapping[str, Any], names: frozenset[str]) -> Wording | None:
+    """The form of a resource that is a line, of which its type is the first member."""
+    type_ = resource.get("resourceType")
+    if (
+        next(iter(resource), None) != "resourceType"
+        or not isinstance(type_, str)
+        or not is_resource_type(type_)
+    ):
+        return None
+    try:
+        expression, template = _resource(resource, type_, names, _TEXT)
+    except _Formless:
+        return None
+    source = "()" + expression + r"(?=\n)"
+    return Wording(source, f'{{"resource":{template}}}') if len(source) <= _LONGEST else None
+
+
 class _Formless(Exception):
     """A value of which no form is made."""
+
+
+def _resource(resource: Mapping[str, Any], type_: str, names: frozenset[str], id_: str) -> tuple[str, str]:
+    """The expression of a resource, with a group for each member that is looked at, and the template of these."""
+    parts, template = [], []
+    for name, value in resource.items():
+        part = {"resourceType": f'"{type_}"', "id": id_}.get(name) or _expression(value)
+        is_found = name in names and name != "resourceType"
+        parts.append(f'"{_name(name)}":' + (f"({part})" if is_found else part))
+        if name in names:
+            template.append(f'"{name}":' + ("%s" if is_found else part))
+    return r"\{" + ",".join(parts) + r"\}", "{" + ",".join(template) + "}"
 
 
 def _name(name: str) -> str:

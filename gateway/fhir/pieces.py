@@ -35,8 +35,9 @@ class PlainEntries(NamedTuple):
 class AlikeEntries(NamedTuple):
     """Entries that follow each other and were read by their forms: the bytes of each, and what of it is looked at.
 
-    That is its search and those members of its resource that the reader was told; entries which are alike in them share
-    one object, and nobody changes it. fullUrl names the resource, and is the only address of the store in the entry.
+    That is the search of an entry and those members of its resource that the reader was told; those which are alike in
+    them share one object, and nobody changes it. fullUrl names the resource, and is the only address of the store in it.
+    Lines of a file are such entries too: of a resource alone, in which no address of the store is.
     """
 
     entries: list[tuple[bytes, dict[str, Any]]]

@@ -16,8 +16,8 @@ from collections.abc import Generator, Iterator
 from enum import Enum, auto
 from typing import Any, NoReturn
 
+from gateway.fhir.by_form import ByForm
 from gateway.fhir.cut_values import CutValue, string_end
-from gateway.fhir.entries_by_form import EntriesByForm
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.pieces import (
     AlikeEntries,
@@ -78,9 +78,7 @@ class BundleReader:
     have more than max_entry_bytes. With by_form, entries of a known form come as AlikeEntries.
     """
 
-    def __init__(
-        self, *, max_entry_bytes: int = MAX_ENTRY_BYTES, by_form: EntriesByForm | None = None
-    ) -> None:
+    def __init__(self, *, max_entry_bytes: int = MAX_ENTRY_BYTES, by_form: ByForm | None = None) -> None:
         self._max_entry_bytes = max_entry_bytes
         self._by_form = by_form
         self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode

@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.fhir.entries_by_form import EntriesByForm, KnownForms
-from gateway.fhir.forms import Wording, is_clear, wording_of
+from gateway.fhir import by_form
+from gateway.fhir.by_form import KnownForms
+from gateway.fhir.forms import form_of, is_clear, wording_of_entry, wording_of_line
+from gateway.fhir.ndjson import LineReader
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import MAX_DEPTH, parse_json
 from gateway.fhir.stream import AlikeEntries, BundleReader
 from gateway.policy.decision import Judge, LookingJudge, Permit
 from gateway.proxy.answers import tally as tallies
+from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.answers.response_filter import BundleFilter
 from gateway.proxy.answers.tally import Tally
 from tests.support.policies import BASES, HERE, ask, caller, engine
@@ -125,23 +128,24 @@ def bundle(raws: list[bytes]) -> bytes:
     return b'{"resourceType":"Bundle","type":"searchset","entry":[' + b",".join(raws) + b"]}"
 
 
+async def pieces_of(content: bytes, sizes: list[int]) -> AsyncIterator[bytes]:
+    at, turn = 0, 0
+    while at < len(content):
+        size = sizes[turn % len(sizes)]
+        yield content[at : at + size]
+        at, turn = at + size, turn + 1
+
+
 def filtered(content: bytes, judges: dict[str, Judge], sizes: list[int]) -> tuple[Any, ...]:
     """All that comes of an answer: bytes, error, tally."""
     tally, out, refused = Tally(), [], ""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        at, turn = 0, 0
-        while at < len(content):
-            size = sizes[turn % len(sizes)]
-            yield content[at : at + size]
-            at, turn = at + size, turn + 1
 
     async def run() -> None:
         passing = BundleFilter(
             judges=judges, upstream=UPSTREAM, public=PUBLIC, kind="searchset", added=(), exact=True, self_url="x",
             seal=lambda target: None, tally=tally, bases=BASES,
         )  # fmt: skip
-        async for piece in passing.run(chunks()):
+        async for piece in passing.run(pieces_of(content, sizes)):
             out.append(piece)
 
     try:
@@ -196,18 +200,18 @@ def test_each_change_is_answered_and_recorded_as_if_it_were_read_whole(old: byte
 def test_what_has_a_form_is_strict_json_of_the_same_names(seed: int) -> None:
     """A byte here and there is another: what still matches is read strictly, and has the same names in the same places."""
     pick = random.Random(seed)
-    wording = wording_of(entry(), UPSTREAM, frozenset({"resourceType", "id", "subject", "meta"}))
+    wording = wording_of_entry(entry(), UPSTREAM, frozenset({"resourceType", "id", "subject", "meta"}))
     assert wording is not None
-    form, raw = wording.compiled(), bytearray(PLAIN)
+    form, raw = form_of(wording), bytearray(PLAIN)
     for _ in range(pick.randrange(1, 4)):
         at = pick.randrange(len(raw))
         raw[at : at + pick.randrange(3)] = pick.choice(
             [b'"', b"\\", b"\\n", b"x", b"{", b"}", b",", b"1", b"\x00", b":"]
         )
     text = raw.decode("utf-8", "replace")
-    match = form.match(text + ",{", 0)
-    if is_clear(text) and match is not None and match.end() == len(text):
-        assert _names(parse_json(text.encode())) == _names(entry())
+    for match in (form.match_escapes(text + ",{", 0), None if "\\" in text else form.match(text + ",{", 0)):
+        if is_clear(text) and "\n" not in text and match is not None and match.end() == len(text):
+            assert _names(parse_json(text.encode())) == _names(entry())
 
 
 def _names(value: Any) -> Any:
@@ -216,13 +220,71 @@ def _names(value: Any) -> Any:
     return [_names(each) for each in value[:1]] if isinstance(value, list) else None
 
 
+def exported(content: bytes, judge: Judge, sizes: list[int]) -> tuple[Any, ...]:
+    """All that comes of a file of an export."""
+    tally, out, refused = Tally(), [], ""
+
+    async def run() -> None:
+        passing = NdjsonFilter(judge, UPSTREAM, PUBLIC, tally, 20_000, None, BASES)
+        async for piece in passing.run(pieces_of(content, sizes)):
+            out.append(piece)
+
+    try:
+        asyncio.run(run())
+    except FhirError as error:
+        refused = str(error)
+    return b"".join(out), refused, tally.shown, tally.dropped, tally.rules, tally.about.record(in_part=False)
+
+
+def line(raw: bytes) -> bytes:
+    """The resource of an entry as a line; of one that has no resource any more, what is left."""
+    return raw.partition(b'"resource":')[2].partition(b',"search"')[0]
+
+
+def both_ways_of_a_file(content: bytes, judge: LookingJudge, sizes: list[int]) -> None:
+    exported(b"\n".join([line(PLAIN)] * 12), judge, [10_000])
+    assert exported(content, judge, sizes) == exported(content, lambda resource: judge(resource), sizes)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    st.lists(entries(), max_size=10), st.sampled_from(JUDGES), st.lists(st.integers(1, 2000), min_size=1, max_size=4),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
+)  # fmt: skip
+def test_any_file_is_exported_and_recorded_as_if_its_lines_were_read_whole(
+    raws: list[bytes], judge: LookingJudge, sizes: list[int], between: bytes
+) -> None:
+    both_ways_of_a_file(between.join([line(raw) for raw in [PLAIN, *raws, PLAIN, PLAIN]]), judge, sizes)
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+def test_each_change_of_a_line_is_exported_as_if_it_were_read_whole(old: bytes, new: bytes) -> None:
+    changed, plain = line(PLAIN.replace(old, new, 1)), line(PLAIN)
+    for judge in JUDGES:
+        both_ways_of_a_file(b"\n".join([plain, plain, changed, plain]), judge, [100_000])
+        both_ways_of_a_file(b"\n".join([changed] * 20), judge, [997])
+
+
+def test_lines_of_a_known_form_are_taken_by_it() -> None:
+    known, names = KnownForms(), frozenset({"resourceType", "subject", "meta"})
+    raws = (
+        [line(PLAIN)] * 30
+        + [line(PLAIN).replace(b"HbA1c", b"http://upstream:8080/fhir/x")]
+        + [line(PLAIN)] * 30
+    )
+    for _ in range(2):
+        reader = LineReader(by_form=by_form.lines(UPSTREAM, {"Observation": names}.get, known))
+        found = reader.feed(b"\n".join(raws) + b"\n") + reader.finish()
+    assert [len(each.entries) if isinstance(each, AlikeEntries) else 1 for each in found] == [30, 1, 30]
+
+
 def test_entries_of_a_known_form_are_taken_by_it_and_others_one_by_one() -> None:
     """The comparisons above would hold of nothing if forms were never used."""
     known, names = KnownForms(), frozenset({"resourceType", "subject", "meta"})
     raws = [written(entry(f"o{n}", subject={"reference": f"Patient/{'AB'[n // 50]}"})) for n in range(100)]
     raws[30] = PLAIN.replace(b"HbA1c", b"http://upstream:8080/fhir/x")
     for _ in range(2):
-        reader = BundleReader(by_form=EntriesByForm(UPSTREAM, {"Observation": names}, known))
+        reader = BundleReader(by_form=by_form.entries(UPSTREAM, {"Observation": names}.get, known))
         pieces = reader.feed(bundle(raws)) + reader.finish()
     taken = [each for piece in pieces if isinstance(piece, AlikeEntries) for each in piece.entries]
     assert [raw for raw, _ in taken] == [*raws[:30], *raws[31:99]]  # behind the last one there is no other
@@ -247,22 +309,23 @@ def test_patients_for_whom_a_record_has_no_place_are_counted_each_time(
 
 
 def test_a_form_is_made_of_what_was_seen_twice_and_only_the_last_ones_are_kept() -> None:
-    known, key = KnownForms(), (UPSTREAM, "Observation", frozenset({"subject"}))
-    learned = []
+    known, key = KnownForms(), ("{", "Observation", frozenset({"subject"}))
+    wordings = []
     for n in range(9):
         value = entry(**{f"x{n}": 1})
-        wording = wording_of(value, UPSTREAM, key[2])
+        wording = wording_of_entry(value, UPSTREAM, key[2])
         assert wording is not None
-        assert known.learn(key, wording, written(value).decode()) is None
-        form = known.learn(key, wording, written(value).decode())
-        assert form is not None
-        assert known.learn(key, wording, written(value).decode()) is None
-        learned.append(form)
-    assert known.of(key) == tuple(reversed(learned[-6:]))
+        for seen in range(3):
+            assert any(form.wording == wording for form in known.of(key)) is (seen > 1)
+            known.learn(key, wording, written(value).decode() + ",{")
+        wordings.append(wording)
+    assert [form.wording for form in known.of(key)] == wordings[:2:-1]
     spaced = json.dumps(entry(code=1))
-    wording = wording_of(json.loads(spaced), UPSTREAM, key[2])
+    wording = wording_of_entry(json.loads(spaced), UPSTREAM, key[2])
     assert wording is not None
-    assert [known.learn(key, wording, spaced) for _ in range(3)] == [None] * 3
+    for _ in range(3):
+        known.learn(key, wording, spaced + ",{")
+    assert len(known.of(key)) == 6
 
 
 @pytest.mark.parametrize(
@@ -275,14 +338,23 @@ def test_a_form_is_made_of_what_was_seen_twice_and_only_the_last_ones_are_kept()
     ],
 )  # fmt: skip
 def test_what_is_not_as_stores_write_it_has_no_form(value: dict[str, Any]) -> None:
-    assert wording_of(value, UPSTREAM, frozenset()) is None
+    assert wording_of_entry(value, UPSTREAM, frozenset()) is None
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"id": "a", "resourceType": "Patient"}, {"resourceType": 1}, {"resourceType": "X"}]
+)
+def test_a_line_that_is_no_resource_has_no_form(value: dict[str, Any]) -> None:
+    assert wording_of_line(value, frozenset()) is None
 
 
 def test_long_arrays_match_in_one_pass() -> None:
     """A form takes linear time, also where it fails at the very end."""
-    wording = wording_of(entry(component=[{"code": {"coding": [{"code": "a"}]}}]), UPSTREAM, frozenset())
-    assert isinstance(wording, Wording)
-    match = wording.compiled().match
+    wording = wording_of_entry(
+        entry(component=[{"code": {"coding": [{"code": "a"}]}}]), UPSTREAM, frozenset()
+    )
+    assert wording is not None
+    match = form_of(wording).match_escapes
     component = [{"code": {"coding": [{"code": 'q"' * 20}] * 20}}] * 500
     text = written(entry(component=component)).decode()
     assert match(text + ",{", 0) is not None

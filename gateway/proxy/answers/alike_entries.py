@@ -1,50 +1,58 @@
-"""Entries that were read by their form, on their way out: judged and noted once for all that are alike.
+"""Entries and lines that were read by their form, on their way out: judged and noted once for all that are alike.
 
-What is looked at in an entry decides all that is decided about it: who is shown it, and whom the record says that it
-is about. So an entry that has the same there as the one before has the same verdict.
+What is looked at in one decides all that is decided about it: who is shown it, and whom the record says that it is
+about. So one that has the same there as the one before has the same verdict.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.fhir.entries_by_form import EntriesByForm
+from gateway.fhir.by_form import LookedAt
 from gateway.policy.decision import Judge, LookingJudge, Verdict
 from gateway.proxy.answers.tally import Tally, members_noted
 
+JudgeOf = Callable[[str], Judge | None]
+"""The judge of a type."""
 Whole = Callable[[bytes], bytes | None]
 """An entry by its bytes, as one goes out that was read whole; None when it does not."""
 
 
-def reader_by_form(judges: Mapping[str, Judge], upstream: str) -> EntriesByForm | None:
-    """What takes the entries by their form that these judges can judge so; None where there are none."""
-    looked_at: dict[str, frozenset[str]] = {}
-    for type_, judge in judges.items():
-        noted = members_noted(type_)
-        if isinstance(judge, LookingJudge) and noted is not None:
-            looked_at[type_] = judge.looks_at | noted
-    return EntriesByForm(upstream, looked_at) if looked_at else None
+def looked_at(judge_of: JudgeOf) -> LookedAt:
+    """What these judges and the record look at, by type."""
+    found: dict[str, frozenset[str] | None] = {}
+
+    def members(type_: str) -> frozenset[str] | None:
+        if type_ not in found:
+            judge, noted = judge_of(type_), members_noted(type_)
+            told = judge.looks_at if isinstance(judge, LookingJudge) else None
+            found[type_] = None if told is None or noted is None else told | noted
+        return found[type_]
+
+    return members
 
 
 @dataclass(slots=True)
 class AlikeFilter:
-    """Filters the entries of a search that were read by their form.
+    """Filters what was read by its form.
 
-    begins is how they begin and how they do on their way out; whole takes one of which more has to be looked at.
+    begins is how each begins and how it does on its way out; whole takes one of which more has to be looked at.
     """
 
-    judges: Mapping[str, Judge]
+    judge_of: JudgeOf
     begins: tuple[bytes, bytes]
     bases: frozenset[str]
     tally: Tally
-    is_usual: Callable[[Mapping[str, Any]], bool]  # of an entry's search: nothing of it is looked at further
+    is_usual: Callable[
+        [Mapping[str, Any]], bool
+    ]  # of an entry: there is nothing about it but its resource to decide
     whole: Whole
     _entry: Mapping[str, Any] = field(default_factory=dict)
     _verdict: Verdict | None = None  # on that entry; None where it has to be looked at whole
     _is_noted: bool = False  # once and for all
 
     def shown(self, entries: Iterable[tuple[bytes, dict[str, Any]]]) -> list[bytes]:
-        """Those of the entries that go out, as they do."""
+        """Those that go out, as they do."""
         old, new = self.begins
         begin, tally = len(old), self.tally
         out: list[bytes] = []
@@ -67,9 +75,10 @@ class AlikeFilter:
 
     def _judge(self, entry: Mapping[str, Any]) -> None:
         self._entry, self._is_noted = entry, False
-        judge = self.judges.get(entry["resource"]["resourceType"])
-        is_known = isinstance(judge, LookingJudge) and self.is_usual(entry["search"])
-        self._verdict = judge(entry["resource"]) if judge is not None and is_known else None
+        judge = self.judge_of(entry["resource"]["resourceType"])
+        is_known = isinstance(judge, LookingJudge) and self.is_usual(entry)
+        verdict = judge(entry["resource"]) if judge is not None and is_known else None
+        self._verdict = verdict if verdict is not None and verdict.seen is None else None
 
     def _note(self, resource: Mapping[str, Any], verdict: Verdict) -> None:
         """Note whom an entry is about. Of patients whom the record has no place for, each resource is counted."""

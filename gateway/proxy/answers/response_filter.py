@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gateway.fhir import links, resource, stream
-from gateway.fhir.entries_by_form import EntriesByForm
+from gateway.fhir import by_form, links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.plain_json import exact_object
+from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.shape import Shape, shaped
-from gateway.policy.decision import Included, Judge, Resource, Verdict
-from gateway.proxy.answers.alike_entries import AlikeFilter, reader_by_form
+from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Verdict
+from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
 from gateway.proxy.answers.connections import Connections
 from gateway.proxy.answers.self_links import echoes, is_silent
 from gateway.proxy.answers.tally import Tally
@@ -101,20 +100,33 @@ class BundleFilter:
         await self._settled(rest)
         yield b"".join(self._pieces(rest, state)) + b"}"
 
-    def _by_form(self) -> EntriesByForm | None:
+    def _by_form(self) -> by_form.ByForm | None:
         """What takes entries by their form: of a search, where nobody looks at more than judge and record do."""
-        is_plain = self.shape is None and self.included is None and self.settle is None
-        return reader_by_form(self.judges, self.upstream) if is_plain and self.kind == "searchset" else None
+        if self.shape is not None or self.included is not None or self.settle is not None:
+            return None
+        if self.kind != "searchset" or not any(
+            isinstance(each, LookingJudge) for each in self.judges.values()
+        ):
+            return None
+        return by_form.entries(self.upstream, looked_at(self.judges.get))
 
     def _alike(self, state: "_State") -> AlikeFilter:
         return AlikeFilter(
-            judges=self.judges,
+            judge_of=self.judges.get,
             begins=resource.full_urls(self.upstream, self.public),
             bases=self.bases,
             tally=self.tally,
-            is_usual=_is_of_a_match,
-            whole=lambda raw: self._entry(raw, exact_object(raw), state),
+            is_usual=self._is_asked_for,
+            whole=lambda raw: self._entry(raw, plain_object(raw) or exact_object(raw), state),
         )
+
+    def _is_asked_for(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry says no more of itself than that it is one that was asked for, and how good a match."""
+        search = entry["search"]
+        if search == _OF_A_MATCH:
+            return True
+        mode = search.get("mode")
+        return _is_known(search) and (mode in ("match", None) or (mode == "include" and self.includes))
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -369,11 +381,6 @@ def _is_flat(member: object) -> bool:
 def _is_known(search: Mapping[str, Any]) -> bool:
     """Whether what an entry says of itself in a search is passed on as it is."""
     return _is_flat(search) and search.keys() <= _OF_SEARCH
-
-
-def _is_of_a_match(search: Mapping[str, Any]) -> bool:
-    """Whether a search says no more of an entry than that it is a match, and how good a one."""
-    return search == _OF_A_MATCH or (_is_known(search) and search.get("mode") in ("match", None))
 
 
 def _passes(judge: Judge, resource: Resource) -> bool:
