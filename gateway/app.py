@@ -43,7 +43,7 @@ from gateway.policy import language
 from gateway.policy.engine import Engine
 from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
-from gateway.proxy.pipeline import EngineHolder
+from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings, PickerSettings

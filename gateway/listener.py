@@ -16,6 +16,7 @@ from gateway.settings import Limits, Listener
 from gateway.wire import heads
 from gateway.wire.connection import Handler, Service
 from gateway.wire.front import Front
+from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders
 
@@ -54,6 +55,7 @@ class Face:
                 handle=handler,
                 max_url=limits.max_url,
                 max_head=heads.longest(limits.max_url, limits.max_header),
+                likenesses=Likenesses(min(limits.max_url, limits.max_header)),
             )
         )
 

@@ -15,10 +15,11 @@ from gateway.document_services.kinds import document_service
 from gateway.document_services.mhd import MhdDocuments
 from gateway.proxy.answers.sealed_links import SealedLinks
 from gateway.proxy.answers.signed_answers import SignedAnswers
+from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.at_mount import open_lookups
 from gateway.proxy.lookups.knowledge import ConsentsAt, Lookups
 from gateway.proxy.lookups.preflight import Preflight
-from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.pipeline import Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
@@ -110,6 +111,7 @@ async def open_mount(
         lookups=lookups,
         admission=admission,
         may_write=may_write,
+        precedes=upstream.response_signatures is ResponseSignatures.OFF,
         oauth_uris={
             "authorize": f"{issuer}/authorize",
             "token": f"{issuer}/token",

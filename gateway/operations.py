@@ -15,8 +15,8 @@ from authz.protocol.clients import Client
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
 from gateway import evaluations
+from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.knowledge import Lookups
-from gateway.proxy.pipeline import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
 from gateway.report import page
 from gateway.report.evidence import gather

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.resource_server import Presented
 from authz.storage.effects import Emergency
 from gateway.admission import Held
 from gateway.emergencies import described
@@ -66,6 +67,7 @@ class Trail:
     form: bytes | None = None  # of a search that was posted
     made: str | None = None  # the id of what was created
     held: Held | None = None  # places in limits of what is done at once
+    presented: Presented | None = None  # the token, where one was
 
     def release(self) -> None:
         """Give back what it holds: there will be no answer."""

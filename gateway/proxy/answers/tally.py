@@ -56,6 +56,11 @@ class About:
             for id in patients_of(resource, bases) or ():
                 self._add(id)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a record says no more of it than the patients."""
+        return self.is_noted and not self.labels and not self.unlisted
+
     def _add(self, id: str) -> None:
         if not id or id in self.patients:
             return
