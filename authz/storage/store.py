@@ -47,6 +47,15 @@ class Namespace(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SingleUse:
+    """What may be used once and is about to be: a key in a namespace of replay claims, taken until then."""
+
+    namespace: Namespace
+    key: bytes
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class PushedRequest:
     """A pushed authorization request, already validated (RFC 9126)."""
 
@@ -141,6 +150,14 @@ class RefreshToken:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantUntil:
+    """A grant to be stored until expires_at."""
+
+    grant: Grant
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKey:
     """A signing key of the server, encrypted at rest. state: announced | active | retired | removed."""
 
@@ -170,6 +187,16 @@ class Store(
     # single-use claims
     async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
         """True for the first caller that names this key before `until`, False for every other."""
+        ...
+
+    async def claim_in_order(
+        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
+    ) -> int:
+        """Claim each, and stop at the first that was claimed before; how many were won.
+
+        Where all are won, `then` is stored as its own method would store it. When that raises, the claims may have been
+        made and may not have been.
+        """
         ...
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
@@ -233,7 +260,12 @@ class Store(
         """
         ...
 
-    async def put_grant(self, grant: Grant, *, expires_at: int) -> None: ...
+    async def put_grant(
+        self, grant: Grant, *, expires_at: int, refresh_token: RefreshToken | None = None
+    ) -> None:
+        """Store a grant or its next state, with a new refresh token of it, in one transaction."""
+        ...
+
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant; None when unknown, expired or revoked."""
         ...
