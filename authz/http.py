@@ -44,6 +44,7 @@ _LONGEST_ADDRESS = 64  # characters, with a zone
 _KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
+_NO_BODY = EmptyBody()
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -111,8 +112,23 @@ def read(
         peer=peer,
         certificate=certificate,
         chain=chain,
-        body=EmptyBody() if body is None else body,
+        body=_NO_BODY if body is None else body,
     )
+
+
+def following(like: HttpRequest, segment: str, proof: str | None) -> HttpRequest:
+    """What read() would give for the head of like with another last segment of its path, and another proof if it has one.
+
+    segment is of letters, digits and '-', proof of the characters of a JWS. like has neither query nor body.
+    """
+    headers = dict(like.headers)
+    if proof is not None:
+        headers["dpop"] = proof
+    path = like.path[: like.path.rindex("/") + 1] + segment
+    return HttpRequest(
+        "GET", path, "", like.origin + path, like.origin, headers, like.peer, like.certificate, like.chain,
+        _NO_BODY, like.likeness,
+    )  # fmt: skip
 
 
 def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Namespace(StrEnum):
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
-    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended, renewed while it goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,13 @@ class Store(
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back: the next caller that names this key is a first one. Only for claims of a place."""
+        ...
+
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let one's own claim of a place end at another moment, in one statement; it is given back where that is now.
+
+        False, and nothing changed, where the claim that is there is not the one that ends at held_until: another's.
+        """
         ...
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:

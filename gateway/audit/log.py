@@ -147,9 +147,13 @@ class AuditLog:
         """
         if not _OURS.isdisjoint(record):
             raise AuditUnavailable(f"a record may not have members named {', '.join(sorted(_OURS))}")
+        await self.record_written(_members(record))
+
+    async def record_written(self, members: bytes) -> None:
+        """Append a record whose members stand as lines.members_of() writes them. Raises AuditUnavailable."""
         if len(self._waiting) >= _MAX_WAITING:
             raise AuditUnavailable(f"{_MAX_WAITING} records wait to be written")
-        await self._queue(_members(record))
+        await self._queue(members)
 
     def note(self, event: Event) -> None:
         """Append what happened in the authorization server; settled() waits until it is durable.

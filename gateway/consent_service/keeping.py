@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from authz.clock import Clock
 from authz.storage.store import Store
+from gateway.consent_service.counted import counted, counter
 from gateway.consent_service.grants import GrantConsents, settled
 from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.server import ConsentServer
@@ -29,10 +30,7 @@ def keep_consents(
 ) -> tuple[RoutingClient, Callable[[Callable[[str], None]], ConsentsAt]]:
     """The client of the mount, not open yet, and what makes its knowledge of consents."""
     client = RoutingClient(upstream, observe)
-
-    def written(status: str) -> None:
-        metrics.consents_written.labels(upstream.name, status).inc()
-
+    store = counted(store, (upstream,), metrics)
     client.serve(
         ConsentServer(
             base=upstream.identifier,
@@ -42,7 +40,6 @@ def keep_consents(
             clock=clock,
             is_there=client.has_patient,
             end_grant=end_grant,
-            written=written,
         )
     )
 
@@ -60,11 +57,15 @@ def keep_consents(
     return client, knowledge
 
 
-def given_consents(settings: GatewaySettings, clock: Clock) -> Mapping[str, GrantConsents]:
+def given_consents(
+    settings: GatewaySettings, store: Store, clock: Clock, metrics: Metrics
+) -> Mapping[str, GrantConsents]:
     """What says the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
-    issuer = settings.authorization.issuer
+    issuer, count = settings.authorization.issuer, counter(settings.upstreams, metrics)
     return {
-        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, clock=clock)
+        upstream.identifier: GrantConsents(
+            base=upstream.identifier, issuer=issuer, store=store, clock=clock, written=count
+        )
         for upstream in settings.upstreams
         if upstream.keeps_consents
     }

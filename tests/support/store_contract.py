@@ -163,6 +163,19 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
         assert await winners(lambda: store.claim(Namespace.EXPORT_SLOT, b"k", until=NOW + 60, now=NOW)) == 1
 
+    async def test_a_claim_is_renewed_by_who_has_it_and_by_nobody_else(self, store: Store) -> None:
+        place, key = Namespace.AUDIT_FEED, b"repository"
+        assert not await store.renew(place, key, held_until=NOW + 30, until=NOW + 60)  # nobody has it
+        assert await store.claim(place, key, until=NOW + 30, now=NOW)
+        assert await store.renew(place, key, held_until=NOW + 30, until=NOW + 50)
+        assert not await store.renew(place, key, held_until=NOW + 30, until=NOW + 90)
+        assert not await store.renew(Namespace.EXPORT_SLOT, key, held_until=NOW + 50, until=NOW + 90)
+        assert not await store.claim(place, key, until=NOW + 90, now=NOW + 49)
+        assert await store.claim(place, key, until=NOW + 80, now=NOW + 50)  # it ended, and is another's
+        assert not await store.renew(place, key, held_until=NOW + 50, until=NOW + 90)
+        assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
+        assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
+
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
         assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 59)

@@ -35,9 +35,8 @@ def kept(folder: Path) -> Path:  # noqa: F811
         amended = consent(dateTime="2026-06-01")
         await store.add_consent(next_version(amended, first, base=BASE, id="c1", now=now, by="desk"))
         await store.put_grant(GRANT, expires_at=now + 600)
-        given = GrantConsents(base=BASE, issuer="https://fhir.example", clock=system_clock).of(
-            GRANT, "Portal"
-        )
+        keeper = GrantConsents(base=BASE, issuer="https://fhir.example", store=store, clock=system_clock)
+        given = keeper.of(GRANT, "Portal")
         assert given is not None
         assert await store.add_consent(given)
         await store.close()

@@ -49,7 +49,7 @@ class PostgresqlGrants:
                 code.expires_at,
             )
             for consent in consents:
-                if await transaction.change(ADD_CONSENT, *consent_values(consent)) != 1:
+                if await transaction.change(ADD_CONSENT, *consent_values(consent), None) != 1:
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 

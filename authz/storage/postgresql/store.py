@@ -112,6 +112,11 @@ class PostgresqlStore(
             "DELETE FROM claim WHERE namespace = $1 AND key = $2", str(namespace), key
         )
 
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let a claim end at another moment; False where it is not the one that ends at held_until."""
+        sql = "UPDATE claim SET expires_at = $1 WHERE namespace = $2 AND key = $3 AND expires_at = $4"
+        return await self._database.change(sql, until, str(namespace), key, held_until) == 1
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds

@@ -44,7 +44,7 @@ class SqliteGrants:
                 (code.id, code.grant_id, encode(code), code.expires_at),
             )
             for consent in consents:
-                if connection.execute(ADD_CONSENT, consent_values(consent)).rowcount != 1:
+                if connection.execute(ADD_CONSENT, (*consent_values(consent), None)).rowcount != 1:
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 

@@ -91,6 +91,11 @@ class SqliteStore(
         """Give a claim back."""
         self._database.change("DELETE FROM claim WHERE namespace = ? AND key = ?", str(namespace), key)
 
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let a claim end at another moment; False where it is not the one that ends at held_until."""
+        sql = "UPDATE claim SET expires_at = ? WHERE namespace = ? AND key = ? AND expires_at = ?"
+        return self._database.change(sql, until, str(namespace), key, held_until) == 1
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds
