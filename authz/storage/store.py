@@ -7,7 +7,7 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -278,6 +278,10 @@ class Store(
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant; None when unknown, expired or revoked."""
+        ...
+
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live; at most a few hundred at once."""
         ...
 
     async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:

@@ -129,12 +129,15 @@ def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issue
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> list[ConsentVersion]:
     """The versions, given as the newest ones, with those inactive whose grant has ended. Raises StoreUnavailable."""
     found = []
-    for number, version in enumerate(versions, 1):
-        if number % _ASKED_AT_ONCE == 0:
+    for first in range(0, len(versions), _ASKED_AT_ONCE):
+        if first:
             await asyncio.sleep(0)
-        goes_on = version.grant_id is None or version.status != "active"
-        goes_on = goes_on or await store.grant(str(version.grant_id), now=now) is not None
-        found.append(version if goes_on else await _ended(store, version, now))
+        some = versions[first : first + _ASKED_AT_ONCE]
+        asked = {each.grant_id for each in some if each.grant_id is not None and each.status == "active"}
+        live = await store.live_grants(asked, now=now) if asked else frozenset()
+        for version in some:
+            ends = version.grant_id in asked and version.grant_id not in live
+            found.append(await _ended(store, version, now) if ends else version)
     return found
 
 

@@ -405,6 +405,17 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.grant("other", now=NOW) is None
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)  # the store goes on
 
+    async def test_of_many_grants_those_are_told_that_are_live(self, store: Store) -> None:
+        for name, lives in (("a", 300), ("b", 300), ("c", 10), ("d' OR 1=1", 300)):
+            await store.put_grant(replace(GRANT, grant_id=name), expires_at=NOW + lives)
+        await store.revoke_grant("b", now=NOW, keep_until=NOW + 600)
+        asked = ["a", "b", "c", "d' OR 1=1", "unknown", ""]
+        assert await store.live_grants(asked, now=NOW + 10) == {"a", "d' OR 1=1"}
+        for name in asked:
+            alone = await store.live_grants([name], now=NOW + 10)
+            assert bool(alone) == (await store.grant(name, now=NOW + 10) is not None)
+        assert await store.live_grants([], now=NOW) == frozenset()
+
     async def test_a_consent_is_written_with_the_code_or_neither_is(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
         assert await store.add_consent(CONSENT)

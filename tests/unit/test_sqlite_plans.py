@@ -76,6 +76,7 @@ async def test_no_statement_of_a_request_walks_through_a_table(
     await store.delete_session("session")
     await store.take_launch("launch", client_id="portal", now=NOW)
     await store.grant("grant", now=NOW)
+    await store.live_grants(["grant", "other"], now=NOW)
     await store.put_grant(replace(GRANT, grant_id="other"), expires_at=NOW + 300)
     await store.grants(subject="person", client_id=None, now=NOW)
     await store.grants(subject=None, client_id="portal", now=NOW)

@@ -1,6 +1,6 @@
 """Grants, codes, refresh tokens and revocations on PostgreSQL. What each method means stands at Store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
@@ -90,6 +90,15 @@ class PostgresqlGrants:
             now,
         )
         return None if row is None else decode(row[0], Grant)
+
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live."""
+        rows = await self._database.rows(
+            "SELECT id FROM grant_record WHERE id = ANY ($1) AND revoked_at IS NULL AND expires_at > $2",
+            list(grant_ids),
+            now,
+        )
+        return frozenset(text(row[0]) for row in rows)
 
     async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
         """The live grants of a person, a client, or both."""
