@@ -118,7 +118,7 @@ class Admission:
 
     async def at_door(self, request: HttpRequest) -> None:
         """Before anything of a request is looked at but its path. Raises Limited, StoreUnavailable."""
-        if not self._rates:
+        if not self.limits_doors:
             return
         address = _network(request.peer)
         keys = {"address": address}
@@ -131,6 +131,11 @@ class Admission:
         await self._spend(keys)
 
     @property
+    def limits_doors(self) -> bool:
+        """Whether at_door() may refuse somebody."""
+        return bool(self._rates)
+
+    @property
     def limits_callers(self) -> bool:
         """Whether of_caller() may refuse somebody."""
         return bool(self._rates or self._at_once)
@@ -140,6 +145,8 @@ class Admission:
 
         Raises StoreUnavailable.
         """
+        if "client" not in self._rates:
+            return 0
         try:
             await self._spend({"client": client_id})
         except Limited as limited:

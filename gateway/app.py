@@ -24,6 +24,7 @@ from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.cds_services import CdsServices
+from gateway.consent_service.counted import counted
 from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
@@ -150,6 +151,7 @@ class Gateway:
             precise_clock=self._precise_clock,
         )
         self._fetcher = await asyncio.to_thread(open_fetcher, settings)
+        consents = counted(self.store, settings.upstreams, self.metrics)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -162,8 +164,8 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
-            own=open_own_records(settings, self.store, self.keys, self.clock, self._records),
-            given=given_consents(settings, self.store, self.clock),
+            own=open_own_records(settings, consents, self.keys, self.clock, self._records),
+            given=given_consents(settings, consents, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in in_order(settings.upstreams):

@@ -178,14 +178,18 @@ def check(
         raise _refused("nonce must be a string")
     if _text(claims, "htm") != method:
         raise _refused(f"htm is {speakable(str(claims['htm']))}, expected {method}")
-    _check_target(_text(claims, "htu"), url)
+    htu = _text(claims, "htu")
+    if htu != url:
+        _check_target(htu, url)
     if ath is not None and not hmac.compare_digest(_text(claims, "ath").encode(), ath.encode()):
         raise _refused("ath is not the SHA-256 of the access token that was sent")
     if expected_thumbprint is not None and not hmac.compare_digest(key.thumbprint, expected_thumbprint):
         raise _refused("the key of the proof is not the key that the access token is bound to")
-    _check_lifetime(claims, now)
+    if "exp" in claims or "nbf" in claims:
+        _check_lifetime(claims, now)
     nonce_until = None if nonce is None else nonces.expires_at(nonce, now)
-    _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
+    if issued_at != now:
+        _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
     try:
         key.verify(signature, proof[: len(parts[0]) + 1 + len(parts[1])].encode("ascii"), algorithm)
     except JoseError as error:
@@ -284,6 +288,8 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
     value = claims.get(name)
     if value is None:
         return None
+    if type(value) is int and 0 <= value < 2**53:  # the usual form
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -(2**53) < value < 2**53:
         raise _refused(f"{name} must be a number of seconds")
     return int(value)

@@ -139,7 +139,7 @@ class _Read:
     """How far one read has come. started is a reading of time.perf_counter()."""
 
     request: HttpRequest
-    asked: FhirRequest
+    id: str
     interaction_id: str
     started: float
     found: Authenticated | None = None
@@ -196,8 +196,8 @@ class ReadPrecedent:
             if request.likeness is not None:
                 request.likeness.precedent = None
             return await at.way.handle(request)
-        asked = FhirRequest("GET", Interaction.READ, self._type, path[len(self._path) :])
-        read = _Read(request, asked, headers.interaction_id(request), time.perf_counter())
+        id_ = path[len(self._path) :]
+        read = _Read(request, id_, headers.interaction_id(request), time.perf_counter())
         try:
             return await self._answer(read)
         except Exception as error:
@@ -207,12 +207,12 @@ class ReadPrecedent:
                 read.held.release()
 
     async def _answer(self, read: _Read) -> Answer:
-        at, request, asked, known = self._at, read.request, read.asked, self._known
+        at, request, known = self._at, read.request, self._known
         read.found = await at.resource_server.admit(request, self._presented)
         if at.admission is not None and at.admission.limits_callers:
             read.held = await at.admission.of_caller(self._caller, at.upstream.name)
         read.is_admitted = True
-        id_, interaction, reads = asked.id or "", read.interaction_id, self._reads
+        id_, interaction, reads = read.id, read.interaction_id, self._reads
         if reads is not None and reads.opens(id_):
             judge, rules = reads.judge, reads.rules
         else:
@@ -276,14 +276,14 @@ class ReadPrecedent:
     def _decide(self, read: _Read) -> Permit | None:
         at = self._at
         environment = Environment(at.clock(), read.request.peer, at.upstream.identifier, self._known)
-        decision = self._engine.decide(read.asked, self._caller, environment)
+        decision = self._engine.decide(self._asked(read), self._caller, environment)
         return decision if isinstance(decision, Permit) else None
 
     async def _on(self, read: _Read, come: UpstreamAnswer | Awaitable[Answer] | None) -> Answer:
         """Leave the usual way: before the store was asked, with what it answered, or with what is an answer by itself."""
         at, trail = self._at, self._trail(read)
         if come is None:
-            come = at.way.pass_one(read.request, read.asked, self._caller, self._engine, trail)
+            come = at.way.pass_one(read.request, self._asked(read), self._caller, self._engine, trail)
         elif isinstance(come, UpstreamAnswer):
             come = self._received(trail, read, come)
         return await self._answered(trail, come)
@@ -301,7 +301,7 @@ class ReadPrecedent:
 
     def _trail(self, read: _Read) -> Trail:
         """The trail that the passage would have left by now; what is held goes over to it."""
-        asked, found, engine = read.asked, read.found, self._engine
+        asked, found, engine = self._asked(read), read.found, self._engine
         trail = Trail(read.request, read.interaction_id, read.started, self._at.upstream.identifier, asked)
         trail.wish = self._wish
         if found is not None:
@@ -315,14 +315,16 @@ class ReadPrecedent:
             trail.upstream.append(f"GET {asked.type}/{asked.id}")
         return trail
 
+    def _asked(self, read: _Read) -> FhirRequest:
+        return FhirRequest("GET", Interaction.READ, self._type, read.id)
+
     def _form(self, rules: tuple[str, ...]) -> RecordForm | None:
         """The form of the record of a read that these rules show; None where there is none."""
         if rules in self._forms:
             return self._forms[rules]
         if len(self._forms) >= _FORMS:
             self._forms.clear()
-        asked = FhirRequest("GET", Interaction.READ, self._type, "1")
-        read = _Read(self._like, asked, "", 0.0, Authenticated(self._caller, ()), is_admitted=True)
+        read = _Read(self._like, "1", "", 0.0, Authenticated(self._caller, ()), is_admitted=True)
         trail = self._trail(read)
         trail.decision, trail.rules = "permit", rules
         form = self._forms[rules] = RecordForm.of(trail, self._at.upstream.name)
