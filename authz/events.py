@@ -24,13 +24,15 @@ class TokenIssued:
 class ProofChecked:
     """A DPoP proof was looked at. outcome is 'accepted', 'nonce', 'replayed' or 'refused'.
 
-    claim_seconds is how long the replay store took to answer; None where it was not asked.
+    claim_seconds is how long the replay store took to answer; None where it was not asked. skew_seconds is the iat of
+    the proof less our own time, where a ClockCompared does not tell it.
     """
 
     outcome: str
     client_id: str | None
     reason: str = ""
     claim_seconds: float | None = None
+    skew_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class KeyChanged:
 class KeySetFetched:
     """A client's key set was fetched, or could not be. url is without its query.
 
-    outcome is 'fetched', 'not-keys', or one of authz.fetch.FetchError; detail says why it failed.
+    outcome is 'fetched', 'not-keys', or one of authz.fetched.FetchError; detail says why it failed.
     """
 
     url: str

@@ -6,7 +6,6 @@ path, both framings at once, bytes outside ASCII in anything but free text.
 """
 
 import ipaddress
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 
 from authz.protocol.certificates import from_header
+from authz.protocol.encoding import compact_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
 
@@ -44,6 +44,7 @@ _LONGEST_ADDRESS = 64  # characters, with a zone
 _KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
+_NO_BODY = EmptyBody()
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -111,8 +112,23 @@ def read(
         peer=peer,
         certificate=certificate,
         chain=chain,
-        body=EmptyBody() if body is None else body,
+        body=_NO_BODY if body is None else body,
     )
+
+
+def following(like: HttpRequest, segment: str, proof: str | None) -> HttpRequest:
+    """What read() would give for the head of like with another last segment of its path, and another proof if it has one.
+
+    segment is of letters, digits and '-', proof of the characters of a JWS. like has neither query nor body.
+    """
+    headers = dict(like.headers)
+    if proof is not None:
+        headers["dpop"] = proof
+    path = like.path[: like.path.rindex("/") + 1] + segment
+    return HttpRequest(
+        "GET", path, "", like.origin + path, like.origin, headers, like.peer, like.certificate, like.chain,
+        _NO_BODY, like.likeness,
+    )  # fmt: skip
 
 
 def _headers(raw: Sequence[tuple[bytes, bytes]], max_header: int) -> dict[str, str]:
@@ -204,13 +220,9 @@ def _forwarded_certificate(
         raise RequestError(400, "the certificate header of the proxy cannot be read") from error
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
 def json_answer(status: int, value: object, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """An answer of JSON that nobody stores."""
-    content = _encode(value).encode()
-    return Answer(status, (_JSON, *NO_STORE, *headers), content)
+    return Answer(status, (_JSON, *NO_STORE, *headers), compact_json(value))
 
 
 def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *, scheme: str = "") -> Answer:

@@ -43,6 +43,20 @@ class Authenticated:
     headers: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """An access token as it was presented and found good: so it is wherever the same bytes are presented again.
+
+    Until generation is not that of the keys any more. Times, revocation, key and proof are looked at each time.
+    """
+
+    scheme: str
+    token: str
+    ath: str
+    caller: Caller
+    generation: int
+
+
 class ResourceServer:
     """Authenticates callers of protected resources."""
 
@@ -81,13 +95,27 @@ class ResourceServer:
         Raises OAuthError: INVALID_TOKEN, INVALID_DPOP_PROOF, USE_DPOP_NONCE (all 401 here) or INVALID_REQUEST
         (400). Raises StoreUnavailable when the replay claim cannot be made.
         """
-        now = self._clock()
+        return await self.admit(request, self.presented(request, audience=audience))
+
+    def presented(self, request: HttpRequest, *, audience: frozenset[str]) -> Presented:
+        """The token of this request, as far as its bytes decide. Raises OAuthError as authenticate() does."""
         scheme, token = _credentials(request)
-        caller = self._verified(token, now)
+        caller = self._verified(token, self._clock())
         if audience.isdisjoint(caller.audience):
             wanted = ", ".join(sorted(audience))
             raise _invalid(f"the access token is for another resource: its aud must hold one of {wanted}")
-        await self._be_current(now)
+        return Presented(scheme, token, dpop.ath_of(token), caller, self._generation)
+
+    def is_as_presented(self, presented: Presented) -> bool:
+        """Whether presented() would still say so of the same bytes, times aside."""
+        return presented.generation == self._keys.generation
+
+    async def admit(self, request: HttpRequest, presented: Presented) -> Authenticated:
+        """The caller of a request that presents this token. Raises as authenticate() does."""
+        now, caller, scheme = self._clock(), presented.caller, presented.scheme
+        _check_times(caller, now)
+        if self._revocations.is_stale(now) or self._clients.is_stale(now):
+            await self._be_current(now)
         # Not "is registered": a token outlives its client's line in gateway.yaml by minutes; who stops a client says so.
         if self._clients.is_suspended(caller.client_id):
             raise _invalid("the client is suspended")
@@ -103,7 +131,7 @@ class ResourceServer:
             return Authenticated(caller, ())
         if scheme != "dpop":
             raise _invalid("the access token is bound to a DPoP key: send it as DPoP, with a proof")
-        return Authenticated(caller, await self._check_proof(request, token, caller, now))
+        return Authenticated(caller, await self._check_proof(request, presented, now))
 
     def challenge(self, error: OAuthError | None, request: HttpRequest) -> tuple[tuple[str, str], ...]:
         """WWW-Authenticate for a refusal, with a nonce where one is due (RFC 9449 7.1, RFC 9728 5.1)."""
@@ -212,8 +240,9 @@ class ResourceServer:
             raise _invalid("the certificate is not the one that the access token is bound to")
 
     async def _check_proof(
-        self, request: HttpRequest, token: str, caller: Caller, now: int
+        self, request: HttpRequest, presented: Presented, now: int
     ) -> tuple[tuple[str, str], ...]:
+        caller = presented.caller
         try:
             proof = dpop.check(
                 request.headers.get("dpop"),
@@ -223,7 +252,7 @@ class ResourceServer:
                 nonces=self._nonces,
                 nonce_required=self._nonce_required,
                 max_age_seconds=self._proof_age_seconds,
-                access_token=token,
+                ath=presented.ath,
                 expected_thumbprint=caller.binding.thumbprint,
             )
         except OAuthError as error:
@@ -232,12 +261,12 @@ class ResourceServer:
             if error.skew_seconds is not None:
                 self._emit(ClockCompared("dpop", error.skew_seconds))
             raise OAuthError(error.code, error.description, detail=error.detail, status=401) from error
-        self._emit(ClockCompared("dpop", proof.issued_at - now))
         key = dpop.replay_key(proof, "resource")
         started = time.perf_counter()
         fresh = await self._store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=now)
         taken = time.perf_counter() - started
-        self._emit(ProofChecked("accepted" if fresh else "replayed", caller.client_id, claim_seconds=taken))
+        outcome, skew = "accepted" if fresh else "replayed", proof.issued_at - now
+        self._emit(ProofChecked(outcome, caller.client_id, claim_seconds=taken, skew_seconds=skew))
         if not fresh:
             raise OAuthError(
                 ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof", status=401

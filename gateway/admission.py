@@ -118,7 +118,7 @@ class Admission:
 
     async def at_door(self, request: HttpRequest) -> None:
         """Before anything of a request is looked at but its path. Raises Limited, StoreUnavailable."""
-        if not self._rates:
+        if not self.limits_doors:
             return
         address = _network(request.peer)
         keys = {"address": address}
@@ -130,11 +130,23 @@ class Admission:
             keys["admin"] = address
         await self._spend(keys)
 
+    @property
+    def limits_doors(self) -> bool:
+        """Whether at_door() may refuse somebody."""
+        return bool(self._rates)
+
+    @property
+    def limits_callers(self) -> bool:
+        """Whether of_caller() may refuse somebody."""
+        return bool(self._rates or self._at_once)
+
     async def of_client(self, client_id: str) -> int:
         """A client that authenticated at the authorization server: 0, or how many seconds it must wait.
 
         Raises StoreUnavailable.
         """
+        if "client" not in self._rates:
+            return 0
         try:
             await self._spend({"client": client_id})
         except Limited as limited:
@@ -143,7 +155,7 @@ class Admission:
 
     async def of_caller(self, caller: Caller, route: str) -> Held:
         """A caller with a good token at a mount; what it holds from now on. Raises Limited, StoreUnavailable."""
-        if not self._rates and not self._at_once:
+        if not self.limits_callers:
             return Held(self._used, [])
         who = {"client": caller.client_id, "user": _person(caller)}
         held = self._hold(who)

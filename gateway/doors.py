@@ -74,7 +74,8 @@ class Doors:
             return self._turned_away(request, Reason.OVERLOADED, "1")
         self._inflight += 1
         try:
-            await self._admission.at_door(request)
+            if self._admission.limits_doors:
+                await self._admission.at_door(request)
             answer = await self._dispatch(request)
         except Limited as limited:
             return self._turned_away(request, Reason.TOO_MANY_REQUESTS, str(limited.seconds))
@@ -97,6 +98,8 @@ class Doors:
         return self._cors.on(request, answer)
 
     async def _dispatch(self, request: HttpRequest) -> Answer:
+        if request.likeness is not None and request.likeness.precedent is not None:
+            return await request.likeness.precedent.answer(request)
         if self._officer.serves(request.path):
             return await self._officer.handle(request)
         if not self._authorization.serves(request.path):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from authz.events import (
     ClientChanged,
@@ -27,6 +27,7 @@ from authz.events import (
     SignIn,
     TokenIssued,
 )
+from gateway.counting import Counter, Histogram
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _SECRETS = re.compile(
@@ -114,15 +115,15 @@ class Metrics:
         self.request_seconds = Histogram(
             "securus_request_seconds",
             "Time to the answer's first byte",
-            ["route"],
-            buckets=_BUCKETS,
+            "route",
+            bounds=_BUCKETS,
             registry=registry,
         )
         self.upstream_seconds = Histogram(
             "securus_upstream_seconds",
             "Time to the store's headers",
-            ["route"],
-            buckets=_BUCKETS,
+            "route",
+            bounds=_BUCKETS,
             registry=registry,
         )
         self.page_links_left_out = Counter(
@@ -151,7 +152,7 @@ class Metrics:
             "securus_client_changes", "Changes in the client registry", ["what"], registry=registry
         )
         self.replay_seconds = Histogram(
-            "securus_replay_store_seconds", "Time of a replay claim", buckets=_BUCKETS, registry=registry
+            "securus_replay_store_seconds", "Time of a replay claim", bounds=_BUCKETS, registry=registry
         )
         self.errors = Counter(
             "securus_oauth_errors", "OAuth errors given", ["endpoint", "error"], registry=registry
@@ -172,8 +173,8 @@ class Metrics:
         self.clock_skew = Histogram(
             "securus_clock_skew_seconds",
             "iat of clients less our own time",
-            ["kind"],
-            buckets=_SKEWS,
+            "kind",
+            bounds=_SKEWS,
             registry=registry,
         )
         self.audit_events = Counter("securus_audit_events", "Audit records written", registry=registry)
@@ -191,6 +192,12 @@ class Metrics:
             "securus_audit_broken",
             "1 where a chain of the audit log is not whole and is not signed",
             registry=registry,
+        )
+        self.audit_retired = Counter(
+            "securus_audit_retired_records", "Audit records that a stub stands for", registry=registry
+        )
+        self.audit_retention = Counter(
+            "securus_audit_retention_rounds", "Rounds of the retention", ["outcome"], registry=registry
         )
         self.audit_heads_undelivered = Counter(
             "securus_audit_heads_undelivered", "Signed heads that their file did not take", registry=registry
@@ -273,6 +280,7 @@ class Metrics:
         self._proofs = {
             outcome: self.proofs.labels(outcome) for outcome in ("accepted", "nonce", "replayed", "refused")
         }
+        self._tokens = _Children(self.tokens)
         self._clock_skews = {
             kind: self.clock_skew.labels(kind) for kind in ("dpop", "assertion", "request_object")
         }
@@ -281,11 +289,13 @@ class Metrics:
         """Count what happened in the authorization server."""
         match event:
             case TokenIssued():
-                self.tokens.labels(event.grant_type).inc()
+                self._tokens[event.grant_type].inc()
             case ProofChecked():
                 self._proofs[event.outcome].inc()
                 if event.claim_seconds is not None:
                     self.replay_seconds.observe(event.claim_seconds)
+                if event.skew_seconds is not None:
+                    self._clock_skews["dpop"].observe(event.skew_seconds)
             case ClockCompared():
                 self._clock_skews[event.kind].observe(event.seconds)
             case SignIn():
@@ -321,6 +331,18 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _Children(dict[str, Counter]):
+    """The counters of one that has a single label, each looked up once. Labels come from a closed list of ours."""
+
+    def __init__(self, counter: Counter) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __missing__(self, label: str) -> Counter:
+        found = self[label] = self._counter.labels(label)
+        return found
 
 
 def _by(relationship: str) -> str:

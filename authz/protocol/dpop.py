@@ -141,14 +141,14 @@ def check(
     nonces: Nonces,
     nonce_required: bool,
     max_age_seconds: int = 60,
-    access_token: str | None = None,
+    ath: str | None = None,
     expected_thumbprint: str | None = None,
 ) -> Proof:
     """Check a proof (RFC 9449 4.3). url is the URL that was called, by configuration and path, without query.
 
-    access_token asks for ath (check 10) and expected_thumbprint for the key that the token is bound to
-    (check 11). Raises OAuthError(INVALID_DPOP_PROOF), or OAuthError(USE_DPOP_NONCE) when everything that can be
-    said without a nonce is right and a valid nonce is missing. Does not spend the jti.
+    ath is that of the access token, where one comes with it (check 10), and expected_thumbprint the key that the
+    token is bound to (check 11). Raises OAuthError(INVALID_DPOP_PROOF), or OAuthError(USE_DPOP_NONCE) when everything
+    that can be said without a nonce is right and a valid nonce is missing. Does not spend the jti.
 
     Freshness: with a valid nonce, or while one is still to be asked for, iat may be 5 minutes off. Where nonces are
     not required and none, or one that is no longer valid, is sent: max_age_seconds back, 10 s ahead. Stricter than
@@ -178,16 +178,18 @@ def check(
         raise _refused("nonce must be a string")
     if _text(claims, "htm") != method:
         raise _refused(f"htm is {speakable(str(claims['htm']))}, expected {method}")
-    _check_target(_text(claims, "htu"), url)
-    if access_token is not None:
-        expected = base64url(sha256(access_token.encode("ascii", "replace")).digest())
-        if not hmac.compare_digest(_text(claims, "ath").encode(), expected.encode()):
-            raise _refused("ath is not the SHA-256 of the access token that was sent")
+    htu = _text(claims, "htu")
+    if htu != url:
+        _check_target(htu, url)
+    if ath is not None and not hmac.compare_digest(_text(claims, "ath").encode(), ath.encode()):
+        raise _refused("ath is not the SHA-256 of the access token that was sent")
     if expected_thumbprint is not None and not hmac.compare_digest(key.thumbprint, expected_thumbprint):
         raise _refused("the key of the proof is not the key that the access token is bound to")
-    _check_lifetime(claims, now)
+    if "exp" in claims or "nbf" in claims:
+        _check_lifetime(claims, now)
     nonce_until = None if nonce is None else nonces.expires_at(nonce, now)
-    _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
+    if issued_at != now:
+        _check_age(issued_at, now, max_age_seconds, by_nonce=nonce_until is not None or nonce_required)
     try:
         key.verify(signature, proof[: len(parts[0]) + 1 + len(parts[1])].encode("ascii"), algorithm)
     except JoseError as error:
@@ -203,6 +205,11 @@ def check(
     else:
         nonce = None
     return Proof(key.thumbprint, jti, issued_at, refused_from + _NODES_SECONDS, nonce)
+
+
+def ath_of(access_token: str) -> str:
+    """The hash of an access token that a proof must name beside it (RFC 9449 4.2)."""
+    return base64url(sha256(access_token.encode("ascii", "replace")).digest())
 
 
 def replay_key(proof: Proof, purpose: str) -> bytes:
@@ -281,6 +288,8 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
     value = claims.get(name)
     if value is None:
         return None
+    if type(value) is int and 0 <= value < 2**53:  # the usual form
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -(2**53) < value < 2**53:
         raise _refused(f"{name} must be a number of seconds")
     return int(value)

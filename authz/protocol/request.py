@@ -4,7 +4,7 @@ Whoever listens builds an HttpRequest once
 through `authz.http`; every door takes it and gives an Answer; nobody else looks at raw bytes again.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,32 @@ class Body(Protocol):
     def stream(self) -> AsyncIterator[bytes]:
         """The body chunk by chunk, with back-pressure to the sender."""
         ...
+
+
+class Precedent(Protocol):
+    """Answers requests that are like one which was answered before."""
+
+    async def answer(self, request: "HttpRequest") -> "Answer":
+        """The answer to this one, decided and recorded by itself."""
+        ...
+
+
+class Likeness:
+    """What a request shares with those whose heads are the same but for the last segment of the path and the proof.
+
+    precedent  answers them; None while each of them is looked at from its beginning
+    """
+
+    __slots__ = ("_keep", "precedent")
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self.precedent: Precedent | None = None
+
+    def follow(self, precedent: Precedent) -> None:
+        """Let this precedent answer those that come."""
+        self.precedent = precedent
+        self._keep()
 
 
 class EmptyBody:
@@ -73,6 +99,7 @@ class HttpRequest:
     certificate  DER of the client certificate of this connection, or from a trusted proxy's header; None without
     chain    DER of further certificates that the client sent, leaf excluded
     peer     address of the caller as text, behind trusted proxies the one they vouch for
+    likeness what it shares with others of the same listener; None where it may share nothing
     """
 
     method: str
@@ -85,6 +112,7 @@ class HttpRequest:
     certificate: bytes | None = None
     chain: tuple[bytes, ...] = ()
     body: Body = field(default_factory=EmptyBody)
+    likeness: Likeness | None = field(default=None, repr=False, compare=False)
 
 
 AnswerBody = bytes | AsyncIterator[bytes]

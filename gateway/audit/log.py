@@ -61,6 +61,7 @@ _WORDS: Mapping[type[Event], str] = {
     ConfigurationInForce: "configuration-in-force",
 }
 _LEFT_OUT = frozenset({ProofChecked, ClockCompared})
+_NAMES = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _WORDS}
 _log = logging.getLogger("securus.audit")
 
 
@@ -70,7 +71,7 @@ class AuditUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A line to be written, somebody who waits for it and all before it, or both."""
+    """A line to be written, somebody who waits for it and all before it, or both. at is of the line."""
 
     at: bytes
     members: bytes | None
@@ -146,9 +147,13 @@ class AuditLog:
         """
         if not _OURS.isdisjoint(record):
             raise AuditUnavailable(f"a record may not have members named {', '.join(sorted(_OURS))}")
+        await self.record_written(_members(record))
+
+    async def record_written(self, members: bytes) -> None:
+        """Append a record whose members stand as lines.members_of() writes them. Raises AuditUnavailable."""
         if len(self._waiting) >= _MAX_WAITING:
             raise AuditUnavailable(f"{_MAX_WAITING} records wait to be written")
-        await self._queue(_members(record))
+        await self._queue(members)
 
     def note(self, event: Event) -> None:
         """Append what happened in the authorization server; settled() waits until it is durable.
@@ -184,7 +189,7 @@ class AuditLog:
 
     async def _queue(self, members: bytes | None) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(self._now(), members, done))
+        self._waiting.append(_Waiting(b"" if members is None else self._now(), members, done))
         self._write_soon()
         await done
 
@@ -328,4 +333,4 @@ def _members(record: Mapping[str, object]) -> bytes:
 
 
 def _fields(event: Event) -> dict[str, object]:
-    return {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return {name: getattr(event, name) for name in _NAMES[type(event)]}

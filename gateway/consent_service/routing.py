@@ -59,6 +59,10 @@ class RoutingClient(UpstreamClient):
         answer = await super().send(method, target, headers, body)
         return answer if target != "metadata" else await self._capabilities(answer)
 
+    def reading(self, type_: str) -> UpstreamClient | None:
+        """The store reads all but Consent."""
+        return None if type_ == "Consent" else self
+
     async def write(
         self,
         caller: Caller,

@@ -27,7 +27,7 @@ from gateway.fhir.definitions import (
     patient_compartment,
     search_parameter,
 )
-from gateway.fhir.fhirpath import Expression, compile_expression
+from gateway.fhir.fhirpath import Expression, compile_expression, first_members
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
@@ -131,6 +131,17 @@ def subject_element(type: str) -> str | None:
         return None
     (step,) = routes[0].steps
     return step if isinstance(step, str) else None
+
+
+@cache
+def members_naming_patients(type: str) -> frozenset[str] | None:
+    """The members that anything here looks at in a resource of the type, by any membership; None for all of them."""
+    if type == "Patient":
+        return frozenset({"resourceType", "id", "contained"})
+    if not is_resource_type(type):
+        return frozenset({"resourceType", "contained"})
+    compartment = _compartment(type)
+    return first_members("resourceType", "contained", *compartment.subject, *compartment.every)
 
 
 def may_be_in_compartment(

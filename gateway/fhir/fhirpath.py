@@ -88,6 +88,21 @@ class Expression:
         return [value for route in self.routes for value in route.values(resource, steps)]
 
 
+def first_members(*looked_at: str | Expression) -> frozenset[str] | None:
+    """These members of a resource, and those by which expressions go into it; None where one looks at it whole."""
+    found: set[str] = set()
+    for each in looked_at:
+        if isinstance(each, str):
+            found.add(each)
+            continue
+        for route in each.routes:
+            first = route.steps[0] if route.steps else None
+            if not isinstance(first, str):
+                return None
+            found.add(first)
+    return frozenset(found)
+
+
 @cache
 def compile_expression(expression: str) -> Expression:
     """The compiled expression. Raises ExpressionError for what is not supported or not in R4."""

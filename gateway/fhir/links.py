@@ -110,6 +110,15 @@ def mentions(raw: bytes, base: str) -> int:
     return raw.lower().count(_host(base))
 
 
+@cache
+def address_pattern(base: str) -> re.Pattern[str]:
+    """Finds in JSON without escapes, but short ones, every place where a URL below base may stand, and some others.
+
+    A URL is below it only when its host, in either case, follows the slashes: see below(). It begins before the slashes.
+    """
+    return re.compile(rf"//\[?(?i:{re.escape(_host(base).decode('ascii'))})")
+
+
 def rewrite_urls(value: Any, *, upstream: str, public: str) -> bool:
     """Replace the store's base by the public one in every URL-bearing element, in place; whether anything changed.
 

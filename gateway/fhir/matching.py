@@ -13,7 +13,7 @@ from typing import Any
 from authz.protocol import encoding
 from gateway.fhir import dates, quantities
 from gateway.fhir.definitions import SearchParameter, is_resource_type, search_parameter
-from gateway.fhir.fhirpath import Expression, ExpressionError, compile_expression
+from gateway.fhir.fhirpath import Expression, ExpressionError, compile_expression, first_members
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import FhirError
@@ -65,6 +65,11 @@ class Criteria:
         return resource.get("resourceType") == self.type and all(
             criterion.holds(resource) for criterion in self._criteria
         )
+
+    @property
+    def looks_at(self) -> frozenset[str] | None:
+        """The members of a resource that it looks at; None where it is not said which."""
+        return first_members("resourceType", *(criterion.expression for criterion in self._criteria))
 
     def matches_found(self, resource: Mapping[str, Any], sent: frozenset[str]) -> bool:
         """The same of a resource that a search with the criteria in sent ('name=value') is said to have found.

@@ -32,6 +32,17 @@ class PlainEntries(NamedTuple):
     entries: Iterable[tuple[bytes, dict[str, Any]]]
 
 
+class AlikeEntries(NamedTuple):
+    """Entries that follow each other and were read by their forms: the bytes of each, and what of it is looked at.
+
+    That is the search of an entry and those members of its resource that the reader was told; those which are alike in
+    them share one object, and nobody changes it. fullUrl names the resource, and is the only address of the store in it.
+    Lines of a file are such entries too: of a resource alone, in which no address of the store is.
+    """
+
+    entries: list[tuple[bytes, dict[str, Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class EntriesEnd:
     """The array of entries ends."""
@@ -42,11 +53,11 @@ class End:
     """The Bundle was whole: one object, of type Bundle, and nothing behind it."""
 
 
-Piece = Member | EntriesBegin | Entry | PlainEntries | EntriesEnd | End
+Piece = Member | EntriesBegin | Entry | PlainEntries | AlikeEntries | EntriesEnd | End
 
 
 def values(pieces: Iterable[Piece]) -> Iterator[dict[str, Any]]:
-    """The values of the entries among these pieces."""
+    """The values of the entries among these pieces, of which none was read by its form."""
     for piece in pieces:
         if isinstance(piece, Entry):
             yield piece.value

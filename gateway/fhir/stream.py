@@ -16,9 +16,11 @@ from collections.abc import Generator, Iterator
 from enum import Enum, auto
 from typing import Any, NoReturn
 
+from gateway.fhir.by_form import ByForm
 from gateway.fhir.cut_values import CutValue, string_end
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.pieces import (
+    AlikeEntries,
     End,
     EntriesBegin,
     EntriesEnd,
@@ -34,6 +36,7 @@ from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_de
 
 __all__ = [
     "MAX_ENTRY_BYTES",
+    "AlikeEntries",
     "BundleReader",
     "End",
     "EntriesBegin",
@@ -50,6 +53,7 @@ _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add so
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR_END = re.compile(r"[ \t\n\r,\]}]")
 _BEGIN = re.compile(rb'\{"[A-Za-z]+":')
+_MARK_OF_A_FORM = '},{"fullUrl":'
 _MOST_ATTEMPTS = 3
 _SHORT = 16 * 1024
 
@@ -71,11 +75,12 @@ class BundleReader:
     """Reads one Bundle. feed() takes the next bytes, finish() says that they ended; both return what became whole.
 
     Both raise FhirError UPSTREAM_INVALID, after which the reader is of no more use. No entry and no other value may
-    have more than max_entry_bytes.
+    have more than max_entry_bytes. With by_form, entries of a known form come as AlikeEntries.
     """
 
-    def __init__(self, *, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
+    def __init__(self, *, max_entry_bytes: int = MAX_ENTRY_BYTES, by_form: ByForm | None = None) -> None:
         self._max_entry_bytes = max_entry_bytes
+        self._by_form = by_form
         self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
         self._state = _State.BEFORE
         self._name = ""
@@ -87,6 +92,7 @@ class BundleReader:
         self._may_wait = False
         self._attempts = _MOST_ATTEMPTS  # to read plain entries, before that is given up
         self._plain_end = (0, False)
+        self._ends_by_form = False  # whether plain entries end where one of a known form may follow
 
     def feed(self, content: bytes) -> list[Piece]:
         """The pieces that are whole with these bytes, in the order of the Bundle."""
@@ -154,12 +160,23 @@ class BundleReader:
                         self._state = _State.AFTER_VALUE
                         position += 1
                     elif mark == "{":
+                        if self._by_form is not None:
+                            alike, behind = self._by_form.take(text, position, self._max_entry_bytes)
+                            if alike:
+                                yield AlikeEntries(alike)
+                                self._state = _State.ENTRY
+                                self._mark = self._mark or _MARK_OF_A_FORM
+                                position = behind
+                                continue
                         if self._mark and self._attempts:
                             plain = self._take_plain(text, position)
                             yield PlainEntries(plain)
                             for _ in plain:  # what was not asked for is read all the same
                                 pass
                             position, is_open = self._plain_end
+                            if self._ends_by_form:
+                                self._ends_by_form = False
+                                continue
                             if is_open and self._may_wait and length - position < _SHORT:
                                 return position
                         end = self._take(text, position, pieces)
@@ -249,10 +266,14 @@ class BundleReader:
                 self._attempts -= 1
                 is_open = False
                 break
+            self._ends_by_form = self._by_form is not None and self._by_form.missed(raw, value)
             yield raw, value
             value = None
             self._attempts = _MOST_ATTEMPTS
             start = end + 2
+            if self._ends_by_form:
+                is_open = False
+                break
         self._plain_end = (start, is_open)
 
     def _take(self, text: str, start: int, pieces: list[Piece]) -> int | None:
@@ -324,6 +345,8 @@ class BundleReader:
             pieces.append(Member(self._name, raw, value))
             self._state = _State.AFTER_VALUE
         else:
+            if self._by_form is not None:
+                self._by_form.missed(raw, value)
             pieces.append(Entry(raw, value))
             self._state = _State.AFTER_ENTRY
             if not self._mark and (begun := _BEGIN.match(raw)) is not None:

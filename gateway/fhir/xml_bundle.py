@@ -59,7 +59,7 @@ class BundleXml:
                         self._entries.append(self._head())
                 case stream.Entry(value=value):
                     self._entry(write_member_xml("Bundle", "entry", [value]))
-                case stream.PlainEntries(entries=entries):
+                case stream.PlainEntries(entries=entries) | stream.AlikeEntries(entries=entries):
                     for raw, _ in entries:  # decimals as they were written
                         self._entry(write_member_xml("Bundle", "entry", [exact_object(raw)]))
                 case stream.EntriesEnd() | stream.End():

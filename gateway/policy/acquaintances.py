@@ -30,6 +30,7 @@ class Acquaintance:
     standing is a Deny for a caller of none, whom no rule is asked about.
     values is what is known of the caller by dimension of `who`; doubtful are those of which something else is said;
     claims are those that policies speak of, as far as they are of their types.
+    of_the_moment is by interaction whether a rule about any type may speak otherwise tomorrow.
     """
 
     caller: Caller
@@ -38,6 +39,7 @@ class Acquaintance:
     doubtful: frozenset[str]
     claims: dict[str, list[str]]
     layers: dict[Place, Layers | Deny | None] = field(default_factory=dict)
+    of_the_moment: dict[Interaction, bool] = field(default_factory=dict)
 
 
 class Acquaintances:

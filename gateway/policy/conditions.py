@@ -5,12 +5,17 @@ false and a deny true, so it is compiled to Never or Always by the side it stand
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from authz.protocol.tokens import Caller
-from gateway.fhir.compartment import compartment_test, may_be_in_compartment, narrows_exactly
+from gateway.fhir.compartment import (
+    compartment_test,
+    may_be_in_compartment,
+    members_naming_patients,
+    narrows_exactly,
+)
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.matching import Criteria, CriteriaError, compile_criteria
 from gateway.fhir.told_by_search import needs_search, split_criteria
@@ -46,6 +51,8 @@ class Condition:
     terms    search criteria that say the rest of it (all of it, when exact); never the patients
     exact    patients and terms together say all that holds() asks
     proof    what a search must have told; without it the condition holds for no resource
+    looks_at the members of a resource that holds() looks at, by nothing but which it answers; None for all of them,
+             and where it asks for more than the resource
     """
 
     holds: Callable[[Resource], bool]
@@ -53,10 +60,11 @@ class Condition:
     terms: tuple[SearchTerm, ...] = ()
     exact: bool = True
     proof: ToldBySearch | None = None
+    looks_at: frozenset[str] | None = None
 
 
-ALWAYS = Condition(lambda resource: True)
-NEVER = Condition(lambda resource: False, frozenset())
+ALWAYS = Condition(lambda resource: True, looks_at=frozenset())
+NEVER = Condition(lambda resource: False, frozenset(), looks_at=frozenset())
 """What an empty set of values says: no patient is let through by it."""
 
 
@@ -126,7 +134,9 @@ def compile_where(
         raise Unsayable(f"match says nothing about {type_}")
     if where.ids is not None:
         ids = where.ids
-        parts.append(Condition(lambda resource: resource.get("id") in ids, exact=False))
+        parts.append(
+            Condition(lambda resource: resource.get("id") in ids, exact=False, looks_at=frozenset({"id"}))
+        )
     if where.labels is not None:
         # Never said in a search: stores differ on what _security:not means for what has no label.
         labels = where.labels
@@ -230,6 +240,7 @@ def _one_of(ways: tuple[Where, ...], asking: Asking, type_: str, bases: frozense
         lambda resource: any(holds(each, resource, on_error=in_doubt) for each in found),
         patients,
         exact=False,
+        looks_at=looked_at(found),
     )
 
 
@@ -248,7 +259,18 @@ def both(parts: list[Condition]) -> Condition:
         tuple(term for part in parts for term in part.terms),
         all(part.exact for part in parts),
         _proof(parts),
+        looked_at(parts),
     )
+
+
+def looked_at(parts: Iterable[Condition]) -> frozenset[str] | None:
+    """The members that one of these conditions looks at; None for all."""
+    found: frozenset[str] = frozenset()
+    for part in parts:
+        if part.looks_at is None:
+            return None
+        found |= part.looks_at
+    return found
 
 
 def _proof(parts: list[Condition]) -> ToldBySearch | None:
@@ -292,6 +314,7 @@ def compartment_condition(
         belongs,
         patients,
         exact=_narrows_exactly(type_, membership),
+        looks_at=members_naming_patients(type_),
     )
 
 
@@ -304,7 +327,7 @@ def criteria_condition(type_: str, query: str, bases: frozenset[str]) -> Conditi
         compiled = _compiled(type_, query, bases)
     except CriteriaError as error:
         raise Unsayable(str(error)) from error
-    return Condition(compiled.matches, None, compiled.terms)
+    return Condition(compiled.matches, None, compiled.terms, looks_at=compiled.looks_at)
 
 
 def _by_criteria(type_: str, query: str, bases: frozenset[str], known: Known) -> Condition:

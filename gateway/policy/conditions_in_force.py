@@ -41,7 +41,11 @@ class ConditionsInForce:
         self._has_views = any(rule.returned or rule.fields is not None for rule in policies.rules)
         self._rules = {rule.id: rule for rule in policies.rules}
         self._acquaintances = Acquaintances()
-        self._of_the_moment = frozenset(rule.id for rule in policies.rules if looks_at_the_moment(rule))
+        timed = [rule for rule in policies.rules if looks_at_the_moment(rule)]
+        self._of_the_moment = frozenset(rule.id for rule in timed)
+        self._types_of_the_moment = frozenset[str]().union(
+            *(RESOURCE_TYPES if rule.resources is None else rule.resources for rule in timed)
+        )
         self._sources = Sources(policies.rules, policies.facts, policies.claims)
 
     def claims_of(self, caller: Caller) -> dict[str, list[str]]:

@@ -45,6 +45,23 @@ class Verdict:
 
 
 Judge = Callable[[Resource], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class LookingJudge:
+    """A judge that looks at these members alone of a resource in which no other is contained: those alike have one verdict.
+
+    What it shows of such a resource it shows whole. Whatever stands around it is a judge of which nothing is known.
+    """
+
+    verdict: Judge
+    looks_at: frozenset[str]
+
+    def __call__(self, resource: Resource) -> Verdict:
+        """The verdict on a resource."""
+        return self.verdict(resource)
+
+
 ChangeJudge = Callable[
     [Resource | None, Resource | None], Verdict
 ]  # the stored version, the version to be stored

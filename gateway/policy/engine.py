@@ -22,7 +22,6 @@ from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import ALWAYS, compartment_condition
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.details_layer import FHIR_ACCESS
-from gateway.policy.exports import Exports
 from gateway.policy.index import WHOLE_SYSTEM
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import (
@@ -36,6 +35,7 @@ from gateway.policy.layers import (
     show_nothing,
 )
 from gateway.policy.query import counts, with_page, without_total
+from gateway.policy.reads import CompiledReads
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.search_opening import text_closed, with_opened
@@ -45,7 +45,7 @@ from gateway.policy.step_up import as_signed_in, together
 _WRITTEN = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 
 
-class Engine(Exports):
+class Engine(CompiledReads):
     """Decides by one policy set.
 
     bases are the URLs, public and upstream, by which resources are our own. detail_types are the authorization

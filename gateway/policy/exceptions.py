@@ -6,7 +6,7 @@ An exception opens, so that what is not known of caller or resource makes none.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.policy.conditions import ALWAYS, Condition, Unsayable, both, holds
+from gateway.policy.conditions import ALWAYS, Condition, Unsayable, both, holds, looked_at
 from gateway.policy.rules import Dimension, Unless, Where
 
 Compile = Callable[[Where], Condition]
@@ -30,6 +30,7 @@ class NotExcepted:
                 holds(closing, resource, on_error=True) and not holds(exception, resource, on_error=False)
             ),
             exact=False,
+            looks_at=looked_at((closing, exception)),
         )
 
     def asks(self, condition: Condition | None) -> Condition | None:
@@ -43,6 +44,7 @@ class NotExcepted:
                 or (condition is not None and holds(condition, resource, on_error=False))
             ),
             exact=False,
+            looks_at=looked_at((exception,) if condition is None else (exception, condition)),
         )
 
 
@@ -70,7 +72,10 @@ def _exception(unless: Unless, values: Mapping[str, frozenset[str]], compiled: C
             return None
         if not any(each is ALWAYS for each in found):
             parts.append(
-                Condition(lambda resource: any(holds(way, resource, on_error=False) for way in found))
+                Condition(
+                    lambda resource: any(holds(way, resource, on_error=False) for way in found),
+                    looks_at=looked_at(found),
+                )
             )
     return both(parts)
 

@@ -60,6 +60,13 @@ class Known:
         self._supposes = False
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether nobody has looked for anything here, or may."""
+        return not (
+            self.judges_ask or self._gaps or self.consulted or self.deciding or self.facts or self.labels
+        )
+
+    @property
     def supposes(self) -> bool:
         """Whether what could not be had is taken to speak for the caller: for supposed() alone."""
         return self._supposes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import Reason
-from gateway.policy.conditions import NOT_TOLD, Condition, holds
-from gateway.policy.decision import ChangeJudge, Judge, Resource, Verdict
+from gateway.policy.conditions import NOT_TOLD, Condition, holds, looked_at
+from gateway.policy.decision import ChangeJudge, Judge, LookingJudge, Resource, Verdict
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
 
@@ -140,7 +140,17 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
-    return verdict
+    looks_at = _looks_at(layers, id_)
+    return verdict if looks_at is None else LookingJudge(verdict, looks_at)
+
+
+def _looks_at(layers: Layers, id_: str | None) -> frozenset[str] | None:
+    """What the judge looks at of a resource that contains no other; None for all of it."""
+    if layers.sight is not None and not layers.sight.is_plain(ids(layers.permits)):
+        return None
+    named = (*layers.scopes, *layers.permits, *layers.requires, *layers.denies)
+    found = looked_at(condition for _, condition in named)
+    return None if found is None else found | ({"resourceType"} if id_ is None else {"resourceType", "id"})
 
 
 def _is_opened(permit: str, layers: Layers, resource: Resource) -> bool:

@@ -20,6 +20,7 @@ from gateway.policy.decision import (
     Deny,
     Environment,
     Judge,
+    LookingJudge,
     Nothing,
     Permit,
     Resource,
@@ -325,7 +326,10 @@ def _all(judges: Sequence[Judge]) -> Judge:
             return Verdict(False, tuple(rules), Reason.POLICY_DENIED)
         return Verdict(True, tuple(rules), seen=None if seen is resource else seen)
 
-    return verdict
+    looking = [judge for judge in judges if isinstance(judge, LookingJudge)]
+    if len(looking) < len(judges):
+        return verdict
+    return LookingJudge(verdict, frozenset({"resourceType"}).union(*(judge.looks_at for judge in looking)))
 
 
 _NOTHING = object()

@@ -67,7 +67,20 @@ class RulesInForce(SightInForce):
         # Nothing of this one request is kept: what is known at it is not looked at, and not held.
         found = self._spoken(asked, type_, acquaintance, replace(environment, known=Known()))
         sees_others = isinstance(found, Layers) and found.sight is not None
-        return None if sees_others and self._of_the_moment else found
+        return None if sees_others and self._is_of_the_moment(asked.interaction, acquaintance) else found
+
+    def _is_of_the_moment(self, interaction: Interaction, acquaintance: Acquaintance) -> bool:
+        """Whether some rule about some type speaks of this caller that looks at more than caller and resource."""
+        found = acquaintance.of_the_moment.get(interaction)
+        if found is None:
+            found = acquaintance.of_the_moment[interaction] = any(
+                rule.id in self._of_the_moment
+                for type_ in self._types_of_the_moment
+                for rule in self._index.candidates(
+                    type_, interaction, acquaintance.values, acquaintance.doubtful
+                )
+            )
+        return found
 
     def _spoken(
         self,

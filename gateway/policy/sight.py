@@ -5,8 +5,8 @@ search may not ask for what it would not show: a permit whose view hides what th
 search, and a deny that takes it away closes it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from gateway.fhir.compartment import subject_parameter
@@ -80,8 +80,8 @@ def _merged(one: Mapping[str, Paths], other: Mapping[str, Paths]) -> dict[str, P
 def denied_paths(type_: str, fields: tuple[str, ...]) -> Paths:
     """The elements of one type that fields name: those of its own, and those without a type."""
     found = []
-    for field in fields:
-        path = field if field.partition(".")[0] in RESOURCE_TYPES else f"{type_}.{field}"
+    for each in fields:
+        path = each if each.partition(".")[0] in RESOURCE_TYPES else f"{type_}.{each}"
         if element_exists(path):
             found.append(path)
     return paths_of(type_, found)
@@ -121,9 +121,12 @@ class Sight:
     unsaid: Mapping[str, frozenset[str]]
     contained: Callable[[Resource], Resource | None] | None
     hides_within: Callable[[], bool] = lambda: False
+    _plain: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
 
-    def see(self, resource: Resource, permits: Sequence[str]) -> tuple[Resource, tuple[str, ...]]:
+    def see(self, resource: Resource, permits: tuple[str, ...]) -> tuple[Resource, tuple[str, ...]]:
         """What is seen of a resource for which these permits hold, and the denies that took something away."""
+        if not self.taken and "contained" not in resource and self._is_plain(permits):
+            return resource, ()
         names, fields = self._taken_from(resource)
         ways = [self.returned[name] for name in permits]
         seen = see(
@@ -137,6 +140,21 @@ class Sight:
         if seen is resource:
             return resource, ()
         return masked(seen, resource), names
+
+    def is_plain(self, permits: tuple[str, ...]) -> bool:
+        """Whether some of these permits, whichever they are, show a resource that contains no other as it is."""
+        # Of two permits that leave nothing out, neither makes the other leave something out.
+        return not self.taken and all(self._is_plain((permit,)) for permit in permits)
+
+    def _is_plain(self, permits: tuple[str, ...]) -> bool:
+        """Whether nothing that these permits show is left out of a resource that contains no other."""
+        found = self._plain.get(permits)
+        if found is None:
+            ways = [self.returned[name] for name in permits]
+            found = self._plain[permits] = any(
+                view_of(returned, self.type).is_whole for returned in ways
+            ) and not any(self.left_out(word, ways) for word in SAID)
+        return found
 
     def left_out(self, word: str, ways: Iterable[Returned | None]) -> frozenset[str]:
         """The people in references to whom this is left out, where what these permits return is seen."""

@@ -59,6 +59,19 @@ class Forwarding:
             sent["content-type"] = "application/x-www-form-urlencoded"
         trail.upstream.append(f"{method} {target}")
         answer = await self._client.send(method, target, sent, body)
+        return await self.received(http, trail, permit, caller, page, answer)
+
+    async def received(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        permit: Permit,
+        caller: Caller,
+        page: Page | None,
+        answer: UpstreamAnswer,
+    ) -> Answer:
+        """What becomes of the store's answer, as forward() gives it. Raises as forward() does."""
+        asked = permit.request
         try:
             check_status(answer)
             if not headers.is_json(answer.headers.get("content-type", "")):

@@ -8,7 +8,7 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from authz.clock import Clock
@@ -44,6 +44,7 @@ from gateway.proxy.documents import submissions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
 from gateway.proxy.documents.binaries import Binaries
+from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.list_reads import ListReads, with_the_read
@@ -51,6 +52,7 @@ from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
+from gateway.proxy.precedents import Precedents
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -66,13 +68,6 @@ from gateway.telemetry import Metrics
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
 _CHANGING = WRITES | {Interaction.CREATE}
-
-
-@dataclass(slots=True)
-class EngineHolder:
-    """The policies in force. A reload swaps the engine in one assignment; a request keeps the one it began with."""
-
-    engine: Engine | None
 
 
 class Passage:
@@ -95,7 +90,9 @@ class Passage:
         lookups: Lookups,
         admission: Admission | None = None,
         may_write: Callable[[], bool] = lambda: True,
+        precedes: bool = True,
     ) -> None:
+        """precedes is whether reads may be answered by what is known of those before them, past whoever asks us."""
         self._admission = admission
         self._may_write = may_write
         self._lookups = lookups
@@ -140,6 +137,22 @@ class Passage:
             passage=self,
         )
         self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
+        self._precedents = None
+        if precedes:
+            self._precedents = Precedents(
+                way=self,
+                upstream=upstream,
+                client=client,
+                resource_server=resource_server,
+                engines=engines,
+                lookups=lookups,
+                admission=admission,
+                audit=audit,
+                clock=clock,
+                forwarding=self._forwarding,
+                delivery=self._delivery,
+                recording=self._recording,
+            )
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -149,7 +162,9 @@ class Passage:
         trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
         before = ACTING.set(caller)
         try:
-            answer = await self._answered(http, trail, caller)
+            answer = await self.answered(http, trail, self._pass(http, trail, caller))
+            if self._precedents is not None and caller is None:
+                self._precedents.follow(trail, answer)
         except BaseException:
             trail.release()
             raise
@@ -177,9 +192,10 @@ class Passage:
         finally:
             trail.release()
 
-    async def _answered(self, http: HttpRequest, trail: Trail, caller: Caller | None) -> Answer:
+    async def answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
+        """What work answers with, or the refusal it ends in: on record, in the format that is wished, as it goes out."""
         try:
-            answer = await self._pass(http, trail, caller)
+            answer = await work
             if trail.wish.format is not Format.JSON:
                 answer = await formats.written(answer, trail)
         except Exception as error:
@@ -331,8 +347,9 @@ class Passage:
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "this resource is reached by mutual TLS only")
-        found = await self._resource_server.authenticate(http, audience=self._upstream.bases)
-        trail.caller = found.caller
+        presented = self._resource_server.presented(http, audience=self._upstream.bases)
+        found = await self._resource_server.admit(http, presented)
+        trail.caller, trail.presented = found.caller, presented
         trail.answer_headers = found.headers
         if self._admission is not None:
             trail.held = await self._admission.of_caller(found.caller, self._upstream.name)

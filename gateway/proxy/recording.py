@@ -2,10 +2,9 @@
 
 import time
 
-from prometheus_client import Counter
-
 from authz.protocol.request import Answer
 from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.counting import Count
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
 from gateway.proxy import headers
 from gateway.proxy.obligations import with_headers
@@ -24,46 +23,50 @@ class Recording:
         self._metrics = metrics
         self._seconds = metrics.request_seconds.labels(upstream.name)
         # Each with its labels looked up once: that costs more than to count.
-        self._requests: dict[tuple[str, int], Counter] = {}
-        self._decisions: dict[tuple[str, str], Counter] = {}
+        self._requests: dict[tuple[str, int], Count] = {}
+        self._decisions: dict[tuple[str, str], Count] = {}
 
     async def recorded(self, trail: Trail, answer: Answer) -> Answer:
         """The answer, once its record is durable; without a record there is no answer (fail closed)."""
-        asked = trail.asked
-        interaction = str(asked.interaction) if asked is not None else "none"
         try:
             await self._audit.record(trail.record(self._upstream.name, answer.status))
         except AuditUnavailable:
-            trail.reason = str(Reason.AUDIT_UNAVAILABLE)
-            error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
             await let_go(answer.body)
-            answer = Answer(
-                error.status,
-                (headers.JSON_BODY, *headers.PRIVATE, *error.headers),
-                operation_outcome(error.reason),
-            )
+            answer = self.unrecorded(trail)
         except BaseException:
             await let_go(answer.body)  # the caller went away while the record was written
             raise
-        metrics = self._metrics
-        self._answered(interaction, answer.status // 100).inc()
-        self._seconds.observe(time.perf_counter() - trail.started)
         if trail.reason is not None:
-            metrics.refusals.labels(trail.reason).inc()
-        metrics.shadowed(trail.shadows.uncounted())
-        for rule in trail.rules:
-            self._decided(rule, trail.decision).inc()
+            self._metrics.refusals.labels(trail.reason).inc()
+        self._metrics.shadowed(trail.shadows.uncounted())
+        self.count(trail.interaction, answer.status, trail.rules, trail.decision, trail.started)
         answer = with_headers(trail, answer)
         return answer.with_headers((*trail.answer_headers, ("x-fapi-interaction-id", trail.interaction_id)))
 
-    def _answered(self, interaction: str, class_: int) -> Counter:
+    def unrecorded(self, trail: Trail) -> Answer:
+        """The answer where the record could not be written."""
+        trail.reason = str(Reason.AUDIT_UNAVAILABLE)
+        error = FhirError(Reason.AUDIT_UNAVAILABLE, headers=(("Retry-After", "5"),))
+        fields = (headers.JSON_BODY, *headers.PRIVATE, *error.headers)
+        return Answer(error.status, fields, operation_outcome(error.reason))
+
+    def count(
+        self, interaction: str, status: int, rules: tuple[str, ...], decision: str, started: float
+    ) -> None:
+        """Count an answer and what was decided by these rules; started is a reading of time.perf_counter()."""
+        self._answered(interaction, status // 100).inc()
+        self._seconds.observe(time.perf_counter() - started)
+        for rule in rules:
+            self._decided(rule, decision).inc()
+
+    def _answered(self, interaction: str, class_: int) -> Count:
         found = self._requests.get((interaction, class_))
         if found is None:
             found = self._metrics.requests.labels(self._upstream.name, interaction, f"{class_}xx")
             self._requests[(interaction, class_)] = found
         return found
 
-    def _decided(self, rule: str, effect: str) -> Counter:
+    def _decided(self, rule: str, effect: str) -> Count:
         found = self._decisions.get((rule, effect))
         if found is None:
             policy, _, name = rule.rpartition("/")

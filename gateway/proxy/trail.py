@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
+from authz.resource_server import Presented
 from authz.storage.effects import Emergency
 from gateway.admission import Held
 from gateway.emergencies import described
@@ -65,7 +66,9 @@ class Trail:
     status: int = 0  # of an entry: that of its answer
     form: bytes | None = None  # of a search that was posted
     made: str | None = None  # the id of what was created
+    looked_at: str = ""  # of criteria that found nothing: the number of the consents that were looked through
     held: Held | None = None  # places in limits of what is done at once
+    presented: Presented | None = None  # the token, where one was
 
     def release(self) -> None:
         """Give back what it holds: there will be no answer."""

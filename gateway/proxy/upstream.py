@@ -177,34 +177,48 @@ class UpstreamClient:
         if pool is None:
             raise FhirError(Reason.UPSTREAM_UNAVAILABLE)
         started = time.perf_counter()
-        path = f"{self._path}/{target.partition('#')[0]}" if target else self._path or "/"
-        if self._credentials:
-            headers = {**self._credentials, **headers}
         try:
-            request = request_bytes(method, path, self._host, headers, body)
+            request = self._written(method, target, headers, body)
             if body is None or isinstance(body, bytes):
                 exchange, head = await self._ask(pool, request, method, is_repeatable=body is None)
             else:
                 length = int(headers["content-length"]) if "content-length" in headers else None
                 exchange, head = await self._ask_with(pool, request, body, length)
-        except TookTooLong as error:
-            _tell(self.upstream, error)
-            raise FhirError(Reason.UPSTREAM_TIMEOUT) from error
-        except InvalidAnswer as error:
-            _tell(self.upstream, error)
-            raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not HTTP/1.1 in one reading") from error
-        except Unreachable as error:
-            _tell(self.upstream, error)
-            raise FhirError(Reason.UPSTREAM_UNAVAILABLE) from error
-        except UnsendableRequest as error:
-            _log.error(
-                "a request to a store cannot be written",
-                extra={"route": self.upstream.name, "cause": str(error)},
-            )
-            raise FhirError(Reason.INTERNAL) from error
+        except _FAILURES as error:
+            raise _failure(self.upstream, error) from error
         finally:
             self._observe(time.perf_counter() - started)
         return UpstreamAnswer(exchange, head, self.upstream)
+
+    def reading(self, type_: str) -> "UpstreamClient | None":
+        """Who sends a read of this type just as it was written; None where only send() knows what becomes of it."""
+        return self if type(self) is UpstreamClient else None
+
+    def written(self, target: str, headers: Mapping[str, str]) -> bytes:
+        """A GET as send() would write it, for send_written(). Raises UnsendableRequest."""
+        return b"".join(self._written("GET", target, headers, None))
+
+    async def send_written(self, request: bytes) -> UpstreamAnswer:
+        """Send a GET that was written before. Raises as send() does."""
+        pool = self._pool
+        if pool is None:
+            raise FhirError(Reason.UPSTREAM_UNAVAILABLE)
+        started = time.perf_counter()
+        try:
+            exchange, head = await self._ask(pool, (request,), "GET", is_repeatable=True)
+        except _FAILURES as error:
+            raise _failure(self.upstream, error) from error
+        finally:
+            self._observe(time.perf_counter() - started)
+        return UpstreamAnswer(exchange, head, self.upstream)
+
+    def _written(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
+    ) -> tuple[bytes, ...]:
+        path = f"{self._path}/{target.partition('#')[0]}" if target else self._path or "/"
+        if self._credentials:
+            headers = {**self._credentials, **headers}
+        return request_bytes(method, path, self._host, headers, body)
 
     async def write(
         self,
@@ -275,6 +289,23 @@ class UpstreamClient:
 
     def _deadline(self) -> float:
         return self._now() + self.upstream.answer_timeout
+
+
+_FAILURES = (TookTooLong, InvalidAnswer, Unreachable, UnsendableRequest)
+
+
+def _failure(upstream: Upstream, error: Exception) -> FhirError:
+    """What the caller is told of a store that did not answer."""
+    if isinstance(error, UnsendableRequest):
+        said = {"route": upstream.name, "cause": str(error)}
+        _log.error("a request to a store cannot be written", extra=said)
+        return FhirError(Reason.INTERNAL)
+    _tell(upstream, error)
+    if isinstance(error, TookTooLong):
+        return FhirError(Reason.UPSTREAM_TIMEOUT)
+    if isinstance(error, InvalidAnswer):
+        return FhirError(Reason.UPSTREAM_INVALID, "the answer is not HTTP/1.1 in one reading")
+    return FhirError(Reason.UPSTREAM_UNAVAILABLE)
 
 
 def _tell(upstream: Upstream, error: Exception) -> None:

@@ -55,15 +55,9 @@ def head(status: int, headers: Iterable[tuple[str, str]], more: str, *, has_body
 
     Raises ValueError for a name that is no token or belongs to the wire, and for a value with control characters.
     """
-    parts = [_status_line(status), more]
-    lines = more.count("\n") + 3
-    for name, value in headers:
-        parts.append(_beginning(name))
-        parts.append(value)
-        parts.append("\r\n")
-        lines += 1
-    parts.append("\r\n")
-    content = "".join(parts).encode()
+    fields = [f"{_beginning(name)}{value}\r\n" for name, value in headers]
+    lines = more.count("\n") + len(fields) + 3
+    content = "".join((_status_line(status), more, *fields, "\r\n")).encode()
     if content.translate(None, _IN_LINES) != _LINE_END * lines:
         raise ValueError("a header of an answer holds control characters")
     if has_body and b"\r\nContent-Type: " not in content and b"\r\ncontent-type: " not in content.lower():

@@ -15,6 +15,7 @@ from typing import cast
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.wire import heads
 from gateway.wire.answer_heads import CLOSE, CONTINUE, KEEP, Dates, plain
+from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer, peer_of
 from gateway.wire.reading import RawHeaders, RequestReader
 from gateway.wire.writing import AnswerWriter
@@ -49,6 +50,7 @@ class Service:
     handle: Handler
     max_url: int
     max_head: int
+    likenesses: Likenesses
     patience: Patience = Patience()
     dates: Dates = field(default_factory=Dates)
     connections: "set[Connection]" = field(default_factory=set)
@@ -159,7 +161,7 @@ class Connection(asyncio.Protocol):
                 self._waiting = b""
             else:
                 self._waiting, data = data[end:], data[:end]
-            request = self._reader.begin(data, self._read, self)
+            request = self._begin(data)
         except RequestError as error:
             self._refuse(error)
             return
@@ -172,6 +174,18 @@ class Connection(asyncio.Protocol):
         if self._waiting and self._reader.body is not None:
             behind, self._waiting = self._waiting, b""
             self._take_body(behind)
+
+    def _begin(self, head: bytes) -> HttpRequest:
+        likenesses = self._service.likenesses
+        cut = likenesses.cut(head, self._peer)
+        if cut is None:
+            return self._reader.begin(head, self._read, self)
+        request = likenesses.find(cut)
+        if request is not None:
+            self._reader.begin_as_before()
+            return request
+        request = self._reader.begin(head, self._read, self)
+        return likenesses.note(cut, request) if self._reader.is_usual else request
 
     def _read(self, method: str, target: str, raw_headers: RawHeaders, body: Body | None) -> HttpRequest:
         return self._service.read(method, target, raw_headers, self._peer, body)

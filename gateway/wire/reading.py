@@ -97,6 +97,16 @@ class RequestReader:
         self.expects = not self.is_1_0 and request.headers.get("expect", "").lower() == "100-continue"
         return request
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the request that was begun has no body, is HTTP/1.1, and leaves the connection as it was."""
+        return self.is_whole and self.body is None and self.keeps and not self.is_1_0
+
+    def begin_as_before(self) -> None:
+        """A usual request whose head was read elsewhere; llhttp hears nothing of it."""
+        self.is_whole = self.keeps = True
+        self.is_1_0 = self.expects = False
+
     def _begin_body_of_upgrade(self, length: int | None) -> None:
         """llhttp takes what is behind the head for another protocol: a new parser reads it by the framing we know."""
         keeps, self._parser = self.keeps, HttpRequestParser(self)

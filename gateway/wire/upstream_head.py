@@ -6,11 +6,13 @@ second reader on the way may have read them in another way.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024
 MAX_FIELDS = 128
+_KEPT_LINE = 128  # characters of a line that is kept as it was read
 
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
@@ -71,8 +73,7 @@ def read_head(block: bytes, *, is_head: bool) -> Head:
     for line in fields.decode("utf-8", "surrogateescape").split("\r\n"):
         if not line:
             break
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip("\t ")
+        name, value = _field(line) if len(line) <= _KEPT_LINE else _read_field(line)
         if name in headers:
             value = _joined(name, headers[name], value)
         headers[name] = value
@@ -80,6 +81,14 @@ def read_head(block: bytes, *, is_head: bool) -> Head:
     length = _length(status, headers, is_old=is_old, is_head=is_head)
     keeps = length != UNTIL_CLOSE and _keeps(headers.get("connection"), is_old=is_old)
     return Head(status, headers, length, keeps, _idle(headers.get("keep-alive")))
+
+
+def _read_field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.lower(), value.strip("\t ")
+
+
+_field = lru_cache(1024)(_read_field)  # most lines of a store are the same each time
 
 
 def check_beginning(partial: bytearray, looked: int) -> None:

@@ -14,7 +14,7 @@ from joserfc import jws as joserfc_jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from authz.protocol import dpop
-from authz.protocol.dpop import Nonces, Proof, check, replay_key
+from authz.protocol.dpop import Nonces, Proof, ath_of, check, replay_key
 from authz.protocol.errors import ErrorCode, OAuthError
 from tests.support.jose import (
     ABSENT,
@@ -41,7 +41,8 @@ IDS = ["ES256", "PS256", "EdDSA"]
 NONCES = Nonces(b"s" * 32, "resource-server", 300)
 
 
-def accept(proof: str | None, **options: Any) -> Proof:
+def accept(proof: str | None, *, access_token: str | None = None, **options: Any) -> Proof:
+    options["ath"] = None if access_token is None else ath_of(access_token)
     return check(
         proof,
         **{"method": "GET", "url": URL, "now": NOW, "nonces": NONCES, "nonce_required": False} | options,

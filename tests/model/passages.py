@@ -10,8 +10,9 @@ from authz.resource_server import Authenticated
 from gateway.fhir.search import OPENABLE
 from gateway.policy.engine import Engine
 from gateway.proxy.answers.sealed_links import SealedLinks
+from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.knowledge import Lookups
-from gateway.proxy.pipeline import EngineHolder, Passage
+from gateway.proxy.pipeline import Passage
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.settings import SelfLink, Upstream, UpstreamProfile
 from gateway.telemetry import Metrics

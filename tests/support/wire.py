@@ -11,6 +11,7 @@ from gateway.demo.world import free_port
 from gateway.wire import heads
 from gateway.wire.connection import Connection, Patience, Service
 from gateway.wire.front import Front
+from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders
 
@@ -36,6 +37,7 @@ def service(handler: Handler, patience: Patience | None = None) -> Service:
         handle=handler,
         max_url=MAX_URL,
         max_head=heads.longest(MAX_URL, MAX_HEADER),
+        likenesses=Likenesses(min(MAX_URL, MAX_HEADER)),
         patience=patience or Patience(),
     )
 

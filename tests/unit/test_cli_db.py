@@ -19,7 +19,7 @@ from tests.support.postgresql import PrivateServer
 from tests.unit.test_config import CONFIGURATION, Write, write
 
 __all__ = ["source", "target", "write"]  # fixtures
-BESIDE = (*ONLY_IN_SQLITE, "migration", "pulse")  # made anew by a copy
+BESIDE = (*ONLY_IN_SQLITE, "consent_newest", "migration", "pulse")  # made anew by a copy
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]
 
 

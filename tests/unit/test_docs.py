@@ -16,6 +16,7 @@ from authz.protocol.client_metadata import METADATA
 from gateway.cli import main
 from gateway.commands import keys
 from gateway.config.document import load
+from gateway.counting import Counter, Histogram
 from gateway.demo import world
 from gateway.fhir.outcome import REASON_SYSTEM, REASONS
 from gateway.policy import language
@@ -49,8 +50,8 @@ def test_every_metric_is_in_the_table_with_its_labels() -> None:
     known = {}
     for name, metric in registry._names_to_collectors.items():
         if name.startswith("securus_") and not re.search(r"_(created|bucket|sum|count)$", name):
-            labels = ", ".join(getattr(metric, "_labelnames", ()))
-            known[name] = labels
+            names = metric.label_names if isinstance(metric, Counter | Histogram) else metric._labelnames
+            known[name] = ", ".join(names)
     total = {name for name in known if name.endswith("_total")}
     known = {n: labels for n, labels in known.items() if n in total or f"{n}_total" not in total}
     assert said == known

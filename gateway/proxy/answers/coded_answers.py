@@ -27,12 +27,7 @@ _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 async def coded(http: HttpRequest, answer: Answer) -> Answer:
     """The answer, compressed where the caller accepts that and it is worth it; Vary tells caches of both."""
-    fields = tuple(
-        [
-            (name, f"{value}, Accept-Encoding") if name == "Vary" else (name, value)
-            for name, value in answer.headers
-        ]
-    )
+    fields = varied(answer.headers)
     if accepts_gzip(http.headers.get("accept-encoding", "")):
         # 304 names the tag that a 200 would have: it is made weak there, too (RFC 9110 15.4.5).
         if answer.status == 304:
@@ -45,6 +40,13 @@ async def coded(http: HttpRequest, answer: Answer) -> Answer:
             body = await _compressed(compressor, answer.body) + compressor.flush()
             return replace(answer, headers=fields, body=body)
     return Answer(answer.status, fields, answer.body, answer.trailer)
+
+
+def varied(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Header fields of an answer that may be compressed, or not, by what the caller accepts."""
+    return tuple(
+        [(name, f"{value}, Accept-Encoding") if name == "Vary" else (name, value) for name, value in fields]
+    )
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -42,7 +42,7 @@ class Delivery:
         self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
     ) -> None:
         self._upstream = upstream
-        self._bases = frozenset({*upstream.bases, upstream.base})
+        self.bases = frozenset({*upstream.bases, upstream.base})
         self._links = links_
         self._audit = audit
         self._metrics = metrics
@@ -53,6 +53,12 @@ class Delivery:
         raw = await answer.read(self._upstream.max_resource)
         passed = headers.returned(answer.headers, self._upstream)
         answer.close()
+        return await self.judged(trail, permit, raw, passed)
+
+    async def judged(
+        self, trail: Trail, permit: Permit, raw: bytes, passed: tuple[tuple[str, str], ...]
+    ) -> Answer:
+        """The resource that raw holds, as one() gives it; passed are headers of the store's answer."""
         plain = plain_object(raw)
         value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
         return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
@@ -84,7 +90,7 @@ class Delivery:
         await settle(trail, permit, value)
         seen = judge(trail, permit, value)
         trail.tally.dropped, trail.tally.shown = 0, 1
-        trail.tally.about.note(value, self._bases)
+        trail.tally.about.note(value, self.bases)
         changed = seen is not None
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
@@ -122,7 +128,7 @@ class Delivery:
             tally=trail.tally,
             included=permit.included,
             shape=shape_of(asked.terms),
-            bases=self._bases,
+            bases=self.bases,
             self_link=self._self_link(permit.request),
             settle=trail.knowledge.settle if trail.knowledge.judges_ask else None,
             proof=(permit.by_search is not None or bool(permit.opened)) and bool(permit.added),

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gateway.fhir import links, resource, stream
+from gateway.fhir import by_form, links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.plain_json import exact_object
+from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.shape import Shape, shaped
-from gateway.policy.decision import Included, Judge, Resource, Verdict
+from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Verdict
+from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
 from gateway.proxy.answers.connections import Connections
 from gateway.proxy.answers.self_links import echoes, is_silent
 from gateway.proxy.answers.tally import Tally
@@ -74,9 +75,10 @@ class BundleFilter:
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The filtered Bundle. Raises FhirError(UPSTREAM_INVALID, NARROWING_IGNORED); bytes may have gone out."""
-        reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES)
+        reader = stream.BundleReader(max_entry_bytes=_MAX_ENTRY_BYTES, by_form=self._by_form())
         yield b'{"resourceType":"Bundle","type":"' + self.kind.encode() + b'"'
         state = _State()
+        state.alike = self._alike(state)
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
@@ -97,6 +99,34 @@ class BundleFilter:
         rest = reader.finish()
         await self._settled(rest)
         yield b"".join(self._pieces(rest, state)) + b"}"
+
+    def _by_form(self) -> by_form.ByForm | None:
+        """What takes entries by their form: of a search, where nobody looks at more than judge and record do."""
+        if self.shape is not None or self.included is not None or self.settle is not None:
+            return None
+        if self.kind != "searchset" or not any(
+            isinstance(each, LookingJudge) for each in self.judges.values()
+        ):
+            return None
+        return by_form.entries(self.upstream, looked_at(self.judges.get))
+
+    def _alike(self, state: "_State") -> AlikeFilter:
+        return AlikeFilter(
+            judge_of=self.judges.get,
+            begins=resource.full_urls(self.upstream, self.public),
+            bases=self.bases,
+            tally=self.tally,
+            is_usual=self._is_asked_for,
+            whole=lambda raw: self._entry(raw, plain_object(raw) or exact_object(raw), state),
+        )
+
+    def _is_asked_for(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry says no more of itself than that it is one that was asked for, and how good a match."""
+        search = entry["search"]
+        if search == _OF_A_MATCH:
+            return True
+        mode = search.get("mode")
+        return _is_known(search) and (mode in ("match", None) or (mode == "include" and self.includes))
 
     async def _settled(self, pieces: "list[stream.Piece]") -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
@@ -124,6 +154,11 @@ class BundleFilter:
                         if kept is not None:
                             out.append(kept if state.first else b"," + kept)
                             state.first = False
+                case stream.AlikeEntries(entries=alike):
+                    if state.alike is None:
+                        raise FhirError(Reason.INTERNAL)
+                    if shown := state.alike.shown(alike):
+                        self._put(b",".join(shown), out, state)
                 case stream.Entry():
                     self._put(self._entry(piece.raw, piece.value, state), out, state)
                 case stream.Member(name=name, raw=raw):
@@ -283,7 +318,7 @@ class BundleFilter:
             self.kind != "searchset"
             or len(value) != 3
             or type(search) is not dict
-            or not (search == _OF_A_MATCH or (_is_flat(search) and search.keys() <= _OF_SEARCH))
+            or not (search == _OF_A_MATCH or _is_known(search))
         ):
             return None
         old, new = resource.full_urls(self.upstream, self.public)
@@ -335,11 +370,17 @@ class _State:
     first: bool = True
     total: bytes | None = None
     connections: Connections | None = None
+    alike: AlikeFilter | None = None
 
 
 def _is_flat(member: object) -> bool:
     """Whether a member of an entry is an object that holds nothing nested."""
     return isinstance(member, dict) and not any(isinstance(inner, dict | list) for inner in member.values())
+
+
+def _is_known(search: Mapping[str, Any]) -> bool:
+    """Whether what an entry says of itself in a search is passed on as it is."""
+    return _is_flat(search) and search.keys() <= _OF_SEARCH
 
 
 def _passes(judge: Judge, resource: Resource) -> bool:

@@ -8,12 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.fhir.compartment import patients_of, subject_element
+from gateway.fhir.compartment import members_naming_patients, patients_of, subject_element
 
 MOST_PATIENTS = 1000
 """Patients that a record names; resources about others are counted."""
 _MOST_LABELS = 16
 _PLAIN = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})")
+
+
+def members_noted(type: str) -> frozenset[str] | None:
+    """The members of a resource of the type that note() looks at; None for all of them."""
+    found = members_naming_patients(type)
+    return None if found is None else found | {"meta"}
 
 
 class About:
@@ -49,6 +55,11 @@ class About:
                         return
             for id in patients_of(resource, bases) or ():
                 self._add(id)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a record says no more of it than the patients."""
+        return self.is_noted and not self.labels and not self.unlisted
 
     def _add(self, id: str) -> None:
         if not id or id in self.patients:

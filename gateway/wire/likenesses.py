@@ -1,0 +1,97 @@
+"""Heads like one that was read before: the same bytes but for the last segment of the path and the proof.
+
+An app sends the same head with each of its reads but for these two. What the strict reading made of one is true of the
+next as well: the segment is of letters, digits and '-' in both, the proof of the characters of a JWS, and every other
+byte is the same, on the same listener, from the same peer with the same certificate. So nothing is left to read but the
+two. Whatever is not like a head that is kept is read as if none were kept.
+
+A head is kept only once its request was answered and whoever answered it wants to answer those that follow.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from authz.http import following
+from authz.protocol.request import HttpRequest, Likeness
+from gateway.wire.peers import Peer
+
+_AT_MOST = 4096  # of about 3 KB each
+_LINE_END = b" HTTP/1.1\r\n"
+_PROOFS = (b"\r\nDPoP: ", b"\r\ndpop: ")  # as clients write it; other spellings are read each time
+_SEGMENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
+_JWS = _SEGMENT + b"_."
+_LONGEST_SEGMENT = 64
+
+
+class Key(NamedTuple):
+    """All of a head that stays, and whose it is."""
+
+    before: bytes  # up to the last slash of the path
+    between: bytes  # from behind the path to the proof, or to the end
+    behind: bytes  # the proof
+    peer: str
+    certificate: bytes | None
+    chain: tuple[bytes, ...]
+
+
+class Cut(NamedTuple):
+    """A head in parts: what stays, the last segment, and the proof, None where there is none."""
+
+    key: Key
+    segment: bytes
+    proof: bytes | None
+
+
+class Likenesses:
+    """The heads of one listener that are kept. Of longest bytes no limit of the listener is in the way of a head."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._known: dict[Key, HttpRequest] = {}
+
+    def cut(self, head: bytes, peer: Peer) -> Cut | None:
+        """The parts of a whole head; None for one that can be like no other."""
+        line = head.find(_LINE_END)
+        if not head.startswith(b"GET /") or line < 0 or len(head) > self._longest:
+            return None
+        slash = head.rfind(b"/", 0, line) + 1
+        segment = head[slash:line]
+        if not segment or len(segment) > _LONGEST_SEGMENT or segment.translate(None, _SEGMENT):
+            return None
+        at = head.find(_PROOFS[0], line)
+        if at < 0:
+            at = head.find(_PROOFS[1], line)
+        if at < 0:
+            if b"\r\ndpop" in head.lower():
+                return None
+            key = Key(head[:slash], head[line:], b"", peer.address, peer.certificate, peer.chain)
+            return Cut(key, segment, None)
+        at += len(_PROOFS[0])
+        end = head.find(b"\r\n", at)
+        proof = head[at:end]
+        if not proof or proof.translate(None, _JWS):
+            return None
+        key = Key(head[:slash], head[line:at], head[end:], peer.address, peer.certificate, peer.chain)
+        return Cut(key, segment, proof)
+
+    def find(self, cut: Cut) -> HttpRequest | None:
+        """The request of a head like one that is kept, as the strict reading would give it; None for any other."""
+        like = self._known.get(cut.key)
+        if like is None:
+            return None
+        return following(
+            like, cut.segment.decode("ascii"), None if cut.proof is None else cut.proof.decode("ascii")
+        )
+
+    def note(self, cut: Cut, request: HttpRequest) -> HttpRequest:
+        """The request of this head, as it was read, with the likeness by which others may follow it."""
+        if request.query:  # its last slash may stand there
+            return request
+        likeness = Likeness(lambda: self._keep(cut.key, noted))
+        noted = replace(request, likeness=likeness)
+        return noted
+
+    def _keep(self, key: Key, request: HttpRequest) -> None:
+        if len(self._known) >= _AT_MOST:
+            del self._known[next(iter(self._known))]
+        self._known[key] = request
