@@ -1,7 +1,7 @@
 """Pages and volumes of mentions beside the index: written with its entries, bound beside the requests, and found again.
 
 A search reads one part of each volume and the pages that are in none yet, at most 64 and a few of each chain, however
-many entries there are: a million have 120 volumes. A volume is bound in short transactions, each of which says how far it
+many entries there are: a million that were written by hundreds have 160 volumes. A volume is bound in short transactions, each of which says how far it
 came, so that whoever comes next, after a kill too, goes on from there. Its pages stay until all parts are written, and
 go in the transaction in which it begins to count.
 """
@@ -23,8 +23,8 @@ from authz.storage.sqlite.mentions import (
     unpacked,
 )
 
-PAGE_ENTRIES = 128
-"""A page that has as many is full."""
+PAGE_ENTRIES = 64
+"""A page that has as many is full: what is written together stays together, and what comes one by one is gathered."""
 VOLUME_PAGES = 64
 _PARTS_AT_ONCE = 16  # half a millisecond
 Found = tuple[int, str, set[int]]

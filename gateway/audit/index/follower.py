@@ -14,10 +14,9 @@ from authz.storage.store import Store
 from gateway.audit.index.entries import Unreadable, entries_of
 from gateway.settings import GatewaySettings
 
-PAGE_LINES = (
-    128  # less than a millisecond to write; requests are answered before, and before more is understood
-)
-_UNDERSTOOD_AT_ONCE = 64
+PAGE_LINES = 100
+"""Less than a millisecond to write. Requests are answered before, and before more is understood."""
+_UNDERSTOOD_AT_ONCE = 50
 _REMOVED_AT_ONCE = 100
 _MILLISECONDS = 1000
 _log = logging.getLogger("securus.audit")
