@@ -1,9 +1,9 @@
 """Pages and volumes of mentions beside the index: written with its entries, bound beside the requests, and found again.
 
 A search reads one part of each volume and the pages that are in none yet, at most 64 and a few of each chain, however
-many entries there are: a million that were written by hundreds have 160 volumes. A volume is bound in short transactions, each of which says how far it
-came, so that whoever comes next, after a kill too, goes on from there. Its pages stay until all parts are written, and
-go in the transaction in which it begins to count.
+many entries there are: a million that were written by hundreds have 160 volumes. A volume is bound in short transactions,
+each of which says how far it came, so that whoever comes next, after a kill too, goes on from there. Its pages stay until
+all parts are written, and go in the transaction in which it begins to count.
 """
 
 from collections.abc import Iterable, Sequence
