@@ -142,6 +142,20 @@ async def test_who_is_named_often_is_found_by_time_and_in_the_same_order(
     assert await store.find_audit(AuditQuery(client="ehr", limit=50)) == whole
 
 
+async def test_accesses_that_were_counted_are_counted_anew_when_there_are_others(store: SqliteStore) -> None:
+    async def counted() -> dict[int, int]:
+        span = 10_000
+        return dict(await store.patients_per_window("anna", since=START, until=START + span, window=span))
+
+    for patients, count in (("A", 1), ("AB", 2), ("C", 3)):
+        await store.index_audit([entry(1, patient=each) for each in patients], chain="", read_to=1)
+        assert await counted() == await counted() == {0: count}
+    await store.remove_audit_entries(before=START + 5_000, at_most=10)
+    assert await counted() == {}
+    await store.index_audit([entry(1)], chain="", read_to=1)
+    assert await counted() == {0: 1}
+
+
 async def test_a_volume_that_was_begun_is_finished_by_whoever_comes_next_and_counts_when_it_is_whole(
     store: SqliteStore, small: None, tmp_path: Path
 ) -> None:
