@@ -757,6 +757,10 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert list(await store.audit(after=0, limit=4)) == lines[:4]
         assert list(await store.audit(after=4, limit=100)) == lines[4:]
         assert list(await store.audit(after=7, limit=100)) == []
+        texts = [(line.sequence, line.line) for line in lines]
+        assert list(await store.audit_texts(chain="", after=0, limit=4)) == texts[:4]
+        assert list(await store.audit_texts(chain="", after=4, limit=100)) == texts[4:]
+        assert list(await store.audit_texts(chain="other", after=0, limit=4)) == []
 
     async def test_lines_that_do_not_follow_the_newest_are_refused_whole(self, store: Store) -> None:
         lines = audit_lines(1, 4)

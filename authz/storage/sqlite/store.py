@@ -70,6 +70,7 @@ class SqliteStore(
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:
+        super().__init__()
         self._database = connection
         self._claims = SqliteClaims(connection)
 
