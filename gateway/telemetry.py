@@ -280,7 +280,6 @@ class Metrics:
         self._proofs = {
             outcome: self.proofs.labels(outcome) for outcome in ("accepted", "nonce", "replayed", "refused")
         }
-        self._tokens = _Children(self.tokens)
         self._clock_skews = {
             kind: self.clock_skew.labels(kind) for kind in ("dpop", "assertion", "request_object")
         }
@@ -289,7 +288,7 @@ class Metrics:
         """Count what happened in the authorization server."""
         match event:
             case TokenIssued():
-                self._tokens[event.grant_type].inc()
+                self.tokens.labels(event.grant_type).inc()
             case ProofChecked():
                 self._proofs[event.outcome].inc()
                 if event.claim_seconds is not None:
@@ -331,18 +330,6 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
         return generate_latest(self.registry)
-
-
-class _Children(dict[str, Counter]):
-    """The counters of one that has a single label, each looked up once. Labels come from a closed list of ours."""
-
-    def __init__(self, counter: Counter) -> None:
-        super().__init__()
-        self._counter = counter
-
-    def __missing__(self, label: str) -> Counter:
-        found = self[label] = self._counter.labels(label)
-        return found
 
 
 def _by(relationship: str) -> str:

@@ -69,7 +69,7 @@ class AuditUnavailable(Exception):
     """The record could not be written: what it describes must not happen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     """A line to be written, somebody who waits for it and all before it, or both. at is of the line."""
 

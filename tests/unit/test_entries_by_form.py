@@ -59,7 +59,7 @@ ONLY = (
 )
 JUDGES = [
     judge_of([OWN], "patient"), judge_of([FINAL], "user"), judge_of([OWN, NOT_O3], "patient"), judge_of([SOME], "user"),
-    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"), judge_of([FINAL, OTHER_VIEW], "user"),
+    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"),
 ]  # fmt: skip
 
 
