@@ -74,8 +74,8 @@ async def test_a_head_goes_to_file_and_receivers_and_one_that_the_file_missed_fo
     assert told == found
     assert (await verify(store, sealing._keys.public, elsewhere=found)).whole
     await sealing._checkpoints.round()
-    assert metrics.audit_covered._value.get() == BEGAN
-    assert metrics.audit_broken._value.get() == 0
+    assert counted("securus_audit_covered_timestamp_seconds") == BEGAN
+    assert counted("securus_audit_broken") == 0
     await log.close()
 
 
