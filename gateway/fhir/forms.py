@@ -7,7 +7,8 @@ Why that proves as much as reading strictly: the expression spells out every bra
 what was read. It leaves open what stands between the quotes of a text, which number stands for a number,
 true or false, and how many items an array of like items has. So what matches is JSON with the same names in the same
 places: none of them twice in one object, and nothing nested deeper. What a quote means must be beyond doubt: is_clear()
-says so of the text in which entries are looked for. Numbers of unusual length or with an exponent, and -0, have no form.
+says so of the text in which entries are looked for. Numbers of unusual length or with an exponent, and -0, have no form,
+nor has a resource that contains others.
 
 The expressions have one way to match any text, and their repetitions no overlap, so that they take linear time.
 """
@@ -138,6 +139,8 @@ class _Formless(Exception):
 
 def _resource(resource: Mapping[str, Any], type_: str, names: frozenset[str], id_: str) -> tuple[str, str]:
     """The expression of a resource, with a group for each member that is looked at, and the template of these."""
+    if "contained" in resource:  # what is contained is looked at by its own type
+        raise _Formless
     parts, template = [], []
     for name, value in resource.items():
         part = {"resourceType": f'"{type_}"', "id": id_}.get(name) or _expression(value)

@@ -49,9 +49,9 @@ Judge = Callable[[Resource], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class LookingJudge:
-    """A judge that looks at these members of a resource alone, so that resources alike in them have one verdict.
+    """A judge that looks at these members alone of a resource in which no other is contained: those alike have one verdict.
 
-    Whatever stands around it is a judge of which nothing is known.
+    What it shows of such a resource it shows whole. Whatever stands around it is a judge of which nothing is known.
     """
 
     verdict: Judge

@@ -140,11 +140,15 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
 
-    looks_at = _looks_at((*scopes, *permits, *requires, *denies), id_)
-    return verdict if looks_at is None or layers.sight is not None else LookingJudge(verdict, looks_at)
+    looks_at = _looks_at(layers, id_)
+    return verdict if looks_at is None else LookingJudge(verdict, looks_at)
 
 
-def _looks_at(named: tuple[Named, ...], id_: str | None) -> frozenset[str] | None:
+def _looks_at(layers: Layers, id_: str | None) -> frozenset[str] | None:
+    """What the judge looks at of a resource that contains no other; None for all of it."""
+    if layers.sight is not None and not layers.sight.is_plain(ids(layers.permits)):
+        return None
+    named = (*layers.scopes, *layers.permits, *layers.requires, *layers.denies)
     found = looked_at(condition for _, condition in named)
     return None if found is None else found | ({"resourceType"} if id_ is None else {"resourceType", "id"})
 

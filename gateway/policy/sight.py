@@ -141,6 +141,11 @@ class Sight:
             return resource, ()
         return masked(seen, resource), names
 
+    def is_plain(self, permits: tuple[str, ...]) -> bool:
+        """Whether some of these permits, whichever they are, show a resource that contains no other as it is."""
+        # Of two permits that leave nothing out, neither makes the other leave something out.
+        return not self.taken and all(self._is_plain((permit,)) for permit in permits)
+
     def _is_plain(self, permits: tuple[str, ...]) -> bool:
         """Whether nothing that these permits show is left out of a resource that contains no other."""
         found = self._plain.get(permits)

@@ -57,9 +57,13 @@ ONLY = (
     "rule: only, effect: require, may: [search], resources: [Observation], where: {ids: [o1]}, "
     'unless: {match: {Observation: "status=final"}}'
 )
+OTHER_VIEW = (
+    "rule: other-view, effect: permit, who: {context: user}, may: [search], resources: [Condition], "
+    "where: {ids: [a]}, return: {hide: [Condition.note]}"
+)
 JUDGES = [
     judge_of([OWN], "patient"), judge_of([FINAL], "user"), judge_of([OWN, NOT_O3], "patient"), judge_of([SOME], "user"),
-    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"),
+    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"), judge_of([FINAL, OTHER_VIEW], "user"),
 ]  # fmt: skip
 
 
@@ -445,6 +449,10 @@ def test_judges_that_may_look_at_anything_say_nothing(rule: str) -> None:
     permit = engine(*rules).decide(ask("GET /Observation"), caller("user"), HERE)
     assert isinstance(permit, Permit)
     assert not isinstance(permit.judge, LookingJudge)
+
+
+def test_what_is_hidden_of_other_types_makes_no_judge_look_at_more() -> None:
+    assert judge_of([FINAL, OTHER_VIEW], "user").looks_at == JUDGES[1].looks_at
 
 
 def test_a_judge_around_a_judge_says_nothing() -> None:
