@@ -13,7 +13,7 @@ from typing import Protocol
 
 from authz.clock import Clock
 from authz.events import Emit, KeySetFetched
-from authz.fetch import Fetched, FetchError
+from authz.fetched import Fetched, FetchError
 from authz.protocol.clients import Client
 from authz.protocol.jwk import VERIFIED_ONLY, JoseError, PublicKey, import_jwks, read_key_set
 

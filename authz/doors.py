@@ -26,6 +26,7 @@ from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
+from authz.endpoints.spending import Spending
 from authz.endpoints.token import TokenEndpoint
 from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit
@@ -118,9 +119,10 @@ class Doors:
         authentication = ClientAuthentication(
             settings, store, clients, emit, house.client_keys, clock, house.admit
         )
+        spending = Spending(store, emit, clock)
         desk = Desk(
             store=store,
-            proofs=house.proofs,
+            spending=spending,
             server=server,
             accounts=by_subject,
             lifetimes=lifetimes,
@@ -147,6 +149,7 @@ class Doors:
             store=store,
             clients=authentication,
             proofs=house.proofs,
+            spending=spending,
             launches=launches,
             server=server,
             keys=keys,
@@ -196,6 +199,7 @@ class Doors:
             store=store,
             clients=authentication,
             proofs=house.proofs,
+            spending=spending,
             resource_server=house.resource_server,
             callers=IntrospectionCallers(house.resource_server, clients, anywhere),
             emit=emit,

@@ -164,7 +164,7 @@ class KeyChanged:
 class KeySetFetched:
     """A client's key set was fetched, or could not be. url is without its query.
 
-    outcome is 'fetched', 'not-keys', or one of authz.fetch.FetchError; detail says why it failed.
+    outcome is 'fetched', 'not-keys', or one of authz.fetched.FetchError; detail says why it failed.
     """
 
     url: str

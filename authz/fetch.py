@@ -9,16 +9,13 @@ origins and listeners are never fetched from, whatever the allow-list says.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
-
+from authz.fetched import Fetched, FetchError
 from authz.protocol.addresses import (
     Address,
     AllowList,
@@ -28,34 +25,15 @@ from authz.protocol.addresses import (
     inner_address,
     read_url,
 )
-from authz.protocol.caching import max_age_of
+
+if TYPE_CHECKING:
+    from authz.fetch_exchange import Exchange
 
 TOTAL_SECONDS = 2.5
-_CONNECT_SECONDS = 1.0  # an address that does not answer leaves time for the next one
 _AT_ONCE = 4
 _MAX_ADDRESSES = 4
-_CHUNK_BYTES = 8 * 1024
 
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
-
-
-class FetchError(Exception):
-    """What was asked for could not be had. The text is for the operator, not for callers.
-
-    outcome  'refused', 'unreachable', 'tls', 'slow', 'status', 'type', 'size' or 'malformed'
-    """
-
-    def __init__(self, outcome: str, text: str) -> None:
-        super().__init__(text)
-        self.outcome = outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A whole body. max_age_seconds is how long its sender calls it fresh, None where it does not say."""
-
-    body: bytes
-    max_age_seconds: int | None
 
 
 class Fetcher:
@@ -78,17 +56,18 @@ class Fetcher:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         # Threads of its own: a name server that does not answer must not hold what others wait for.
         self._lookups = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch-lookup")
-        self._context = ssl.create_default_context()
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certificate_authorities is not None:
-            self._context.load_verify_locations(cadata=certificate_authorities)
+        self._authorities = certificate_authorities
+        if certificate_authorities is not None:  # those that cannot be read are told at start
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate_authorities)
+        self._exchange: Exchange | None = None
 
     async def get(self, url: str, *, media_types: Collection[str], max_bytes: int) -> Fetched:
         """The body at this URL: status 200, of one of media_types, at most max_bytes. Raises FetchError."""
+        exchange = await self._opened()
         try:
             async with asyncio.timeout(TOTAL_SECONDS), self._slots:
                 asked = read_url(url)
-                return await self._from_any(
+                return await exchange.get(
                     asked, await self._addresses(asked), media_types=media_types, max_bytes=max_bytes
                 )
         except NotFetched as error:
@@ -98,6 +77,7 @@ class Fetcher:
 
     async def post(self, url: str, body: bytes, *, media_type: str, authorization: str | None = None) -> None:
         """Send a message to this URL; done when it is answered with 2xx. Raises FetchError."""
+        exchange = await self._opened()
         try:
             async with asyncio.timeout(TOTAL_SECONDS), self._slots:
                 asked = read_url(url)
@@ -105,7 +85,7 @@ class Fetcher:
                 headers = {"Content-Type": media_type}
                 if authorization is not None:
                     headers["Authorization"] = authorization
-                await self._to_any(asked, addresses, body, headers)
+                await exchange.post(asked, addresses, body, headers)
         except NotFetched as error:
             raise FetchError("refused", str(error)) from error
         except TimeoutError as error:
@@ -114,6 +94,11 @@ class Fetcher:
     def close(self) -> None:
         """Look up no more names."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    async def _opened(self) -> "Exchange":
+        if self._exchange is None:
+            self._exchange = await asyncio.to_thread(_exchange, self._authorities)
+        return self._exchange
 
     async def _addresses(self, asked: FetchUrl) -> list[Address]:
         """The addresses of the host that may be connected to, never none. Raises NotFetched, FetchError."""
@@ -149,90 +134,11 @@ class Fetcher:
         )
         return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
-    async def _from_any(
-        self, asked: FetchUrl, addresses: list[Address], *, media_types: Collection[str], max_bytes: int
-    ) -> Fetched:
-        headers = {"Accept": ", ".join(media_types)}
-        async with self._answer("GET", asked, addresses, headers) as response:
-            return await _read(response, media_types=media_types, max_bytes=max_bytes)
 
-    async def _to_any(
-        self, asked: FetchUrl, addresses: list[Address], body: bytes, headers: dict[str, str]
-    ) -> None:
-        async with self._answer("POST", asked, addresses, headers, body) as response:
-            if not 200 <= response.status < 300:
-                raise FetchError(
-                    "status", f"the status is {response.status}, expected 2xx; redirects are not followed"
-                )
+def _exchange(certificate_authorities: str | None) -> "Exchange":
+    from authz.fetch_exchange import Exchange  # with the first fetch
 
-    @asynccontextmanager
-    async def _answer(
-        self,
-        method: str,
-        asked: FetchUrl,
-        addresses: list[Address],
-        headers: dict[str, str],
-        body: bytes | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of the first address that can be connected to."""
-        for number, address in enumerate(addresses, start=1):
-            connected = False
-            try:
-                async with (
-                    self._session() as session,
-                    session.request(
-                        method,
-                        _at(asked, address),
-                        headers={"Host": asked.authority, "Accept-Encoding": "identity", **headers},
-                        data=body,
-                        server_hostname=asked.host,  # the certificate is that of the name
-                        allow_redirects=False,
-                    ) as response,
-                ):
-                    connected = True
-                    yield response
-                    return
-            except aiohttp.ClientSSLError as error:
-                raise FetchError("tls", f"TLS with {asked.authority} failed: {error}") from error
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                if number == len(addresses) or connected:
-                    raise FetchError("unreachable", f"{asked.authority} cannot be connected to") from error
-            except (aiohttp.ClientError, ValueError) as error:
-                raise FetchError("malformed", f"the answer cannot be read: {type(error).__name__}") from error
-
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._context, force_close=True, limit=1),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        )
-
-
-def _at(asked: FetchUrl, address: Address) -> URL:
-    """The URL with the address in it, so that nothing is looked up again."""
-    at = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
-    return URL(f"https://{at}:{asked.port}{asked.target}", encoded=True)
-
-
-async def _read(response: aiohttp.ClientResponse, *, media_types: Collection[str], max_bytes: int) -> Fetched:
-    if response.status != 200:
-        raise FetchError(
-            "status", f"the status is {response.status}, expected 200; redirects are not followed"
-        )
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in media_types:
-        raise FetchError("type", f"Content-Type is not {' or '.join(media_types)}")
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise FetchError("type", "the body is compressed, although only identity was asked for")
-    body = b""
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > max_bytes:
-            raise FetchError("size", f"the body is longer than {max_bytes} bytes")
-    return Fetched(body, max_age_of(response.headers.get("Cache-Control")))
+    return Exchange(certificate_authorities)
 
 
 def _host_and_port(origin: str) -> tuple[str, int]:

@@ -6,7 +6,6 @@ path, both framings at once, bytes outside ASCII in anything but free text.
 """
 
 import ipaddress
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 
 from authz.protocol.certificates import from_header
+from authz.protocol.encoding import compact_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
 
@@ -220,13 +220,9 @@ def _forwarded_certificate(
         raise RequestError(400, "the certificate header of the proxy cannot be read") from error
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
 def json_answer(status: int, value: object, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """An answer of JSON that nobody stores."""
-    content = _encode(value).encode()
-    return Answer(status, (_JSON, *NO_STORE, *headers), content)
+    return Answer(status, (_JSON, *NO_STORE, *headers), compact_json(value))
 
 
 def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *, scheme: str = "") -> Answer:

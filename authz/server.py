@@ -93,7 +93,6 @@ class AuthorizationServer:
             clock=clock,
         )
         self._proofs = Proofs(
-            store=store,
             nonces=Nonces(nonce_secret, "authorization-server", lifetimes.dpop_nonce),
             nonce_required=settings.dpop_nonce_required,
             max_age_seconds=lifetimes.dpop_proof,

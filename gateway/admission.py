@@ -145,6 +145,8 @@ class Admission:
 
         Raises StoreUnavailable.
         """
+        if "client" not in self._rates:
+            return 0
         try:
             await self._spend({"client": client_id})
         except Limited as limited:

@@ -24,13 +24,13 @@ from gateway.audit.in_force import InForce
 from gateway.audit.log import AuditLog
 from gateway.background import Background
 from gateway.cds_services import CdsServices
+from gateway.consent_service.counted import counted
 from gateway.consent_service.keeping import given_consents
 from gateway.cors import CrossOrigin
 from gateway.doors import PAGES, Doors
 from gateway.emergencies import note_ends
 from gateway.engines import engine_of
 from gateway.fetching import open_fetcher
-from gateway.listener import require_c_parser
 from gateway.listening import Listening
 from gateway.mounts import Mount, consent_api, in_order, open_mount, searches_of
 from gateway.notifications import outbox_of
@@ -102,7 +102,6 @@ class Gateway:
 
         A worker shares its listeners with the others, answers operators at its own socket, and leads when it is told.
         """
-        require_c_parser()
         policies = await asyncio.to_thread(policy_files, settings.policies)
         store = await open_storage(settings.storage)
         gateway = cls(settings, store, clock, worker)
@@ -152,6 +151,7 @@ class Gateway:
             precise_clock=self._precise_clock,
         )
         self._fetcher = await asyncio.to_thread(open_fetcher, settings)
+        consents = counted(self.store, settings.upstreams, self.metrics)
         self.authorization = await AuthorizationServer.open(
             settings=authorization,
             store=self.store,
@@ -164,8 +164,8 @@ class Gateway:
             fetch=self._fetcher.get,
             finders=self._finders,
             admit=self._admission.of_client,
-            own=open_own_records(settings, self.store, self.keys, self.clock, self._records),
-            given=given_consents(settings, self.store, self.clock),
+            own=open_own_records(settings, consents, self.keys, self.clock, self._records),
+            given=given_consents(settings, consents, self.clock),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in in_order(settings.upstreams):

@@ -18,7 +18,7 @@ from authz.protocol.request import Answer, BytesBody, HttpRequest, RequestError
 from authz.protocol.tokens import Caller
 from authz.resource_server import ResourceServer
 from gateway.admission import Admission
-from gateway.consents.consent import ConsentAnswer, objects
+from gateway.consents.consent import ConsentAnswer, Said, objects
 from gateway.consents.consult import HOOK, SERVICES, Consult, ConsultError, card, read_consult
 from gateway.consents.decision_parameters import NAME, read_answer
 from gateway.fhir.ids import is_id
@@ -157,7 +157,7 @@ class _Asking:
             else:
                 text = "|".join(each.translate(_ESCAPED) for each in (system, value))
                 form = urlencode([("identifier", text), ("_count", "3")])
-                bundle = await self._ask("/Patient/_search", _FORM, form.encode("ascii"))
+                bundle = await self._ask("/Patient/_search", _FORM, form.encode("ascii")) or {}
                 # Not every store keeps to its criteria, and a decision about another patient is worse than none.
                 found |= set(_ids(bundle, {"system": system, "value": value}))
         if len(found) > 1:
@@ -167,7 +167,7 @@ class _Asking:
     async def decision(
         self, patient: str, consult: Consult, scope: tuple[str, str], type_: str | None
     ) -> ConsentAnswer:
-        """What the consents of a patient say. Raises Refusal."""
+        """What the consents of a patient say: nothing, where the caller finds no such patient. Raises Refusal."""
         said: list[dict[str, Any]] = [
             {"name": "scope", "valueCoding": {"system": scope[0], "code": scope[1]}},
             *(
@@ -182,13 +182,18 @@ class _Asking:
         ]
         body = json.dumps({"resourceType": "Parameters", "parameter": said}).encode()
         found = await self._ask(f"/Patient/{patient}/${NAME}", _JSON, body)
+        if found is None:
+            return ConsentAnswer(Said.NONE)
         try:
             return read_answer(found)
         except (KeyError, ValueError, TypeError) as error:
             raise Refusal(502, "bad_gateway", "the decision could not be read") from error
 
-    async def _ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
-        """The resource of an answer with 200. Of the call itself only the peer goes on. Raises Refusal."""
+    async def _ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any] | None:
+        """The resource of an answer with 200, None of one with 404. Of the call itself only the peer goes on.
+
+        Whoever is not there and whoever the caller may not ask about are 404 alike. Raises Refusal.
+        """
         at = self._upstream.at + path
         http = replace(
             self._request,
@@ -212,9 +217,11 @@ class _Asking:
             raise Refusal(400, "bad_request", "the decision cannot be asked for with these values")
         if answer.status in (429, 503):
             raise Refusal(503, "unavailable", "the consents could not be had: ask again")
+        if answer.status == 404:
+            return None
         if answer.status != 200:
             status = answer.status if answer.status < 500 else 502
-            raise Refusal(status, "refused", "the decision about this patient may not be asked for")
+            raise Refusal(status, "refused", "no policy lets this caller ask for decisions")
         try:
             found = json.loads(content)
         except ValueError as error:

@@ -124,7 +124,12 @@ class Histogram:
             for name, count in zip(self._names, series.counts, strict=True):
                 so_far += count
                 buckets.append((name, float(so_far)))
-            family.add_metric([value] if self.label_names else [], buckets, series.total)
+            labels = dict(zip(self.label_names, (value,), strict=False))
+            family.add_metric(list(labels.values()), buckets, series.total)
+            if (
+                self._bounds[0] < 0
+            ):  # a sum of these may fall: it is left out, and with it the library leaves out the count
+                family.add_sample(f"{self._name}_count", labels, so_far)
         return [family]
 
     def _family(self) -> HistogramMetricFamily:

@@ -5,11 +5,10 @@ of the mount that the question names, as at a request; nothing else is read from
 """
 
 import json
-from collections.abc import Callable, Mapping
-
-from aiohttp import web
+from collections.abc import Callable, Mapping, Sequence
 
 from authz.protocol.encoding import strict_json
+from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.protocol.tokens import Caller
 from gateway.fhir.resource import DECODER, MAX_DEPTH
 from gateway.policy.engine import Engine
@@ -18,44 +17,51 @@ from gateway.policy.known import Known
 from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.lookups.questions import KnownToQuestions
 
-PATHS = {"/access/v1/evaluation": evaluation, "/access/v1/evaluations": evaluations}
-_MAX_BYTES = 1024 * 1024
 _Evaluate = Callable[[Engine, object, Circumstances], dict[str, object]]
+PATHS: Mapping[str, _Evaluate] = {
+    "/access/v1/evaluation": evaluation,
+    "/access/v1/evaluations": evaluations,
+}
+_MAX_BYTES = 1024 * 1024
 
 
 async def answer(
-    request: web.BaseRequest, engine: Engine | None, *, now: int, lookups: Mapping[str, Lookups]
-) -> web.Response:
-    """The answer to a POST to one of PATHS. lookups are those of the mounts by their paths."""
-    evaluate: _Evaluate = PATHS[request.path]
+    request: HttpRequest, engine: Engine | None, *, now: int, lookups: Mapping[str, Lookups]
+) -> Answer:
+    """The answer to a POST to one of PATHS, 404 elsewhere. lookups are those of the mounts by their paths."""
     # The caller finds its answer again by this header (AuthZEN 1.0 10.1.3).
-    sent = request.headers.get("X-Request-ID", "")
-    headers = {"X-Request-ID": sent} if sent.isascii() and sent.isprintable() and sent else {}
-    headers["Cache-Control"] = "no-store"
+    sent = request.headers.get("x-request-id", "")
+    headers = [("X-Request-ID", sent)] if sent.isascii() and sent.isprintable() and sent else []
+    headers.append(("Cache-Control", "no-store"))
+    evaluate = PATHS.get(request.path)
+    if evaluate is None:
+        return _text(404, f"{' and '.join(PATHS)} are here", headers)
     if request.method != "POST":
-        return web.Response(status=405, text="POST is expected\n", headers={**headers, "Allow": "POST"})
+        return _text(405, "POST is expected", [*headers, ("Allow", "POST")])
     if engine is None:
-        return web.Response(status=503, text="no policy is in force\n", headers=headers)
+        return _text(503, "no policy is in force", headers)
     # A page in an operator's browser can send text/plain anywhere, but not JSON without asking.
-    if request.content_type != "application/json":
-        return web.Response(status=415, text="application/json is expected\n", headers=headers)
-    content = await request.content.read(_MAX_BYTES + 1)
-    while len(content) <= _MAX_BYTES and (more := await request.content.read(_MAX_BYTES + 1 - len(content))):
-        content += more
-    if len(content) > _MAX_BYTES:
-        return web.Response(status=413, text=f"at most {_MAX_BYTES} bytes are read\n", headers=headers)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return _text(415, "application/json is expected", headers)
+    try:
+        content = await request.body.read(_MAX_BYTES)
+    except RequestError as error:
+        return _text(error.status, f"at most {_MAX_BYTES} bytes are read", headers)
     try:
         strict_json(content, max_bytes=_MAX_BYTES, max_depth=2 * MAX_DEPTH)
         body = DECODER.decode(content.decode("utf-8"))  # numbers as they stand in the resource
     except ValueError:
-        return web.Response(status=400, text="the body is not JSON\n", headers=headers)
+        return _text(400, "the body is not JSON", headers)
     try:
         found = await _evaluated(evaluate, engine, body, now, lookups)
     except EvaluationError as error:
-        return web.Response(status=400, text=f"{error}\n", headers=headers)
-    return web.Response(
-        text=json.dumps(found, ensure_ascii=False), content_type="application/json", headers=headers
-    )
+        return _text(400, str(error), headers)
+    said = json.dumps(found, ensure_ascii=False).encode()
+    return Answer(200, (("Content-Type", "application/json"), *headers), said)
+
+
+def _text(status: int, said: str, headers: Sequence[tuple[str, str]]) -> Answer:
+    return Answer(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), f"{said}\n".encode())
 
 
 async def _evaluated(

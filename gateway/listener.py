@@ -1,14 +1,10 @@
 """A listener of the gateway: its public face, and the front that serves it.
 
-Every request of a listener is served by the front of gateway.wire, which parses with llhttp. What stands on aiohttp
-beside it, such as the operations listener, must run on aiohttp's C parser (llhttp as well): the pure Python one reads
-some malformed framing leniently.
+Every request is served by the front of gateway.wire, which parses with llhttp (attack case 28).
 """
 
 import ipaddress
 import ssl
-
-from aiohttp import http_parser
 
 from authz.http import ListenerFace, read
 from authz.protocol.request import Body, HttpRequest
@@ -19,19 +15,6 @@ from gateway.wire.front import Front
 from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders
-
-
-class ParserMissing(Exception):
-    """aiohttp's C parser is not there: the gateway does not start."""
-
-
-def require_c_parser() -> None:
-    """Raise ParserMissing unless aiohttp parses with llhttp (attack case 28)."""
-    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-        raise ParserMissing(
-            "aiohttp runs on its pure Python parser, which reads malformed framing leniently:"
-            " install a build of aiohttp with its C extensions and unset AIOHTTP_NO_EXTENSIONS"
-        )
 
 
 class Face:

@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-
-from aiohttp import web
 
 from authz.client_directory import ClientDirectory
 from gateway import tls
 from gateway.listener import Face
+from gateway.operators_listener import OperatorsListener
 from gateway.settings import GatewaySettings
 from gateway.wire.connection import Handler
 from gateway.workers.worker import Worker
@@ -24,7 +22,7 @@ class Listening:
         self._settings = settings
         self._worker = worker
         self._faces: list[Face] = []
-        self._runners: list[web.ServerRunner] = []
+        self._operators: OperatorsListener | None = None
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
 
@@ -40,18 +38,13 @@ class Listening:
             await face.open(context, shared=self._worker is not None)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
 
-    async def open_for_operators(
-        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    ) -> None:
+    async def open_for_operators(self, handle: Handler) -> None:
         """Listen for operators, or for the supervisor of a worker. Raises OSError."""
-        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=1)
-        await runner.setup()
-        self._runners.append(runner)
-        operations = self._settings.operations
+        self._operators = OperatorsListener(self._settings.limits, handle)
         if self._worker is None:
-            await web.TCPSite(runner, operations.address, operations.port).start()
+            await self._operators.open(self._settings.operations.address, self._settings.operations.port)
         else:
-            await web.UnixSite(runner, str(self._worker.socket)).start()
+            await self._operators.open_file(self._worker.socket)
 
     def trust(self, clients: ClientDirectory) -> None:
         """Let through the certificates of clients as they are now; what cannot be changed stays, and is told."""
@@ -81,12 +74,11 @@ class Listening:
         """Take no more, and let the answers in work end within so many seconds. Operators are still answered."""
         for face in self._faces:
             face.drain()
-        for runner in self._runners:
-            for site in list(runner.sites):
-                await site.stop()
+        if self._operators is not None:
+            self._operators.take_no_more()
         await asyncio.gather(*(face.close(seconds) for face in self._faces))
 
     async def close(self) -> None:
         """Answer operators no more."""
-        for runner in self._runners:
-            await runner.cleanup()
+        if self._operators is not None:
+            await self._operators.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from authz.clock import Clock
 from authz.keys import KeyRing
@@ -11,10 +12,8 @@ from gateway.admission import Admission
 from gateway.audit.log import AuditLog
 from gateway.consent_service.keeping import EndGrant, keep_consents
 from gateway.consent_service.rest import ConsentApi, KeptBase
-from gateway.document_services.kinds import document_service
-from gateway.document_services.mhd import MhdDocuments
+from gateway.document_services.kinds import document_service, documents_of_its_own
 from gateway.proxy.answers.sealed_links import SealedLinks
-from gateway.proxy.answers.signed_answers import SignedAnswers
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.at_mount import open_lookups
 from gateway.proxy.lookups.knowledge import ConsentsAt, Lookups
@@ -24,6 +23,9 @@ from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import GatewaySettings, ResponseSignatures, Upstream
 from gateway.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from gateway.proxy.answers.signed_answers import SignedAnswers
 
 KeptConsents = Callable[[Callable[[str], None]], ConsentsAt]
 _SEARCH_SECONDS = 5.0
@@ -36,7 +38,7 @@ class Mount:
     upstream: Upstream
     client: UpstreamClient
     passage: Passage
-    signed: SignedAnswers | None
+    signed: "SignedAnswers | None"
     lookups: Lookups
     kept: KeptConsents | None  # what makes the knowledge of consents that are kept here
 
@@ -82,7 +84,7 @@ async def open_mount(
         client = document_service(upstream, upstream.documents, observe, store_of_patients.client, clock)
         kept = store_of_patients.kept
     elif upstream.kind == "mhd":
-        client = MhdDocuments(upstream, observe)
+        client = documents_of_its_own(upstream, observe)
     elif upstream.consents is not None and upstream.keeps_consents:
         client, kept = keep_consents(
             upstream,
@@ -120,6 +122,8 @@ async def open_mount(
     )
     signed = None
     if upstream.response_signatures is not ResponseSignatures.OFF:
+        from gateway.proxy.answers.signed_answers import SignedAnswers  # where answers are signed at all
+
         when = upstream.response_signatures
         signed = SignedAnswers(keys.signer, when=when, clock=clock)
     return Mount(upstream, client, passage, signed, lookups, kept)

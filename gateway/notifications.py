@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from authz.clock import Clock
-from authz.fetch import Fetcher, FetchError
+from authz.fetch import Fetcher
+from authz.fetched import FetchError
 from authz.storage.effects import Notification
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog

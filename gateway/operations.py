@@ -4,30 +4,28 @@ It is for operators and their systems, on an address of its own; nothing that ca
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-
-from aiohttp import web
+from urllib.parse import parse_qs
 
 from authz.clock import Clock
+from authz.http import json_answer
 from authz.keys import KeyRing
 from authz.protocol.clients import Client
+from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
-from gateway import evaluations
+from gateway.operators_listener import EVALUATIONS, METRICS_TYPE, PATHS, SAMPLES, TEXT
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.probing import UpstreamProbes
-from gateway.report import page
 from gateway.report.evidence import gather
 from gateway.report.report import Report, make
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 from gateway.workers import totals
 
-SAMPLES = "/samples"
-"""Where a worker tells its supervisor what it counted."""
-PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
 _log = logging.getLogger("securus.operations")
 
 
@@ -62,14 +60,13 @@ class Operations:
         self._is_leading = is_leading
         self._unmet: list[str] = []
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: HttpRequest) -> Answer:
         """The answer to a request on the operations listener."""
         match request.path:
             case "/metrics":
-                headers = {"Content-Type": "text/plain; version=0.0.4"}
-                return web.Response(body=self._metrics.text(), headers=headers)
+                return Answer(200, METRICS_TYPE, self._metrics.text())
             case "/healthz":
-                return web.json_response({"status": "ok"})
+                return json_answer(200, {"status": "ok"})
             case "/readyz":
                 problems = await self._problems()
                 engine = self._engines.engine
@@ -78,22 +75,24 @@ class Operations:
                     "problems": problems,
                     "policies": None if engine is None else engine.policy_hash,
                 }
-                return web.json_response(said, status=503 if problems else 200)
+                return json_answer(503 if problems else 200, said)
             case "/report":
                 return await self._show_report(request)
             case "/upstreams":
-                return web.json_response(self._probes.as_json())
-            case path if path in evaluations.PATHS:
+                return json_answer(200, self._probes.as_json())
+            case path if path.startswith(EVALUATIONS):
+                from gateway import evaluations  # where somebody asks for one
+
                 return await evaluations.answer(
                     request, self._engines.engine, now=self._clock(), lookups=self._lookups
                 )
             case _:
-                return web.Response(status=404, text=PATHS)
+                return Answer(404, TEXT, PATHS.encode())
 
-    async def answer_supervisor(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer_supervisor(self, request: HttpRequest) -> Answer:
         """The answer to a request of our supervisor: as to an operator, and the metrics as he adds them up."""
         if request.path == SAMPLES:
-            return web.Response(body=totals.written(totals.families(self._metrics.registry)))
+            return Answer(200, body=totals.written(totals.families(self._metrics.registry)))
         return await self.answer(request)
 
     async def hold_to_profiles(self) -> None:
@@ -115,13 +114,18 @@ class Operations:
             await asyncio.to_thread(gather, self._settings(), now=now, jwks=jwks, registered=registered)
         )
 
-    async def _show_report(self, request: web.BaseRequest) -> web.Response:
+    async def _show_report(self, request: HttpRequest) -> Answer:
+        from gateway.report import page  # where somebody looks at it
+
         configured = {client.client_id for client in self._settings().clients}
         clients = await self._authorization.clients.everyone()
         report = await self._report([client for client in clients if client.client_id not in configured])
-        if request.query.get("format") == "json":
-            return web.json_response(report.as_json(), headers=page.HEADERS)
-        return web.Response(text=page.page(report), content_type="text/html", headers=page.HEADERS)
+        headers = tuple(page.HEADERS.items())
+        if parse_qs(request.query).get("format") == ["json"]:
+            content = json.dumps(report.as_json(), ensure_ascii=False).encode()
+            return Answer(200, (("Content-Type", "application/json"), *headers), content)
+        html = ("Content-Type", "text/html; charset=utf-8")
+        return Answer(200, (html, *headers), page.page(report).encode())
 
     async def _problems(self) -> list[str]:
         found = []

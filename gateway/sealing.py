@@ -70,6 +70,8 @@ class Sealing:
                 clock=precise_clock,
                 monotonic=time.monotonic,
                 read_to=self._read_to,
+                retired=metrics.audit_retired.inc,
+                ended=lambda outcome: metrics.audit_retention.labels(outcome).inc(),
             )
 
     def begin(self, background: Background) -> None:

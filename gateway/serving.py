@@ -26,6 +26,7 @@ def collect_seldom() -> None:
     Requests leave hardly a cycle behind: to look for some after every 700 objects took a tenth of their time.
     """
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 20)
 
 

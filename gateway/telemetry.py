@@ -193,6 +193,12 @@ class Metrics:
             "1 where a chain of the audit log is not whole and is not signed",
             registry=registry,
         )
+        self.audit_retired = Counter(
+            "securus_audit_retired_records", "Audit records that a stub stands for", registry=registry
+        )
+        self.audit_retention = Counter(
+            "securus_audit_retention_rounds", "Rounds of the retention", ["outcome"], registry=registry
+        )
         self.audit_heads_undelivered = Counter(
             "securus_audit_heads_undelivered", "Signed heads that their file did not take", registry=registry
         )

@@ -13,7 +13,7 @@ from authz.account.accesses import Names
 from authz.account.consent_form import CLASSES, PURPOSES, Filled, blank, filled, read_wish
 from authz.account.consent_words import consent_words, wish_words
 from authz.account.desk import CONSENT, CONSENTS, FRESH_SECONDS, HISTORY, RECEIPT, AccountDesk, Door, Here
-from authz.account.own_records import Actor, ActorKind, Author, OwnConsent, OwnConsents
+from authz.account.own_records import Actor, ActorKind, Author, NoRoom, OwnConsent, OwnConsents
 from authz.endpoints.visits import PageError, page_query
 from authz.events import ConsentChanged
 from authz.grant_endings import end_grants
@@ -168,14 +168,17 @@ class ConsentPages:
         wish, problems = read_wish(sent, self._choices(before), here.now, language)
         if wish is None:
             return self._form(here, sent, amended=before, problems=problems, status=400)
-        written = await self._consents.write(
-            person.patient,
-            wish,
-            author=_author(here, person),
-            words=wish_words(wish, language),
-            after=before,
-            now=here.now,
-        )
+        try:
+            written = await self._consents.write(
+                person.patient,
+                wish,
+                author=_author(here, person),
+                words=wish_words(wish, language),
+                after=before,
+                now=here.now,
+            )
+        except NoRoom:
+            return await self.show(here, problem=language.plain("consents.many"), status=409)
         if written is None:
             return await self.show(here, problem=language.plain("consents.meanwhile"), status=409)
         self._tell(here, person, "given" if before is None else "amended", written)

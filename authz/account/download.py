@@ -6,7 +6,7 @@ a page to read. What was taken along, and by whom, is recorded.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -225,7 +225,7 @@ def _app(grant: Grant, names: Names) -> dict[str, Any]:
 def _access(entry: AccessEntry, names: Names) -> dict[str, Any]:
     """An access with names; the grant says which of the apps above it was."""
     account = names.account(entry)
-    return asdict(entry) | {
+    return entry._asdict() | {
         "person": None if account is None else account.name,
         "organization": names.organization(entry) or None,
         "app": names.app(entry.client) if entry.client else None,

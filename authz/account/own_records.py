@@ -82,6 +82,10 @@ class OwnConsent:
     grant_id: str | None = None  # of a consent that was given to an app with its access
 
 
+class NoRoom(Exception):
+    """The patient has as many consents, or their consents as many provisions, as there can be at once."""
+
+
 class OwnConsents(Protocol):
     """The consents of patients at one FHIR base."""
 
@@ -103,7 +107,7 @@ class OwnConsents(Protocol):
     ) -> OwnConsent | None:
         """Write a new consent, or the version after one. words is what the person read and agreed to.
 
-        None, and nothing written, where another version was written meanwhile.
+        None, and nothing written, where another version was written meanwhile. Raises NoRoom.
         """
         ...
 

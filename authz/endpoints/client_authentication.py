@@ -1,7 +1,7 @@
 """Request → authenticated client: the rules of authz.protocol.client_authentication applied to a form request.
 
 Authentication has two halves, because a client may send the same assertion again after a nonce challenge: prove()
-checks everything and spends nothing; Proven.spend() claims the assertion's jti and is called when all else is right.
+checks everything and spends nothing; Proven.use is claimed by spending.py when all else is right.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from authz.protocol import certificates, jose
 from authz.protocol.client_authentication import (
     Assertion,
     check_assertion,
-    unverified_client_id,
+    read_assertion,
 )
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
@@ -26,7 +26,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Namespace, Store
+from authz.storage.store import Namespace, SingleUse, Store
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -37,17 +37,14 @@ class Proven:
 
     authenticated: AuthenticatedClient
     assertion: Assertion | None
-    store: Store
-    now: int
 
-    async def spend(self) -> None:
-        """Claim the assertion's jti (C6). Raises OAuthError(INVALID_CLIENT) when it was used before."""
+    @property
+    def use(self) -> SingleUse | None:
+        """The assertion's jti (C6), to be claimed when all else is right; None where there is no assertion."""
         if self.assertion is None:
-            return
+            return None
         key = sha256(f"{self.authenticated.client.client_id}\n{self.assertion.jti}".encode()).digest()[:16]
-        until = self.assertion.expires_at
-        if not await self.store.claim(Namespace.CLIENT_ASSERTION, key, until=until, now=self.now):
-            raise _refused("jti of the client_assertion was used before: make a new assertion")
+        return SingleUse(Namespace.CLIENT_ASSERTION, key, self.assertion.expires_at)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -124,10 +121,11 @@ class ClientAuthentication:
     async def _by_assertion(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
             raise _refused(f"client_assertion_type must be {_ASSERTION_TYPE}")
-        assertion = form.get("client_assertion")
-        if assertion is None:
+        sent = form.get("client_assertion")
+        if sent is None:
             raise _refused("client_assertion is missing: send the signed JWT beside client_assertion_type")
-        client = self._registered(unverified_client_id(assertion))
+        assertion = read_assertion(sent)
+        client = self._registered(assertion.client_id)
         if form.get("client_id", client.client_id) != client.client_id:
             raise _refused(
                 "client_id is not the client of the assertion: leave it out, or send the sub of the assertion"
@@ -137,7 +135,7 @@ class ClientAuthentication:
             checked = check_assertion(
                 assertion,
                 client=client,
-                keys=await self.keys_for(client, assertion),
+                keys=await self.keys_of(client, assertion.kid),
                 issuer=self._settings.issuer,
                 token_url=self._token_url,
                 now=now,
@@ -148,7 +146,7 @@ class ClientAuthentication:
             raise
         if checked.issued_at is not None:
             self._emit(ClockCompared("assertion", checked.issued_at - now))
-        return self._proven(request, client, checked, now)
+        return self._proven(request, client, checked)
 
     def _by_secret(self, request: HttpRequest, form: Mapping[str, str]) -> Proven:
         if "client_assertion" in form or "client_secret" in form:
@@ -164,7 +162,7 @@ class ClientAuthentication:
         self._require_method(client, AuthenticationMethod.CLIENT_SECRET_BASIC)
         now = self._clock()
         check_secret(secret, client, now=now)
-        return self._proven(request, client, None, now)
+        return self._proven(request, client, None)
 
     async def _by_certificate(self, request: HttpRequest, form: Mapping[str, str], now: int) -> Proven:
         client_id = form.get("client_id") or await self._holder_of_refresh_token(form, now)
@@ -175,7 +173,7 @@ class ClientAuthentication:
         client = self._registered(client_id)
         if client.authentication_method is AuthenticationMethod.NONE:
             self._require_method(client, AuthenticationMethod.NONE)
-            return self._proven(request, client, None, now)
+            return self._proven(request, client, None)
         if request.certificate is None:
             raise _refused("the client did not authenticate: no client_assertion and no certificate was sent")
         if client.authentication_method is AuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH:
@@ -196,7 +194,7 @@ class ClientAuthentication:
                 raise _refused(
                     f"the certificate is not that of the registered subject: its {kind} must be the same"
                 )
-        return self._proven(request, client, None, now)
+        return self._proven(request, client, None)
 
     async def _holder_of_refresh_token(self, form: Mapping[str, str], now: int) -> str | None:
         """The public client that a refresh token was given to; None for one of another client, or unknown.
@@ -212,9 +210,10 @@ class ClientAuthentication:
             return None
         return client.client_id
 
-    def _proven(self, request: HttpRequest, client: Client, assertion: Assertion | None, now: int) -> Proven:
+    @staticmethod
+    def _proven(request: HttpRequest, client: Client, assertion: Assertion | None) -> Proven:
         presented = None if request.certificate is None else certificates.thumbprint(request.certificate)
-        return Proven(AuthenticatedClient(client, presented), assertion, self._store, now)
+        return Proven(AuthenticatedClient(client, presented), assertion)
 
     def _registered(self, client_id: str) -> Client:
         client = self._clients.get(client_id)
@@ -236,7 +235,10 @@ class ClientAuthentication:
         A key set by URL that lacks the token's kid may be fetched again. Raises OAuthError(INVALID_CLIENT) when the
         set cannot be had.
         """
-        kid = _unverified_kid(token)
+        return await self.keys_of(client, _unverified_kid(token))
+
+    async def keys_of(self, client: Client, kid: str | None) -> tuple[PublicKey, ...]:
+        """The client's public keys; one with that kid is looked for. Raises what keys_for() raises."""
         found = await self._key_set(client, lambda known: kid is None or kid in {k.kid for k in known.keys})
         return found.keys
 

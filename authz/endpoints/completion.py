@@ -4,7 +4,6 @@ RFC 6749 4.1.2, RFC 9207, FAPI 2.0 Security Profile 5.3.2.2. prompt=none ends he
 was granted before, never with a page.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from authz.endpoints.pickers import Pickers
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
-from authz.handles import digest, new_handle
+from authz.handles import digest, new_grant_id, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.login.given_consents import GivenConsents
 from authz.login.launch import (
@@ -30,7 +29,6 @@ from authz.login.launch import (
 from authz.login.represented import claims_for, relationship_to
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
-from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of, told
@@ -106,7 +104,7 @@ class Completion:
                 raise PageError(GONE)
             context["encounter"] = visit.interaction.encounter
         grant = Grant(
-            grant_id=base64url(secrets.token_bytes(16)),
+            grant_id=new_grant_id(),
             client_id=visit.client.client_id,
             subject=account.subject,
             scope=scope,
@@ -135,6 +133,9 @@ class Completion:
             nonce=parameters.get("nonce"),
             expires_at=now + self._code_seconds,
         )
+        for name in grant.audience:
+            if name in self._given and not await self._given[name].has_room(grant):
+                raise PageError("error.too_many_consents", status=409)
         written = await self._store.complete_authorization(
             request_id=visit.interaction.request_id,
             interaction_id=visit.interaction.id,

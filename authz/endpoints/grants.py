@@ -4,16 +4,15 @@ Each takes a Turn, the token request whose client and proof were found right, an
 client may send again stands before spend(); what must burn a code stands after it was redeemed.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from authz.endpoints.client_authentication import Proven
 from authz.endpoints.pickers import Pickers
-from authz.endpoints.proofs import Proofs
+from authz.endpoints.spending import Spending
 from authz.events import Emit, GrantRevoked
 from authz.grant_endings import NODES_SECONDS
-from authz.handles import digest, new_handle
+from authz.handles import digest, new_grant_id, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.login.launch import is_patients_own, records
 from authz.login.relations import Relations
@@ -22,7 +21,6 @@ from authz.protocol import administration, granting, pkce
 from authz.protocol.client_profiles import UNBOUND_SECONDS, may_have_unbound_tokens, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType, ProfileName
 from authz.protocol.dpop import Proof
-from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import HttpRequest
@@ -30,7 +28,7 @@ from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Caller, Grant
 from authz.revocations import Revocations
 from authz.settings import Account, Lifetimes
-from authz.storage.store import AuthorizationCode, Redemption, RefreshToken, Store
+from authz.storage.store import AuthorizationCode, GrantUntil, Redemption, RefreshToken, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Desk:
     """What the grants work with. accounts are by subject."""
 
     store: Store
-    proofs: Proofs
+    spending: Spending
     server: ServerBits
     accounts: Mapping[str, Account]
     lifetimes: Lifetimes
@@ -106,11 +104,17 @@ async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     # A client that may leave out proofs is told by its request, not by this one, what the person read of its stay.
     bound = turn.client.binding is not BindingKind.NONE or code.dpop_jkt is not None
     if _stays_connected(turn.client, grant) and may_refresh(turn.client, bound=bound, rotates=desk.rotates):
-        refresh_token = await _make_refresh_token(turn, desk, grant, binding)
+        refresh_token = new_handle()
     access = desk.access_token_seconds(GrantType.AUTHORIZATION_CODE, binding)
     stays = access if refresh_token is None else desk.lifetimes.refresh_token
     used = replace(grant, used_at=turn.now, ends_at=turn.now + stays)
-    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
+    await desk.store.put_grant(
+        used,
+        expires_at=turn.now + desk.lifetimes.access_token,
+        refresh_token=None
+        if refresh_token is None
+        else _refresh_token(refresh_token, turn, desk, grant, binding),
+    )
     return Issue(aimed, grant.scope, binding, refresh_token, code.nonce)
 
 
@@ -157,10 +161,13 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
     if not scope:
         said = "the client is not registered any more for anything that was granted"
         raise _invalid(f"{said}: ask for scopes that it has")
+    used = GrantUntil(replace(grant, used_at=turn.now), turn.now + desk.lifetimes.access_token)
+    if not desk.rotates:
+        await _spend(turn, desk, then=used)
+        return Issue(aimed, scope, binding, None)
     await _spend(turn, desk)
-    successor = await _replace(turn, desk, record) if desk.rotates else None
-    used = replace(grant, used_at=turn.now)
-    await desk.store.put_grant(used, expires_at=turn.now + desk.lifetimes.access_token)
+    successor = await _replace(turn, desk, record)
+    await desk.store.put_grant(used.grant, expires_at=used.expires_at)
     return Issue(aimed, scope, binding, successor)
 
 
@@ -224,9 +231,8 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
     scope = granting.own_scope(turn.form, turn.client, desk.server)
     details = granting.details(turn.form, turn.client, desk.server)
     audience = administration.own_audience(turn.form, scope, desk.server)
-    await _spend(turn, desk)
     grant = Grant(
-        grant_id=base64url(secrets.token_bytes(16)),
+        grant_id=new_grant_id(),
         client_id=turn.client.client_id,
         subject=turn.client.client_id,
         scope=scope,
@@ -235,7 +241,7 @@ async def client_credentials(turn: Turn, desk: Desk) -> Issue:
         created_at=turn.now,
         authorization_details=details,
     )
-    await desk.store.put_grant(grant, expires_at=turn.now + desk.lifetimes.access_token)
+    await _spend(turn, desk, then=GrantUntil(grant, turn.now + desk.lifetimes.access_token))
     return Issue(grant, scope, binding, None)
 
 
@@ -248,9 +254,8 @@ GRANTS: Mapping[GrantType, GrantDoor] = {
 """grant_type → what it does. A grant that is not here does not exist."""
 
 
-async def _spend(turn: Turn, desk: Desk) -> None:
-    await turn.proven.spend()
-    await desk.proofs.spend(turn.proof)
+async def _spend(turn: Turn, desk: Desk, *, then: GrantUntil | None = None) -> None:
+    await desk.spending.spend(turn.proven, turn.proof, then=then)
 
 
 def _binding(turn: Turn, desk: Desk) -> Binding:
@@ -296,20 +301,16 @@ def _stays_connected(client: Client, grant: Grant) -> bool:
     return bool(asking & set(grant.scope)) or not asking & set(client.scope)
 
 
-async def _make_refresh_token(turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> str:
-    handle = new_handle()
+def _refresh_token(handle: str, turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> RefreshToken:
     public = turn.client.authentication_method is AuthenticationMethod.NONE
-    await desk.store.put_refresh_token(
-        RefreshToken(
-            id=digest(handle),
-            grant_id=grant.grant_id,
-            client_id=grant.client_id,
-            scope=grant.scope,
-            jkt=binding.thumbprint if public and binding.kind is BindingKind.DPOP else None,
-            expires_at=turn.now + desk.lifetimes.refresh_token,
-        )
+    return RefreshToken(
+        id=digest(handle),
+        grant_id=grant.grant_id,
+        client_id=grant.client_id,
+        scope=grant.scope,
+        jkt=binding.thumbprint if public and binding.kind is BindingKind.DPOP else None,
+        expires_at=turn.now + desk.lifetimes.refresh_token,
     )
-    return handle
 
 
 async def end_grant(desk: Desk, grant_id: str, client_id: str, now: int, reason: str) -> None:

@@ -10,6 +10,7 @@ from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.grants import is_spent
 from authz.endpoints.introspection_callers import IntrospectionCallers, shows_token
 from authz.endpoints.proofs import Proofs
+from authz.endpoints.spending import Spending
 from authz.events import Emit, Refused
 from authz.handles import digest
 from authz.http import NO_STORE, error_answer, json_answer, read_form
@@ -39,6 +40,7 @@ class Introspection:
         store: Store,
         clients: ClientAuthentication,
         proofs: Proofs,
+        spending: Spending,
         resource_server: ResourceServer,
         callers: IntrospectionCallers,
         emit: Emit,
@@ -51,6 +53,7 @@ class Introspection:
         self._store = store
         self._clients = clients
         self._proofs = proofs
+        self._spending = spending
         self._resource_server = resource_server
         self._callers = callers
         self._emit = emit
@@ -73,8 +76,7 @@ class Introspection:
                     "introspection is for clients that authenticate, not for public ones",
                 )
             said = await self._said(token, client)
-            await proven.spend()
-            await self._proofs.spend(proof)
+            await self._spending.spend(proven, proof)
         return await self._answer(request, client, said)
 
     async def _to_bearer(self, request: HttpRequest) -> Answer:

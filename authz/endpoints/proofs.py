@@ -1,6 +1,5 @@
-"""DPoP proofs at the authorization server: checked early, spent last (RFC 9449 5, 8, 10)."""
+"""DPoP proofs at the authorization server: checked early, spent last, by spending.py (RFC 9449 5, 8, 10)."""
 
-import time
 from dataclasses import dataclass
 
 from authz.clock import Clock
@@ -9,14 +8,12 @@ from authz.protocol import dpop
 from authz.protocol.dpop import Nonces, Proof
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
-from authz.storage.store import Namespace, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """Checks and spends the proofs of requests to our own endpoints."""
+    """Checks the proofs of requests to our own endpoints."""
 
-    store: Store
     nonces: Nonces
     nonce_required: bool
     max_age_seconds: int
@@ -47,18 +44,6 @@ class Proofs:
             raise
         self.emit(ClockCompared("dpop", proof.issued_at - now))
         return proof
-
-    async def spend(self, proof: Proof | None) -> None:
-        """Claim the proof's jti (D5, D9). Raises OAuthError(INVALID_DPOP_PROOF) when it was used before."""
-        if proof is None:
-            return
-        key = dpop.replay_key(proof, "authorization-server")
-        started = time.perf_counter()
-        fresh = await self.store.claim(Namespace.DPOP_PROOF, key, until=proof.accept_until, now=self.clock())
-        outcome = "accepted" if fresh else "replayed"
-        self.emit(ProofChecked(outcome, None, claim_seconds=time.perf_counter() - started))
-        if not fresh:
-            raise OAuthError(ErrorCode.INVALID_DPOP_PROOF, "jti was used before: make a new proof")
 
     def with_nonce(self, answer: Answer, request: HttpRequest) -> Answer:
         """The answer to a request that used DPoP, with a nonce for the next one.

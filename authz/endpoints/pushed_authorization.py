@@ -1,6 +1,7 @@
 """The pushed authorization request endpoint (RFC 9126, FAPI 2.0 Security Profile 5.3.2.2)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from authz.clock import Clock
@@ -8,6 +9,7 @@ from authz.endpoints.client_authentication import ClientAuthentication
 from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
+from authz.endpoints.spending import Spending
 from authz.events import ClockCompared, Emit
 from authz.handles import new_handle
 from authz.http import json_answer, read_form
@@ -33,6 +35,7 @@ class PushedAuthorization:
         store: Store,
         clients: ClientAuthentication,
         proofs: Proofs,
+        spending: Spending,
         launches: Launches,
         server: ServerBits,
         keys: KeyRing,
@@ -43,6 +46,7 @@ class PushedAuthorization:
         self._store = store
         self._clients = clients
         self._proofs = proofs
+        self._spending = spending
         self._launches = launches
         self._server = server
         self._keys = keys
@@ -69,19 +73,22 @@ class PushedAuthorization:
                     ErrorCode.INVALID_REQUEST,
                     "id_token_hint is not an ID token of this server: send one that it issued, or none",
                 )
-            await proven.spend()
-            await self._proofs.spend(proof)
-            parameters = await self._launches.resolve(asked)
-        handle = new_handle()
-        await self._store.put_pushed_request(
-            PushedRequest(
+            handle = new_handle()
+            pushed = PushedRequest(
                 id=request_id(handle),
                 client_id=asked.client_id,
-                parameters=parameters,
+                parameters=asked.parameters,
                 dpop_jkt=asked.dpop_jkt,
                 expires_at=self._clock() + self._lifetime_seconds,
             )
-        )
+            if "launch" in asked.parameters:
+                await self._spending.spend(proven, proof)
+                parameters = await self._launches.resolve(
+                    asked
+                )  # uses the launch up: after all that may be repeated
+                await self._store.put_pushed_request(replace(pushed, parameters=parameters))
+            else:
+                await self._spending.spend(proven, proof, then=pushed)
         value = {"request_uri": REQUEST_URI_PREFIX + handle, "expires_in": self._lifetime_seconds}
         return json_answer(201, value)
 

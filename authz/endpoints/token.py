@@ -20,6 +20,8 @@ from authz.protocol.openid import Subjects, id_token_claims
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import access_token_claims
 
+_KINDS = {kind.value: kind for kind in GRANTS}
+
 
 class TokenEndpoint:
     """POST /token and POST /revoke."""
@@ -46,9 +48,12 @@ class TokenEndpoint:
     async def token(self, request: HttpRequest) -> Answer:
         """200 with an access token bound to the key of this request."""
         turn = await self._turn(request, repeatable=REPEATABLE)
-        with turn.proven.named():
+        try:
             kind = _kind(turn)
             issue = await GRANTS[kind](turn, self._desk)
+        except OAuthError as error:
+            error.client_id = turn.client.client_id
+            raise
         return await self._issue(issue, kind, turn)
 
     async def revocation(self, request: HttpRequest) -> Answer:
@@ -136,11 +141,12 @@ def _kind(turn: Turn) -> GrantType:
     grant_type = turn.form.get("grant_type")
     if grant_type is None:
         raise OAuthError(ErrorCode.INVALID_REQUEST, f"grant_type is required: one of {', '.join(GRANTS)}")
-    kind = next((kind for kind in GRANTS if kind == grant_type), None)
+    kind = _KINDS.get(grant_type)
     if kind is None:
         raise OAuthError(ErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type must be one of {', '.join(GRANTS)}")
-    if kind not in turn.client.grant_types & PROFILES[turn.client.profile].grant_types:
-        allowed = ", ".join(sorted(turn.client.grant_types))
+    client = turn.client
+    if kind not in client.grant_types or kind not in PROFILES[client.profile].grant_types:
+        allowed = ", ".join(sorted(client.grant_types))
         raise OAuthError(
             ErrorCode.UNAUTHORIZED_CLIENT, f"the client is not registered for {kind}: it has {allowed}"
         )

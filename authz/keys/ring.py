@@ -155,9 +155,10 @@ class KeyRing:
 
     async def _advance(self) -> None:
         steps = self._steps
+        keys = await steps.keys()
         for _ in range(_MAX_ROUNDS):
             due = steps_due(
-                await steps.keys(),
+                keys,
                 algorithms=steps.algorithms,
                 periods=steps.periods,
                 now=steps.clock(),
@@ -167,7 +168,8 @@ class KeyRing:
                 break
             for step in due:
                 await steps.make(step)
-        await self._load(await steps.keys())
+            keys = await steps.keys()
+        await self._load(keys)
 
     async def _load(self, keys: Sequence[StoredKey]) -> None:
         """Put the keys into use, all or none. Raises KeyRingError, StoreUnavailable."""
@@ -180,14 +182,15 @@ class KeyRing:
             for key in published:
                 place = (key.kid, key.encrypted)
                 opened[place] = self._opened.get(place) or await self._steps.homes.open(key)
-            jwks = [dict(one.public_jwk) for one in opened.values()]
-            public = {str(jwk["kid"]): jose.import_public_jwk(jwk, also=jose.OF_ID_TOKENS) for jwk in jwks}
+            if opened.keys() != self._opened.keys():
+                jwks = [dict(one.public_jwk) for one in opened.values()]
+                self._public = {
+                    str(jwk["kid"]): jose.import_public_jwk(jwk, also=jose.OF_ID_TOKENS) for jwk in jwks
+                }
+                self._jwks = {"keys": jwks}
+                self.generation += 1
         except JoseError as error:
             raise KeyRingError(f"a signing key cannot be used: {error}") from error
-        if opened.keys() != self._opened.keys():
-            self._jwks = {"keys": jwks}
-            self._public = public
-            self.generation += 1
         self._signers = {name: opened[key.kid, key.encrypted].signer for name, key in signing.items()}
         of_id_tokens = keys_of_id_tokens(published, self._steps.algorithms)
         self._of_id_tokens = {

@@ -3,14 +3,13 @@
 import hmac
 import secrets
 from dataclasses import dataclass
-from importlib import resources
+from functools import cache
 from urllib.parse import urlsplit
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from authz.clock import Clock
 from authz.handles import digest, new_handle
 from authz.login.language import Language, switches
+from authz.login.page_templates import PageTemplates
 from authz.protocol.encoding import base64url
 from authz.protocol.request import Answer, HttpRequest
 from authz.storage.store import BrowserSession, Store
@@ -21,27 +20,7 @@ GONE = f"{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
 STYLE_PATH = "/assets/securus.css"
 
 
-def _template(name: str) -> str:
-    return resources.files("authz.login").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-_PAGES = Environment(
-    autoescape=True,
-    undefined=StrictUndefined,
-    loader=FunctionLoader(_template),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
-_PAGE_NAMES = (
-    "sign_in.html", "patient.html", "consent.html", "logout.html", "signed_out.html", "error.html",
-    "account_sign_in.html", "account.html", "grants.html", "accesses.html", "encounter.html",
-    "consents.html", "consent_form.html", "consent_history.html", "consent_receipt.html", "download.html",
-    "record_to_keep.html",
-)  # fmt: skip
-for _name in _PAGE_NAMES:
-    _PAGES.get_template(_name)
-_STYLE = _template("style.css").encode()
+_PAGES = PageTemplates("authz.login")
 
 _PAGE_HEADERS: tuple[tuple[str, str], ...] = (
     ("Content-Type", "text/html; charset=utf-8"),
@@ -78,15 +57,13 @@ def page(
         f"form-action 'self'{target}"
     )
     ways = switches(language, here) if here else []
-    body = (
-        _PAGES.get_template(template).render(style=STYLE_PATH, t=language, switches=ways, **values).encode()
-    )
-    return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body)
+    body = _PAGES.render(template, style=STYLE_PATH, t=language, switches=ways, **values)
+    return Answer(status, (*_PAGE_HEADERS, ("Content-Security-Policy", policy)), body.encode())
 
 
 def rendered(template: str, *, language: Language, **values: object) -> bytes:
     """A page to keep: it stands alone, without style, form or way to anywhere."""
-    return _PAGES.get_template(template).render(t=language, **values).encode()
+    return _PAGES.render(template, t=language, **values).encode()
 
 
 def error_page(
@@ -103,10 +80,11 @@ def error_page(
     )
 
 
+@cache
 def style_sheet() -> Answer:
     """The style sheet of all pages."""
     headers = (("Content-Type", "text/css; charset=utf-8"), ("Cache-Control", "max-age=3600"))
-    return Answer(200, (*headers, ("X-Content-Type-Options", "nosniff")), _STYLE)
+    return Answer(200, (*headers, ("X-Content-Type-Options", "nosniff")), _PAGES.read("style.css").encode())
 
 
 def redirect(url: str, *cookies: str) -> Answer:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from importlib import resources
+from string import Formatter
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from authz.protocol.request import HttpRequest
 
@@ -29,10 +30,23 @@ class Language:
     code: str
     name: str
     texts: Mapping[str, str] = field(repr=False)
+    _pieces: dict[str, "_Pieces | None"] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, key: str, **values: object) -> Markup:
         """The text of this name for a page: values are escaped, the text may hold elements."""
-        return Markup(self.texts[key]).format(**values)  # noqa: S704  (a text of ours)
+        if key not in self._pieces:
+            self._pieces[key] = _pieces_of(self.texts[key])
+        pieces = self._pieces[key]
+        if pieces is None:
+            return Markup(self.texts[key]).format(**values)  # noqa: S704  (a text of ours)
+        if isinstance(pieces, Markup):
+            return pieces
+        said = []
+        for text, name in pieces:
+            said.append(text)
+            if name is not None:
+                said.append(_escaped(values[name]))
+        return Markup("".join(said))  # noqa: S704
 
     def plain(self, key: str, **values: object) -> str:
         """The text of this name where no element stands."""
@@ -60,6 +74,29 @@ class Language:
         """A time, such as '7 March 2027, 14:05 UTC'."""
         at = datetime.fromtimestamp(seconds, UTC)
         return self.plain("date.time", day=self.day(at.date()), time=f"{at:%H:%M}")
+
+
+_Pieces = Markup | list[tuple[str, str | None]]
+"""A text without placeholders; or pieces of one, each with the name of the placeholder behind it."""
+
+
+def _pieces_of(text: str) -> _Pieces | None:
+    """The pieces of a text; None for one that formats a value in a way of its own, which str.format knows.
+
+    A page has a dozen texts, and Markup.format() takes each of them apart anew.
+    """
+    pieces = []
+    for literal, name, format_, conversion in Formatter().parse(text):
+        if name is not None and (format_ or conversion or not name.isidentifier()):
+            return None
+        pieces.append((literal, name))
+    if all(name is None for _, name in pieces):
+        return Markup("".join(literal for literal, _ in pieces))  # noqa: S704
+    return pieces
+
+
+def _escaped(value: object) -> str:
+    return str(escape(value if hasattr(value, "__html__") else format(value)))
 
 
 def _flat(texts: Mapping[str, object], before: str = "") -> dict[str, str]:

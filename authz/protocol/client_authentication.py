@@ -37,26 +37,36 @@ class Assertion:
     issued_at: int | None = None
 
 
-def unverified_client_id(assertion: str) -> str:
-    """The client that an assertion says it comes from: its sub, equal to iss. Nothing is verified.
+@dataclass(frozen=True, slots=True)
+class UnverifiedAssertion:
+    """A client assertion as it was read: nothing in it holds yet. Only read_assertion() makes one.
 
-    Only for finding the client whose keys will verify it. Raises OAuthError(INVALID_CLIENT).
+    client_id  its sub, equal to iss: the client whose keys will verify it
+    kid        the key that it names; None for one that names none
     """
+
+    client_id: str
+    kid: str | None
+    jwt: jose.Unverified
+
+
+def read_assertion(assertion: str) -> UnverifiedAssertion:
+    """The assertion with the client that it says it comes from. Raises OAuthError(INVALID_CLIENT)."""
     try:
-        jws = jose.parse_compact(assertion, _MAX_ASSERTION_BYTES)
-        claims = jose.json_object(jws.payload, "payload")
+        jwt = jose.read_unverified(assertion, _MAX_ASSERTION_BYTES)
     except JoseError as error:
         raise _refused(f"client_assertion cannot be read: {error}") from error
-    subject = claims.get("sub")
+    subject = jwt.claims.get("sub")
     if not isinstance(subject, str) or not subject:
         raise _refused("sub of the client_assertion must be the client_id")
-    if claims.get("iss") != subject:
+    if jwt.claims.get("iss") != subject:
         raise _refused("iss and sub of the client_assertion must both be the client_id")
-    return subject
+    kid = jwt.jws.header.get("kid")
+    return UnverifiedAssertion(subject, kid if isinstance(kid, str) else None, jwt)
 
 
 def check_assertion(
-    assertion: str,
+    assertion: str | UnverifiedAssertion,
     *,
     client: Client,
     keys: Sequence[PublicKey],
@@ -76,7 +86,7 @@ def check_assertion(
         raise _refused(f"the profile {client.profile} of the client is not known here")
     try:
         header, claims = jose.verify(
-            assertion,
+            assertion if isinstance(assertion, str) else assertion.jwt,
             keys,
             algorithms=algorithms_of(client, client.assertion_algorithm),
             max_bytes=_MAX_ASSERTION_BYTES,

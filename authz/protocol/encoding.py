@@ -16,7 +16,7 @@ from authz.protocol.errors import ErrorCode, OAuthError, speakable
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _FORM_TEXT = re.compile(
-    r"(?:[!-$&-:<-~]|%[0-9A-Fa-f]{2})*+"
+    r"[!-$&-:<-~]*+(?:%[0-9A-Fa-f]{2}[!-$&-:<-~]*+)*+"
 )  # printable ASCII but ';'; '%' only before two hex digits
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
@@ -25,6 +25,9 @@ _PADDING = (b"", b"", b"==", b"=")  # by what the length leaves over fours
 _LAST = ("", "", "AQgw", "AEIMQUYcgkosw048")  # last characters whose bits behind the last byte are 0
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_PARAMETERS = 200
+_HEX = "0123456789abcdefABCDEF"
+_OCTETS = {(high + low).encode("ascii"): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
+"""What stands behind '%' → the octet that it means."""
 
 
 def base64url(content: bytes) -> str:
@@ -73,6 +76,19 @@ def strict_json(content: bytes, *, max_bytes: int = 65536, max_depth: int = 32) 
     return value
 
 
+def compact_json(value: object) -> bytes:
+    """A JSON value as JSON without white space, in UTF-8. Raises ValueError, TypeError for what is no JSON value.
+
+    msgspec writes the same text as the json module does (but for floats, of which it writes the same value), and null for
+    what is no number: whatever has a null in it is left to json, and what msgspec does not take.
+    """
+    try:
+        content: bytes = _encode_plain(value)
+    except (TypeError, OverflowError):
+        content = b"null"
+    return _encode_strictly(value).encode("utf-8") if b"null" in content else content
+
+
 def parse_query(text: str) -> list[tuple[str, str]]:
     """Names and values of application/x-www-form-urlencoded text, in order, duplicates kept. Raises ValueError.
 
@@ -92,7 +108,9 @@ def parse_query(text: str) -> list[tuple[str, str]]:
         name, _, value = piece.partition("=")
         if not name:
             raise ValueError("holds a parameter without a name")
-        pairs.append((_form_decode(name), _form_decode(value)))
+        if "%" in piece or "+" in piece:
+            name, value = _form_decode(name), _form_decode(value)
+        pairs.append((name, value))
     return pairs
 
 
@@ -131,7 +149,7 @@ def _form_decode(text: str) -> str:
     if "%" not in text:
         return text.replace("+", " ")
     first, *escaped = text.replace("+", " ").encode("ascii").split(b"%")
-    content = first + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in escaped)
+    content = first + b"".join([_OCTETS[part[:2]] + part[2:] for part in escaped])
     try:
         decoded = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -174,4 +192,5 @@ def _no_constant(text: str) -> object:
 
 _decode_plain = msgspec.json.Decoder().decode
 _encode_plain = msgspec.json.Encoder().encode
+_encode_strictly = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _JSON = json.JSONDecoder(object_pairs_hook=_members, parse_float=_finite, parse_constant=_no_constant)

@@ -4,13 +4,12 @@ A signature is checked with a key that the caller already trusts, or that it wil
 a token ever chooses where a key comes from: jku, x5u and x5c are not looked at.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from authz.protocol.encoding import base64url, base64url_decode, strict_json
+from authz.protocol.encoding import base64url, base64url_decode, compact_json, strict_json
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import (
     ALGORITHMS,
@@ -36,6 +35,7 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "Signer",
+    "Unverified",
     "algorithm_of",
     "decode_part",
     "import_jwks",
@@ -45,6 +45,7 @@ __all__ = [
     "parse_header",
     "public_jwk",
     "public_jwk_of",
+    "read_unverified",
     "sign",
     "sign_jwt",
     "thumbprint",
@@ -53,6 +54,8 @@ __all__ = [
 
 _MAX_TOKEN_BYTES = 16 * 1024
 _MAX_KEYS_TRIED = 8  # a token without kid is tried with so many keys at most: verifications cost
+_MAX_HEADERS = 4096  # remembered headers of tokens whose signature was right
+_MAX_HEADER_CHARACTERS = 512  # of one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Jws:
     payload: bytes
     signature: bytes
     signing_input: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A JWT as it was read: nothing in it holds yet. Only read_unverified() makes one."""
+
+    jws: Jws
+    claims: Mapping[str, object]
 
 
 class Signer(Protocol):
@@ -97,13 +108,13 @@ class LocalSigner:
 
 async def sign_jwt(claims: Mapping[str, object], *, typ: str, signer: Signer) -> str:
     """The claims as a compact JWS with header members alg, kid and typ."""
-    signing_input = f"{_header(signer.algorithm, signer.kid, typ)}.{base64url(_json(claims))}"
+    signing_input = f"{_header(signer.algorithm, signer.kid, typ)}.{base64url(compact_json(claims))}"
     return f"{signing_input}.{base64url(await signer.sign(signing_input.encode('ascii')))}"
 
 
 @lru_cache(64)
 def _header(algorithm: str, kid: str, typ: str) -> str:
-    return base64url(_json({"alg": algorithm, "kid": kid, "typ": typ}))
+    return base64url(compact_json({"alg": algorithm, "kid": kid, "typ": typ}))
 
 
 def parse_compact(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Jws:
@@ -114,11 +125,17 @@ def parse_compact(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Jws:
     if len(parts) != 3:
         raise JoseError(f"a compact JWS has 3 parts between dots, this token has {len(parts)}")
     return Jws(
-        header=parse_header(parts[0]),
+        header=_KNOWN_HEADERS.get(parts[0]) or parse_header(parts[0]),
         payload=decode_part(parts[1], "payload"),
         signature=decode_part(parts[2], "signature"),
         signing_input=token[: token.rindex(".")].encode("ascii"),
     )
+
+
+def read_unverified(token: str, max_bytes: int = _MAX_TOKEN_BYTES) -> Unverified:
+    """The parts and claims of a JWT, to find out by which keys it is to be verified. Raises JoseError."""
+    jws = parse_compact(token, max_bytes)
+    return Unverified(jws, json_object(jws.payload, "payload"))
 
 
 def parse_header(encoded: str) -> Mapping[str, object]:
@@ -166,7 +183,7 @@ def algorithm_of(header: Mapping[str, object], algorithms: frozenset[str]) -> st
 
 
 def verify(
-    token: str,
+    token: str | Unverified,
     keys: Sequence[PublicKey],
     *,
     algorithms: frozenset[str] = ALGORITHMS,
@@ -174,10 +191,12 @@ def verify(
 ) -> tuple[Mapping[str, object], Mapping[str, object]]:
     """Header and claims of a JWT that one of keys signed with one of algorithms. Raises JoseError.
 
+    token may have been read before, by read_unverified().
+
     The key is chosen by kid, then by what it may be used for (kty, crv, use, key_ops, alg). A key that was registered
     without kid is tried when no key has the token's kid. Times and names in the claims are the caller's to check.
     """
-    jws = parse_compact(token, max_bytes)
+    jws = parse_compact(token, max_bytes) if isinstance(token, str) else token.jws
     algorithm = algorithm_of(jws.header, algorithms)
     candidates = _candidates(jws.header.get("kid"), keys, algorithm)
     for number, key in enumerate(candidates, start=1):
@@ -187,7 +206,22 @@ def verify(
         except JoseError:
             if number == len(candidates):
                 raise
-    return jws.header, json_object(jws.payload, "payload")
+    _keep_header(jws)
+    return jws.header, json_object(jws.payload, "payload") if isinstance(token, str) else token.claims
+
+
+_KNOWN_HEADERS: dict[str, Mapping[str, object]] = {}
+"""Header texts → headers, the oldest first: a client's is the same in all that it signs. What was not signed by a key
+that is registered here never comes in, so nobody from outside drives out what is known."""
+
+
+def _keep_header(jws: Jws) -> None:
+    encoded = jws.signing_input[: jws.signing_input.index(b".")].decode("ascii")
+    if encoded in _KNOWN_HEADERS or len(encoded) > _MAX_HEADER_CHARACTERS:
+        return
+    if len(_KNOWN_HEADERS) >= _MAX_HEADERS:
+        del _KNOWN_HEADERS[next(iter(_KNOWN_HEADERS))]
+    _KNOWN_HEADERS[encoded] = jws.header
 
 
 def _candidates(kid: object, keys: Sequence[PublicKey], algorithm: str) -> list[PublicKey]:
@@ -201,10 +235,3 @@ def _candidates(kid: object, keys: Sequence[PublicKey], algorithm: str) -> list[
     if not fitting:
         raise JoseError(f"no key {'with that kid ' if kid is not None else ''}is for alg {algorithm}")
     return fitting[:_MAX_KEYS_TRIED]
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return _encode(value).encode("utf-8")
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -37,6 +38,7 @@ _ECDSA_384 = ec.ECDSA(_SHA384)
 _PKCS1 = padding.PKCS1v15()
 # RFC 7518 3.5: the salt is as long as the hash.
 _PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=padding.PSS.DIGEST_LENGTH)
+_OF_CURVES = frozenset({"ES256", "ES384"})
 _EDDSA_NAMES = frozenset({"EdDSA", "Ed25519"})
 
 # y of the eight points of small order on Ed25519. Under such a key one signature fits many messages.
@@ -77,13 +79,15 @@ class PublicKey:
         if algorithm not in self.algorithms:
             raise JoseError(f"the key is not for alg {speakable(algorithm, at_most=20)}")
         try:
-            if isinstance(self.key, ec.EllipticCurvePublicKey):
+            # Which algorithms a key has says of which kind it is; to ask its class takes longer.
+            if algorithm in _OF_CURVES:
                 # RFC 7518 3.4: R and S, 32 bytes each, or 48
                 half, scheme = (48, _ECDSA_384) if algorithm == "ES384" else (32, _ECDSA)
                 if len(signature) != 2 * half:
                     raise JoseError(f"an {algorithm} signature has {2 * half} bytes, not {len(signature)}")
                 r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-                self.key.verify(encode_dss_signature(r, s), data, scheme)
+                key = cast(ec.EllipticCurvePublicKey, self.key)
+                key.verify(encode_dss_signature(r, s), data, scheme)
             elif isinstance(self.key, rsa.RSAPublicKey) and algorithm == "RS384":
                 self.key.verify(signature, data, _PKCS1, _SHA384)
             elif isinstance(self.key, rsa.RSAPublicKey) and algorithm == "RS256":
@@ -91,7 +95,7 @@ class PublicKey:
             elif isinstance(self.key, rsa.RSAPublicKey):
                 self.key.verify(signature, data, _PSS, _SHA256)
             else:
-                self.key.verify(signature, data)
+                cast(ed25519.Ed25519PublicKey, self.key).verify(signature, data)
         except InvalidSignature as error:
             raise JoseError("the signature is not valid") from error
 

@@ -6,12 +6,13 @@ and the whole index can be made anew from the log. Times are milliseconds since 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class AccessEntry:
+class AccessEntry(NamedTuple):
     """One record of the audit log about one patient (patient '' where it is about none).
+
+    A tuple, as a store has it as a row: its members are those of the columns, in their order.
 
     user is a subject, or a client_id where a client acts for itself. kind is the word of the event; for an access to
     a FHIR base, the interaction. rule and types hold ids and resource types joined by blanks.
@@ -109,6 +110,13 @@ class AuditIndexStore(Protocol):
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove entries older than that, at most so many; how many went."""
+        ...
+
+    async def tend_audit_index(self) -> bool:
+        """Do one short part of what keeps searches short; False when nothing is left to do.
+
+        Who adds entries, and who removed some, calls it until then. What was found before is found at any moment.
+        """
         ...
 
     async def rewind_audit_index(self) -> None:

@@ -1,12 +1,10 @@
 """The audit log as a store keeps it: chains of lines that follow each other, each with a head that says where it ends."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLine:
+class AuditLine(NamedTuple):
     """One record of a chain: sequence, digest of the line before, and the canonical JSON. chain is the node's name."""
 
     sequence: int

@@ -23,14 +23,6 @@ def access_entry(row: Sequence[object]) -> AccessEntry:
     return AccessEntry(text(chain), integer(sequence), integer(at), *(text(value) for value in rest))
 
 
-def entry_values(entry: AccessEntry) -> tuple[object, ...]:
-    """An entry as a row of ENTRY_COLUMNS."""
-    return (
-        entry.chain, entry.sequence, entry.at, entry.base, entry.patient, entry.user, entry.client,
-        entry.grant, entry.kind, entry.outcome, entry.rule, entry.purpose, entry.types,
-    )  # fmt: skip
-
-
 def signal_of(row: Sequence[object]) -> Signal:
     """A row of SIGNAL_COLUMNS."""
     reviewed_at, reviewed_by, review = row[13:16]
@@ -63,9 +55,19 @@ def signal_values(signal: Signal) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
-    """The statement that finds what is wanted, and its values."""
-    values: list[object] = []
+def search(
+    wanted: AuditQuery,
+    place: Placeholder,
+    *,
+    table: str = "audit_entry",
+    also: str = "",
+    given: Sequence[object] = (),
+) -> tuple[str, list[object]]:
+    """The statement that finds what is wanted, and its values.
+
+    also is a further condition on the entries, whose values are given: they are the first ones.
+    """
+    values: list[object] = [*given]
 
     def value(of: object) -> str:
         values.append(of)
@@ -90,6 +92,8 @@ def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
     conditions += [f"{column} <> ''" for column, given in named if given is not None]
     if wanted.about_patients or wanted.patients:
         conditions.append("patient <> ''")
+    if also:
+        conditions.append(also)
     if wanted.rule is not None:
         # rule holds ids joined by blanks; an id holds none, and LIKE has no sign that an id could hold but '_'.
         escaped = wanted.rule.replace("!", "!!").replace("%", "!%").replace("_", "!_")
@@ -104,5 +108,5 @@ def search(wanted: AuditQuery, place: Placeholder) -> tuple[str, list[object]]:
         placed = ", ".join(value(each) for each in behind)
         conditions.append(f"(at, chain, sequence, base, patient) < ({placed})")
     condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = f"SELECT {ENTRY_COLUMNS} FROM audit_entry{condition} ORDER BY {_ORDER} LIMIT {value(wanted.limit)}"  # noqa: S608
+    sql = f"SELECT {ENTRY_COLUMNS} FROM {table}{condition} ORDER BY {_ORDER} LIMIT {value(wanted.limit)}"  # noqa: S608
     return sql, values

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from authz.storage.effects import RateLimit
-from authz.storage.replay import REPLAY
-from authz.storage.store import Namespace, Store
+from authz.storage.replay import REPLAY, one_after_the_other
+from authz.storage.store import GrantUntil, Namespace, PushedRequest, SingleUse, Store
 
 
 class Replay(Protocol):
@@ -35,6 +35,12 @@ class _Composed:
         if namespace in REPLAY:
             return await self._replay.claim(namespace, key, until=until, now=now)
         return await self._store.claim(namespace, key, until=until, now=now)
+
+    async def claim_in_order(
+        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
+    ) -> int:
+        """Claim each, and stop at the first that was claimed before."""
+        return await one_after_the_other(self, self._store, uses, now=now, then=then)
 
     async def check(self) -> None:
         """Raise StoreUnavailable unless both can be used."""

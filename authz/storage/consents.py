@@ -27,11 +27,25 @@ class ConsentStore(Protocol):
     later. The store itself refuses to change or remove one.
     """
 
-    async def add_consent(self, version: ConsentVersion) -> bool:
+    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
         """Write a version, in one statement: True.
 
-        False, and nothing written, where it is not exactly the newest one and 1, or 1 for a new consent.
+        False, and nothing written, where it is not exactly the newest one and 1, or 1 for a new consent; with at_number
+        also where consent_number() is not that any more: somebody wrote a consent since it was looked at.
         """
+        ...
+
+    async def consent_number(self) -> int:
+        """A number that is another one after each version that is written, of whichever base, and never falls.
+
+        Whoever sees it sees every version that is numbered so or lower.
+        """
+        ...
+
+    async def consents_written(
+        self, base: str, *, after: int, to: int, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """The versions of a base that were written behind one consent_number() and up to another, the oldest first."""
         ...
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
@@ -42,8 +56,25 @@ class ConsentStore(Protocol):
         """Every version of a consent, the newest first."""
         ...
 
-    async def consents_of(self, base: str, patients: Collection[str]) -> Sequence[ConsentVersion]:
-        """The newest version of each consent of these patients, whatever its status, in the order of ids."""
+    async def consents_of(
+        self,
+        base: str,
+        patients: Collection[str],
+        *,
+        statuses: Collection[str] | None = None,
+        at_most: int | None = None,
+    ) -> Sequence[ConsentVersion]:
+        """The newest version of each consent of these patients, in the order of ids.
+
+        With statuses only of those that have one of them now: what it costs does not grow with all others. With at_most
+        so many, whichever they are.
+        """
+        ...
+
+    async def consents_in(
+        self, base: str, patient: str, status: str, *, after: str, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """The newest versions of a patient's consents that have this status now, behind that id, in the order of ids."""
         ...
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:

@@ -7,6 +7,7 @@ _TAKEN_BACK = (
     ("DELETE", "audit_chain, audit_key, audit_hold"),
     ("INSERT, DELETE", "audit_head, numbering, pulse"),
     ("UPDATE, DELETE", "secret"),
+    ("INSERT, UPDATE, DELETE", "consent_newest"),
     ("INSERT, UPDATE, DELETE", "migration"),
 )
 

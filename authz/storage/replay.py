@@ -1,8 +1,10 @@
 """What was used once within minutes: which claims these are, and how a process remembers those that it knows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from authz.storage.store import Namespace
+from authz.protocol.tokens import Grant
+from authz.storage.store import GrantUntil, Namespace, PushedRequest, SingleUse
 
 # The other claims are of places and deeds, and stay with what they are about.
 REPLAY = frozenset({Namespace.DPOP_PROOF, Namespace.CLIENT_ASSERTION, Namespace.REQUEST_OBJECT})
@@ -59,3 +61,34 @@ class _Generation:
             self.marks[mark] = self._seconds.setdefault(until, until)
             if until > self.latest:
                 self.latest = until
+
+
+class _Claims(Protocol):
+    async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool: ...
+
+
+class _Records(Protocol):
+    async def put_pushed_request(self, record: PushedRequest) -> None: ...
+    async def put_grant(self, grant: Grant, *, expires_at: int) -> None: ...
+
+
+async def one_after_the_other(
+    claims: _Claims,
+    records: _Records,
+    uses: Sequence[SingleUse],
+    *,
+    now: int,
+    then: PushedRequest | GrantUntil | None,
+) -> int:
+    """claim_in_order() of a store that makes each claim, and stores what comes then, in a step of its own."""
+    for number, use in enumerate(uses):
+        if not await claims.claim(use.namespace, use.key, until=use.until, now=now):
+            return number
+    match then:
+        case PushedRequest():
+            await records.put_pushed_request(then)
+        case GrantUntil():
+            await records.put_grant(then.grant, expires_at=then.expires_at)
+        case None:
+            pass
+    return len(uses)

@@ -51,6 +51,15 @@ def key_values(key: StoredKey) -> tuple[object, ...]:
 
 def audit_line(row: Row) -> AuditLine:
     """A row of AUDIT_COLUMNS."""
+    chain, sequence, previous, digest, line = row
+    if (  # asked at once: every line that is followed is read here
+        isinstance(sequence, int)
+        and isinstance(previous, bytes)
+        and isinstance(digest, bytes)
+        and isinstance(line, bytes)
+        and isinstance(chain, str)
+    ):
+        return AuditLine(sequence, previous, digest, line, chain)
     return AuditLine(integer(row[1]), octets(row[2]), octets(row[3]), octets(row[4]), text(row[0]))
 
 

@@ -43,7 +43,16 @@ class Namespace(StrEnum):
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
-    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended, renewed while it goes on
+
+
+@dataclass(frozen=True, slots=True)
+class SingleUse:
+    """What may be used once and is about to be: a key in a namespace of replay claims, taken until then."""
+
+    namespace: Namespace
+    key: bytes
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,14 @@ class RefreshToken:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantUntil:
+    """A grant to be stored until expires_at."""
+
+    grant: Grant
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKey:
     """A signing key of the server, encrypted at rest. state: announced | active | retired | removed."""
 
@@ -172,8 +189,25 @@ class Store(
         """True for the first caller that names this key before `until`, False for every other."""
         ...
 
+    async def claim_in_order(
+        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
+    ) -> int:
+        """Claim each, and stop at the first that was claimed before; how many were won.
+
+        Where all are won, `then` is stored as its own method would store it. When that raises, the claims may have been
+        made and may not have been.
+        """
+        ...
+
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back: the next caller that names this key is a first one. Only for claims of a place."""
+        ...
+
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let one's own claim of a place end at another moment, in one statement; it is given back where that is now.
+
+        False, and nothing changed, where the claim that is there is not the one that ends at held_until: another's.
+        """
         ...
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
@@ -226,7 +260,12 @@ class Store(
         """
         ...
 
-    async def put_grant(self, grant: Grant, *, expires_at: int) -> None: ...
+    async def put_grant(
+        self, grant: Grant, *, expires_at: int, refresh_token: RefreshToken | None = None
+    ) -> None:
+        """Store a grant or its next state, with a new refresh token of it, in one transaction."""
+        ...
+
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant; None when unknown, expired or revoked."""
         ...

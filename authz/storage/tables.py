@@ -78,7 +78,12 @@ TABLES = (
     _table("notification", NOTIFICATION_COLUMNS),
     _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
     _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
-    _table("audit_place", "follower, chain, sequence", "follower, chain"),
+    _table(
+        "audit_place",
+        "follower, chain, sequence",
+        "follower, chain",
+        view_in_sqlite="every_audit_place",
+    ),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),
@@ -89,4 +94,12 @@ TABLES = (
 )
 
 # A SQLite store's own beside these.
-ONLY_IN_SQLITE = ("replay_claim", "audit_head", "audit_chain")
+ONLY_IN_SQLITE = (
+    "replay_claim",
+    "audit_head",
+    "audit_chain",
+    "audit_page",
+    "audit_page_place",
+    "audit_volume",
+    "audit_volume_part",
+)

@@ -1,20 +1,24 @@
 """A patient's own consents, for the patient's own pages: written and read in the store of consents of one FHIR base."""
 
+import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from authz.account.own_records import Actor, ActorKind, Author, OwnConsent, Wish
+from authz.account.own_records import Actor, ActorKind, Author, NoRoom, OwnConsent, Wish
 from authz.clock import Clock
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
 from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
+from gateway.consent_service.room import OPEN, check_room
 from gateway.consent_service.versions import next_version, with_status
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
+
+_TOLD_AT_ONCE = 20  # before others have their turn
 
 
 class Grants(Protocol):
@@ -61,8 +65,7 @@ class KeptConsents:
 
     async def of(self, patient: str) -> Sequence[OwnConsent]:
         """The newest version of each consent of the patient, the newest first. Raises StoreUnavailable."""
-        found = [await self._told(each) for each in await self._store.consents_of(self._base, (patient,))]
-        return sorted(found, key=lambda each: (each.recorded_at, each.id), reverse=True)
+        return sorted(await self._all(patient), key=lambda each: (each.recorded_at, each.id), reverse=True)
 
     async def history(self, patient: str, id: str) -> Sequence[OwnConsent]:
         """Every version of a consent, the newest first; none where it is not this patient's. Raises StoreUnavailable."""
@@ -74,7 +77,7 @@ class KeptConsents:
     async def write(
         self, patient: str, wish: Wish, *, author: Author, words: str, after: OwnConsent | None, now: int
     ) -> OwnConsent | None:
-        """Write a new consent, or the version after one; None where another was first. Raises StoreUnavailable."""
+        """Write a new consent, or the version after one; None where another was first. Raises NoRoom, StoreUnavailable."""
         resource = consent_of(
             wish,
             patient=patient,
@@ -133,14 +136,32 @@ class KeptConsents:
         author: Author,
         now: int,
     ) -> OwnConsent | None:
-        """Write the next version by the rules of every consent; None where those or another writer forbid it."""
+        """Write the next version by the rules of every consent; None where those or another writer forbid it.
+
+        Raises NoRoom.
+        """
         try:
             version = next_version(resource, before, base=self._base, id=id_, now=now, by=author.subject)
         except FhirError as error:
             if error.reason is not Reason.CONSENT_STATUS:
                 raise
             return None
+        if version.status in OPEN:
+            open_ = await self._all(version.patient, OPEN)
+            try:
+                check_room(resource, id_, {each.id: each.resource for each in open_ if each.status in OPEN})
+            except FhirError as error:
+                raise NoRoom from error
         return await self._told(version) if await self._store.add_consent(version) else None
+
+    async def _all(self, patient: str, statuses: Collection[str] | None = None) -> Sequence[OwnConsent]:
+        found = await self._store.consents_of(self._base, (patient,), statuses=statuses)
+        told = []
+        for number, each in enumerate(found, 1):
+            told.append(await self._told(each))
+            if number % _TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return told
 
     async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:
         resource = json.loads(version.resource)

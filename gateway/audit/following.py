@@ -102,14 +102,11 @@ class Follower:
         lines = await self.store.audit(chain=name, after=chain.tree.size, limit=_PAGE_LINES)
         if not lines:
             raise ChainBroken(f"record {chain.tree.size + 1} of chain '{name}' is missing")
-        for line in lines:
-            if (
-                line.sequence != chain.tree.size + 1
-                or line.previous != chain.digest
-                or sha256(chain.digest + line.line).digest() != line.digest
-            ):
-                raise ChainBroken(f"record {chain.tree.size + 1} of chain '{name}' is not whole")
-            chain.tree.add(leaf_hash(line.line))
-            chain.digest = line.digest
-            chain.news += _HEAD_RECORD not in line.line
+        tree, end = chain.tree, chain.digest
+        for sequence, previous, digest, line, _ in lines:
+            if sequence != tree.size + 1 or previous != end or sha256(end + line).digest() != digest:
+                raise ChainBroken(f"record {tree.size + 1} of chain '{name}' is not whole")
+            tree.add(leaf_hash(line))
+            chain.digest = end = digest
+            chain.news += _HEAD_RECORD not in line
         return len(lines)

@@ -61,6 +61,7 @@ _WORDS: Mapping[type[Event], str] = {
     ConfigurationInForce: "configuration-in-force",
 }
 _LEFT_OUT = frozenset({ProofChecked, ClockCompared})
+_NAMES = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _WORDS}
 _log = logging.getLogger("securus.audit")
 
 
@@ -68,9 +69,9 @@ class AuditUnavailable(Exception):
     """The record could not be written: what it describes must not happen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A line to be written, somebody who waits for it and all before it, or both."""
+    """A line to be written, somebody who waits for it and all before it, or both. at is of the line."""
 
     at: bytes
     members: bytes | None
@@ -188,7 +189,7 @@ class AuditLog:
 
     async def _queue(self, members: bytes | None) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(self._now(), members, done))
+        self._waiting.append(_Waiting(b"" if members is None else self._now(), members, done))
         self._write_soon()
         await done
 
@@ -332,4 +333,4 @@ def _members(record: Mapping[str, object]) -> bytes:
 
 
 def _fields(event: Event) -> dict[str, object]:
-    return {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return {name: getattr(event, name) for name in _NAMES[type(event)]}

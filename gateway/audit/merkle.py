@@ -54,18 +54,21 @@ class Tree:
 
     def add(self, leaf: bytes) -> None:
         """Add a leaf, by its hash."""
-        self.add_subtree(Subtree(0, leaf))
+        self._add(leaf, 0)
 
     def add_subtree(self, subtree: Subtree) -> None:
         """Add 2**level leaves at once. Raises ValueError where such a subtree does not begin."""
         if self.size % (1 << subtree.level):
             raise ValueError(f"a subtree of level {subtree.level} does not begin at leaf {self.size}")
-        root, level = subtree.root, subtree.level
-        while self.size >> level & 1:
+        self._add(subtree.root, subtree.level)
+
+    def _add(self, root: bytes, level: int) -> None:
+        before = self.size >> level
+        self.size += 1 << level
+        while before & 1:
             root = node_hash(self._roots.pop(), root)
-            level += 1
+            before >>= 1
         self._roots.append(root)
-        self.size += 1 << subtree.level
 
     def root(self) -> bytes:
         """The root over all leaves (RFC 9162 2.1.1)."""

@@ -29,7 +29,7 @@ from gateway.audit.heads import (
 )
 from gateway.audit.keys import AuditKeys
 from gateway.audit.lines import fault, genesis, place_of
-from gateway.audit.log import AuditLog
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.audit.merkle import Subtree, Tree, leaf_hash, subtrees_of
 
 _PAGE_LINES = 100
@@ -91,8 +91,16 @@ class Retention:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         read_to: Callable[[str], Awaitable[int]] | None = None,
+        retired: Callable[[int], None] = lambda records: None,
+        ended: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        """read_to tells the last record of a chain that all who follow the log have read."""
+        """read_to tells the last record of a chain that all who follow the log have read.
+
+        retired is told of how many records a stub stands from now on, ended how each round went: 'done', 'clock' (it
+        jumped: nothing is retired until the next start), 'broken' (the log is not whole: nothing is), 'unavailable'.
+        """
+        self._retired = retired
+        self._ended = ended
         self._read_to = read_to
         self._store = store
         self._log = log
@@ -107,12 +115,20 @@ class Retention:
 
     async def round(self) -> None:
         """Retire at most one stub's records of each chain. Raises StoreUnavailable, AuditUnavailable."""
+        try:
+            outcome = await self._round()
+        except (StoreUnavailable, AuditUnavailable):
+            self._ended("unavailable")
+            raise
+        self._ended(outcome)
+
+    async def _round(self) -> str:
         leap = self._clock() - self._monotonic() - self._began
         if abs(leap) > _MOST_LEAP_SECONDS:
             _log.error(
                 "the clock jumped: nothing is retired until the next start", extra={"count": int(leap)}
             )
-            return
+            return "clock"
         holds = [hold for hold in await self._store.holds() if hold.ended_at is None]
         if holds != self._holds:
             self._holds, self._places = holds, {}  # what was held may go now
@@ -122,8 +138,10 @@ class Retention:
                 await self._retire(chain)
         except (ChainBroken, BadSeal) as error:
             _log.error("the audit log is not whole: nothing is retired", extra={"cause": str(error)})
+            return "broken"
         except KeyRingError as error:
             raise StoreUnavailable(str(error)) from error
+        return "done"
 
     async def _retire(self, chain: str) -> None:
         place = self._places.setdefault(chain, _Place(0, genesis(chain)))
@@ -194,6 +212,7 @@ class Retention:
         stub = Stub(chain, going.first, going.last, await sign_stub(said, await self._keys.signer()))
         if not await self._store.add_stub(stub):
             raise ChainBroken(f"another stub stands for records of chain '{chain}' from {going.first} on")
+        self._retired(stub.last - stub.first + 1)
         await self._log.record(
             {"event": "records-retired", "chain": chain, "first": stub.first, "last": stub.last}
         )

@@ -1,29 +1,18 @@
-"""How verbs read their configuration, open the store, and print what they found: as text, or as one JSON value."""
+"""How verbs are declared, and how they print what they found: as text, or as one JSON value."""
 
 import argparse
-import asyncio
 import getpass
 import json
 import os
 import re
 import sys
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from authz.clock import system_clock
-from authz.events import Emit
-from authz.registry import Registry
-from authz.storage.opening import open_existing
-from authz.storage.store import Store
-from gateway.audit.chains import chain_of
-from gateway.audit.log import AuditLog
-from gateway.config.document import load
-from gateway.settings import GatewaySettings
-from gateway.yaml_source import Problem
+if TYPE_CHECKING:
+    from gateway.yaml_source import Problem
 
-T = TypeVar("T")
 OK, REFUSED = 0, 1
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -69,62 +58,6 @@ def add_group(
     return group.add_subparsers(title="verbs", required=True, metavar="VERB")
 
 
-def settings_of(options: argparse.Namespace) -> GatewaySettings:
-    """The configuration that -c names. Raises ConfigErrors."""
-    return load(options.config, os.environ)
-
-
-def with_store(settings: GatewaySettings, work: Callable[[Store], Awaitable[T]]) -> T:
-    """The result of work on the store, opened and closed around it. Raises StoreUnavailable, also without a store."""
-
-    async def run() -> T:
-        store = await open_existing(settings.storage)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
-def with_audit(settings: GatewaySettings, work: Callable[[Store, Emit], Awaitable[T]]) -> T:
-    """The result of work on the store; whatever it emitted is in the audit log. Raises as with_store, AuditUnavailable."""
-
-    async def run(store: Store, log: AuditLog) -> T:
-        return await work(store, log.note)
-
-    return with_log(settings, run)
-
-
-def with_log(settings: GatewaySettings, work: Callable[[Store, AuditLog], Awaitable[T]]) -> T:
-    """The result of work on the store and its audit log. Raises as with_store, AuditUnavailable."""
-
-    async def run(store: Store) -> T:
-        log = await AuditLog.open(store, time.time, chain=chain_of(settings))
-        try:
-            return await work(store, log)
-        finally:
-            await log.close()
-
-    return with_store(settings, run)
-
-
-def with_registry(settings: GatewaySettings, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """The result of work on the client registry. A running gateway sees the change within a second."""
-
-    async def run(store: Store, emit: Emit) -> T:
-        registry = Registry(
-            store=store,
-            configured={client.client_id: client for client in settings.clients},
-            settings=settings.authorization,
-            emit=emit,
-            clock=system_clock,
-        )
-        return await work(registry)
-
-    return with_audit(settings, run)
-
-
 def who(options: argparse.Namespace) -> str:
     """Who decides, as it stands in history and audit log: --by, else the user of this system."""
     if options.by is not None:
@@ -166,7 +99,7 @@ def shown(line: str) -> str:
     return "".join(each if each.isprintable() or each == "\t" else json.dumps(each)[1:-1] for each in line)
 
 
-def problems(options: argparse.Namespace, found: list[Problem]) -> int:
+def problems(options: argparse.Namespace, found: "list[Problem]") -> int:
     """Print every problem of a file; exit code 1."""
     if getattr(options, "json", False):
         rows = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message} for p in found]

@@ -9,7 +9,8 @@ from gateway.audit.events.mapping import audit_events
 from gateway.audit.exports import export
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.audit.recorder import recorder_of
-from gateway.commands.answers import OK, add_verb, failed, settings_of, who, with_log, with_store
+from gateway.commands.answers import OK, add_verb, failed, who
+from gateway.commands.opened import settings_of, with_log, with_store
 from gateway.commands.times import add_times, asked_times
 from gateway.officer.asking import QuestionError
 

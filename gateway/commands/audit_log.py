@@ -15,25 +15,15 @@ from gateway.audit.keys import AuditKeys
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import AuditSource, Verification, verify
 from gateway.commands import audit_export, audit_proofs, audit_search, disclosures, signals
-from gateway.commands.answers import (
-    OK,
-    REFUSED,
-    add_change,
-    add_group,
-    add_verb,
-    failed,
-    say,
-    settings_of,
-    who,
-    with_log,
-    with_store,
-)
+from gateway.commands.answers import OK, REFUSED, add_change, add_group, add_verb, failed, say, who
 from gateway.commands.audit_sources import add_source, load_keys, with_source
+from gateway.commands.opened import settings_of, with_log, with_store
+from gateway.commands.verbs import VERBS
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    log = add_group(verbs, "audit", "the audit log")
+    log = add_group(verbs, "audit", VERBS["audit"].help)
     said = "walk every chain, signed head and stub; exit 1 naming the first broken record or head"
     verb = add_verb(log, "verify", said, _verify)
     add_source(verb)

@@ -8,7 +8,8 @@ from authz.storage.audit_index import AccessEntry
 from authz.storage.store import Store
 from gateway.audit.index.follower import IndexFollower, bases_of, rebuild
 from gateway.audit.log import AuditLog
-from gateway.commands.answers import OK, add_verb, failed, say, settings_of, who, with_log, with_store
+from gateway.commands.answers import OK, add_verb, failed, say, who
+from gateway.commands.opened import settings_of, with_log, with_store
 from gateway.officer.asking import TERMS, QuestionError, question_of, read_cursor, when, written
 from gateway.officer.looks import FoundRecord, Looks, Page
 

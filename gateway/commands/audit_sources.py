@@ -12,7 +12,7 @@ from gateway.audit.exports import Exported
 from gateway.audit.heads import PublicKeys
 from gateway.audit.keys import AuditKeys, read_public_keys
 from gateway.audit.verification import AuditSource
-from gateway.commands.answers import settings_of, with_store
+from gateway.commands.opened import settings_of, with_store
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_homes
 

@@ -8,24 +8,15 @@ from authz.clock import system_clock
 from authz.storage.effects import Emergency
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog
-from gateway.commands.answers import (
-    OK,
-    add_change,
-    add_group,
-    add_verb,
-    failed,
-    say,
-    settings_of,
-    who,
-    with_log,
-    with_store,
-)
+from gateway.commands.answers import OK, add_change, add_group, add_verb, failed, say, who
+from gateway.commands.opened import settings_of, with_log, with_store
+from gateway.commands.verbs import VERBS
 from gateway.emergencies import described, review
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    group = add_group(verbs, "break-glass", "emergency access")
+    group = add_group(verbs, "break-glass", VERBS["break-glass"].help)
     verb = add_verb(group, "list", "list emergency access, the newest first", _list)
     verb.add_argument("--open", action="store_true", help="only what nobody has reviewed")
     said = "write down that emergency access was reviewed; --why is what was found"

@@ -10,7 +10,9 @@ from authz.registry import ListedClient, Registry
 from authz.storage.opening import is_there
 from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
 from gateway.commands import grants, registrations
-from gateway.commands.answers import OK, add_change, add_group, add_verb, say, settings_of, who, with_registry
+from gateway.commands.answers import OK, add_change, add_group, add_verb, say, who
+from gateway.commands.opened import settings_of, with_registry
+from gateway.commands.verbs import VERBS
 from gateway.settings import GatewaySettings
 
 _DECISIONS = {
@@ -25,7 +27,7 @@ _VERSIONED = frozenset({"approve", "reject"})
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    client = add_group(verbs, "client", "clients and their registration")
+    client = add_group(verbs, "client", VERBS["client"].help)
     verb = add_verb(client, "list", "list the clients of gateway.yaml and of the registry", _list)
     verb.add_argument("--status", choices=list(map(str, RegistrationStatus)), help="only those of one status")
     for name, help_, run in (

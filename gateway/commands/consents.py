@@ -13,18 +13,9 @@ from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.audit.chains import chain_of
 from gateway.audit.log import AuditLog
-from gateway.commands.answers import (
-    OK,
-    add_change,
-    add_group,
-    add_verb,
-    failed,
-    say,
-    settings_of,
-    who,
-    with_log,
-    with_store,
-)
+from gateway.commands.answers import OK, add_change, add_group, add_verb, failed, say, who
+from gateway.commands.opened import settings_of, with_log, with_store
+from gateway.commands.verbs import VERBS
 from gateway.consent_service import receipts
 from gateway.consent_service.grants import end_with_grant, settled
 from gateway.consent_service.importing import Imported, bring_in
@@ -50,7 +41,7 @@ class _Refused(Exception):
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    group = add_group(verbs, "consent", "the consents that the gateway keeps")
+    group = add_group(verbs, "consent", VERBS["consent"].help)
     verb = add_verb(group, "list", "list consents, the newest version of each", _list)
     verb.add_argument("--patient", metavar="ID", help="only those of this patient")
     verb.add_argument("--status", help="only those of this status")

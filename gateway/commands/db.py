@@ -14,7 +14,9 @@ from authz.storage.opening import is_there, open_storage
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
 from authz.storage.status import StoreStatus, status
 from authz.storage.store import StoreSettings, StoreUnavailable
-from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of
+from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say
+from gateway.commands.opened import settings_of
+from gateway.commands.verbs import VERBS
 
 _SQLITE, _POSTGRESQL = "sqlite:", "postgresql:"
 _ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -22,7 +24,7 @@ _ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    group = add_group(verbs, "db", "the store: its schema, its rows, its way to another server")
+    group = add_group(verbs, "db", VERBS["db"].help)
     add_verb(group, "status", "tell schema, waiting migrations and rows; changes nothing", _status)
     verb = add_verb(group, "migrate", "bring the schema up to date", _migrate)
     verb.add_argument(

@@ -9,8 +9,9 @@ from authz.storage.store import Store
 from gateway.audit.index.follower import bases_of
 from gateway.audit.log import AuditLog
 from gateway.audit.recorder import recorder_of
-from gateway.commands.answers import OK, add_verb, failed, say, settings_of, shown, who, with_log
+from gateway.commands.answers import OK, add_verb, failed, say, shown, who
 from gateway.commands.audit_search import add_by
+from gateway.commands.opened import settings_of, with_log
 from gateway.officer.accounting_forms import as_csv, as_json
 from gateway.officer.asking import QuestionError, question_of
 from gateway.officer.disclosure_bundle import as_fhir

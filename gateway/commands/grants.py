@@ -9,16 +9,8 @@ from authz.events import Emit
 from authz.grant_endings import end_grants
 from authz.protocol.tokens import Grant
 from authz.storage.store import Store
-from gateway.commands.answers import (
-    OK,
-    add_change,
-    add_verb,
-    say,
-    settings_of,
-    who,
-    with_audit,
-    with_store,
-)
+from gateway.commands.answers import OK, add_change, add_verb, say, who
+from gateway.commands.opened import settings_of, with_audit, with_store
 from gateway.settings import GatewaySettings
 
 

@@ -21,7 +21,9 @@ from authz.storage.store import Store
 from gateway.audit.chains import chain_of
 from gateway.audit.keys import reseal_audit_keys
 from gateway.audit.log import AuditLog
-from gateway.commands.answers import OK, add_group, add_verb, say, settings_of, with_store
+from gateway.commands.answers import OK, add_group, add_verb, say
+from gateway.commands.opened import settings_of, with_store
+from gateway.commands.verbs import VERBS
 from gateway.settings import GatewaySettings
 from gateway.signing_keys import open_homes, open_key_ring
 
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    key = add_group(verbs, "key", "the server's signing keys")
+    key = add_group(verbs, "key", VERBS["key"].help)
     add_verb(key, "list", "list the keys with their states and times", _list)
     verb = add_verb(key, "rotate", "announce a successor; it signs after keys.announced_for", _rotate)
     verb.add_argument("--now", action="store_true", help="let the successor sign at once")

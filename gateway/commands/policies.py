@@ -7,6 +7,7 @@ from pathlib import Path
 from authz.clock import system_clock
 from gateway.commands import policy_diff, policy_explain, policy_export, policy_replay
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
+from gateway.commands.verbs import VERBS
 from gateway.policies_folder import policy_files
 from gateway.policy import language
 from gateway.policy.inquiries.coverage import coverage
@@ -16,7 +17,7 @@ from gateway.policy.selftests import selftest
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    policy = add_group(verbs, "policy", "policies")
+    policy = add_group(verbs, "policy", VERBS["policy"].help)
     policy_explain.add(policy)
     policy_diff.add(policy)
     policy_replay.add(policy)

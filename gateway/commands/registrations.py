@@ -9,17 +9,8 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.encoding import strict_json
 from authz.registry import ListedClient, MadeToken, Registered, Registry
 from authz.storage.registrations import InitialAccessToken
-from gateway.commands.answers import (
-    OK,
-    add_change,
-    add_verb,
-    failed,
-    say,
-    seconds_of,
-    settings_of,
-    who,
-    with_registry,
-)
+from gateway.commands.answers import OK, add_change, add_verb, failed, say, seconds_of, who
+from gateway.commands.opened import settings_of, with_registry
 
 
 def add(client: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -8,7 +8,9 @@ from authz.protocol.clients import Client
 from authz.registry import ListedClient, Registry
 from authz.storage.opening import is_there
 from authz.storage.registrations import RegistrationStatus
-from gateway.commands.answers import OK, REFUSED, add_verb, say, settings_of, with_registry
+from gateway.commands.answers import OK, REFUSED, add_verb, say
+from gateway.commands.opened import settings_of, with_registry
+from gateway.commands.verbs import VERBS
 from gateway.report.evidence import gather
 from gateway.report.report import make
 from gateway.settings import GatewaySettings
@@ -16,8 +18,7 @@ from gateway.settings import GatewaySettings
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
-    said = "hold the configuration against FAPI 2.0, OAuth 2.1 and RFC 9700; exit 1 when something fails"
-    add_verb(verbs, "report", said, _report)
+    add_verb(verbs, "report", VERBS["report"].help, _report)
 
 
 def _report(options: argparse.Namespace) -> int:

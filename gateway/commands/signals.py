@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from authz.storage.audit_signals import Signal
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog
-from gateway.commands.answers import OK, add_change, add_verb, failed, say, settings_of, who, with_log
+from gateway.commands.answers import OK, add_change, add_verb, failed, say, who
 from gateway.commands.audit_search import add_by
+from gateway.commands.opened import settings_of, with_log
 from gateway.officer.asking import when
 from gateway.officer.looks import Looks
 

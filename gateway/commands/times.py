@@ -3,9 +3,6 @@
 import argparse
 from collections.abc import Callable
 
-from gateway.audit.index.entries import milliseconds
-from gateway.officer.asking import moment
-
 
 def add_times(verb: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -18,6 +15,11 @@ def asked_times(options: argparse.Namespace) -> Callable[[str], bool]:
 
     As moments, and not as texts: '08:00Z' stands behind '08:00:30Z' in the order of texts.
     """
+    from gateway.audit.index.entries import (
+        milliseconds,  # of the audit log, which those who only declare do not read
+    )
+    from gateway.officer.asking import moment
+
     since = moment(options.since, "since") if options.since else None
     until = moment(options.until, "until") if options.until else None
 

@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 
-from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say, settings_of
+from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say
+from gateway.commands.opened import settings_of
+from gateway.commands.verbs import VERBS
 from gateway.policies_folder import load_policies, policy_files
 from gateway.policy.reading.criteria_used import criteria_used
 from gateway.proxy.probe import ProbeResult, probe
@@ -13,7 +15,7 @@ from gateway.settings import GatewaySettings
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    group = add_group(verbs, "upstream", "the stores behind the gateway")
+    group = add_group(verbs, "upstream", VERBS["upstream"].help)
     add_verb(group, "probe", "ask every store what it can do, and hold that against its profile", _probe)
 
 

@@ -6,12 +6,14 @@ import sys
 
 from authz.login.accounts import hash_password
 from gateway.commands import grants
-from gateway.commands.answers import OK, add_group, add_verb, failed, say, settings_of
+from gateway.commands.answers import OK, add_group, add_verb, failed, say
+from gateway.commands.opened import settings_of
+from gateway.commands.verbs import VERBS
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    user = add_group(verbs, "user", "local accounts")
+    user = add_group(verbs, "user", VERBS["user"].help)
     said = "make the argon2id hash of a password from the terminal or standard input"
     add_verb(user, "hash", said, _hash, configured=False)
     add_verb(user, "list", "list the accounts", _list)

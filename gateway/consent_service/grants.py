@@ -5,6 +5,7 @@ as FHIR writes that down first, so nobody sees it active, whichever of the many 
 revoked ends its grant, with every token, before the revocation is written.
 """
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +15,21 @@ from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
+from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.rules import patient_of
+from gateway.consent_service.search import parsed
 from gateway.consent_service.versions import instant, next_version, version_as_told, with_status
 from gateway.consents.codes import LOINC, PARTICIPATIONS, RESOURCE_TYPES
 from gateway.consents.consent import SCOPES
 from gateway.fhir.definitions import is_resource_type
 from gateway.fhir.ids import is_id
 from gateway.fhir.links import local_reference
+from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import parse_resource
 
 SCOPE_URL = "urn:securus:consent:scope"
 """The extension that holds one scope as it was allowed."""
+_ASKED_AT_ONCE = 32  # before others have their turn: a store may answer without a wait
 _ENDED = "the grant to the app has ended"
 
 
@@ -36,12 +42,23 @@ class GrantConsents:
         self._store = store
         self._clock = clock
 
+    async def has_room(self, grant: Grant) -> bool:
+        """Whether the patient has room for the consent of a grant. Raises StoreUnavailable."""
+        value = self._consent(grant, "")
+        if value is None:
+            return True
+        beside = await standing(self._store, self._base, patient_of(value), now=self._clock())
+        try:
+            check_room(value, "", beside)
+        except FhirError:
+            return False
+        return True
+
     async def given(self, grant: Grant, client_name: str) -> None:
         """Record the consent of a grant; nothing where it opens no patient's record. Raises StoreUnavailable."""
-        patient = grant.context.get("patient")
-        if not isinstance(patient, str) or not is_id(patient):
+        value = self._consent(grant, client_name)
+        if value is None:
             return
-        value = consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
         await self._store.add_consent(
             next_version(
                 value,
@@ -53,6 +70,12 @@ class GrantConsents:
                 grant_id=grant.grant_id,
             )
         )
+
+    def _consent(self, grant: Grant, client_name: str) -> dict[str, Any] | None:
+        patient = grant.context.get("patient")
+        if not isinstance(patient, str) or not is_id(patient):
+            return None
+        return consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
 
 
 def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issuer: str) -> dict[str, Any]:
@@ -95,11 +118,19 @@ def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issue
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> list[ConsentVersion]:
     """The versions, given as the newest ones, with those inactive whose grant has ended. Raises StoreUnavailable."""
     found = []
-    for version in versions:
+    for number, version in enumerate(versions, 1):
+        if number % _ASKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         goes_on = version.grant_id is None or version.status != "active"
         goes_on = goes_on or await store.grant(str(version.grant_id), now=now) is not None
         found.append(version if goes_on else await _ended(store, version, now))
     return found
+
+
+async def standing(store: Store, base: str, patient: str, *, now: int) -> dict[str, dict[str, Any]]:
+    """The consents of a patient that are not over, by their ids; nobody changes them. Raises StoreUnavailable."""
+    found = await settled(store, await store.consents_of(base, (patient,), statuses=OPEN), now)
+    return {each.id: parsed(each) for each in found if each.status in OPEN}
 
 
 async def end_with_grant(

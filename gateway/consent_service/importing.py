@@ -11,6 +11,8 @@ from typing import Any
 
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
+from gateway.consent_service.grants import standing
+from gateway.consent_service.room import OPEN, check_room
 from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.versions import version_as_told
 from gateway.fhir.ids import is_id
@@ -21,6 +23,10 @@ ORIGIN_URL = "urn:securus:consent:origin"
 """The extension that names the version of the store that a consent was imported from."""
 IMPORT = "import"
 """Who records what is imported."""
+
+
+Planned = dict[str, dict[str, dict[str, Any]]]
+"""Consents by their ids, by the ids of their patients."""
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ async def bring_in(
     Raises StoreUnavailable, and FhirError where the store does not answer; what was written stays.
     """
     done = Imported()
+    planned: Planned = {}  # what would be written, where nothing is
     patients: dict[str, bool] = {}
     for value in found:
         id_ = value.get("id")
@@ -66,7 +73,10 @@ async def bring_in(
         if not patients[patient]:
             done.refused[id_] = "Consent.patient is not a patient of this base"
             continue
-        await _one(value, id_, done, name=name, base=base, store=store, now=now, writes=writes)
+        await _one(
+            value, id_, done, name=name, base=base, store=store, now=now,
+            planned=None if writes else planned,
+        )  # fmt: skip
     return done
 
 
@@ -79,8 +89,9 @@ async def _one(
     base: str,
     store: Store,
     now: int,
-    writes: bool,
+    planned: Planned | None,
 ) -> None:
+    """Bring in one; planned are those of this run where none is written."""
     origin = _origin_of(value, name, id_)
     before = await store.consent(base, id_)
     if before is not None and before.recorded_by != IMPORT:
@@ -95,7 +106,16 @@ async def _one(
     if before is not None and version.patient != before.patient:
         done.refused[id_] = "the consent is of another patient than the one that was imported"
         return
-    if writes and not await store.add_consent(version):
+    beside: dict[str, Any] = await standing(store, base, version.patient, now=now)
+    beside |= (planned or {}).get(version.patient, {})
+    try:
+        check_room(marked, id_, {id: each for id, each in beside.items() if each.get("status") in OPEN})
+    except FhirError as error:
+        done.refused[id_] = error.diagnostics
+        return
+    if planned is not None:
+        planned.setdefault(version.patient, {})[id_] = marked
+    elif not await store.add_consent(version):
         done.changed_here.append(id_)
         return
     (done.added if before is None else done.renewed).append(id_)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from authz.clock import Clock
 from authz.storage.store import Store
+from gateway.consent_service.counted import counted
 from gateway.consent_service.grants import GrantConsents, settled
 from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.server import ConsentServer
@@ -29,10 +30,7 @@ def keep_consents(
 ) -> tuple[RoutingClient, Callable[[Callable[[str], None]], ConsentsAt]]:
     """The client of the mount, not open yet, and what makes its knowledge of consents."""
     client = RoutingClient(upstream, observe)
-
-    def written(status: str) -> None:
-        metrics.consents_written.labels(upstream.name, status).inc()
-
+    store = counted(store, (upstream,), metrics)
     client.serve(
         ConsentServer(
             base=upstream.identifier,
@@ -42,7 +40,6 @@ def keep_consents(
             clock=clock,
             is_there=client.has_patient,
             end_grant=end_grant,
-            written=written,
         )
     )
 

@@ -18,23 +18,23 @@ from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consent_service.grants import end_with_grant, settled
-from gateway.consent_service.rules import check_consent, patient_of, provisions_of
+from gateway.consent_service.grants import end_with_grant, settled, standing
+from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
 from gateway.fhir import links
 from gateway.fhir.dates import interval
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
+from gateway.proxy.kept_consents import LOOKED_AT
 
 _TAG = re.compile(r'W/"(\d{1,9})"')
 _PAGE_ROWS = 500
 _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
 _HISTORY_PAGE = 200
-_MOST_OPEN = 200  # consents of one patient that are not over
-_MOST_PROVISIONS = 1000  # of all of them
-_OPEN = frozenset({"draft", "proposed", "active"})
+_MOST_LOOKS = 100  # at what others write meanwhile, before a conditional create
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,6 @@ class ConsentServer:
     bases        by which references name resources of the base
     is_there     whether the base has a patient of this id. Raises FhirError
     end_grant    ends an OAuth grant with its tokens; who and why
-    written      is told the status of each version that is written
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class ConsentServer:
         clock: Clock,
         is_there: Callable[[str], Awaitable[bool]],
         end_grant: Callable[[str, str, str], Awaitable[None]],
-        written: Callable[[str], None],
     ) -> None:
         self._base = base
         self._url = url
@@ -76,7 +74,6 @@ class ConsentServer:
         self._clock = clock
         self._is_there = is_there
         self._end_grant = end_grant
-        self._written = written
 
     async def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, caller: Caller | None
@@ -123,8 +120,10 @@ class ConsentServer:
 
     async def _search(self, path: str, query: str) -> Said:
         search = read_search(path, query, self._bases)
+        number = await self._store.consent_number()  # before anything is read: what comes later is told by it
         versions = await settled(self._store, await self._candidates(search), self._clock())
-        return Said(200, _JSON, found(search, await matching(search, versions), self._url))
+        body = found(search, await matching(search, versions), self._url)
+        return Said(200, {**_JSON, LOOKED_AT: str(number)}, body)
 
     async def _candidates(self, search: Search) -> list[ConsentVersion]:
         """What may match: the consents of the patients or with the ids that the search names, all without either."""
@@ -176,7 +175,30 @@ class ConsentServer:
         await self._check(value)
         await self._check_room(value, id)
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
+        if "if-none-exist" in headers:
+            return await self._add_alone(version, headers)
         return await self._add(version, 201, headers)
+
+    async def _add_alone(self, version: ConsentVersion, headers: Mapping[str, str]) -> Said:
+        """Write a consent unless one was written that its criteria match, since they were looked for in vain.
+
+        412 where one was: whether the caller may find it is told by another search of the caller's. The store writes
+        only while nothing is written by anybody beside what was looked at here, so of several at once one is first, in
+        whichever process (FHIR R4 3.1.0.8.1).
+        """
+        criteria = read_search("Consent", headers["if-none-exist"], self._bases).criteria
+        seen = int(headers.get(LOOKED_AT) or 0)
+        for _ in range(_MOST_LOOKS):
+            number = await self._store.consent_number()
+            since = await self._store.consents_written(self._base, after=seen, to=number, limit=_PAGE_ROWS)
+            if len(since) == _PAGE_ROWS or any(
+                criteria is None or criteria.matches(parsed(each)) for each in since
+            ):
+                return Said(412)
+            if await self._store.add_consent(version, at_number=number):
+                return self._told(version, 201, headers)
+            seen = number
+        raise FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),))
 
     async def _update(
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
@@ -192,7 +214,7 @@ class ConsentServer:
         await self._check(value)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
         await self._check_room(value, id)
-        if before.grant_id is None or version.status in _OPEN:
+        if before.grant_id is None or version.status in OPEN:
             return await self._add(version, 200, headers)
         # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
         await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
@@ -205,7 +227,6 @@ class ConsentServer:
         return self._told(version, status, headers)
 
     def _told(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
-        self._written(version.status)
         said = _resource(status, version)
         return Said(status, said.headers) if "return=minimal" in headers.get("prefer", "") else said
 
@@ -220,23 +241,9 @@ class ConsentServer:
             )
 
     async def _check_room(self, value: Mapping[str, Any], id: str) -> None:
-        """Every provision in force is asked for each resource of the patient: nobody makes that slow for all others."""
-        if value.get("status") not in _OPEN:
-            return
-        kept = await self._store.consents_of(self._base, [patient_of(value)])
-        beside = [version for version in kept if version.status in _OPEN and version.id != id]
-        if len(beside) >= _MOST_OPEN:
-            raise FhirError(
-                Reason.CONSENT_INVALID,
-                f"the patient has {_MOST_OPEN} consents that are drafts, proposed or active: revoke those that are over",
-                expression="Consent.patient",
-            )
-        if sum(map(provisions_of, [value, *map(parsed, beside)])) > _MOST_PROVISIONS:
-            raise FhirError(
-                Reason.CONSENT_INVALID,
-                f"the consents of the patient that are not over may have {_MOST_PROVISIONS} provisions together",
-                expression="Consent.provision",
-            )
+        if value.get("status") in OPEN:
+            beside = await standing(self._store, self._base, patient_of(value), now=self._clock())
+            check_room(value, id, beside)
 
 
 _JSON = {"content-type": "application/fhir+json; charset=utf-8"}

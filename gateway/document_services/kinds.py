@@ -1,11 +1,8 @@
-"""Which client a service of documents has, by the kind of its mount."""
+"""Which client a service of documents has, by the kind of its mount. Only the client of a kind that is there is imported."""
 
 from collections.abc import Callable
 
 from authz.clock import Clock
-from gateway.document_services.mhd import MhdDocuments
-from gateway.document_services.rest import RestDocuments
-from gateway.document_services.xds.service import XdsDocuments
 from gateway.document_settings import DocumentSettings
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -23,7 +20,20 @@ def document_service(
     Raises OSError, ValueError where a key that the settings name cannot be used.
     """
     if upstream.kind == "mhd":
+        from gateway.document_services.mhd import MhdDocuments
+
         return MhdDocuments(upstream, observe, patients)
     if settings.xds is not None:
+        from gateway.document_services.xds.service import XdsDocuments
+
         return XdsDocuments(upstream, settings, settings.xds, observe, patients, clock)
+    from gateway.document_services.rest import RestDocuments
+
     return RestDocuments(upstream, settings, observe, patients)
+
+
+def documents_of_its_own(upstream: Upstream, observe: Callable[[float], None]) -> UpstreamClient:
+    """The client of a service of documents (MHD) that knows its patients itself. Whoever asks for it closes it."""
+    from gateway.document_services.mhd import MhdDocuments
+
+    return MhdDocuments(upstream, observe)

@@ -3,7 +3,7 @@
 What is about patients is the business of the FHIR store that knows them, which is asked with its own credentials.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -29,8 +29,11 @@ def for_store_of_patients(headers: Mapping[str, str], others: UpstreamClient) ->
     return kept | passed.of_our_own(others.upstream)
 
 
-class DocumentService(UpstreamClient):
-    """The client of such a mount. It closes its own connections; others, the patients' store, is somebody else's client."""
+class DocumentService(UpstreamClient, ABC):
+    """The client of such a mount; one that lacks what differs from service to service is not made.
+
+    It closes its own connections; others, the patients' store, is somebody else's client.
+    """
 
     capabilities: Mapping[str, Any]
 

@@ -63,7 +63,7 @@ class Looks:
         query: dict[str, object] = {"chain": chain, "sequence": sequence}
         try:
             members = record_of(line.line)
-            query["patients"] = list(patients_of(members))
+            query["patients"] = list(patients_of(line.line))
         except Unreadable:
             members = {}
         if isinstance(members.get("route"), str):

@@ -57,9 +57,11 @@ class Oversight:
 
     async def follow(self) -> None:
         """Index what is new. Raises StoreUnavailable."""
-        self._metrics.audit_behind.set(await self._follower.behind())
-        await self._follower.follow()
-        self._metrics.audit_behind.set(await self._follower.behind())
+        waiting = await self._follower.behind()
+        self._metrics.audit_behind.set(waiting)
+        if waiting:
+            await self._follower.follow()
+            self._metrics.audit_behind.set(await self._follower.behind())
 
     async def forget(self) -> None:
         """Remove entries that are older than they are kept. Raises StoreUnavailable."""

@@ -1,11 +1,10 @@
 """The officer's pages as answers: HTML without scripts under a strict content policy, and files to download."""
 
-from importlib import resources
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from functools import cache
 
 from authz.login.browser import STYLE_PATH
 from authz.login.language import Language, switches
+from authz.login.page_templates import PageTemplates
 from authz.protocol.request import Answer
 from gateway.officer.asking import when
 
@@ -24,32 +23,15 @@ _HEADERS: tuple[tuple[str, str], ...] = (
 )
 
 
-def _template(name: str) -> str:
-    return resources.files("gateway.officer").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-_PAGES = Environment(
-    autoescape=True,
-    undefined=StrictUndefined,
-    loader=FunctionLoader(_template),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
-_PAGES.filters["when"] = when
-for _name in (
-    "overview.html", "search.html", "record.html", "disclosures.html", "signals.html", "break_glass.html",
-    "sign_in.html", "told.html",
-):  # fmt: skip
-    _PAGES.get_template(_name)
-_STYLE = _template("officer.css").encode()
+_PAGES = PageTemplates("gateway.officer", {"when": when})
 
 
 def page(template: str, language: Language, *, back: str, status: int = 200, **values: object) -> Answer:
     """A page in a language; back is where another language leads. values are escaped: names of clients and texts of
     people come from outside.
     """
-    body = _PAGES.get_template(template).render(
+    body = _PAGES.render(
+        template,
         style=STYLE_PATH,
         officer_style=OFFICER_STYLE,
         t=language,
@@ -69,7 +51,8 @@ def download(content: str, *, media_type: str, name: str) -> Answer:
     return Answer(200, (*headers, *_HEADERS), content.encode())
 
 
+@cache
 def style_sheet() -> Answer:
     """The style sheet of these pages, beside that of all pages."""
     headers = (("Content-Type", "text/css; charset=utf-8"), ("Cache-Control", "max-age=3600"))
-    return Answer(200, (*headers, ("X-Content-Type-Options", "nosniff")), _STYLE)
+    return Answer(200, (*headers, ("X-Content-Type-Options", "nosniff")), _PAGES.read("officer.css").encode())

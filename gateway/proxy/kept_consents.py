@@ -11,6 +11,8 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.settings import Upstream, UpstreamProfile
 
+LOOKED_AT = "consent-number"
+"""The header that says of a search, and to a create with If-None-Exist, which consents were there to be found."""
 _OURS = UpstreamProfile()
 _ALONE = frozenset({"_has", "_include", "_revinclude", "_filter", "_list", "_text", "_content"})
 _ALLOW = (("Allow", "GET, HEAD, OPTIONS, PATCH, PUT"),)

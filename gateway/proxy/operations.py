@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
+from gateway.consents.decision_parameters import NAME as CONSENT_DECISION
 from gateway.fhir import request, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
@@ -59,14 +60,19 @@ class OperationPassage:
         self._writes = writes
 
     async def look_at_instance(self, http: HttpRequest, trail: Trail, permit: Permit) -> None:
-        """Read the instance that an operation is asked at, and judge it. Raises FhirError unless it may be used."""
+        """Read the instance that an operation is asked at, and judge it. Raises FhirError unless it may be used.
+
+        Systems that ask for decisions go through ids of others: of a patient about whom they may not ask they hear
+        what they hear of one who is not there.
+        """
         target = f"{permit.request.type}/{permit.request.id}"
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         trail.upstream.append(f"GET {target}")
         answer = await self._client.send("GET", target, sent)
         value = await whole_resource(answer, self._upstream.max_resource)
         await settle(trail, permit, value)
-        judge(trail, permit, value)
+        conceals = permit.conceal or permit.request.operation == CONSENT_DECISION
+        judge(trail, replace(permit, conceal=conceals), value)
 
     async def with_parameters(self, http: HttpRequest, asked: FhirRequest) -> FhirRequest:
         """An operation by POST as the GET that its Parameters stand for. Raises FhirError."""

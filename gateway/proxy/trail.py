@@ -66,6 +66,7 @@ class Trail:
     status: int = 0  # of an entry: that of its answer
     form: bytes | None = None  # of a search that was posted
     made: str | None = None  # the id of what was created
+    looked_at: str = ""  # of criteria that found nothing: the number of the consents that were looked through
     held: Held | None = None  # places in limits of what is done at once
     presented: Presented | None = None  # the token, where one was
 

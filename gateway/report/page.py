@@ -3,27 +3,13 @@
 from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib import resources
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-
+from authz.login.page_templates import PageTemplates
 from gateway.report.report import Report, Row
 from gateway.report.rules.table import Verdict
 
-
-def _template(name: str) -> str:
-    return resources.files("gateway.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-_PAGES = Environment(
-    autoescape=True,
-    undefined=StrictUndefined,
-    loader=FunctionLoader(_template),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
-_STYLE = _template("report.css")
+_PAGES = PageTemplates("gateway.report")
+_STYLE = _PAGES.read("report.css")
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,7 +28,8 @@ def page(report: Report) -> str:
     chapters: dict[str, list[Row]] = {}
     for row in report.rows:
         chapters.setdefault(row.chapter, []).append(row)
-    return _PAGES.get_template("report.html").render(
+    return _PAGES.render(
+        "report.html",
         style=_STYLE,
         issuer=report.issuer,
         made_at=datetime.fromtimestamp(report.made_at, UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from contextlib import suppress
+from pathlib import Path
 
 from gateway.wire.connection import Connection, Service
 
@@ -37,11 +38,21 @@ class Front:
         )
         self._sweep()
 
+    async def open_file(self, path: Path) -> None:
+        """Listen at a socket file in plain HTTP. Raises OSError."""
+        service, loop = self._service, self._loop
+        self._server = await loop.create_unix_server(lambda: Connection(service, loop), str(path))
+        self._sweep()
+
+    def take_no_more(self) -> None:
+        """Take no more connections; those that are there go on."""
+        if self._server is not None:
+            self._server.close()
+
     def drain(self) -> None:
         """Take no more connections, close idle ones; each answer in work is the last of its connection."""
         self._service.is_draining = True
-        if self._server is not None:
-            self._server.close()
+        self.take_no_more()
         for connection in tuple(self._service.connections):
             connection.drain()
 

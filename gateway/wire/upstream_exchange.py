@@ -116,7 +116,8 @@ class Exchange:
         while self.error is None:
             if self.head is not None:
                 return self.head
-            await self.more()
+            waiter = self._waiter = self._loop.create_future()
+            await waiter
         raise self.error
 
     async def more(self) -> None:

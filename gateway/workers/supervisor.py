@@ -16,8 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from aiohttp import web
-
+from gateway.operators_listener import OperatorsListener
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 from gateway.terminal import Terminal
@@ -109,11 +108,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        runner = web.ServerRunner(web.Server(self._together.answer, access_log=None), shutdown_timeout=1)
-        await runner.setup()
+        operators = OperatorsListener(self._settings.limits, self._together.answer)
         operations = self._settings.operations
         try:
-            await web.TCPSite(runner, operations.address, operations.port).start()
+            await operators.open(operations.address, operations.port)
             asking = asyncio.create_task(self._together.keep_asking())
             keeping = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
             await self._stopping.wait()
@@ -123,7 +121,7 @@ class Supervisor:
         finally:
             for slot in self._slots:
                 slot.signal(signal.SIGKILL)
-            await runner.cleanup()
+            await operators.close()
             await self._together.close()
         if self._failure is not None:
             _log.error(self._failure)

@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
-from gateway.operations import PATHS, SAMPLES
+from authz.http import json_answer
+from authz.protocol.request import Answer, HttpRequest, RequestError
+from gateway.operators_listener import METRICS_TYPE, PATHS, SAMPLES, TEXT
 from gateway.telemetry import Metrics
 from gateway.workers import totals
 from gateway.workers.totals import Totals
@@ -67,19 +69,19 @@ class Together:
             for each in colleagues
         }
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: HttpRequest) -> Answer:
         """The answer to a request of an operator."""
         match request.path:
             case "/metrics":
                 await self._ask_all()
                 text = self._totals.text(totals.families(self._metrics.registry))
-                return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+                return Answer(200, METRICS_TYPE, text)
             case "/healthz":
-                return web.json_response({"status": "ok"})
+                return json_answer(200, {"status": "ok"})
             case "/readyz":
                 return await self._readiness()
             case path if path == SAMPLES:
-                return web.Response(status=404, text=PATHS)
+                return Answer(404, TEXT, PATHS.encode())
             case _:
                 return await self._passed_on(request)
 
@@ -120,7 +122,7 @@ class Together:
     def _ready(self) -> list[Colleague]:
         return [each for each in self._colleagues if each.is_ready]
 
-    async def _readiness(self) -> web.Response:
+    async def _readiness(self) -> Answer:
         ready = self._ready()
         answers = await asyncio.gather(*(self._said(each) for each in ready))
         said = {each.number: answer for each, answer in zip(ready, answers, strict=True)}
@@ -140,7 +142,7 @@ class Together:
             "problems": list(dict.fromkeys(problems)),
             "workers": workers,
         }
-        return web.json_response(body, status=503 if problems else 200)
+        return json_answer(503 if problems else 200, body)
 
     async def _said(self, each: Colleague) -> tuple[list[str], object]:
         """The problems that a worker has, and the digest of its policies."""
@@ -151,32 +153,28 @@ class Together:
         except (ClientError, OSError, TimeoutError, ValueError):
             return [f"worker {each.number} does not answer"], None
 
-    async def _passed_on(self, request: web.BaseRequest) -> web.Response:
-        leading = self._leading()
+    async def _passed_on(self, request: HttpRequest) -> Answer:
+        leading, query = self._leading(), f"?{request.query}" if request.query else ""
         if leading is None:
-            return web.json_response({"error": "no worker is ready"}, status=503)
-        content = b""
-        while len(content) <= _MAX_BODY and (more := await request.content.read(_MAX_BODY + 1)):
-            content += more
-        if len(content) > _MAX_BODY:
-            return web.json_response({"error": f"the body is longer than {_MAX_BODY} bytes"}, status=413)
+            return json_answer(503, {"error": "no worker is ready"})
+        try:
+            content = await request.body.read(_MAX_BODY)
+        except RequestError as error:
+            return json_answer(error.status, {"error": error.description})
         try:
             async with self._sessions[leading.number].request(
                 request.method,
-                f"http://worker{request.path_qs}",
+                f"http://worker{request.path}{query}",
                 headers=_kept(request.headers.items(), _ASKED),
                 data=content or None,
                 timeout=_LONG_TIMEOUT,
             ) as response:
-                return web.Response(
-                    status=response.status,
-                    body=await response.read(),
-                    headers=_kept(response.headers.items(), None),
-                )
+                kept = _kept(response.headers.items(), None)
+                return Answer(response.status, tuple(kept.items()), await response.read())
         except (ClientError, OSError, TimeoutError) as error:
             cause = "not within a minute" if isinstance(error, TimeoutError) else str(error)
             _log.error("a worker does not answer", extra={"worker": leading.number, "cause": cause})
-            return web.json_response({"error": "the worker that leads does not answer"}, status=503)
+            return json_answer(503, {"error": "the worker that leads does not answer"})
 
 
 _ASKED = frozenset({"accept", "content-type", "x-request-id"})

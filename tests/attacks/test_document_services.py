@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,28 +236,57 @@ async def test_the_decision_falls_while_the_store_has_not_sent_more_than_8_KiB(
     assert (await asking).body == whole if patient == "A" else (await asking).status == 404
 
 
-@pytest.mark.parametrize("tells_tag", [True, False])
-async def test_a_document_that_becomes_another_on_the_way_does_not_go_out(
-    gateway: RunningGateway, store: PlainDocuments, tells_tag: bool, monkeypatch: pytest.MonkeyPatch
+def changing_at(
+    monkeypatch: pytest.MonkeyPatch, changes: Callable[[int], bytes | None], method: str = "GET"
 ) -> None:
-    store.tells_tag = tells_tag
-    store.contents["d1"] = of("A")
-    original = PlainDocuments._answer
-    gets = 0
+    """Let the document d1 become another before the answer to the first, second, … request of the method."""
+    original, asked = PlainDocuments._answer, 0
 
     async def changing(self: PlainDocuments, request: Any) -> Any:
-        nonlocal gets
-        gets += request.method == "GET"
-        if gets == 2:  # the header was read: now what goes out
-            self.contents["d1"] = of("A", body=f"<nonXMLBody><text>{SECRET}</text></nonXMLBody>")
+        nonlocal asked
+        if request.method == method:
+            asked += 1
+            content = changes(asked)
+            self.contents["d1"] = self.contents["d1"] if content is None else content
         return await original(self, request)
 
     monkeypatch.setattr(PlainDocuments, "_answer", changing)
+
+
+@pytest.mark.parametrize("tells_tag", [True, False])
+@pytest.mark.parametrize("at", [1, 2])  # as its header is read, and as it goes out
+async def test_a_document_of_another_that_takes_its_place_on_the_way_does_not_go_out(
+    gateway: RunningGateway, store: PlainDocuments, at: int, tells_tag: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.tells_tag = tells_tag
+    store.contents["d1"] = of("A")
+    theirs = of("B", body=f"<nonXMLBody><text>{SECRET}</text></nonXMLBody>")
+    changing_at(monkeypatch, lambda number: theirs if number == at else None)
     reply = await ask(gateway, "/documents/d1")
-    assert reply.status in (200, 502)
-    if tells_tag:
-        assert reply.status == 502
-        assert SECRET.encode() not in reply.raw
+    assert reply.status == 404, reply.raw
+    assert SECRET.encode() not in reply.raw
+
+
+@pytest.mark.parametrize("at", [1, 2])
+async def test_a_document_that_was_changed_on_the_way_is_judged_anew_and_goes_out_as_it_is_now(
+    gateway: RunningGateway, store: PlainDocuments, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.contents["d1"] = of("A")
+    new = of("A", body="<nonXMLBody><text>new</text></nonXMLBody>")
+    changing_at(monkeypatch, lambda number: new if number == at else None)
+    reply = await ask(gateway, "/documents/d1")
+    assert (reply.status, reply.body) == (200, new), reply.raw
+    assert store.asked.count("HEAD /store/documents/d1") == 2
+
+
+async def test_a_document_that_is_another_each_time_is_not_waited_for(
+    gateway: RunningGateway, store: PlainDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.contents["d1"] = of("A")
+    changing_at(monkeypatch, lambda number: of("A", body=f"<nonXMLBody><text>{number}</text></nonXMLBody>"))
+    reply = await ask(gateway, "/documents/d1")
+    assert (reply.status, reply.reason) == (502, "upstream-invalid")
+    assert store.asked.count("HEAD /store/documents/d1") == 2
 
 
 async def test_a_document_is_filed_under_whom_it_is_about(

@@ -1,6 +1,7 @@
 """Feeds at receivers that hold them to the letter: FHIR under conditions, RFC 5424 and 5425 over TLS, NDJSON files."""
 
 import asyncio
+import fcntl
 import json
 import re
 import ssl
@@ -399,6 +400,19 @@ async def test_a_line_that_a_crash_tore_is_cut_before_the_next(tmp_path: Path) -
     path.write_bytes(b"torn from the beginning")
     await feed.deliver(events(1))
     assert ids(path) == [events(1)[0]["id"]]
+
+
+async def test_a_file_that_another_process_writes_to_at_this_moment_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.ndjson"
+    feed = FileFeed(FeedSettings("file", FeedKind.FILE, path=path))
+    await feed.deliver(events(1))
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DestinationAway):
+            await feed.deliver(events(1, first=2))
+    assert len(ids(path)) == 1
+    await feed.deliver(events(1, first=2))
+    assert len(ids(path)) == 2
 
 
 async def test_a_file_that_cannot_be_written_is_a_destination_that_is_away(tmp_path: Path) -> None:

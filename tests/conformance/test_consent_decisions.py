@@ -179,8 +179,8 @@ async def test_the_operation_refuses_what_it_does_not_take(
 async def test_the_operation_is_for_whom_policies_let_ask_about_whom_they_let_see(
     gateway: RunningGateway,
 ) -> None:
-    refused = await decide(gateway, patient="B")
-    assert refused.status == 403
+    hidden, unknown = await decide(gateway, patient="B"), await decide(gateway, patient="nobody")
+    assert (hidden.status, hidden.reason) == (unknown.status, unknown.reason) == (404, "not-found")
     token = await gateway.token("dr1", roles=["nurse"])
     other = await attack(gateway, "POST", "/Patient/A/$consent-decision", token=token, sent=[])
     assert (other.status, other.reason) == (403, "interaction-closed")
@@ -337,9 +337,20 @@ async def test_a_patient_whom_the_caller_does_not_find_has_no_consent(gateway: R
     for value in (SECRET, "9999"):  # the identifier of a stranger, and of nobody
         card = card_of(await consult(gateway, call(patientId=[{"system": "urn:mrn", "value": value}])))
         assert card["summary"] == "NO_CONSENT"
+    # By its id too: the answers to one who is hidden and to one who is not there are the same.
     stranger = await consult(gateway, call(patientId="B"))
-    assert (stranger.status, stranger.json["error"]) == (403, "refused")
+    nobody = await consult(gateway, call(patientId="nobody"))
+    assert card_of(stranger) == card_of(nobody)
+    assert card_of(nobody)["summary"] == "NO_CONSENT"
     assert SECRET.encode() not in stranger.raw
+
+
+@pytest.mark.parametrize("patient", ["A", "B", "nobody"])
+async def test_who_may_ask_about_nobody_is_refused_whoever_is_named(
+    gateway: RunningGateway, patient: str
+) -> None:
+    refused = await consult(gateway, call(patientId=patient), roles=["nurse"])
+    assert (refused.status, refused.json["error"]) == (403, "refused")
 
 
 @pytest.mark.parametrize(

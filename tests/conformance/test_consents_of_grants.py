@@ -12,7 +12,9 @@ from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import SCOPE_URL, GrantConsents, settled
+from gateway.consent_service.room import MOST_CONSENTS
 from gateway.consent_service.rules import advice, check_consent
+from gateway.consent_service.versions import next_version
 from tests.support.authorization_server import (
     ANNA,
     FHIR,
@@ -24,7 +26,7 @@ from tests.support.authorization_server import (
     answer_of,
     open_world,
 )
-from tests.support.consent_desk import at_desk, start_desk
+from tests.support.consent_desk import at_desk, consent, start_desk
 from tests.support.gateway import RunningGateway, stop_gateway
 from tests.support.store_contract import GRANT
 
@@ -34,6 +36,13 @@ class Keeper:
 
     world: World | None = None
     fails = False
+
+    async def has_room(self, grant: Grant) -> bool:
+        """As GivenConsents."""
+        assert self.world is not None
+        return await GrantConsents(
+            base=FHIR, issuer=ISSUER, store=self.world.store, clock=self.world.clock
+        ).has_room(grant)
 
     async def given(self, grant: Grant, client_name: str) -> None:
         """As GivenConsents."""
@@ -98,6 +107,33 @@ async def test_without_its_consent_an_app_gets_no_code(world: World, keeper: Kee
     _, reply = await allowed(world)
     assert reply.status == 503
     assert REDIRECT_URI not in (reply.header("location") or "")
+
+
+async def filled(world: World, *, grant_id: str | None = None) -> None:
+    """So many consents about the patient as there can be."""
+    for number in range(MOST_CONSENTS):
+        made = next_version(
+            consent(), None, base=FHIR, id=f"c{number}", now=world.clock(), by="desk", grant_id=grant_id
+        )
+        assert await world.store.add_consent(made)
+
+
+async def test_where_there_is_no_room_for_its_consent_an_app_gets_no_code_and_the_person_hears_why(
+    world: World,
+) -> None:
+    await filled(world)
+    _, reply = await allowed(world)
+    assert reply.status == 409
+    assert "as many consents about this record as there can be" in reply.text
+    assert REDIRECT_URI not in (reply.header("location") or "")
+    assert await world.store.grants(subject=None, client_id=None, now=world.clock()) == []
+    assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
+
+
+async def test_consents_whose_grants_have_ended_take_no_room(world: World) -> None:
+    await filled(world, grant_id="it-ended")
+    app, reply = await allowed(world)
+    assert (await app.redeem(answer_of(reply)["code"])).status == 200
 
 
 async def test_a_consent_lives_as_long_as_its_grant_and_ends_with_it(world: World) -> None:
@@ -193,7 +229,7 @@ async def test_who_reads_between_the_end_of_the_grant_and_that_of_the_consent_hi
         read = await at_desk(gateway, "GET", f"/Consent/{id_}")
         add, now = store.add_consent, gateway.gateway.clock()
 
-        async def after_another(version: ConsentVersion) -> bool:
+        async def after_another(version: ConsentVersion, **named: Any) -> bool:
             if version.version == 2 and version.recorded_by == "dr1":
                 assert await store.grant("one", now=now) is None
                 newest = await store.consent(version.base, id_)

@@ -24,8 +24,7 @@ import orjson
 import pytest
 
 from authz.http import ListenerFace, read
-from authz.protocol import authorization, dpop
-from authz.protocol.client_authentication import check_assertion, unverified_client_id
+from authz.protocol import authorization, client_authentication, dpop
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
 from authz.protocol.encoding import parse_form, parse_query
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -137,14 +136,14 @@ def read_proof(sample: Sample) -> bool:
 def read_assertion(sample: Sample) -> bool:
     token = sample.token()
     try:
-        client_id = unverified_client_id(token)
-        assertion = check_assertion(
-            token, client=PORTAL, keys=IMPORTED, issuer=ISSUER, token_url=URL, now=NOW
+        read = client_authentication.read_assertion(token)
+        assertion = client_authentication.check_assertion(
+            read, client=PORTAL, keys=IMPORTED, issuer=ISSUER, token_url=URL, now=NOW
         )
     except OAuthError as error:
         return refused(error, ErrorCode.INVALID_CLIENT)
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-    assert client_id == claims["iss"] == claims["sub"] == "portal"
+    assert read.client_id == claims["iss"] == claims["sub"] == "portal"
     assert claims["aud"] == ISSUER
     assert NOW < claims["exp"] <= NOW + 311
     assert assertion.jti == claims["jti"]

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 import pytest_asyncio
 from prometheus_client import generate_latest
 
-from authz.storage.store import StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
+from gateway import app
 from gateway.app import Gateway
+from gateway.consent_service.versions import next_version
 from gateway.demo.world import free_port
-from gateway.settings import Operations
+from gateway.proxy.kept_consents import LOOKED_AT
+from gateway.settings import GatewaySettings, Operations
 from tests.support.consent_desk import at_desk, consent, start_desk
 from tests.support.gateway import Reply, RunningGateway, stop_gateway
 
@@ -84,9 +88,9 @@ async def test_what_may_be_seen_is_decided_by_the_same_policies(gateway: Running
     assert (await at_desk(gateway, "POST", "/Consent", consent(), who="pA-rw")).status == 403
 
 
-async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_node(
-    gateway: RunningGateway,
-) -> None:
+@asynccontextmanager
+async def another_node(gateway: RunningGateway) -> AsyncIterator[int]:
+    """The port of another node with the same store, on a connection of its own."""
     settings = gateway.gateway.settings
     port, mtls_port = free_port(), free_port()
     public, mtls = settings.listeners
@@ -98,6 +102,15 @@ async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_no
         )
     )
     try:
+        yield port
+    finally:
+        await second.close()
+
+
+async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_node(
+    gateway: RunningGateway,
+) -> None:
+    async with another_node(gateway) as port:
         made = await recorded(gateway, consent("C"))
         token = {"sub": "the-same", "jti": "one-token-all-the-time"}
 
@@ -113,8 +126,6 @@ async def test_a_withdrawal_acts_on_the_next_request_of_a_live_token_at_every_no
         assert (await at_desk(gateway, "GET", f"/Consent/{made['id']}", port=port)).json[
             "status"
         ] == "inactive"
-    finally:
-        await second.close()
 
 
 async def test_3_1_0_4_an_update_is_of_the_version_that_was_read_and_the_old_one_stays(
@@ -176,6 +187,57 @@ async def test_3_1_0_8_1_a_conditional_create_finds_what_is_kept_here(gateway: R
     again = await at_desk(gateway, "POST", "/Consent", value, headers=criteria)
     assert (first.status, again.status) == (201, 200), first.raw
     assert again.json["id"] == first.json["id"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+async def test_3_1_0_8_1_of_conditional_creates_at_once_one_makes_it_and_the_others_find_it(
+    gateway: RunningGateway, nodes: int
+) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": f"at-once-{nodes}"}]}
+    criteria = {"If-None-Exist": f"identifier=urn:paper|at-once-{nodes}"}
+    async with another_node(gateway) as other:
+        ports = [None, other if nodes == 2 else None] * 3
+        replies = await asyncio.gather(
+            *(at_desk(gateway, "POST", "/Consent", value, headers=criteria, port=port) for port in ports)
+        )
+    assert sorted(reply.status for reply in replies) == [200] * 5 + [201], [each.raw for each in replies]
+    assert len({reply.json["id"] for reply in replies}) == 1
+    found = await at_desk(gateway, "GET", f"/Consent?{criteria['If-None-Exist']}")
+    assert len(ids(found)) == 1
+    assert found.header(LOOKED_AT) is None  # how many consents are written is nobody's business
+
+
+async def test_nobody_says_by_a_header_of_their_own_what_was_looked_at(gateway: RunningGateway) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": "own-number"}]}
+    criteria = {"If-None-Exist": "identifier=urn:paper|own-number", LOOKED_AT: "999999999"}
+    replies = await asyncio.gather(
+        *(at_desk(gateway, "POST", "/Consent", value, headers=criteria) for _ in range(4))
+    )
+    assert sorted(reply.status for reply in replies) == [200, 200, 200, 201]
+    plain = await at_desk(gateway, "POST", "/Consent", consent(), headers={LOOKED_AT: "x"})
+    assert plain.status == 201
+
+
+async def test_3_1_0_8_1_what_differs_is_made_though_all_is_written_at_once(gateway: RunningGateway) -> None:
+    def one(number: int) -> Awaitable[Reply]:
+        value = consent() | {"identifier": [{"system": "urn:paper", "value": f"own-{number}"}]}
+        criteria = {"If-None-Exist": f"identifier=urn:paper|own-{number}"}
+        return at_desk(gateway, "POST", "/Consent", value, headers=criteria)
+
+    replies = await asyncio.gather(*(one(number) for number in range(6)))
+    assert [reply.status for reply in replies] == [201] * 6, [each.raw for each in replies]
+
+
+async def test_3_1_0_4_3_of_conditional_updates_at_once_that_find_nothing_one_makes_it(
+    gateway: RunningGateway,
+) -> None:
+    value = consent() | {"identifier": [{"system": "urn:paper", "value": "updates"}]}
+    replies = await asyncio.gather(
+        *(at_desk(gateway, "PUT", "/Consent?identifier=urn:paper|updates", value) for _ in range(6))
+    )
+    assert sorted({reply.status for reply in replies}) in ([200, 201, 412], [201, 412], [200, 201])
+    assert [reply.status for reply in replies].count(201) == 1
+    assert len(ids(await at_desk(gateway, "GET", "/Consent?identifier=urn:paper|updates"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -387,7 +449,7 @@ async def test_a_store_that_does_not_answer_opens_nothing_and_says_so(tmp_path: 
         assert (await at_desk(gateway, "GET", "/Patient/A", role="researcher")).status == 200
         store: Any = gateway.gateway.store
 
-        async def away(base: str, patients: object) -> object:
+        async def away(base: str, patients: object, **named: object) -> object:
             raise StoreUnavailable("away")
 
         store.consents_of = away
@@ -408,3 +470,45 @@ async def test_what_is_written_is_on_record_before_it_is_written(gateway: Runnin
     metrics = generate_latest(gateway.gateway.metrics.registry).decode()
     assert 'securus_consents_written_total{route="fhir",status="active"}' in metrics
     assert made["id"] not in metrics
+
+
+async def test_versions_are_counted_whoever_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: dict[str, Store] = {}
+
+    def kept_by(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(settings: GatewaySettings, store: Store, *more: Any) -> Any:
+            stores[name] = store
+            return make(settings, store, *more)
+
+        return made
+
+    monkeypatch.setattr(app, "given_consents", kept_by("the consent page", app.given_consents))
+    monkeypatch.setattr(app, "open_own_records", kept_by("the pages of an account", app.open_own_records))
+    gateway = await start_desk(tmp_path)
+    try:
+        said = {"route": "fhir", "status": "active"}
+
+        def counts() -> float:
+            return (
+                gateway.gateway.metrics.registry.get_sample_value("securus_consents_written_total", said) or 0
+            )
+
+        await recorded(gateway)
+        assert counts() == 1
+        base = f"{gateway.origin}/fhir/r4"
+        for number, store in enumerate(stores.values(), 2):
+            made = next_version(consent(), None, base=base, id=f"c{number}", now=1, by="somebody")
+            assert await store.add_consent(made)
+            assert not await store.add_consent(made)  # what was not written is not counted
+            assert counts() == number
+        assert counts() == 3
+        # A grant ends, and whoever reads its consent next writes that down.
+        given = next_version(consent(), None, base=base, id="given", now=1, by="somebody", grant_id="ended")
+        assert await gateway.gateway.store.add_consent(given)
+        assert (await at_desk(gateway, "GET", "/Consent/given")).json["status"] == "inactive"
+        said["status"] = "inactive"
+        assert counts() == 1
+    finally:
+        await stop_gateway(gateway)

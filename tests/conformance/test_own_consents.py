@@ -21,6 +21,7 @@ from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.account.consent_document import SENSITIVE
 from gateway.consent_service.grants import settled
+from gateway.consent_service.room import MOST_CONSENTS
 from tests.conformance.test_own_grants import DOCTOR, allowed
 from tests.support.authorization_server import (
     ANNA,
@@ -233,6 +234,22 @@ async def test_amending_writes_the_next_version_and_the_first_stays(site: Site) 
     history = await at(person, f"{PAGE}/history?id={id_}")
     assert history.text.count('<p class="moment">') == 2
     assert history.text.index("I do not permit") < history.text.index("I permit the app Patient portal")
+
+
+async def test_a_person_with_as_many_consents_as_there_can_be_is_told_to_withdraw_some(site: Site) -> None:
+    person = Person(site.world)
+    await given(person)
+    (mine,) = site.consents.versions
+    for number in range(MOST_CONSENTS - 2):
+        await site.consents.add_consent(replace(mine, id=f"c{number}"))
+    assert (await given(person)).status == 200  # the last one
+    refused = await given(person)
+    assert refused.status == 409
+    assert "as many consents about this record as there can be" in refused.text
+    assert len(site.consents.versions) == MOST_CONSENTS
+    form = await at(person, f"{EDIT}?id={mine.id}")
+    amended = await send(person, form, list({**SAID, "decision": "deny"}.items()))
+    assert amended.status == 200  # one that is there is amended all the same
 
 
 async def test_of_two_amendments_of_one_version_the_second_is_told_to_look_again(site: Site) -> None:

@@ -12,6 +12,8 @@ from functools import partial
 
 from gateway.consents.consent import SCOPES, ConsentAnswer, ConsentQuestion, ConsentReading, Said
 from gateway.consents.consents import PatientConsents, answer
+from gateway.consents.given import Given
+from gateway.consents.provisions import Provision
 from gateway.consents.resource_facts import facts_of
 from gateway.fhir.labels import ORDER
 from gateway.policy.decision import Environment
@@ -56,6 +58,30 @@ def test_what_consents_say_is_what_the_model_says() -> None:
             )
             seen[expected] += 1
     assert min(seen.values()) > 400, seen  # each answer is met often enough to mean something
+
+
+class Whole(PatientConsents):
+    """Every provision of every consent is asked for each resource."""
+
+    def _left(self, question: ConsentQuestion, now: int) -> list[tuple[Given, tuple[Provision, ...]]]:
+        return [(each, each.provisions) for each in self._given if question.scope in each.scopes]
+
+
+@WORLDS
+def test_what_is_found_out_once_for_all_resources_is_what_each_of_them_is_told(seed: int) -> None:
+    draw = Draw(seed)
+    consents = draw.consents()
+    for reading in (READING, OPT_OUT):
+        kept, whole = PatientConsents(consents, reading), Whole(consents, reading)
+        for _ in range(3):
+            asked = draw.asked()
+            for resource in [None, *(draw.resource() for _ in range(4)), None]:
+                own = question(asked if resource is None else replace(asked, resource=resource))
+                own = own if resource is not None else replace(own, resource=None)
+                for partial_ in (False, True):
+                    put = replace(own, is_partial=partial_)
+                    for now in (NOW, NOW + 400 * 86400):
+                        assert kept.answer(put, now) == whole.answer(put, now), (seed, put)
 
 
 @WORLDS

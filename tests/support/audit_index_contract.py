@@ -29,7 +29,7 @@ def entry(sequence: int, **changes: object) -> AccessEntry:
         purpose="TREAT",
         types="Observation",
     )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return usual._replace(**changes)  # type: ignore[arg-type]
 
 
 SIGNAL = Signal(

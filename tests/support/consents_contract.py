@@ -41,6 +41,43 @@ class ConsentsContract:
         winner = f"p{written.index(True)}"
         assert [each.recorded_by for each in await store.consent_history(BASE, "c1")] == [winner, "anna"]
 
+    async def test_a_consent_that_is_written_at_a_number_is_written_while_nobody_writes_another(
+        self, store: Store
+    ) -> None:
+        at_first = await store.consent_number()
+        assert await store.add_consent(CONSENT, at_number=at_first)
+        assert not await store.add_consent(replace(CONSENT, id="c2"), at_number=at_first)
+        then = await store.consent_number()
+        assert then > at_first
+        assert await store.add_consent(replace(CONSENT, id="c3", base="https://other.example"))
+        assert not await store.add_consent(replace(CONSENT, id="c2"), at_number=then)
+        assert await store.add_consent(replace(CONSENT, id="c2"), at_number=await store.consent_number())
+
+    async def test_of_many_writers_at_one_number_one_wins(self, store: Store) -> None:
+        number = await store.consent_number()
+        written = await asyncio.gather(
+            *(store.add_consent(replace(CONSENT, id=f"c{n}"), at_number=number) for n in range(20))
+        )
+        assert written.count(True) == 1
+        assert len(await store.consents(BASE, after="", limit=9)) == 1
+
+    async def test_what_was_written_between_two_numbers_is_told_in_order(self, store: Store) -> None:
+        numbers = [await store.consent_number()]
+        for version in (CONSENT, replace(CONSENT, version=2), replace(CONSENT, base="https://other.example")):
+            await store.add_consent(version)
+            numbers.append(await store.consent_number())
+        assert len(set(numbers)) == 4
+        first, _, third, last = numbers
+
+        async def versions(after: int, to: int, limit: int = 9) -> list[int]:
+            found = await store.consents_written(BASE, after=after, to=to, limit=limit)
+            return [each.version for each in found]
+
+        assert await versions(first, last) == [1, 2]
+        assert await versions(first, last, limit=1) == [1]
+        assert await versions(numbers[1], third) == [2]
+        assert await versions(third, last) == []
+
     async def test_ids_are_those_of_one_base_and_told_apart_by_case(self, store: Store) -> None:
         for version in (CONSENT, replace(CONSENT, base="https://other.example"), replace(CONSENT, id="C1")):
             assert await store.add_consent(version)
@@ -61,6 +98,35 @@ class ConsentsContract:
         assert list(await store.consents_of(BASE, ["a"])) == [others[1]]
         assert list(await store.consents_of(BASE, [])) == []
         assert list(await store.consents_of(BASE, ["A' OR '1'='1"])) == []
+
+    async def test_the_consents_of_patients_that_have_a_status_now_are_told_by_themselves(
+        self, store: Store
+    ) -> None:
+        revoked = replace(CONSENT, version=2, status="inactive")
+        rejected = replace(CONSENT, id="r", status="rejected")
+        standing = [replace(CONSENT, id="b", patient="B"), replace(CONSENT, id="a")]
+        for version in (CONSENT, revoked, rejected, *standing):
+            assert await store.add_consent(version)
+        assert list(await store.consents_of(BASE, ["A", "B"], statuses=["active"])) == standing[::-1]
+        over = ["inactive", "rejected"]
+        assert list(await store.consents_of(BASE, ["A", "B"], statuses=over)) == [revoked, rejected]
+        assert len(await store.consents_of(BASE, ["A", "B"], statuses=over, at_most=1)) == 1
+        assert list(await store.consents_of(BASE, ["A", "B"], statuses=[])) == []
+        assert list(await store.consents_of(BASE, [], statuses=over)) == []
+
+    async def test_the_consents_of_a_patient_that_have_a_status_are_paged_by_their_ids(
+        self, store: Store
+    ) -> None:
+        for id in ("c3", "c1", "C2", "c2"):
+            await store.add_consent(replace(CONSENT, id=id))
+            await store.add_consent(replace(CONSENT, id=id, version=2, status="inactive"))
+        for other in (replace(CONSENT, id="c9"), replace(CONSENT, id="c8", status="inactive", patient="B")):
+            await store.add_consent(other)
+        pages = [await store.consents_in(BASE, "A", "inactive", after=after, limit=3) for after in ("", "c2")]
+        assert [[(each.id, each.version) for each in page] for page in pages] == [
+            [("C2", 2), ("c1", 2), ("c2", 2)],
+            [("c3", 2)],
+        ]
 
     async def test_consents_are_paged_by_their_ids(self, store: Store) -> None:
         for id in ("c3", "c1", "C2", "c2"):

@@ -76,7 +76,7 @@ class ConsentsInMemory:
     def __init__(self) -> None:
         self.versions: list[ConsentVersion] = []
 
-    async def add_consent(self, version: ConsentVersion) -> bool:
+    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
         newest = await self.consent(version.base, version.id)
         if version.version != (1 if newest is None else newest.version + 1):
             return False
@@ -90,9 +90,30 @@ class ConsentsInMemory:
     async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
         return [each for each in reversed(self.versions) if (each.base, each.id) == (base, id)]
 
-    async def consents_of(self, base: str, patients: Collection[str]) -> Sequence[ConsentVersion]:
+    async def consents_of(
+        self,
+        base: str,
+        patients: Collection[str],
+        *,
+        statuses: Collection[str] | None = None,
+        at_most: int | None = None,
+    ) -> Sequence[ConsentVersion]:
         newest = {each.id: each for each in self.versions if each.base == base}
-        return [newest[id] for id in sorted(newest) if newest[id].patient in patients]
+        found = [newest[id] for id in sorted(newest) if newest[id].patient in patients]
+        return [each for each in found if statuses is None or each.status in statuses][:at_most]
+
+    async def consents_in(
+        self, base: str, patient: str, status: str, *, after: str, limit: int
+    ) -> Sequence[ConsentVersion]:
+        raise NotImplementedError  # the pages ask for all of a patient
+
+    async def consent_number(self) -> int:
+        return len(self.versions)
+
+    async def consents_written(
+        self, base: str, *, after: int, to: int, limit: int
+    ) -> Sequence[ConsentVersion]:
+        raise NotImplementedError  # the pages write under no condition
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         raise NotImplementedError  # the pages ask for those of a patient

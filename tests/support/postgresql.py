@@ -80,7 +80,7 @@ class PrivateServer:
         await self.run(
             "SET session_replication_role = replica; UPDATE numbering SET value = 0;"
             " UPDATE audit_head SET sequence = 0, digest = ''; DELETE FROM audit_chain;"
-            + "".join(f"DELETE FROM {table.name};" for table in TABLES),
+            " DELETE FROM consent_newest;" + "".join(f"DELETE FROM {table.name};" for table in TABLES),
             database,
         )
 

@@ -25,11 +25,13 @@ from authz.storage.store import (
     AuditConflict,
     AuthorizationCode,
     BrowserSession,
+    GrantUntil,
     Interaction,
     Namespace,
     PushedRequest,
     Redemption,
     RefreshToken,
+    SingleUse,
     Store,
     StoredKey,
     StoreUnavailable,
@@ -132,6 +134,10 @@ async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -
     return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
 
 
+def _uses(*keys: bytes) -> list[SingleUse]:
+    return [SingleUse(Namespace.DPOP_PROOF, key, NOW + 60) for key in keys]
+
+
 class StoreContract(ConsentsContract, AuditIndexContract):
     """The contract of authz.storage.store.Store."""
 
@@ -150,6 +156,19 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await store.claim(Namespace.EXPORT_SLOT, b"l", until=NOW + 60, now=NOW)
         assert not await store.claim(Namespace.EXPORT_END, b"k", until=NOW + 60, now=NOW)
         assert await winners(lambda: store.claim(Namespace.EXPORT_SLOT, b"k", until=NOW + 60, now=NOW)) == 1
+
+    async def test_a_claim_is_renewed_by_who_has_it_and_by_nobody_else(self, store: Store) -> None:
+        place, key = Namespace.AUDIT_FEED, b"repository"
+        assert not await store.renew(place, key, held_until=NOW + 30, until=NOW + 60)  # nobody has it
+        assert await store.claim(place, key, until=NOW + 30, now=NOW)
+        assert await store.renew(place, key, held_until=NOW + 30, until=NOW + 50)
+        assert not await store.renew(place, key, held_until=NOW + 30, until=NOW + 90)
+        assert not await store.renew(Namespace.EXPORT_SLOT, key, held_until=NOW + 50, until=NOW + 90)
+        assert not await store.claim(place, key, until=NOW + 90, now=NOW + 49)
+        assert await store.claim(place, key, until=NOW + 80, now=NOW + 50)  # it ended, and is another's
+        assert not await store.renew(place, key, held_until=NOW + 50, until=NOW + 90)
+        assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
+        assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
 
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
@@ -172,6 +191,56 @@ class StoreContract(ConsentsContract, AuditIndexContract):
     async def test_keys_are_compared_byte_for_byte(self, store: Store) -> None:
         for key in (b"", b"\x00", b"\x00\x00", b"a", b"A", b"a ", b"\xc3\xa4", b"a\xcc\x88"):
             assert await store.claim(Namespace.REQUEST_OBJECT, key, until=NOW + 60, now=NOW)
+
+    # Several claims of one request
+
+    async def test_claims_in_order_stop_at_the_first_that_was_claimed(self, store: Store) -> None:
+        assert await store.claim(Namespace.DPOP_PROOF, b"b", until=NOW + 60, now=NOW)
+        assert await store.claim_in_order(_uses(b"a", b"b", b"c"), now=NOW) == 1
+        assert not await store.claim(Namespace.DPOP_PROOF, b"a", until=NOW + 60, now=NOW)
+        assert await store.claim(Namespace.DPOP_PROOF, b"c", until=NOW + 60, now=NOW)
+        assert await store.claim_in_order((), now=NOW) == 0
+
+    async def test_of_claims_in_order_one_that_is_over_before_it_begins_is_won_by_nobody(
+        self, store: Store
+    ) -> None:
+        uses = [*_uses(b"a"), SingleUse(Namespace.DPOP_PROOF, b"b", NOW), *_uses(b"c")]
+        assert await store.claim_in_order(uses, now=NOW, then=PUSHED) == 1
+        assert await store.pushed_request("request", now=NOW) is None
+        assert await store.claim_in_order(_uses(b"c", b"b"), now=NOW, then=PUSHED) == 2
+
+    async def test_of_claims_in_order_a_key_counts_once_in_a_request_too(self, store: Store) -> None:
+        assert await store.claim_in_order(_uses(b"a", b"a"), now=NOW, then=PUSHED) == 1
+        assert await store.pushed_request("request", now=NOW) is None
+
+    async def test_what_hangs_on_claims_is_stored_when_all_are_won(self, store: Store) -> None:
+        grant = GrantUntil(GRANT, NOW + 300)
+        assert await store.claim_in_order(_uses(b"a", b"b"), now=NOW, then=grant) == 2
+        assert await store.grant("grant", now=NOW) == GRANT
+        assert await store.claim_in_order((), now=NOW, then=PUSHED) == 0
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+        other = GrantUntil(replace(GRANT, grant_id="other"), NOW + 300)
+        assert await store.claim_in_order(_uses(b"c", b"b"), now=NOW, then=other) == 1
+        assert await store.grant("other", now=NOW) is None
+        longer = GrantUntil(replace(GRANT, used_at=NOW), NOW + 1)
+        assert await store.claim_in_order(_uses(b"d"), now=NOW, then=longer) == 1
+        assert await store.grant("grant", now=NOW + 299) == replace(GRANT, used_at=NOW)
+
+    async def test_of_many_that_share_a_key_one_wins_it_and_stores_what_hangs_on_it(
+        self, store: Store
+    ) -> None:
+        async def attempt(number: int) -> int:
+            grant = GrantUntil(replace(GRANT, grant_id=f"grant{number}"), NOW + 300)
+            uses = _uses(b"own %d" % number, b"shared", b"last %d" % number)
+            return await store.claim_in_order(uses, now=NOW, then=grant)
+
+        won = await asyncio.gather(*map(attempt, range(20)))
+        assert sorted(won) == [1] * 19 + [3]
+        stored = [await store.grant(f"grant{number}", now=NOW) for number in range(20)]
+        assert [grant is not None for grant in stored] == [each == 3 for each in won]
+        for number, each in enumerate(won):
+            last = await store.claim(Namespace.DPOP_PROOF, b"last %d" % number, until=NOW + 60, now=NOW)
+            assert last == (each != 3)
 
     async def test_counters_count_in_their_window_and_apart(self, store: Store) -> None:
         start = NOW // 60 * 60
@@ -199,6 +268,18 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.session("session", now=NOW) == SESSION
         assert await store.grant("grant", now=NOW) == GRANT
         assert await store.refresh_token("refresh", now=NOW) == REFRESH
+
+    async def test_a_grant_and_its_refresh_token_are_stored_together(self, store: Store) -> None:
+        await store.put_grant(GRANT, expires_at=NOW + 300, refresh_token=REFRESH)
+        assert await store.refresh_token("refresh", now=NOW) == REFRESH
+        assert await store.grant("grant", now=REFRESH.expires_at - 1) == GRANT
+        again = replace(REFRESH, id="another")
+        with pytest.raises(StoreUnavailable):
+            await store.put_grant(replace(GRANT, used_at=NOW), expires_at=NOW + 300, refresh_token=REFRESH)
+        assert await store.grant("grant", now=NOW) == GRANT
+        await store.put_grant(replace(GRANT, used_at=NOW), expires_at=NOW + 300, refresh_token=again)
+        assert await store.grant("grant", now=NOW) == replace(GRANT, used_at=NOW)
+        assert await store.refresh_token("another", now=NOW) == again
 
     async def test_a_record_is_gone_in_the_second_it_expires(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)

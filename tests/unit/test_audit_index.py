@@ -3,11 +3,15 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authz.events import ConsentGiven, SignIn, TokenIssued
 from authz.storage.audit_index import AccessEntry, AuditQuery
@@ -25,6 +29,7 @@ from gateway.audit.index.follower import (
 )
 from gateway.audit.log import AuditLog
 from gateway.document_settings import DocumentSettings
+from gateway.fhir.ids import is_id
 from gateway.settings import GatewaySettings, Upstream
 
 BASE = "https://fhir.example/fhir/r4"
@@ -218,6 +223,71 @@ def test_times_are_milliseconds_and_have_a_zone() -> None:
     assert milliseconds("1970-01-01T00:00:01.005Z") == 1005
     with pytest.raises(ValueError, match="zone"):
         milliseconds("1970-01-01T00:00:01")
+
+
+PIECES = st.sampled_from(
+    [
+        " ",
+        "/",
+        "//",
+        "?",
+        "Patient",
+        "Patients",
+        "A",
+        "_search",
+        "$match",
+        "GET",
+        "&",
+        "_id=B,C",
+        "patient=D",
+        "\n",
+        "%2F",
+        "",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=9).map("".join))
+def test_a_path_is_understood_as_its_segments_however_it_is_written(canonical: str) -> None:
+    path, _, query = canonical.partition(" ")[2].partition("?")
+    segments = [segment for segment in path.split("/") if segment]
+    expected = set()
+    if segments[:1] == ["Patient"] and len(segments) > 1 and segments[1][0] not in "_$":
+        expected.add(segments[1])
+    for name, value in parse_qsl(query):
+        if (name == "_id" and segments[:1] == ["Patient"]) or name == "patient":
+            expected.update(value.split(","))
+    expected = {each for each in expected if is_id(each)}
+    assert set(patients(request=asked(canonical))) == (expected or {""})
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.sampled_from((3, 6, 0)))
+def test_a_time_is_read_the_same_as_the_log_writes_it_and_otherwise(moment: datetime, digits: int) -> None:
+    spelled = moment.isoformat(timespec={3: "milliseconds", 6: "microseconds", 0: "seconds"}[digits])
+    expected = round(datetime.fromisoformat(spelled).timestamp() * 1000)
+    assert milliseconds(spelled) == milliseconds(spelled.replace("+00:00", "Z")) == expected
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-11-28T12:00:00.\u0661\u0662\u0663Z",
+        "2026-11-28T25:00:00.000Z",
+        "2026-11-28T12:00:00.1 3Z",
+        "x" * 24,
+    ],
+)
+def test_what_only_looks_like_a_time_is_none(at: str) -> None:
+    with pytest.raises(ValueError):
+        milliseconds(at)
+
+
+def test_records_of_one_caller_have_what_each_says_itself() -> None:
+    caller = {**CALLER, "purpose_of_use": "HPAYMT", "patient": "P"}
+    one, other = line(caller=caller, purpose=None), line(caller=caller, purpose=["x|TREAT"], patients=["B"])
+    for content, patient, purpose in ((one, "P", "HPAYMT"), (other, "B", "TREAT"), (one, "P", "HPAYMT")):
+        (entry,) = entries_of(content, chain="", bases=BASES)
+        assert (entry.patient, entry.purpose, entry.user) == (patient, purpose, "anna")
 
 
 # The follower

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,18 @@ import pytest
 
 from authz.storage.audit_seals import Hold, Stub
 from authz.storage.sqlite.store import SqliteStore, open_store
+from authz.storage.store import StoreUnavailable
 from gateway.audit import retention as room
 from gateway.audit.exports import Exported, export
+from gateway.audit.following import ChainBroken
 from gateway.audit.heads import sign_stub
 from gateway.audit.merkle import ProofError
 from gateway.audit.proofs import check_proof, prove_heads, prove_record
 from gateway.audit.retention import Retention
 from gateway.audit.verification import verify
+from gateway.audit_settings import AuditLogSettings
+from gateway.sealing import Sealing
+from tests.support.gateway import start_gateway, stop_gateway
 from tests.support.sealed_log import BEGAN, SealedLog, sealed_log
 
 DAY = 86400
@@ -283,3 +288,59 @@ async def test_a_stub_by_another_key_stands_for_nothing_and_removes_nothing(
     assert await store.remove_stubbed(forged, limit=9) == 6  # as the store's owner could
     assert not (await verify(store, await world.public())).whole
     assert replace(forged, last=7) != forged
+
+
+async def test_each_round_says_how_it_went_and_how_many_records_it_retired(
+    world: SealedLog, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    keeper = Retention(
+        store=store,
+        log=world.logs[""],
+        keys=world.keys,
+        period_seconds=PERIOD,
+        clock=lambda: world.clocks.wall,
+        monotonic=lambda: world.clocks.steady,
+        retired=told.append,
+        ended=told.append,
+    )
+    await keeper.round()
+    assert told == ["done"]
+    world.clocks.pass_(PERIOD - 6 * DAY)
+    await keeper.round()
+    assert sum(each for each in told if isinstance(each, int)) == 27 + 13
+    assert told[-1] == "done"
+    world.clocks.wall += 2 * 3600
+    await keeper.round()
+    world.clocks.wall -= 2 * 3600
+    monkeypatch.setattr(keeper, "_retire", failing(ChainBroken("record 1 of chain '' is missing")))
+    await keeper.round()
+    monkeypatch.setattr(keeper, "_retire", failing(StoreUnavailable("away")))
+    with pytest.raises(StoreUnavailable):
+        await keeper.round()
+    assert told[-3:] == ["clock", "broken", "unavailable"]
+
+
+def failing(error: Exception) -> Callable[[str], Awaitable[None]]:
+    async def fail(chain: str) -> None:
+        raise error
+
+    return fail
+
+
+async def test_the_rounds_of_a_gateway_are_counted(tmp_path: Path) -> None:
+    running = await start_gateway(tmp_path)
+    try:
+        gateway = running.gateway
+        said = replace(gateway.settings, audit_log=AuditLogSettings(retention_seconds=PERIOD))
+        sealing = Sealing(
+            settings=said, store=gateway.store, log=gateway.audit, keys=gateway.keys,
+            metrics=gateway.metrics, clock=gateway.clock, precise_clock=lambda: float(gateway.clock()),
+        )  # fmt: skip
+        sealing._checkpoints._leads = True
+        await sealing._retire()
+        count = gateway.metrics.registry.get_sample_value
+        assert count("securus_audit_retention_rounds_total", {"outcome": "done"}) == 1
+        assert count("securus_audit_retired_records_total") == 0
+    finally:
+        await stop_gateway(running)

@@ -10,7 +10,7 @@ import pytest
 from authz import client_keys
 from authz.client_keys import ClientKeys, KeySet, KeySetUnavailable
 from authz.events import Event, KeySetFetched
-from authz.fetch import Fetched, FetchError
+from authz.fetched import Fetched, FetchError
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
 from authz.protocol.jwk import JoseError, read_key_set
 from tests.support.authorization_server import Clock

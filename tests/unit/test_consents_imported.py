@@ -9,6 +9,7 @@ import pytest
 
 from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.consent_service.importing import Imported, bring_in, origin_of
+from gateway.consent_service.room import MOST_CONSENTS, MOST_PROVISIONS
 from gateway.consent_service.versions import next_version
 from tests.support.consent_desk import consent
 
@@ -99,3 +100,22 @@ async def test_what_cannot_be_kept_is_told_and_left(store: SqliteStore) -> None:
 async def test_a_rehearsal_writes_nothing(store: SqliteStore) -> None:
     assert await imported(store, theirs("c1"), writes=False) == Imported(added=["c1"])
     assert await store.consents(BASE, after="", limit=9) == []
+
+
+@pytest.mark.parametrize("writes", [True, False])
+async def test_an_import_holds_to_the_bound_of_consents_that_everybody_holds_to(
+    store: SqliteStore, writes: bool
+) -> None:
+    over = [theirs(f"o{number}", status="inactive") for number in range(30)]
+    many = [theirs(f"c{number:03}") for number in range(MOST_CONSENTS + 2)]
+    done = await imported(store, *over, *many, theirs("b", patient="B"), writes=writes)
+    assert len(done.added) == 30 + MOST_CONSENTS + 1
+    assert done.refused.keys() == {"c200", "c201"}
+    assert f"has {MOST_CONSENTS} consents" in done.refused["c200"]
+
+
+async def test_an_import_holds_to_the_bound_of_provisions(store: SqliteStore) -> None:
+    inner = [{"type": "deny"}] * (MOST_PROVISIONS - 2)
+    big = theirs("big", provision={"type": "permit", "provision": inner})
+    done = await imported(store, big, theirs("small"), theirs("one-more"))
+    assert (done.added, list(done.refused)) == (["big", "small"], ["one-more"])

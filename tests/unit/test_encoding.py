@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from authz.protocol.encoding import base64url, base64url_decode, parse_form, parse_query, strict_json
+from authz.protocol import encoding
+from authz.protocol.encoding import (
+    base64url,
+    base64url_decode,
+    compact_json,
+    parse_form,
+    parse_query,
+    strict_json,
+)
 from authz.protocol.errors import ErrorCode, OAuthError
 
 
@@ -109,6 +118,46 @@ def test_unfinished_strings_cost_no_more_than_their_length(unit: bytes) -> None:
     """A scan that began anew at each quote would take minutes for this."""
     with pytest.raises(ValueError):
         strict_json(b"[" * 40 + b'"' + unit * 30_000, max_bytes=200_000)
+
+
+_KEYS = st.text(max_size=5) | st.integers() | st.booleans() | st.none()
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_VALUES)
+def test_JSON_is_written_as_the_standard_library_writes_it(value: object) -> None:
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        expected = encoder.encode(value).encode("utf-8")
+    except ValueError as error:  # no number, no Unicode
+        with pytest.raises(type(error)):
+            compact_json(value)
+        return
+    written = compact_json(value)
+    # Numbers with an exponent have several texts.
+    assert written == expected or repr(json.loads(written)) == repr(json.loads(expected))
+
+
+def test_what_is_no_JSON_value_is_not_written() -> None:
+    for value in (float("nan"), {"a": [float("-inf")]}):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            compact_json(value)
+    with pytest.raises(TypeError):
+        compact_json({"a": object()})
+    assert (
+        compact_json({"a": None, 1: 2**70, "ü": "\x7f\u2028"})
+        == '{"a":null,"1":%d,"ü":"\x7f\u2028"}'.encode() % 2**70
+    )
+
+
+@given(st.text(alphabet="aZ09-_.~%4Ff;+ &=é\x00", max_size=12))
+def test_a_form_is_matched_as_character_by_character(text: str) -> None:
+    plain = re.fullmatch(r"(?:[!-$&-:<-~]|%[0-9A-Fa-f]{2})*", text)
+    assert (encoding._FORM_TEXT.fullmatch(text) is None) == (plain is None)
 
 
 @given(st.binary(max_size=60))

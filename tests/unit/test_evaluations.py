@@ -1,13 +1,11 @@
 """The access evaluation API (OpenID AuthZEN Authorization API 1.0) over the policies in force."""
 
-import io
 import json
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import RawTestServer
 
+from authz.protocol.request import BytesBody, HttpRequest
 from gateway import evaluations
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.authzen import Circumstances, EvaluationError, evaluation
@@ -122,21 +120,25 @@ def test_7_without_evaluations_it_is_one() -> None:
 async def post(
     path: str, body: bytes, judge: Engine | None = JUDGE, **headers: str
 ) -> tuple[int, str, dict[str, str]]:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await evaluations.answer(request, judge, now=NOW, lookups={})
-
-    sent = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
-    async with (
-        RawTestServer(handle) as server,
-        ClientSession() as client,
-        client.post(server.make_url(path), data=io.BytesIO(body), headers=sent) as answer,
-    ):
-        return answer.status, await answer.text(), dict(answer.headers)
+    sent = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    asked = HttpRequest(
+        method="POST",
+        path=path,
+        query="",
+        url=f"http://localhost{path}",
+        origin="http://localhost",
+        headers=sent,
+        peer="127.0.0.1",
+        body=BytesBody(body),
+    )
+    answer = await evaluations.answer(asked, judge, now=NOW, lookups={})
+    assert isinstance(answer.body, bytes)
+    return answer.status, answer.body.decode(), dict(answer.headers)
 
 
 async def test_10_the_api_over_http_answers_json_and_keeps_the_request_id() -> None:
     status, text, headers = await post(
-        "/access/v1/evaluation", json.dumps(question()).encode(), X_Request_ID="r1"
+        "/access/v1/evaluation", json.dumps(question()).encode(), x_request_id="r1"
     )
     assert (status, json.loads(text)["decision"]) == (200, True)
     assert headers["X-Request-ID"] == "r1"
@@ -149,7 +151,7 @@ async def test_10_the_api_over_http_answers_json_and_keeps_the_request_id() -> N
         (b"{", {}, 400),
         (b'{"subject": {}, "subject": {}}', {}, 400),
         (b"{}", {}, 400),
-        (b"{}", {"Content_Type": "text/plain"}, 415),
+        (b"{}", {"content_type": "text/plain"}, 415),
         (b'"' + b"x" * 1024 * 1024 + b'"', {}, 413),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from authz import fetch
-from authz.fetch import Fetched, Fetcher, FetchError
+from authz.fetch import Fetcher
+from authz.fetched import Fetched, FetchError
 from authz.protocol.addresses import Address, AllowList
 from tests.support.key_server import HOST, KeyServer, key_server, resolving
 

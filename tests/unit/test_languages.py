@@ -4,8 +4,12 @@ import re
 import string
 from datetime import date
 from pathlib import Path
+from string import Formatter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
 
 from authz.login.language import COOKIE, ENGLISH, LANGUAGES, Language, cookie_of, language_of
 from authz.login.plain_words import plain_words
@@ -133,3 +137,34 @@ def test_what_fills_a_text_is_never_read_as_html() -> None:
 )  # fmt: skip
 def test_scopes_in_german(text: str, said: str) -> None:
     assert plain_words(text, GERMAN) == said
+
+
+_HOSTILE = st.text() | st.integers() | st.none() | st.builds(Markup, st.sampled_from(["<b>ä</b>", "{a}", ""]))
+
+
+@given(st.data())
+def test_every_text_is_filled_as_the_library_fills_it(data: st.DataObject) -> None:
+    language = data.draw(st.sampled_from(list(LANGUAGES.values())))
+    key = data.draw(st.sampled_from(sorted(language.texts)))
+    names = {name for _, name, _, _ in Formatter().parse(language.texts[key]) if name}
+    values = {name: data.draw(_HOSTILE) for name in names}
+    expected = Markup(language.texts[key]).format(**values)
+    for _ in range(2):
+        said = language(key, **values)
+        assert (said, type(said)) == (expected, Markup)
+
+
+@given(
+    st.lists(st.sampled_from(["{a}", "{{", "}}", "{a:>9}", "{a!r}", "{a.real}", "<i>", "ü &"]), max_size=5),
+    _HOSTILE,
+)
+def test_a_text_of_any_form_is_filled_as_the_library_fills_it(pieces: list[str], value: object) -> None:
+    text = "".join(pieces)
+    language = Language("xx", "xx", {"key": text})
+    try:
+        expected = Markup(text).format(a=value)
+    except (ValueError, TypeError, AttributeError) as error:
+        with pytest.raises(type(error)):
+            language("key", a=value)
+        return
+    assert language("key", a=value) == expected

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from authz.fetch import FetchError
+from authz.fetched import FetchError
 from authz.storage.sqlite.store import SqliteStore, open_store
 from gateway.audit.log import AuditLog
 from gateway.notifications import Outbox, message, pause_seconds

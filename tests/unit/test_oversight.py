@@ -71,3 +71,25 @@ async def test_what_waits_for_the_index_is_told_to_the_metrics(tmp_path: Path, s
     text = metrics.text().decode()
     assert "securus_audit_indexed_total 1.0" in text
     assert "securus_audit_index_behind_records 0.0" in text
+
+
+async def test_where_nothing_was_written_a_round_asks_for_the_heads_and_the_places_and_for_no_more(
+    tmp_path: Path, store: SqliteStore
+) -> None:
+    async with open_desk(tmp_path) as desk:
+        settings = desk.settings
+    log = await AuditLog.open(store, lambda: float(NOW))
+    oversight = Oversight(
+        settings=settings, store=store, audit=log, metrics=Metrics(), clock=lambda: NOW, stores={}
+    )
+    await log.record({"event": "access", "route": "fhir"})
+    await oversight.follow()
+    sent: list[str] = []
+    store._database._connection.set_trace_callback(sent.append)
+    await oversight.follow()
+    store._database._connection.set_trace_callback(None)
+    assert len(sent) == 2, sent
+    assert all(each.startswith("SELECT") for each in sent)
+    await log.record({"event": "access", "route": "fhir"})
+    await oversight.follow()
+    assert await store.indexed_to("") == 2

@@ -105,6 +105,8 @@ async def test_the_gateway_can_change_no_record_no_history_and_no_schema(
         "DELETE FROM registration_change",
         "UPDATE consent_version SET resource = ''",
         "DELETE FROM consent_version",
+        "UPDATE consent_newest SET version = 1",
+        "DELETE FROM consent_newest",
         "UPDATE secret SET value = ''",
         "INSERT INTO migration VALUES (99, 'x', 'x')",
         "DELETE FROM numbering",

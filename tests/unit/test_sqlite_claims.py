@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from authz.storage.replay import UsedKeys
 from authz.storage.schema import migrate, migrations
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.status import status
-from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
-from tests.support.store_contract import NOW
+from authz.storage.store import Namespace, SingleUse, StoreSettings, StoreUnavailable
+from tests.support.store_contract import NOW, PUSHED
 
 PROOF = Namespace.DPOP_PROOF
 
@@ -113,6 +114,10 @@ async def test_a_claim_that_cannot_be_committed_is_not_remembered(path: Path, st
     outside = sqlite3.connect(path, isolation_level=None)
     outside.execute("CREATE TRIGGER no BEFORE INSERT ON replay_claim BEGIN SELECT RAISE(ABORT, 'no'); END")
     for keys in ((b"a",), (b"a", b"b")):
+        uses = [SingleUse(PROOF, key, NOW + 60) for key in keys]
+        with pytest.raises(StoreUnavailable):
+            await store.claim_in_order(uses, now=NOW, then=PUSHED)
+        assert await store.pushed_request("request", now=NOW) is None
         made = [store.claim(PROOF, key, until=NOW + 60, now=NOW) for key in keys]
         found = await asyncio.gather(*made, return_exceptions=True)
         assert all(isinstance(each, StoreUnavailable) for each in found)
@@ -120,6 +125,37 @@ async def test_a_claim_that_cannot_be_committed_is_not_remembered(path: Path, st
     outside.close()
     assert await store.claim(PROOF, b"a", until=NOW + 60, now=NOW)
     assert not await store.claim(PROOF, b"a", until=NOW + 60, now=NOW)
+
+
+async def test_a_row_that_cannot_be_written_costs_the_others_nothing(store: SqliteStore) -> None:
+    await store.put_pushed_request(PUSHED)
+    uses = {name: [SingleUse(PROOF, name, NOW + 60)] for name in (b"a", b"b", b"c")}
+    found = await asyncio.gather(
+        store.claim_in_order(uses[b"a"], now=NOW, then=replace(PUSHED, id="other")),
+        store.claim_in_order(uses[b"b"], now=NOW, then=PUSHED),  # is there already
+        store.claim_in_order(uses[b"c"], now=NOW),
+        store.claim(PROOF, b"d", until=NOW + 60, now=NOW),
+        return_exceptions=True,
+    )
+    assert [found[0], *found[2:]] == [1, 1, True]
+    assert isinstance(found[1], StoreUnavailable)
+    assert await store.pushed_request("other", now=NOW) is not None
+    # Of that one nothing was claimed either.
+    again = [store.claim(PROOF, key, until=NOW + 60, now=NOW) for key in (b"a", b"b", b"c", b"d")]
+    assert await asyncio.gather(*again) == [False, True, False, False]
+
+
+async def test_claims_in_order_meet_what_another_process_claimed(
+    store: SqliteStore, other: SqliteStore
+) -> None:
+    assert await other.claim(PROOF, b"b", until=NOW + 60, now=NOW)
+    uses = [SingleUse(PROOF, key, NOW + 60) for key in (b"a", b"b", b"c")]
+    assert await store.claim_in_order(uses, now=NOW, then=PUSHED) == 1
+    assert await store.pushed_request("request", now=NOW) is None
+    assert not await other.claim(PROOF, b"a", until=NOW + 60, now=NOW)
+    assert await other.claim_in_order(uses[2:], now=NOW, then=PUSHED) == 1
+    assert await store.pushed_request("request", now=NOW) == PUSHED
+    assert await store.claim_in_order(uses[2:], now=NOW) == 0
 
 
 async def test_a_log_that_was_cut_off_is_no_end(path: Path, store: SqliteStore) -> None:

@@ -208,10 +208,11 @@ async def test_the_log_is_folded_in_beside_the_loop(
     threads: list[str] = []
     fold_in = sqlite_connection._fold_in
 
-    def watched(file: Path) -> None:
-        fold_in(file)
+    def watched(file: Path) -> bool:
+        is_nearly_done = fold_in(file)
         threads.append(threading.current_thread().name)
         folded.set()
+        return is_nearly_done
 
     monkeypatch.setattr(sqlite_connection, "_fold_in", watched)
     monkeypatch.setattr(sqlite_connection, "_FOLD_IN_AFTER_CHANGES", 50)
@@ -235,6 +236,37 @@ async def test_claims_that_share_a_commit_count_each_for_the_log(
     made = [store.claim(Namespace.DPOP_PROOF, key, until=NOW + 9, now=NOW) for key in keys]
     assert all(await asyncio.gather(*made))
     assert folded.wait(10)
+
+
+async def test_a_long_log_begins_anew_before_sqlite_folds_it_in_inline(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(rows: int) -> None:
+        for number in range(rows):
+            await store.put_session(replace(SESSION, id=f"{number}", csrf_key="x" * 1000))
+
+    def logs() -> int:
+        """How many logs there were: the number stands in the head of each."""
+        return int.from_bytes(path.with_name(f"{path.name}-wal").read_bytes()[12:16], "big")
+
+    await write(20)
+    assert not sqlite_connection._fold_in(path)  # it is short
+    monkeypatch.setattr(sqlite_connection, "_LONG_LOG_PAGES", 10)
+    assert sqlite_connection._fold_in(path)
+    await write(1)
+    first = logs()
+    # While a thread copies we write on: some pages are always left, and the same log goes on.
+    says = {"is_nearly_done": False}
+    monkeypatch.setattr(sqlite_connection, "_fold_in", lambda file: says["is_nearly_done"])
+    monkeypatch.setattr(sqlite_connection, "_FOLD_IN_AFTER_CHANGES", 1)
+    for says["is_nearly_done"] in (False, True):
+        assert logs() == first
+        for _ in range(3):
+            await write(1)
+            if store._database._folding is not None:
+                store._database._folding.result(10)
+    assert logs() > first
+    assert await store.session("19", now=NOW) is not None
 
 
 # Migrations

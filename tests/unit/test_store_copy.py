@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from authz.storage import copying
+from authz.storage.audit_index import AuditQuery
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.schema import migrate
 from authz.storage.schema import migrations
@@ -271,3 +272,19 @@ def test_what_is_not_there_is_said_without_making_it(
     assert copy(tmp_path / "none.db", tmp_path) == 1
     assert "there is no store at" in answer(capsys)["error"]
     assert not (tmp_path / "none.db").exists()
+
+
+def test_the_index_of_the_copy_goes_on_where_that_of_the_source_was(
+    source: Path, target: StoreSettings, tmp_path: Path
+) -> None:
+    assert copy(source, tmp_path, "--finish") == 0
+
+    async def said(store: Store) -> tuple[int, int, list[int]]:
+        found = await store.find_audit(AuditQuery(user="anna"))
+        return (
+            await store.indexed_to(""),
+            await store.signalled_to(""),
+            [each.sequence for each in found],
+        )
+
+    assert at(target, said) == (11_000, 11_000, [7])

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from authz.storage.audit_index import AccessEntry, AuditQuery
-from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, entry_values, search
+from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, search
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import integer, text
 
@@ -23,7 +23,7 @@ class PostgresqlAuditIndex:
         """Add entries and move the place, in one transaction."""
         async with self._database.transaction() as transaction:
             if entries:
-                columns = zip(*(entry_values(entry) for entry in entries), strict=True)
+                columns = zip(*entries, strict=True)
                 await transaction.change(_INSERT, *(list(column) for column in columns))
             await move_place(transaction, "index", chain, read_to)
 
@@ -81,6 +81,10 @@ class PostgresqlAuditIndex:
             before,
             at_most,
         )
+
+    async def tend_audit_index(self) -> bool:
+        """Nothing is left to do: its indexes are kept by the server."""
+        return False
 
     async def rewind_audit_index(self) -> None:
         """Begin every chain anew."""

@@ -6,11 +6,9 @@ from authz.storage.consents import ConsentVersion
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
-_SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version AS found"  # noqa: S608
-_IS_NEWEST = (
-    "version = (SELECT MAX(version) FROM consent_version AS any_version"
-    " WHERE any_version.base = found.base AND any_version.id = found.id)"
-)
+_SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
+_OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
+_NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
 
 
 class PostgresqlConsents:
@@ -18,20 +16,41 @@ class PostgresqlConsents:
 
     _database: PostgresqlPool
 
-    async def add_consent(self, version: ConsentVersion) -> bool:
-        """Write a version; False where it does not follow the newest one.
+    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+        """Write a version; False where it does not follow the newest one, or the number is another.
 
-        Of two at the same moment the second waits for the number, and finds the place of its version taken.
+        Of two at the same moment the second waits for the number, and finds the place of its version taken. Of the
+        number it finds what the first made of it: PostgreSQL looks at a row that it waited for once more.
         """
         added = await self._database.change(
-            "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent' RETURNING value)"  # noqa: S608
+            "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
+            " AND ($10::bigint IS NULL OR value = $10) RETURNING value)"
             f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
             " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
             " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
             " ON CONFLICT (base, id, version) DO NOTHING",
             *consent_values(version),
+            at_number,
         )
         return added == 1
+
+    async def consent_number(self) -> int:
+        """The number that the last version was given, or a later one that none has."""
+        row = await self._database.row("SELECT value FROM numbering WHERE name = 'consent'")
+        return 0 if row is None else int(row[0])
+
+    async def consents_written(
+        self, base: str, *, after: int, to: int, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """Versions of a base by their numbers."""
+        rows = await self._database.rows(
+            f"{_SELECT} WHERE base = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence LIMIT $4",
+            base,
+            after,
+            to,
+            limit,
+        )
+        return [consent_version(row) for row in rows]
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
         """That version, or the newest."""
@@ -51,19 +70,44 @@ class PostgresqlConsents:
         )
         return [consent_version(row) for row in rows]
 
-    async def consents_of(self, base: str, patients: Collection[str]) -> Sequence[ConsentVersion]:
+    async def consents_of(
+        self,
+        base: str,
+        patients: Collection[str],
+        *,
+        statuses: Collection[str] | None = None,
+        at_most: int | None = None,
+    ) -> Sequence[ConsentVersion]:
         """The newest versions of the consents of these patients."""
         rows = await self._database.rows(
-            f"{_SELECT} WHERE base = $1 AND patient = ANY ($2::text[]) AND {_IS_NEWEST} ORDER BY id",
+            f"{_NEWEST} WHERE base = $1 AND consent_newest.patient = ANY ($2::text[])"
+            " AND ($3::text[] IS NULL OR consent_newest.status = ANY ($3)) LIMIT $4",
             base,
             list(patients),
+            None if statuses is None else list(statuses),
+            at_most,
+        )
+        return sorted(map(consent_version, rows), key=lambda version: version.id)
+
+    async def consents_in(
+        self, base: str, patient: str, status: str, *, after: str, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """A page of a patient's consents of one status."""
+        rows = await self._database.rows(
+            f"{_NEWEST} WHERE base = $1 AND consent_newest.patient = $2 AND consent_newest.status = $3 AND id > $4"
+            " ORDER BY id LIMIT $5",
+            base,
+            patient,
+            status,
+            after,
+            limit,
         )
         return [consent_version(row) for row in rows]
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         """The newest versions behind that id."""
         rows = await self._database.rows(
-            f"{_SELECT} WHERE base = $1 AND id > $2 AND {_IS_NEWEST} ORDER BY id LIMIT $3", base, after, limit
+            f"{_NEWEST} WHERE base = $1 AND id > $2 ORDER BY id LIMIT $3", base, after, limit
         )
         return [consent_version(row) for row in rows]
 

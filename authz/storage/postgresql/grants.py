@@ -58,9 +58,16 @@ class PostgresqlGrants:
         )
         return None if row is None else redeemed_code(row)
 
-    async def put_grant(self, grant: Grant, *, expires_at: int) -> None:
+    async def put_grant(
+        self, grant: Grant, *, expires_at: int, refresh_token: RefreshToken | None = None
+    ) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
-        await self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
+        if refresh_token is None:
+            await self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
+            return
+        async with self._database.transaction() as transaction:
+            await transaction.change(_PUT_GRANT, *grant_values(grant, expires_at))
+            await _insert_refresh_token(transaction, refresh_token)
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""

@@ -32,14 +32,17 @@ from authz.storage.postgresql.schema import (
 )
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.records import decode, encode, integer, octets
+from authz.storage.replay import one_after_the_other
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     BrowserSession,
+    GrantUntil,
     Interaction,
     Launch,
     Namespace,
     PushedRequest,
+    SingleUse,
     StoredKey,
     StoreUnavailable,
 )
@@ -90,11 +93,23 @@ class PostgresqlStore(
             return False  # nobody could be told a second time: the row would be gone before it is there
         return await self._claims.claim(str(namespace), key, until=until, now=now)
 
+    async def claim_in_order(
+        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
+    ) -> int:
+        """Claim each, and stop at the first that was claimed before."""
+        # Each goes with those of other requests: a transaction of their own would cost more than it saves.
+        return await one_after_the_other(self, self, uses, now=now, then=then)
+
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""
         await self._database.change(
             "DELETE FROM claim WHERE namespace = $1 AND key = $2", str(namespace), key
         )
+
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let a claim end at another moment; False where it is not the one that ends at held_until."""
+        sql = "UPDATE claim SET expires_at = $1 WHERE namespace = $2 AND key = $3 AND expires_at = $4"
+        return await self._database.change(sql, until, str(namespace), key, held_until) == 1
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""

@@ -4,6 +4,10 @@ Statements run inline on the event loop: a claim costs about 25 µs, a hop to a 
 short, so another process that holds the write lock is waited for, at most five seconds; we look again after 50 µs
 and then less often, where SQLite's own waiting begins at a millisecond. What takes milliseconds, copying the
 write-ahead log back into the database file with its two fsyncs, is done beside them in a thread.
+
+The log begins anew only when nothing is left to copy, and while a thread copies, we write on. Without more it would grow
+up to where SQLite copies all that the thread has not yet, inline. So from half of that on the thread copies until a few
+pages came meanwhile, and those are copied inline.
 """
 
 import os
@@ -24,6 +28,9 @@ _LONGEST_PAUSE_SECONDS = 2e-3
 _CACHE_KIBIBYTES = 16_000
 # SQLite folds the log in by itself, inline, when the thread is so many pages (64 MiB) behind.
 _MAX_LOG_PAGES = 16_000
+_LONG_LOG_PAGES = _MAX_LOG_PAGES // 2
+_FEW_PAGES = 64
+_MOST_PASSES = 8
 _MAX_LOG_BYTES = 64 * 1024 * 1024
 _FOLD_IN_AFTER_CHANGES = 5_000  # rows: alone, a read changes three and writes three pages
 _SYNCHRONOUS = {"normal": "NORMAL", "full": "FULL"}
@@ -39,9 +46,8 @@ class SqliteConnection:
         self._path = path
         self._connection = connection
         self._folded_in = 0  # so many rows had been changed when the log was folded in last
-        self._beside = 0  # pages that changed beside those of the rows, ever
         self._thread = ThreadPoolExecutor(1, "sqlite-checkpoint")
-        self._folding: Future[None] | None = None
+        self._folding: Future[bool] | None = None
 
     @classmethod
     def open(cls, path: Path, options: Mapping[str, str]) -> "SqliteConnection":
@@ -112,10 +118,6 @@ class SqliteConnection:
             raise
         self._written()
 
-    def wrote_beside(self, pages: int) -> None:
-        """Count pages that a transaction writes beside those of its rows: of indexes, where each row meets another."""
-        self._beside += pages
-
     def close(self) -> None:
         """Close; every later call raises StoreUnavailable."""
         self._thread.shutdown()
@@ -123,10 +125,15 @@ class SqliteConnection:
 
     def _written(self) -> None:
         """Have the log folded in when enough was written. Readers and writers go on meanwhile."""
-        changes = self._connection.total_changes + self._beside
-        if changes - self._folded_in >= _FOLD_IN_AFTER_CHANGES and (
-            self._folding is None or self._folding.done()
-        ):
+        if self._folding is not None:
+            if not self._folding.done():
+                return
+            if self._folding.result():
+                with suppress(sqlite3.Error):
+                    _copied(self._connection)  # the few pages since; the log begins anew with the next write
+            self._folding = None
+        changes = self._connection.total_changes
+        if changes - self._folded_in >= _FOLD_IN_AFTER_CHANGES:
             self._folded_in = changes
             self._folding = self._thread.submit(_fold_in, self._path)
 
@@ -192,11 +199,22 @@ def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> No
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _fold_in(path: Path) -> None:
+def _fold_in(path: Path) -> bool:
+    """Copy the log into the file; whether it is long, and so little is left that the next write does the rest."""
     # A failure is not lost: the log stays whole, and the write that meets the same trouble reports it.
     with suppress(sqlite3.Error):
         connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            pages = _copied(connection)
+            for _ in range(_MOST_PASSES if pages >= _LONG_LOG_PAGES else 0):
+                before, pages = pages, _copied(connection)
+                if before <= pages < before + _FEW_PAGES:
+                    return True
         finally:
             connection.close()
+    return False
+
+
+def _copied(connection: sqlite3.Connection) -> int:
+    """Copy what the log has; how many pages that are since it began."""
+    return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])

@@ -4,14 +4,15 @@ import json
 from collections.abc import Collection, Sequence
 
 from authz.storage.consents import ConsentVersion
+from authz.storage.records import integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 from authz.storage.sqlite.connection import SqliteConnection
 
-_SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version AS found"  # noqa: S608
-_IS_NEWEST = (
-    "version = (SELECT MAX(version) FROM consent_version AS any_version"
-    " WHERE any_version.base = found.base AND any_version.id = found.id)"
-)
+_SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
+_OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
+_NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
+_LISTED = "SELECT value FROM json_each(?)"
+_NUMBER = "SELECT COALESCE(MAX(sequence), 0) FROM consent_version"
 
 
 class SqliteConsents:
@@ -19,14 +20,34 @@ class SqliteConsents:
 
     _database: SqliteConnection
 
-    async def add_consent(self, version: ConsentVersion) -> bool:
-        """Write a version; False where it does not follow the newest one."""
+    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+        """Write a version; False where it does not follow the newest one, or the number is another."""
         added = self._database.change(
             f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
-            " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)",
+            " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
+            f" AND (?10 IS NULL OR ?10 = ({_NUMBER}))",
             *consent_values(version),
+            at_number,
         )
         return added == 1
+
+    async def consent_number(self) -> int:
+        """The number of the last version."""
+        row = self._database.row(_NUMBER)
+        return 0 if row is None else integer(row[0])
+
+    async def consents_written(
+        self, base: str, *, after: int, to: int, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """Versions of a base by their numbers; by the numbers alone, whatever indexes there are."""
+        rows = self._database.rows(
+            f"{_SELECT} WHERE +base = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+            base,
+            after,
+            to,
+            limit,
+        )
+        return [consent_version(row) for row in rows]
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
         """That version, or the newest."""
@@ -43,19 +64,44 @@ class SqliteConsents:
         rows = self._database.rows(f"{_SELECT} WHERE base = ? AND id = ? ORDER BY version DESC", base, id)
         return [consent_version(row) for row in rows]
 
-    async def consents_of(self, base: str, patients: Collection[str]) -> Sequence[ConsentVersion]:
+    async def consents_of(
+        self,
+        base: str,
+        patients: Collection[str],
+        *,
+        statuses: Collection[str] | None = None,
+        at_most: int | None = None,
+    ) -> Sequence[ConsentVersion]:
         """The newest versions of the consents of these patients."""
+        wanted = "" if statuses is None else f" AND consent_newest.status IN ({_LISTED})"
         rows = self._database.rows(
-            f"{_SELECT} WHERE base = ? AND patient IN (SELECT value FROM json_each(?)) AND {_IS_NEWEST} ORDER BY id",  # noqa: S608
+            f"{_NEWEST} WHERE base = ? AND consent_newest.patient IN ({_LISTED}){wanted} LIMIT ?",
             base,
             json.dumps(list(patients)),
+            *(() if statuses is None else (json.dumps(list(statuses)),)),
+            -1 if at_most is None else at_most,
+        )
+        return sorted(map(consent_version, rows), key=lambda version: version.id)
+
+    async def consents_in(
+        self, base: str, patient: str, status: str, *, after: str, limit: int
+    ) -> Sequence[ConsentVersion]:
+        """A page of a patient's consents of one status."""
+        rows = self._database.rows(
+            f"{_NEWEST} WHERE base = ? AND consent_newest.patient = ? AND consent_newest.status = ? AND id > ?"
+            " ORDER BY id LIMIT ?",
+            base,
+            patient,
+            status,
+            after,
+            limit,
         )
         return [consent_version(row) for row in rows]
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         """The newest versions behind that id."""
         rows = self._database.rows(
-            f"{_SELECT} WHERE base = ? AND id > ? AND {_IS_NEWEST} ORDER BY id LIMIT ?", base, after, limit
+            f"{_NEWEST} WHERE base = ? AND id > ? ORDER BY id LIMIT ?", base, after, limit
         )
         return [consent_version(row) for row in rows]
 

@@ -28,7 +28,7 @@ class SqliteGrants:
         with self._database.transaction() as connection:
             if not _consume(connection, request_id, interaction_id, now):
                 return False
-            connection.execute(_PUT_GRANT, grant_values(grant, code.expires_at))
+            connection.execute(PUT_GRANT, grant_values(grant, code.expires_at))
             connection.execute(
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
@@ -53,9 +53,16 @@ class SqliteGrants:
         )
         return None if row is None else redeemed_code(row)
 
-    async def put_grant(self, grant: Grant, *, expires_at: int) -> None:
+    async def put_grant(
+        self, grant: Grant, *, expires_at: int, refresh_token: RefreshToken | None = None
+    ) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
-        self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
+        if refresh_token is None:
+            self._database.change(PUT_GRANT, *grant_values(grant, expires_at))
+            return
+        with self._database.transaction() as connection:
+            connection.execute(PUT_GRANT, grant_values(grant, expires_at))
+            _insert_refresh_token(connection, refresh_token)
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
@@ -140,7 +147,7 @@ class SqliteGrants:
         return revoked(rows, sequence)
 
 
-_PUT_GRANT = (
+PUT_GRANT = (
     "INSERT INTO grant_record VALUES (?1, ?2, ?3, ?4, NULL, ?5)"
     " ON CONFLICT (id) DO UPDATE SET record = ?4, expires_at = MAX(expires_at, ?5)"
 )

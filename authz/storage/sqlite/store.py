@@ -12,31 +12,34 @@ from pathlib import Path
 from typing import TypeVar
 
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
+from authz.storage.rows import KEY_COLUMNS, grant_values, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite.audit import SqliteAudit
 from authz.storage.sqlite.audit_feeds import SqliteAuditFeeds
 from authz.storage.sqlite.audit_index import SqliteAuditIndex
 from authz.storage.sqlite.audit_seals import SqliteAuditSeals
 from authz.storage.sqlite.audit_signals import SqliteAuditSignals
-from authz.storage.sqlite.claims import SqliteClaims
+from authz.storage.sqlite.claims import SqliteClaims, Statement
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import SqliteConsents
 from authz.storage.sqlite.effects import SqliteEffects
-from authz.storage.sqlite.grants import SqliteGrants
+from authz.storage.sqlite.grants import PUT_GRANT, SqliteGrants
 from authz.storage.sqlite.registrations import SqliteRegistrations
 from authz.storage.store import (
     BrowserSession,
+    GrantUntil,
     Interaction,
     Launch,
     Namespace,
     PushedRequest,
+    SingleUse,
     StoredKey,
     StoreUnavailable,
 )
 
 R = TypeVar("R")
 _REMOVED_IN_ONE_TRANSACTION = 100
+_PUT_PUSHED_REQUEST = "INSERT INTO pushed_request VALUES (?, ?, ?)"
 
 
 async def open_store(path: Path, options: Mapping[str, str] | None = None) -> "SqliteStore":
@@ -72,9 +75,20 @@ class SqliteStore(
             return False  # nobody could be told a second time: the row would be gone before it is there
         return await self._claims.claim(namespace, key, until=until, now=now)
 
+    async def claim_in_order(
+        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
+    ) -> int:
+        """Claim each, and stop at the first that was claimed before."""
+        return await self._claims.claim_in_order(uses, None if then is None else _row_of(then), now=now)
+
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""
         self._database.change("DELETE FROM claim WHERE namespace = ? AND key = ?", str(namespace), key)
+
+    async def renew(self, namespace: Namespace, key: bytes, *, held_until: int, until: int) -> bool:
+        """Let a claim end at another moment; False where it is not the one that ends at held_until."""
+        sql = "UPDATE claim SET expires_at = ? WHERE namespace = ? AND key = ? AND expires_at = ?"
+        return self._database.change(sql, until, str(namespace), key, held_until) == 1
 
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
@@ -96,9 +110,7 @@ class SqliteStore(
 
     async def put_pushed_request(self, record: PushedRequest) -> None:
         """Store a pushed request."""
-        self._database.change(
-            "INSERT INTO pushed_request VALUES (?, ?, ?)", record.id, encode(record), record.expires_at
-        )
+        self._database.change(_PUT_PUSHED_REQUEST, record.id, encode(record), record.expires_at)
 
     async def pushed_request(self, id: str, *, now: int) -> PushedRequest | None:
         """The live pushed request."""
@@ -250,3 +262,9 @@ class SqliteStore(
     def _record(self, kind: type[R], table: str, id: str, now: int) -> R | None:
         row = self._database.row(f"SELECT record FROM {table} WHERE id = ? AND expires_at > ?", id, now)  # noqa: S608
         return None if row is None else decode(row[0], kind)
+
+
+def _row_of(record: PushedRequest | GrantUntil) -> Statement:
+    if isinstance(record, PushedRequest):
+        return _PUT_PUSHED_REQUEST, (record.id, encode(record), record.expires_at)
+    return PUT_GRANT, grant_values(record.grant, record.expires_at)

@@ -1,19 +1,16 @@
 """All feeds of a configuration: delivered by one process at a time, watched by every one."""
 
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from authz.clock import Clock
-from authz.storage.store import Namespace, Store, StoreUnavailable
+from authz.storage.store import Store
 from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.backlog import Backlog
 from gateway.audit.feeds.destination import Destination
 from gateway.audit.feeds.feed import Feed
-from gateway.audit.feeds.fhir_feed import FhirFeed
-from gateway.audit.feeds.file_feed import FileFeed
-from gateway.audit.feeds.syslog_feed import SyslogFeed
+from gateway.audit.feeds.lease import while_held
 from gateway.audit.log import AuditLog
 from gateway.audit.recorder import recorder_of
 from gateway.audit_settings import FeedKind, FeedSettings
@@ -21,7 +18,6 @@ from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 
 _SECONDS = 1.0
-_CLAIMED_SECONDS = 600  # much longer than a round: given back at its end, and free again after a kill
 Repeat = Callable[[Callable[[], Awaitable[None]], float], None]
 """Has work done again and again, with so many seconds between."""
 _log = logging.getLogger("securus.audit")
@@ -96,14 +92,7 @@ class Feeds:
 
     def _round(self, feed: Feed) -> Callable[[], Awaitable[None]]:
         async def deliver() -> None:
-            key, now = feed.settings.name.encode(), self._clock()
-            if not await self._store.claim(Namespace.AUDIT_FEED, key, until=now + _CLAIMED_SECONDS, now=now):
-                return  # another process is at it
-            try:
-                await feed.deliver()
-            finally:
-                with contextlib.suppress(StoreUnavailable):
-                    await self._store.release(Namespace.AUDIT_FEED, key)
+            await while_held(self._store, feed.settings.name, self._clock, feed.deliver)
 
         return deliver
 
@@ -127,10 +116,17 @@ async def open_feeds(
 
 
 def _destination(settings: FeedSettings, recorder: Recorder) -> Destination:
+    """Where a feed goes. Only the kind that is configured is imported."""
     match settings.kind:
         case FeedKind.FHIR:
+            from gateway.audit.feeds.fhir_feed import FhirFeed
+
             return FhirFeed(settings)
         case FeedKind.SYSLOG:
+            from gateway.audit.feeds.syslog_feed import SyslogFeed
+
             return SyslogFeed(settings, urlsplit(recorder.issuer).hostname or "")
         case FeedKind.FILE:
+            from gateway.audit.feeds.file_feed import FileFeed
+
             return FileFeed(settings)

@@ -1,6 +1,7 @@
 """AuditEvents in a file, one JSON object a line, put aside when it is full. On the disk before the delivery counts."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ class FileFeed:
         is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
+            # Of two who both take the place for theirs for a moment one writes, and the other comes again.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _cut_torn_line(file.fileno())
             file.seek(0, os.SEEK_END)
             file.write(lines)

@@ -5,8 +5,10 @@ path or as a parameter of its search, the patient of emergency access, and where
 whom the caller's token was given for. A search without a patient that showed nobody is about nobody.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -27,6 +29,10 @@ _OF_PATIENTS = frozenset({"patient", "subject", "beneficiary", "individual", "fo
 _BARE = frozenset(
     {"patient"}
 )  # parameters whose value may be an id alone: they refer to nothing but patients
+_CALLERS = 5_000  # what so many tokens say is remembered
+_KINDS = 500
+_SECONDS = 64
+_OF_PATIENT_PATH = re.compile(r"[^ ]* /*Patient(?:/+([^/?]*))?(?=[/?]|\Z)").match
 _MOST_PATIENTS = 1000  # of one record: an export names more, and its record says whose it was
 
 
@@ -34,52 +40,103 @@ class Unreadable(Exception):
     """The line is no record. 'securus audit verify' says what was done to it."""
 
 
+class _Record(msgspec.Struct):
+    """The members of a record that an entry is made of, whatever each holds; the others are passed by unread.
+
+    The caller is kept as it is written: what it says is reckoned once for all records that it made.
+    """
+
+    seq: Any = None
+    at: Any = None
+    event: Any = None
+    base: Any = None
+    by: Any = None
+    caller: msgspec.Raw = msgspec.Raw(b"null")
+    client: Any = None
+    client_id: Any = None
+    decision: Any = None
+    emergency: Any = None
+    grant_id: Any = None
+    interaction: Any = None
+    outcome: Any = None
+    patient: Any = None
+    patients: Any = None
+    purpose: Any = None
+    query: Any = None
+    request: Any = None
+    route: Any = None
+    rule: Any = None
+    rules: Any = None
+    status: Any = None
+    subject: Any = None
+    types: Any = None
+    who: Any = None
+
+
+_decode = msgspec.json.Decoder(_Record).decode
+
+
+class _Caller(msgspec.Struct, frozen=True):
+    """What the entries of a caller's records say of it; None stands for what it does not say."""
+
+    user: str | None
+    client: str | None
+    grant: str | None
+    patient: str
+    purpose: str
+
+
 def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence[AccessEntry]:
     """The entries of a line of the log; bases are the identifiers of FHIR bases by the name of their route.
 
     Raises Unreadable.
     """
-    record = record_of(line)
+    record = _read(line)
     try:
-        sequence, at = int(record["seq"]), milliseconds(str(record["at"]))
-    except (KeyError, ValueError, TypeError) as error:
+        sequence, at = int(record.seq), milliseconds(str(record.at))
+    except (ValueError, TypeError) as error:
         raise Unreadable("the line has no sequence or no time") from error
-    event = _text(record.get("event"))
-    if event == DELIVERED and not record.get("patients"):
+    said = record.event, record.interaction, record.decision or record.outcome, record.status
+    try:
+        event, kind, outcome = _what(*said)
+    except TypeError:  # one of them cannot be remembered: a list, an object
+        event, kind, outcome = _what.__wrapped__(*said)
+    if event == DELIVERED and not record.patients:
         return ()  # nobody more than the record of its access says
-    caller = _mapping(record.get("caller"))
-    emergency = _mapping(record.get("emergency"))
+    caller = _caller(record.caller)
+    emergency = _mapping(record.emergency)
     user, client = _who(record, caller, emergency)
-    is_access = event in (ACCESS, _BEGUN, DELIVERED)
-    about = patients_of(record)
+    about, shown = _about(record, caller, emergency)
     base = _base(record, bases, is_about_somebody=bool(about))
-    grant = _text(caller.get("grant") or record.get("grant_id"))
-    kind = _text(record.get("interaction")) or event if is_access else event
-    rule, purpose, types = _rules(record, emergency), _purposes(record, caller), _types(record)
-    outcome = _outcome(event, record)
-    unseen = _unseen(event, record, about)
+    grant = _text(record.grant_id) if caller.grant is None else caller.grant
+    rule = (record.rules and _joined(record.rules)) or _text(emergency.get("rule") or record.rule)
+    purpose = _purpose(record.purpose) if record.purpose else caller.purpose
+    types = (record.types and _joined(record.types)) or _text(_mapping(record.request).get("type"))
+    # Patients whom a permitted access was about and whom its answer did not show, where the record lists those.
+    is_listed = event == ACCESS and record.decision == PERMIT and isinstance(record.patients, list)
     return [
         AccessEntry(
-            chain=chain,
-            sequence=sequence,
-            at=at,
-            base=base,
-            patient=patient,
-            user=user,
-            client=client,
-            grant=grant,
-            kind=kind,
-            outcome=NOTHING if patient in unseen else outcome,
-            rule=rule,
-            purpose=purpose,
-            types=types,
+            chain, sequence, at, base, patient, user, client, grant, kind,
+            NOTHING if is_listed and patient not in shown else outcome, rule, purpose, types,
         )
         for patient in about or ("",)
-    ]
+    ]  # fmt: skip
+
+
+@lru_cache(_KINDS, typed=True)
+def _what(event: object, interaction: object, said: object, status: object) -> tuple[str, str, str]:
+    """The event of a record, the kind and the outcome of its entries; said is what was decided, or came of it."""
+    word = _text(event)
+    kind = _text(interaction) or word if word in (ACCESS, _BEGUN, DELIVERED) else word
+    if word == _BEGUN:
+        return word, kind, "begun"
+    outcome = _text(said) or (PERMIT if word == DELIVERED else "ok")
+    failed = word == ACCESS and isinstance(status, int) and status >= _FAILED
+    return word, kind, NOTHING if failed and outcome == PERMIT else outcome
 
 
 def record_of(line: bytes) -> dict[str, Any]:
-    """The members of a line. Raises Unreadable."""
+    """The members of a line, every one. Raises Unreadable."""
     try:
         found = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -89,42 +146,102 @@ def record_of(line: bytes) -> dict[str, Any]:
     return found
 
 
+def _read(line: bytes) -> _Record:
+    """The members of a line that an entry is made of. Raises Unreadable."""
+    try:
+        return _decode(line)
+    except msgspec.ValidationError as error:
+        raise Unreadable("the line is no object") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable("the line is not JSON") from error
+
+
+def _caller(said: msgspec.Raw) -> _Caller:
+    """What a caller says. Raises Unreadable."""
+    try:
+        return _caller_of(bytes(said))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable("the line is not JSON") from error
+
+
+@lru_cache(_CALLERS)
+def _caller_of(said: bytes) -> _Caller:
+    caller = _mapping(msgspec.json.decode(said))
+    claims = _mapping(caller.get("claims"))
+    purpose = caller.get("purpose_of_use") or claims.get("purpose") or claims.get("purpose_of_use")
+    return _Caller(
+        _said(caller, "subject"),
+        _said(caller, "client"),
+        _said(caller, "grant"),
+        _id(caller.get("patient")),
+        _purpose(purpose),
+    )
+
+
+def _said(caller: Mapping[str, Any], member: str) -> str | None:
+    said = caller.get(member)
+    return _text(said) if said else None
+
+
 def milliseconds(at: str) -> int:
     """The time of a record in milliseconds since 1970. Raises ValueError."""
+    if len(at) == 24 and at[19] == "." and at[23] == "Z" and at[20:23].isdecimal() and at.isascii():
+        return _second(at[:19]) + int(at[20:23])  # as the log writes it
     moment = datetime.fromisoformat(at)
     if moment.tzinfo is None:
         raise ValueError("a time without its zone")
     return round(moment.timestamp() * 1000)
 
 
-def patients_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ids of the patients whom a record is about, in order; of too many, those whom the answer showed come first.
+@lru_cache(_SECONDS)
+def _second(at: str) -> int:
+    return round(datetime.fromisoformat(at + "+00:00").timestamp() * 1000)
 
-    The request is read to its end: what a caller writes before a patient hides nothing, and cuts no id short.
+
+def patients_of(line: bytes) -> Sequence[str]:
+    """Ids of the patients whom a record is about. Raises Unreadable."""
+    record = _read(line)
+    about, _ = _about(record, _caller(record.caller), _mapping(record.emergency))
+    return about
+
+
+def _about(
+    record: _Record, caller: _Caller, emergency: Mapping[str, Any]
+) -> tuple[Sequence[str], Collection[str]]:
+    """Ids of the patients whom a record is about, in order, and whom of them the answer showed.
+
+    Of too many, those whom the answer showed come first. The request is read to its end: what a caller writes before a
+    patient hides nothing, and cuts no id short.
     """
-    shown = {_id(each) for each in _sequence(record.get("patients"))} - {""}
-    canonical = _mapping(record.get("request")).get("canonical")
-    found = {each for each in _asked_for(canonical if isinstance(canonical, str) else "") if is_id(each)}
-    emergency = _mapping(record.get("emergency"))
-    found.add(_text(emergency.get("patient")))
-    if record.get("event") == READ:
-        found |= {_id(each) for each in _sequence(_mapping(record.get("query")).get("patients"))}
+    shown = {_id(each) for each in _sequence(record.patients)} if record.patients else set()
+    shown.discard("")
+    asked_for = _asked_for(_mapping(record.request).get("canonical"))
+    found = {each for each in asked_for if each in shown or is_id(each)}
+    if emergency:
+        found.add(_text(emergency.get("patient")))
+    if record.event == READ:
+        found |= {_id(each) for each in _sequence(_mapping(record.query).get("patients"))}
     found.discard("")
     if not found and not shown:
-        found.add(_id(_mapping(record.get("caller")).get("patient")) or _id(record.get("patient")))
+        found.add(caller.patient or _id(record.patient))
         found.discard("")
-    return tuple(sorted([*sorted(shown), *sorted(found - shown)][:_MOST_PATIENTS]))
+    more = found - shown
+    about = sorted(shown)[:_MOST_PATIENTS]
+    return sorted([*about, *sorted(more)][:_MOST_PATIENTS]) if more else about, shown
 
 
-def _asked_for(canonical: str) -> Iterable[str]:
+def _asked_for(canonical: object) -> Iterable[str]:
     """Patients that a request names; canonical is 'GET /Observation?subject=Patient%2FA'."""
-    path, _, query = canonical.partition(" ")[2].partition("?")
-    segments = [segment for segment in path.split("/") if segment]
-    if len(segments) > 1 and segments[0] == "Patient" and segments[1][:1] not in ("_", "$"):
-        yield segments[1]
-    for name, value in parse_qsl(query) if query else ():
+    if not isinstance(canonical, str):
+        return
+    of_patients = _OF_PATIENT_PATH(canonical)
+    if of_patients is not None and of_patients[1] and of_patients[1][0] not in "_$":
+        yield of_patients[1]
+    if "?" not in canonical:
+        return
+    for name, value in parse_qsl(canonical.partition(" ")[2].partition("?")[2]):
         parameter, _, modifier = name.partition(":")
-        if segments[:1] == ["Patient"] and parameter == "_id":
+        if of_patients is not None and parameter == "_id":
             yield from value.split(",")
         elif parameter in _OF_PATIENTS and modifier in ("", "Patient"):
             for each in value.split(","):
@@ -137,68 +254,31 @@ def _asked_for(canonical: str) -> Iterable[str]:
                     yield last
 
 
-def _who(
-    record: Mapping[str, Any], caller: Mapping[str, Any], emergency: Mapping[str, Any]
-) -> tuple[str, str]:
+def _who(record: _Record, caller: _Caller, emergency: Mapping[str, Any]) -> tuple[str, str]:
     """The user and the client of a record."""
-    client = (
-        caller.get("client") or record.get("client_id") or record.get("client") or emergency.get("client")
-    )
-    user = (
-        caller.get("subject")
-        or record.get("subject")
-        or emergency.get("subject")
-        or record.get("by")
-        or record.get("who")
-    )
-    return _text(user), _text(client)
+    user, client = caller.user, caller.client
+    if client is None:
+        client = _text(record.client_id or record.client or emergency.get("client"))
+    if user is None:
+        user = _text(record.subject or emergency.get("subject") or record.by or record.who)
+    return user, client
 
 
-def _outcome(event: str, record: Mapping[str, Any]) -> str:
-    if event == _BEGUN:
-        return "begun"
-    usual = PERMIT if event == DELIVERED else "ok"
-    said = _text(record.get("decision") or record.get("outcome")) or usual
-    status = record.get("status")
-    failed = event == ACCESS and isinstance(status, int) and status >= _FAILED
-    return NOTHING if failed and said == PERMIT else said
-
-
-def _unseen(event: str, record: Mapping[str, Any], about: Sequence[str]) -> frozenset[str]:
-    """Patients whom a permitted access was about and whom its answer did not show, where the record lists those."""
-    shown = record.get("patients")
-    if event != ACCESS or record.get("decision") != PERMIT or not isinstance(shown, list):
-        return frozenset()
-    return frozenset(about) - {_id(each) for each in shown}
-
-
-def _purposes(record: Mapping[str, Any], caller: Mapping[str, Any]) -> str:
-    """Codes of the purpose of use, without their systems: of the record, or the claim of the caller."""
-    claims = _mapping(caller.get("claims"))
-    said = record.get("purpose") or caller.get("purpose_of_use") or claims.get("purpose")
-    said = said or claims.get("purpose_of_use")
+def _purpose(said: object) -> str:
+    """Codes of a purpose of use, without their systems."""
     return " ".join([each.rpartition("|")[2] for each in _joined(said).split()]) if said else ""
 
 
-def _base(record: Mapping[str, Any], bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
+def _base(record: _Record, bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
     """The base of a record: that of its route, that which it names, or the only one there is."""
-    named = _text(record.get("base") or _mapping(record.get("query")).get("base"))
-    if named:
-        return named
-    route = _text(record.get("route"))
+    if record.base or record.query:
+        named = _text(record.base or _mapping(record.query).get("base"))
+        if named:
+            return named
+    route = _text(record.route)
     if route:
         return bases.get(route, "")
     return next(iter(bases.values())) if is_about_somebody and len(bases) == 1 else ""
-
-
-def _rules(record: Mapping[str, Any], emergency: Mapping[str, Any]) -> str:
-    rules = _joined(record.get("rules"))
-    return rules or _text(emergency.get("rule") or record.get("rule"))
-
-
-def _types(record: Mapping[str, Any]) -> str:
-    types = _joined(record.get("types"))
-    return types or _text(_mapping(record.get("request")).get("type"))
 
 
 def _text(value: object) -> str:
@@ -210,7 +290,8 @@ def _text(value: object) -> str:
 
 def _id(value: object) -> str:
     """The id in an id or a reference to a patient."""
-    return _text(value).rpartition("/")[2]
+    said = _text(value)
+    return said.rpartition("/")[2] if "/" in said else said
 
 
 def _joined(value: object) -> str:

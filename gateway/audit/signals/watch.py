@@ -69,13 +69,11 @@ class Watch:
 
     async def look(self) -> None:
         """Look at what was indexed since, and record what was found. Raises StoreUnavailable, AuditUnavailable."""
-        for chain in await chains(self._store):
+        for chain in await chains(self._store) if self._settings.signals else ():
             await self._look(chain)
         await self._note()
 
     async def _look(self, chain: str) -> None:
-        if not self._settings.signals:
-            return
         place = await self._store.signalled_to(chain)
         while entries := await self._store.audit_entries(chain=chain, after=place, limit=_PAGE_RECORDS):
             try:

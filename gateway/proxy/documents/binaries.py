@@ -44,6 +44,10 @@ PLACEHOLDER = "AA=="
 """Stands for the content of a Binary that is judged without it."""
 
 
+class _Changed(FhirError):
+    """What came is of another version than what was judged."""
+
+
 class Binaries:
     """Reads of the Binaries of one store."""
 
@@ -56,7 +60,17 @@ class Binaries:
         self._attachments = attachments
 
     async def answer(self, asking: Asking, permit: Permit) -> Answer:
-        """The answer to a read or vread of a Binary. Raises FhirError."""
+        """The answer to a read or vread of a Binary. Raises FhirError.
+
+        What was changed while it was read is read once more, and judged anew: the new version is decided by nothing that
+        was found of the old one.
+        """
+        try:
+            return await self._answer(asking, permit)
+        except _Changed:
+            return await self._answer(asking, permit)
+
+    async def _answer(self, asking: Asking, permit: Permit) -> Answer:
         members, tag = await self._look(asking, permit.request)
         if members.get("id") != permit.request.id:
             raise FhirError(Reason.NOT_FOUND)
@@ -195,13 +209,13 @@ class Binaries:
         if value["resourceType"] != "Binary" or value.get("id") != seen.get("id"):
             return _one(raw)  # it is FHIR that the Binary holds
         if value.get("securityContext") != seen.get("securityContext"):
-            raise FhirError(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
+            raise _Changed(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
         return _one(decoded(value))
 
     async def _check_same(
         self, asking: Asking, asked: FhirRequest, seen: SeenBinary, tag: str, answer: UpstreamAnswer
     ) -> None:
-        """Raise FhirError(UPSTREAM_INVALID) unless what goes out is of the version that was judged.
+        """Raise _Changed unless what goes out is of the version that was judged.
 
         A store that tells no version with content is looked at again: what is the same before and after was the same.
         """
@@ -213,7 +227,7 @@ class Binaries:
             if again != dict(seen):
                 now = "another"
         if now.removeprefix("W/") != tag.removeprefix("W/"):
-            raise FhirError(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
+            raise _Changed(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
 
     async def _with_content(
         self, asking: Asking, permit: Permit, seen: SeenBinary, header: Header | None, fault: str | None
@@ -246,7 +260,7 @@ class Binaries:
         finally:
             answer.close()
         if value.get("securityContext") != seen.get("securityContext"):
-            raise FhirError(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
+            raise _Changed(Reason.UPSTREAM_INVALID, "the Binary was changed while it was read")
         whole, header = SeenBinary(value, seen.via), None
         if permit.needs.content:
             header, fault = _header(value)

@@ -15,13 +15,18 @@ from gateway.consents.consent import (
     ConsentSource,
 )
 from gateway.consents.consents import PatientConsents
+from gateway.consents.given import Given, read_consent
 from gateway.fhir.search import encode_terms, make_term
 from gateway.policy.known import ConsentsOf
 from gateway.proxy.lookups.kept import Kept
 from gateway.proxy.lookups.knowledge import AT_ONCE
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
+from gateway.proxy.lookups.turns import Turns
 
 _MAX_CONSENTS = 2000  # of the patients of one search
+# What is done before others have their turn:
+_READ_AT_ONCE = 50  # consents and their provisions read
+_TAKEN_AT_ONCE = 1000  # times that a consent was held to what the source says of a patient
 
 
 class Consents:
@@ -55,12 +60,17 @@ class Consents:
             found = await self._preflight.search(f"Consent?{encode_terms(terms)}", at_most=_MAX_CONSENTS)
         except (Unavailable, TooMany):
             return None
-        return {
-            patient: PatientConsents(
-                [each for each in found if self._source.takes(each, patient)], self._reading
-            )
-            for patient in patients
-        }
+        of_all: dict[str, list[Given]] = {patient: [] for patient in patients}
+        turns = Turns()
+        for value in found:
+            for patient, own in of_all.items():
+                if self._source.takes(value, patient):
+                    given = read_consent(value, self._reading)
+                    own.append(given)
+                    await turns.spend((1 + len(given.provisions)) / _READ_AT_ONCE)
+                    await turns.compile(given)
+            await turns.spend(len(patients) / _TAKEN_AT_ONCE)
+        return {patient: PatientConsents(own, self._reading) for patient, own in of_all.items()}
 
 
 def answering(consents: PatientConsents, clock: Clock) -> ConsentsOf:

@@ -19,6 +19,7 @@ from gateway.policy.decision import Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import settle, whole_resource
+from gateway.proxy.kept_consents import LOOKED_AT, is_kept
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -51,6 +52,19 @@ def criteria(asked: FhirRequest, http: HttpRequest) -> tuple[SearchTerm, ...]:
     return terms
 
 
+def to_the_keeper(
+    upstream: Upstream, asked: FhirRequest, terms: tuple[SearchTerm, ...], trail: Trail
+) -> dict[str, str]:
+    """Further headers of a create whose criteria found nothing, for a keeper who takes it while that still holds.
+
+    That is our own keeper of consents alone: it answers 412 where something was written meanwhile that they match. For
+    who may find nothing at all no search was made, and nothing that is written makes a difference.
+    """
+    if not terms or not trail.looked_at or not is_kept(upstream, asked.type):
+        return {}
+    return {"if-none-exist": search.encode_terms(terms), LOOKED_AT: trail.looked_at}
+
+
 async def find(
     http: HttpRequest,
     trail: Trail,
@@ -67,6 +81,7 @@ async def find(
 
     Raises FhirError: MULTIPLE_MATCHES, and what a search of the caller's would be refused by.
     """
+    trail.looked_at = ""
     wanted = FhirRequest(method="GET", interaction=Interaction.SEARCH, type=asked.type, terms=terms)
     decision = await trail.knowledge.decided(lambda: engine.decide(wanted, caller, environment))
     match decision:
@@ -86,6 +101,7 @@ async def find(
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
     sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.send(method, target, sent, form)
+    trail.looked_at = answer.headers.get(LOOKED_AT, "")
     bundle = await whole_resource(answer, upstream.max_resource)
     if isinstance(bundle.get("entry"), list):
         for entry in bundle["entry"]:

@@ -6,7 +6,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
 from gateway.fhir import bundle_graph, request
-from gateway.fhir.interaction import FhirRequest
+from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
@@ -16,10 +16,12 @@ from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.writes import creation
+from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
+from gateway.proxy.writes import conditional_writes, creation
 from gateway.proxy.writes.conditional_writes import Found
 from gateway.settings import Upstream
+
+_MOST_LOOKS = 5  # for what others write meanwhile
 
 
 class Creates:
@@ -78,7 +80,9 @@ class Creates:
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.
         await self._audit.record(trail.begun(self._upstream.name))
-        answer = await self._client.write(caller, "POST", target, sent, body)
+        answer = await self._write(asking, permit, target, sent, body)
+        if isinstance(answer, Answer):
+            return answer
         try:
             if answer.status not in (200, 201):
                 check_status(answer)
@@ -94,6 +98,38 @@ class Creates:
         content = (headers.JSON_BODY,) if shown else ()
         passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+
+    async def _write(
+        self,
+        asking: Asking,
+        permit: Permit,
+        target: str,
+        sent: dict[str, str],
+        body: bytes | AsyncIterator[bytes],
+    ) -> UpstreamAnswer | Answer:
+        """The store's answer, or that the resource is there: another caller was first with the same criteria.
+
+        A keeper who writes only while the criteria find nothing says so when that is over, and they are looked for
+        anew, as the caller's search. Raises FhirError.
+        """
+        http, trail, caller, engine = asking.http, asking.trail, asking.caller, asking.engine
+        asked = permit.request if trail.asked is None else trail.asked
+        terms = conditional_writes.criteria(asked, http)
+        for _ in range(_MOST_LOOKS):
+            more = conditional_writes.to_the_keeper(self._upstream, asked, terms, trail)
+            answer = await self._client.write(caller, "POST", target, sent | more, body)
+            if not more or answer.status != 412:
+                return answer
+            answer.close()
+            found = await conditional_writes.find(
+                http, trail, asked, terms, caller, engine, asking.environment,
+                upstream=self._upstream, client=self._client,
+            )  # fmt: skip
+            if found is not None and asked.interaction is Interaction.CREATE:
+                return await self.is_there(http, trail, asked, found, caller, engine)
+            if found is not None:
+                break
+        raise FhirError(Reason.VERSION_CONFLICT, "another caller wrote what the criteria match: ask again")
 
     async def is_there(
         self,

@@ -1,0 +1,37 @@
+"""A store whose versions of consents are counted, whoever writes them: FHIR, pages, grants that end."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from authz.storage.consents import ConsentVersion
+from authz.storage.store import Store
+from gateway.settings import Upstream
+from gateway.telemetry import Metrics
+
+
+class _Counted:
+    """What is not here is the store's."""
+
+    def __init__(self, store: Store, routes: dict[str, str], metrics: Metrics) -> None:
+        self._store = store
+        self._routes = routes
+        self._metrics = metrics
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+        """Write a version; one that was written is counted."""
+        is_written = await self._store.add_consent(version, at_number=at_number)
+        if is_written:
+            route = self._routes.get(version.base, "other")
+            self._metrics.consents_written.labels(route, version.status).inc()
+        return is_written
+
+
+def counted(store: Store, upstreams: Iterable[Upstream], metrics: Metrics) -> Store:
+    """The store, by which the versions of consents of these bases are counted in `consents_written`."""
+    routes = {each.identifier: each.name for each in upstreams}
+    whole: Any = _Counted(store, routes, metrics)  # by __getattr__ it has every method of store
+    told: Store = whole
+    return told

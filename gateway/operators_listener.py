@@ -1,0 +1,70 @@
+"""The listener for operators, or that of a worker for its supervisor: plain HTTP, served by the front as all others are.
+
+One strict reading for every byte that comes in: there is no second HTTP server in the process.
+"""
+
+from pathlib import Path
+
+from authz.http import ListenerFace, read
+from authz.protocol.request import Body, HttpRequest
+from gateway.settings import Limits
+from gateway.wire import heads
+from gateway.wire.connection import Handler, Service
+from gateway.wire.front import Front
+from gateway.wire.likenesses import Likenesses
+from gateway.wire.peers import Peer
+from gateway.wire.reading import RawHeaders
+
+SAMPLES, EVALUATIONS = "/samples", "/access/v1/"
+"""Where a worker tells its supervisor what it counted, and where decisions are asked for."""
+METRICS_TYPE = (("Content-Type", "text/plain; version=0.0.4"),)
+TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
+PATHS = "/metrics, /healthz, /readyz, /report, /upstreams and /access/v1/ are here\n"
+_CLOSE_SECONDS = 1.0
+_FACE = ListenerFace(origin="http://localhost")  # nothing that is answered here names where it was asked
+
+
+class OperatorsListener:
+    """Hands what operators ask to the handler. Opened once, at an address or at a socket file."""
+
+    def __init__(self, limits: Limits, handler: Handler) -> None:
+        self._limits = limits
+        self._front = Front(
+            Service(
+                read=self._read,
+                handle=handler,
+                max_url=limits.max_url,
+                max_head=heads.longest(limits.max_url, limits.max_header),
+                likenesses=Likenesses(0),
+            )
+        )
+
+    async def open(self, address: str, port: int) -> None:
+        """Listen. Raises OSError."""
+        await self._front.open(address, port, None)
+
+    async def open_file(self, path: Path) -> None:
+        """Listen at a socket file, whose folder says who may connect. Raises OSError."""
+        await self._front.open_file(path)
+
+    def take_no_more(self) -> None:
+        """Take no more connections; those that are there are answered."""
+        self._front.take_no_more()
+
+    async def close(self) -> None:
+        """Let the answers in work end, for a second at most, and close every connection."""
+        await self._front.close(_CLOSE_SECONDS)
+
+    def _read(
+        self, method: str, target: str, raw_headers: RawHeaders, peer: Peer, body: Body | None
+    ) -> HttpRequest:
+        return read(
+            method,
+            target,
+            raw_headers,
+            peer_address=peer.address,
+            face=_FACE,
+            body=body,
+            max_header=self._limits.max_header,
+            max_url=self._limits.max_url,
+        )
