@@ -16,7 +16,7 @@ _MOST_FORMS = 6  # of one type that are kept, and tried on an entry
 _MOST_KEYS = 64
 _MOST_SEEN = 1000
 _LONGEST_TYPE = 64
-_MOST_CHARACTERS = 64 * 1024  # of what a form is learned from
+_MOST_BYTES = 1024 * 1024  # of what a form is learned from
 _PATIENCE = 8  # misses one after another, before forms are tried on one entry in so many only
 
 LookedAt = Callable[[str], frozenset[str] | None]
@@ -104,9 +104,10 @@ class ByForm:
         while True:
             matched = match(text, start)
             if matched is None or form is None:
-                form = self._matching(text, start)
-                if form is None:
+                other = self._matching(text, start)
+                if other is None:
                     break
+                form = other
                 match, found = form.match_escapes if has_escapes else form.match, None
                 continue
             groups, end = matched.groups(), matched.end()
@@ -133,12 +134,30 @@ class ByForm:
             self._in_a_row = 0
         return taken, start
 
+    def alone(self, raw: bytes) -> dict[str, Any] | None:
+        """What is looked at of a line that comes by itself, without its end; None where it has no known form.
+
+        Nothing that stands in it is kept.
+        """
+        if not self._hopes():
+            return None
+        try:
+            text = raw.decode() + "\n"
+        except UnicodeDecodeError:
+            return None
+        taken, end = self.take(text, 0, len(raw))
+        self._text, self._places, self._found, self._part = "", [], None, {}
+        return taken[0][1] if taken and end == len(text) else None
+
     def missed(self, raw: bytes, value: Mapping[str, Any]) -> bool:
         """Learn from what was read strictly; whether the next one may have a known form."""
         self._missed += 1
         self._in_a_row += 1
-        if not self._missed & (self._missed - 1) and len(raw) <= _MOST_CHARACTERS:
+        if not self._missed & (self._missed - 1) and len(raw) <= _MOST_BYTES:
             self._learn(raw, value)
+        return self._hopes()
+
+    def _hopes(self) -> bool:
         return self._in_a_row < _PATIENCE or not self._in_a_row % _PATIENCE
 
     def _learn(self, raw: bytes, value: Mapping[str, Any]) -> None:

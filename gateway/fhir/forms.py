@@ -29,6 +29,7 @@ _TEXT_WITH_ESCAPES = r'"[^"]*+(?:(?<=\\)"[^"]*+)*(?<!\\)"'
 _NUMBER = r"(?:0|-?[1-9][0-9]{0,17})(?:\.[0-9]{1,40})?"
 _CONTROLS = tuple(map(chr, (13, 9, *(code for code in range(32) if code not in (9, 10, 13)))))
 _UNCLEAR = re.compile(r'\\(?!["/bfnrt])')
+_MANY = 8
 _LONGEST = 8000  # characters of an expression: to compile one costs a microsecond each
 
 Match = Callable[[str, int], re.Match[str] | None]
@@ -181,7 +182,14 @@ def _expression(value: Any) -> str:
 
 def _array(values: list[Any]) -> str:
     """Any number of items, at least one, where all are objects of one form, or all texts; else just these."""
-    items = [_expression(each) for each in values]
+    if (
+        len(values) > _MANY
+    ):  # whether those between are alike, the form shows when it matches what it is made of
+        items = [_expression(each) for each in (values[0], values[1], values[-1])]
+        if len(set(items)) > 1 or not isinstance(values[0], dict | str):
+            raise _Formless
+    else:
+        items = [_expression(each) for each in values]
     if len(set(items)) == 1 and isinstance(values[0], dict | str):
         begin = r"\{" if isinstance(values[0], dict) else '"'
         # Behind a comma an item begins, and behind an item is a comma or the end: there is one way to match.

@@ -6,6 +6,7 @@ about. So one that has the same there as the one before has the same verdict.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from gateway.fhir.by_form import LookedAt
@@ -20,16 +21,18 @@ Whole = Callable[[bytes], bytes | None]
 
 def looked_at(judge_of: JudgeOf) -> LookedAt:
     """What these judges and the record look at, by type."""
-    found: dict[str, frozenset[str] | None] = {}
 
     def members(type_: str) -> frozenset[str] | None:
-        if type_ not in found:
-            judge, noted = judge_of(type_), members_noted(type_)
-            told = judge.looks_at if isinstance(judge, LookingJudge) else None
-            found[type_] = None if told is None or noted is None else told | noted
-        return found[type_]
+        judge = judge_of(type_)
+        return looked_at_beside(judge.looks_at, type_) if isinstance(judge, LookingJudge) else None
 
-    return members
+    return cache(members)
+
+
+def looked_at_beside(names: frozenset[str], type_: str) -> frozenset[str] | None:
+    """What the record looks at of a resource of the type, beside these members; None for all of it."""
+    noted = members_noted(type_)
+    return None if noted is None else names | noted
 
 
 @dataclass(slots=True)
