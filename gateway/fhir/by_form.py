@@ -139,7 +139,7 @@ class ByForm:
 
         Nothing that stands in it is kept.
         """
-        if not self._hopes():
+        if not self._hopes() or b"\n" in raw:
             return None
         try:
             text = raw.decode() + "\n"
@@ -147,7 +147,7 @@ class ByForm:
             return None
         taken, end = self.take(text, 0, len(raw))
         self._text, self._places, self._found, self._part = "", [], None, {}
-        return taken[0][1] if taken and end == len(text) else None
+        return taken[0][1] if len(taken) == 1 and end == len(text) else None
 
     def missed(self, raw: bytes, value: Mapping[str, Any]) -> bool:
         """Learn from what was read strictly; whether the next one may have a known form."""

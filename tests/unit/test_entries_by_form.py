@@ -94,6 +94,7 @@ CHANGES: list[tuple[bytes, bytes]] = [
     (b'{"reference":"Patient/A"}', b"null"), (b'{"reference":"Patient/A"}', b'[{"reference":"Patient/A"}]'),
     (b'"subject":', b'"subject":{"reference":"Patient/A"},"subject":'), (b'"subject":', b'"sub\\u006aect":'),
     (b'"subject":', b'"contained":[{"resourceType":"Patient","id":"p"}],"subject":'),
+    (b'"subject":', b'"contained":[{"resourceType":"Condition","id":"c","note":[{"text":"x"}]}],"subject":'),
     (b'"subject":', b'"performer":[{"reference":"Patient/A"}],"subject":'), (b'"unit":', b'"unit":"x","unit":'),
     (b'"code":"4548-4"', b'"code":"4548-4","code":"x"'), (b'"search":', b'"search":{},"search":'),
     (b'"search":', b'"link":[],"search":'), (b'"match"', b'"include"'), (b'"match"', b'"outcome"'), (b'"match"', b"1"),

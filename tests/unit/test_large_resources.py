@@ -126,6 +126,11 @@ def test_arrays_of_many_unlike_items_have_no_form() -> None:
             assert fresh.plain(raw, JUDGE) == plain_object(raw)
 
 
+def test_what_is_a_line_and_more_is_read_whole() -> None:
+    assert reader().plain(PLAIN + b"\n" + PLAIN, JUDGE) is None
+    assert reader().plain(PLAIN + b"\n", JUDGE) is None
+
+
 def test_what_is_refused_is_refused_with_a_form_as_without() -> None:
     twice = PLAIN.replace(b'"code":"4548-4"', b'"code":"4548-4","code":"x"', 1)
     assert reader().plain(twice, JUDGE) is None
