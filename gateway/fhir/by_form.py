@@ -12,12 +12,13 @@ from typing import Any
 from gateway.fhir.forms import Form, Wording, form_of, is_clear, wording_of_entry, wording_of_line
 from gateway.fhir.links import address_pattern, mentions
 
-_MOST_FORMS = 6  # of one type that are kept, and tried on an entry
+_MOST_FORMS = 3  # of one type that are kept, and tried on an entry
 _MOST_KEYS = 64
-_MOST_SEEN = 1000
+_MOST_SEEN = 200
 _LONGEST_TYPE = 64
 _MOST_BYTES = 1024 * 1024  # of what a form is learned from
-_PATIENCE = 8  # misses one after another, before forms are tried on one entry in so many only
+_SELDOM = 16  # where forms cost more than they save, they are tried on one entry in so many
+_MOST_CREDIT = 16  # hits that can be spent; a hit saves what about two trials in vain cost
 
 LookedAt = Callable[[str], frozenset[str] | None]
 """By type, the members of a resource that are looked at; None where resources of the type are read whole."""
@@ -87,7 +88,7 @@ class ByForm:
         self._places: list[int] = []  # of addresses of the store within the text
         self._place = 0  # those before this one stand before what is read now
         self._missed = 0
-        self._in_a_row = 0
+        self._credit = _MOST_CREDIT
 
     def take(self, text: str, start: int, at_most: int) -> tuple[list[tuple[bytes, dict[str, Any]]], int]:
         """What has a known form from start on, each with what is looked at of it, and where the next begins.
@@ -105,9 +106,10 @@ class ByForm:
             matched = match(text, start)
             if matched is None or form is None:
                 other = self._matching(text, start)
-                if other is None:
+                if other is None or other is form:
                     break
                 form = other
+                self._credit -= 1
                 match, found = form.match_escapes if has_escapes else form.match, None
                 continue
             groups, end = matched.groups(), matched.end()
@@ -130,8 +132,7 @@ class ByForm:
             taken.append((raw, part))
             start = end + 1
         self._form, self._found, self._part, self._place = form, found, part, place
-        if taken:
-            self._in_a_row = 0
+        self._credit = min(self._credit + 2 * len(taken), _MOST_CREDIT)
         return taken, start
 
     def alone(self, raw: bytes) -> dict[str, Any] | None:
@@ -152,13 +153,12 @@ class ByForm:
     def missed(self, raw: bytes, value: Mapping[str, Any]) -> bool:
         """Learn from what was read strictly; whether the next one may have a known form."""
         self._missed += 1
-        self._in_a_row += 1
         if not self._missed & (self._missed - 1) and len(raw) <= _MOST_BYTES:
             self._learn(raw, value)
         return self._hopes()
 
     def _hopes(self) -> bool:
-        return self._in_a_row < _PATIENCE or not self._in_a_row % _PATIENCE
+        return self._credit > 0 or not self._missed % _SELDOM
 
     def _learn(self, raw: bytes, value: Mapping[str, Any]) -> None:
         type_ = self._kind.type_of(value)
@@ -180,6 +180,7 @@ class ByForm:
         for form in () if names is None else self._known.of((begin, type_, names)):
             if form.match_escapes(text, start) is not None:
                 return form
+            self._credit -= 1
         return None
 
     def _reads(self, text: str) -> bool:
