@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
-from gateway.fhir.forms import Form, Wording, form_of, is_clear, wording_of_entry, wording_of_line
+from gateway.fhir.forms import Form, Wording, form_of, is_clear, merged, wording_of_entry, wording_of_line
 from gateway.fhir.links import address_pattern, mentions
 
 _MOST_FORMS = 3  # of one type that are kept, and tried on an entry
 _MOST_KEYS = 64
+_MOST_MADE = 40  # expressions of one type, one in the place of another
 _MOST_SEEN = 200
+_MOST_PARTS = 100
 _LONGEST_TYPE = 64
 _MOST_BYTES = 1024 * 1024  # of what a form is learned from
 _SELDOM = 16  # where forms cost more than they save, they are tried on one entry in so many
 _MOST_CREDIT = 16  # hits that can be spent; a hit saves what about two trials in vain cost
 
 LookedAt = Callable[[str], frozenset[str] | None]
-"""By type, the members of a resource that are looked at; None where resources of the type are read whole."""
+"""By type, the members of a resource that are looked at; None where resources of the type are read whole.
+
+'meta.security' stands for meta where it has that member.
+"""
 _Key = tuple[str, str, frozenset[str]]
 
 
@@ -31,6 +36,7 @@ class KnownForms:
     def __init__(self) -> None:
         self._forms: dict[_Key, tuple[Form, ...]] = {}
         self._seen: set[Wording] = set()
+        self._made: dict[_Key, int] = {}
 
     def of(self, key: _Key) -> tuple[Form, ...]:
         """The forms that are known."""
@@ -39,20 +45,33 @@ class KnownForms:
     def learn(self, key: _Key, wording: Wording, text: str) -> None:
         """Keep the form in these words, of what text holds with the begin of what follows, where it was seen before."""
         known = self._forms.get(key, ())
-        if any(form.wording == wording for form in known):
+        if (
+            self._made.get(key, 0) >= _MOST_MADE
+        ):  # as many as there are orders: to make more would cost more than it saves
             return
+        for form in known:
+            both = merged(form.wording, wording)
+            if both is not None:
+                if both != form.wording:
+                    self._keep(key, form_of(both), text, [each for each in known if each is not form])
+                return
         if wording not in self._seen:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
             self._seen.add(wording)
             return
         self._seen.discard(wording)
-        form = form_of(wording)
-        if form.match_escapes(text, 0) is None:  # with white space, say: it would match nothing of this kind
-            return
-        if len(self._forms) >= _MOST_KEYS:
+        self._keep(key, form_of(wording), text, list(known))
+
+    def _keep(self, key: _Key, form: Form, text: str, others: list[Form]) -> None:
+        if len(self._made) >= _MOST_KEYS:
+            self._made.clear()
             self._forms.clear()
-        self._forms[key] = (form, *known)[:_MOST_FORMS]
+        self._made[key] = self._made.get(key, 0) + 1
+        if (
+            form.match_escapes(text, 0) is not None
+        ):  # with white space, say, it would match nothing of this kind
+            self._forms[key] = (form, *others)[:_MOST_FORMS]
 
 
 KNOWN = KnownForms()
@@ -81,8 +100,9 @@ class ByForm:
         self._known = known
         self._addresses = address_pattern(base)
         self._form: Form | None = None  # of the last one
-        self._found: tuple[str, ...] | None = None
+        self._found: tuple[str | None, ...] | None = None
         self._part: dict[str, Any] = {}  # what was looked at of it
+        self._parts: dict[tuple[Form, tuple[str | None, ...]], dict[str, Any]] = {}  # and of those before
         self._text = ""
         self._is_clear = self._has_escapes = False
         self._places: list[int] = []  # of addresses of the store within the text
@@ -114,10 +134,13 @@ class ByForm:
                 continue
             groups, end = matched.groups(), matched.end()
             if groups[1:] != found:
-                looked_at = form.looked_at(groups[1:])
+                known = self._parts.get((form, groups[1:]))
+                looked_at = form.looked_at(groups[1:]) if known is None else known
                 if looked_at is None:
                     break
                 found, part = groups[1:], looked_at
+                if known is None:
+                    self._keep(form, found, part)
             while place < len(places) and places[place] < start:
                 place += 1
             raw = text[start:end].encode()
@@ -135,6 +158,11 @@ class ByForm:
         self._credit = min(self._credit + 2 * len(taken), _MOST_CREDIT)
         return taken, start
 
+    def _keep(self, form: Form, found: tuple[str | None, ...], part: dict[str, Any]) -> None:
+        if len(self._parts) >= _MOST_PARTS:
+            self._parts.clear()
+        self._parts[form, found] = part
+
     def alone(self, raw: bytes) -> dict[str, Any] | None:
         """What is looked at of a line that comes by itself, without its end; None where it has no known form.
 
@@ -148,6 +176,7 @@ class ByForm:
             return None
         taken, end = self.take(text, 0, len(raw))
         self._text, self._places, self._found, self._part = "", [], None, {}
+        self._parts.clear()
         return taken[0][1] if len(taken) == 1 and end == len(text) else None
 
     def missed(self, raw: bytes, value: Mapping[str, Any]) -> bool:

@@ -13,6 +13,8 @@ from gateway.fhir.by_form import LookedAt
 from gateway.policy.decision import Judge, LookingJudge, Verdict
 from gateway.proxy.answers.tally import Tally, members_noted
 
+_MOST_VERDICTS = 100
+
 JudgeOf = Callable[[str], Judge | None]
 """The judge of a type."""
 Whole = Callable[[bytes], bytes | None]
@@ -51,6 +53,9 @@ class AlikeFilter:
     ]  # of an entry: there is nothing about it but its resource to decide
     whole: Whole
     _entry: Mapping[str, Any] = field(default_factory=dict)
+    _verdicts: dict[int, tuple[Mapping[str, Any], Verdict | None]] = field(
+        default_factory=dict
+    )  # by id(), with it
     _verdict: Verdict | None = None  # on that entry; None where it has to be looked at whole
     _is_noted: bool = False  # once and for all
 
@@ -78,10 +83,17 @@ class AlikeFilter:
 
     def _judge(self, entry: Mapping[str, Any]) -> None:
         self._entry, self._is_noted = entry, False
+        known = self._verdicts.get(id(entry))
+        if known is not None:
+            self._verdict = known[1]
+            return
         judge = self.judge_of(entry["resource"]["resourceType"])
         is_known = isinstance(judge, LookingJudge) and self.is_usual(entry)
         verdict = judge(entry["resource"]) if judge is not None and is_known else None
         self._verdict = verdict if verdict is not None and verdict.seen is None else None
+        if len(self._verdicts) >= _MOST_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[id(entry)] = entry, self._verdict
 
     def _note(self, resource: Mapping[str, Any], verdict: Verdict) -> None:
         """Note whom an entry is about. Of patients whom the record has no place for, each resource is counted."""
