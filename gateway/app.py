@@ -45,6 +45,7 @@ from gateway.policy.reading.criteria_used import criteria_used
 from gateway.policy.scope_layer import grantable
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.probing import UpstreamProbes
+from gateway.quiet import Quiet
 from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings, PickerSettings
 from gateway.signing_keys import open_key_ring
@@ -83,6 +84,8 @@ class Gateway:
         self._finders: dict[str, Finder] = {}
         self._records: dict[str, MountFinder] = {}
         self._listening = Listening(settings, worker)
+        self._doors: Doors | None = None
+        self._quiet = Quiet(lambda: 0 if self._doors is None else self._doors.inflight)
         self._reloading = asyncio.Lock()
         self._criteria: Mapping[str, frozenset[str]] = {}
         self._probes = UpstreamProbes((), dict)
@@ -149,6 +152,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             precise_clock=self._precise_clock,
+            moment=self._quiet.moment,
         )
         self._fetcher = await asyncio.to_thread(open_fetcher, settings)
         consents = counted(self.store, settings.upstreams, self.metrics)
@@ -200,7 +204,7 @@ class Gateway:
                 *(f"{upstream.at}/metadata" for upstream in settings.upstreams),
             ],
         )
-        self.handle = Doors(
+        doors = Doors(
             authorization=self.authorization,
             officer=open_officer(
                 settings=settings,
@@ -225,7 +229,9 @@ class Gateway:
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
             consents=consent_api(settings, self._mounts, self.keys, self.clock),
-        ).handle
+        )
+        self.handle = doors.handle
+        self._doors = doors
         self._probes = UpstreamProbes([mount.client for mount in self._mounts], lambda: self._criteria)
         self.operations = Operations(
             settings=lambda: self.settings,
@@ -280,6 +286,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self.clock,
             stores=searches_of(self._mounts, self.clock),
+            moment=self._quiet.moment,
         ).begin(background)
         self._sealing.begin(background)
         self._feeds.lead(background.repeat)

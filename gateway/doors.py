@@ -68,6 +68,11 @@ class Doors:
         self._inflight = 0
         metrics.inflight.set_function(lambda: self._inflight)
 
+    @property
+    def inflight(self) -> int:
+        """How many requests are being answered."""
+        return self._inflight
+
     async def handle(self, request: HttpRequest) -> Answer:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self._at_once:

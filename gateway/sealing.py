@@ -15,6 +15,7 @@ from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.audit.retention import Retention
 from gateway.background import Background
 from gateway.notifications import message
+from gateway.quiet import Moment, any_moment
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 
@@ -36,6 +37,7 @@ class Sealing:
         metrics: Metrics,
         clock: Clock,
         precise_clock: Callable[[], float],
+        moment: Moment = any_moment,
     ) -> None:
         said = settings.audit_log
         self._store = store
@@ -58,6 +60,7 @@ class Sealing:
             deliver=deliver,
             covered=metrics.audit_covered.set,
             whole=lambda is_whole: metrics.audit_broken.set(not is_whole),
+            moment=moment,
         )
 
         self._retention = None

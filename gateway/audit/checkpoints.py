@@ -19,6 +19,7 @@ from gateway.audit.following import ChainBroken, Follower
 from gateway.audit.heads import BadSeal, Head, digest_of, read_head, sign_head
 from gateway.audit.keys import AuditKeys
 from gateway.audit.log import AuditLog
+from gateway.quiet import Moment, any_moment
 
 Deliver = Callable[[TreeHead], Awaitable[None]]
 _PERIODS_UNTIL_TAKEN_OVER = 3
@@ -48,8 +49,12 @@ class Checkpoints:
         deliver: Sequence[Deliver] = (),
         covered: Callable[[float], None] | None = None,
         whole: Callable[[bool], None] | None = None,
+        moment: Moment = any_moment,
     ) -> None:
-        """covered is told the time at which no record was uncovered, whole whether the chains are."""
+        """covered is told the time at which no record was uncovered, whole whether the chains are.
+
+        What is read for a head is read at moments that suit.
+        """
         self._store = store
         self._log = log
         self._keys = keys
@@ -59,7 +64,7 @@ class Checkpoints:
         self._deliver = deliver
         self._covered = covered
         self._whole = whole
-        self._follower = Follower(store)
+        self._follower = Follower(store, moment)
         self._number = -1  # of the newest head that is known; -1 before the first look
         self._highest = 0
         self._previous = b""

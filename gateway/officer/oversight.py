@@ -12,6 +12,7 @@ from gateway.audit.signals.watch import Watch
 from gateway.background import Background
 from gateway.notifications import message
 from gateway.officer.patients import Searches, StorePatients
+from gateway.quiet import Moment, any_moment
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 
@@ -32,12 +33,16 @@ class Oversight:
         metrics: Metrics,
         clock: Clock,
         stores: Mapping[str, Searches],
+        moment: Moment = any_moment,
     ) -> None:
         self._settings = settings
         self._store = store
         self._metrics = metrics
+        self._moment = moment
         self._clock = clock
-        self._follower = IndexFollower(store, bases_of(settings), indexed=metrics.audit_indexed.inc)
+        self._follower = IndexFollower(
+            store, bases_of(settings), indexed=metrics.audit_indexed.inc, moment=moment
+        )
         self._watch = Watch(
             store=store,
             audit=audit,
@@ -69,7 +74,7 @@ class Oversight:
         retention = self._settings.audit_log.retention_seconds
         # What the log has retired is not told by its index either.
         keep = keep if retention is None else min(keep, retention)
-        await remove_old(self._store, now=self._clock(), keep=keep)
+        await remove_old(self._store, now=self._clock(), keep=keep, moment=self._moment)
 
     def _message(self, receiver: str, said: Mapping[str, object]) -> Notification:
         return message(receiver, said, now=self._clock())
