@@ -15,7 +15,8 @@ from authz.http import following
 from authz.protocol.request import HttpRequest, Likeness
 from gateway.wire.peers import Peer
 
-_AT_MOST = 4096  # of about 3 KB each
+_AT_MOST = 4096  # heads: about 10 KB each, with what answers those like it
+_BYTES_AT_MOST = 8 * 1024 * 1024  # of all heads together: of a long one, three times its bytes are kept
 _LINE_END = b" HTTP/1.1\r\n"
 _PROOFS = (b"\r\nDPoP: ", b"\r\ndpop: ")  # as clients write it; other spellings are read each time
 _SEGMENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
@@ -33,6 +34,11 @@ class Key(NamedTuple):
     certificate: bytes | None
     chain: tuple[bytes, ...]
 
+    @property
+    def size(self) -> int:
+        """The bytes of the head that are kept."""
+        return len(self.before) + len(self.between) + len(self.behind)
+
 
 class Cut(NamedTuple):
     """A head in parts: what stays, the last segment, and the proof, None where there is none."""
@@ -48,6 +54,7 @@ class Likenesses:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._known: dict[Key, HttpRequest] = {}
+        self._bytes = 0  # of their heads
 
     def cut(self, head: bytes, peer: Peer) -> Cut | None:
         """The parts of a whole head; None for one that can be like no other."""
@@ -92,6 +99,10 @@ class Likenesses:
         return noted
 
     def _keep(self, key: Key, request: HttpRequest) -> None:
-        if len(self._known) >= _AT_MOST:
-            del self._known[next(iter(self._known))]
+        if self._known.pop(key, None) is None:
+            self._bytes += key.size
         self._known[key] = request
+        while len(self._known) > _AT_MOST or self._bytes > _BYTES_AT_MOST:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._bytes -= oldest.size
