@@ -19,6 +19,7 @@ from aiohttp import web
 from gateway.policies_folder import load_policies, policy_files
 from gateway.policy.engine import Engine
 from gateway.settings import Limits, RequestRate
+from tests.attacks.test_facts_and_consents import CONSENTS, consent, team
 from tests.attacks.test_group_q import certificate_thumbprint
 from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.hostile_upstream import Handler
@@ -35,6 +36,9 @@ claims:
   roles: {path: roles, type: codes}
 sets:
   day: {hours: "08:00-18:00", zone: UTC}
+  night: {hours: ["18:00-24:00", "00:00-08:00"], zone: UTC}
+facts:
+  my-patients: {ask: "CareTeam?participant={token.user}", take: CareTeam.subject, keep: 5s, at_most: 3}
 """
 POLICY = """\
 policy: house
@@ -82,6 +86,30 @@ rules:
     shared: true
     then: {rate: 3/h}
     because: A porter looks now and then.
+  - rule: on-the-ward-by-day
+    effect: permit
+    who: {context: user, role: [on-call, researcher]}
+    when: {hours: $day}
+    may: [read]
+    resources: [Observation]
+    shared: true
+    because: By day everybody is there.
+  - rule: on-call
+    effect: permit
+    who: {context: user, role: [on-call]}
+    when: {hours: $night}
+    may: [read]
+    resources: [Observation]
+    where: {compartment: {patient: {in: $facts.my-patients}}}
+    because: By night those who care.
+  - rule: study
+    effect: permit
+    who: {context: user, role: [researcher]}
+    when: {hours: $night}
+    may: [read]
+    resources: [Observation]
+    where: {consent: {scope: research, decision: permit, for: "urn:study:dm2"}}
+    because: By night those who agreed.
 """
 TESTS = """\
 tests:
@@ -115,7 +143,7 @@ async def twins(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins
     limits = Limits(drain=2.0, rates={"user": RequestRate(900, 3600, 900, True)}, at_once={"user": 2})
     with pytest.MonkeyPatch.context() as patch:
         started = await start_twins(
-            folder, patch, policies=folder / "policies", second_mount=SECOND, limits=limits
+            folder, patch, policies=folder / "policies", second_mount=SECOND, limits=limits, consents=CONSENTS
         )
         await started.at(NOON)
         yield started
@@ -281,6 +309,40 @@ async def test_a_rate_of_a_rule_is_spent_by_each_read(twins: Twins) -> None:
     porter = person(**staff("porter"))
     found = [(await twins.read("/Observation/x", **porter)).status for _ in range(5)]
     assert found == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("role", ["on-call", "researcher"])
+async def test_what_only_the_night_asks_for_is_asked_for_at_night(twins: Twins, role: str) -> None:
+    """By day nobody looks for patients in care, or for consents: reads that follow at night do, and find what is now."""
+    who = await warm(twins, **staff(role), exp=NOON + 90_000)
+    found: list[dict[str, Any]] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/Observation/x"):
+            return web.Response(body=PLAIN, content_type="application/fhir+json")
+        link = [{"relation": "self", "url": str(request.url)}]
+        entries = [
+            {"resource": each, "search": {"mode": "match"}}
+            for each in found
+            if each["resourceType"] in request.path
+        ]
+        bundle = {"resourceType": "Bundle", "type": "searchset", "link": link, "entry": entries}
+        return web.Response(body=json.dumps(bundle).encode(), content_type="application/fhir+json")
+
+    twins.store_answers(answer)
+    for minute, there, status in (
+        (0, [], 403),
+        (1, [team("t", "A"), consent("c")], 200),
+        (2, [], 403),
+        (3, [team("t", "A"), consent("c")], 200),
+    ):
+        found[:] = there
+        await twins.at(EVENING + 60 * minute)
+        before = twins.uses.followed
+        reply = await twins.read("/Observation/x", **who)
+        assert (reply.status, twins.uses.followed) == (status, before + 1)
+        said = (await twins.first.audit())[-1]
+        assert said.keys() & {"facts", "consents"} or status == 403
 
 
 # Mounts
