@@ -20,7 +20,7 @@ from gateway.audit.log import AuditUnavailable
 from gateway.demo.client import Key
 from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.hostile_upstream import Handler
-from tests.support.twins import NOW, Twins, start_twins, stop_twins
+from tests.support.twins import NOW, Line, Twins, start_twins, stop_twins
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("precedents")]
 FHIR = "application/fhir+json; charset=utf-8"
@@ -598,3 +598,47 @@ async def test_another_head_is_read_as_if_there_were_none_like_it(
     for _ in range(2):
         await twins.same(other)
     assert (await twins.read("/Observation/x", name=token)).status == 200
+
+
+async def test_reads_that_follow_at_once_are_each_answered_and_recorded_by_themselves(twins: Twins) -> None:
+    """Of one caller on many connections, the answers of the store in another order than they were asked for."""
+    gateway, token = twins.first, await warm(twins)
+    ids, go_on = (
+        [f"{kind}-{number}" for number in range(8) for kind in ("own", "foreign", "spaced")],
+        asyncio.Event(),
+    )
+    waiting: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        id_ = request.path.rpartition("/")[2]
+        waiting.append(id_)
+        if len(waiting) == len(ids):
+            go_on.set()
+        await go_on.wait()
+        for _ in range(3 * (len(ids) - ids.index(id_))):
+            await asyncio.sleep(0)
+        value = (FOREIGN if id_.startswith("foreign") else OBSERVATION) | {"id": id_}
+        body = json.dumps(value, indent=1).encode() if id_.startswith("spaced") else plain(value)
+        return web.Response(body=body, content_type="application/fhir+json")
+
+    gateway.upstream.answer = answer
+    await twins.records(gateway)
+    before = twins.uses.followed
+    lines = [Line(gateway) for _ in ids]
+    heads = [await twins.head(gateway, f"/Observation/{id_}", name=token) for id_ in ids]
+    replies = await asyncio.gather(*(line.ask(head) for line, head in zip(lines, heads, strict=True)))
+    for line in lines:
+        await line.close()
+    assert twins.uses.followed == before + len(ids)
+    by_id = {
+        each["request"]["id"]: each for each in await twins.records(gateway) if each["event"] == "access"
+    }
+    for id_, reply in zip(ids, replies, strict=True):
+        record = by_id.pop(id_)
+        status, decision = (404, "deny") if id_.startswith("foreign") else (200, "permit")
+        assert (reply.status, record["status"], record["decision"]) == (status, status, decision)
+        assert record["interaction_id"] == reply.header("x-fapi-interaction-id")
+        assert record["upstream"] == [f"GET Observation/{id_}"]
+        if status == 200:
+            assert (reply.json["id"], record["patients"]) == (id_, ["A"])
+    assert not by_id
