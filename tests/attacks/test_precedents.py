@@ -5,6 +5,7 @@ so that its heads are like those of no other.
 """
 
 import asyncio
+import gc
 import gzip
 import json
 import zlib
@@ -18,6 +19,7 @@ from aiohttp import web
 from authz.storage.store import StoreUnavailable
 from gateway.audit.log import AuditUnavailable
 from gateway.demo.client import Key
+from gateway.wire import likenesses
 from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.hostile_upstream import Handler
 from tests.support.twins import NOW, Line, Twins, start_twins, stop_twins
@@ -642,3 +644,24 @@ async def test_reads_that_follow_at_once_are_each_answered_and_recorded_by_thems
         if status == 200:
             assert (reply.json["id"], record["patients"]) == (id_, ["A"])
     assert not by_id
+
+
+async def test_what_answered_those_like_a_head_that_goes_is_gone_at_once(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the collector, which comes by seldom in a process that serves: many heads come once or twice."""
+    monkeypatch.setattr(likenesses, "_AT_MOST", 3)
+    token = name()
+    twins.store_answers(answering(plain(OBSERVATION)))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(12):
+            for _ in range(2):
+                agent = (("User-Agent", f"client {number}"),)
+                assert (await twins.read("/Observation/x", name=token, headers=agent)).status == 200
+        (mount,) = twins.first.gateway._mounts
+        assert mount.passage._precedents is not None
+        assert 1 <= len(mount.passage._precedents._followed) <= 4
+    finally:
+        gc.enable()

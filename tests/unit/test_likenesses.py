@@ -4,7 +4,10 @@ The strict reading is llhttp with authz.http behind it, as a listener has it. Wh
 """
 
 import asyncio
+import gc
 import ipaddress
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -218,6 +221,56 @@ def test_so_many_bytes_of_heads_are_kept_however_long_each_is(monkeypatch: pytes
         assert follow(known, HEAD.replace(b"\r\n\r\n", padding + b"\r\n\r\n"), FACES[0], PEERS[0])
         assert sum(key.size for key in known._known) <= 5 * len(HEAD)
         assert known._bytes == sum(key.size for key in known._known)
+
+
+class Fields(dict[str, str]):
+    """Headers of which it can be told whether somebody still has them."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed is freed by its last use, not when the collector comes by, which is seldom in a process that serves."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def watched(known: Likenesses, head: bytes) -> tuple[HttpRequest, weakref.ref[Fields]]:
+    """A request as a connection has it, and whether it is still there."""
+    cut, request = known.cut(head, PEERS[0]), strict(head, FACES[0], PEERS[0])
+    assert cut is not None
+    assert request is not None
+    fields = Fields(request.headers)
+    return known.note(cut, replace(request, headers=fields)), weakref.ref(fields)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_request_that_nobody_follows_goes_with_its_last_use() -> None:
+    request, there = watched(Likenesses(MAX_URL), HEAD)
+    assert request.likeness is not None
+    del request
+    assert there() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("by", ["another", "the same"])
+def test_a_head_that_goes_takes_with_it_what_answered_those_like_it(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    class Holding(Somebody):
+        def __init__(self, like: HttpRequest) -> None:
+            self.like = like
+
+    monkeypatch.setattr(likenesses, "_AT_MOST", 1)
+    known = Likenesses(MAX_URL)
+    request, there = watched(known, HEAD)
+    assert request.likeness is not None
+    request.likeness.follow(Holding(request))
+    del request
+    assert there() is not None
+    assert follow(known, HEAD if by == "the same" else HEAD.replace(b"gw.", b"other."), FACES[0], PEERS[0])
+    assert there() is None
 
 
 def test_a_head_that_limits_stand_in_the_way_of_is_like_none() -> None:
