@@ -6,6 +6,7 @@ As in test_precedents each sequence is played at two gateways, where it is not s
 import asyncio
 import gc
 import json
+import random
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from gateway.policy.engine import Engine
 from gateway.settings import Limits, RequestRate
 from tests.attacks.test_facts_and_consents import CONSENTS, consent, team
 from tests.attacks.test_group_q import certificate_thumbprint
+from tests.attacks.test_precedents import ODD_ANSWERS
 from tests.support.gateway import MOUNT, Reply, RunningGateway
 from tests.support.hostile_upstream import Handler
 from tests.support.twins import NOW, Line, Twins, start_twins, stop_twins
@@ -488,3 +490,72 @@ async def test_so_many_at_once_are_counted_also_of_those_that_follow(twins: Twin
     assert [each.status for each in await twins.same(three)] == [429, 200, 200, 200]
     assert twins.uses.followed == before + 4
     assert all(is_idle(gateway) for gateway in twins.each)
+
+
+# All of it together
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_sequence_of_reads_and_changes_is_answered_and_recorded_the_same(
+    twins: Twins, tmp_path: Path, seed: int
+) -> None:
+    """Drawn: who asks for what, with which headers, proofs used again, what the store answers, time and policies."""
+    draw = random.Random(seed)
+    people = [person(**claims, exp=NOON + 90_000) for claims in [{}, *draw.sample(CALLERS, 2)]]
+    engines = [
+        [gateway.gateway.engines.engine, engine_of(gateway, tmp_path, CLOSED)] for gateway in twins.each
+    ]
+    heads: list[dict[int, bytes]] = []
+    before, replayed = twins.uses.followed, 0
+
+    async def fresh(gateway: RunningGateway) -> Reply:
+        heads[-1][id(gateway)] = await twins.head(gateway, path, headers=headers, mount=mount, **who)
+        return await twins.line(gateway).ask(heads[-1][id(gateway)])
+
+    for step in range(160):
+        if step % 8 == 0:  # most of the time it is day, and the house is open
+            await twins.at(NOON + step)
+            for gateway, those in zip(twins.each, engines, strict=True):
+                gateway.gateway.engines.engine = those[0]
+        match draw.randrange(20):
+            case 0:
+                await twins.at(NOON + draw.choice([0, 1, EVENING - NOON - 1, EVENING - NOON, 13 * 3600]))
+            case 1:
+                which = draw.choice([0, 1])
+                for gateway, those in zip(twins.each, engines, strict=True):
+                    gateway.gateway.engines.engine = those[which]
+            case 2 if draw.random() < 0.3:
+                revoked = draw.choice(people)["name"]
+                for gateway in twins.each:
+                    gateway.gateway.authorization.resource_server._revocations.add(revoked)
+                people.append(person(**draw.choice(CALLERS), exp=NOON + 90_000))
+            case 3 | 4 if heads:
+                again = draw.choice(heads)
+                await twins.same(lambda gateway, again=again: twins.line(gateway).ask(again[id(gateway)]))
+                replayed += 1
+            case _:
+                odd = draw.choice(["usual", "usual", draw.choice(list(ODD_ANSWERS))])
+                twins.store_answers(ODD_ANSWERS.get(odd, answering(PLAIN)))
+                who, path = draw.choice(people), draw.choice(PATHS)
+                headers, mount = draw.choice(HEADERS), draw.choice([MOUNT, MOUNT, MOUNT, SECOND])
+                heads.append({})
+                await twins.same(fresh)
+    assert twins.uses.followed > before + 10
+    assert replayed
+
+
+CALLERS: list[dict[str, Any]] = [
+    {}, {}, {"patient": "B", "fhirUser": "Patient/B"}, staff("physician"), staff("clerk"), staff("nurse"), staff("porter"),
+    {"scope": "patient/Observation.rs"}, {"scope": "patient/Patient.rs"},
+]  # fmt: skip
+PATHS = ["/Observation/x"] * 8 + [
+    "/Observation/y",
+    "/Patient/A",
+    "/Patient/x",
+    "/Binary/x",
+    "/Observation/x?_summary=true",
+]
+HEADERS: list[tuple[tuple[str, str], ...]] = [
+    (), (), (), (), (), (), (("Accept-Encoding", "gzip"),), (("Accept", "application/fhir+xml"),), (("Accept", "*/*"),),
+    (("If-None-Match", 'W/"1"'),), (("Origin", "https://app.example"),),
+]  # fmt: skip
