@@ -221,6 +221,10 @@ class Passage:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
         ACTING.set(caller)
+        return await self.pass_known(http, asked, caller, trail)
+
+    async def pass_known(self, http: HttpRequest, asked: FhirRequest, caller: Caller, trail: Trail) -> Answer:
+        """The answer to a request whose caller is known, by the policies that are in force now. Raises as _pass()."""
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))

@@ -12,14 +12,15 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import Authenticated, Presented, ResourceServer
 from gateway.admission import Admission, Held
-from gateway.audit.log import AuditLog
+from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.fhir import links
 from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
@@ -46,12 +47,14 @@ from gateway.wire.upstream_request import UnsendableRequest
 _HEADERS = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "dpop", "forwarded",
-        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "traceparent", "tracestate", "user-agent",
-        "via", "x-fapi-interaction-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
-        "x-real-ip", "x-request-id",
+        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent", "via", "x-forwarded-for",
+        "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
     }
 )  # fmt: skip
-"""Those that a read may have and still be like others; of any other nobody has thought here what it decides."""
+"""Those that a read may have and still be like others; of any other nobody has thought here what it decides.
+
+Of x-fapi-interaction-id, x-request-id and traceparent each request has its own: none that has one is like another.
+"""
 _FORMS = 16  # of rules that hold together; by far most callers have one
 _MARK_ID, _MARK_INTERACTION = "securus-mark-r", "securus-mark-i"
 
@@ -63,10 +66,8 @@ class Way(Protocol):
         """The answer to a request of which nothing is known yet."""
         ...
 
-    async def pass_one(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
-    ) -> Answer:
-        """The answer to a request whose caller is known."""
+    async def pass_known(self, http: HttpRequest, asked: FhirRequest, caller: Caller, trail: Trail) -> Answer:
+        """The answer to a request whose caller is known, by the policies that are in force now."""
         ...
 
     async def answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
@@ -105,6 +106,8 @@ class Precedents:
         self.delivery = delivery
         self.recording = recording
         self._client = client
+        self._followed = WeakSet[ReadPrecedent]()
+        self._by: Engine | None = None  # what those that are followed were decided by
 
     def follow(self, trail: Trail, answer: Answer) -> None:
         """Let reads like this one follow it, where it was a usual one."""
@@ -123,6 +126,8 @@ class Precedents:
             or engine.has_emergencies
             or engine.shadows
             or engine.policy_hash != trail.policy_hash
+            or not trail.obligations.is_empty
+            or not trail.knowledge.is_untouched
             or trail.wish.format is not Format.JSON
             or not _HEADERS.issuperset(http.headers)
             or self.upstream.documents is not None
@@ -131,7 +136,18 @@ class Precedents:
         ):
             return
         with suppress(UnsendableRequest, ValueError):
-            http.likeness.follow(ReadPrecedent(self, client, engine, presented, trail, asked.type))
+            precedent = ReadPrecedent(self, client, engine, presented, trail, asked.type)
+            self._forget_those_before(engine)
+            self._followed.add(precedent)
+            http.likeness.follow(precedent)
+
+    def _forget_those_before(self, engine: Engine) -> None:
+        """Let go of what was decided by policies that are in force no more: heads of then may never come again."""
+        if self._by is not engine:
+            for precedent in self._followed:
+                precedent.end()
+            self._followed.clear()
+            self._by = engine
 
 
 @dataclass(slots=True)
@@ -145,7 +161,24 @@ class _Read:
     found: Authenticated | None = None
     held: Held | None = None
     is_admitted: bool = False
+    decided_at: int | None = None  # seconds since 1970; None where it was not looked at
     rules: tuple[str, ...] | None = None  # that permitted it
+
+
+class _Shown(NamedTuple):
+    """A resource that is shown as it is: its bytes, headers of the store's answer, the rules, and how it is recorded."""
+
+    raw: bytes
+    passed: tuple[tuple[str, str], ...]
+    rules: tuple[str, ...]
+    record: bytes
+
+
+class _Whole(NamedTuple):
+    """The body of an answer with a resource that has to be looked at in the passage's own way, and headers of it."""
+
+    raw: bytes
+    passed: tuple[tuple[str, str], ...]
 
 
 class ReadPrecedent:
@@ -193,46 +226,61 @@ class ReadPrecedent:
             or not at.resource_server.is_as_presented(self._presented)
             or not path.startswith(self._path)
         ):
-            if request.likeness is not None:
-                request.likeness.precedent = None
+            self.end()
             return await at.way.handle(request)
         id_ = path[len(self._path) :]
         read = _Read(request, id_, headers.interaction_id(request), time.perf_counter())
+        found: _Shown | _Whole | UpstreamAnswer | Exception | None
         try:
-            return await self._answer(read)
-        except Exception as error:
-            return await self._on(read, _refusal(error))
+            try:
+                found = await self._find(read)
+            except Exception as error:
+                found = error
+            if isinstance(found, _Shown):
+                return await self._told(read, found)
+            return await self._on(read, found)
         finally:
             if read.held is not None:
                 read.held.release()
 
-    async def _answer(self, read: _Read) -> Answer:
-        at, request, known = self._at, read.request, self._known
-        read.found = await at.resource_server.admit(request, self._presented)
+    def end(self) -> None:
+        """Be followed no more."""
+        likeness = self._like.likeness
+        if likeness is not None and likeness.precedent is self:
+            likeness.precedent = None
+
+    async def _find(self, read: _Read) -> _Shown | _Whole | UpstreamAnswer | None:
+        """What is shown; else what the store answered, where it was asked. Raises what refuses the request."""
+        at, known = self._at, self._known
+        read.found = await at.resource_server.admit(read.request, self._presented)
         if at.admission is not None and at.admission.limits_callers:
             read.held = await at.admission.of_caller(self._caller, at.upstream.name)
+        if at.engines.engine is not self._engine:
+            return None  # they changed meanwhile
         read.is_admitted = True
-        id_, interaction, reads = read.id, read.interaction_id, self._reads
+        id_, reads = read.id, self._reads
         if reads is not None and reads.opens(id_):
             judge, rules = reads.judge, reads.rules
         else:
-            permit = self._decide(read)
+            permit = self._decide(read, known)
             if permit is None or permit.judge is None or not _is_usual(permit) or not known.is_untouched:
                 self._known = Known()
-                return await self._on(read, None)
+                return None
             judge, rules = permit.judge, permit.rules
         read.rules = rules
         before, between, end = self._sent
         answer = await self._client.send_written(
-            b"".join((before, id_.encode("ascii"), between, interaction.encode("ascii"), end))
+            b"".join((before, id_.encode("ascii"), between, read.interaction_id.encode("ascii"), end))
         )
         said = answer.headers
         is_fhir = answer.status == 200 and headers.is_json(said.get("content-type", ""))
         if not is_fhir or "content-encoding" in said:
-            return await self._on(read, answer)
-        raw = await answer.read(at.upstream.max_resource)
+            return answer
+        try:
+            raw = await answer.read(at.upstream.max_resource)
+        finally:
+            answer.close()
         passed = headers.returned(said, at.upstream)
-        answer.close()
         value = plain_object(raw)
         if value is not None and value.get("id") == id_:
             verdict = judge(value)
@@ -242,53 +290,67 @@ class ReadPrecedent:
                 rules = verdict.rules or rules
                 form = self._form(rules)
                 if form is not None and about.is_plain and known.is_untouched:
-                    await at.audit.record_written(
-                        form.filled(interaction, id_.encode("ascii"), list(about.patients))
-                    )
-                    at.recording.count("read", 200, rules, "permit", read.started)
-                    more = *read.found.headers, ("x-fapi-interaction-id", interaction)
-                    given = Answer(200, (headers.JSON_BODY, *self._given, *passed, *more), raw)
-                    return await coded(request, given) if self._is_coded else given
-        trail = self._trail(read)
-        return await self._answered(trail, self._judged(trail, read, raw, passed))
+                    patients = list(about.patients)
+                    record = form.filled(read.interaction_id, id_.encode("ascii"), patients)
+                    return _Shown(raw, passed, rules, record)
+        return _Whole(raw, passed)
 
-    async def _judged(
-        self, trail: Trail, read: _Read, raw: bytes, passed: tuple[tuple[str, str], ...]
-    ) -> Answer:
+    async def _told(self, read: _Read, shown: _Shown) -> Answer:
+        """What is shown, once it is on record."""
+        at = self._at
+        try:
+            await at.audit.record_written(shown.record)
+        except AuditUnavailable:
+            read.rules = shown.rules
+            trail = self._trail(read)
+            answer = at.recording.counted(trail, at.recording.unrecorded(trail))
+            return await coded(read.request, answer) if at.upstream.compress else answer
+        at.recording.count("read", 200, shown.rules, "permit", read.started)
+        fresh = () if read.found is None else read.found.headers
+        more = *shown.passed, *fresh, ("x-fapi-interaction-id", read.interaction_id)
+        answer = Answer(200, (headers.JSON_BODY, *self._given, *more), shown.raw)
+        return await coded(read.request, answer) if self._is_coded else answer
+
+    async def _judged(self, trail: Trail, read: _Read, whole: _Whole) -> Answer:
         """The store's answer in the passage's own way."""
-        return await self._at.delivery.judged(trail, self._permit(read), raw, passed)
+        return await self._at.delivery.judged(trail, self._permit(read, trail), whole.raw, whole.passed)
 
     async def _received(self, trail: Trail, read: _Read, answer: UpstreamAnswer) -> Answer:
         try:
-            permit = self._permit(read)
+            permit = self._permit(read, trail)
         except BaseException:
             answer.close()
             raise
         return await self._at.forwarding.received(read.request, trail, permit, self._caller, None, answer)
 
-    def _permit(self, read: _Read) -> Permit:
+    def _permit(self, read: _Read, trail: Trail) -> Permit:
         """The permit by which the store was asked. Raises FhirError(INTERNAL): it is the same as it was then."""
-        permit = self._decide(read)
+        permit = self._decide(read, trail.knowledge)
         if permit is None:
             raise FhirError(Reason.INTERNAL)
         return permit
 
-    def _decide(self, read: _Read) -> Permit | None:
+    def _decide(self, read: _Read, known: Known) -> Permit | None:
+        """What permits it at the second at which this was asked first."""
         at = self._at
-        environment = Environment(at.clock(), read.request.peer, at.upstream.identifier, self._known)
+        if read.decided_at is None:
+            read.decided_at = at.clock()
+        environment = Environment(read.decided_at, read.request.peer, at.upstream.identifier, known)
         decision = self._engine.decide(self._asked(read), self._caller, environment)
         return decision if isinstance(decision, Permit) else None
 
-    async def _on(self, read: _Read, come: UpstreamAnswer | Awaitable[Answer] | None) -> Answer:
-        """Leave the usual way: before the store was asked, with what it answered, or with what is an answer by itself."""
-        at, trail = self._at, self._trail(read)
-        if come is None:
-            come = at.way.pass_one(read.request, self._asked(read), self._caller, self._engine, trail)
-        elif isinstance(come, UpstreamAnswer):
-            come = self._received(trail, read, come)
-        return await self._answered(trail, come)
-
-    async def _answered(self, trail: Trail, work: Awaitable[Answer]) -> Answer:
+    async def _on(self, read: _Read, found: _Whole | UpstreamAnswer | Exception | None) -> Answer:
+        """Leave the usual way: before the store was asked, with what it answered, or with what refuses the request."""
+        trail = self._trail(read)
+        match found:
+            case None:
+                work = self._at.way.pass_known(read.request, self._asked(read), self._caller, trail)
+            case _Whole():
+                work = self._judged(trail, read, found)
+            case UpstreamAnswer():
+                work = self._received(trail, read, found)
+            case _:
+                work = _refusal(found)
         before = ACTING.set(trail.caller)
         try:
             answer = await self._at.way.answered(trail.request, trail, work)
