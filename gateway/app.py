@@ -165,7 +165,7 @@ class Gateway:
             finders=self._finders,
             admit=self._admission.of_client,
             own=open_own_records(settings, consents, self.keys, self.clock, self._records),
-            given=given_consents(settings, consents, self.clock),
+            given=given_consents(settings, consents, self.clock, self.metrics),
         )
         link_key = await self.store.secret("page-links", secrets.token_bytes(32))
         for upstream in in_order(settings.upstreams):

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qs
 
 from authz.clock import Clock
-from authz.http import json_answer
 from authz.keys import KeyRing
 from authz.protocol.clients import Client
 from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.storage.store import Store, StoreUnavailable
-from gateway.operators_listener import EVALUATIONS, METRICS_TYPE, PATHS, SAMPLES, TEXT
+from gateway.operators_listener import EVALUATIONS, METRICS_TYPE, PATHS, SAMPLES, TEXT, json_said
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.lookups.knowledge import Lookups
 from gateway.proxy.probing import UpstreamProbes
@@ -66,7 +65,7 @@ class Operations:
             case "/metrics":
                 return Answer(200, METRICS_TYPE, self._metrics.text())
             case "/healthz":
-                return json_answer(200, {"status": "ok"})
+                return json_said(200, {"status": "ok"})
             case "/readyz":
                 problems = await self._problems()
                 engine = self._engines.engine
@@ -75,11 +74,11 @@ class Operations:
                     "problems": problems,
                     "policies": None if engine is None else engine.policy_hash,
                 }
-                return json_answer(503 if problems else 200, said)
+                return json_said(503 if problems else 200, said)
             case "/report":
                 return await self._show_report(request)
             case "/upstreams":
-                return json_answer(200, self._probes.as_json())
+                return json_said(200, self._probes.as_json())
             case path if path.startswith(EVALUATIONS):
                 from gateway import evaluations  # where somebody asks for one
 

@@ -3,10 +3,11 @@
 One strict reading for every byte that comes in: there is no second HTTP server in the process.
 """
 
+import json
 from pathlib import Path
 
-from authz.http import ListenerFace, read
-from authz.protocol.request import Body, HttpRequest
+from authz.http import NO_STORE, ListenerFace, read
+from authz.protocol.request import Answer, Body, HttpRequest
 from gateway.settings import Limits
 from gateway.wire import heads
 from gateway.wire.connection import Handler, Service
@@ -68,3 +69,9 @@ class OperatorsListener:
             max_header=self._limits.max_header,
             max_url=self._limits.max_url,
         )
+
+
+def json_said(status: int, value: object) -> Answer:
+    """An answer of JSON, spaced for those who read it."""
+    headers = (("Content-Type", "application/json; charset=utf-8"), *NO_STORE)
+    return Answer(status, headers, json.dumps(value).encode())

@@ -136,18 +136,21 @@ class Completion:
         for name in grant.audience:
             if name in self._given and not await self._given[name].has_room(grant):
                 raise PageError("error.too_many_consents", status=409)
+        keepers = [self._given[name] for name in grant.audience if name in self._given]
+        made = [(keeper, keeper.of(grant, visit.client.name)) for keeper in keepers]
+        consents = [(keeper, consent) for keeper, consent in made if consent is not None]
         written = await self._store.complete_authorization(
             request_id=visit.interaction.request_id,
             interaction_id=visit.interaction.id,
             grant=grant,
             code=code,
+            consents=[consent for _, consent in consents],
             now=now,
         )
         if not written:
             raise PageError(GONE)
-        for name in grant.audience:
-            if name in self._given:
-                await self._given[name].given(grant, visit.client.name)
+        for keeper, consent in consents:
+            keeper.stored(consent)
         patient = str(context.get("patient", ""))
         self._emit(
             ConsentGiven(

@@ -91,7 +91,8 @@ class Visits:
     async def begin(self, request: HttpRequest) -> Visit:
         """The visit of a person whom the client sent (RFC 9126 4): client_id and request_uri are read, nothing else (P9).
 
-        Raises PageError, OAuthError where the redirect URI is not the client's any more.
+        It is not stored before keep(): prompt=none needs no more. Raises PageError, OAuthError where the redirect URI is
+        not the client's any more.
         """
         client_id, handle = _asked(request)
         now = self._clock()
@@ -109,24 +110,27 @@ class Visits:
         authorization_answers.locate(pushed.parameters, client)
         browser = await self._browsers.known_or_new(request)
         new = new_handle()
-        await self._store.put_interaction(
-            Interaction(
-                id=digest(new),
-                request_id=pushed.id,
-                client_id=pushed.client_id,
-                parameters=pushed.parameters,
-                dpop_jkt=pushed.dpop_jkt,
-                session_id=browser.session.id,
-                expires_at=now + self._sign_in_seconds,
-            )
+        interaction = Interaction(
+            id=digest(new),
+            request_id=pushed.id,
+            client_id=pushed.client_id,
+            parameters=pushed.parameters,
+            dpop_jkt=pushed.dpop_jkt,
+            session_id=browser.session.id,
+            expires_at=now + self._sign_in_seconds,
         )
-        return await self._found(new, browser, request)
+        return await self._visit(interaction, new, client, browser, request)
 
     async def keep(self, visit: Visit) -> None:
-        """Let the pushed request outlive the pages: the person may take as long as a sign-in may take."""
+        """Store a visit that has begun, and let the pushed request outlive the pages: the person may take as long as a
+        sign-in may take."""
         now = self._clock()
-        until = now + self._sign_in_seconds
-        await self._store.keep_pushed_request(visit.interaction.request_id, until=until, now=now)
+        await self._store.keep_pushed_request(
+            visit.interaction.request_id,
+            until=now + self._sign_in_seconds,
+            now=now,
+            interaction=visit.interaction,
+        )
 
     async def of(self, request: HttpRequest, handle: str | None) -> Visit:
         """The visit that handle names, in the browser that began it; its pushed request still waits.
@@ -148,6 +152,11 @@ class Visits:
         client = self._clients.get(interaction.client_id)
         if client is None:
             raise PageError("error.client_gone")
+        return await self._visit(interaction, handle, client, browser, request)
+
+    async def _visit(
+        self, interaction: Interaction, handle: str, client: Client, browser: Browser, request: HttpRequest
+    ) -> Visit:
         subject = browser.session.subject
         account = None if subject is None else self._accounts.of_subject(subject)
         if account is not None:

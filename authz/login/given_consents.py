@@ -1,11 +1,13 @@
 """What a person allows at the consent page, told to whoever keeps the consents of the records that it opens.
 
-This server keeps grants, and no consents. Where the keeper cannot write one down, the app gets no code.
+This server keeps grants, and what a consent says is the keeper's. It is written with grant and code, all or nothing:
+where it cannot be, the app gets no code.
 """
 
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentVersion
 
 
 class GivenConsents(Protocol):
@@ -15,6 +17,10 @@ class GivenConsents(Protocol):
         """Whether it can be recorded: what can be in force for one patient has a bound. Raises StoreUnavailable."""
         ...
 
-    async def given(self, grant: Grant, client_name: str) -> None:
-        """Record what was allowed to the client of that name. Raises StoreUnavailable."""
+    def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
+        """What was allowed to the client of that name, to be stored; None where it opens no patient's record."""
+        ...
+
+    def stored(self, consent: ConsentVersion) -> None:
+        """Take note that it was."""
         ...

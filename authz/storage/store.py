@@ -7,7 +7,7 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -18,7 +18,7 @@ from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
 from authz.storage.audit_signals import SignalStore
-from authz.storage.consents import ConsentStore
+from authz.storage.consents import ConsentStore, ConsentVersion
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -220,10 +220,13 @@ class Store(
     # pushed requests, interactions, sessions
     async def put_pushed_request(self, record: PushedRequest) -> None: ...
     async def pushed_request(self, id: str, *, now: int) -> PushedRequest | None: ...
-    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
-        """Let the row of a live pushed request live until then, for a person at the pages.
+    async def keep_pushed_request(
+        self, id: str, *, until: int, now: int, interaction: Interaction | None = None
+    ) -> bool:
+        """Let the row of a live pushed request live until then, for a person at the pages; False when there is none.
 
-        The record keeps its own expires_at: the request_uri cannot be visited after it.
+        The record keeps its own expires_at: the request_uri cannot be visited after it. The interaction that it is kept
+        for is stored with it, in one transaction, whether the request lives or not.
         """
         ...
 
@@ -241,9 +244,16 @@ class Store(
 
     # grants, codes, refresh tokens
     async def complete_authorization(
-        self, *, request_id: str, interaction_id: str, grant: Grant, code: AuthorizationCode, now: int
+        self,
+        *,
+        request_id: str,
+        interaction_id: str,
+        grant: Grant,
+        code: AuthorizationCode,
+        now: int,
+        consents: Sequence[ConsentVersion] = (),
     ) -> bool:
-        """In one transaction consume the pushed request and its interaction and write grant and code.
+        """In one transaction consume the pushed request and its interaction and write grant, code and new consents.
 
         False, and nothing written, when the pushed request was consumed before or has expired (RFC 9126 4).
         """
@@ -268,6 +278,10 @@ class Store(
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant; None when unknown, expired or revoked."""
+        ...
+
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live; at most a few hundred at once."""
         ...
 
     async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:

@@ -1,6 +1,6 @@
 """A store whose versions of consents are counted, whoever writes them: FHIR, pages, grants that end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from authz.storage.consents import ConsentVersion
@@ -12,10 +12,9 @@ from gateway.telemetry import Metrics
 class _Counted:
     """What is not here is the store's."""
 
-    def __init__(self, store: Store, routes: dict[str, str], metrics: Metrics) -> None:
+    def __init__(self, store: Store, count: Callable[[ConsentVersion], None]) -> None:
         self._store = store
-        self._routes = routes
-        self._metrics = metrics
+        self._count = count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -24,14 +23,22 @@ class _Counted:
         """Write a version; one that was written is counted."""
         is_written = await self._store.add_consent(version, at_number=at_number)
         if is_written:
-            route = self._routes.get(version.base, "other")
-            self._metrics.consents_written.labels(route, version.status).inc()
+            self._count(version)
         return is_written
 
 
-def counted(store: Store, upstreams: Iterable[Upstream], metrics: Metrics) -> Store:
-    """The store, by which the versions of consents of these bases are counted in `consents_written`."""
+def counter(upstreams: Iterable[Upstream], metrics: Metrics) -> Callable[[ConsentVersion], None]:
+    """What counts a version of a consent of these bases that was written, in `consents_written`."""
     routes = {each.identifier: each.name for each in upstreams}
-    whole: Any = _Counted(store, routes, metrics)  # by __getattr__ it has every method of store
+
+    def count(version: ConsentVersion) -> None:
+        metrics.consents_written.labels(routes.get(version.base, "other"), version.status).inc()
+
+    return count
+
+
+def counted(store: Store, upstreams: Iterable[Upstream], metrics: Metrics) -> Store:
+    """The store, by which the versions of consents of these bases are counted."""
+    whole: Any = _Counted(store, counter(upstreams, metrics))  # by __getattr__ it has every method of store
     told: Store = whole
     return told

@@ -7,7 +7,7 @@ revoked ends its grant, with every token, before the revocation is written.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from authz.clock import Clock
@@ -34,13 +34,22 @@ _ENDED = "the grant to the app has ended"
 
 
 class GrantConsents:
-    """Records what is allowed at the consent page as consents of one base."""
+    """Says what is allowed at the consent page as consents of one base. written is told of each that was stored."""
 
-    def __init__(self, *, base: str, issuer: str, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        base: str,
+        issuer: str,
+        store: Store,
+        clock: Clock,
+        written: Callable[[ConsentVersion], None] = lambda _: None,
+    ) -> None:
         self._base = base
         self._issuer = issuer
         self._store = store
         self._clock = clock
+        self._written = written
 
     async def has_room(self, grant: Grant) -> bool:
         """Whether the patient has room for the consent of a grant. Raises StoreUnavailable."""
@@ -54,26 +63,28 @@ class GrantConsents:
             return False
         return True
 
-    async def given(self, grant: Grant, client_name: str) -> None:
-        """Record the consent of a grant; nothing where it opens no patient's record. Raises StoreUnavailable."""
+    def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
+        """The consent of a grant; None where it opens no patient's record, or was not the patient's to give."""
         value = self._consent(grant, client_name)
         if value is None:
-            return
-        await self._store.add_consent(
-            next_version(
-                value,
-                None,
-                base=self._base,
-                id=str(uuid.uuid4()),
-                now=self._clock(),
-                by=grant.subject,
-                grant_id=grant.grant_id,
-            )
+            return None
+        return next_version(
+            value,
+            None,
+            base=self._base,
+            id=str(uuid.uuid4()),
+            now=self._clock(),
+            by=grant.subject,
+            grant_id=grant.grant_id,
         )
+
+    def stored(self, consent: ConsentVersion) -> None:
+        """Take note that it was."""
+        self._written(consent)
 
     def _consent(self, grant: Grant, client_name: str) -> dict[str, Any] | None:
         patient = grant.context.get("patient")
-        if not isinstance(patient, str) or not is_id(patient):
+        if not isinstance(patient, str) or not is_id(patient) or _is_of_staff(grant, self._base):
             return None
         return consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
 
@@ -110,20 +121,30 @@ def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issue
         "policy": [{"uri": issuer}],
         "provision": provision,
     }
-    if place is not None and place.type in ("Patient", "RelatedPerson", "Practitioner"):
+    if place is not None and place.type in ("Patient", "RelatedPerson"):
         value["performer"] = [{"reference": f"{place.type}/{place.id}"}]
     return value
+
+
+def _is_of_staff(grant: Grant, base: str) -> bool:
+    """Whether somebody lets an app in for their own work with a patient: that is no word of the patient's."""
+    person = grant.claims.get("fhirUser")
+    place = local_reference(person, (base,)) if isinstance(person, str) else None
+    return place is not None and place.type in ("Practitioner", "PractitionerRole")
 
 
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> list[ConsentVersion]:
     """The versions, given as the newest ones, with those inactive whose grant has ended. Raises StoreUnavailable."""
     found = []
-    for number, version in enumerate(versions, 1):
-        if number % _ASKED_AT_ONCE == 0:
+    for first in range(0, len(versions), _ASKED_AT_ONCE):
+        if first:
             await asyncio.sleep(0)
-        goes_on = version.grant_id is None or version.status != "active"
-        goes_on = goes_on or await store.grant(str(version.grant_id), now=now) is not None
-        found.append(version if goes_on else await _ended(store, version, now))
+        some = versions[first : first + _ASKED_AT_ONCE]
+        asked = {each.grant_id for each in some if each.grant_id is not None and each.status == "active"}
+        live = await store.live_grants(asked, now=now) if asked else frozenset()
+        for version in some:
+            ends = version.grant_id in asked and version.grant_id not in live
+            found.append(await _ended(store, version, now) if ends else version)
     return found
 
 

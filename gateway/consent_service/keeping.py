@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from authz.clock import Clock
 from authz.storage.store import Store
-from gateway.consent_service.counted import counted
+from gateway.consent_service.counted import counted, counter
 from gateway.consent_service.grants import GrantConsents, settled
 from gateway.consent_service.routing import RoutingClient
 from gateway.consent_service.server import ConsentServer
@@ -57,11 +57,15 @@ def keep_consents(
     return client, knowledge
 
 
-def given_consents(settings: GatewaySettings, store: Store, clock: Clock) -> Mapping[str, GrantConsents]:
-    """What records the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
-    issuer = settings.authorization.issuer
+def given_consents(
+    settings: GatewaySettings, store: Store, clock: Clock, metrics: Metrics
+) -> Mapping[str, GrantConsents]:
+    """What says the consents of the OAuth consent page, by the identifier of each base that keeps them here."""
+    issuer, count = settings.authorization.issuer, counter(settings.upstreams, metrics)
     return {
-        upstream.identifier: GrantConsents(base=upstream.identifier, issuer=issuer, store=store, clock=clock)
+        upstream.identifier: GrantConsents(
+            base=upstream.identifier, issuer=issuer, store=store, clock=clock, written=count
+        )
         for upstream in settings.upstreams
         if upstream.keeps_consents
     }

@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
-from gateway.fhir.forms import Form, Wording, form_of, is_clear, wording_of_entry, wording_of_line
+from gateway.fhir.forms import Form, Wording, form_of, is_clear, merged, wording_of_entry, wording_of_line
 from gateway.fhir.links import address_pattern, mentions
 
-_MOST_FORMS = 6  # of one type that are kept, and tried on an entry
+_MOST_FORMS = 3  # of one type that are kept, and tried on an entry
 _MOST_KEYS = 64
-_MOST_SEEN = 1000
+_MOST_MADE = 40  # expressions of one type, one in the place of another
+_MOST_SEEN = 200
+_MOST_PARTS = 100
 _LONGEST_TYPE = 64
-_MOST_CHARACTERS = 64 * 1024  # of what a form is learned from
-_PATIENCE = 8  # misses one after another, before forms are tried on one entry in so many only
+_MOST_BYTES = 1024 * 1024  # of what a form is learned from
+_SELDOM = 16  # where forms cost more than they save, they are tried on one entry in so many
+_MOST_CREDIT = 16  # hits that can be spent; a hit saves what about two trials in vain cost
 
 LookedAt = Callable[[str], frozenset[str] | None]
-"""By type, the members of a resource that are looked at; None where resources of the type are read whole."""
+"""By type, the members of a resource that are looked at; None where resources of the type are read whole.
+
+'meta.security' stands for meta where it has that member.
+"""
 _Key = tuple[str, str, frozenset[str]]
 
 
@@ -30,6 +36,7 @@ class KnownForms:
     def __init__(self) -> None:
         self._forms: dict[_Key, tuple[Form, ...]] = {}
         self._seen: set[Wording] = set()
+        self._made: dict[_Key, int] = {}
 
     def of(self, key: _Key) -> tuple[Form, ...]:
         """The forms that are known."""
@@ -38,20 +45,33 @@ class KnownForms:
     def learn(self, key: _Key, wording: Wording, text: str) -> None:
         """Keep the form in these words, of what text holds with the begin of what follows, where it was seen before."""
         known = self._forms.get(key, ())
-        if any(form.wording == wording for form in known):
+        if (
+            self._made.get(key, 0) >= _MOST_MADE
+        ):  # as many as there are orders: to make more would cost more than it saves
             return
+        for form in known:
+            both = merged(form.wording, wording)
+            if both is not None:
+                if both != form.wording:
+                    self._keep(key, form_of(both), text, [each for each in known if each is not form])
+                return
         if wording not in self._seen:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
             self._seen.add(wording)
             return
         self._seen.discard(wording)
-        form = form_of(wording)
-        if form.match_escapes(text, 0) is None:  # with white space, say: it would match nothing of this kind
-            return
-        if len(self._forms) >= _MOST_KEYS:
+        self._keep(key, form_of(wording), text, list(known))
+
+    def _keep(self, key: _Key, form: Form, text: str, others: list[Form]) -> None:
+        if len(self._made) >= _MOST_KEYS:
+            self._made.clear()
             self._forms.clear()
-        self._forms[key] = (form, *known)[:_MOST_FORMS]
+        self._made[key] = self._made.get(key, 0) + 1
+        if (
+            form.match_escapes(text, 0) is not None
+        ):  # with white space, say, it would match nothing of this kind
+            self._forms[key] = (form, *others)[:_MOST_FORMS]
 
 
 KNOWN = KnownForms()
@@ -80,14 +100,15 @@ class ByForm:
         self._known = known
         self._addresses = address_pattern(base)
         self._form: Form | None = None  # of the last one
-        self._found: tuple[str, ...] | None = None
+        self._found: tuple[str | None, ...] | None = None
         self._part: dict[str, Any] = {}  # what was looked at of it
+        self._parts: dict[tuple[Form, tuple[str | None, ...]], dict[str, Any]] = {}  # and of those before
         self._text = ""
         self._is_clear = self._has_escapes = False
         self._places: list[int] = []  # of addresses of the store within the text
         self._place = 0  # those before this one stand before what is read now
         self._missed = 0
-        self._in_a_row = 0
+        self._credit = _MOST_CREDIT
 
     def take(self, text: str, start: int, at_most: int) -> tuple[list[tuple[bytes, dict[str, Any]]], int]:
         """What has a known form from start on, each with what is looked at of it, and where the next begins.
@@ -104,17 +125,22 @@ class ByForm:
         while True:
             matched = match(text, start)
             if matched is None or form is None:
-                form = self._matching(text, start)
-                if form is None:
+                other = self._matching(text, start)
+                if other is None or other is form:
                     break
+                form = other
+                self._credit -= 1
                 match, found = form.match_escapes if has_escapes else form.match, None
                 continue
             groups, end = matched.groups(), matched.end()
             if groups[1:] != found:
-                looked_at = form.looked_at(groups[1:])
+                known = self._parts.get((form, groups[1:]))
+                looked_at = form.looked_at(groups[1:]) if known is None else known
                 if looked_at is None:
                     break
                 found, part = groups[1:], looked_at
+                if known is None:
+                    self._keep(form, found, part)
             while place < len(places) and places[place] < start:
                 place += 1
             raw = text[start:end].encode()
@@ -129,17 +155,39 @@ class ByForm:
             taken.append((raw, part))
             start = end + 1
         self._form, self._found, self._part, self._place = form, found, part, place
-        if taken:
-            self._in_a_row = 0
+        self._credit = min(self._credit + 2 * len(taken), _MOST_CREDIT)
         return taken, start
+
+    def _keep(self, form: Form, found: tuple[str | None, ...], part: dict[str, Any]) -> None:
+        if len(self._parts) >= _MOST_PARTS:
+            self._parts.clear()
+        self._parts[form, found] = part
+
+    def alone(self, raw: bytes) -> dict[str, Any] | None:
+        """What is looked at of a line that comes by itself, without its end; None where it has no known form.
+
+        Nothing that stands in it is kept.
+        """
+        if not self._hopes() or b"\n" in raw:
+            return None
+        try:
+            text = raw.decode() + "\n"
+        except UnicodeDecodeError:
+            return None
+        taken, end = self.take(text, 0, len(raw))
+        self._text, self._places, self._found, self._part = "", [], None, {}
+        self._parts.clear()
+        return taken[0][1] if len(taken) == 1 and end == len(text) else None
 
     def missed(self, raw: bytes, value: Mapping[str, Any]) -> bool:
         """Learn from what was read strictly; whether the next one may have a known form."""
         self._missed += 1
-        self._in_a_row += 1
-        if not self._missed & (self._missed - 1) and len(raw) <= _MOST_CHARACTERS:
+        if not self._missed & (self._missed - 1) and len(raw) <= _MOST_BYTES:
             self._learn(raw, value)
-        return self._in_a_row < _PATIENCE or not self._in_a_row % _PATIENCE
+        return self._hopes()
+
+    def _hopes(self) -> bool:
+        return self._credit > 0 or not self._missed % _SELDOM
 
     def _learn(self, raw: bytes, value: Mapping[str, Any]) -> None:
         type_ = self._kind.type_of(value)
@@ -161,6 +209,7 @@ class ByForm:
         for form in () if names is None else self._known.of((begin, type_, names)):
             if form.match_escapes(text, start) is not None:
                 return form
+            self._credit -= 1
         return None
 
     def _reads(self, text: str) -> bool:

@@ -11,9 +11,8 @@ from typing import Protocol
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
-from authz.http import json_answer
 from authz.protocol.request import Answer, HttpRequest, RequestError
-from gateway.operators_listener import METRICS_TYPE, PATHS, SAMPLES, TEXT
+from gateway.operators_listener import METRICS_TYPE, PATHS, SAMPLES, TEXT, json_said
 from gateway.telemetry import Metrics
 from gateway.workers import totals
 from gateway.workers.totals import Totals
@@ -77,7 +76,7 @@ class Together:
                 text = self._totals.text(totals.families(self._metrics.registry))
                 return Answer(200, METRICS_TYPE, text)
             case "/healthz":
-                return json_answer(200, {"status": "ok"})
+                return json_said(200, {"status": "ok"})
             case "/readyz":
                 return await self._readiness()
             case path if path == SAMPLES:
@@ -142,7 +141,7 @@ class Together:
             "problems": list(dict.fromkeys(problems)),
             "workers": workers,
         }
-        return json_answer(503 if problems else 200, body)
+        return json_said(503 if problems else 200, body)
 
     async def _said(self, each: Colleague) -> tuple[list[str], object]:
         """The problems that a worker has, and the digest of its policies."""
@@ -156,11 +155,11 @@ class Together:
     async def _passed_on(self, request: HttpRequest) -> Answer:
         leading, query = self._leading(), f"?{request.query}" if request.query else ""
         if leading is None:
-            return json_answer(503, {"error": "no worker is ready"})
+            return json_said(503, {"error": "no worker is ready"})
         try:
             content = await request.body.read(_MAX_BODY)
         except RequestError as error:
-            return json_answer(error.status, {"error": error.description})
+            return json_said(error.status, {"error": error.description})
         try:
             async with self._sessions[leading.number].request(
                 request.method,
@@ -174,7 +173,7 @@ class Together:
         except (ClientError, OSError, TimeoutError) as error:
             cause = "not within a minute" if isinstance(error, TimeoutError) else str(error)
             _log.error("a worker does not answer", extra={"worker": leading.number, "cause": cause})
-            return json_answer(503, {"error": "the worker that leads does not answer"})
+            return json_said(503, {"error": "the worker that leads does not answer"})
 
 
 _ASKED = frozenset({"accept", "content-type", "x-request-id"})

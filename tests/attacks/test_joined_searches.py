@@ -223,10 +223,10 @@ async def test_the_self_link_must_show_the_narrowing_of_a_joined_search(gateway:
         return web.json_response(bundle, content_type="application/fhir+json")
 
     store.answer = deaf
-    before = gateway.gateway.metrics.narrowing_ignored._value.get()
+    before = gateway.gateway.metrics.narrowing_ignored.labels().value
     reply = await gateway.fhir("GET", "/Observation?subject:Patient.name=x")
     assert (reply.status, reply.reason) == (502, "narrowing-ignored")
-    assert gateway.gateway.metrics.narrowing_ignored._value.get() == before + 1
+    assert gateway.gateway.metrics.narrowing_ignored.labels().value == before + 1
 
 
 async def test_a_page_of_an_included_search_is_judged_like_the_first(gateway: RunningGateway) -> None:

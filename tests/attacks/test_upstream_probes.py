@@ -223,6 +223,6 @@ async def test_L_a_page_link_that_is_no_page_is_left_out_and_counted(tmp_path: P
             assert [each["relation"] for each in reply.json["link"]] == ["self"]
             assert running.origin + MOUNT + "/Observation" == reply.json["link"][0]["url"]
         left_out = running.gateway.metrics.page_links_left_out.labels("fhir")
-        assert left_out._value.get() == 4
+        assert left_out.value == 4
     finally:
         await stop_gateway(running)

@@ -79,7 +79,7 @@ def _rows(options: argparse.Namespace, chosen: frozenset[str]) -> list[dict[str,
         if "tokens" in chosen:
             rows += tokens.rows(place, gateway, load)
         if "flows" in chosen:
-            rows += code_flow.rows(place, gateway, load)
+            rows += code_flow.rows(place, load)
         if "bodies" in chosen:
             rows += bodies.rows(place, options.runs)
         if "streams" in chosen:

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.demo import world
@@ -12,11 +13,12 @@ from tests.bench.cases import Load
 from tests.bench.peers import node
 from tests.bench.processes import Subject
 from tests.bench.rows import Measured, row
-from tests.bench.servers import OTHER_CORE, Place, Securus
+from tests.bench.servers import OTHER_CORE, Place, securus
 
 CASE = "code-flow"
 _CLIENT, _USER = "portal-dpop", "stephen"
 _LANES = 8
+_PEOPLE = 64
 _NOTE = (
     "PAR, cookies of a person who is signed in, a consent page shown and pressed, code, tokens by DPoP with nonce;"
     " all of it durable and on record"
@@ -30,9 +32,9 @@ class _Contender:
     note: str
 
 
-def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
+def rows(place: Place, load: Load) -> list[dict[str, Any]]:
     """The rows of the code flow; a request is a whole flow."""
-    contenders = [_securus(gateway)]
+    contenders = [_securus(place)]
     if node.is_here():
         contenders.append(_oidc_provider(place))
     seen: dict[str, list[Measured]] = {each.subject.name: [] for each in contenders}
@@ -42,21 +44,33 @@ def rows(place: Place, gateway: Securus, load: Load) -> list[dict[str, Any]]:
     return [row(CASE, each.subject.name, seen[each.subject.name], each.note) for each in contenders]
 
 
-def _securus(gateway: Securus) -> _Contender:
+def _with_people(document: dict[str, Any]) -> None:
+    """Many people like one of the demonstration: of one patient only so many consents may count."""
+    one = next(each for each in document["users"] if each["username"] == _USER)
+    for number in range(_PEOPLE):
+        name = f"{_USER}-{number}"
+        document["users"].append(
+            {**deepcopy(one), "username": name, "subject": name, "patient": f"{one['patient']}-{number}"}
+        )
+
+
+def _securus(place: Place) -> _Contender:
+    gateway = securus(place, "flows", change=_with_people)
+    subject = replace(gateway.subject, name="securus")
     demo = json.loads((gateway.folder / "demo.json").read_text())
     user = next(each for each in demo["users"] if each["username"] == _USER)
     settings = {
-        "port": gateway.subject.port,
+        "port": subject.port,
         "issuer": gateway.issuer,
         "paths": {"par": "/par", "authorize": "/authorize", "token": "/token"},
         "client": _CLIENT,
         "key": next(each["jwks"]["keys"][0] for each in demo["clients"] if each["client_id"] == _CLIENT),
         "redirect_uri": world.REDIRECT_URI,
         "scope": "openid launch/patient patient/*.rs",
-        "person": {"username": _USER, "password": user["password"]},
+        "people": [{"username": f"{_USER}-{n}", "password": user["password"]} for n in range(_PEOPLE)],
         "lanes": _LANES,
     }
-    return _Contender(gateway.subject, settings, _NOTE)
+    return _Contender(subject, settings, _NOTE)
 
 
 def _oidc_provider(place: Place) -> _Contender:
@@ -71,7 +85,7 @@ def _oidc_provider(place: Place) -> _Contender:
         "key": key.private_jwk(),
         "redirect_uri": world.REDIRECT_URI,
         "scope": "openid system/Observation.rs",
-        "person": {"login": "stephen", "password": "any"},
+        "people": [{"login": f"stephen-{n}", "password": "any"} for n in range(_LANES)],
         "lanes": _LANES,
     }
     return _Contender(Subject("oidc-provider", started.process, port), settings, node.OF_FLOWS)

@@ -27,20 +27,28 @@ _MOST_STEPS = 12
 
 
 class Lane:
-    """One person with a browser, and the app. settings: port, issuer, paths, client, key, redirect_uri, scope, person."""
+    """People with a browser of their own each, one after the other, and the app.
 
-    def __init__(self, http: aiohttp.ClientSession, settings: dict[str, Any]) -> None:
+    settings: port, issuer, paths, client, key, redirect_uri, scope.
+    """
+
+    def __init__(
+        self, http: aiohttp.ClientSession, settings: dict[str, Any], people: list[dict[str, str]]
+    ) -> None:
         self._http = http
         self._settings = settings
         self._key = Key.of_jwk(settings["key"])
         self._proof_key = Key.new()
         self._origin = f"http://127.0.0.1:{settings['port']}"
-        self._cookies: dict[str, str] = {}
+        self._browsers: list[tuple[dict[str, str], dict[str, str]]] = [(person, {}) for person in people]
+        self._person, self._cookies = self._browsers[0]
         self._nonce: str | None = None
 
     async def flow(self) -> None:
-        """From the pushed request to tokens. Raises RuntimeError."""
+        """From the pushed request to tokens, of the next of the people. Raises RuntimeError."""
         said = self._settings
+        self._browsers.append(self._browsers.pop(0))
+        self._person, self._cookies = self._browsers[-1]
         verifier = base64url(secrets.token_bytes(32))
         pushed = {
             "response_type": "code",
@@ -104,8 +112,7 @@ class Lane:
                 button = next(
                     (form.buttons[name] for name in ("login", "allow") if name in form.buttons), None
                 )
-                filled = self._settings["person"]
-                fields = [(name, filled.get(name, value)) for name, value in form.fields]
+                fields = [(name, self._person.get(name, value)) for name, value in form.fields]
                 fields += [button] if button is not None else []
                 url = self._here(urljoin(url, form.action))
             elif location.startswith(self._settings["redirect_uri"]):
@@ -143,9 +150,11 @@ async def main(settings: dict[str, Any], seconds: float) -> None:
     async with aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
     ) as http:
-        lanes = [Lane(http, settings) for _ in range(settings["lanes"])]
-        for lane in lanes:
-            await lane.flow()
+        people, count = settings["people"], settings["lanes"]
+        lanes = [Lane(http, settings, people[number::count]) for number in range(count)]
+        for _ in range(len(people) // count):
+            for lane in lanes:
+                await lane.flow()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         times: list[float] = []

@@ -39,20 +39,21 @@ class Keeper:
 
     async def has_room(self, grant: Grant) -> bool:
         """As GivenConsents."""
-        assert self.world is not None
-        return await GrantConsents(
-            base=FHIR, issuer=ISSUER, store=self.world.store, clock=self.world.clock
-        ).has_room(grant)
+        return await self._consents().has_room(grant)
 
-    async def given(self, grant: Grant, client_name: str) -> None:
+    def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
         """As GivenConsents."""
-        assert self.world is not None
         if self.fails:
             raise StoreUnavailable("the store is away")
-        clock = self.world.clock
-        await GrantConsents(base=FHIR, issuer=ISSUER, store=self.world.store, clock=clock).given(
-            grant, client_name
-        )
+        return self._consents().of(grant, client_name)
+
+    def stored(self, consent: ConsentVersion) -> None:
+        """As GivenConsents."""
+        self._consents().stored(consent)
+
+    def _consents(self) -> GrantConsents:
+        assert self.world is not None
+        return GrantConsents(base=FHIR, issuer=ISSUER, store=self.world.store, clock=self.world.clock)
 
 
 @pytest.fixture
@@ -130,6 +131,21 @@ async def test_where_there_is_no_room_for_its_consent_an_app_gets_no_code_and_th
     assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
 
 
+@pytest.mark.parametrize(
+    "person", ["Practitioner/dr1", "PractitionerRole/dr1-ward", f"{FHIR}/Practitioner/dr1"]
+)
+async def test_who_treats_a_patient_and_lets_an_app_in_says_nothing_for_the_patient(
+    world: World, person: str
+) -> None:
+    grant = replace(GRANT, context={"patient": "A"}, claims={"fhirUser": person})
+    consents = GrantConsents(base=FHIR, issuer=ISSUER, store=world.store, clock=world.clock)
+    assert consents.of(grant, "An app") is None
+    assert consents.of(replace(grant, claims={"fhirUser": "Patient/A"}), "An app") is not None
+    await filled(world)
+    assert not await consents.has_room(replace(grant, claims={"fhirUser": "Patient/A"}))
+    assert await consents.has_room(grant)  # nobody who treats the patient is left without data
+
+
 async def test_consents_whose_grants_have_ended_take_no_room(world: World) -> None:
     await filled(world, grant_id="it-ended")
     app, reply = await allowed(world)
@@ -164,8 +180,8 @@ async def test_a_consent_lives_as_long_as_its_grant_and_ends_with_it(world: Worl
 async def test_a_consent_names_the_types_that_were_allowed(
     world: World, keeper: Keeper, scope: tuple[str, ...], types: list[str] | None
 ) -> None:
-    await keeper.given(replace(GRANT, scope=scope), "App")
-    (version,) = await world.store.consents_of(FHIR, ["A"])
+    version = keeper.of(replace(GRANT, scope=scope), "App")
+    assert version is not None
     provision = json.loads(version.resource)["provision"]
     assert ([each["code"] for each in provision["class"]] if "class" in provision else None) == types
 
@@ -174,8 +190,7 @@ async def test_a_consent_names_the_types_that_were_allowed(
 async def test_without_a_patient_there_is_no_consent(
     world: World, keeper: Keeper, context: Mapping[str, object]
 ) -> None:
-    await keeper.given(replace(GRANT, context=context), "App")
-    assert await world.store.consents(FHIR, after="", limit=9) == []
+    assert keeper.of(replace(GRANT, context=context), "App") is None
 
 
 # At the gateway
@@ -188,9 +203,9 @@ async def given_at(gateway: RunningGateway, grant_id: str) -> tuple[str, Store]:
     grant = replace(GRANT, grant_id=grant_id, client_id="client-pA-r", created_at=now)
     await store.put_grant(grant, expires_at=now + 600)
     keeper = GrantConsents(base=base, issuer=gateway.origin, store=store, clock=gateway.gateway.clock)
-    await keeper.given(grant, "App")
-    found = await store.consent_of_grant(grant_id)
+    found = keeper.of(grant, "App")
     assert found is not None
+    assert await store.add_consent(found)
     return found.id, store
 
 

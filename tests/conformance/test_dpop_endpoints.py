@@ -160,6 +160,30 @@ async def test_D5_a_jti_counts_once_at_every_endpoint_of_every_node(world: World
     assert (await app.refresh(token, proof=proof)).refusal == (400, "invalid_dpop_proof")
 
 
+async def test_D9_an_assertion_that_was_used_costs_no_proof_and_a_proof_that_was_used_costs_the_assertion(
+    world: World,
+) -> None:
+    app = world.app()
+    await app.learn_nonce()
+    token = (await app.redeem(await app.code())).json["refresh_token"]
+
+    async def refresh(credentials: dict[str, str], proof: str) -> tuple[int, str]:
+        form = credentials | {"grant_type": "refresh_token", "refresh_token": token}
+        reply = await world.post("/token", form, headers=[("dpop", proof)])
+        return reply.status, reply.json.get("error", "")
+
+    assertion, proof = app.credentials(), app.proof()
+    assert await refresh(assertion, proof) == (200, "")
+    kept = app.proof()
+    assert await refresh(assertion, kept) == (400, "invalid_client")
+    assert await refresh(app.credentials(), kept) == (200, "")
+    burnt = app.credentials()
+    assert await refresh(burnt, proof) == (400, "invalid_dpop_proof")
+    assert await refresh(burnt, app.proof()) == (400, "invalid_client")
+    outcomes = [event.outcome for event in world.events if isinstance(event, ProofChecked)]
+    assert outcomes[-3:] == ["accepted", "accepted", "replayed"]
+
+
 async def test_D5_the_same_jti_of_another_key_is_another(world: World) -> None:
     for _ in range(2):
         app = world.app()

@@ -320,7 +320,7 @@ class Both:
 
     def __init__(self, site: Site) -> None:
         self.consent, self.add_consent = site.consents.consent, site.consents.add_consent
-        self.grant = site.world.store.grant
+        self.live_grants = site.world.store.live_grants
 
 
 @pytest.mark.parametrize("status", ["draft", "proposed"])

@@ -116,7 +116,7 @@ async def test_a_store_that_does_not_answer_is_503_and_nothing_more_is_said(worl
     async def broken(*_: object, **__: object) -> bool:
         raise StoreUnavailable("disk I/O error on /secret/place")
 
-    world.store.claim = broken  # type: ignore[method-assign]
+    world.store.claim_in_order = broken  # type: ignore[method-assign]
     reply = await world.app().push()
     assert reply.refusal == (503, "temporarily_unavailable")
     assert reply.header("retry-after") == "2"
@@ -129,7 +129,7 @@ async def test_a_mistake_of_ours_is_500_without_detail(
     async def broken(*_: object, **__: object) -> bool:
         raise KeyError("a secret")
 
-    world.store.claim = broken  # type: ignore[method-assign]
+    world.store.claim_in_order = broken  # type: ignore[method-assign]
     reply = await world.app().push()
     assert reply.refusal == (500, "server_error")
     assert "secret" not in reply.text

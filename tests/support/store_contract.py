@@ -4,7 +4,7 @@ Time is an argument everywhere; NOW is any moment.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
@@ -14,6 +14,7 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
+from authz.storage.consents import ConsentVersion
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -37,7 +38,7 @@ from authz.storage.store import (
     StoreUnavailable,
 )
 from tests.support.audit_index_contract import AuditIndexContract
-from tests.support.consents_contract import ConsentsContract
+from tests.support.consents_contract import CONSENT, ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -121,11 +122,16 @@ def audit_lines(first: int, last: int, previous: bytes = b"start", chain: str = 
 
 
 async def complete(
-    store: Store, *, code: AuthorizationCode = CODE, grant: Grant = GRANT, now: int = NOW
+    store: Store,
+    *,
+    code: AuthorizationCode = CODE,
+    grant: Grant = GRANT,
+    now: int = NOW,
+    consents: Sequence[ConsentVersion] = (),
 ) -> bool:
     """complete_authorization of the records above."""
     return await store.complete_authorization(
-        request_id="request", interaction_id="interaction", grant=grant, code=code, now=now
+        request_id="request", interaction_id="interaction", grant=grant, code=code, now=now, consents=consents
     )
 
 
@@ -326,6 +332,15 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.refuse_authorization(request_id="request", interaction_id="", now=NOW)
         assert not await store.keep_pushed_request("request", until=NOW + 900, now=NOW)
 
+    async def test_an_interaction_is_stored_with_what_it_keeps_and_without_it(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        for request, kept in (("request", True), ("unknown", False)):
+            later = replace(INTERACTION, patient=request)
+            done = await store.keep_pushed_request(request, until=NOW + 900, now=NOW, interaction=later)
+            assert done is kept
+            assert await store.interaction("interaction", now=NOW) == later
+        assert await store.pushed_request("request", now=NOW + 899) == PUSHED
+
     async def test_interactions_and_sessions_take_their_next_state(self, store: Store) -> None:
         await store.put_interaction(INTERACTION)
         await store.put_session(SESSION)
@@ -389,6 +404,31 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.pushed_request("second", now=NOW) == again
         assert await store.grant("other", now=NOW) is None
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)  # the store goes on
+
+    async def test_of_many_grants_those_are_told_that_are_live(self, store: Store) -> None:
+        for name, lives in (("a", 300), ("b", 300), ("c", 10), ("d' OR 1=1", 300)):
+            await store.put_grant(replace(GRANT, grant_id=name), expires_at=NOW + lives)
+        await store.revoke_grant("b", now=NOW, keep_until=NOW + 600)
+        asked = ["a", "b", "c", "d' OR 1=1", "unknown", ""]
+        assert await store.live_grants(asked, now=NOW + 10) == {"a", "d' OR 1=1"}
+        for name in asked:
+            alone = await store.live_grants([name], now=NOW + 10)
+            assert bool(alone) == (await store.grant(name, now=NOW + 10) is not None)
+        assert await store.live_grants([], now=NOW) == frozenset()
+
+    async def test_a_consent_is_written_with_the_code_or_neither_is(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await store.add_consent(CONSENT)
+        with pytest.raises(StoreUnavailable):  # there is one with its id
+            await complete(store, consents=[replace(CONSENT, id="new"), CONSENT])
+        assert await store.consent(CONSENT.base, "new") is None
+        assert await store.redeem_code("code", now=NOW) is None
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+        new = replace(CONSENT, id="new")
+        assert await complete(store, consents=[new])
+        assert not await complete(store, consents=[replace(CONSENT, id="newer")])
+        assert await store.consent(CONSENT.base, "new") == new
+        assert await store.consent(CONSENT.base, "newer") is None
 
     async def test_A5_a_refusal_consumes_the_pushed_request(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
@@ -717,6 +757,10 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert list(await store.audit(after=0, limit=4)) == lines[:4]
         assert list(await store.audit(after=4, limit=100)) == lines[4:]
         assert list(await store.audit(after=7, limit=100)) == []
+        texts = [(line.sequence, line.line) for line in lines]
+        assert list(await store.audit_texts(chain="", after=0, limit=4)) == texts[:4]
+        assert list(await store.audit_texts(chain="", after=4, limit=100)) == texts[4:]
+        assert list(await store.audit_texts(chain="other", after=0, limit=4)) == []
 
     async def test_lines_that_do_not_follow_the_newest_are_refused_whole(self, store: Store) -> None:
         lines = audit_lines(1, 4)

@@ -36,7 +36,9 @@ def kept(folder: Path) -> Path:  # noqa: F811
         await store.add_consent(next_version(amended, first, base=BASE, id="c1", now=now, by="desk"))
         await store.put_grant(GRANT, expires_at=now + 600)
         keeper = GrantConsents(base=BASE, issuer="https://fhir.example", store=store, clock=system_clock)
-        await keeper.given(GRANT, "Portal")
+        given = keeper.of(GRANT, "Portal")
+        assert given is not None
+        assert await store.add_consent(given)
         await store.close()
 
     asyncio.run(write())

@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.fhir import by_form
 from gateway.fhir.by_form import KnownForms
-from gateway.fhir.forms import form_of, is_clear, wording_of_entry, wording_of_line
+from gateway.fhir.forms import Wording, form_of, is_clear, merged, wording_of_entry, wording_of_line
 from gateway.fhir.ndjson import LineReader
 from gateway.fhir.outcome import FhirError
 from gateway.fhir.resource import MAX_DEPTH, parse_json
@@ -57,9 +58,13 @@ ONLY = (
     "rule: only, effect: require, may: [search], resources: [Observation], where: {ids: [o1]}, "
     'unless: {match: {Observation: "status=final"}}'
 )
+OTHER_VIEW = (
+    "rule: other-view, effect: permit, who: {context: user}, may: [search], resources: [Condition], "
+    "where: {ids: [a]}, return: {hide: [Condition.note]}"
+)
 JUDGES = [
     judge_of([OWN], "patient"), judge_of([FINAL], "user"), judge_of([OWN, NOT_O3], "patient"), judge_of([SOME], "user"),
-    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"),
+    judge_of([OWN, BUT], "patient"), judge_of([FINAL, ONLY], "user"), judge_of([FINAL, OTHER_VIEW], "user"),
 ]  # fmt: skip
 
 
@@ -90,6 +95,7 @@ CHANGES: list[tuple[bytes, bytes]] = [
     (b'{"reference":"Patient/A"}', b"null"), (b'{"reference":"Patient/A"}', b'[{"reference":"Patient/A"}]'),
     (b'"subject":', b'"subject":{"reference":"Patient/A"},"subject":'), (b'"subject":', b'"sub\\u006aect":'),
     (b'"subject":', b'"contained":[{"resourceType":"Patient","id":"p"}],"subject":'),
+    (b'"subject":', b'"contained":[{"resourceType":"Condition","id":"c","note":[{"text":"x"}]}],"subject":'),
     (b'"subject":', b'"performer":[{"reference":"Patient/A"}],"subject":'), (b'"unit":', b'"unit":"x","unit":'),
     (b'"code":"4548-4"', b'"code":"4548-4","code":"x"'), (b'"search":', b'"search":{},"search":'),
     (b'"search":', b'"link":[],"search":'), (b'"match"', b'"include"'), (b'"match"', b'"outcome"'), (b'"match"', b"1"),
@@ -308,24 +314,122 @@ def test_patients_for_whom_a_record_has_no_place_are_counted_each_time(
     assert found[5]["unlisted"] == 20
 
 
-def test_a_form_is_made_of_what_was_seen_twice_and_only_the_last_ones_are_kept() -> None:
-    known, key = KnownForms(), ("{", "Observation", frozenset({"subject"}))
-    wordings = []
-    for n in range(9):
-        value = entry(**{f"x{n}": 1})
-        wording = wording_of_entry(value, UPSTREAM, key[2])
-        assert wording is not None
-        for seen in range(3):
-            assert any(form.wording == wording for form in known.of(key)) is (seen > 1)
-            known.learn(key, wording, written(value).decode() + ",{")
-        wordings.append(wording)
-    assert [form.wording for form in known.of(key)] == wordings[:2:-1]
-    spaced = json.dumps(entry(code=1))
-    wording = wording_of_entry(json.loads(spaced), UPSTREAM, key[2])
+NAMES = frozenset({"subject", "meta.security"})
+
+
+def worded(value: dict[str, Any]) -> Wording:
+    wording = wording_of_entry(value, UPSTREAM, NAMES)
     assert wording is not None
+    return wording
+
+
+def ordered(names: tuple[str, ...], **members: Any) -> dict[str, Any]:
+    """An entry whose last members are these, in this order."""
+    value = entry(**members)
+    value["resource"] |= {name: value["resource"].pop(name) for name in names}
+    return value
+
+
+def test_a_form_is_made_of_what_was_seen_twice_and_only_the_last_ones_are_kept() -> None:
+    known, key = KnownForms(), ("{", "Observation", NAMES)
+    wordings = []
+    for names in permutations(("status", "code", "subject")):  # in each other order they are of another form
+        value = ordered(names)
+        for seen in range(3):
+            assert any(form.wording == worded(value) for form in known.of(key)) is (seen > 1)
+            known.learn(key, worded(value), written(value).decode() + ",{")
+        wordings.append(worded(value))
+    assert [form.wording for form in known.of(key)] == wordings[:2:-1]
+
+
+def test_no_form_is_kept_that_does_not_match_what_it_is_made_of() -> None:
+    known, key = KnownForms(), ("{", "Observation", NAMES)
     for _ in range(3):
-        known.learn(key, wording, spaced + ",{")
-    assert len(known.of(key)) == 6
+        known.learn(key, worded(entry()), json.dumps(entry()) + ",{")
+    assert known.of(key) == ()
+
+
+def test_forms_of_one_type_are_made_so_often_only() -> None:
+    known, key = KnownForms(), ("{", "Observation", NAMES)
+    for n in range(60):
+        value = entry(**{f"x{n}": n})
+        for _ in range(2):
+            known.learn(key, worded(value), written(value).decode() + ",{")
+    (form,) = known.of(key)
+    assert len(form.wording.members) == len(entry()["resource"]) - 1 + 40
+
+
+_ORDER = ("meta", "status", "issued", "code", "valueQuantity", "note")
+_ODD = [b'"', b"\\n", b"x", b"{", b"}", b",", b"1", b":", b'","code":{"text":"']
+_VARIANTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from(["final", "amended"]), "meta": st.sampled_from([{"versionId": "1"}, {"security": []}]),
+        "code": st.sampled_from([{"text": "a"}, {"coding": [{"code": "c"}] * 3}, {"coding": [{"code": "c"}], "text": "t"}]),
+        "valueQuantity": st.sampled_from([{"value": 1.5}, {"value": 1, "unit": "u"}]), "issued": st.just("2026"),
+        "note": st.sampled_from([[{"text": "t"}], [{"text": "t"}, {"time": "2026"}], []]),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(_VARIANTS, min_size=1, max_size=5), st.integers(0, 2**32))
+def test_a_form_of_several_matches_each_of_them_and_strict_json_alone(
+    variants: list[dict[str, Any]], seed: int
+) -> None:
+    values = []
+    for variant in variants:
+        value = entry()
+        order = {
+            name: variant[name]
+            for name in ("meta", "status", "issued", "code", "valueQuantity", "note")
+            if name in variant
+        }
+        resource = {"resourceType": "Observation", "id": "o1", "subject": {"reference": "Patient/A"}} | order
+        values.append(value | {"resource": resource})
+    wording: Wording | None = worded(values[0])
+    for value in values[1:]:
+        wording = None if wording is None else merged(wording, worded(value))
+    assert wording is not None or any("note" in each for each in variants)
+    if wording is None:
+        return
+    form, pick = form_of(wording), random.Random(seed)
+    for value in values:
+        text = written(value).decode()
+        match = form.match(text + ",{", 0)
+        assert match is not None
+        assert match.end() == len(text)
+        looked_at = form.looked_at(match.groups()[1:])
+        assert looked_at is not None
+        assert looked_at["resource"]["subject"] == {"reference": "Patient/A"}
+        if "security" in value["resource"].get("meta", {}):
+            assert looked_at["resource"]["meta"] == {"security": []}
+        raw = bytearray(text.encode())
+        at = pick.randrange(len(raw))
+        raw[at : at + pick.randrange(3)] = pick.choice(_ODD)
+        text = raw.decode("utf-8", "replace")
+        for matches in (form.match_escapes, form.match):
+            found = matches(text + ",{", 0)
+            if (
+                found is not None
+                and found.end() == len(text)
+                and is_clear(text)
+                and ("\\" not in text or matches is form.match_escapes)
+            ):
+                parse_json(text.encode())
+
+
+def test_members_in_another_order_are_not_of_one_form() -> None:
+    one, other = worded(ordered(("status", "code"))), worded(ordered(("code", "status")))
+    assert merged(one, other) is None
+    assert merged(one, worded(entry(status=1, code=[]))) is None
+    assert merged(one, one) == one
+    assert merged(one, worded(entry() | {"search": {}})) is None
+    many: Wording | None = one
+    for n in range(4):
+        assert many is not None
+        many = merged(many, worded(ordered(("status", "code"), note={f"x{n}": 1})))
+    assert many is None  # so many values of one member are not looked for
 
 
 @pytest.mark.parametrize(
@@ -393,7 +497,7 @@ _REFERENCES = st.sampled_from(
     ]
 )
 _RESOURCES = st.fixed_dictionaries(
-    {"resourceType": st.sampled_from(["Observation", "Patient", "Condition", None, 1])},
+    {"resourceType": st.sampled_from(["Observation", "Observation", "Patient", "Condition", None, 1])},
     optional={
         "id": st.sampled_from(["A", "o1", "o3", 1]), "subject": _REFERENCES, "performer": st.lists(_REFERENCES, max_size=2),
         "status": st.sampled_from(["final", "amended", 1, [], {}]), "active": st.booleans() | st.text(max_size=2),
@@ -413,7 +517,9 @@ _RESOURCES = st.fixed_dictionaries(
 def test_judges_look_at_no_more_than_they_say(resource: dict[str, Any], judge: LookingJudge) -> None:
     watched = Watched(resource)
     verdict = judge(watched)
-    assert watched.seen <= judge.looks_at
+    assert watched.seen <= judge.looks_at | {"contained"}  # where another is contained, it may look at more
+    if "contained" in resource:
+        return
     assert judge({name: each for name, each in resource.items() if name in judge.looks_at}) == verdict
 
 
@@ -421,12 +527,18 @@ def test_judges_look_at_no_more_than_they_say(resource: dict[str, Any], judge: L
 @given(_RESOURCES)
 def test_the_record_looks_at_no_more_than_it_says(resource: dict[str, Any]) -> None:
     type_ = resource["resourceType"]
-    names = tallies.members_noted(type_) if isinstance(type_, str) else frozenset({"resourceType", "meta"})
+    names = (
+        tallies.members_noted(type_)
+        if isinstance(type_, str)
+        else frozenset({"resourceType", "meta.security"})
+    )
     assert names is not None
     whole, part, watched = tallies.About(), tallies.About(), Watched(resource)
     whole.note(watched, BASES)
-    part.note({name: each for name, each in resource.items() if name in names}, BASES)
-    assert watched.seen <= names
+    meta = resource.get("meta", {})
+    looked_at = names | {"meta"} if "security" in meta and "meta.security" in names else names
+    part.note({name: each for name, each in resource.items() if name in looked_at}, BASES)
+    assert watched.seen <= names | {"meta"}
     assert (whole.record(), whole.labels) == (part.record(), part.labels)
 
 
@@ -445,6 +557,10 @@ def test_judges_that_may_look_at_anything_say_nothing(rule: str) -> None:
     permit = engine(*rules).decide(ask("GET /Observation"), caller("user"), HERE)
     assert isinstance(permit, Permit)
     assert not isinstance(permit.judge, LookingJudge)
+
+
+def test_what_is_hidden_of_other_types_makes_no_judge_look_at_more() -> None:
+    assert judge_of([FINAL, OTHER_VIEW], "user").looks_at == JUDGES[1].looks_at
 
 
 def test_a_judge_around_a_judge_says_nothing() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.fhir.outcome import Reason
 from gateway.fhir.request import upstream_target
-from gateway.policy.decision import Decision, Deny, Permit
+from gateway.policy.decision import Decision, Deny, LookingJudge, Permit
 from tests.support.policies import HERE, ask, caller, category, decide, engine, load, policy, resource
 from tests.unit.test_policy_language import of_rule
 
@@ -322,3 +322,20 @@ def test_a_job_that_is_not_known_is_not_found() -> None:
         ask("GET /_job/of-somebody-else"), caller("system"), HERE
     )
     assert denied(decision) is Reason.NOT_FOUND
+
+
+def test_a_judge_of_an_operation_says_what_it_looks_at_where_all_its_parts_do() -> None:
+    """One of reading may look at less than one of searching: both count."""
+    final = "where: {match: {Observation: 'status=final'}}"
+    searched = f"rule: searched, effect: deny, may: [search], resources: [Observation], {final}"
+    said = engine(OWN, ALL, searched).decide(ask(EVERYTHING), A, HERE)
+    assert isinstance(said, Permit)
+    judge = said.judges["Observation"]
+    assert isinstance(judge, LookingJudge)
+    assert {"resourceType", "subject", "status"} <= judge.looks_at
+    final = "where: {fhirpath: {Observation: \"status = 'final'\"}}"
+    for may in ("read", "search"):
+        closing = f"rule: closing, effect: deny, may: [{may}], resources: [Observation], {final}"
+        said = engine(OWN, ALL, closing).decide(ask(EVERYTHING), A, HERE)
+        assert isinstance(said, Permit)
+        assert not isinstance(said.judges["Observation"], LookingJudge)

@@ -21,6 +21,7 @@ from tests.support.store_contract import (
     CODE,
     EMERGENCY,
     GRANT,
+    INTERACTION,
     NOTIFICATION,
     NOW,
     PUSHED,
@@ -67,6 +68,7 @@ async def test_no_statement_of_a_request_walks_through_a_table(
     await store.put_pushed_request(replace(PUSHED, id="third"))
     await store.pushed_request("third", now=NOW)
     await store.keep_pushed_request("third", until=NOW + 90, now=NOW)
+    await store.keep_pushed_request("third", until=NOW + 90, now=NOW, interaction=INTERACTION)
     await store.refuse_authorization(request_id="third", interaction_id="", now=NOW)
     await store.interaction("interaction", now=NOW)
     await store.delete_interaction("interaction")
@@ -74,6 +76,7 @@ async def test_no_statement_of_a_request_walks_through_a_table(
     await store.delete_session("session")
     await store.take_launch("launch", client_id="portal", now=NOW)
     await store.grant("grant", now=NOW)
+    await store.live_grants(["grant", "other"], now=NOW)
     await store.put_grant(replace(GRANT, grant_id="other"), expires_at=NOW + 300)
     await store.grants(subject="person", client_id=None, now=NOW)
     await store.grants(subject=None, client_id="portal", now=NOW)

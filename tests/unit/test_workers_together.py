@@ -173,7 +173,7 @@ async def test_other_paths_are_answered_by_the_worker_that_leads_and_inner_ones_
     bench.leading = None
     assert (await bench.ask("/report"))[0] == 503
     assert (await bench.ask(SAMPLES))[0] == 404
-    assert await bench.ask("/healthz") == (200, '{"status":"ok"}')
+    assert await bench.ask("/healthz") == (200, '{"status": "ok"}')
 
 
 async def test_a_worker_that_leads_and_does_not_answer_is_503_and_the_log_says_why(

@@ -94,6 +94,12 @@ class PostgresqlAudit:
         )
         return [audit_line(row) for row in await self._database.rows(sql, chain, after, limit)]
 
+    async def audit_texts(self, *, chain: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Sequence and text of the same."""
+        sql = "SELECT sequence, line FROM audit WHERE chain = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"
+        rows = await self._database.rows(sql, chain, after, limit)
+        return [(integer(sequence), octets(line)) for sequence, line in rows]
+
     async def _make_head(self, chain: str) -> None:
         """A row to be locked, before the first line of a chain."""
         await self._database.change(

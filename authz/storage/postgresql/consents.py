@@ -10,6 +10,16 @@ _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
 _OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
 _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
 
+ADD_CONSENT = (
+    "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
+    " AND ($10::bigint IS NULL OR value = $10) RETURNING value)"
+    f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
+    " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
+    " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
+    " ON CONFLICT (base, id, version) DO NOTHING"
+)
+"""Writes a version behind the newest one, at a number where one is said; or none."""
+
 
 class PostgresqlConsents:
     """The part of PostgresqlStore that keeps consents."""
@@ -22,17 +32,7 @@ class PostgresqlConsents:
         Of two at the same moment the second waits for the number, and finds the place of its version taken. Of the
         number it finds what the first made of it: PostgreSQL looks at a row that it waited for once more.
         """
-        added = await self._database.change(
-            "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
-            " AND ($10::bigint IS NULL OR value = $10) RETURNING value)"
-            f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
-            " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
-            " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
-            " ON CONFLICT (base, id, version) DO NOTHING",
-            *consent_values(version),
-            at_number,
-        )
-        return added == 1
+        return await self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
 
     async def consent_number(self) -> int:
         """The number that the last version was given, or a later one that none has."""

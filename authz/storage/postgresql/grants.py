@@ -1,12 +1,21 @@
 """Grants, codes, refresh tokens and revocations on PostgreSQL. What each method means stands at Store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentVersion
+from authz.storage.postgresql.consents import ADD_CONSENT
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
-from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
+from authz.storage.rows import (
+    consent_values,
+    grant_values,
+    newest_first,
+    redeemed_code,
+    refresh_token,
+    revoked,
+)
+from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
 
 
 class PostgresqlGrants:
@@ -25,8 +34,9 @@ class PostgresqlGrants:
         grant: Grant,
         code: AuthorizationCode,
         now: int,
+        consents: Sequence[ConsentVersion] = (),
     ) -> bool:
-        """Consume the pushed request and write grant and code; False when it was consumed before."""
+        """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
         async with self._database.transaction() as transaction:
             if not await _consume(transaction, request_id, interaction_id, now):
                 return False
@@ -38,6 +48,9 @@ class PostgresqlGrants:
                 encode(code),
                 code.expires_at,
             )
+            for consent in consents:
+                if await transaction.change(ADD_CONSENT, *consent_values(consent), None) != 1:
+                    raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
@@ -77,6 +90,15 @@ class PostgresqlGrants:
             now,
         )
         return None if row is None else decode(row[0], Grant)
+
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live."""
+        rows = await self._database.rows(
+            "SELECT id FROM grant_record WHERE id = ANY ($1) AND revoked_at IS NULL AND expires_at > $2",
+            list(grant_ids),
+            now,
+        )
+        return frozenset(text(row[0]) for row in rows)
 
     async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
         """The live grants of a person, a client, or both."""

@@ -49,6 +49,12 @@ from authz.storage.store import (
 
 R = TypeVar("R")
 _MOST_SKEW_SECONDS = 10
+_KEEP_PUSHED_REQUEST = (
+    "UPDATE pushed_request SET expires_at = GREATEST(expires_at, $1) WHERE id = $2 AND expires_at > $3"
+)
+_NEXT_INTERACTION = (
+    "ON CONFLICT (id) DO UPDATE SET record = excluded.record, expires_at = excluded.expires_at"
+)
 
 
 async def open_postgresql(settings: PostgresqlSettings, *, migrating: bool = True) -> "PostgresqlStore":
@@ -143,10 +149,24 @@ class PostgresqlStore(
         """The live pushed request."""
         return await self._record(PushedRequest, "pushed_request", id, now)
 
-    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
+    async def keep_pushed_request(
+        self, id: str, *, until: int, now: int, interaction: Interaction | None = None
+    ) -> bool:
         """Let the row of a live pushed request live until then."""
-        sql = "UPDATE pushed_request SET expires_at = GREATEST(expires_at, $1) WHERE id = $2 AND expires_at > $3"
-        return await self._database.change(sql, until, id, now) == 1
+        if interaction is None:
+            return await self._database.change(_KEEP_PUSHED_REQUEST, until, id, now) == 1
+        row = await self._database.row(
+            f"WITH kept AS ({_KEEP_PUSHED_REQUEST} RETURNING 1)"  # noqa: S608
+            f" INSERT INTO interaction (id, record, expires_at) VALUES ($4, $5, $6) {_NEXT_INTERACTION}"
+            " RETURNING (SELECT COUNT(*) FROM kept)",
+            until,
+            id,
+            now,
+            interaction.id,
+            encode(interaction),
+            interaction.expires_at,
+        )
+        return row is not None and row[0] == 1
 
     async def put_launch(self, record: Launch) -> None:
         """Store a launch."""
@@ -171,8 +191,7 @@ class PostgresqlStore(
     async def put_interaction(self, record: Interaction) -> None:
         """Store an interaction, or its next state."""
         await self._database.change(
-            "INSERT INTO interaction (id, record, expires_at) VALUES ($1, $2, $3)"
-            " ON CONFLICT (id) DO UPDATE SET record = excluded.record, expires_at = excluded.expires_at",
+            f"INSERT INTO interaction (id, record, expires_at) VALUES ($1, $2, $3) {_NEXT_INTERACTION}",  # noqa: S608
             record.id,
             encode(record),
             record.expires_at,

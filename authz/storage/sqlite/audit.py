@@ -73,6 +73,16 @@ class SqliteAudit:
         )
         return [audit_line(row) for row in rows]
 
+    async def audit_texts(self, *, chain: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Sequence and text of the same."""
+        rows = self._database.rows(
+            "SELECT sequence, line FROM audit WHERE chain = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+            chain,
+            after,
+            limit,
+        )
+        return [(integer(sequence), octets(line)) for sequence, line in rows]
+
 
 def _append(connection: Connection, lines: Sequence[AuditLine]) -> None:
     connection.executemany(

@@ -5,12 +5,13 @@ Entries are rows in the order of the log, with an index of their time. Whom they
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain as chained
 from sqlite3 import Connection
 
-from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
+from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, search
-from authz.storage.records import integer
+from authz.storage.records import integer, text
 from authz.storage.sqlite import audit_pages
 from authz.storage.sqlite.audit_pages import Found
 from authz.storage.sqlite.connection import SqliteConnection
@@ -21,12 +22,17 @@ _AMONG = "chain = ?1 AND sequence IN (SELECT value FROM json_each(?2))"
 _AT_ONCE = 500  # records that one statement looks at
 _OFTEN = 1000
 """Who is named by so many records of one volume or page is found as soon by the time of all entries."""
+_MOST_KNOWN = 20_000  # records of users whose accesses are counted
+_Access = tuple[int, str, str]
 
 
 class SqliteAuditIndex:
     """The part of SqliteStore that keeps the index."""
 
     _database: SqliteConnection
+
+    def __init__(self) -> None:
+        self._known_accesses: dict[tuple[str, str, int], Sequence[_Access]] = {}
 
     async def index_audit(self, entries: Sequence[AccessEntry], *, chain: str, read_to: int) -> None:
         """Add entries and move the place, in one transaction."""
@@ -42,6 +48,9 @@ class SqliteAuditIndex:
                 " DO UPDATE SET sequence = excluded.sequence WHERE sequence < excluded.sequence",
                 (chain, read_to),
             )
+        if self._known_accesses:
+            for entry in entries:
+                self._known_accesses.pop((entry.user, chain, entry.sequence), None)
 
     async def indexed_to(self, chain: str) -> int:
         """The place of the follower in a chain."""
@@ -59,16 +68,15 @@ class SqliteAuditIndex:
         records = audit_pages.find(
             self._database, marks, earliest=wanted.since, latest=min(until, default=None)
         )
-        if records and len(records[0][2]) > _OFTEN:
-            return self._search(wanted)
-        found: dict[Cursor, AccessEntry] = {}  # each once: two followers may have read the same lines
+        found: set[AccessEntry] = set()  # each once: two followers may have read the same lines
         newest: list[AccessEntry] = []
         for at_most, chain, sequences in _batches(records, at_least=wanted.limit):
             if len(newest) == wanted.limit and newest[-1].at > at_most:
                 break  # whoever comes now is older
-            for entry in self._search(wanted, chain, sequences):
-                found[Cursor.behind(entry)] = entry
-            newest = sorted(found.values(), key=_order, reverse=True)[: wanted.limit]
+            if len(sequences) > _OFTEN:
+                return self._search(wanted)
+            found.update(self._search(wanted, chain, sequences))
+            newest = sorted(found, key=_order, reverse=True)[: wanted.limit]
         return newest
 
     def _search(
@@ -108,24 +116,40 @@ class SqliteAuditIndex:
     ) -> Mapping[int, int]:
         """Patients of a user's permitted accesses, window by window."""
         records = audit_pages.find(self._database, [mark(USER, user)], earliest=since, latest=until - 1)
-        seen: set[tuple[object, ...]] = set()
-        for _, chain, sequences in _batches(records, at_least=_AT_ONCE):
-            seen.update(
-                self._database.rows(
-                    "SELECT DISTINCT (?5 - 1 - at) / ?6, base, patient"  # noqa: S608
-                    f" FROM {_BY_RECORD} WHERE {_AMONG} AND person = ?3 AND at >= ?4 AND at < ?5"
-                    " AND patient <> '' AND outcome = 'permit'",
-                    *_among(chain, sequences),
-                    user,
-                    since,
-                    until,
-                    window,
-                )
+        seen = {
+            ((until - 1 - at) // window, base, patient)
+            for _, chain, sequences in _batches(records, at_least=_AT_ONCE)
+            for at, base, patient in self._accesses(user, chain, sequences)
+            if since <= at < until
+        }
+        return Counter(number for number, _, _ in seen)
+
+    def _accesses(self, user: str, chain: str, sequences: Collection[int]) -> Iterator[_Access]:
+        """Time, base and patient of a user's permitted accesses among some records.
+
+        A watch asks for the same ones again with each new one: what was read is remembered until it may have changed.
+        """
+        known = self._known_accesses
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        missing: dict[int, list[_Access]] = {
+            each: [] for each in sequences if (user, chain, each) not in known
+        }
+        if missing:
+            rows = self._database.rows(
+                "SELECT sequence, at, base, patient"  # noqa: S608
+                f" FROM {_BY_RECORD} WHERE {_AMONG} AND person = ?3 AND patient <> '' AND outcome = 'permit'",
+                *_among(chain, missing),
+                user,
             )
-        return Counter(integer(number) for number, *_ in seen)
+            for sequence, at, base, patient in rows:
+                missing[integer(sequence)].append((integer(at), text(base), text(patient)))
+            known.update({(user, chain, each): found for each, found in missing.items()})
+        return chained.from_iterable([known[user, chain, each] for each in sequences])
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove some of what is old."""
+        self._known_accesses.clear()
         return self._database.change(
             "DELETE FROM audit_entry WHERE rowid IN (SELECT rowid FROM audit_entry WHERE at < ? LIMIT ?)",
             before,
@@ -138,11 +162,12 @@ class SqliteAuditIndex:
 
     async def rewind_audit_index(self) -> None:
         """Begin every chain anew."""
+        self._known_accesses.clear()
         with self._database.transaction() as connection:
             audit_pages.forget(connection)
 
 
-def _batches(records: Sequence[Found], *, at_least: int) -> Iterator[Found]:
+def _batches(records: Iterable[Found], *, at_least: int) -> Iterator[Found]:
     """The same records in fewer groups, each of one chain and of so many where there are as many, in the same order."""
     at_most, chain, sequences = 0, "", set[int]()
     for of_latest, of_chain, found in records:

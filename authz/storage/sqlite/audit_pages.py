@@ -1,12 +1,12 @@
 """Pages and volumes of mentions beside the index: written with its entries, bound beside the requests, and found again.
 
 A search reads one part of each volume and the pages that are in none yet, at most 64 and a few of each chain, however
-many entries there are: a million have 120 volumes. A volume is bound in short transactions, each of which says how far it
-came, so that whoever comes next, after a kill too, goes on from there. Its pages stay until all parts are written, and
-go in the transaction in which it begins to count.
+many entries there are: a million that were written by hundreds have 160 volumes. A volume is bound in short transactions,
+each of which says how far it came, so that whoever comes next, after a kill too, goes on from there. Its pages stay until
+all parts are written, and go in the transaction in which it begins to count.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from sqlite3 import Connection
 
 from authz.storage.audit_index import AccessEntry
@@ -23,8 +23,8 @@ from authz.storage.sqlite.mentions import (
     unpacked,
 )
 
-PAGE_ENTRIES = 128
-"""A page that has as many is full."""
+PAGE_ENTRIES = 64
+"""A page that has as many is full: what is written together stays together, and what comes one by one is gathered."""
 VOLUME_PAGES = 64
 _PARTS_AT_ONCE = 16  # half a millisecond
 Found = tuple[int, str, set[int]]
@@ -73,38 +73,39 @@ def write_pages(connection: Connection, entries: Sequence[AccessEntry], chain: s
 
 def find(
     database: SqliteConnection, marks: Sequence[int], *, earliest: int | None, latest: int | None
-) -> list[Found]:
+) -> Iterator[Found]:
     """Records that name somebody with one of the marks, those first that may be the newest.
 
-    earliest and latest are times between which, both included, a record is looked for.
+    earliest and latest are times between which, both included, a record is looked for. What there is is read at once,
+    and understood as far as it is asked for.
     """
-    found: list[Found] = []
     between = (-(1 << 63) if earliest is None else earliest, (1 << 63) - 1 if latest is None else latest)
     # Pages first: what becomes a volume in between is found twice, and not never.
-    for row in database.rows(
+    pages = database.rows(
         "SELECT latest, chain, block, mentions FROM audit_page WHERE latest >= ? AND earliest <= ?", *between
-    ):
-        _add(found, row, marks)
+    )
+    rows = [(integer(row[0]), row, marks) for row in pages]
     by_part: dict[int, list[int]] = {}
     for each in marks:
         by_part.setdefault(part_of(each), []).append(each)
     for part, of_part in by_part.items():
-        for row in database.rows(
+        parts = database.rows(
             "SELECT volume.latest, chain, block, mentions FROM audit_volume AS volume JOIN audit_volume_part AS part"
             " ON part.part = ? AND part.volume = volume.id"
             " WHERE volume.latest >= ? AND earliest <= ? AND is_whole = 1",
             part,
             *between,
-        ):
-            _add(found, row, of_part)
-    found.sort(key=lambda each: each[0], reverse=True)
-    return found
+        )
+        rows += [(integer(row[0]), row, of_part) for row in parts]
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return _understood(rows)
 
 
-def _add(found: list[Found], row: Sequence[object], marks: Iterable[int]) -> None:
-    sequences = sequences_of(unpacked(octets(row[3])), marks, integer(row[2]))
-    if sequences:
-        found.append((integer(row[0]), text(row[1]), sequences))
+def _understood(rows: Iterable[tuple[int, Sequence[object], Sequence[int]]]) -> Iterator[Found]:
+    for latest, (_, chain, block, mentions), marks in rows:
+        sequences = sequences_of(unpacked(octets(mentions)), marks, integer(block))
+        if sequences:
+            yield latest, text(chain), sequences
 
 
 def tend(database: SqliteConnection) -> bool:

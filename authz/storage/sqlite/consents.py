@@ -14,6 +14,13 @@ _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (
 _LISTED = "SELECT value FROM json_each(?)"
 _NUMBER = "SELECT COALESCE(MAX(sequence), 0) FROM consent_version"
 
+ADD_CONSENT = (
+    f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
+    " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
+    f" AND (?10 IS NULL OR ?10 = ({_NUMBER}))"
+)
+"""Writes a version behind the newest one, at a number where one is said; or none."""
+
 
 class SqliteConsents:
     """The part of SqliteStore that keeps consents."""
@@ -22,14 +29,7 @@ class SqliteConsents:
 
     async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
         """Write a version; False where it does not follow the newest one, or the number is another."""
-        added = self._database.change(
-            f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
-            " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
-            f" AND (?10 IS NULL OR ?10 = ({_NUMBER}))",
-            *consent_values(version),
-            at_number,
-        )
-        return added == 1
+        return self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
 
     async def consent_number(self) -> int:
         """The number of the last version."""

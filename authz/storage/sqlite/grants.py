@@ -1,13 +1,23 @@
 """Grants, codes, refresh tokens and revocations on SQLite. What each method means stands at Store."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
+from authz.storage.consents import ConsentVersion
 from authz.storage.records import decode, encode, integer, text
-from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.rows import (
+    consent_values,
+    grant_values,
+    newest_first,
+    redeemed_code,
+    refresh_token,
+    revoked,
+)
 from authz.storage.sqlite.connection import SqliteConnection
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken
+from authz.storage.sqlite.consents import ADD_CONSENT
+from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
 
 
 class SqliteGrants:
@@ -23,8 +33,9 @@ class SqliteGrants:
         grant: Grant,
         code: AuthorizationCode,
         now: int,
+        consents: Sequence[ConsentVersion] = (),
     ) -> bool:
-        """Consume the pushed request and write grant and code; False when it was consumed before."""
+        """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
         with self._database.transaction() as connection:
             if not _consume(connection, request_id, interaction_id, now):
                 return False
@@ -33,6 +44,9 @@ class SqliteGrants:
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
             )
+            for consent in consents:
+                if connection.execute(ADD_CONSENT, (*consent_values(consent), None)).rowcount != 1:
+                    raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
@@ -72,6 +86,16 @@ class SqliteGrants:
             now,
         )
         return None if row is None else decode(row[0], Grant)
+
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live."""
+        rows = self._database.rows(
+            "SELECT id FROM grant_record WHERE id IN (SELECT value FROM json_each(?)) AND revoked_at IS NULL"
+            " AND expires_at > ?",
+            json.dumps(list(grant_ids)),
+            now,
+        )
+        return frozenset(text(row[0]) for row in rows)
 
     async def grants(self, *, subject: str | None, client_id: str | None, now: int) -> Sequence[Grant]:
         """The live grants of a person, a client, or both."""

@@ -39,6 +39,12 @@ from authz.storage.store import (
 
 R = TypeVar("R")
 _REMOVED_IN_ONE_TRANSACTION = 100
+_KEEP_PUSHED_REQUEST = (
+    "UPDATE pushed_request SET expires_at = MAX(expires_at, ?) WHERE id = ? AND expires_at > ?"
+)
+_PUT_INTERACTION = (
+    "INSERT INTO interaction VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET record = ?2, expires_at = ?3"
+)
 _PUT_PUSHED_REQUEST = "INSERT INTO pushed_request VALUES (?, ?, ?)"
 
 
@@ -64,6 +70,7 @@ class SqliteStore(
     """The Store on one SQLite connection. What each method means stands at Store."""
 
     def __init__(self, connection: SqliteConnection) -> None:
+        super().__init__()
         self._database = connection
         self._claims = SqliteClaims(connection)
 
@@ -116,10 +123,16 @@ class SqliteStore(
         """The live pushed request."""
         return self._record(PushedRequest, "pushed_request", id, now)
 
-    async def keep_pushed_request(self, id: str, *, until: int, now: int) -> bool:
+    async def keep_pushed_request(
+        self, id: str, *, until: int, now: int, interaction: Interaction | None = None
+    ) -> bool:
         """Let the row of a live pushed request live until then."""
-        sql = "UPDATE pushed_request SET expires_at = MAX(expires_at, ?) WHERE id = ? AND expires_at > ?"
-        return self._database.change(sql, until, id, now) == 1
+        if interaction is None:
+            return self._database.change(_KEEP_PUSHED_REQUEST, until, id, now) == 1
+        with self._database.transaction() as connection:
+            kept = connection.execute(_KEEP_PUSHED_REQUEST, (until, id, now)).rowcount
+            connection.execute(_PUT_INTERACTION, _interaction_values(interaction))
+        return kept == 1
 
     async def put_launch(self, record: Launch) -> None:
         """Store a launch."""
@@ -143,12 +156,7 @@ class SqliteStore(
 
     async def put_interaction(self, record: Interaction) -> None:
         """Store an interaction, or its next state."""
-        self._database.change(
-            "INSERT INTO interaction VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET record = ?2, expires_at = ?3",
-            record.id,
-            encode(record),
-            record.expires_at,
-        )
+        self._database.change(_PUT_INTERACTION, *_interaction_values(record))
 
     async def interaction(self, id: str, *, now: int) -> Interaction | None:
         """The live interaction."""
@@ -268,3 +276,7 @@ def _row_of(record: PushedRequest | GrantUntil) -> Statement:
     if isinstance(record, PushedRequest):
         return _PUT_PUSHED_REQUEST, (record.id, encode(record), record.expires_at)
     return PUT_GRANT, grant_values(record.grant, record.expires_at)
+
+
+def _interaction_values(record: Interaction) -> tuple[object, ...]:
+    return record.id, encode(record), record.expires_at

@@ -6,11 +6,14 @@ about. So one that has the same there as the one before has the same verdict.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from gateway.fhir.by_form import LookedAt
 from gateway.policy.decision import Judge, LookingJudge, Verdict
 from gateway.proxy.answers.tally import Tally, members_noted
+
+_MOST_VERDICTS = 100
 
 JudgeOf = Callable[[str], Judge | None]
 """The judge of a type."""
@@ -20,16 +23,18 @@ Whole = Callable[[bytes], bytes | None]
 
 def looked_at(judge_of: JudgeOf) -> LookedAt:
     """What these judges and the record look at, by type."""
-    found: dict[str, frozenset[str] | None] = {}
 
     def members(type_: str) -> frozenset[str] | None:
-        if type_ not in found:
-            judge, noted = judge_of(type_), members_noted(type_)
-            told = judge.looks_at if isinstance(judge, LookingJudge) else None
-            found[type_] = None if told is None or noted is None else told | noted
-        return found[type_]
+        judge = judge_of(type_)
+        return looked_at_beside(judge.looks_at, type_) if isinstance(judge, LookingJudge) else None
 
-    return members
+    return cache(members)
+
+
+def looked_at_beside(names: frozenset[str], type_: str) -> frozenset[str] | None:
+    """What the record looks at of a resource of the type, beside these members; None for all of it."""
+    noted = members_noted(type_)
+    return None if noted is None else names | noted
 
 
 @dataclass(slots=True)
@@ -48,6 +53,9 @@ class AlikeFilter:
     ]  # of an entry: there is nothing about it but its resource to decide
     whole: Whole
     _entry: Mapping[str, Any] = field(default_factory=dict)
+    _verdicts: dict[int, tuple[Mapping[str, Any], Verdict | None]] = field(
+        default_factory=dict
+    )  # by id(), with it
     _verdict: Verdict | None = None  # on that entry; None where it has to be looked at whole
     _is_noted: bool = False  # once and for all
 
@@ -75,10 +83,17 @@ class AlikeFilter:
 
     def _judge(self, entry: Mapping[str, Any]) -> None:
         self._entry, self._is_noted = entry, False
+        known = self._verdicts.get(id(entry))
+        if known is not None:
+            self._verdict = known[1]
+            return
         judge = self.judge_of(entry["resource"]["resourceType"])
         is_known = isinstance(judge, LookingJudge) and self.is_usual(entry)
         verdict = judge(entry["resource"]) if judge is not None and is_known else None
         self._verdict = verdict if verdict is not None and verdict.seen is None else None
+        if len(self._verdicts) >= _MOST_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[id(entry)] = entry, self._verdict
 
     def _note(self, resource: Mapping[str, Any], verdict: Verdict) -> None:
         """Note whom an entry is about. Of patients whom the record has no place for, each resource is counted."""

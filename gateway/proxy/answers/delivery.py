@@ -14,12 +14,12 @@ from gateway.fhir import links, request, resource
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.plain_json import plain_object
 from gateway.fhir.shape import shape_of, shaped
 from gateway.policy.decision import Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.conditional_reads import is_current
+from gateway.proxy.answers.large_resources import LargeResources
 from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.page_links import is_page
 from gateway.proxy.answers.response_filter import BundleFilter
@@ -47,6 +47,7 @@ class Delivery:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
+        self._large = LargeResources(upstream.base)
 
     async def one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
@@ -59,7 +60,7 @@ class Delivery:
         self, trail: Trail, permit: Permit, raw: bytes, passed: tuple[tuple[str, str], ...]
     ) -> Answer:
         """The resource that raw holds, as one() gives it; passed are headers of the store's answer."""
-        plain = plain_object(raw)
+        plain = self._large.plain(raw, permit.judge)
         value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
         return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
 

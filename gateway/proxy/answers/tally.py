@@ -17,9 +17,9 @@ _PLAIN = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})")
 
 
 def members_noted(type: str) -> frozenset[str] | None:
-    """The members of a resource of the type that note() looks at; None for all of them."""
+    """The members of a resource of the type that note() looks at, and of meta its security; None for all of them."""
     found = members_naming_patients(type)
-    return None if found is None else found | {"meta"}
+    return None if found is None else found | {"meta.security"}
 
 
 class About:
