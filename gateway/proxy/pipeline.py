@@ -53,6 +53,7 @@ from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.precedents import Precedents
+from gateway.proxy.read_precedent import Around
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -139,10 +140,9 @@ class Passage:
         self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
         self._precedents = None
         if precedes:
-            self._precedents = Precedents(
+            around = Around(
                 way=self,
                 upstream=upstream,
-                client=client,
                 resource_server=resource_server,
                 engines=engines,
                 lookups=lookups,
@@ -153,6 +153,7 @@ class Passage:
                 delivery=self._delivery,
                 recording=self._recording,
             )
+            self._precedents = Precedents(around, client)
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client import Metric
 
-from gateway.proxy.precedents import ReadPrecedent
+from gateway.proxy.read_precedent import ReadPrecedent
 from gateway.proxy.record_forms import RecordForm
 from tests.support.gateway import MOUNT, Reply, RunningGateway, parse_reply, start_gateway, stop_gateway
 from tests.support.hostile_upstream import Handler
