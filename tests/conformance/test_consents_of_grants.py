@@ -131,6 +131,21 @@ async def test_where_there_is_no_room_for_its_consent_an_app_gets_no_code_and_th
     assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
 
 
+@pytest.mark.parametrize(
+    "person", ["Practitioner/dr1", "PractitionerRole/dr1-ward", f"{FHIR}/Practitioner/dr1"]
+)
+async def test_who_treats_a_patient_and_lets_an_app_in_says_nothing_for_the_patient(
+    world: World, person: str
+) -> None:
+    grant = replace(GRANT, context={"patient": "A"}, claims={"fhirUser": person})
+    consents = GrantConsents(base=FHIR, issuer=ISSUER, store=world.store, clock=world.clock)
+    assert consents.of(grant, "An app") is None
+    assert consents.of(replace(grant, claims={"fhirUser": "Patient/A"}), "An app") is not None
+    await filled(world)
+    assert not await consents.has_room(replace(grant, claims={"fhirUser": "Patient/A"}))
+    assert await consents.has_room(grant)  # nobody who treats the patient is left without data
+
+
 async def test_consents_whose_grants_have_ended_take_no_room(world: World) -> None:
     await filled(world, grant_id="it-ended")
     app, reply = await allowed(world)
