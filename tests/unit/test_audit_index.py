@@ -18,6 +18,7 @@ from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_lines import AuditLine
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
+from gateway.audit.index import follower as following
 from gateway.audit.index.entries import Unreadable, entries_of, milliseconds
 from gateway.audit.index.follower import (
     PAGE_LINES,
@@ -326,6 +327,23 @@ async def test_what_was_appended_is_found_by_patient_once_the_follower_ran(
     assert await sequences(store, kinds=["sign-in"], outcome="accepted") == [2]
     assert await store.last_use(["g1"]) == {"g1": 1_795_867_200_000}
     assert await follower.follow() == 0
+
+
+async def test_a_follower_that_is_far_behind_waits_for_no_moment(
+    store: SqliteStore, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a load without a quiet moment would leave more and more records out of the index."""
+    monkeypatch.setattr(following, "_PATIENT_LINES", PAGE_LINES)
+    for number in range(PAGE_LINES * 3):
+        await log.record({**ACCESS, "patients": [str(number)]})
+    places: list[int] = []
+
+    async def moment() -> None:
+        places.append(await store.indexed_to(""))
+
+    assert await IndexFollower(store, BASES, moment=moment).follow() == PAGE_LINES * 3
+    assert places
+    assert set(places) == {0, PAGE_LINES}
 
 
 async def test_a_follower_goes_on_where_another_was_killed_and_indexes_nothing_twice(
