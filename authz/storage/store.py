@@ -210,6 +210,10 @@ class Store(
         """
         ...
 
+    async def claimed_until(self, namespace: Namespace, key: bytes) -> int | None:
+        """When the claim of a place ends, whether that is over or not; None where nobody has one."""
+        ...
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value (for rate limits).
 

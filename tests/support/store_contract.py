@@ -173,6 +173,8 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await store.claim(place, key, until=NOW + 90, now=NOW + 49)
         assert await store.claim(place, key, until=NOW + 80, now=NOW + 50)  # it ended, and is another's
         assert not await store.renew(place, key, held_until=NOW + 50, until=NOW + 90)
+        assert await store.claimed_until(place, key) == NOW + 80
+        assert await store.claimed_until(Namespace.EXPORT_SLOT, key) is None
         assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
         assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
 
