@@ -14,7 +14,7 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -127,7 +127,7 @@ async def complete(
     code: AuthorizationCode = CODE,
     grant: Grant = GRANT,
     now: int = NOW,
-    consents: Sequence[ConsentVersion] = (),
+    consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
 ) -> bool:
     """complete_authorization of the records above."""
     return await store.complete_authorization(
@@ -422,13 +422,18 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         await store.put_pushed_request(PUSHED)
         assert await store.add_consent(CONSENT)
         with pytest.raises(StoreUnavailable):  # there is one with its id
-            await complete(store, consents=[replace(CONSENT, id="new"), CONSENT])
+            await complete(store, consents=[(replace(CONSENT, id="new"), None), (CONSENT, None)])
         assert await store.consent(CONSENT.base, "new") is None
         assert await store.redeem_code("code", now=NOW) is None
         assert await store.pushed_request("request", now=NOW) == PUSHED
         new = replace(CONSENT, id="new")
-        assert await complete(store, consents=[new])
-        assert not await complete(store, consents=[replace(CONSENT, id="newer")])
+        with pytest.raises(NoRoomLeft):
+            await complete(store, consents=[(new, Room(frozenset({"active"}), 1, None))])
+        assert await store.consent(CONSENT.base, "new") is None
+        assert await store.redeem_code("code", now=NOW) is None
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+        assert await complete(store, consents=[(new, Room(frozenset({"active"}), 2, None))])
+        assert not await complete(store, consents=[(replace(CONSENT, id="newer"), None)])
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
 
