@@ -15,7 +15,7 @@ from itertools import chain
 from authz.protocol.certificates import from_header
 from authz.protocol.encoding import compact_json
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, RequestError
+from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, Likeness, RequestError
 
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _SEGMENTS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+"
@@ -116,10 +116,11 @@ def read(
     )
 
 
-def following(like: HttpRequest, segment: str, proof: str | None) -> HttpRequest:
+def following(like: HttpRequest, segment: str, proof: str | None, likeness: Likeness) -> HttpRequest:
     """What read() would give for the head of like with another last segment of its path, and another proof if it has one.
 
-    segment is of letters, digits and '-', proof of the characters of a JWS. like has neither query nor body.
+    segment is of letters, digits and '-', proof of the characters of a JWS. like has neither query nor body. likeness is
+    what the two share.
     """
     headers = dict(like.headers)
     if proof is not None:
@@ -127,7 +128,7 @@ def following(like: HttpRequest, segment: str, proof: str | None) -> HttpRequest
     path = like.path[: like.path.rindex("/") + 1] + segment
     return HttpRequest(
         "GET", path, "", like.origin + path, like.origin, headers, like.peer, like.certificate, like.chain,
-        _NO_BODY, like.likeness,
+        _NO_BODY, likeness,
     )  # fmt: skip
 
 

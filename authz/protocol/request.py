@@ -46,14 +46,14 @@ class Likeness:
 
     __slots__ = ("_keep", "precedent")
 
-    def __init__(self, keep: Callable[[], None]) -> None:
+    def __init__(self, keep: "Callable[[Likeness], None]") -> None:
         self._keep = keep
         self.precedent: Precedent | None = None
 
     def follow(self, precedent: Precedent) -> None:
         """Let this precedent answer those that come."""
         self.precedent = precedent
-        self._keep()
+        self._keep(self)
 
 
 class EmptyBody:

@@ -67,7 +67,7 @@ class GrantConsents:
             raise NoRoomLeft from error
 
     def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
-        """The consent of a grant; None where it opens no patient's record."""
+        """The consent of a grant; None where it opens no patient's record, or was not the patient's to give."""
         value = self._consent(grant, client_name)
         if value is None:
             return None
@@ -87,7 +87,7 @@ class GrantConsents:
 
     def _consent(self, grant: Grant, client_name: str) -> dict[str, Any] | None:
         patient = grant.context.get("patient")
-        if not isinstance(patient, str) or not is_id(patient):
+        if not isinstance(patient, str) or not is_id(patient) or _is_of_staff(grant, self._base):
             return None
         return consent_of(grant, client_name, patient=patient, base=self._base, issuer=self._issuer)
 
@@ -124,9 +124,16 @@ def consent_of(grant: Grant, client_name: str, *, patient: str, base: str, issue
         "policy": [{"uri": issuer}],
         "provision": provision,
     }
-    if place is not None and place.type in ("Patient", "RelatedPerson", "Practitioner"):
+    if place is not None and place.type in ("Patient", "RelatedPerson"):
         value["performer"] = [{"reference": f"{place.type}/{place.id}"}]
     return value
+
+
+def _is_of_staff(grant: Grant, base: str) -> bool:
+    """Whether somebody lets an app in for their own work with a patient: that is no word of the patient's."""
+    person = grant.claims.get("fhirUser")
+    place = local_reference(person, (base,)) if isinstance(person, str) else None
+    return place is not None and place.type in ("Practitioner", "PractitionerRole")
 
 
 async def settled(store: Store, versions: Sequence[ConsentVersion], now: int) -> list[ConsentVersion]:

@@ -102,7 +102,8 @@ def may_mention(raw: bytes, base: str) -> bool:
 
     A host can hide from a comparison of bytes behind a \u escape only: '\/' does not occur in it.
     """
-    return b"\\u" in raw or mentions(raw, base) > 0
+    # One byte is looked for many times faster than two, and most resources have no escape at all.
+    return (b"\\" in raw and b"\\u" in raw) or mentions(raw, base) > 0
 
 
 def mentions(raw: bytes, base: str) -> int:

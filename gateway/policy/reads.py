@@ -1,12 +1,12 @@
 """Reads of one type by one caller, compiled: what the engine decides about each of them, the id aside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.policy import by_search
 from gateway.policy.acquaintances import place_of
-from gateway.policy.decision import Deny, Environment, Judge
+from gateway.policy.decision import Deny, Environment, Judge, LookingJudge
 from gateway.policy.exports import Exports
 from gateway.policy.layers import Layers, ids, judge, limit
 
@@ -49,4 +49,7 @@ class CompiledReads(Exports):
             return None
         layers = apart[0]
         patients = limit(layers) if type_ == "Patient" else None
-        return Reads(judge(layers, type_, None), patients, ids(layers.permits))
+        judging = judge(layers, type_, None)
+        if isinstance(judging, LookingJudge):  # whoever asks looks at the id as well
+            judging = replace(judging, looks_at=judging.looks_at | {"id"})
+        return Reads(judging, patients, ids(layers.permits))

@@ -53,6 +53,7 @@ from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
 from gateway.proxy.permitted import Permitted
 from gateway.proxy.precedents import Precedents
+from gateway.proxy.read_precedent import Around
 from gateway.proxy.recording import Recording
 from gateway.proxy.refusals import refused, step_up_error
 from gateway.proxy.sealed_jobs import SealedJobs
@@ -139,10 +140,9 @@ class Passage:
         self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
         self._precedents = None
         if precedes:
-            self._precedents = Precedents(
+            around = Around(
                 way=self,
                 upstream=upstream,
-                client=client,
                 resource_server=resource_server,
                 engines=engines,
                 lookups=lookups,
@@ -153,6 +153,7 @@ class Passage:
                 delivery=self._delivery,
                 recording=self._recording,
             )
+            self._precedents = Precedents(around, client)
         self._capabilities = Capabilities(
             upstream=upstream, client=client, clock=clock, oauth_uris=oauth_uris
         )
@@ -221,6 +222,10 @@ class Passage:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
         ACTING.set(caller)
+        return await self.pass_known(http, asked, caller, trail)
+
+    async def pass_known(self, http: HttpRequest, asked: FhirRequest, caller: Caller, trail: Trail) -> Answer:
+        """The answer to a request whose caller is known, by the policies that are in force now. Raises as _pass()."""
         engine = self._engines.engine
         if engine is None:
             raise FhirError(Reason.POLICY_UNAVAILABLE, headers=(("Retry-After", "5"),))

@@ -1,340 +1,75 @@
-"""Reads like one that was answered: what their head decides is known already, the rest is done as for any other.
+"""Which reads may be followed by those like them: usual ones, of which nothing but their head decides how they go."""
 
-Two reads whose heads differ in the id and the proof alone (gateway.wire.likenesses) bring the same token, want the same
-format, mean the same interaction with the same type, and are told to the store and to the log in the same words. What is
-looked at each time: times, revocation and key of the token, the proof and its claim, limits, the decision by the policies
-in force, the resource by its judge; and the record is durable before the answer.
-
-Where anything is not as usual, the request goes on in the passage from where it stands, and its answer is made there.
-"""
-
-import time
-from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from weakref import WeakSet
 
-from authz.clock import Clock
-from authz.protocol.request import Answer, HttpRequest
-from authz.protocol.tokens import Caller
-from authz.resource_server import Authenticated, Presented, ResourceServer
-from gateway.admission import Admission, Held
-from gateway.audit.log import AuditLog
-from gateway.fhir import links
+from authz.protocol.request import Answer
 from gateway.fhir.formats import Format
-from gateway.fhir.interaction import FhirRequest, Interaction
-from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.plain_json import plain_object
-from gateway.policy.decision import Environment, Permit
+from gateway.fhir.interaction import Interaction
 from gateway.policy.engine import Engine
-from gateway.policy.known import Known
-from gateway.proxy import headers
-from gateway.proxy.acting import ACTING
-from gateway.proxy.answers.coded_answers import accepts_gzip, coded, varied
-from gateway.proxy.answers.delivery import Delivery
-from gateway.proxy.answers.tally import About
-from gateway.proxy.engine_holder import EngineHolder
-from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.lookups.knowledge import Knowledge, Lookups
-from gateway.proxy.record_forms import RecordForm
-from gateway.proxy.recording import Recording
+from gateway.proxy.read_precedent import Around, ReadPrecedent
 from gateway.proxy.trail import Trail
-from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
-from gateway.settings import Upstream
+from gateway.proxy.upstream import UpstreamClient
 from gateway.wire.upstream_request import UnsendableRequest
 
 _HEADERS = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "dpop", "forwarded",
-        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "traceparent", "tracestate", "user-agent",
-        "via", "x-fapi-interaction-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
-        "x-real-ip", "x-request-id",
+        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent", "via", "x-forwarded-for",
+        "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
     }
 )  # fmt: skip
-"""Those that a read may have and still be like others; of any other nobody has thought here what it decides."""
-_FORMS = 16  # of rules that hold together; by far most callers have one
-_MARK_ID, _MARK_INTERACTION = "securus-mark-r", "securus-mark-i"
+"""Those that a read may have and still be like others; of any other nobody has thought here what it decides.
 
-
-class Way(Protocol):
-    """The passage, for a request that leaves the usual way."""
-
-    async def handle(self, http: HttpRequest) -> Answer:
-        """The answer to a request of which nothing is known yet."""
-        ...
-
-    async def pass_one(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
-    ) -> Answer:
-        """The answer to a request whose caller is known."""
-        ...
-
-    async def answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
-        """What work answers with, or the refusal it ends in, on record."""
-        ...
+Of x-fapi-interaction-id, x-request-id and traceparent each request has its own: none that has one is like another.
+"""
 
 
 class Precedents:
     """Makes reads that were answered at one mount the precedents of those like them."""
 
-    def __init__(
-        self,
-        *,
-        way: Way,
-        upstream: Upstream,
-        client: UpstreamClient,
-        resource_server: ResourceServer,
-        engines: EngineHolder,
-        lookups: Lookups,
-        admission: Admission | None,
-        audit: AuditLog,
-        clock: Clock,
-        forwarding: Forwarding,
-        delivery: Delivery,
-        recording: Recording,
-    ) -> None:
-        self.way = way
-        self.upstream = upstream
-        self.resource_server = resource_server
-        self.engines = engines
-        self.lookups = lookups
-        self.admission = admission
-        self.audit = audit
-        self.clock = clock
-        self.forwarding = forwarding
-        self.delivery = delivery
-        self.recording = recording
+    def __init__(self, at: Around, client: UpstreamClient) -> None:
+        self._at = at
         self._client = client
+        self._followed = WeakSet[ReadPrecedent]()
+        self._by: Engine | None = None  # what those that are followed were decided by
 
     def follow(self, trail: Trail, answer: Answer) -> None:
         """Let reads like this one follow it, where it was a usual one."""
-        http, asked, presented = trail.request, trail.asked, trail.presented
+        at, http, asked, presented = self._at, trail.request, trail.asked, trail.presented
         if http.likeness is None or asked is None or asked.type is None or presented is None:
             return
-        engine = self.engines.engine
+        engine = at.engines.engine
         client = self._client.reading(asked.type)
         if (
             asked.interaction is not Interaction.READ
             or asked.type == "Binary"
             or asked.terms
-            or http.path != f"{self.upstream.at}/{asked.type}/{asked.id}"
+            or http.path != f"{at.upstream.at}/{asked.type}/{asked.id}"
             or answer.status != 200
             or engine is None
             or engine.has_emergencies
             or engine.shadows
             or engine.policy_hash != trail.policy_hash
+            or not trail.obligations.is_empty
+            or not trail.knowledge.is_untouched
             or trail.wish.format is not Format.JSON
             or not _HEADERS.issuperset(http.headers)
-            or self.upstream.documents is not None
-            or self.upstream.mtls_only
+            or at.upstream.documents is not None
+            or at.upstream.mtls_only
             or client is None
         ):
             return
         with suppress(UnsendableRequest, ValueError):
-            http.likeness.follow(ReadPrecedent(self, client, engine, presented, trail, asked.type))
+            precedent = ReadPrecedent(at, client, engine, presented, trail, asked.type)
+            self._forget_those_before(engine)
+            self._followed.add(precedent)
+            http.likeness.follow(precedent)
 
-
-@dataclass(slots=True)
-class _Read:
-    """How far one read has come. started is a reading of time.perf_counter()."""
-
-    request: HttpRequest
-    id: str
-    interaction_id: str
-    started: float
-    found: Authenticated | None = None
-    held: Held | None = None
-    is_admitted: bool = False
-    rules: tuple[str, ...] | None = None  # that permitted it
-
-
-class ReadPrecedent:
-    """Answers the reads that are like one which was answered."""
-
-    def __init__(
-        self,
-        at: Precedents,
-        client: UpstreamClient,
-        engine: Engine,
-        presented: Presented,
-        trail: Trail,
-        type_: str,
-    ) -> None:
-        self._at = at
-        self._client = client
-        self._engine = engine
-        self._presented = presented
-        self._caller = presented.caller
-        self._type = type_
-        self._path = f"{at.upstream.at}/{type_}/"
-        self._claims: Mapping[str, Sequence[str]] = engine.claims_of(presented.caller)
-        self._wish = trail.wish
-        self._known = Known()
-        self._like = trail.request
-        at_now = Environment(at.clock(), trail.request.peer, at.upstream.identifier)
-        self._reads = engine.reads_of(type_, presented.caller, at_now)
-        self._forms: dict[tuple[str, ...], RecordForm | None] = {}
-        sent = headers.to_upstream(trail.request, at.upstream, _MARK_INTERACTION)
-        before, behind = client.written(f"{type_}/{_MARK_ID}", sent).split(_MARK_ID.encode())
-        between, end = behind.split(_MARK_INTERACTION.encode())
-        self._sent = before, between, end
-        self._is_coded = at.upstream.compress and accepts_gzip(
-            trail.request.headers.get("accept-encoding", "")
-        )
-        self._given = headers.PRIVATE
-        if at.upstream.compress and not self._is_coded:
-            self._given = varied(headers.PRIVATE)
-
-    async def answer(self, request: HttpRequest) -> Answer:
-        """The answer to a read whose head is like that of the first."""
-        at, path = self._at, request.path
-        if (
-            at.engines.engine is not self._engine
-            or not at.resource_server.is_as_presented(self._presented)
-            or not path.startswith(self._path)
-        ):
-            if request.likeness is not None:
-                request.likeness.precedent = None
-            return await at.way.handle(request)
-        id_ = path[len(self._path) :]
-        read = _Read(request, id_, headers.interaction_id(request), time.perf_counter())
-        try:
-            return await self._answer(read)
-        except Exception as error:
-            return await self._on(read, _refusal(error))
-        finally:
-            if read.held is not None:
-                read.held.release()
-
-    async def _answer(self, read: _Read) -> Answer:
-        at, request, known = self._at, read.request, self._known
-        read.found = await at.resource_server.admit(request, self._presented)
-        if at.admission is not None and at.admission.limits_callers:
-            read.held = await at.admission.of_caller(self._caller, at.upstream.name)
-        read.is_admitted = True
-        id_, interaction, reads = read.id, read.interaction_id, self._reads
-        if reads is not None and reads.opens(id_):
-            judge, rules = reads.judge, reads.rules
-        else:
-            permit = self._decide(read)
-            if permit is None or permit.judge is None or not _is_usual(permit) or not known.is_untouched:
-                self._known = Known()
-                return await self._on(read, None)
-            judge, rules = permit.judge, permit.rules
-        read.rules = rules
-        before, between, end = self._sent
-        answer = await self._client.send_written(
-            b"".join((before, id_.encode("ascii"), between, interaction.encode("ascii"), end))
-        )
-        said = answer.headers
-        is_fhir = answer.status == 200 and headers.is_json(said.get("content-type", ""))
-        if not is_fhir or "content-encoding" in said:
-            return await self._on(read, answer)
-        raw = await answer.read(at.upstream.max_resource)
-        passed = headers.returned(said, at.upstream)
-        answer.close()
-        value = plain_object(raw)
-        if value is not None and value.get("id") == id_:
-            verdict = judge(value)
-            if verdict.shown and verdict.seen is None and not links.may_mention(raw, at.upstream.base):
-                about = About()
-                about.note(value, at.delivery.bases)
-                rules = verdict.rules or rules
-                form = self._form(rules)
-                if form is not None and about.is_plain and known.is_untouched:
-                    await at.audit.record_written(
-                        form.filled(interaction, id_.encode("ascii"), list(about.patients))
-                    )
-                    at.recording.count("read", 200, rules, "permit", read.started)
-                    more = *read.found.headers, ("x-fapi-interaction-id", interaction)
-                    given = Answer(200, (headers.JSON_BODY, *self._given, *passed, *more), raw)
-                    return await coded(request, given) if self._is_coded else given
-        trail = self._trail(read)
-        return await self._answered(trail, self._judged(trail, read, raw, passed))
-
-    async def _judged(
-        self, trail: Trail, read: _Read, raw: bytes, passed: tuple[tuple[str, str], ...]
-    ) -> Answer:
-        """The store's answer in the passage's own way."""
-        return await self._at.delivery.judged(trail, self._permit(read), raw, passed)
-
-    async def _received(self, trail: Trail, read: _Read, answer: UpstreamAnswer) -> Answer:
-        try:
-            permit = self._permit(read)
-        except BaseException:
-            answer.close()
-            raise
-        return await self._at.forwarding.received(read.request, trail, permit, self._caller, None, answer)
-
-    def _permit(self, read: _Read) -> Permit:
-        """The permit by which the store was asked. Raises FhirError(INTERNAL): it is the same as it was then."""
-        permit = self._decide(read)
-        if permit is None:
-            raise FhirError(Reason.INTERNAL)
-        return permit
-
-    def _decide(self, read: _Read) -> Permit | None:
-        at = self._at
-        environment = Environment(at.clock(), read.request.peer, at.upstream.identifier, self._known)
-        decision = self._engine.decide(self._asked(read), self._caller, environment)
-        return decision if isinstance(decision, Permit) else None
-
-    async def _on(self, read: _Read, come: UpstreamAnswer | Awaitable[Answer] | None) -> Answer:
-        """Leave the usual way: before the store was asked, with what it answered, or with what is an answer by itself."""
-        at, trail = self._at, self._trail(read)
-        if come is None:
-            come = at.way.pass_one(read.request, self._asked(read), self._caller, self._engine, trail)
-        elif isinstance(come, UpstreamAnswer):
-            come = self._received(trail, read, come)
-        return await self._answered(trail, come)
-
-    async def _answered(self, trail: Trail, work: Awaitable[Answer]) -> Answer:
-        before = ACTING.set(trail.caller)
-        try:
-            answer = await self._at.way.answered(trail.request, trail, work)
-        except BaseException:
-            trail.release()
-            raise
-        finally:
-            ACTING.reset(before)
-        return answer if trail.held is None else trail.held.until_sent(answer)
-
-    def _trail(self, read: _Read) -> Trail:
-        """The trail that the passage would have left by now; what is held goes over to it."""
-        asked, found, engine = self._asked(read), read.found, self._engine
-        trail = Trail(read.request, read.interaction_id, read.started, self._at.upstream.identifier, asked)
-        trail.wish = self._wish
-        if found is not None:
-            trail.caller, trail.answer_headers = found.caller, found.headers
-        trail.held, read.held = read.held, None
-        if read.is_admitted:
-            trail.policy_hash, trail.known = engine.policy_hash, self._claims
-            trail.knowledge = Knowledge(self._at.lookups, self._caller, engine.policy_hash)
-        if read.rules is not None:
-            trail.decision, trail.rules = "permit", read.rules
-            trail.upstream.append(f"GET {asked.type}/{asked.id}")
-        return trail
-
-    def _asked(self, read: _Read) -> FhirRequest:
-        return FhirRequest("GET", Interaction.READ, self._type, read.id)
-
-    def _form(self, rules: tuple[str, ...]) -> RecordForm | None:
-        """The form of the record of a read that these rules show; None where there is none."""
-        if rules in self._forms:
-            return self._forms[rules]
-        if len(self._forms) >= _FORMS:
-            self._forms.clear()
-        read = _Read(self._like, "1", "", 0.0, Authenticated(self._caller, ()), is_admitted=True)
-        trail = self._trail(read)
-        trail.decision, trail.rules = "permit", rules
-        form = self._forms[rules] = RecordForm.of(trail, self._at.upstream.name)
-        return form
-
-
-async def _refusal(error: Exception) -> Answer:
-    raise error
-
-
-def _is_usual(permit: Permit) -> bool:
-    """Whether nothing is owed and nothing else is to be read for it."""
-    return permit.by_search is None and permit.by_list is None and permit.obligations.is_empty
+    def _forget_those_before(self, engine: Engine) -> None:
+        """Let go of what was decided by policies that are in force no more: heads of then may never come again."""
+        if self._by is not engine:
+            for precedent in self._followed:
+                precedent.end()
+            self._followed.clear()
+            self._by = engine

@@ -36,6 +36,10 @@ class Recording:
         except BaseException:
             await let_go(answer.body)  # the caller went away while the record was written
             raise
+        return self.counted(trail, answer)
+
+    def counted(self, trail: Trail, answer: Answer) -> Answer:
+        """The answer as it goes out, counted, with the headers that it has from its trail."""
         if trail.reason is not None:
             self._metrics.refusals.labels(trail.reason).inc()
         self._metrics.shadowed(trail.shadows.uncounted())

@@ -323,7 +323,10 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._is_deaf = True
         self.deadline = self._loop.time() + self._service.patience.close
-        self._transport.close()
+        if (
+            not self._transport.is_closing()
+        ):  # asyncio's transport of TLS can be asked nothing once closed twice
+            self._transport.close()
 
     def drain(self) -> None:
         """Close when nothing is in work; else the answer in work is the last."""

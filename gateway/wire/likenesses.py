@@ -15,7 +15,8 @@ from authz.http import following
 from authz.protocol.request import HttpRequest, Likeness
 from gateway.wire.peers import Peer
 
-_AT_MOST = 4096  # of about 3 KB each
+_AT_MOST = 4096  # heads: about 10 KB each, with what answers those like it
+_BYTES_AT_MOST = 8 * 1024 * 1024  # of all heads together: of a long one, three times its bytes are kept
 _LINE_END = b" HTTP/1.1\r\n"
 _PROOFS = (b"\r\nDPoP: ", b"\r\ndpop: ")  # as clients write it; other spellings are read each time
 _SEGMENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
@@ -33,6 +34,11 @@ class Key(NamedTuple):
     certificate: bytes | None
     chain: tuple[bytes, ...]
 
+    @property
+    def size(self) -> int:
+        """The bytes of the head that are kept."""
+        return len(self.before) + len(self.between) + len(self.behind)
+
 
 class Cut(NamedTuple):
     """A head in parts: what stays, the last segment, and the proof, None where there is none."""
@@ -47,7 +53,8 @@ class Likenesses:
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
-        self._known: dict[Key, HttpRequest] = {}
+        self._known: dict[Key, tuple[HttpRequest, Likeness]] = {}
+        self._bytes = 0  # of their heads
 
     def cut(self, head: bytes, peer: Peer) -> Cut | None:
         """The parts of a whole head; None for one that can be like no other."""
@@ -76,22 +83,29 @@ class Likenesses:
 
     def find(self, cut: Cut) -> HttpRequest | None:
         """The request of a head like one that is kept, as the strict reading would give it; None for any other."""
-        like = self._known.get(cut.key)
-        if like is None:
+        known = self._known.get(cut.key)
+        if known is None:
             return None
-        return following(
-            like, cut.segment.decode("ascii"), None if cut.proof is None else cut.proof.decode("ascii")
-        )
+        like, likeness = known
+        proof = None if cut.proof is None else cut.proof.decode("ascii")
+        return following(like, cut.segment.decode("ascii"), proof, likeness)
 
     def note(self, cut: Cut, request: HttpRequest) -> HttpRequest:
         """The request of this head, as it was read, with the likeness by which others may follow it."""
         if request.query:  # its last slash may stand there
             return request
-        likeness = Likeness(lambda: self._keep(cut.key, noted))
-        noted = replace(request, likeness=likeness)
-        return noted
+        # What it keeps has no likeness, so that no request holds itself: it goes with its last use.
+        return replace(request, likeness=Likeness(lambda likeness: self._keep(cut.key, request, likeness)))
 
-    def _keep(self, key: Key, request: HttpRequest) -> None:
-        if len(self._known) >= _AT_MOST:
-            del self._known[next(iter(self._known))]
-        self._known[key] = request
+    def _keep(self, key: Key, request: HttpRequest, likeness: Likeness) -> None:
+        known = self._known.pop(key, None)
+        if known is None:
+            self._bytes += key.size
+        elif known[1] is not likeness:
+            known[1].precedent = None
+        self._known[key] = request, likeness
+        while len(self._known) > _AT_MOST or self._bytes > _BYTES_AT_MOST:
+            oldest = next(iter(self._known))
+            # A precedent holds the request that it was: without this both would stay until the collector comes by.
+            self._known.pop(oldest)[1].precedent = None
+            self._bytes -= oldest.size

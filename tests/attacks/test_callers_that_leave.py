@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from authz.protocol.request import Answer, HttpRequest
 from gateway.audit.log import AuditUnavailable
 from gateway.settings import ResponseSignatures
+from gateway.wire.connection import Connection
 from tests.support.gateway import MOUNT, RunningGateway, start_gateway, stop_gateway
 from tests.support.long_bundle import long_bundle
+from tests.support.wire import Wire, service
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.xdist_group("attacks")]
 SEARCH = "/Observation?code=x"
@@ -188,3 +191,22 @@ async def test_a_store_that_breaks_off_is_on_record_and_let_go(tmp_path: Path) -
             reply = await gateway.fhir("GET", SEARCH)
             assert reply.status == 200
         assert await delivered(gateway) == ["broken-off"]
+
+
+async def test_a_caller_who_leaves_as_the_gateway_ends_does_not_keep_it_from_ending() -> None:
+    """The end of its TLS is under way: a transport that is closed once more could not be asked what it holds."""
+
+    class Closing(Wire):
+        def is_closing(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            raise AssertionError("closed once more")
+
+    async def handler(request: HttpRequest) -> Answer:
+        return Answer(204)
+
+    connection = Connection(service(handler), asyncio.get_running_loop())
+    connection.connection_made(Closing())
+    connection.drain()
+    assert not connection.is_busy

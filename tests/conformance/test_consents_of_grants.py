@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion, Room
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import SCOPE_URL, GrantConsents, settled
 from gateway.consent_service.room import MOST_CONSENTS
@@ -151,6 +151,22 @@ async def test_of_those_who_allow_at_the_same_moment_as_many_get_a_code_as_there
     assert sorted(reply.status for reply in replies) == [303, 303, 409, 409]
     assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
     assert len(await world.store.grants(subject=None, client_id=None, now=world.clock())) == 2
+
+
+@pytest.mark.parametrize(
+    "person", ["Practitioner/dr1", "PractitionerRole/dr1-ward", f"{FHIR}/Practitioner/dr1"]
+)
+async def test_who_treats_a_patient_and_lets_an_app_in_says_nothing_for_the_patient(
+    world: World, person: str
+) -> None:
+    grant = replace(GRANT, context={"patient": "A"}, claims={"fhirUser": person})
+    consents = GrantConsents(base=FHIR, issuer=ISSUER, store=world.store, clock=world.clock)
+    assert consents.of(grant, "An app") is None
+    assert consents.of(replace(grant, claims={"fhirUser": "Patient/A"}), "An app") is not None
+    await filled(world)
+    with pytest.raises(NoRoomLeft):
+        await consents.room(replace(grant, claims={"fhirUser": "Patient/A"}))
+    assert await consents.room(grant) is None  # nobody who treats the patient is left without data
 
 
 async def test_consents_whose_grants_have_ended_take_no_room(world: World) -> None:

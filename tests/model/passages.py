@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from authz.protocol.request import BytesBody, HttpRequest
 from authz.protocol.tokens import Caller
-from authz.resource_server import Authenticated
+from authz.resource_server import Authenticated, Presented
 from gateway.fhir.search import OPENABLE
 from gateway.policy.engine import Engine
 from gateway.proxy.answers.sealed_links import SealedLinks
@@ -96,9 +96,13 @@ class Door:
 
     # What stands around the passage
 
-    async def authenticate(self, request: HttpRequest, *, audience: frozenset[str]) -> Authenticated:
-        """The caller, whatever was sent."""
-        return Authenticated(self._caller, ())
+    def presented(self, request: HttpRequest, *, audience: frozenset[str]) -> Presented:
+        """A token of the caller, whatever was sent."""
+        return Presented("dpop", "", "", self._caller, 0)
+
+    async def admit(self, request: HttpRequest, presented: Presented) -> Authenticated:
+        """The caller."""
+        return Authenticated(presented.caller, ())
 
     async def record(self, record: Any) -> None:
         """An audit record."""

@@ -47,7 +47,7 @@ class Delivery:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
-        self._large = LargeResources(upstream.base)
+        self.large = LargeResources(upstream.base)
 
     async def one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
@@ -60,7 +60,7 @@ class Delivery:
         self, trail: Trail, permit: Permit, raw: bytes, passed: tuple[tuple[str, str], ...]
     ) -> Answer:
         """The resource that raw holds, as one() gives it; passed are headers of the store's answer."""
-        plain = self._large.plain(raw, permit.judge)
+        plain = self.large.plain(raw, permit.judge)
         value = stored(raw) if plain is None or not isinstance(plain.get("resourceType"), str) else plain
         return await self._whole(trail, permit, value, raw, passed, is_plain=value is plain)
 
