@@ -678,7 +678,9 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert (found.reviewed_at, found.reviewed_by, found.review) == (NOW + 5, "ann", "right")
 
     async def test_a_message_is_claimed_by_one_at_a_time_until_it_is_delivered(self, store: Store) -> None:
-        await store.put_notifications([NOTIFICATION, replace(NOTIFICATION, id="later", due_at=NOW + 100)])
+        await store.put_notifications(
+            [NOTIFICATION, replace(NOTIFICATION, id="later", due_at=NOW + 100, attempts=8)]
+        )
         claims = await asyncio.gather(
             *(store.claim_notifications(now=NOW, until=NOW + 30, at_most=10) for _ in range(10))
         )
@@ -691,6 +693,26 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.delete_notification("n1")
         assert not await store.delete_notification("n1")
         assert await store.waiting_notifications() == 1
+
+    async def test_a_message_is_due_when_the_clock_was_set_back_by_more_than_it_could_have_to_wait(
+        self, store: Store
+    ) -> None:
+        never, once, often = (replace(NOTIFICATION, id=f"a{n}", due_at=NOW, attempts=n) for n in (0, 1, 12))
+        await store.put_notifications([never, once, often])
+
+        async def claimed(back: int) -> list[str]:
+            found = await store.claim_notifications(now=NOW - back, until=NOW - back + 90, at_most=10)
+            return sorted(each.id for each in found)
+
+        assert await claimed(95) == []
+        assert await claimed(96) == ["a0"]
+        assert await claimed(101) == ["a1"]
+        assert await claimed(3600 + 90) == [
+            "a0",
+            "a1",
+        ]  # by the claim of a moment ago, which the clock left behind
+        assert await claimed(3600 + 91) == ["a12"]
+        assert await claimed(3600 + 91) == []
 
     async def test_a_message_that_is_too_old_is_taken_out_by_one(self, store: Store) -> None:
         await store.put_notifications([NOTIFICATION])
