@@ -116,15 +116,13 @@ def read(
     )
 
 
-def following(like: HttpRequest, segment: str, proof: str | None, likeness: Likeness) -> HttpRequest:
-    """What read() would give for the head of like with another last segment of its path, and another proof if it has one.
+def following(like: HttpRequest, segment: str, changed: Mapping[str, str], likeness: Likeness) -> HttpRequest:
+    """What read() would give for the head of like with another last segment of its path, and other values of headers.
 
-    segment is of letters, digits and '-', proof of the characters of a JWS. like has neither query nor body. likeness is
-    what the two share.
+    segment is of letters, digits and '-', as are the values of changed, headers that like has, but for '_' and '.'. like
+    has neither query nor body. likeness is what the two share.
     """
-    headers = dict(like.headers)
-    if proof is not None:
-        headers["dpop"] = proof
+    headers = {**like.headers, **changed}
     path = like.path[: like.path.rindex("/") + 1] + segment
     return HttpRequest(
         "GET", path, "", like.origin + path, like.origin, headers, like.peer, like.certificate, like.chain,

@@ -15,13 +15,13 @@ from gateway.wire.upstream_request import UnsendableRequest
 _HEADERS = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "dpop", "forwarded",
-        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent", "via", "x-forwarded-for",
-        "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
+        "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent", "via", "x-fapi-interaction-id",
+        "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
     }
 )  # fmt: skip
 """Those that a read may have and still be like others; of any other nobody has thought here what it decides.
 
-Of x-fapi-interaction-id, x-request-id and traceparent each request has its own: none that has one is like another.
+Of x-request-id and traceparent each request has its own: none that has one is like another.
 """
 
 

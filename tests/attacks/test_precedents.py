@@ -277,6 +277,17 @@ async def test_the_interaction_id_that_a_caller_gives_is_in_answer_and_record(tw
         assert (await twins.first.audit())[-1]["interaction_id"] == id_
 
 
+async def test_reads_with_interaction_ids_of_their_own_follow_one_another(twins: Twins) -> None:
+    token, before = name(), twins.uses.shortly
+    twins.store_answers(answering(plain(OBSERVATION)))
+    for number in range(3):
+        id_ = f"6ba7b810-9dad-11d1-80b4-00c04fd430c{number}"
+        reply = await twins.read("/Observation/x", name=token, headers=(("x-fapi-interaction-id", id_),))
+        assert reply.header("x-fapi-interaction-id") == id_
+        assert (await twins.first.audit())[-1]["interaction_id"] == id_
+    assert twins.uses.shortly == before + 2
+
+
 # Tokens, keys and proofs
 
 

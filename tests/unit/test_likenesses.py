@@ -38,6 +38,7 @@ PEERS = (
     Peer("192.0.2.1", b"one", (b"ca",)), Peer(""),
 )  # fmt: skip
 PROOF = b"eyJ0eXAiOiJkcG9wK2p3dCJ9.eyJqdGkiOiJhIn0.c2ln-_"
+UUIDS = (b"6ba7b810-9dad-11d1-80b4-00c04fd430c8", b"6BA7B811-9DAD-11D1-80B4-00C04FD430C8")
 HEAD = (
     b"GET /fhir/r4/Observation/x HTTP/1.1\r\nHost: gw.example\r\nAccept: application/fhir+json\r\n"
     b"Authorization: DPoP eyJ.eyJ.sig\r\nX-Forwarded-For: 203.0.113.9, 192.0.2.3\r\nDPoP: "
@@ -54,6 +55,8 @@ FRAGMENTS = [
     b"\r\nTransfer-Encoding: chunked", b"\r\nExpect: 100-continue", b"\r\nHost: other", b"\r\nX_Y: z", b"\r\nX-Y: z",
     b"\r\nX-Client-Cert: x", b"\r\nX-Forwarded-For: 10.0.0.1", b"\r\nCookie: a=b", b"\r\nUser-Agent: \xfc", b"\r\n\r\n",
     b"a" * 64, b"a" * 65, b"a" * 9000,
+    b"\r\nx-fapi-interaction-id: " + UUIDS[0], b"\r\nX-Fapi-Interaction-Id: " + UUIDS[1], b"\r\nX-FAPI-INTERACTION-ID: x",
+    b"\r\nx-fapi-interaction-id: ", b"\r\nx-fapi-interaction-id: \x00", b"\r\nx-fapi-interaction-id: " + UUIDS[0] + b" ",
 ]  # fmt: skip
 
 
@@ -370,3 +373,27 @@ def test_heads_do_follow_on_a_connection() -> None:
     assert [each[1] for each in seen] == [f"/fhir/r4/Observation/{id_}?" for id_ in "xyxy"]
     assert followed == 3
     assert written.count(b"HTTP/1.1 200 ") == 4
+
+
+@pytest.mark.parametrize(
+    "name", [b"x-fapi-interaction-id", b"X-Fapi-Interaction-Id", b"X-FAPI-Interaction-ID"]
+)
+@pytest.mark.parametrize("before", [b"Host: ", b"Authorization: ", b"DPoP: "])
+def test_each_request_has_an_interaction_id_of_its_own(name: bytes, before: bytes) -> None:
+    first, second = (HEAD.replace(before, name + b": " + each + b"\r\n" + before) for each in UUIDS)
+    assert check(first, second, FACES[0], (PEERS[0], PEERS[0]))
+    behind = [HEAD.replace(PROOF, PROOF + b"\r\n" + name + b": " + each) for each in UUIDS]
+    assert check(behind[0], behind[1], FACES[0], (PEERS[0], PEERS[0]))
+    assert not check(first, behind[1], FACES[0], (PEERS[0], PEERS[0]))  # in another place it is another head
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\x00", b"x", UUIDS[0] + b"0", UUIDS[0][:-1] + b"_", UUIDS[0] + b" "]
+)
+def test_what_is_no_interaction_id_is_like_none_that_is(value: bytes) -> None:
+    odd, usual = (
+        HEAD.replace(b"Host: ", b"x-fapi-interaction-id: " + each + b"\r\nHost: ")
+        for each in (value, UUIDS[0])
+    )
+    assert not check(odd, usual, FACES[0], (PEERS[0], PEERS[0]))
+    assert not check(usual, odd, FACES[0], (PEERS[0], PEERS[0]))
