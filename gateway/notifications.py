@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from authz.clock import Clock
 from authz.fetch import Fetcher
 from authz.fetched import FetchError
-from authz.storage.effects import Notification
+from authz.storage.effects import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Notification
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog
 from gateway.settings import GatewaySettings, Receiver
@@ -27,8 +27,6 @@ Post = Callable[
 _LIFETIME_SECONDS = 7 * 86400
 _CLAIMED_SECONDS = 90  # more than twenty deliveries can take
 _AT_ONCE = 20
-_FIRST_PAUSE_SECONDS = 5
-_LONGEST_PAUSE_SECONDS = 3600
 _log = logging.getLogger("securus.notifications")
 
 
@@ -42,7 +40,7 @@ def message(receiver: str, said: Mapping[str, object], *, now: int) -> Notificat
 
 def pause_seconds(attempts: int) -> int:
     """How long to wait after so many deliveries that failed: 5 s, 10 s, 20 s … one hour."""
-    return int(min(_FIRST_PAUSE_SECONDS * 2 ** min(max(attempts, 1) - 1, 20), _LONGEST_PAUSE_SECONDS))
+    return int(min(FIRST_PAUSE_SECONDS * 2 ** min(max(attempts, 1) - 1, 20), LONGEST_PAUSE_SECONDS))
 
 
 class Outbox:

@@ -36,6 +36,7 @@ from authz.protocol.openid import acr_of, personal_claims, read_claims_request, 
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.settings import Account
+from authz.storage.consents import NoRoomLeft
 from authz.storage.store import AuthorizationCode, Store
 
 
@@ -133,23 +134,28 @@ class Completion:
             nonce=parameters.get("nonce"),
             expires_at=now + self._code_seconds,
         )
-        for name in grant.audience:
-            if name in self._given and not await self._given[name].has_room(grant):
-                raise PageError("error.too_many_consents", status=409)
         keepers = [self._given[name] for name in grant.audience if name in self._given]
-        made = [(keeper, keeper.of(grant, visit.client.name)) for keeper in keepers]
-        consents = [(keeper, consent) for keeper, consent in made if consent is not None]
-        written = await self._store.complete_authorization(
-            request_id=visit.interaction.request_id,
-            interaction_id=visit.interaction.id,
-            grant=grant,
-            code=code,
-            consents=[consent for _, consent in consents],
-            now=now,
-        )
+        try:
+            rooms = [await keeper.room(grant) for keeper in keepers]
+            made = [(keeper, keeper.of(grant, visit.client.name)) for keeper in keepers]
+            consents = [
+                (keeper, consent, room)
+                for (keeper, consent), room in zip(made, rooms, strict=True)
+                if consent is not None
+            ]
+            written = await self._store.complete_authorization(
+                request_id=visit.interaction.request_id,
+                interaction_id=visit.interaction.id,
+                grant=grant,
+                code=code,
+                consents=[(consent, room) for _, consent, room in consents],
+                now=now,
+            )
+        except NoRoomLeft:
+            raise PageError("error.too_many_consents", status=409) from None
         if not written:
             raise PageError(GONE)
-        for keeper, consent in consents:
+        for keeper, consent, _ in consents:
             keeper.stored(consent)
         patient = str(context.get("patient", ""))
         self._emit(

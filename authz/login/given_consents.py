@@ -7,14 +7,17 @@ where it cannot be, the app gets no code.
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, Room
 
 
 class GivenConsents(Protocol):
     """Keeps the consents of one resource."""
 
-    async def has_room(self, grant: Grant) -> bool:
-        """Whether it can be recorded: what can be in force for one patient has a bound. Raises StoreUnavailable."""
+    async def room(self, grant: Grant) -> Room | None:
+        """What it is held to when it is stored: what can be in force for one patient has a bound.
+
+        Raises NoRoomLeft where it cannot be recorded, StoreUnavailable.
+        """
         ...
 
     def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:

@@ -18,6 +18,39 @@ class ConsentVersion:
     recorded_at: int
     recorded_by: str  # subject of the person, or client_id, or 'import'
     grant_id: str | None = None  # the OAuth grant that was given on the same page
+    provisions: int | None = None  # those within others too; None where nobody counted them
+
+    @property
+    def most_provisions(self) -> int:
+        """How many provisions it has at the most: each is an object, and there is one brace for each in its text."""
+        return self.resource.count(b"{") if self.provisions is None else self.provisions
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many consents of one patient may have one of these statuses at once. None is no bound."""
+
+    statuses: frozenset[str]
+    consents: int
+    provisions: int | None  # of all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many consents there are, and how many provisions they have: at the most, where nobody counted them."""
+
+    consents: int
+    provisions: int
+
+    def leaves_room(self, version: ConsentVersion, room: Room) -> bool:
+        """Whether that version fits beside them."""
+        if self.consents >= room.consents:
+            return False
+        return room.provisions is None or self.provisions + version.most_provisions <= room.provisions
+
+
+class NoRoomLeft(Exception):
+    """The patient has as many consents as may stand. Nothing was written."""
 
 
 class ConsentStore(Protocol):
@@ -27,12 +60,21 @@ class ConsentStore(Protocol):
     later. The store itself refuses to change or remove one.
     """
 
-    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
-        """Write a version, in one statement: True.
+    async def add_consent(
+        self, version: ConsentVersion, *, at_number: int | None = None, within: Room | None = None
+    ) -> bool:
+        """Write a version, in one step: True.
 
         False, and nothing written, where it is not exactly the newest one and 1, or 1 for a new consent; with at_number
-        also where consent_number() is not that any more: somebody wrote a consent since it was looked at.
+        also where consent_number() is not that any more: somebody wrote a consent since it was looked at. Raises
+        NoRoomLeft where the version has one of the statuses of within and does not fit, whoever writes at the same moment.
         """
+        ...
+
+    async def consents_standing(
+        self, base: str, patient: str, statuses: Collection[str], *, beside: str
+    ) -> Standing:
+        """How many consents of a patient have one of these statuses now, beside the one with that id."""
         ...
 
     async def consent_number(self) -> int:

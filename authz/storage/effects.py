@@ -36,6 +36,12 @@ class Emergency:
     review: str | None = None
 
 
+FIRST_PAUSE_SECONDS = 5
+"""How long a message waits after its first delivery that failed; after each further one twice as long."""
+LONGEST_PAUSE_SECONDS = 3600
+"""The longest that it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """A message for a receiver of the configuration. attempts counts the deliveries that were begun."""
@@ -98,7 +104,11 @@ class EffectsStore(Protocol):
         ...
 
     async def claim_notifications(self, *, now: int, until: int, at_most: int) -> Sequence[Notification]:
-        """Messages that are due, each for one caller alone until then; its attempts count this one."""
+        """Messages that are due, each for one caller alone until then; its attempts count this one.
+
+        Due is too what would have to wait for longer than a claim and twice its pause: the clock was set back since, and
+        nobody hears of an emergency later by as much.
+        """
         ...
 
     async def postpone_notification(self, id: str, *, due_at: int) -> None: ...

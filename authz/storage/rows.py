@@ -20,7 +20,9 @@ EMERGENCY_COLUMNS = (
     "id, rule, issuer, client_id, subject, patient, reason, started_at, ends_at, expires_at,"
     " reviewed_at, reviewed_by, review"
 )
-CONSENT_COLUMNS = "base, id, version, patient, status, resource, recorded_at, recorded_by, grant_id"
+CONSENT_COLUMNS = (
+    "base, id, version, patient, status, resource, recorded_at, recorded_by, grant_id, provisions"
+)
 NOTIFICATION_COLUMNS = "id, receiver, content, due_at, expires_at, attempts"
 
 Row = Sequence[object]
@@ -184,6 +186,7 @@ def consent_version(row: Row) -> ConsentVersion:
         integer(row[6]),
         text(row[7]),
         None if row[8] is None else text(row[8]),
+        None if row[9] is None else integer(row[9]),
     )
 
 
@@ -191,5 +194,5 @@ def consent_values(version: ConsentVersion) -> tuple[object, ...]:
     """A version of a consent as a row of CONSENT_COLUMNS."""
     return (
         version.base, version.id, version.version, version.patient, version.status, version.resource,
-        version.recorded_at, version.recorded_by, version.grant_id,
+        version.recorded_at, version.recorded_by, version.grant_id, version.provisions,
     )  # fmt: skip

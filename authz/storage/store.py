@@ -18,7 +18,7 @@ from authz.storage.audit_index import AuditIndexStore
 from authz.storage.audit_lines import AuditStore
 from authz.storage.audit_seals import AuditSealStore
 from authz.storage.audit_signals import SignalStore
-from authz.storage.consents import ConsentStore, ConsentVersion
+from authz.storage.consents import ConsentStore, ConsentVersion, Room
 from authz.storage.effects import EffectsStore
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
@@ -210,6 +210,10 @@ class Store(
         """
         ...
 
+    async def claimed_until(self, namespace: Namespace, key: bytes) -> int | None:
+        """When the claim of a place ends, whether that is over or not; None where nobody has one."""
+        ...
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value (for rate limits).
 
@@ -251,11 +255,12 @@ class Store(
         grant: Grant,
         code: AuthorizationCode,
         now: int,
-        consents: Sequence[ConsentVersion] = (),
+        consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
         """In one transaction consume the pushed request and its interaction and write grant, code and new consents.
 
-        False, and nothing written, when the pushed request was consumed before or has expired (RFC 9126 4).
+        False, and nothing written, when the pushed request was consumed before or has expired (RFC 9126 4). Raises
+        NoRoomLeft, and nothing is written or consumed, when a patient has no room for a consent within what it is held to.
         """
         ...
 

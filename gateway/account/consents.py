@@ -13,7 +13,7 @@ from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
 from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
-from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.room import add_within, room_for
 from gateway.consent_service.versions import next_version, with_status
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
@@ -44,9 +44,10 @@ class KeptConsents:
         custodian: Mapping[str, Any],
         actors: Mapping[ActorKind, Sequence[Actor]],
         sign: Callable[[Mapping[str, object]], Awaitable[str]],
+        standing: Callable[[str], Awaitable[Mapping[str, Mapping[str, Any]]]],
     ) -> None:
         """sign makes a JWS of the claims of a receipt; policy is the address of what is agreed to, custodian the
-        reference to who holds the records.
+        reference to who holds the records; standing reads the consents of a patient that are not over, by their ids.
         """
         self._store = store
         self._grants = grants
@@ -57,6 +58,7 @@ class KeptConsents:
         self._custodian = custodian
         self._actors = actors
         self._sign = sign
+        self._standing = standing
 
     @property
     def base(self) -> str:
@@ -146,13 +148,16 @@ class KeptConsents:
             if error.reason is not Reason.CONSENT_STATUS:
                 raise
             return None
-        if version.status in OPEN:
-            open_ = await self._all(version.patient, OPEN)
-            try:
-                check_room(resource, id_, {each.id: each.resource for each in open_ if each.status in OPEN})
-            except FhirError as error:
-                raise NoRoom from error
-        return await self._told(version) if await self._store.add_consent(version) else None
+
+        async def beside() -> Mapping[str, Mapping[str, Any]]:
+            return await self._standing(version.patient)
+
+        try:
+            room = await room_for(self._store, resource, base=self._base, id=id_, beside=beside)
+            is_written = await add_within(self._store, version, room)
+        except FhirError as error:
+            raise NoRoom from error
+        return await self._told(version) if is_written else None
 
     async def _all(self, patient: str, statuses: Collection[str] | None = None) -> Sequence[OwnConsent]:
         found = await self._store.consents_of(self._base, (patient,), statuses=statuses)

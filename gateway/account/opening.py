@@ -1,6 +1,7 @@
 """What is kept of patients, opened for their own pages, as far as the configuration says."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from authz.account.own_records import Actor, ActorKind, OwnRecords
 from authz.clock import Clock
@@ -10,6 +11,7 @@ from authz.storage.store import Store
 from gateway.account.accesses import IndexedAccesses
 from gateway.account.consents import KeptConsents
 from gateway.account.relations import Records, RelatedPersonsAt
+from gateway.consent_service.grants import standing
 from gateway.consent_service.receipts import TYPE
 from gateway.settings import GatewaySettings
 
@@ -47,6 +49,9 @@ def open_own_records(
     async def sign(claims: Mapping[str, object]) -> str:
         return await keys.sign(claims, typ=TYPE)
 
+    async def standing_now(patient: str) -> Mapping[str, Mapping[str, Any]]:
+        return await standing(store, pages.base, patient, now=clock())
+
     consents = KeptConsents(
         store=store,
         grants=store,
@@ -57,5 +62,6 @@ def open_own_records(
         custodian={"reference": pages.custodian, "display": settings.authorization.organisation},
         actors={ActorKind.ORGANIZATION: pages.organizations, ActorKind.PRACTITIONER: practitioners},
         sign=sign,
+        standing=standing_now,
     )
     return OwnRecords(consents, accesses, relations)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, Room
 from authz.storage.store import Store
 from gateway.settings import Upstream
 from gateway.telemetry import Metrics
@@ -19,9 +19,11 @@ class _Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+    async def add_consent(
+        self, version: ConsentVersion, *, at_number: int | None = None, within: Room | None = None
+    ) -> bool:
         """Write a version; one that was written is counted."""
-        is_written = await self._store.add_consent(version, at_number=at_number)
+        is_written = await self._store.add_consent(version, at_number=at_number, within=within)
         if is_written:
             self._count(version)
         return is_written

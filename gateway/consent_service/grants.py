@@ -13,9 +13,9 @@ from typing import Any
 from authz.clock import Clock
 from authz.protocol.scopes import clinical
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.store import Store
-from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.room import OPEN, room_for
 from gateway.consent_service.rules import patient_of
 from gateway.consent_service.search import parsed
 from gateway.consent_service.versions import instant, next_version, version_as_told, with_status
@@ -51,17 +51,20 @@ class GrantConsents:
         self._clock = clock
         self._written = written
 
-    async def has_room(self, grant: Grant) -> bool:
-        """Whether the patient has room for the consent of a grant. Raises StoreUnavailable."""
+    async def room(self, grant: Grant) -> Room | None:
+        """What the consent of a grant is held to when it is stored. Raises NoRoomLeft, StoreUnavailable."""
         value = self._consent(grant, "")
         if value is None:
-            return True
-        beside = await standing(self._store, self._base, patient_of(value), now=self._clock())
+            return None
+        patient = patient_of(value)
+
+        async def beside() -> Mapping[str, Mapping[str, Any]]:
+            return await standing(self._store, self._base, patient, now=self._clock())
+
         try:
-            check_room(value, "", beside)
-        except FhirError:
-            return False
-        return True
+            return await room_for(self._store, value, base=self._base, id="", beside=beside)
+        except FhirError as error:
+            raise NoRoomLeft from error
 
     def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
         """The consent of a grant; None where it opens no patient's record, or was not the patient's to give."""

@@ -12,7 +12,7 @@ from typing import Any
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store
 from gateway.consent_service.grants import standing
-from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.room import OPEN, add_within, check_room, room_for
 from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.versions import version_as_told
 from gateway.fhir.ids import is_id
@@ -106,17 +106,22 @@ async def _one(
     if before is not None and version.patient != before.patient:
         done.refused[id_] = "the consent is of another patient than the one that was imported"
         return
-    beside: dict[str, Any] = await standing(store, base, version.patient, now=now)
-    beside |= (planned or {}).get(version.patient, {})
+
+    async def beside() -> dict[str, Any]:
+        return await standing(store, base, version.patient, now=now)
+
     try:
-        check_room(marked, id_, {id: each for id, each in beside.items() if each.get("status") in OPEN})
+        if planned is not None:
+            there = await beside() | planned.get(version.patient, {})
+            check_room(marked, id_, {id: each for id, each in there.items() if each.get("status") in OPEN})
+            planned.setdefault(version.patient, {})[id_] = marked
+        else:
+            room = await room_for(store, marked, base=base, id=id_, beside=beside)
+            if not await add_within(store, version, room):
+                done.changed_here.append(id_)
+                return
     except FhirError as error:
         done.refused[id_] = error.diagnostics
-        return
-    if planned is not None:
-        planned.setdefault(version.patient, {})[id_] = marked
-    elif not await store.add_consent(version):
-        done.changed_here.append(id_)
         return
     (done.added if before is None else done.renewed).append(id_)
 

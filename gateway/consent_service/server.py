@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 from authz.clock import Clock
 from authz.protocol.encoding import parse_query
 from authz.protocol.tokens import Caller
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, Room
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import end_with_grant, settled, standing
-from gateway.consent_service.room import OPEN, check_room
+from gateway.consent_service.room import OPEN, add_within, room_for
 from gateway.consent_service.rules import check_consent, patient_of
 from gateway.consent_service.search import PAGE, Search, bundle, found, matching, parsed, read_search
 from gateway.consent_service.versions import next_version
@@ -173,13 +173,15 @@ class ConsentServer:
         self, id: str, value: dict[str, Any], caller: Caller | None, headers: Mapping[str, str]
     ) -> Said:
         await self._check(value)
-        await self._check_room(value, id)
+        room = await self._room(value, id)
         version = next_version(value, None, base=self._base, id=id, now=self._clock(), by=_who(caller))
         if "if-none-exist" in headers:
-            return await self._add_alone(version, headers)
-        return await self._add(version, 201, headers)
+            return await self._add_alone(version, room, headers)
+        return await self._add(version, room, 201, headers)
 
-    async def _add_alone(self, version: ConsentVersion, headers: Mapping[str, str]) -> Said:
+    async def _add_alone(
+        self, version: ConsentVersion, room: Room | None, headers: Mapping[str, str]
+    ) -> Said:
         """Write a consent unless one was written that its criteria match, since they were looked for in vain.
 
         412 where one was: whether the caller may find it is told by another search of the caller's. The store writes
@@ -195,7 +197,7 @@ class ConsentServer:
                 criteria is None or criteria.matches(parsed(each)) for each in since
             ):
                 return Said(412)
-            if await self._store.add_consent(version, at_number=number):
+            if await add_within(self._store, version, room, at_number=number):
                 return self._told(version, 201, headers)
             seen = number
         raise FhirError(Reason.STORE_UNAVAILABLE, headers=(("Retry-After", "2"),))
@@ -213,16 +215,18 @@ class ConsentServer:
             return Said(412)
         await self._check(value)
         version = next_version(value, before, base=self._base, id=id, now=self._clock(), by=_who(caller))
-        await self._check_room(value, id)
+        room = await self._room(value, id)
         if before.grant_id is None or version.status in OPEN:
-            return await self._add(version, 200, headers)
+            return await self._add(version, room, 200, headers)
         # First the tokens: should this end here, the app has nothing, and the consent is inactive all the same.
         await self._end_grant(before.grant_id, f"consent {id}", "the consent was revoked")
         ended = await end_with_grant(self._store, value, before, now=self._clock(), by=_who(caller))
         return Said(412) if ended is None else self._told(ended, 200, headers)
 
-    async def _add(self, version: ConsentVersion, status: int, headers: Mapping[str, str]) -> Said:
-        if not await self._store.add_consent(version):
+    async def _add(
+        self, version: ConsentVersion, room: Room | None, status: int, headers: Mapping[str, str]
+    ) -> Said:
+        if not await add_within(self._store, version, room):
             return Said(412)
         return self._told(version, status, headers)
 
@@ -240,10 +244,11 @@ class ConsentServer:
                 expression="Consent.patient",
             )
 
-    async def _check_room(self, value: Mapping[str, Any], id: str) -> None:
-        if value.get("status") in OPEN:
-            beside = await standing(self._store, self._base, patient_of(value), now=self._clock())
-            check_room(value, id, beside)
+    async def _room(self, value: Mapping[str, Any], id: str) -> Room | None:
+        async def beside() -> Mapping[str, Mapping[str, Any]]:
+            return await standing(self._store, self._base, patient_of(value), now=self._clock())
+
+        return await room_for(self._store, value, base=self._base, id=id, beside=beside)
 
 
 _JSON = {"content-type": "application/fhir+json; charset=utf-8"}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from authz.storage.consents import ConsentVersion
-from gateway.consent_service.rules import REASON_URL, check_consent, check_next, patient_of
+from gateway.consent_service.rules import REASON_URL, check_consent, check_next, patient_of, provisions_of
 from gateway.fhir.resource import parse_resource, write_resource
 
 
@@ -73,6 +73,7 @@ def version_as_told(
         now,
         by,
         grant_id if before is None else before.grant_id,
+        provisions_of(value),
     )
 
 

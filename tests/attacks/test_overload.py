@@ -48,7 +48,7 @@ def turned_away(reply: Reply) -> bool:
 
 
 async def test_an_address_is_turned_away_before_its_token_is_looked_at(start: Start) -> None:
-    running = await start(rates={"address": few(3)})  # the first was spent by the start
+    running = await start(rates={"address": few(2)})
     token = await running.token()
     assert (await running.fhir("GET", "/Patient/A", token=token)).status == 200
     assert (await running.fhir("GET", "/Patient/A", token="nonsense")).status == 401

@@ -58,6 +58,7 @@ async def lines(gateway: RunningGateway) -> list[dict[str, Any]]:
         await gateway.fhir("GET", path, who="dr1")
     await gateway.fhir("GET", "/Patient/A", headers=[("Authorization", "DPoP twice")])
     await gateway.fhir("GET", "/Patient//A")
+    await gateway.fhir("GET", "/Patient/A", token="nonsense")
     return await gateway.audit()
 
 

@@ -106,11 +106,9 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     await stop_gateway(running)
 
 
-async def put(gateway: RunningGateway, at: str) -> None:
-    """Put the clock to a time, and take a nonce of that time."""
+def put(gateway: RunningGateway, at: str) -> None:
+    """Put the clock to a time."""
     CLOCK.put(at)
-    challenge = await gateway.send("GET", f"{MOUNT}/Patient/A", [("Authorization", "DPoP x")])
-    gateway.nonce = challenge.header("DPoP-Nonce")
     gateway.upstream.reset()
 
 
@@ -118,7 +116,7 @@ async def asked(
     gateway: RunningGateway, line: str, principal: str, *, at: str = "2026-03-02T12:00:00+01:00"
 ) -> tuple[Reply, dict[str, Any]]:
     """The answer, and its record, which is the only one."""
-    await put(gateway, at)
+    put(gateway, at)
     before = len(await gateway.audit())
     token = await gateway.token(principal)
     method, _, path = line.partition(" ")
@@ -158,7 +156,7 @@ async def test_304_a_window_of_time_is_that_of_the_clocks_in_its_zone(
 
 
 async def test_304_the_next_page_is_decided_when_it_is_asked_for(gateway: RunningGateway) -> None:
-    await put(gateway, "2026-03-02T17:59:59+01:00")
+    put(gateway, "2026-03-02T17:59:59+01:00")
     base = gateway.upstream.base
 
     async def page(request: web.Request) -> web.Response:
@@ -172,7 +170,7 @@ async def test_304_the_next_page_is_decided_when_it_is_asked_for(gateway: Runnin
     (following,) = [each["url"] for each in first.json["link"] if each["relation"] == "next"]
     path = f"/Condition?{following.partition('?')[2]}"
     assert (await gateway.fhir("GET", path, token=token)).status == 200
-    await put(gateway, "2026-03-02T18:00:00+01:00")
+    put(gateway, "2026-03-02T18:00:00+01:00")
     assert (await gateway.fhir("GET", path, token=token)).status == 403
     assert gateway.upstream.requests == []
 
@@ -220,3 +218,16 @@ async def test_a_shadow_that_would_open_everything_opens_nothing(gateway: Runnin
     assert gateway.upstream.requests == []
     assert "rules" not in record or "next-year/every-patient" not in record["rules"]
     assert "next-year" not in reply.raw.decode("latin-1")
+
+
+async def test_requests_go_through_however_long_after_the_first_while_a_nonce_of_then_does_not(
+    gateway: RunningGateway,
+) -> None:
+    await asked(gateway, "GET /Patient/A", "dr1", at="2026-03-02T12:00:00+01:00")
+    old = gateway.nonce
+    put(gateway, "2026-03-02T12:05:30+01:00")
+    token = await gateway.token("dr1")
+    proof = gateway.proof("GET", f"{gateway.origin}{MOUNT}/Patient/A", token, nonce=old)
+    held = [("Authorization", f"DPoP {token}"), ("DPoP", proof)]
+    assert (await gateway.send("GET", f"{MOUNT}/Patient/A", held)).status == 401
+    assert (await gateway.fhir("GET", "/Patient/A", token=token)).status == 200

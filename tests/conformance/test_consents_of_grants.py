@@ -1,5 +1,6 @@
 """What is allowed to an app at the consent page is a consent of the patient, and each of the two ends with the other."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consent_service.grants import SCOPE_URL, GrantConsents, settled
 from gateway.consent_service.room import MOST_CONSENTS
@@ -37,9 +38,9 @@ class Keeper:
     world: World | None = None
     fails = False
 
-    async def has_room(self, grant: Grant) -> bool:
+    async def room(self, grant: Grant) -> Room | None:
         """As GivenConsents."""
-        return await self._consents().has_room(grant)
+        return await self._consents().room(grant)
 
     def of(self, grant: Grant, client_name: str) -> ConsentVersion | None:
         """As GivenConsents."""
@@ -110,9 +111,9 @@ async def test_without_its_consent_an_app_gets_no_code(world: World, keeper: Kee
     assert REDIRECT_URI not in (reply.header("location") or "")
 
 
-async def filled(world: World, *, grant_id: str | None = None) -> None:
-    """So many consents about the patient as there can be."""
-    for number in range(MOST_CONSENTS):
+async def filled(world: World, *, grant_id: str | None = None, leaving: int = 0) -> None:
+    """So many consents about the patient as there can be, but for some."""
+    for number in range(MOST_CONSENTS - leaving):
         made = next_version(
             consent(), None, base=FHIR, id=f"c{number}", now=world.clock(), by="desk", grant_id=grant_id
         )
@@ -131,6 +132,27 @@ async def test_where_there_is_no_room_for_its_consent_an_app_gets_no_code_and_th
     assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
 
 
+async def test_of_those_who_allow_at_the_same_moment_as_many_get_a_code_as_there_is_room(
+    world: World, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told that there is room before the first has taken it."""
+    await filled(world, leaving=2)
+    asked = asyncio.Barrier(4)
+    room = keeper.room
+
+    async def at_once(grant: Grant) -> Room | None:
+        found = await room(grant)
+        await asked.wait()
+        return found
+
+    monkeypatch.setattr(keeper, "room", at_once)
+    async with asyncio.timeout(20):
+        replies = [reply for _, reply in await asyncio.gather(*(allowed(world) for _ in range(4)))]
+    assert sorted(reply.status for reply in replies) == [303, 303, 409, 409]
+    assert len(await world.store.consents_of(FHIR, ["A"])) == MOST_CONSENTS
+    assert len(await world.store.grants(subject=None, client_id=None, now=world.clock())) == 2
+
+
 @pytest.mark.parametrize(
     "person", ["Practitioner/dr1", "PractitionerRole/dr1-ward", f"{FHIR}/Practitioner/dr1"]
 )
@@ -142,8 +164,9 @@ async def test_who_treats_a_patient_and_lets_an_app_in_says_nothing_for_the_pati
     assert consents.of(grant, "An app") is None
     assert consents.of(replace(grant, claims={"fhirUser": "Patient/A"}), "An app") is not None
     await filled(world)
-    assert not await consents.has_room(replace(grant, claims={"fhirUser": "Patient/A"}))
-    assert await consents.has_room(grant)  # nobody who treats the patient is left without data
+    with pytest.raises(NoRoomLeft):
+        await consents.room(replace(grant, claims={"fhirUser": "Patient/A"}))
+    assert await consents.room(grant) is None  # nobody who treats the patient is left without data
 
 
 async def test_consents_whose_grants_have_ended_take_no_room(world: World) -> None:

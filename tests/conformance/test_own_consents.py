@@ -304,7 +304,7 @@ async def test_who_reads_the_consent_between_the_two_ends_does_not_hinder_a_with
     page = await at(person, PAGE)
     add, other = site.consents.add_consent, Both(site)
 
-    async def after_another(written: ConsentVersion) -> bool:
+    async def after_another(written: ConsentVersion, **held: Any) -> bool:
         await settled(cast(Store, other), [version], NOW)
         return await add(written)
 

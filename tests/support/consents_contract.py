@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
 from authz.storage.store import Store, StoreUnavailable
 
 NOW = 1_800_000_000
 BASE = "https://fhir.example/fhir/r4"
+OPEN = ["draft", "proposed", "active"]
 CONSENT = ConsentVersion(
     BASE, "c1", 1, "A", "active", '{"resourceType":"Consent","ü":1}'.encode(), NOW, "anna"
 )
@@ -31,6 +32,71 @@ class ConsentsContract:
         assert await store.consent(BASE, "c1", 1) == CONSENT
         assert await store.consent(BASE, "c1", 3) is None
         assert list(await store.consent_history(BASE, "c1")) == [revoked, CONSENT]
+
+    async def test_what_stands_is_counted_with_its_provisions(self, store: Store) -> None:
+        for version in (
+            replace(CONSENT, provisions=3),
+            replace(CONSENT, id="c2", provisions=4, status="draft"),
+            replace(CONSENT, id="c3", provisions=5),
+            replace(CONSENT, id="c3", version=2, provisions=6, status="inactive"),
+            replace(CONSENT, id="c4", provisions=7, patient="B"),
+            replace(CONSENT, id="c5", provisions=8, base="https://other.example"),
+        ):
+            assert await store.add_consent(version)
+        assert await store.consents_standing(BASE, "A", OPEN, beside="") == Standing(2, 7)
+        assert await store.consents_standing(BASE, "A", OPEN, beside="c2") == Standing(1, 3)
+        assert await store.consents_standing(BASE, "A", ["inactive"], beside="") == Standing(1, 6)
+        assert await store.consents_standing(BASE, "A", [], beside="") == Standing(0, 0)
+        assert await store.consent(BASE, "c3") == replace(
+            CONSENT, id="c3", version=2, provisions=6, status="inactive"
+        )
+
+    async def test_provisions_that_nobody_counted_are_as_many_as_the_braces_of_the_text(
+        self, store: Store
+    ) -> None:
+        text = '{"a":"ü{\\u007b","provision":{"provision":[{"x":1},{"x":2}]}}'.encode()
+        uncounted = replace(CONSENT, resource=text)
+        assert await store.add_consent(uncounted)
+        assert await store.consents_standing(BASE, "A", OPEN, beside="") == Standing(1, 5)
+        assert uncounted.most_provisions == 5
+
+    async def test_a_consent_that_does_not_fit_is_not_written(self, store: Store) -> None:
+        room = Room(frozenset(OPEN), 2, 10)
+        assert await store.add_consent(replace(CONSENT, provisions=4), within=room)
+        with pytest.raises(NoRoomLeft):
+            await store.add_consent(replace(CONSENT, id="c2", provisions=7), within=room)
+        assert await store.consent(BASE, "c2") is None
+        assert await store.add_consent(replace(CONSENT, id="c2", provisions=6), within=room)
+        with pytest.raises(NoRoomLeft):
+            await store.add_consent(replace(CONSENT, id="c3", provisions=0), within=room)
+        assert await store.add_consent(
+            replace(CONSENT, id="c3", status="rejected"), within=room
+        )  # it is over
+        assert await store.add_consent(replace(CONSENT, id="c4", patient="B", provisions=0), within=room)
+        assert await store.add_consent(
+            replace(CONSENT, version=2, provisions=4), within=room
+        )  # its own place
+        assert not await store.add_consent(replace(CONSENT, version=2, provisions=4), within=room)
+        number = await store.consent_number()
+        ended = replace(CONSENT, version=3, status="inactive")
+        assert not await store.add_consent(ended, within=room, at_number=number - 1)
+        assert await store.add_consent(ended, within=room, at_number=number)
+        no_bound = Room(frozenset(OPEN), 2, None)
+        assert await store.add_consent(replace(CONSENT, id="c5", provisions=99), within=no_bound)
+
+    async def test_of_many_who_write_at_the_same_moment_no_more_than_fit_are_written(
+        self, store: Store
+    ) -> None:
+        async def write(number: int) -> bool:
+            version = replace(CONSENT, id=f"c{number}", provisions=1)
+            try:
+                return await store.add_consent(version, within=Room(frozenset(OPEN), 5, 100))
+            except NoRoomLeft:
+                return False
+
+        written = await asyncio.gather(*(write(number) for number in range(20)))
+        assert written.count(True) == 5
+        assert await store.consents_standing(BASE, "A", OPEN, beside="") == Standing(5, 5)
 
     async def test_of_many_writers_of_the_next_version_one_wins(self, store: Store) -> None:
         await store.add_consent(CONSENT)

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from authz.account.own_records import Actor, ActorKind, OwnRecords
 from authz.clock import Clock
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
-from authz.storage.consents import ConsentStore, ConsentVersion
+from authz.storage.consents import ConsentStore, ConsentVersion, Room, Standing
 from authz.storage.store import Store
 from gateway.account.accesses import IndexedAccesses
 from gateway.account.consents import KeptConsents
+from gateway.consent_service.room import OPEN
 from tests.support.authorization_server import FHIR, ISSUER, NOW
 
 
@@ -76,12 +78,21 @@ class ConsentsInMemory:
     def __init__(self) -> None:
         self.versions: list[ConsentVersion] = []
 
-    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+    async def add_consent(
+        self, version: ConsentVersion, *, at_number: int | None = None, within: Room | None = None
+    ) -> bool:
         newest = await self.consent(version.base, version.id)
         if version.version != (1 if newest is None else newest.version + 1):
             return False
         self.versions.append(version)
         return True
+
+    async def consents_standing(
+        self, base: str, patient: str, statuses: Collection[str], *, beside: str
+    ) -> Standing:
+        found = await self.consents_of(base, [patient], statuses=statuses)
+        others = [each.most_provisions for each in found if each.id != beside]
+        return Standing(len(others), sum(others))
 
     async def consent(self, base: str, id: str, version: int | None = None) -> ConsentVersion | None:
         found = await self.consent_history(base, id)
@@ -132,6 +143,10 @@ async def _sign(claims: Mapping[str, object]) -> str:
 
 def own_records(consents: ConsentStore, index: IndexInMemory, grants: Store, clock: Clock) -> OwnRecords:
     """The records of a house that keeps both."""
+
+    async def standing(patient: str) -> dict[str, dict[str, Any]]:
+        return {each.id: each.resource for each in await kept.of(patient) if each.status in OPEN}
+
     kept = KeptConsents(
         store=consents,
         grants=grants,
@@ -141,6 +156,7 @@ def own_records(consents: ConsentStore, index: IndexInMemory, grants: Store, clo
         policy="https://hospital.example/privacy",
         custodian={"reference": "Organization/h1"},
         sign=_sign,
+        standing=standing,
         actors={ActorKind.ORGANIZATION: [ORGANIZATION], ActorKind.PRACTITIONER: [PRACTITIONER]},
     )
     return OwnRecords(kept, with_index(index).accesses)

@@ -14,7 +14,7 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.effects import Emergency, Notification, RateLimit
 from authz.storage.registrations import (
     InitialAccessToken,
@@ -127,7 +127,7 @@ async def complete(
     code: AuthorizationCode = CODE,
     grant: Grant = GRANT,
     now: int = NOW,
-    consents: Sequence[ConsentVersion] = (),
+    consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
 ) -> bool:
     """complete_authorization of the records above."""
     return await store.complete_authorization(
@@ -173,6 +173,8 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await store.claim(place, key, until=NOW + 90, now=NOW + 49)
         assert await store.claim(place, key, until=NOW + 80, now=NOW + 50)  # it ended, and is another's
         assert not await store.renew(place, key, held_until=NOW + 50, until=NOW + 90)
+        assert await store.claimed_until(place, key) == NOW + 80
+        assert await store.claimed_until(Namespace.EXPORT_SLOT, key) is None
         assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
         assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
 
@@ -420,13 +422,18 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         await store.put_pushed_request(PUSHED)
         assert await store.add_consent(CONSENT)
         with pytest.raises(StoreUnavailable):  # there is one with its id
-            await complete(store, consents=[replace(CONSENT, id="new"), CONSENT])
+            await complete(store, consents=[(replace(CONSENT, id="new"), None), (CONSENT, None)])
         assert await store.consent(CONSENT.base, "new") is None
         assert await store.redeem_code("code", now=NOW) is None
         assert await store.pushed_request("request", now=NOW) == PUSHED
         new = replace(CONSENT, id="new")
-        assert await complete(store, consents=[new])
-        assert not await complete(store, consents=[replace(CONSENT, id="newer")])
+        with pytest.raises(NoRoomLeft):
+            await complete(store, consents=[(new, Room(frozenset({"active"}), 1, None))])
+        assert await store.consent(CONSENT.base, "new") is None
+        assert await store.redeem_code("code", now=NOW) is None
+        assert await store.pushed_request("request", now=NOW) == PUSHED
+        assert await complete(store, consents=[(new, Room(frozenset({"active"}), 2, None))])
+        assert not await complete(store, consents=[(replace(CONSENT, id="newer"), None)])
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
 
@@ -671,7 +678,9 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert (found.reviewed_at, found.reviewed_by, found.review) == (NOW + 5, "ann", "right")
 
     async def test_a_message_is_claimed_by_one_at_a_time_until_it_is_delivered(self, store: Store) -> None:
-        await store.put_notifications([NOTIFICATION, replace(NOTIFICATION, id="later", due_at=NOW + 100)])
+        await store.put_notifications(
+            [NOTIFICATION, replace(NOTIFICATION, id="later", due_at=NOW + 100, attempts=8)]
+        )
         claims = await asyncio.gather(
             *(store.claim_notifications(now=NOW, until=NOW + 30, at_most=10) for _ in range(10))
         )
@@ -684,6 +693,26 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.delete_notification("n1")
         assert not await store.delete_notification("n1")
         assert await store.waiting_notifications() == 1
+
+    async def test_a_message_is_due_when_the_clock_was_set_back_by_more_than_it_could_have_to_wait(
+        self, store: Store
+    ) -> None:
+        never, once, often = (replace(NOTIFICATION, id=f"a{n}", due_at=NOW, attempts=n) for n in (0, 1, 12))
+        await store.put_notifications([never, once, often])
+
+        async def claimed(back: int) -> list[str]:
+            found = await store.claim_notifications(now=NOW - back, until=NOW - back + 90, at_most=10)
+            return sorted(each.id for each in found)
+
+        assert await claimed(95) == []
+        assert await claimed(96) == ["a0"]
+        assert await claimed(101) == ["a1"]
+        assert await claimed(3600 + 90) == [
+            "a0",
+            "a1",
+        ]  # by the claim of a moment ago, which the clock left behind
+        assert await claimed(3600 + 91) == ["a12"]
+        assert await claimed(3600 + 91) == []
 
     async def test_a_message_that_is_too_old_is_taken_out_by_one(self, store: Store) -> None:
         await store.put_notifications([NOTIFICATION])

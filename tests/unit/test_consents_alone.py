@@ -107,7 +107,7 @@ async def test_a_store_that_is_written_to_without_end_is_not_waited_for(
     server = server_of(store)
     at = await looked(server)
 
-    async def always_second(version: object, *, at_number: int | None = None) -> bool:
+    async def always_second(version: object, *, at_number: int | None = None, **held: object) -> bool:
         return False
 
     monkeypatch.setattr(store, "add_consent", always_second)

@@ -16,6 +16,7 @@ import pytest
 from authz.storage import schema
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import connection as sqlite_connection
+from authz.storage.sqlite.consents import _STANDING
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
 from tests.support.consents_contract import CONSENT
@@ -188,6 +189,29 @@ async def test_consents_are_found_by_an_index(store: SqliteStore) -> None:
             "[]",
         )
         assert any("USING INDEX" in str(row) or "COVERING INDEX" in str(row) for row in plan), plan
+
+
+async def test_consents_that_stand_are_counted_in_an_index_alone(store: SqliteStore) -> None:
+    plan = store._database.rows(f"EXPLAIN QUERY PLAN {_STANDING}", "b", "A", "", '["active"]')
+    assert any("COVERING INDEX consent_newest_patient" in str(row) for row in plan), plan
+
+
+def test_consents_from_before_their_provisions_were_counted_count_by_their_braces(
+    connection: sqlite3.Connection,
+) -> None:
+    known = migrations("sqlite")
+    before = [each for each in known if each.number < 14]
+    migrate(connection, before)
+    columns = "base, id, version, patient, status, resource, recorded_at, recorded_by"
+    for id, version, text in (("c", 1, "{}"), ("c", 2, '{"p":{"p":[{},{}]}}'), ("d", 1, "{}")):
+        connection.execute(
+            f"INSERT INTO consent_version ({columns}) VALUES ('b', ?, ?, 'A', 'active', ?, 1, 'x')",
+            (id, version, text.encode()),
+        )
+    migrate(connection, known)
+    found = connection.execute("SELECT id, version, provisions FROM consent_newest ORDER BY id").fetchall()
+    assert found == [("c", 2, 4), ("d", 1, 1)]
+    assert connection.execute(_STANDING, ("b", "A", "", '["active"]')).fetchall() == [(2, 5)]
 
 
 async def test_expiry_and_lookups_use_an_index(store: SqliteStore) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
-from authz.storage.consents import ConsentVersion
-from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
+from authz.storage.postgresql.pool import PostgresqlPool, Row, Transaction
+from authz.storage.records import integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
@@ -12,13 +13,37 @@ _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (
 
 ADD_CONSENT = (
     "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
-    " AND ($10::bigint IS NULL OR value = $10) RETURNING value)"
+    " AND ($11::bigint IS NULL OR value = $11) RETURNING value)"
     f" INSERT INTO consent_version (sequence, {CONSENT_COLUMNS})"
-    " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9 FROM number WHERE $3::bigint = 1 +"
+    " SELECT value, $1, $2, $3::bigint, $4, $5, $6, $7, $8, $9, $10::bigint FROM number WHERE $3::bigint = 1 +"
     " (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = $1 AND id = $2)"
     " ON CONFLICT (base, id, version) DO NOTHING"
 )
 """Writes a version behind the newest one, at a number where one is said; or none."""
+_STANDING = (
+    "SELECT COUNT(*), COALESCE(SUM(provisions), 0)::bigint FROM consent_newest"
+    " WHERE base = $1 AND patient = $2 AND id <> $3 AND status = ANY ($4::text[])"
+)
+
+
+async def insert_consent(
+    transaction: Transaction, version: ConsentVersion, at_number: int | None, within: Room | None
+) -> bool:
+    """add_consent() in a transaction that has the lock of the number from before the count to its end.
+
+    Whoever writes a consent needs that lock: the count, which sees what was committed when it begins, is right until
+    this version is written.
+    """
+    if within is not None and version.status in within.statuses:
+        await transaction.row("SELECT value FROM numbering WHERE name = 'consent' FOR UPDATE")
+        asked = (version.base, version.patient, version.id, list(within.statuses))
+        if not _standing(await transaction.row(_STANDING, *asked)).leaves_room(version, within):
+            raise NoRoomLeft
+    return await transaction.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+
+
+def _standing(row: Row | None) -> Standing:
+    return Standing(0, 0) if row is None else Standing(integer(row[0]), integer(row[1]))
 
 
 class PostgresqlConsents:
@@ -26,13 +51,24 @@ class PostgresqlConsents:
 
     _database: PostgresqlPool
 
-    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+    async def add_consent(
+        self, version: ConsentVersion, *, at_number: int | None = None, within: Room | None = None
+    ) -> bool:
         """Write a version; False where it does not follow the newest one, or the number is another.
 
         Of two at the same moment the second waits for the number, and finds the place of its version taken. Of the
         number it finds what the first made of it: PostgreSQL looks at a row that it waited for once more.
         """
-        return await self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+        if within is None:
+            return await self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+        async with self._database.transaction() as transaction:
+            return await insert_consent(transaction, version, at_number, within)
+
+    async def consents_standing(
+        self, base: str, patient: str, statuses: Collection[str], *, beside: str
+    ) -> Standing:
+        """How many there are."""
+        return _standing(await self._database.row(_STANDING, base, patient, beside, list(statuses)))
 
     async def consent_number(self) -> int:
         """The number that the last version was given, or a later one that none has."""

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from authz.storage.effects import Emergency, Notification, RateLimit
+from authz.storage.effects import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Emergency,
+    Notification,
+    RateLimit,
+)
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.schema import EMERGENCY_LOCKS
 from authz.storage.records import integer
@@ -136,11 +142,14 @@ class PostgresqlEffects:
         """Messages that are due, for this caller alone until then."""
         rows = await self._database.rows(
             "UPDATE notification SET due_at = $2, attempts = attempts + 1 WHERE id = ANY (ARRAY (SELECT id"  # noqa: S608
-            " FROM notification WHERE due_at <= $1 AND expires_at > $1 ORDER BY due_at LIMIT $3"
+            " FROM notification WHERE (due_at <= $1 OR due_at > $2 + LEAST($5, $4::bigint << LEAST(attempts, 10)::int))"
+            " AND expires_at > $1 ORDER BY due_at LIMIT $3"
             f" FOR UPDATE SKIP LOCKED)) RETURNING {NOTIFICATION_COLUMNS}",
             now,
             until,
             at_most,
+            FIRST_PAUSE_SECONDS,
+            LONGEST_PAUSE_SECONDS,
         )
         return [notification(row) for row in rows]
 

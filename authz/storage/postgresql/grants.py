@@ -3,12 +3,11 @@
 from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion
-from authz.storage.postgresql.consents import ADD_CONSENT
+from authz.storage.consents import ConsentVersion, Room
+from authz.storage.postgresql.consents import insert_consent
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
 from authz.storage.rows import (
-    consent_values,
     grant_values,
     newest_first,
     redeemed_code,
@@ -34,7 +33,7 @@ class PostgresqlGrants:
         grant: Grant,
         code: AuthorizationCode,
         now: int,
-        consents: Sequence[ConsentVersion] = (),
+        consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
         """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
         async with self._database.transaction() as transaction:
@@ -48,8 +47,8 @@ class PostgresqlGrants:
                 encode(code),
                 code.expires_at,
             )
-            for consent in consents:
-                if await transaction.change(ADD_CONSENT, *consent_values(consent), None) != 1:
+            for consent, within in consents:
+                if not await insert_consent(transaction, consent, None, within):
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 

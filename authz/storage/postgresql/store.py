@@ -117,6 +117,12 @@ class PostgresqlStore(
         sql = "UPDATE claim SET expires_at = $1 WHERE namespace = $2 AND key = $3 AND expires_at = $4"
         return await self._database.change(sql, until, str(namespace), key, held_until) == 1
 
+    async def claimed_until(self, namespace: Namespace, key: bytes) -> int | None:
+        """When the claim of a place ends."""
+        sql = "SELECT expires_at FROM claim WHERE namespace = $1 AND key = $2"
+        row = await self._database.row(sql, str(namespace), key)
+        return None if row is None else integer(row[0])
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds

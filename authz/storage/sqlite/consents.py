@@ -1,9 +1,10 @@
 """Consents on SQLite. What each method means stands at ConsentStore."""
 
 import json
+import sqlite3
 from collections.abc import Collection, Sequence
 
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
 from authz.storage.records import integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 from authz.storage.sqlite.connection import SqliteConnection
@@ -15,11 +16,27 @@ _LISTED = "SELECT value FROM json_each(?)"
 _NUMBER = "SELECT COALESCE(MAX(sequence), 0) FROM consent_version"
 
 ADD_CONSENT = (
-    f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"  # noqa: S608
+    f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"  # noqa: S608
     " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
-    f" AND (?10 IS NULL OR ?10 = ({_NUMBER}))"
+    f" AND (?11 IS NULL OR ?11 = ({_NUMBER}))"
 )
 """Writes a version behind the newest one, at a number where one is said; or none."""
+_STANDING = (
+    "SELECT COUNT(*), COALESCE(SUM(provisions), 0) FROM consent_newest"  # noqa: S608
+    f" WHERE base = ? AND patient = ? AND id <> ? AND status IN ({_LISTED})"
+)
+
+
+def insert_consent(
+    connection: sqlite3.Connection, version: ConsentVersion, at_number: int | None, within: Room | None
+) -> bool:
+    """add_consent() in a write transaction: nobody writes between the count and the version."""
+    if within is not None and version.status in within.statuses:
+        asked = (version.base, version.patient, version.id, json.dumps(list(within.statuses)))
+        consents, provisions = connection.execute(_STANDING, asked).fetchone()
+        if not Standing(consents, provisions).leaves_room(version, within):
+            raise NoRoomLeft
+    return connection.execute(ADD_CONSENT, (*consent_values(version), at_number)).rowcount == 1
 
 
 class SqliteConsents:
@@ -27,9 +44,21 @@ class SqliteConsents:
 
     _database: SqliteConnection
 
-    async def add_consent(self, version: ConsentVersion, *, at_number: int | None = None) -> bool:
+    async def add_consent(
+        self, version: ConsentVersion, *, at_number: int | None = None, within: Room | None = None
+    ) -> bool:
         """Write a version; False where it does not follow the newest one, or the number is another."""
-        return self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+        if within is None:
+            return self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+        with self._database.transaction() as connection:
+            return insert_consent(connection, version, at_number, within)
+
+    async def consents_standing(
+        self, base: str, patient: str, statuses: Collection[str], *, beside: str
+    ) -> Standing:
+        """How many there are, from the index alone."""
+        row = self._database.row(_STANDING, base, patient, beside, json.dumps(list(statuses)))
+        return Standing(0, 0) if row is None else Standing(integer(row[0]), integer(row[1]))
 
     async def consent_number(self) -> int:
         """The number of the last version."""

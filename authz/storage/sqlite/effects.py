@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from authz.storage.effects import Emergency, Notification, RateLimit
+from authz.storage.effects import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Emergency,
+    Notification,
+    RateLimit,
+)
 from authz.storage.records import integer
 from authz.storage.rows import (
     EMERGENCY_COLUMNS,
@@ -118,11 +124,16 @@ class SqliteEffects:
     async def claim_notifications(self, *, now: int, until: int, at_most: int) -> Sequence[Notification]:
         """Messages that are due, for this caller alone until then."""
         rows = self._database.rows(
-            "UPDATE notification SET due_at = ?2, attempts = attempts + 1 WHERE id IN (SELECT id FROM notification"  # noqa: S608
-            f" WHERE due_at <= ?1 AND expires_at > ?1 ORDER BY due_at LIMIT ?3) RETURNING {NOTIFICATION_COLUMNS}",
+            "UPDATE notification SET due_at = ?2, attempts = attempts + 1 WHERE id IN (SELECT id FROM ("  # noqa: S608
+            "SELECT id, due_at FROM notification WHERE due_at <= ?1 AND expires_at > ?1 UNION ALL"
+            " SELECT id, due_at FROM notification WHERE due_at > ?2"
+            " AND due_at > ?2 + MIN(?5, ?4 << MIN(attempts, 10)) AND expires_at > ?1"
+            f" ORDER BY due_at LIMIT ?3)) RETURNING {NOTIFICATION_COLUMNS}",
             now,
             until,
             at_most,
+            FIRST_PAUSE_SECONDS,
+            LONGEST_PAUSE_SECONDS,
         )
         return [notification(row) for row in rows]
 

@@ -5,10 +5,9 @@ from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion
+from authz.storage.consents import ConsentVersion, Room
 from authz.storage.records import decode, encode, integer, text
 from authz.storage.rows import (
-    consent_values,
     grant_values,
     newest_first,
     redeemed_code,
@@ -16,7 +15,7 @@ from authz.storage.rows import (
     revoked,
 )
 from authz.storage.sqlite.connection import SqliteConnection
-from authz.storage.sqlite.consents import ADD_CONSENT
+from authz.storage.sqlite.consents import insert_consent
 from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
 
 
@@ -33,7 +32,7 @@ class SqliteGrants:
         grant: Grant,
         code: AuthorizationCode,
         now: int,
-        consents: Sequence[ConsentVersion] = (),
+        consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
         """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
         with self._database.transaction() as connection:
@@ -44,8 +43,8 @@ class SqliteGrants:
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
             )
-            for consent in consents:
-                if connection.execute(ADD_CONSENT, (*consent_values(consent), None)).rowcount != 1:
+            for consent, within in consents:
+                if not insert_consent(connection, consent, None, within):
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
         return True
 

@@ -97,6 +97,12 @@ class SqliteStore(
         sql = "UPDATE claim SET expires_at = ? WHERE namespace = ? AND key = ? AND expires_at = ?"
         return self._database.change(sql, until, str(namespace), key, held_until) == 1
 
+    async def claimed_until(self, namespace: Namespace, key: bytes) -> int | None:
+        """When the claim of a place ends."""
+        sql = "SELECT expires_at FROM claim WHERE namespace = ? AND key = ?"
+        row = self._database.row(sql, str(namespace), key)
+        return None if row is None else integer(row[0])
+
     async def count(self, key: str, *, window_seconds: int, now: int, by: int = 1) -> int:
         """Add to the counter of key in the window that now is in and return the new value."""
         period = now // window_seconds

@@ -10,7 +10,7 @@ from gateway.audit.events.record import Recorder
 from gateway.audit.feeds.backlog import Backlog
 from gateway.audit.feeds.destination import Destination
 from gateway.audit.feeds.feed import Feed
-from gateway.audit.feeds.lease import while_held
+from gateway.audit.feeds.lease import Place
 from gateway.audit.log import AuditLog
 from gateway.audit.recorder import recorder_of
 from gateway.audit_settings import FeedKind, FeedSettings
@@ -91,8 +91,10 @@ class Feeds:
                 _log.info("the audit feeds have caught up: writes go on")
 
     def _round(self, feed: Feed) -> Callable[[], Awaitable[None]]:
+        place = Place(self._store, feed.settings.name, self._clock)
+
         async def deliver() -> None:
-            await while_held(self._store, feed.settings.name, self._clock, feed.deliver)
+            await place.while_held(feed.deliver)
 
         return deliver
 
