@@ -111,6 +111,7 @@ class Twins:
     now: list[int]
     ends: dict[int, int] = field(default_factory=dict)  # of the logs, as far as they were looked at
     tokens: dict[str, dict[int, str]] = field(default_factory=dict)
+    nonces: dict[int, str] = field(default_factory=dict)  # those of an earlier moment, where it is kept
 
     @property
     def each(self) -> tuple[RunningGateway, RunningGateway]:
@@ -122,11 +123,15 @@ class Twins:
         return self.lines[id(gateway)]
 
     async def at(self, now: int) -> None:
-        """Move both clocks, and have nonces of then."""
+        """Move both clocks, and take nonces of then again."""
         self.now[0] = now
-        for gateway in self.each:
-            challenge = await gateway.send("GET", MOUNT + "/Patient/A", [("Authorization", "DPoP x")])
-            gateway.nonce = challenge.header("DPoP-Nonce")
+        self.nonces = {}
+        for gateway in self.each:  # what they know is of then, too
+            await gateway.send("GET", MOUNT + "/Patient/A", [("Authorization", "DPoP x")])
+
+    def keep_nonces(self) -> None:
+        """Use the nonces of now in all proofs that follow."""
+        self.nonces = {id(gateway): gateway.nonce for gateway in self.each}
 
     def store_answers(self, answer: Handler | None) -> None:
         """What both stores answer from now on; None: what they have."""
@@ -157,7 +162,8 @@ class Twins:
         """The head of a read; proof makes another proof of token and URL than the right one."""
         token = await self.token(gateway, name, who, **claims)
         url = gateway.origin + mount + path.partition("?")[0]
-        said = gateway.proof("GET", url, token) if proof is None else proof(url, token)
+        kept = {"nonce": self.nonces[id(gateway)]} if self.nonces else {}
+        said = gateway.proof("GET", url, token, **kept) if proof is None else proof(url, token)
         lines = [f"GET {mount}{path} HTTP/1.1", "Host: localhost", f"Authorization: DPoP {token}"]
         lines += [f"DPoP: {said}", *(f"{name}: {value}" for name, value in headers)]
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
