@@ -23,8 +23,7 @@ class Face:
     def __init__(self, listener: Listener, limits: Limits, handler: Handler) -> None:
         proxies = listener.proxies
         self.listener = listener
-        self._limits = limits
-        self._face = ListenerFace(
+        face = ListenerFace(
             origin=listener.origin,
             trusted=tuple(ipaddress.ip_network(n) for n in proxies.networks) if proxies else (),
             certificate_header=proxies.certificate_header.lower()
@@ -32,15 +31,7 @@ class Face:
             else None,
             certificate_form=proxies.certificate_form if proxies else None,
         )
-        self._front = Front(
-            Service(
-                read=self._read,
-                handle=handler,
-                max_url=limits.max_url,
-                max_head=heads.longest(limits.max_url, limits.max_header),
-                likenesses=Likenesses(min(limits.max_url, limits.max_header)),
-            )
-        )
+        self._front = front_of(face, limits, handler)
 
     async def open(self, context: ssl.SSLContext | None, *, shared: bool = False) -> None:
         """Listen; without a context in plain HTTP, behind a proxy; shared with other workers. Raises OSError."""
@@ -54,18 +45,32 @@ class Face:
         """Let the answers in work end within so many seconds, then break them off."""
         await self._front.close(seconds)
 
-    def _read(
-        self, method: str, target: str, raw_headers: RawHeaders, peer: Peer, body: Body | None
+
+def front_of(face: ListenerFace, limits: Limits, handler: Handler) -> Front:
+    """The front that serves one listener, whatever it listens at."""
+
+    def read_as(
+        method: str, target: str, raw_headers: RawHeaders, peer: Peer, body: Body | None
     ) -> HttpRequest:
         return read(
             method,
             target,
             raw_headers,
             peer_address=peer.address,
-            face=self._face,
+            face=face,
             certificate=peer.certificate,
             chain=peer.chain,
             body=body,
-            max_header=self._limits.max_header,
-            max_url=self._limits.max_url,
+            max_header=limits.max_header,
+            max_url=limits.max_url,
         )
+
+    return Front(
+        Service(
+            read=read_as,
+            handle=handler,
+            max_url=limits.max_url,
+            max_head=heads.longest(limits.max_url, limits.max_header),
+            likenesses=Likenesses(min(limits.max_url, limits.max_header)),
+        )
+    )

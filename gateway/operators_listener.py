@@ -6,15 +6,11 @@ One strict reading for every byte that comes in: there is no second HTTP server 
 import json
 from pathlib import Path
 
-from authz.http import NO_STORE, ListenerFace, read
-from authz.protocol.request import Answer, Body, HttpRequest
+from authz.http import NO_STORE, ListenerFace
+from authz.protocol.request import Answer
+from gateway.listener import front_of
 from gateway.settings import Limits
-from gateway.wire import heads
-from gateway.wire.connection import Handler, Service
-from gateway.wire.front import Front
-from gateway.wire.likenesses import Likenesses
-from gateway.wire.peers import Peer
-from gateway.wire.reading import RawHeaders
+from gateway.wire.connection import Handler
 
 SAMPLES, EVALUATIONS = "/samples", "/access/v1/"
 """Where a worker tells its supervisor what it counted, and where decisions are asked for."""
@@ -29,16 +25,7 @@ class OperatorsListener:
     """Hands what operators ask to the handler. Opened once, at an address or at a socket file."""
 
     def __init__(self, limits: Limits, handler: Handler) -> None:
-        self._limits = limits
-        self._front = Front(
-            Service(
-                read=self._read,
-                handle=handler,
-                max_url=limits.max_url,
-                max_head=heads.longest(limits.max_url, limits.max_header),
-                likenesses=Likenesses(0),
-            )
-        )
+        self._front = front_of(_FACE, limits, handler)
 
     async def open(self, address: str, port: int) -> None:
         """Listen. Raises OSError."""
@@ -55,20 +42,6 @@ class OperatorsListener:
     async def close(self) -> None:
         """Let the answers in work end, for a second at most, and close every connection."""
         await self._front.close(_CLOSE_SECONDS)
-
-    def _read(
-        self, method: str, target: str, raw_headers: RawHeaders, peer: Peer, body: Body | None
-    ) -> HttpRequest:
-        return read(
-            method,
-            target,
-            raw_headers,
-            peer_address=peer.address,
-            face=_FACE,
-            body=body,
-            max_header=self._limits.max_header,
-            max_url=self._limits.max_url,
-        )
 
 
 def json_said(status: int, value: object) -> Answer:

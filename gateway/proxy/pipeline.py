@@ -161,11 +161,19 @@ class Passage:
     async def handle(self, http: HttpRequest, caller: Caller | None = None) -> Answer:
         """The answer to a request under this mount; caller is somebody whom our own pages know already."""
         trail = Trail(http, headers.interaction_id(http), time.perf_counter(), self._upstream.identifier)
+        answer = await self.carried(trail, self._pass(http, trail, caller), caller)
+        if self._precedents is not None and caller is None:
+            self._precedents.follow(trail, answer)
+        return answer
+
+    async def carried(self, trail: Trail, work: Awaitable[Answer], caller: Caller | None) -> Answer:
+        """What work answers with, or the refusal it ends in, on record; whatever the trail holds goes with the answer.
+
+        The store may hear that caller acts, as far as that is known by now.
+        """
         before = ACTING.set(caller)
         try:
-            answer = await self.answered(http, trail, self._pass(http, trail, caller))
-            if self._precedents is not None and caller is None:
-                self._precedents.follow(trail, answer)
+            answer = await self._answered(trail.request, trail, work)
         except BaseException:
             trail.release()
             raise
@@ -193,7 +201,7 @@ class Passage:
         finally:
             trail.release()
 
-    async def answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
+    async def _answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
         """What work answers with, or the refusal it ends in: on record, in the format that is wished, as it goes out."""
         try:
             answer = await work

@@ -26,7 +26,6 @@ from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.known import Known
 from gateway.proxy import headers
-from gateway.proxy.acting import ACTING
 from gateway.proxy.answers.coded_answers import accepts_gzip, coded, varied
 from gateway.proxy.answers.delivery import Delivery
 from gateway.proxy.answers.tally import About
@@ -54,8 +53,8 @@ class Way(Protocol):
         """The answer to a request whose caller is known, by the policies that are in force now."""
         ...
 
-    async def answered(self, http: HttpRequest, trail: Trail, work: Awaitable[Answer]) -> Answer:
-        """What work answers with, or the refusal it ends in, on record."""
+    async def carried(self, trail: Trail, work: Awaitable[Answer], caller: Caller | None) -> Answer:
+        """What work answers with, or the refusal it ends in, on record; what the trail holds goes with it."""
         ...
 
 
@@ -277,15 +276,7 @@ class ReadPrecedent:
                 work = self._received(trail, read, found)
             case _:
                 work = _refusal(found)
-        before = ACTING.set(trail.caller)
-        try:
-            answer = await self._at.way.answered(trail.request, trail, work)
-        except BaseException:
-            trail.release()
-            raise
-        finally:
-            ACTING.reset(before)
-        return answer if trail.held is None else trail.held.until_sent(answer)
+        return await self._at.way.carried(trail, work, trail.caller)
 
     def _trail(self, read: _Read) -> Trail:
         """The trail that the passage would have left by now; what is held goes over to it."""
