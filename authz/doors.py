@@ -202,6 +202,8 @@ class Doors:
             spending=spending,
             resource_server=house.resource_server,
             callers=IntrospectionCallers(house.resource_server, clients, anywhere),
+            registered=clients,
+            subjects=subjects,
             emit=emit,
             keys=keys,
             lifetimes=lifetimes,

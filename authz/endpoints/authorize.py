@@ -129,9 +129,8 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
-    by = ("GET", "POST") if plain.exist else ("GET",)
     return {
-        "/authorize": dict.fromkeys(by, shown.door(desk.authorize)),
+        "/authorize": dict.fromkeys(("GET", "POST"), shown.door(desk.authorize)),
         "/sign-in": {"GET": shown.door(desk.sign_in_page), "POST": shown.door(desk.sign_in)},
         **choice.routes(),
         "/consent": {"GET": shown.door(desk.consent_page), "POST": shown.door(desk.decide)},
@@ -219,7 +218,7 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=attempt.account)
         if self._visits.hints_at_another(visit):
-            hinted = "another person signed in than the one of id_token_hint or of the launch"
+            hinted = "another person signed in than the one of id_token_hint, of claims or of the launch"
             refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return to("/patient", visit.handle, browser)

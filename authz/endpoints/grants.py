@@ -146,7 +146,9 @@ async def refresh_token(turn: Turn, desk: Desk) -> Issue:
             "the refresh token was replaced before; the grant is revoked: begin a new authorization request"
         )
     if record.jkt is not None and record.jkt != binding.thumbprint:
-        raise _invalid("the refresh token is bound to another DPoP key: use the one that it was issued to")
+        raise _invalid("the refresh token is bound to another key: use the one that it was issued to")
+    if not may_refresh(turn.client, bound=_is_held(record, turn.client), rotates=desk.rotates):
+        raise _invalid("the refresh token is held to no key: begin a new authorization request")
     grant = await desk.store.grant(record.grant_id, now=turn.now)
     if grant is None:
         raise _invalid("the grant of this refresh token was revoked: begin a new authorization request")
@@ -301,14 +303,21 @@ def _stays_connected(client: Client, grant: Grant) -> bool:
     return bool(asking & set(grant.scope)) or not asking & set(client.scope)
 
 
+def _is_held(record: RefreshToken, client: Client) -> bool:
+    """Whether a refresh token is of no use without a key: its own, or for who authenticates that of its access tokens."""
+    public = client.authentication_method is AuthenticationMethod.NONE
+    return record.jkt is not None if public else client.binding is not BindingKind.NONE
+
+
 def _refresh_token(handle: str, turn: Turn, desk: Desk, grant: Grant, binding: Binding) -> RefreshToken:
+    # Whoever has it is all that a public client proves of itself: it is held to the key, or the certificate (RFC 8705 4).
     public = turn.client.authentication_method is AuthenticationMethod.NONE
     return RefreshToken(
         id=digest(handle),
         grant_id=grant.grant_id,
         client_id=grant.client_id,
         scope=grant.scope,
-        jkt=binding.thumbprint if public and binding.kind is BindingKind.DPOP else None,
+        jkt=binding.thumbprint if public and binding.kind is not BindingKind.NONE else None,
         expires_at=turn.now + desk.lifetimes.refresh_token,
     )
 

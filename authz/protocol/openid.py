@@ -95,6 +95,19 @@ def wanted_acr(parameters: Mapping[str, str], acr_values: tuple[str, ...]) -> tu
     return tuple(value for value in parameters.get("acr_values", "").split() if value in acr_values), False
 
 
+def wanted_subjects(claims_request: Mapping[str, Mapping[str, object]]) -> frozenset[str] | None:
+    """The people of whom one must be meant, by the sub of the claims request; None where anybody may be.
+
+    OpenID Connect Core 3.1.2.2, 5.5.1: no token is for another one than was asked for by value, essential or not.
+    """
+    asked = claims_request.get("id_token", {}).get("sub")
+    if not isinstance(asked, dict) or asked.keys().isdisjoint({"value", "values"}):
+        return None
+    values = asked.get("values", [])
+    listed = [*(values if isinstance(values, list) else []), *([asked["value"]] if "value" in asked else [])]
+    return frozenset(value for value in listed if isinstance(value, str))
+
+
 def personal_claims(
     claims_request: Mapping[str, Mapping[str, object]], scope: Iterable[str]
 ) -> frozenset[str]:

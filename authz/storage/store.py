@@ -138,7 +138,11 @@ class RedeemedCode:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token; jkt is set for public clients only (RFC 9449 5). replaced_at says since when it has a successor."""
+    """A refresh token. replaced_at says since when it has a successor.
+
+    jkt is set for public clients only: the thumbprint of the key that it is held to (RFC 9449 5), or of the certificate
+    (RFC 8705 4).
+    """
 
     id: str
     grant_id: str
