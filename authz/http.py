@@ -234,13 +234,21 @@ def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *
     if error.code is ErrorCode.INVALID_CLIENT:
         status = 401 if scheme else 400
     if status == 401:
-        said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
-        headers = (*headers, ("WWW-Authenticate", f'{said} error="{error.code}"'))
+        headers = (*headers, ("WWW-Authenticate", _challenge(error, scheme)))
     if status in (429, 503):
         seconds = error.retry_after_seconds or (2 if status == 503 else 600)
         headers = (*headers, ("Retry-After", str(seconds)))
     value = {"error": str(error.code), "error_description": error.description, **error.fields}
     return json_answer(status, value, headers)
+
+
+def _challenge(error: OAuthError, scheme: str) -> str:
+    """WWW-Authenticate: no error for who showed nothing (RFC 6750 3.1), a realm with Basic (RFC 7617 2)."""
+    if not scheme:
+        return "Bearer"
+    said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
+    realm = 'realm="clients", ' if said.lower() == "basic" else ""
+    return f'{said} {realm}error="{error.code}"'
 
 
 def method_not_allowed(allowed: Sequence[str]) -> Answer:

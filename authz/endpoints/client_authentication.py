@@ -90,7 +90,10 @@ class ClientAuthentication:
         Raises OAuthError: INVALID_CLIENT, TEMPORARILY_UNAVAILABLE (429) for one that asks too often.
         """
         proven = await self._prove(request, form)
-        await self.admit(proven.authenticated.client.client_id)
+        client = proven.authenticated.client
+        # A public client proves nothing: who only says to be one must not use up what its people may ask.
+        if client.authentication_method is not AuthenticationMethod.NONE:
+            await self.admit(client.client_id)
         return proven
 
     async def admit(self, client_id: str) -> None:

@@ -17,13 +17,13 @@ from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
+from authz.endpoints.unproven_requests import may_ask
 from authz.endpoints.visits import PageError, pushed_in
 from authz.events import Emit, Refused
 from authz.handles import new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login import browser as pages
-from authz.login.accounts import network_of
 from authz.protocol import authorization, authorization_answers
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import Client, ProfileName
@@ -32,8 +32,6 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
 from authz.storage.store import PushedRequest, Store
-
-_A_MINUTE = 120  # so many requests from one address: nobody has authenticated yet, and each leaves a row
 
 
 class PlainRequests:
@@ -92,10 +90,7 @@ class PlainRequests:
         if PROFILES[client.profile].pushed_requests_required:
             return None
         target = authorization_answers.locate(form, client)
-        if (
-            await self._store.count(f"plain:{network_of(request.peer)}", window_seconds=60, now=self._clock())
-            > _A_MINUTE
-        ):
+        if not await may_ask(self._store, request.peer, now=self._clock()):
             raise PageError("error.too_many", status=429)
         try:
             return await self._kept(self._checked(form, client))

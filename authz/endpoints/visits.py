@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from authz.clock import Clock
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
+from authz.endpoints.unproven_requests import may_visit
 from authz.handles import digest, new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
@@ -99,6 +100,8 @@ class Visits:
         pushed = await self._store.pushed_request(request_id(handle), now=now)
         if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
             raise PageError("error.request_uri_unknown")
+        if not await may_visit(self._store, pushed.id, now=now):
+            raise PageError("error.too_many", status=429)
         return await self.begin_with(pushed, request)
 
     async def begin_with(self, pushed: PushedRequest, request: HttpRequest) -> Visit:

@@ -177,6 +177,16 @@ async def test_P8_of_many_consents_at_once_one_gives_a_code(world: World) -> Non
     assert len([event for event in world.events if isinstance(event, ConsentGiven)]) == 1
 
 
+async def test_P8_so_many_visits_of_one_pushed_request_are_kept_and_no_more(world: World) -> None:
+    """Its address is seen in browsers: whoever has it must not fill the store."""
+    pushed = await world.app().push()
+    seen = [await world.get("/authorize", query=urlsplit(address(pushed)).query) for _ in range(31)]
+    assert [reply.status for reply in seen[:30]] == [303] * 30
+    assert seen[30].status == 429
+    assert 'id="error"' in seen[30].text
+    assert (await allows(world, Person(world), await world.app().push())).status == 303
+
+
 async def test_P8_sending_the_consent_twice_gives_one_code(world: World) -> None:
     person = Person(world)
     consent = await person.sign_in(await world.app().push())

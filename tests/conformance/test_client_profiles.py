@@ -238,6 +238,38 @@ async def test_an_address_may_ask_so_many_times_a_minute(world: World):
     assert (await world.get("/authorize", query=query)).status == 303
 
 
+async def test_an_address_may_push_so_many_times_a_minute_as_a_client_that_proves_nothing(world: World):
+    app = SmartApp(world)
+    seen = [await app.post("/par", app.asking()) for _ in range(121)]
+    assert [reply.status for reply in seen[:120]] == [201] * 120
+    assert seen[120].refusal == (429, "temporarily_unavailable")
+    assert seen[120].header("retry-after") == "60"
+    assert (
+        await app.post("/par", app.asking(scope="nothing"))
+    ).status == 400  # what leaves no row is not counted
+    assert (await world.app().push()).status == 201  # who proves who it is, is not counted either
+    world.clock.now += 60
+    assert (await app.post("/par", app.asking())).status == 201
+
+
+async def test_who_says_to_be_a_public_client_uses_up_nothing_of_its_people(fapi: World):
+    asked: list[str] = []
+
+    async def admit(client_id: str) -> int:
+        asked.append(client_id)
+        return 60
+
+    world = await smart_world(fapi, admit=admit)
+    app = SmartApp(world)
+    assert (await app.redeem("made up")).refusal == (400, "invalid_grant")
+    assert (await app.refresh("made up")).refusal == (400, "invalid_grant")
+    assert (await app.post("/par", app.asking())).status == 201
+    assert (await app.post("/revoke", {"token": "made up"})).status == 200
+    assert asked == []
+    assert (await SmartApp(world, "smart-keys").redeem("x")).refusal == (429, "temporarily_unavailable")
+    assert asked == ["smart-keys"]
+
+
 # Authentication
 
 

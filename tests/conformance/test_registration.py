@@ -85,7 +85,10 @@ async def test_I3_registration_needs_an_initial_access_token_or_a_software_state
     for token in (None, "wrong", "x" * 43):
         reply = await send(world, "POST", "/register", metadata(ec_key()), token=token)
         assert reply.refusal == (401, "invalid_token")
-        assert reply.header("www-authenticate") == 'Bearer error="invalid_token"'
+        # RFC 6750 3.1: who showed nothing is told how to, and no error.
+        assert reply.header("www-authenticate") == (
+            "Bearer" if token is None else 'Bearer error="invalid_token"'
+        )
     assert await registry_of(world).list_clients(RegistrationStatus.PENDING) == []
 
 
