@@ -63,10 +63,11 @@ _NOT_DONE = {
 METADATA = frozenset(
     {
         "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
-        "id_token_signed_response_alg", "jwks", "jwks_uri", "post_logout_redirect_uris", "redirect_uris",
+        "id_token_signed_response_alg", "introspection_signed_response_alg",
+        "jwks", "jwks_uri", "post_logout_redirect_uris", "redirect_uris",
         "request_object_signing_alg", "require_pushed_authorization_requests", "require_signed_request_object",
         "response_types", "scope", "software_id", "software_version", "subject_type", "token_endpoint_auth_method",
-        "token_endpoint_auth_signing_alg", *_BINDINGS, *_NOT_DONE, *_PAGES, *_SUBJECTS,
+        "token_endpoint_auth_signing_alg", "userinfo_signed_response_alg", *_BINDINGS, *_NOT_DONE, *_PAGES, *_SUBJECTS,
     }
 )  # fmt: skip
 """The members that are looked at; every other is left out."""
@@ -145,6 +146,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
         signed_responses_required=members.has("authorization_signed_response_alg"),
+        signed_userinfo_required=members.has("userinfo_signed_response_alg"),
         signed_response_algorithm=response_algorithm(members, rules.signing_algorithms, own),
         id_token_algorithm=id_token_algorithm(members, own) if redirect_uris else None,
         assertion_algorithm=signing_algorithm(

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()+,;=%\[\]*-]+")
 _ON_LOOPBACK = re.compile(
-    r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[1-9][0-9]{0,4}))?(?P<rest>(?:[/?].*)?)"
+    r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[0-9]{1,5}))?(?P<rest>(?:[/?].*)?)"
 )
 _MAX_CHARACTERS = 2000
 _OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "response"})
@@ -52,7 +52,8 @@ def is_registered(uri: str, registered: Collection[str]) -> bool:
     if uri in registered:
         return True
     asked = _ON_LOOPBACK.fullmatch(uri)
-    if asked is None or not 0 < int(asked["port"] or 80) < 65536:
+    port = "80" if asked is None else asked["port"] or "80"
+    if asked is None or port.startswith("0") or int(port) > 65535:
         return False
     known = (_ON_LOOPBACK.fullmatch(each) for each in registered)
     return any(k is not None and (k["host"], k["rest"]) == (asked["host"], asked["rest"]) for k in known)
