@@ -29,8 +29,9 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
-KNOWN = _KEPT | {"grant_id"}
-"""Parameters that mean something here. Of all others not even the form is looked at."""
+KNOWN = _KEPT | {"grant_id", "request_uri"}
+"""Parameters that mean something here. Of all others not even the form is looked at: launch_context among them, which
+only we may say."""
 _WITH_OWN_BOUNDS = frozenset({"authorization_details", "claims", "id_token_hint", "scope"})
 
 
@@ -61,6 +62,7 @@ def check(
     proof_thumbprint is the key of the DPoP proof that came with it, None without one. Raises OAuthError; nothing
     here redirects.
     """
+    parameters = {name: value for name, value in parameters.items() if name in KNOWN}
     for rule, profiles in RULES:
         if client.profile in profiles:
             rule(parameters, client, server)
