@@ -87,7 +87,7 @@ class PlainRequests:
         client = self._clients.get(form.get("client_id", ""))
         if client is None or client.profile not in self._profiles:
             raise PageError("error.client_unnamed")
-        if PROFILES[client.profile].pushed_requests_required:
+        if client.pushed_requests_required or PROFILES[client.profile].pushed_requests_required:
             return None
         target = authorization_answers.locate(form, client)
         if not await may_ask(self._store, request.peer, now=self._clock()):

@@ -145,6 +145,9 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         binding=_binding(members, rules),
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
+        # RFC 9126 6: a client may hold itself to what its profile leaves open, and never the reverse.
+        pushed_requests_required=members.flag("require_pushed_authorization_requests")
+        or rules.profile.pushed_requests_required,
         signed_responses_required=members.has("authorization_signed_response_alg"),
         signed_userinfo_required=members.has("userinfo_signed_response_alg"),
         signed_response_algorithm=response_algorithm(members, rules.signing_algorithms, own),
@@ -158,7 +161,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         certificate_subject=_certificate_subject(members, method),
     )
     client = _with_keys(members, client, rules.profile)
-    members.put("require_pushed_authorization_requests", rules.profile.pushed_requests_required)  # RFC 9126 6
+    members.put("require_pushed_authorization_requests", client.pushed_requests_required)
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
     for name in ("software_id", "software_version"):

@@ -407,6 +407,14 @@ def test_an_update_that_asks_for_more_than_was_vetted_waits(changes: dict[str, A
     assert exceeds(read_metadata(document(**changes), RULES).document, vetted) is waits
 
 
+def test_beginning_to_push_is_free_and_ending_it_is_not() -> None:
+    rules = replace(RULES, profile=PROFILES[ProfileName.SMART_ASYMMETRIC])
+    pushing = read_metadata(document(require_pushed_authorization_requests=True), rules).document
+    plain = read_metadata(document(require_pushed_authorization_requests=False), rules).document
+    assert not exceeds(pushing, plain)
+    assert exceeds(plain, pushing)
+
+
 def test_signing_requests_no_longer_waits() -> None:
     vetted = read_metadata(document(require_signed_request_object=True), RULES).document
     assert exceeds(read_metadata(document(), RULES).document, vetted)
