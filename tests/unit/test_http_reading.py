@@ -106,6 +106,13 @@ def test_list_headers_are_joined_in_order_and_cookies_as_cookies() -> None:
     assert parse(headers=headers).headers == {"accept": "a, b", "cookie": "a=1; b=2"}
 
 
+@pytest.mark.parametrize("name", ["tracestate", "baggage", "cdn-loop", "keep-alive", "priority"])
+def test_what_proxies_and_tracers_add_may_come_in_several_lines(name: str) -> None:
+    """W3C Trace Context 3.3.1.1, W3C Baggage 3.1, RFC 8586 2, RFC 9218 5: each is a list."""
+    lines = [(name.encode(), b"a=1"), (name.title().encode(), b"b=2")]
+    assert parse(headers=lines).headers == {name: "a=1, b=2"}
+
+
 def test_an_empty_line_adds_nothing_to_the_lines_beside_it() -> None:
     """A value that ends in a separator would be another one when it is read again."""
     lines = [(b"Cookie", b"a=b"), (b"Cookie", b""), (b"Accept", b""), (b"Accept", b"*/*")]
