@@ -241,7 +241,12 @@ def test_an_error_is_JSON_that_nobody_keeps() -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "status", "challenge"),
-    [("", 400, None), ("Basic", 401, "Basic"), ("b@d", 401, "Bearer"), ('x" y="', 401, "Bearer")],
+    [
+        ("", 400, None),
+        ("Basic", 401, 'Basic realm="clients",'),
+        ("b@d", 401, "Bearer"),
+        ('x" y="', 401, "Bearer"),
+    ],
 )
 def test_a_401_names_a_scheme_and_never_what_is_no_scheme(
     scheme: str, status: int, challenge: str | None
@@ -250,6 +255,12 @@ def test_a_401_names_a_scheme_and_never_what_is_no_scheme(
     assert answer.status == status
     said = dict(answer.headers).get("WWW-Authenticate")
     assert said == (None if challenge is None else f'{challenge} error="invalid_client"')
+
+
+def test_who_showed_nothing_is_told_of_no_error() -> None:
+    """RFC 6750 3.1."""
+    answer = error_answer(OAuthError(ErrorCode.INVALID_TOKEN, "no"))
+    assert (answer.status, dict(answer.headers)["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_503_says_when_to_come_back_and_405_what_is_allowed() -> None:
