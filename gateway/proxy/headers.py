@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
@@ -20,6 +21,7 @@ JSON_BODY = ("Content-Type", Format.JSON.content_type)
 _JSON_BODIES = frozenset({FHIR_JSON, "application/json", "application/json+fhir"})
 _PASSED = ("accept-language", "traceparent", "tracestate")
 _RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
+_SAYS = {"ETag": "versionId", "Last-Modified": "lastUpdated"}  # what of meta they repeat
 _SENDABLE = re.compile(r"[\t -~]*")  # RFC 9110 5.5; of other bytes no text can be made again
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -78,6 +80,21 @@ def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str,
     if place is None or not _SENDABLE.fullmatch(place):
         return tuple(passed)
     return (*passed, ("Content-Location", place))
+
+
+def of_what_is_seen(
+    passed: tuple[tuple[str, str], ...], whole: Mapping[str, Any], seen: Mapping[str, Any]
+) -> tuple[tuple[str, str], ...]:
+    """The headers of a resource that is seen in part: none that says what of meta is hidden or rounded."""
+    hidden = hidden_of_meta(whole, seen)
+    return tuple(field for field in passed if _SAYS.get(field[0]) not in hidden)
+
+
+def hidden_of_meta(whole: Mapping[str, Any], seen: Mapping[str, Any]) -> frozenset[str]:
+    """Which of versionId and lastUpdated are not seen as they are; what an answer repeats of those tells them."""
+    metas = [each.get("meta") for each in (whole, seen)]
+    before, after = (meta if isinstance(meta, Mapping) else {} for meta in metas)
+    return frozenset(name for name in _SAYS.values() if before.get(name) != after.get(name))
 
 
 @lru_cache(256)

@@ -93,6 +93,8 @@ class Delivery:
         trail.tally.dropped, trail.tally.shown = 0, 1
         trail.tally.about.note(value, self.bases)
         changed = seen is not None
+        if seen is not None:
+            passed = headers.of_what_is_seen(passed, value, seen)
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
         if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):

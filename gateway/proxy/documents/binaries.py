@@ -270,6 +270,8 @@ class Binaries:
         cut = None if header is None else sections_shown(permit, trail.rules)
         if shown is None and cut is None and is_current(asking.http, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
+        if shown is not None:
+            passed = headers.of_what_is_seen(passed, value, shown)
         value = value if shown is None else dict(shown)
         if cut is not None and "data" in value:
             redact_data(value, decoded(value), cut, trail)
