@@ -69,17 +69,24 @@ def of_our_own(upstream: Upstream) -> dict[str, str]:
     return headers
 
 
-def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str, str], ...]:
-    """Those of the store's headers that the caller gets; Content-Location at the public base, or not at all."""
+def returned(
+    headers: Mapping[str, str], upstream: Upstream, type_: str | None, id_: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Those of the store's headers that the caller gets with a resource of this type and id.
+
+    Content-Location at the public base where it is that resource, in some version; any other place is not passed on.
+    """
     passed = [
         (said, headers[name]) for name, said in _RETURNED if _SENDABLE.fullmatch(headers.get(name, "\n"))
     ]
     if "content-location" not in headers:  # the usual case
         return tuple(passed)
-    place = links.to_public(headers["content-location"], upstream=upstream.base, public=upstream.identifier)
-    if place is None or not _SENDABLE.fullmatch(place):
+    said = headers["content-location"]
+    place = links.local_reference(said, (upstream.base,))
+    if place is None or (place.type, place.id) != (type_, id_):
         return tuple(passed)
-    return (*passed, ("Content-Location", place))
+    version = f"/_history/{place.version}" if place.version is not None else ""
+    return (*passed, ("Content-Location", f"{upstream.identifier}/{place.type}/{place.id}{version}"))
 
 
 def of_what_is_seen(

@@ -52,7 +52,8 @@ class Delivery:
     async def one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
         raw = await answer.read(self._upstream.max_resource)
-        passed = headers.returned(answer.headers, self._upstream)
+        asked = permit.request
+        passed = headers.returned(answer.headers, self._upstream, asked.type, asked.id)
         answer.close()
         return await self.judged(trail, permit, raw, passed)
 

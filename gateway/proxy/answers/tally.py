@@ -38,11 +38,11 @@ class About:
         """Note a resource that is shown, written or removed. bases are those of the store, in any of its names."""
         self.is_noted = True
         meta = resource.get("meta")
-        if meta is not None and "security" in meta and len(self.labels) < _MOST_LABELS:
+        if type(meta) is dict and "security" in meta and len(self.labels) < _MOST_LABELS:
             self._label(meta["security"])
-        type = resource.get("resourceType")
-        if isinstance(type, str):
-            element = subject_element(type)
+        kind = resource.get("resourceType")
+        if isinstance(kind, str):
+            element = subject_element(kind)
             reference = resource.get(element) if element is not None else None
             if isinstance(reference, dict):
                 text = reference.get("reference")

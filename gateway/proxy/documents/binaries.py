@@ -155,11 +155,7 @@ class Binaries:
     ) -> Answer:
         trail = asking.trail
         trail.decision, trail.tally.shown = "permit", 1
-        passed = tuple(
-            field
-            for field in headers.returned(answer.headers, self._upstream)
-            if field[0] != "Content-Location"
-        )
+        passed = headers.returned(answer.headers, self._upstream, None, None)  # no place: it has another form
         is_view = trail.presented_as is not None
         cut = None if content.header is None else sections_shown(permit, trail.rules)
         if (
@@ -256,7 +252,8 @@ class Binaries:
             _check_coding(answer)
             value = stored(await answer.read(self._upstream.max_resource))
             await self._check_same(asking, permit.request, seen, tag, answer)
-            passed = headers.returned(answer.headers, self._upstream)
+            asked = permit.request
+            passed = headers.returned(answer.headers, self._upstream, asked.type, asked.id)
         finally:
             answer.close()
         if value.get("securityContext") != seen.get("securityContext"):
