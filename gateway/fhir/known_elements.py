@@ -60,13 +60,14 @@ def _below(value: Mapping[str, Any], path: str, *, is_resource: bool = False) ->
         if element is None:
             return path, name, ""
         within = "Element" if name not in known else element.path
-        form = _other_form(inner, element.repeats, is_object=within == "Resource" or bool(members(within)))
+        is_held = within == "Resource" or within in RESOURCE_TYPES
+        form = _other_form(inner, element.repeats, is_object=is_held or bool(members(within)))
         if form:
             return path, name, form
         for item in inner if isinstance(inner, list) else (inner,):
             if not isinstance(item, Mapping):
                 continue
-            found = _held(item, f"{path}.{name}") if within == "Resource" else _below(item, within)
+            found = _held(item, f"{path}.{name}") if is_held else _below(item, within)
             if found is not None:
                 return found
     return None
