@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.compartment import members_naming_patients, patients_of, subject_element
+from gateway.fhir.held_resources import HOLDERS, held_resources
 
 MOST_PATIENTS = 1000
 """Patients that a record names; resources about others are counted."""
@@ -55,6 +56,8 @@ class About:
                         return
             for id in patients_of(resource, bases) or ():
                 self._add(id)
+            for held in held_resources(resource) if kind in HOLDERS else ():
+                self.note(held, bases)
 
     @property
     def is_plain(self) -> bool:
