@@ -6,6 +6,8 @@ in another form than R4 has it, is refused on writes (FHIR R4 2.6.2: names are c
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from gateway.fhir.definitions import RESOURCE_TYPES, members
@@ -49,39 +51,49 @@ def _held(resource: Mapping[str, Any], path: str) -> tuple[str, str, str] | None
 
 
 def _below(value: Mapping[str, Any], path: str, *, is_resource: bool = False) -> tuple[str, str, str] | None:
-    known = members(path)
+    known = _forms(path)
     if not known:
         return None
     for name, inner in value.items():
-        if is_resource and name == "resourceType":
-            continue
-        # '_name' holds the id and the extensions of a primitive.
-        element = known.get(name) or known.get(name.removeprefix("_"))
-        if element is None:
-            return path, name, ""
-        within = "Element" if name not in known else element.path
-        is_held = within == "Resource" or within in RESOURCE_TYPES
-        form = _other_form(inner, element.repeats, is_object=is_held or bool(members(within)))
-        if form:
-            return path, name, form
-        for item in inner if isinstance(inner, list) else (inner,):
-            if not isinstance(item, Mapping):
+        form = known.get(name)
+        if form is None:
+            if is_resource and name == "resourceType":
                 continue
-            found = _held(item, f"{path}.{name}") if is_held else _below(item, within)
-            if found is not None:
-                return found
+            return path, name, ""
+        if inner is None:  # it stands for nothing
+            continue
+        if form.repeats is not (type(inner) is list):
+            return path, name, "an array" if form.repeats else "one value, and no array"
+        for item in inner if type(inner) is list else (inner,):
+            kind = type(item)
+            if (kind is dict) is not form.is_object or kind is list:
+                if item is None:
+                    continue
+                return path, name, "an object" if form.is_object else "a text, a number, true or false"
+            if kind is dict:
+                found = _held(item, f"{path}.{name}") if form.is_held else _below(item, form.within)
+                if found is not None:
+                    return found
     return None
 
 
-def _other_form(value: Any, repeats: bool, *, is_object: bool) -> str:
-    """The form that a value should have and has not (FHIR R4 2.6.2); '' for the right one. null stands for nothing."""
-    if value is None:
-        return ""
-    if repeats != isinstance(value, list):
-        return "an array" if repeats else "one value, and no array"
-    for item in value if isinstance(value, list) else (value,):
-        if item is None:
-            continue
-        if isinstance(item, list) or isinstance(item, Mapping) != is_object:
-            return "an object" if is_object else "a text, a number, true or false"
-    return ""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How R4 has a member: the path of where its own members are listed, and whether it is a resource."""
+
+    within: str
+    repeats: bool
+    is_object: bool
+    is_held: bool
+
+
+@cache
+def _forms(path: str) -> Mapping[str, _Form]:
+    """The members of a path, and those beside primitives: '_name' holds the id and the extensions of one."""
+    found: dict[str, _Form] = {}
+    for name, element in members(path).items():
+        is_held = element.path == "Resource" or element.path in RESOURCE_TYPES
+        is_object = is_held or bool(members(element.path))
+        found[f"_{name}"] = _Form("Element", element.repeats, True, False)
+        found[name] = _Form(element.path, element.repeats, is_object, is_held)
+    return found
