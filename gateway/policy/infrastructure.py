@@ -58,6 +58,8 @@ _SECRETS: Mapping[str, tuple[str, ...]] = {
         f"TestScript.{phase}.action.operation.requestHeader" for phase in ("setup", "test", "teardown")
     ),
 }
+SECRETIVE = frozenset(_SECRETS)
+"""Types of which something is taken away from everybody."""
 
 
 def must_be_named(type_: str, interaction: Interaction) -> bool:

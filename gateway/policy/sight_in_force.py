@@ -85,7 +85,7 @@ class SightInForce(ConditionsInForce):
 
         def hides_within() -> bool:
             """Whether contained() may leave something out. What is taken from everybody is not asked for here."""
-            for other in sorted(RESOURCE_TYPES - infrastructure.SENDING):
+            for other in sorted(RESOURCE_TYPES - infrastructure.SECRETIVE):
                 rules, taking = about(other)
                 if any(denied_paths(other, fields).below for _, _, fields in taking):
                     return True
