@@ -205,7 +205,7 @@ class ReadPrecedent:
             raw = await answer.read(at.upstream.max_resource)
         finally:
             answer.close()
-        passed = headers.returned(said, at.upstream)
+        passed = headers.returned(said, at.upstream, self._type, id_)
         value = at.delivery.large.plain(raw, judge)
         if value is not None and value.get("id") == id_:
             verdict = judge(value)

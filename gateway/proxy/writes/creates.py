@@ -96,7 +96,10 @@ class Creates:
         finally:
             answer.close()
         content = (headers.JSON_BODY,) if shown else ()
-        passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
+        passed = (
+            *made.headers,
+            *headers.returned(answer.headers, self._upstream, permit.request.type, made.id),
+        )
         return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
 
     async def _write(
