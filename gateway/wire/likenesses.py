@@ -68,10 +68,7 @@ class Likenesses:
         segment = head[slash:line]
         if not segment or len(segment) > _LONGEST_SEGMENT or segment.translate(None, _SEGMENT):
             return None
-        parts = apart(head, line)
-        if parts is None:
-            return None
-        pieces, values = parts
+        pieces, values = apart(head, line)
         if "dpop" not in values and b"\r\ndpop" in head.lower():
             return None  # of what is no proof nobody sends the same again
         client = ""
@@ -94,7 +91,7 @@ class Likenesses:
         if request.query:  # its last slash may stand there
             return request
         if any(request.headers.get(name) != value.decode("ascii") for name, value in cut.values.items()):
-            return request  # the header goes on in another line
+            return request  # the header is said in several lines, of which this is one
         if self._face.certificate_header in cut.values:
             return request  # a certificate is never one of several
         key, size = cut.key, cut.size

@@ -36,20 +36,17 @@ _FIELD = re.compile(
 )
 
 
-def apart(head: bytes, start: int) -> tuple[tuple[bytes, ...], dict[str, bytes]] | None:
-    """The pieces of a head from start on that stay, and the values between them; None where a header has two of them.
+def apart(head: bytes, start: int) -> tuple[tuple[bytes, ...], dict[str, bytes]]:
+    """The pieces of a head from start on that stay, and the values between them; of two of one header, the second.
 
     A piece ends with the name of the header whose value follows it, so that equal pieces have their values at one place.
     """
     pieces, values = [], {}
     for field in _FIELD.finditer(head, start):
         which = field.lastindex or 0
-        name = _NAMES[which - 1]
-        if name in values:
-            return None
         at, end = field.span(which)
         pieces.append(head[start:at])
-        values[name] = head[at:end]
+        values[_NAMES[which - 1]] = head[at:end]
         start = end
     pieces.append(head[start:])
     return tuple(pieces), values

@@ -230,6 +230,21 @@ async def test_what_has_not_its_form_is_answered_as_if_none_had_gone_before(twin
             assert (await twins.same(partial(ask, (*usual, *behind)))).status == 200
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [("traceparent", "x" * 55), ("traceparent", GOOD + "-x"), ("tracestate", "x" * 513), ("x-request-id", "a b"),
+     ("x-correlation-id", "c" * 129)],
+)  # fmt: skip
+async def test_what_has_not_its_form_goes_the_long_way_also_after_the_same(
+    twins: Twins, odd: tuple[str, str]
+) -> None:
+    token, address = fresh()
+    before = twins.uses.followed
+    for _ in range(3):
+        assert (await read(twins, (odd, ("x-forwarded-for", address)), token)).status == 200
+    assert twins.uses.followed == before
+
+
 async def test_who_may_read_in_the_house_may_not_from_outside(twins: Twins) -> None:
     """One token, one connection of the ingress, one head but for the address that it names."""
     token, inside = fresh()
