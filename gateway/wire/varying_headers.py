@@ -29,10 +29,15 @@ _FORMS: dict[str, bytes] = {
     "forwarded": _TEXT % 254,
 }
 _NAMES = tuple(_FORMS)
-# Behind the end of a line, so that it is a header: a line that goes on another begins with a blank (RFC 9112 5.2).
+_INITIALS = "".join(sorted({name[0] for name in _NAMES})).encode()
+# Behind the end of a line, so that it is a header: a line that goes on another begins with a blank (RFC 9112 5.2). One
+# look at the first letter is enough for most.
 _FIELD = re.compile(
-    rb"\r\n(?:%b)(?=\r\n)"
-    % b"|".join([rb"(?i:%b): (%b)" % (re.escape(name.encode()), form) for name, form in _FORMS.items()])
+    rb"\r\n(?i:(?=[%b]))(?:%b)(?=\r\n)"
+    % (
+        _INITIALS,
+        b"|".join([rb"(?i:%b): (%b)" % (re.escape(name.encode()), form) for name, form in _FORMS.items()]),
+    )
 )
 
 
