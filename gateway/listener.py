@@ -71,6 +71,6 @@ def front_of(face: ListenerFace, limits: Limits, handler: Handler) -> Front:
             handle=handler,
             max_url=limits.max_url,
             max_head=heads.longest(limits.max_url, limits.max_header),
-            likenesses=Likenesses(min(limits.max_url, limits.max_header)),
+            likenesses=Likenesses(min(limits.max_url, limits.max_header), face),
         )
     )
