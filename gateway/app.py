@@ -50,7 +50,7 @@ from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings, PickerSettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
-from gateway.wire.connection import Handler
+from gateway.wire.service import Handler
 from gateway.workers.worker import Worker
 
 _REFRESH_SECONDS = 0.5
@@ -256,7 +256,12 @@ class Gateway:
         return engine
 
     async def _listen(self) -> None:
-        await self._listening.open(self.handle, self.authorization.clients)
+        await self._listening.open(
+            self.handle,
+            self.authorization.clients,
+            metrics=self.metrics,
+            is_pressed=lambda: self._doors is not None and self._doors.is_pressed,
+        )
         operations = self.operations
         await self._listening.open_for_operators(
             operations.answer if self._worker is None else operations.answer_supervisor

@@ -73,6 +73,11 @@ class Doors:
         """How many requests are being answered."""
         return self._inflight
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether half of what may be answered at once is: whoever makes us wait takes the place of another."""
+        return 2 * self._inflight >= self._at_once
+
     async def handle(self, request: HttpRequest) -> Answer:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
         if self._inflight >= self._at_once:
