@@ -27,7 +27,7 @@ from gateway.wire.places import FOR_DESCRIPTORS, Place, Places
 from gateway.wire.service import Service
 
 _BACKLOG = 1024
-_AT_ONCE = 16  # connections that are accepted in one turn of the loop: others are answered between
+_AT_ONCE = 16  # connections at most that are accepted in one turn of the loop: others are answered between
 _HANDSHAKE_SECONDS = 20.0
 _REST_SECONDS = 0.1
 _SHORT_REST_SECONDS = 0.01  # until those that made room are gone
@@ -85,6 +85,7 @@ class Acceptor:
         self._context: ssl.SSLContext | None = None
         self._listening: list[socket.socket] = []
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._at_once = 1  # so many are tried; a try that finds nobody costs as much as half a connection
         self._held: list[int] = []  # descriptors of nothing, for when no other is left
         self.arrivals: set[Arrival] = set()
 
@@ -131,6 +132,7 @@ class Acceptor:
         """Accept what waits in line, which would be lost with the listening socket. It is bounded by the backlog."""
         for listening in self._listening:
             if listening not in self._resting:
+                self._at_once = _AT_ONCE
                 for _ in range(_BACKLOG // _AT_ONCE):
                     if not self._accept(listening):
                         break
@@ -172,10 +174,11 @@ class Acceptor:
 
     def _accept(self, listening: socket.socket) -> bool:
         """Take what has arrived, so much in one turn; whether there may be more."""
-        for _ in range(_AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 accepted, address = listening.accept()
             except BlockingIOError:
+                self._at_once = 1
                 return False
             except OSError as error:
                 if error.errno in _OF_THE_CALLER:
@@ -183,6 +186,7 @@ class Acceptor:
                 self._cannot_accept(listening, error)
                 return False
             self._welcome(accepted, address)
+        self._at_once = min(2 * self._at_once, _AT_ONCE)
         return True
 
     def _cannot_accept(self, listening: socket.socket, error: OSError) -> None:
