@@ -228,6 +228,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            make_room=self._listening.end_a_body,
             consents=consent_api(settings, self._mounts, self.keys, self.clock),
         )
         self.handle = doors.handle
@@ -256,12 +257,7 @@ class Gateway:
         return engine
 
     async def _listen(self) -> None:
-        await self._listening.open(
-            self.handle,
-            self.authorization.clients,
-            metrics=self.metrics,
-            is_pressed=lambda: self._doors is not None and self._doors.is_pressed,
-        )
+        await self._listening.open(self.handle, self.authorization.clients, self.metrics)
         operations = self.operations
         await self._listening.open_for_operators(
             operations.answer if self._worker is None else operations.answer_supervisor

@@ -5,7 +5,6 @@ Every request is served by the front of gateway.wire, which parses with llhttp (
 
 import ipaddress
 import ssl
-from collections.abc import Callable
 
 from authz.http import ListenerFace, read
 from authz.protocol.request import Body, HttpRequest
@@ -27,11 +26,9 @@ class Face:
         listener: Listener,
         limits: Limits,
         handler: Handler,
-        *,
         places: Places,
-        is_pressed: Callable[[], bool],
     ) -> None:
-        """places are those of the process; is_pressed says that so much is in work that slow bodies must end."""
+        """places are those of the process."""
         proxies = listener.proxies
         self.listener = listener
         face = ListenerFace(
@@ -43,7 +40,7 @@ class Face:
             certificate_form=proxies.certificate_form if proxies else None,
         )
         self._front = Front(
-            service_of(face, limits, handler, is_pressed=is_pressed),
+            service_of(face, limits, handler),
             places,
             is_unbound=lambda address: bool(face.trusted) and face.is_proxy(address),
         )
@@ -65,8 +62,6 @@ def service_of(
     face: ListenerFace,
     limits: Limits,
     handler: Handler,
-    *,
-    is_pressed: Callable[[], bool] = lambda: False,
 ) -> Service:
     """What the connections of one listener have in common, whatever it listens at."""
 
@@ -92,5 +87,4 @@ def service_of(
         max_url=limits.max_url,
         max_head=heads.longest(limits.max_url, limits.max_header),
         likenesses=Likenesses(min(limits.max_url, limits.max_header)),
-        is_pressed=is_pressed,
     )

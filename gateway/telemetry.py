@@ -255,7 +255,7 @@ class Metrics:
             ["why"],
             registry=registry,
         )
-        for why in ("address", "all", "room", "descriptors"):
+        for why in ("address", "all", "room", "body", "descriptors"):
             self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(

@@ -334,13 +334,18 @@ class Connection(asyncio.Protocol):
         self.deadline = _NEVER
         self._transport.abort()
 
-    def hurry(self, now: float) -> None:
-        """Others may be turned away: a body that is waited for has had its time earlier."""
-        if self._reader.body is None or self.deadline == _NEVER or self._writer.is_paused:
-            return
-        patience = self._service.patience
-        if self._wanted_at + self._left - (patience.body - patience.hurried) < now:
-            self.deadline = -_NEVER
+    @property
+    def body_due(self) -> float | None:
+        """When a body that somebody waits for is overdue; None where nobody waits for one."""
+        if self._reader.body is None or self.deadline == _NEVER or self._writer.is_paused or self._is_deaf:
+            return None
+        return self.deadline
+
+    def end_body(self) -> None:
+        """Wait for the body no more: whoever reads it answers 408."""
+        self._is_deaf = True
+        self.deadline = _NEVER
+        self._reader.fail(RequestError(408, "the body does not come"))
 
     def abort(self) -> None:
         """Break off."""
@@ -359,9 +364,7 @@ class Connection(asyncio.Protocol):
         elif self._is_deaf:
             self._transport.abort()
         elif self._reader.body is not None:
-            self._is_deaf = True
-            self.deadline = _NEVER
-            self._reader.fail(RequestError(408, "the body does not come"))
+            self.end_body()
         elif self.work is not None:
             self.deadline = _NEVER
         elif self._waiting:

@@ -41,7 +41,7 @@ class Front:
             serves_operators=places is None,
             loop=self._loop,
         )
-        self._places.watch(self._waiting)
+        self._places.watch(self._waiting, lambda: service.connections)
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def open(
@@ -108,9 +108,6 @@ class Front:
 
     def _sweep(self) -> None:
         service, now = self._service, self._loop.time()
-        if service.is_pressed():
-            for connection in service.connections:
-                connection.hurry(now)
         for connection in [c for c in service.connections if c.deadline < now]:
             try:
                 connection.overdue()

@@ -5,7 +5,12 @@ place. Where all places are taken, a connection that waits for a request, for th
 ended for the new one, the longest waiting first: nothing of it was taken yet, so its caller loses nothing that it may
 not send again, and whoever holds places without asking for anything keeps nobody out. nginx does the same with
 connections that it keeps alive. Only where every connection has a request in work the newest is refused, as Envoy and
-nginx do. Nobody is told one by one in the log: what happened is told together, at most every ten seconds.
+nginx do.
+
+Requests are bounded too, elsewhere. There it is the same with bodies: who sends a head and then hardly anything has a
+request in work. Where too many are, the one whose body is overdue first is ended for the new one.
+
+Nobody is told one by one in the log: what happened is told together, at most every ten seconds.
 """
 
 import ipaddress
@@ -15,18 +20,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import nlargest
-from typing import Protocol
+from heapq import nsmallest
+from operator import attrgetter, itemgetter
+from typing import Generic, Protocol, TypeVar
 
 TELL_SECONDS = 10.0
-_PART_LOOKED_OUT = 16  # of the places; one look at all connections finds so many that may make room
+_PART_LOOKED_OUT = 16  # of the places
 _LOOK_AGAIN_SECONDS = 0.1  # after a look that found nobody
 _IPV6_PREFIX = 64  # what one subscriber has
 _log = logging.getLogger("securus.listener")
 
-FOR_ADDRESS, FOR_ALL, FOR_ROOM, FOR_DESCRIPTORS = "address", "all", "room", "descriptors"
-"""Why a connection was turned away: its address has too many, nobody could make room, it made room for another, or the
-process could open no more descriptors."""
+FOR_ADDRESS, FOR_ALL, FOR_ROOM = "address", "all", "room"
+FOR_BODY, FOR_DESCRIPTORS = "body", "descriptors"
+"""Why a connection was turned away: its address has too many, nobody could make room, it made room for another, its
+request did as its body did not come, or the process could open no more descriptors."""
 
 
 class Waiting(Protocol):
@@ -40,6 +47,55 @@ class Waiting(Protocol):
     def make_room(self) -> None:
         """Break off; it waits no more from now on."""
         ...
+
+
+class WaitingForBody(Protocol):
+    """A connection as somebody sees it who needs the place of its request."""
+
+    @property
+    def body_due(self) -> float | None:
+        """The time of the loop at which a body that is waited for is overdue; None where none is waited for."""
+        ...
+
+    def end_body(self) -> None:
+        """Wait for the body no more; the request is answered with 408."""
+        ...
+
+
+W = TypeVar("W")
+
+
+class LookedOut(Generic[W]):
+    """Those of many that are ended first, by a time that each has; who has none is not ended.
+
+    One look at all of them finds many, so that a flood does not cost a look for each newcomer. A look that finds nobody
+    is not repeated at once.
+    """
+
+    def __init__(
+        self, time_of: Callable[[W], float | None], *, at_once: int, steady: Callable[[], float]
+    ) -> None:
+        self.sources: list[Callable[[], Iterable[W]]] = []
+        self._time_of = time_of
+        self._at_once = at_once
+        self._steady = steady
+        self._found: list[tuple[float, W]] = []  # the first is the last
+        self._look_again = 0.0
+
+    def next(self) -> tuple[float, W] | None:
+        """The next one, with the time that it had when it was looked out; None where there is none."""
+        if self._found:
+            return self._found.pop()
+        now = self._steady()
+        if now < self._look_again:
+            return None
+        everyone = (each for source in self.sources for each in source())
+        found = [(at, each) for each in everyone if (at := self._time_of(each)) is not None]
+        if not found:
+            self._look_again = now + _LOOK_AGAIN_SECONDS
+            return None
+        self._found = nsmallest(self._at_once, found, key=itemgetter(0))[::-1]
+        return self._found.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +137,9 @@ class Places:
         self._steady = steady
         self._taken = 0
         self._of_address = Counter[str]()
-        self._sources: list[Callable[[], Iterable[Waiting]]] = []
-        self._looked_out: list[tuple[float, Waiting]] = []  # the longest waiting is the last
-        self._look_again = 0.0
+        part = max(bounds.connections // _PART_LOOKED_OUT, 1)
+        self._waiting = LookedOut[Waiting](attrgetter("waits_since"), at_once=part, steady=steady)
+        self._bodies = LookedOut[WaitingForBody](attrgetter("body_due"), at_once=part, steady=steady)
         self._untold = Counter[str]()
         self._last_peer = ""
         self._tell_again = 0.0
@@ -93,9 +149,14 @@ class Places:
         """Connections that are open."""
         return self._taken
 
-    def watch(self, source: Callable[[], Iterable[Waiting]]) -> None:
-        """Look for connections that may make room also among those that source gives."""
-        self._sources.append(source)
+    def watch(
+        self,
+        waiting: Callable[[], Iterable[Waiting]],
+        bodies: Callable[[], Iterable[WaitingForBody]] = lambda: (),
+    ) -> None:
+        """Look for those that may make room also among what these give."""
+        self._waiting.sources.append(waiting)
+        self._bodies.sources.append(bodies)
 
     def take(self, address: str | None) -> Place | None:
         """A place for a new connection; None where it is refused. An address of None is one without a bound."""
@@ -122,33 +183,22 @@ class Places:
 
     def make_room(self) -> bool:
         """End the connection that has waited longest; whether there was one."""
-        while True:
-            while self._looked_out:
-                since, waiting = self._looked_out.pop()
-                if waiting.waits_since == since:  # it was not heard of since it was looked out
-                    waiting.make_room()
-                    self.turned_away(FOR_ROOM)
-                    return True
-            if not self._look():
-                return False
+        while (found := self._waiting.next()) is not None:
+            since, waiting = found
+            if waiting.waits_since == since:  # it was not heard of since it was looked out
+                waiting.make_room()
+                self.turned_away(FOR_ROOM)
+                return True
+        return False
 
-    def _look(self) -> bool:
-        """Look out those that have waited longest: many at once, for a flood must not cost a look each time."""
-        now = self._steady()
-        if now < self._look_again:
-            return False
-        found = [
-            (since, waiting)
-            for source in self._sources
-            for waiting in source()
-            if (since := waiting.waits_since) is not None
-        ]
-        if not found:
-            self._look_again = now + _LOOK_AGAIN_SECONDS
-            return False
-        part = max(self.bounds.connections // _PART_LOOKED_OUT, 1)
-        self._looked_out = nlargest(part, found, key=lambda each: -each[0])[::-1]
-        return True
+    def end_a_body(self) -> bool:
+        """End the request whose body is overdue first; whether there was one."""
+        while (found := self._bodies.next()) is not None:
+            if found[1].body_due is not None:
+                found[1].end_body()
+                self.turned_away(FOR_BODY)
+                return True
+        return False
 
     def turned_away(self, why: str) -> None:
         """Count a connection that was refused or ended."""
@@ -175,6 +225,8 @@ class Places:
                 return f"each of {self.bounds.connections} connections has a request in work"
             case "room":
                 return f"they waited longest, and {self.bounds.connections} are open"
+            case "body":
+                return "their bodies did not come, and limits.concurrent_requests are under way"
             case _:
                 return "the process can open no more descriptors"
 
@@ -183,6 +235,7 @@ _TOLD = {
     FOR_ADDRESS: "connections were refused",
     FOR_ALL: "connections were refused",
     FOR_ROOM: "connections that waited made room for new ones",
+    FOR_BODY: "requests that waited for their bodies made room for new ones",
     FOR_DESCRIPTORS: "connections could not be accepted",
 }
 
