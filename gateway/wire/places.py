@@ -100,7 +100,7 @@ class LookedOut(Generic[W]):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections may be open: all together, and of one address."""
+    """How many connections may be open: all together, and of one address, which may be as many."""
 
     connections: int
     of_address: int
@@ -161,7 +161,7 @@ class Places:
     def take(self, address: str | None) -> Place | None:
         """A place for a new connection; None where it is refused. An address of None is one without a bound."""
         key = None if address is None else network_of(address)
-        if key is not None and self._of_address[key] >= self.bounds.of_address:
+        if key is not None and self._of_address[key] >= self.bounds.of_address < self.bounds.connections:
             self._last_peer = address or ""
             self.turned_away(FOR_ADDRESS)
             return None

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from authz.protocol.request import Answer, HttpRequest
 from gateway.wire import accepting
 from gateway.wire.places import Bounds, Places
 from tests.conformance.front.test_front_connections import (
@@ -123,13 +124,11 @@ async def test_the_longest_idle_connection_makes_room_and_none_with_a_request_in
 
 
 async def test_an_answer_on_its_way_is_not_ended_for_a_newcomer() -> None:
-    async def long(request: object) -> object:
-        from authz.protocol.request import Answer
-
+    async def long(request: HttpRequest) -> Answer:
         return Answer(200, (), b"x" * 2**24)
 
     places = Places(Bounds(1, 1))
-    async with front(long, places=places, is_unbound=lambda peer: True) as (_, _, port):  # type: ignore[arg-type]
+    async with front(long, places=places, is_unbound=lambda peer: True) as (_, _, port):
         reading = caller(port)
         await asyncio.get_running_loop().sock_sendall(reading, GET)
         await until(lambda: places.taken == 1)
@@ -347,3 +346,31 @@ async def test_who_had_connected_when_the_drain_began_is_answered_once() -> None
         assert await said_to(silent) == b""
         assert not common.connections
         await loop.sock_sendall(silent, b"x")
+
+
+async def test_the_body_that_is_overdue_first_is_ended_for_another_request() -> None:
+    begun: list[str] = []
+
+    async def reading(request: HttpRequest) -> Answer:
+        begun.append(request.path)
+        await request.body.read(1000)
+        return Answer(200, (), b"read")
+
+    places = Places(Bounds(100, 100))
+    async with front(reading, places=places) as (_, common, port):
+        loop = asyncio.get_running_loop()
+        assert not places.end_a_body()
+        callers = []
+        for name in ("a", "b"):
+            callers.append(caller(port))
+            post = f"POST /{name} HTTP/1.1\r\nHost: gw\r\nContent-Length: 10\r\n\r\n12345".encode()
+            await loop.sock_sendall(callers[-1], post)
+            await until(lambda wanted=name: begun[-1:] == [f"/{wanted}"])
+            await until(lambda: all(each.body_due is not None for each in common.connections))
+            await until(later_than(loop.time()))
+        await until(later_than(loop.time() + 0.1))  # after a look that found nobody
+        assert places.end_a_body()
+        assert (await said_to(callers[0]))[:12] == b"HTTP/1.1 408"
+        await loop.sock_sendall(callers[1], b"67890")
+        assert (await said_to(callers[1]))[:12] == OK
+        assert not places.end_a_body()
