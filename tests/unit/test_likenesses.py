@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from authz.http import ListenerFace, read
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.wire import likenesses
-from gateway.wire.connection import Connection, Service
+from gateway.wire.connection import Connection
 from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
 from gateway.wire.reading import RawHeaders, RequestReader
+from gateway.wire.service import Service
 from tests.support.wire import MAX_HEADER, MAX_URL, Wire, service, settled
 
 FACES = (
