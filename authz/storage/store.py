@@ -7,7 +7,7 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -151,10 +151,27 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class GrantUntil:
-    """A grant to be stored until expires_at."""
+    """A grant to be stored until expires_at, with a new refresh token of it or none."""
 
     grant: Grant
     expires_at: int
+    refresh_token: RefreshToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redeeming:
+    """A code that is to be redeemed.
+
+    judge is told what redeem_code() gives, and of a first use the live grant; what it makes of them is stored, None for
+    nothing. The code is used whatever it says. It may be asked more than once, and then the last time counts.
+    """
+
+    code_id: str
+    judge: Callable[[RedeemedCode | None, Grant | None], GrantUntil | None]
+
+
+Then = PushedRequest | GrantUntil | Redeeming
+"""What hangs on the claims of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +206,11 @@ class Store(
         """True for the first caller that names this key before `until`, False for every other."""
         ...
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before; how many were won.
 
-        Where all are won, `then` is stored as its own method would store it. When that raises, the claims may have been
-        made and may not have been.
+        Where all are won, `then` is stored, or redeemed, as its own method would do it. When that raises, the claims may
+        have been made and may not have been, and so with `then`.
         """
         ...
 

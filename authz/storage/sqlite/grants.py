@@ -16,7 +16,15 @@ from authz.storage.rows import (
 )
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import insert_consent
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
+from authz.storage.store import (
+    AuthorizationCode,
+    GrantUntil,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    RefreshToken,
+    StoreUnavailable,
+)
 
 
 class SqliteGrants:
@@ -38,7 +46,7 @@ class SqliteGrants:
         with self._database.transaction() as connection:
             if not _consume(connection, request_id, interaction_id, now):
                 return False
-            connection.execute(PUT_GRANT, grant_values(grant, code.expires_at))
+            connection.execute(_PUT_GRANT, grant_values(grant, code.expires_at))
             connection.execute(
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
@@ -55,15 +63,7 @@ class SqliteGrants:
 
     async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None:
         """Mark the code as used and return it, AGAIN when it was used before."""
-        # One statement counts the use: whoever makes it 1 was first, in whichever process. No time limit but the
-        # grant's life holds for a code that was used.
-        row = self._database.row(
-            "UPDATE authorization_code SET uses = uses + 1 WHERE id = ?1 AND CASE uses WHEN 0 THEN expires_at > ?2"
-            " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > ?2) END"
-            " RETURNING record, uses",
-            id,
-            now,
-        )
+        row = self._database.row(_REDEEM, id, now)
         return None if row is None else redeemed_code(row)
 
     async def put_grant(
@@ -71,19 +71,14 @@ class SqliteGrants:
     ) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
         if refresh_token is None:
-            self._database.change(PUT_GRANT, *grant_values(grant, expires_at))
+            self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
             return
         with self._database.transaction() as connection:
-            connection.execute(PUT_GRANT, grant_values(grant, expires_at))
-            _insert_refresh_token(connection, refresh_token)
+            insert_grant(connection, GrantUntil(grant, expires_at, refresh_token))
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
-        row = self._database.row(
-            "SELECT record FROM grant_record WHERE id = ? AND revoked_at IS NULL AND expires_at > ?",
-            grant_id,
-            now,
-        )
+        row = self._database.row(_LIVE_GRANT, grant_id, now)
         return None if row is None else decode(row[0], Grant)
 
     async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
@@ -170,7 +165,35 @@ class SqliteGrants:
         return revoked(rows, sequence)
 
 
-PUT_GRANT = (
+def insert_grant(connection: Connection, record: GrantUntil) -> None:
+    """put_grant() in a write transaction."""
+    connection.execute(_PUT_GRANT, grant_values(record.grant, record.expires_at))
+    if record.refresh_token is not None:
+        _insert_refresh_token(connection, record.refresh_token)
+
+
+def redeem(connection: Connection, redeeming: Redeeming, now: int) -> None:
+    """Redeem the code in a write transaction, and store what its judge makes of it."""
+    rows = connection.execute(_REDEEM, (redeeming.code_id, now)).fetchall()
+    redeemed = redeemed_code(rows[0]) if rows else None
+    grant = None
+    if redeemed is not None and redeemed.redemption is Redemption.FIRST:
+        found = connection.execute(_LIVE_GRANT, (redeemed.code.grant_id, now)).fetchone()
+        grant = None if found is None else decode(found[0], Grant)
+    stored = redeeming.judge(redeemed, grant)
+    if stored is not None:
+        insert_grant(connection, stored)
+
+
+# One statement counts the use: whoever makes it 1 was first, in whichever process. No time limit but the grant's life
+# holds for a code that was used.
+_REDEEM = (
+    "UPDATE authorization_code SET uses = uses + 1 WHERE id = ?1 AND CASE uses WHEN 0 THEN expires_at > ?2"
+    " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > ?2) END"
+    " RETURNING record, uses"
+)
+_LIVE_GRANT = "SELECT record FROM grant_record WHERE id = ? AND revoked_at IS NULL AND expires_at > ?"
+_PUT_GRANT = (
     "INSERT INTO grant_record VALUES (?1, ?2, ?3, ?4, NULL, ?5)"
     " ON CONFLICT (id) DO UPDATE SET record = ?4, expires_at = MAX(expires_at, ?5)"
 )
