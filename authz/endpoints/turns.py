@@ -100,7 +100,8 @@ def narrowed(turn: Turn, desk: Desk, grant: Grant) -> Grant:
     OAuthError.
     """
     details = granting.narrowed_details(turn.form, grant.authorization_details, turn.client, desk.server)
-    grant = replace(grant, authorization_details=details)
+    if details != grant.authorization_details:
+        grant = replace(grant, authorization_details=details)
     if "resource" not in turn.form:
         return grant
     wanted = granting.audience({"resource": turn.form["resource"]}, desk.server)
