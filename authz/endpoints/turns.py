@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from authz.endpoints.client_authentication import Proven
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.spending import Spending
@@ -22,8 +24,7 @@ from authz.settings import Account, Lifetimes
 from authz.storage.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A token request: its form, its client and its proof, nothing spent yet."""
 
     form: Mapping[str, str]
@@ -38,8 +39,7 @@ class Turn:
         return self.proven.authenticated.client
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+class Issue(msgspec.Struct, frozen=True):
     """What is to be issued: an access token for grant, bound to binding, and perhaps a refresh token."""
 
     grant: Grant

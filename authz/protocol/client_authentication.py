@@ -4,7 +4,8 @@ Authentication by certificate is in certificates.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from authz.protocol import jose
 from authz.protocol.client_profiles import PROFILES, algorithms_of
@@ -22,8 +23,7 @@ _NODES_SECONDS = 30  # clocks of our own nodes differ by no more
 _TYPES = frozenset({"jwt", "client-authentication+jwt"})
 
 
-@dataclass(frozen=True, slots=True)
-class Assertion:
+class Assertion(msgspec.Struct, frozen=True):
     """A client assertion that passed check_assertion(). Its jti is still to be claimed, last of all.
 
     expires_at  the second from which no node accepts it, its clock up to 30 s behind ours or not: a claim of the jti
@@ -36,8 +36,7 @@ class Assertion:
     issued_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UnverifiedAssertion:
+class UnverifiedAssertion(msgspec.Struct, frozen=True):
     """A client assertion as it was read: nothing in it holds yet. Only read_assertion() makes one.
 
     client_id  its sub, equal to iss: the client whose keys will verify it

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from authz.protocol.tokens import Grant
 from authz.storage.audit_feeds import AuditFeedStore
 from authz.storage.audit_index import AuditIndexStore
@@ -46,8 +48,7 @@ class Namespace(StrEnum):
     AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended, renewed while it goes on
 
 
-@dataclass(frozen=True, slots=True)
-class SingleUse:
+class SingleUse(msgspec.Struct, frozen=True):
     """What may be used once and is about to be: a key in a namespace of replay claims, taken until then."""
 
     namespace: Namespace
@@ -149,8 +150,7 @@ class RefreshToken:
     replaced_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GrantUntil:
+class GrantUntil(msgspec.Struct, frozen=True):
     """A grant to be stored until expires_at, with a new refresh token of it or none."""
 
     grant: Grant
@@ -158,8 +158,7 @@ class GrantUntil:
     refresh_token: RefreshToken | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Redeeming:
+class Redeeming(msgspec.Struct, frozen=True):
     """A code that is to be redeemed.
 
     judge is told what redeem_code() gives, and of a first use the live grant; what it makes of them is stored, None for
