@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion, Room
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.records import decode, encode, integer, text
 from authz.storage.rows import (
     grant_values,
@@ -14,6 +14,7 @@ from authz.storage.rows import (
     refresh_token,
     revoked,
 )
+from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import insert_consent
 from authz.storage.store import (
@@ -31,6 +32,7 @@ class SqliteGrants:
     """The part of SqliteStore that keeps what was granted."""
 
     _database: SqliteConnection
+    _claims: SqliteClaims
 
     async def complete_authorization(
         self,
@@ -42,10 +44,17 @@ class SqliteGrants:
         now: int,
         consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
-        """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
-        with self._database.transaction() as connection:
-            if not _consume(connection, request_id, interaction_id, now):
-                return False
+        """Consume the pushed request and write grant, code and consents; False when it was consumed before.
+
+        What others write in this turn goes into the same commit, of which half the pages are the same.
+        """
+        outcome: bool | NoRoomLeft = False
+
+        def write(connection: Connection) -> None:
+            nonlocal outcome
+            outcome = _consume(connection, request_id, interaction_id, now)
+            if not outcome:
+                return
             connection.execute(_PUT_GRANT, grant_values(grant, code.expires_at))
             connection.execute(
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
@@ -54,7 +63,22 @@ class SqliteGrants:
             for consent, within in consents:
                 if not insert_consent(connection, consent, None, within):
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
-        return True
+
+        def write_whole(connection: Connection) -> None:
+            """Write all or nothing of it, whatever becomes of the others."""
+            nonlocal outcome
+            connection.execute("SAVEPOINT completed")
+            try:
+                write(connection)
+            except NoRoomLeft as error:
+                connection.execute("ROLLBACK TO completed")
+                outcome = error
+            connection.execute("RELEASE completed")
+
+        await self._claims.claim_in_order((), write_whole if consents else write, now=now)
+        if isinstance(outcome, NoRoomLeft):
+            raise outcome
+        return outcome
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
         """Consume the pushed request after a refusal; False when it was consumed before."""

@@ -138,9 +138,14 @@ class SqliteStore(
         """Let the row of a live pushed request live until then."""
         if interaction is None:
             return self._database.change(_KEEP_PUSHED_REQUEST, until, id, now) == 1
-        with self._database.transaction() as connection:
+        kept = 0
+
+        def write(connection: sqlite3.Connection) -> None:
+            nonlocal kept
             kept = connection.execute(_KEEP_PUSHED_REQUEST, (until, id, now)).rowcount
             connection.execute(_PUT_INTERACTION, _interaction_values(interaction))
+
+        await self._claims.claim_in_order((), write, now=now)
         return kept == 1
 
     async def put_launch(self, record: Launch) -> None:
