@@ -44,6 +44,7 @@ _LONGEST_ADDRESS = 64  # characters, with a zone
 _KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
+_FORM = "application/x-www-form-urlencoded"
 _NO_BODY = EmptyBody()
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -269,8 +270,8 @@ def method_not_allowed(allowed: Sequence[str]) -> Answer:
 
 async def read_form(request: HttpRequest, *, limit_bytes: int = 64 * 1024) -> bytes:
     """The body of a form. Raises OAuthError(INVALID_REQUEST) for another media type (T5), RequestError(413)."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/x-www-form-urlencoded":
+    said = request.headers.get("content-type", "")
+    if said != _FORM and said.partition(";")[0].strip().lower() != _FORM:
         raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/x-www-form-urlencoded")
     return await request.body.read(limit_bytes)
 

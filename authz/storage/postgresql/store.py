@@ -37,7 +37,6 @@ from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     BrowserSession,
-    GrantUntil,
     Interaction,
     Launch,
     Namespace,
@@ -45,6 +44,7 @@ from authz.storage.store import (
     SingleUse,
     StoredKey,
     StoreUnavailable,
+    Then,
 )
 
 R = TypeVar("R")
@@ -99,9 +99,7 @@ class PostgresqlStore(
             return False  # nobody could be told a second time: the row would be gone before it is there
         return await self._claims.claim(str(namespace), key, until=until, now=now)
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before."""
         # Each goes with those of other requests: a transaction of their own would cost more than it saves.
         return await one_after_the_other(self, self, uses, now=now, then=then)
