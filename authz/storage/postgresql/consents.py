@@ -4,13 +4,20 @@ from collections.abc import Collection, Sequence
 
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
 from authz.storage.postgresql.pool import PostgresqlPool, Row, Transaction
-from authz.storage.records import integer
+from authz.storage.records import LARGEST, integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
 _OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
 _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
+_NUMBERED = _NEWEST.replace(" FROM", ", consent_newest.sequence FROM", 1)
 
+CONSENTS_PAGE = (
+    f"{_NUMBERED} WHERE base = $1 AND consent_newest.patient = $2"
+    " AND (consent_newest.status = 'active')::int = $3 AND consent_newest.sequence < $4"
+    " ORDER BY consent_newest.sequence DESC LIMIT $5"
+)
+"""A page of a patient's consents, those that are active or those that are not, the last written first."""
 ADD_CONSENT = (
     "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
     " AND ($11::bigint IS NULL OR value = $11) RETURNING value)"
@@ -99,10 +106,16 @@ class PostgresqlConsents:
         )
         return None if row is None else consent_version(row)
 
-    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
-        """Every version, the newest first."""
+    async def consent_history(
+        self, base: str, id: str, *, before: int | None = None, at_most: int | None = None
+    ) -> Sequence[ConsentVersion]:
+        """Versions of a consent, the newest first."""
         rows = await self._database.rows(
-            f"{_SELECT} WHERE base = $1 AND id = $2 ORDER BY version DESC", base, id
+            f"{_SELECT} WHERE base = $1 AND id = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
+            base,
+            id,
+            LARGEST if before is None else before,
+            at_most,
         )
         return [consent_version(row) for row in rows]
 
@@ -139,6 +152,20 @@ class PostgresqlConsents:
             limit,
         )
         return [consent_version(row) for row in rows]
+
+    async def consents_newest_first(
+        self, base: str, patient: str, *, is_active: bool, before: int | None, limit: int
+    ) -> Sequence[tuple[int, ConsentVersion]]:
+        """A page of a patient's consents, by an index of its own."""
+        rows = await self._database.rows(
+            CONSENTS_PAGE,
+            base,
+            patient,
+            int(is_active),
+            LARGEST if before is None else before,
+            limit,
+        )
+        return [(integer(row[-1]), consent_version(row)) for row in rows]
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         """The newest versions behind that id."""
