@@ -43,7 +43,7 @@ class Namespace(StrEnum):
     EXPORT_END = "export-end"  # id of a job
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
-    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended, renewed while it goes on
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended; no housekeeping ends it
 
 
 @dataclass(frozen=True, slots=True)

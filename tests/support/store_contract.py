@@ -178,6 +178,17 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
         assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
 
+    async def test_no_clock_ends_the_place_of_who_delivers_a_feed(self, store: Store) -> None:
+        """Neither one of another node, by which its mark is long over: whoever has it is at work."""
+        place = Namespace.AUDIT_FEED
+        assert await store.claim(place, b"repository", until=NOW - 3600, now=0)
+        assert await store.claim(Namespace.EXPORT_SLOT, b"slot", until=NOW - 3600, now=0)
+        assert await store.remove_expired(now=NOW, at_most=1000) == 1
+        assert await store.claimed_until(Namespace.EXPORT_SLOT, b"slot") is None
+        assert await store.claimed_until(place, b"repository") == NOW - 3600
+        assert not await store.claim(place, b"repository", until=NOW + 30, now=0)
+        assert await store.renew(place, b"repository", held_until=NOW - 3600, until=NOW - 3592)
+
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
         assert not await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 120, now=NOW + 59)
