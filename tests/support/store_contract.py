@@ -38,7 +38,7 @@ from authz.storage.store import (
     StoreUnavailable,
 )
 from tests.support.audit_index_contract import AuditIndexContract
-from tests.support.consents_contract import CONSENT, ConsentsContract
+from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -447,6 +447,32 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await complete(store, consents=[(replace(CONSENT, id="newer"), None)])
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
+
+    async def test_consents_that_are_written_together_fit_together(self, store: Store) -> None:
+        """Of two patients or of one, in whichever order others name them at the same moment."""
+        room = Room(frozenset(OPEN), 3, None)
+
+        def version(number: int, patient: str) -> tuple[ConsentVersion, Room]:
+            return replace(CONSENT, id=f"{patient}{number}", patient=patient), room
+
+        async def write(number: int, patients: str) -> bool:
+            consents = [version(10 * number + place, patient) for place, patient in enumerate(patients)]
+            request, code = f"r{number}", replace(CODE, id=f"code{number}", grant_id=f"g{number}")
+            await store.put_pushed_request(replace(PUSHED, id=request))
+            try:
+                return await store.complete_authorization(
+                    request_id=request, interaction_id="", grant=replace(GRANT, grant_id=code.grant_id),
+                    code=code, now=NOW, consents=consents,
+                )  # fmt: skip
+            except NoRoomLeft:
+                return False
+
+        written = await asyncio.gather(*(write(n, "AB" if n % 2 else "BA") for n in range(8)))
+        assert written.count(True) == 3
+        assert not await write(8, "CCCC")
+        assert await write(9, "CCC")
+        for patient in "ABC":
+            assert (await store.consents_standing(CONSENT.base, patient, OPEN, beside="")).consents == 3
 
     async def test_A5_a_refusal_consumes_the_pushed_request(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)

@@ -1,9 +1,11 @@
 """Consents on PostgreSQL. What each method means stands at ConsentStore."""
 
 from collections.abc import Collection, Sequence
+from zlib import crc32
 
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
 from authz.storage.postgresql.pool import PostgresqlPool, Row, Transaction
+from authz.storage.postgresql.schema import CONSENT_LOCKS
 from authz.storage.records import LARGEST, integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
@@ -33,20 +35,33 @@ _STANDING = (
 )
 
 
-async def insert_consent(
-    transaction: Transaction, version: ConsentVersion, at_number: int | None, within: Room | None
+async def insert_consents(
+    transaction: Transaction,
+    consents: Sequence[tuple[ConsentVersion, Room | None]],
+    at_number: int | None = None,
 ) -> bool:
-    """add_consent() in a transaction that has the lock of the number from before the count to its end.
+    """add_consent() of each in a transaction; False where one does not follow the newest version.
 
-    Whoever writes a consent needs that lock: the count, which sees what was committed when it begins, is right until
-    this version is written.
+    Whoever counts has a lock of its patient from before the count to the end: the count, which sees what was committed
+    when it begins, is right until the version is written. Others wait for others' patients only while a number is given
+    and committed. Locks of patients are taken in one order, and before the number, so that no two wait for each other.
     """
-    if within is not None and version.status in within.statuses:
-        await transaction.row("SELECT value FROM numbering WHERE name = 'consent' FOR UPDATE")
-        asked = (version.base, version.patient, version.id, list(within.statuses))
-        if not _standing(await transaction.row(_STANDING, *asked)).leaves_room(version, within):
-            raise NoRoomLeft
-    return await transaction.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+    counted = {_lock_of(version) for version, room in consents if room and version.status in room.statuses}
+    for lock in sorted(counted):
+        await transaction.row("SELECT pg_advisory_xact_lock($1, $2)", CONSENT_LOCKS, lock)
+    for version, within in consents:
+        if within is not None and version.status in within.statuses:
+            asked = (version.base, version.patient, version.id, list(within.statuses))
+            if not _standing(await transaction.row(_STANDING, *asked)).leaves_room(version, within):
+                raise NoRoomLeft
+        if await transaction.change(ADD_CONSENT, *consent_values(version), at_number) != 1:
+            return False
+    return True
+
+
+def _lock_of(version: ConsentVersion) -> int:
+    """The number of the lock of a patient, 32 bits with a sign; of two with one number, one waits for nothing."""
+    return crc32(f"{version.base}\n{version.patient}".encode()) - 2**31
 
 
 def _standing(row: Row | None) -> Standing:
@@ -69,7 +84,7 @@ class PostgresqlConsents:
         if within is None:
             return await self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
         async with self._database.transaction() as transaction:
-            return await insert_consent(transaction, version, at_number, within)
+            return await insert_consents(transaction, [(version, within)], at_number)
 
     async def consents_standing(
         self, base: str, patient: str, statuses: Collection[str], *, beside: str
