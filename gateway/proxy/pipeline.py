@@ -360,8 +360,7 @@ class Passage:
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "this resource is reached by mutual TLS only")
-        presented = self._resource_server.presented(http, audience=self._upstream.bases)
-        found = await self._resource_server.admit(http, presented)
+        presented, found = await self._resource_server.present(http, audience=self._upstream.bases)
         trail.caller, trail.presented = found.caller, presented
         trail.answer_headers = found.headers
         if self._admission is not None:
