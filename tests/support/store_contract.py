@@ -40,7 +40,7 @@ from authz.storage.store import (
     StoreUnavailable,
 )
 from tests.support.audit_index_contract import AuditIndexContract
-from tests.support.consents_contract import CONSENT, ConsentsContract
+from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -191,6 +191,17 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.claimed_until(Namespace.EXPORT_SLOT, key) is None
         assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
         assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
+
+    async def test_no_clock_ends_the_place_of_who_delivers_a_feed(self, store: Store) -> None:
+        """Neither one of another node, by which its mark is long over: whoever has it is at work."""
+        place = Namespace.AUDIT_FEED
+        assert await store.claim(place, b"repository", until=NOW - 3600, now=0)
+        assert await store.claim(Namespace.EXPORT_SLOT, b"slot", until=NOW - 3600, now=0)
+        assert await store.remove_expired(now=NOW, at_most=1000) == 1
+        assert await store.claimed_until(Namespace.EXPORT_SLOT, b"slot") is None
+        assert await store.claimed_until(place, b"repository") == NOW - 3600
+        assert not await store.claim(place, b"repository", until=NOW + 30, now=0)
+        assert await store.renew(place, b"repository", held_until=NOW - 3600, until=NOW - 3592)
 
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
@@ -450,6 +461,32 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert not await complete(store, consents=[(replace(CONSENT, id="newer"), None)])
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
+
+    async def test_consents_that_are_written_together_fit_together(self, store: Store) -> None:
+        """Of two patients or of one, in whichever order others name them at the same moment."""
+        room = Room(frozenset(OPEN), 3, None)
+
+        def version(number: int, patient: str) -> tuple[ConsentVersion, Room]:
+            return replace(CONSENT, id=f"{patient}{number}", patient=patient), room
+
+        async def write(number: int, patients: str) -> bool:
+            consents = [version(10 * number + place, patient) for place, patient in enumerate(patients)]
+            request, code = f"r{number}", replace(CODE, id=f"code{number}", grant_id=f"g{number}")
+            await store.put_pushed_request(replace(PUSHED, id=request))
+            try:
+                return await store.complete_authorization(
+                    request_id=request, interaction_id="", grant=replace(GRANT, grant_id=code.grant_id),
+                    code=code, now=NOW, consents=consents,
+                )  # fmt: skip
+            except NoRoomLeft:
+                return False
+
+        written = await asyncio.gather(*(write(n, "AB" if n % 2 else "BA") for n in range(8)))
+        assert written.count(True) == 3
+        assert not await write(8, "CCCC")
+        assert await write(9, "CCC")
+        for patient in "ABC":
+            assert (await store.consents_standing(CONSENT.base, patient, OPEN, beside="")).consents == 3
 
     async def test_A5_a_refusal_consumes_the_pushed_request(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
