@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from authz.storage.audit_index import AccessEntry
 from authz.storage.audit_lines import AuditLine
 from authz.storage.store import Store
-from gateway.audit.index.entries import Unreadable, entries_of
+from gateway.audit.index.by_form import entries_by_form
+from gateway.audit.index.entries import Unreadable
 from gateway.quiet import Moment, any_moment
 from gateway.settings import GatewaySettings
 
@@ -109,7 +110,7 @@ class IndexFollower:
 
     def _entries(self, sequence: int, line: bytes, chain: str) -> Sequence[AccessEntry]:
         try:
-            return entries_of(line, chain=chain, bases=self._bases)
+            return entries_by_form(line, chain=chain, bases=self._bases)
         except Unreadable as error:
             _log.error("a record cannot be indexed", extra={"cause": str(error), "count": sequence})
             return ()
