@@ -8,7 +8,7 @@ nobody can say in which state it is. No statement is sent a second time.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -55,6 +55,10 @@ class Transaction:
     async def change(self, sql: str, *values: object) -> int:
         """Run one statement; the number of rows that it changed."""
         return _changed(await self._connection.execute(sql, *values, timeout=self.patience_seconds))
+
+    async def change_each(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one statement with the values of each row, all of them sent before an answer is awaited."""
+        await self._connection.executemany(sql, rows, timeout=self.patience_seconds)
 
     async def script(self, sql: str) -> None:
         """Run several statements without values."""
