@@ -10,7 +10,6 @@ among a thousand takes less time than to make numbers of them.
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -27,9 +26,10 @@ PARTS = 256
 PART_SHIFT = 48 - 8
 _PLACES = (1 << BLOCK_BITS) - 1
 _MENTION_BYTES, _PLACE_BYTES = 8, 2
-_CALLERS = 10_000
+_MOST_CALLERS = 20_000
 PATIENT, USER, CLIENT, GRANT = (crc32(kind) for kind in (b"patient", b"user", b"client", b"grant"))
 """Kinds of what is named: where its checksum begins."""
+_known_callers: dict[tuple[str, str, str], Sequence[int]] = {}
 
 
 def mark(kind: int, name: str) -> int:
@@ -53,20 +53,23 @@ def marks_of(wanted: AuditQuery) -> Sequence[int]:
 def mentions_of(entries: Iterable[AccessEntry]) -> list[int]:
     """The mentions of entries of one block, some of them more than once."""
     found: list[int] = []
+    add, known = found.append, _known_callers
     for entry in entries:
-        place = entry[1] & _PLACES
-        patient = entry[4]
+        place, patient, caller = entry[1] & _PLACES, entry[4], entry[5:8]
         if patient:
-            found.append(crc32(patient.encode(), PATIENT) << BLOCK_BITS | place)
-        for each in _marks_of_caller(*entry[5:8]):
-            found.append(each | place)
+            add(crc32(patient.encode(), PATIENT) << BLOCK_BITS | place)
+        for each in known.get(caller) or _marks_of_caller(caller):
+            add(each | place)
     return found
 
 
-@lru_cache(_CALLERS)
-def _marks_of_caller(user: str, client: str, grant: str) -> Sequence[int]:
-    named = ((USER, user), (CLIENT, client), (GRANT, grant))
-    return tuple(mark(kind, name) for kind, name in named if name)
+def _marks_of_caller(caller: tuple[str, str, str]) -> Sequence[int]:
+    """The marks of a user, a client and a grant."""
+    if len(_known_callers) >= _MOST_CALLERS:
+        _known_callers.clear()
+    named = zip((USER, CLIENT, GRANT), caller, strict=True)
+    marks = _known_callers[caller] = tuple(mark(kind, name) for kind, name in named if name)
+    return marks
 
 
 def packed(mentions: Iterable[int]) -> bytes:

@@ -16,13 +16,14 @@ from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.schema import INDEX_LOCK, LOCKS
 from authz.storage.records import integer
 
-_LOCK = Statement("SELECT pg_advisory_xact_lock($1, $2)", (LOCKS, INDEX_LOCK))
-_ONE_MOMENT = Statement("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+_LOCKED = f"BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {INDEX_LOCK})"
+_ONE_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class PostgresqlAuditIndex:
     """The part of PostgresqlStore that keeps the index."""
 
+    audit_lines_at_once = 512  # a transaction takes as many ways to the server as one of few
     _database: PostgresqlPool
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class PostgresqlAuditIndex:
 
     async def index_audit(self, entries: Sequence[AccessEntry], *, chain: str, read_to: int) -> None:
         """Add entries and move the place, in one transaction."""
-        await self._run(audit_adding.add(entries, chain=chain, read_to=read_to), first=_LOCK)
+        await self._run(audit_adding.add(entries, chain=chain, read_to=read_to), begin=_LOCKED)
 
     async def indexed_to(self, chain: str) -> int:
         """The place of the follower in a chain."""
@@ -38,16 +39,16 @@ class PostgresqlAuditIndex:
 
     async def find_audit(self, wanted: AuditQuery) -> Sequence[AccessEntry]:
         """What is wanted, the newest first."""
-        return await self._run(audit_finding.find(wanted), first=_ONE_MOMENT)
+        return await self._run(audit_finding.find(wanted), begin=_ONE_MOMENT)
 
     async def audit_entries(self, *, chain: str, after: int, limit: int) -> Sequence[AccessEntry]:
         """The entries of the next records of a chain."""
         steps = audit_finding.of_chain(chain=chain, after=after, limit=limit)
-        return await self._run(steps, first=_ONE_MOMENT)
+        return await self._run(steps, begin=_ONE_MOMENT)
 
     async def last_use(self, grants: Collection[str]) -> Mapping[str, int]:
         """When each grant was used last."""
-        return await self._run(audit_finding.last_use(grants), first=_ONE_MOMENT)
+        return await self._run(audit_finding.last_use(grants), begin=_ONE_MOMENT)
 
     async def patients_per_window(
         self, user: str, *, since: int, until: int, window: int
@@ -56,24 +57,23 @@ class PostgresqlAuditIndex:
         # Another node may add entries: what was read is not remembered.
         known: Accesses = {}
         steps = audit_finding.patients_per_window(user, since=since, until=until, window=window, known=known)
-        return await self._run(steps, first=_ONE_MOMENT)
+        return await self._run(steps, begin=_ONE_MOMENT)
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove some of what is old."""
-        return await self._run(audit_adding.remove(before=before, at_most=at_most), first=_LOCK)
+        return await self._run(audit_adding.remove(before=before, at_most=at_most), begin=_LOCKED)
 
     async def tend_audit_index(self) -> bool:
         """Bind pages into a volume, or remove what names nobody any more, a little at a time."""
-        return await self._run(audit_pages.tend(self._binding), first=_LOCK)
+        return await self._run(audit_pages.tend(self._binding), begin=_LOCKED)
 
     async def rewind_audit_index(self) -> None:
         """Begin every chain anew."""
-        await self._run(audit_adding.rewind(), first=_LOCK)
+        await self._run(audit_adding.rewind(), begin=_LOCKED)
 
-    async def _run(self, steps: Steps[R], *, first: Statement) -> R:
+    async def _run(self, steps: Steps[R], *, begin: str) -> R:
         """In one transaction."""
-        async with self._database.transaction() as transaction:
-            await _rows(transaction, first)
+        async with self._database.transaction(begin) as transaction:
             try:
                 asked = next(steps)
                 while True:

@@ -119,13 +119,16 @@ class PostgresqlPool:
             return _changed(await connection.execute(sql, *values, timeout=self.patience_seconds))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction: committed at the end, rolled back when anything is raised, the commit included."""
+    async def transaction(self, begin: str = "BEGIN") -> AsyncIterator[Transaction]:
+        """A transaction: committed at the end, rolled back when anything is raised, the commit included.
+
+        begin may say more of it, and take a lock in the same way to the server.
+        """
         connection = await self._acquire()
         with self._held(connection):
-            await connection.execute("BEGIN", timeout=self.patience_seconds)
             transaction = Transaction(connection, self.patience_seconds)
             try:
+                await connection.execute(begin, timeout=self.patience_seconds)
                 yield transaction
             except (StoreUnavailable, *FAILURES):
                 if not connection.is_closed():

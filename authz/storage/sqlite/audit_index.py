@@ -18,6 +18,7 @@ from authz.storage.sqlite.connection import SqliteConnection
 class SqliteAuditIndex:
     """The part of SqliteStore that keeps the index."""
 
+    audit_lines_at_once = 128
     _database: SqliteConnection
 
     def __init__(self) -> None:

@@ -71,50 +71,40 @@ _decode = msgspec.json.Decoder(_Access).decode
 def entries_by_form(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence[AccessEntry]:
     """What entries_of() gives. Raises Unreadable."""
     try:
-        entry = _entry(_decode(line), chain, bases)
+        record = _decode(line)
+        canonical, patients, patient = record.request.canonical, record.patients, None
+        user, client, grant, by_token, of_token = _caller(bytes(record.caller))
+        base, kind, outcome, rule, purpose, types, if_unseen = _decision(
+            record.interaction, record.decision, record.status, record.base, record.rules, record.purpose,
+            record.types, record.request.type,
+        )  # fmt: skip
+        if patients:
+            if len(patients) == 1 and _names_nobody_else(canonical, patients[0]):
+                patient = patients[0]
+        elif "Patient" not in canonical and "?" not in canonical:
+            patient = of_token
+            if patients is not None:
+                outcome = if_unseen
+        base = base or bases.get(record.route, "")
+        if patient is not None and base and record.event == ACCESS:
+            last = rule, purpose if record.purpose else by_token, types
+            at = milliseconds(record.at)
+            return (
+                _new_entry(
+                    AccessEntry,
+                    (chain, record.seq, at, base, patient, user, client, grant, kind, outcome, *last),
+                ),
+            )
     except (msgspec.DecodeError, ValueError, TypeError):
-        entry = None
-    return entries_of(line, chain=chain, bases=bases) if entry is None else (entry,)
+        pass  # the plain way says what it is
+    return entries_of(line, chain=chain, bases=bases)
 
 
-def _entry(record: _Access, chain: str, bases: Mapping[str, str]) -> AccessEntry | None:
-    """The entry of a record; None where the plain way must say what it is. Raises ValueError, TypeError."""
-    canonical, patients = record.request.canonical, record.patients
-    if record.event != ACCESS or "?" in canonical:
-        return None
-    user, client, grant, by_token, token_patient = _caller(bytes(record.caller))
-    base, kind, outcome, rule, purpose, types, if_unseen = _decision(
-        record.interaction, record.decision, record.status, record.base, record.rules, record.purpose,
-        record.types, record.request.type,
-    )  # fmt: skip
-    if patients:
-        patient = patients[0]
-        if (
-            len(patients) > 1
-            or not patient
-            or "/" in patient
-            or "\0" in patient
-            or len(patient) > _LONGEST_ID
-        ):
-            return None
-        if "Patient" in canonical and canonical != "GET /Patient/" + patient:
-            return None  # it may name another one
-    elif "Patient" in canonical:
-        return None
-    else:
-        patient = token_patient
-        if patients is not None:
-            outcome = if_unseen
-    base = base or bases.get(record.route, "")
-    if not base:
-        return None
-    return _new_entry(
-        AccessEntry,
-        (
-            chain, record.seq, milliseconds(record.at), base, patient, user, client, grant, kind, outcome, rule,
-            purpose if record.purpose else by_token, types,
-        ),
-    )  # fmt: skip
+def _names_nobody_else(canonical: str, patient: str) -> bool:
+    """Whether a request can be about no other patient than this one, whose id stands as it is in the index."""
+    if not patient or "/" in patient or "\0" in patient or len(patient) > _LONGEST_ID or "?" in canonical:
+        return False
+    return "Patient" not in canonical or canonical == "GET /Patient/" + patient
 
 
 @lru_cache(_CALLERS)
