@@ -22,7 +22,7 @@ else:
 
 BLOCK_BITS = 16
 PARTS = 256
-"""Into so many parts a volume is sorted, by the first bits of its mentions."""
+"""So many parts a volume has, by the first bits of its mentions."""
 PART_SHIFT = 48 - 8
 _PLACES = (1 << BLOCK_BITS) - 1
 _MENTION_BYTES, _PLACE_BYTES = 8, 2

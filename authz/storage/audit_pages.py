@@ -3,8 +3,8 @@
 A search reads one part of each volume and the pages that are in none yet, at most 64 and a few of each chain, however
 many entries there are: a million that were written by hundreds have 120 volumes. A volume is bound in short steps: its
 pages are read, a few at a time, into the memory of who binds, and its parts are written, with how far that came. Whoever
-comes next, after a kill too, reads the same pages again. They stay until all parts are written, and go in the
-transaction in which the volume begins to count.
+comes next, after a kill too, reads the same pages again. They stay until the volume counts, and go a few at a time:
+what is in both is found twice, which is once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +30,7 @@ PAGE_ENTRIES = 128
 VOLUME_PAGES = 64
 _PAGES_AT_ONCE = 8  # of mentions of a thousand entries: a third of a millisecond
 _PARTS_AT_ONCE = 32
+_BINDING, _CLEARING, _WHOLE = range(3)
 Found = tuple[int, str, set[int]]
 """Records that name somebody: the latest time that one of them has at most, their chain, and their sequences."""
 
@@ -94,9 +95,9 @@ def find(marks: Sequence[int], *, earliest: int | None, latest: int | None) -> S
         "SELECT latest, chain, block, mentions FROM audit_page WHERE latest >= $1 AND earliest <= $2", between
     )
     parts = yield Statement(
-        "SELECT volume.latest, chain, block, mentions FROM audit_volume AS volume JOIN audit_volume_part AS part"
-        " ON part.volume = volume.id WHERE part.part AMONG($3)"
-        " AND volume.latest >= $1 AND earliest <= $2 AND is_whole = 1",
+        "SELECT volume.latest, chain, block, mentions FROM audit_volume AS volume CROSS JOIN EACH($3)"  # noqa: S608
+        f" JOIN audit_volume_part AS part ON part.id = volume.id * {PARTS} + each.value"
+        " WHERE volume.latest >= $1 AND earliest <= $2 AND state > 0",
         (*between, sorted({part_of(each) for each in marks})),
     )
     return _understood(sorted([*pages, *parts], key=_latest, reverse=True), marks)
@@ -116,10 +117,14 @@ def _understood(rows: Iterable[Row], marks: Sequence[int]) -> Iterator[Found]:
 def tend(binding: Binding) -> Steps[bool]:
     """Bind or remove a few rows in one short transaction; False when nothing is left to do."""
     begun = yield Statement(
-        "SELECT id, chain, block, earliest, latest, parts FROM audit_volume WHERE is_whole = 0 LIMIT 1"
+        "SELECT id, chain, block, earliest, latest, parts, state FROM audit_volume WHERE state < 2 LIMIT 1"
     )
     if begun:
-        yield from _bind(begun[0], binding)
+        *volume, state = begun[0]
+        if state == _BINDING:
+            yield from _bind(volume, binding)
+        else:
+            yield from _clear(volume[0])
         return True
     return (yield from _begin()) or (yield from _remove())
 
@@ -142,7 +147,7 @@ def _begin() -> Steps[bool]:
     (volume,) = yield Statement("SELECT COALESCE(MAX(id), 0) + 1 FROM audit_volume")
     earliest, latest = min(integer(page[1]) for page in pages), max(integer(page[2]) for page in pages)
     yield Statement(
-        "INSERT INTO audit_volume (id, chain, block, earliest, latest, parts, is_whole)"
+        "INSERT INTO audit_volume (id, chain, block, earliest, latest, parts, state)"
         " VALUES ($1, $2, $3, $4, $5, 0, 0)",
         (*volume, *ready[0], earliest, latest),
     )
@@ -150,8 +155,8 @@ def _begin() -> Steps[bool]:
     return True
 
 
-def _bind(begun: Row, binding: Binding) -> Steps[None]:
-    """Read the next pages of a volume or write its next parts; with the last ones it counts, and its pages go."""
+def _bind(begun: Sequence[object], binding: Binding) -> Steps[None]:
+    """Read the next pages of a volume or write its next parts; with the last ones it counts."""
     volume, first = integer(begun[0]), integer(begun[-1])
     pages = yield Statement("SELECT id FROM audit_page WHERE volume = $1 ORDER BY id", (volume,))
     of = (*begun[:-1], *pages)
@@ -170,17 +175,23 @@ def _bind(begun: Row, binding: Binding) -> Steps[None]:
         binding.pages_read += len(some)
         return
     end = min(first + _PARTS_AT_ONCE, PARTS)
+    numbered = zip(range(first, end), binding.parts[first:end], strict=True)
     yield Many(
-        "INSERT INTO audit_volume_part (part, volume, mentions) VALUES ($1, $2, $3)",
-        [(part, volume, packed(binding.parts[part])) for part in range(first, end) if binding.parts[part]],
+        "INSERT INTO audit_volume_part (id, mentions) VALUES ($1, $2)",
+        [(volume * PARTS + part, packed(mentions)) for part, mentions in numbered if mentions],
     )
-    is_whole = end == PARTS
-    yield Statement(
-        "UPDATE audit_volume SET parts = $1, is_whole = $2 WHERE id = $3", (end, int(is_whole), volume)
-    )
-    if is_whole:
-        yield Statement("DELETE FROM audit_page WHERE volume = $1", (volume,))
+    state = _CLEARING if end == PARTS else _BINDING
+    yield Statement("UPDATE audit_volume SET parts = $1, state = $2 WHERE id = $3", (end, state, volume))
+    if state == _CLEARING:
         binding.of, binding.parts = (), []
+
+
+def _clear(volume: object) -> Steps[None]:
+    """Remove a few pages of a volume that counts."""
+    pages = yield Statement("SELECT id FROM audit_page WHERE volume = $1 LIMIT $2", (volume, _PAGES_AT_ONCE))
+    yield Many("DELETE FROM audit_page WHERE id = $1", pages)
+    if len(pages) < _PAGES_AT_ONCE:
+        yield Statement("UPDATE audit_volume SET state = $1 WHERE id = $2", (_WHOLE, volume))
 
 
 def _remove() -> Steps[bool]:
@@ -203,8 +214,8 @@ def _remove() -> Steps[bool]:
     volume, parts = integer(found[0][0]), integer(found[0][1])
     left = max(0, parts - _PARTS_AT_ONCE)
     yield Many(
-        "DELETE FROM audit_volume_part WHERE part = $1 AND volume = $2",
-        [(part, volume) for part in range(left, parts)],
+        "DELETE FROM audit_volume_part WHERE id = $1",
+        [(volume * PARTS + part,) for part in range(left, parts)],
     )
     if left:
         yield Statement("UPDATE audit_volume SET parts = $1 WHERE id = $2", (left, volume))

@@ -1,12 +1,12 @@
 """Sheets: entries of the index that stand in one row together, packed, in the order of their chain.
 
-An entry costs a row with its indexes thirty times what its bytes cost among those of others. A sheet has whole records
+An entry costs a row with its indexes twenty times what its bytes cost among those of others. A sheet has whole records
 only, and sheets of a chain do not overlap, so that a record is found by the first sequence of its sheet. Times within
 a sheet are a minute apart at most, but for those of a record and for what was added later: such a sheet is wide.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import attrgetter, lt
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from authz.storage.records import octets
 from authz.storage.store import StoreUnavailable
 
 SHEET_COLUMNS = "chain, first, last, count, earliest, latest, entries"
-SHEET_ENTRIES = 64
+SHEET_ENTRIES = 32
 SPAN = 60_000  # milliseconds
 Sheet = tuple[str, int, int, int, int, int, bytes]
 """A row of SHEET_COLUMNS: chain, first and last sequence, how many entries, their times, and they themselves."""
@@ -57,23 +57,28 @@ def sheet_of(chain: str, entries: Sequence[AccessEntry]) -> Sheet:
 
 def sheets_of(chain: str, entries: Sequence[AccessEntry]) -> Sequence[Sheet]:
     """The sheets of entries that are in order."""
-    starts = range(0, len(entries), SHEET_ENTRIES)
-    found = [sheet_of(chain, entries[start : start + SHEET_ENTRIES]) for start in starts]
-    are_apart = all(one[2] < other[1] for one, other in pairwise(found))
-    if are_apart and all(latest - earliest <= SPAN for *_, earliest, latest, _ in found):
-        return found
+    times, sequences = [*map(_at, entries)], [*map(_sequence, entries)]
+    if max(times) - min(times) <= SPAN and all(map(lt, sequences, sequences[1:])):
+        # Each is of a record of its own, and all are of about one time.
+        starts = range(0, len(entries), SHEET_ENTRIES)
+        return [sheet_of(chain, entries[start : start + SHEET_ENTRIES]) for start in starts]
     return [sheet_of(chain, each) for each in _cut(entries)]
 
 
 def _cut(entries: Sequence[AccessEntry]) -> Iterator[Sequence[AccessEntry]]:
     """The same in parts of whole records: a part with more than one is short, and its times are near each other."""
     part: list[AccessEntry] = []
+    earliest = latest = 0
     for _, group in groupby(entries, _sequence):
         record = [*group]
-        times = [*map(_at, part), *map(_at, record)]
-        if part and (len(times) > SHEET_ENTRIES or max(times) - min(times) > SPAN):
+        times = [*map(_at, record)]
+        if part:
+            earliest, latest = min(earliest, *times), max(latest, *times)
+        if part and (len(part) + len(record) > SHEET_ENTRIES or latest - earliest > SPAN):
             yield part
             part = []
+        if not part:
+            earliest, latest = min(times), max(times)
         part += record
     yield part
 

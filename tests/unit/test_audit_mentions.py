@@ -142,7 +142,7 @@ async def test_what_is_found_is_what_a_walk_over_all_entries_finds(
         user, since = chance.choice(there).user, START + chance.randrange(60)
         counted = await store.patients_per_window(user, since=since, until=since + 70, window=7)
         assert counted == walked(rows, user, since, since + 70, 7)
-    volumes = store._database.rows("SELECT COUNT(*) FROM audit_volume WHERE is_whole = 1")
+    volumes = store._database.rows("SELECT COUNT(*) FROM audit_volume WHERE state = 2")
     assert volumes[0][0] > 3
 
 
@@ -207,7 +207,7 @@ async def test_a_volume_that_was_begun_is_finished_by_whoever_comes_next_and_cou
     again = await open_store(tmp_path / "securus.db")
     while await other.tend_audit_index() or await again.tend_audit_index():
         assert await other.find_audit(AuditQuery(patients=["p3"])) == found != []
-    assert other._database.rows("SELECT COUNT(*) FROM audit_volume WHERE is_whole = 0") == [(0,)]
+    assert other._database.rows("SELECT COUNT(*) FROM audit_volume WHERE state < 2") == [(0,)]
     pages = other._database.rows("SELECT COUNT(*), SUM(entries) FROM audit_page WHERE volume IS NULL")
     volumes = other._database.rows("SELECT COUNT(*) FROM audit_volume")
     assert integer_sum(pages) + integer_sum(volumes) * 12 == 29
@@ -310,9 +310,15 @@ async def test_what_comes_one_by_one_is_gathered_and_what_is_more_than_a_minute_
 ) -> None:
     for n in range(1, 100):
         await store.index_audit([entry(n, at=START + n)], chain="", read_to=n)
-    assert store._database.rows("SELECT count FROM audit_sheet ORDER BY first") == [(64,), (35,)]
-    await store.index_audit([entry(100, at=START + SPAN + 66)], chain="", read_to=100)
-    assert store._database.rows("SELECT count FROM audit_sheet ORDER BY first") == [(64,), (35,), (1,)]
+    assert store._database.rows("SELECT count FROM audit_sheet ORDER BY first") == [(32,), (32,), (32,), (3,)]
+    await store.index_audit([entry(100, at=START + SPAN + 98)], chain="", read_to=100)
+    assert store._database.rows("SELECT count FROM audit_sheet ORDER BY first") == [
+        (32,),
+        (32,),
+        (32,),
+        (3,),
+        (1,),
+    ]
 
 
 async def test_a_sheet_that_was_changed_is_no_answer(store: SqliteStore) -> None:

@@ -20,7 +20,7 @@ PAGE_LINES = 128
 _TENDED_LINES = 3 * PAGE_LINES
 _PATIENT_LINES = 10_000
 """Behind so many in one round, a follower that waits for quiet moments does not wait any more."""
-_REMOVED_AT_ONCE = 100
+_REMOVED_AT_ONCE = 256  # eight sheets
 _MILLISECONDS = 1000
 _log = logging.getLogger("securus.audit")
 

@@ -39,13 +39,11 @@ CREATE TABLE audit_volume (
     earliest BIGINT NOT NULL,
     latest   BIGINT NOT NULL,
     parts    BIGINT NOT NULL, -- how far they are written, and when they go how many are left
-    is_whole INTEGER NOT NULL
+    state    INTEGER NOT NULL -- 0: being bound, 1: it counts, and its pages go, 2: it counts and they are gone
 );
 CREATE INDEX audit_volume_time ON audit_volume (latest);
-CREATE INDEX audit_volume_begun ON audit_volume (id) WHERE is_whole = 0;
+CREATE INDEX audit_volume_begun ON audit_volume (id) WHERE state < 2;
 CREATE TABLE audit_volume_part (
-    part     BIGINT NOT NULL,
-    volume   BIGINT NOT NULL,
-    mentions BYTEA  NOT NULL,
-    PRIMARY KEY (part, volume)
+    id       BIGINT PRIMARY KEY, -- 256 times the volume, and the part: volumes follow each other
+    mentions BYTEA  NOT NULL
 );

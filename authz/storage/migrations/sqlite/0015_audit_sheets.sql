@@ -45,13 +45,11 @@ CREATE TABLE audit_volume (
     earliest INTEGER NOT NULL,
     latest   INTEGER NOT NULL,
     parts    INTEGER NOT NULL, -- how far they are written, and when they go how many are left
-    is_whole INTEGER NOT NULL
+    state    INTEGER NOT NULL  -- 0: being bound, 1: it counts, and its pages go, 2: it counts and they are gone
 );
 CREATE INDEX audit_volume_time ON audit_volume (latest);
-CREATE INDEX audit_volume_begun ON audit_volume (id) WHERE is_whole = 0;
+CREATE INDEX audit_volume_begun ON audit_volume (id) WHERE state < 2;
 CREATE TABLE audit_volume_part (
-    part     INTEGER NOT NULL,
-    volume   INTEGER NOT NULL,
-    mentions BLOB    NOT NULL,
-    PRIMARY KEY (part, volume)
-) WITHOUT ROWID;
+    id       INTEGER PRIMARY KEY, -- 256 times the volume, and the part: volumes follow each other
+    mentions BLOB    NOT NULL
+);
