@@ -87,6 +87,7 @@ class PostgresqlStore(
     """The Store on PostgreSQL. What each method means stands at Store."""
 
     def __init__(self, pool: PostgresqlPool) -> None:
+        super().__init__()
         self._database = pool
         self._claims = PostgresqlClaims(pool)
         self._changes = ChangeListener(pool)
