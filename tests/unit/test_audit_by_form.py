@@ -13,7 +13,7 @@ from gateway.audit.index import by_form
 from gateway.audit.index.by_form import entries_by_form
 from gateway.audit.index.entries import Unreadable, entries_of
 
-BASES = {"fhir": "https://fhir.example/fhir", "": "https://none.example", "f\0": "https://zero.example"}
+BASES = {"fhir": "https://fhir.example/fhir", "": "https://none.example"}
 CALLER = {"subject": "anna", "client": "ehr", "grant": "g1", "patient": "P", "claims": {"purpose": "x|TREAT"}}
 USUAL: dict[str, Any] = {
     "seq": 7,
@@ -71,6 +71,7 @@ def told(entries: Any, line: bytes) -> Sequence[AccessEntry] | str:
 
 @given(records(), st.booleans())
 @example({**USUAL, "status": 400.0}, True)
+@example({**USUAL, "route": ""}, True)
 @example({**USUAL, "patients": []}, True)
 @example({**USUAL, "rules": [""], "purpose": [""]}, True)
 def test_the_entry_of_a_record_is_that_of_the_plain_way(record: dict[str, Any], as_written: bool) -> None:

@@ -85,7 +85,7 @@ def entries_by_form(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Seq
             patient = of_token
             if patients is not None:
                 outcome = if_unseen
-        base = base or bases.get(record.route, "")
+        base = base or (record.route and bases.get(record.route, ""))
         if patient is not None and base and record.event == ACCESS:
             last = rule, purpose if record.purpose else by_token, types
             at = milliseconds(record.at)
