@@ -94,6 +94,19 @@ def _all_of_meta(gateway: RunningGateway, reply: Reply) -> None:
     assert reply.header("ETag") == 'W/"7"'
 
 
+def _relations(reply: Reply, wanted: set[str]) -> None:
+    assert {link["relation"] for link in reply.json["link"]} == wanted
+
+
+_ENDING = found(
+    _A1,
+    more={
+        "link": [
+            {"relation": relation, "url": "{store}/Observation?_page=2"} for relation in ("next", "last")
+        ]
+    },
+)
+_BY_CRITERIA = {"method": "PUT", "url": f"Observation?identifier={SECRET}"}
 _OF_A1 = answers(_A1, headers=_HEADERS)
 _CONDITION = {
     "resourceType": "Condition",
@@ -124,6 +137,14 @@ ROWS = (
           ("of-none", "_count=0", 400, "invalid-parameter"), ("in-order", "_sort=_lastUpdated", 400, "unknown-parameter"),
           ("of-a-list", "_list=mix", 403, _CLOSED), ("of-elements", "_elements=id", 403, _CLOSED),
           ("in-summary", "_summary=count", 403, _CLOSED))),
+    row("G-by-which-criteria-it-was-written", "GET /Observation/a1/_history", 200, hides=(SECRET,),
+        holds=('"url":"Observation"',), sent=("GET *",), shows={"Observation/a1"}, twin="GET /Observation/a1/_history",
+        store=found(entries=[{"resource": _A1, "request": _BY_CRITERIA}], more={"type": "history"})),
+    row("M-where-an-exact-search-ends", "GET /Observation?code=x", 200, shows={"Observation/a1"}, sent=("GET *",),
+        store=_ENDING, check=lambda _, reply: _relations(reply, {"self", "next", "last"}), twin="GET /Observation?code=y"),
+    row("M-where-a-search-ends-of-which-a-part-is-hidden", "GET /Observation?code=x", 200, shows=set(), sent=("GET *",),
+        who="dr1", world="labels", store=_ENDING, check=lambda _, reply: _relations(reply, {"self", "next"}),
+        twin=ask("GET /Observation?code=y", "dr1"), sees=True),
     row("F-when-it-was-changed", "GET /Observation/a1", 200, world="dates", store=_OF_A1, sent=("GET Observation/a1",),
         hides=_HIDDEN, holds=('"lastUpdated":"2026"',), check=_no_dates, twin="GET /Patient/A"),
     row("F-when-it-was-changed-by-head", "HEAD /Observation/a1", 200, world="dates", store=_OF_A1,
