@@ -28,10 +28,10 @@ _PLAIN_BYTES = b"\t" + bytes(range(0x20, 0x7F))  # those of _VALUE
 _FREE_TEXT = re.compile(rb"[\t -~\x80-\xff]*+")
 _LISTS = frozenset(
     {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "accept-signature", "cache-control",
-        "client-cert-chain", "connection", "content-digest", "forwarded", "if-match", "if-none-match", "pragma",
-        "prefer", "signature", "signature-input", "te", "trailer", "upgrade", "via", "warning", "x-forwarded-for",
-        "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+        "accept", "accept-charset", "accept-encoding", "accept-language", "accept-signature", "baggage", "cache-control",
+        "cdn-loop", "client-cert-chain", "connection", "content-digest", "forwarded", "if-match", "if-none-match",
+        "keep-alive", "pragma", "prefer", "priority", "signature", "signature-input", "te", "tracestate", "trailer",
+        "upgrade", "via", "warning", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     }
 )  # fmt: skip
 """Headers that may come in several lines (RFC 9110 5.3). Cookie is another: its lines are joined by '; '."""
