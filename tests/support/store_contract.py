@@ -504,6 +504,36 @@ class StoreContract(ConsentsContract, AuditIndexContract):
 
     # Codes
 
+    async def test_a_visit_is_its_session_and_its_interaction_while_its_request_waits(
+        self, store: Store
+    ) -> None:
+        async def seen(session: str, interaction: str, now: int = NOW) -> object:
+            return await store.visit(session_id=session, interaction_id=interaction, now=now)
+
+        hostile = replace(
+            INTERACTION, id="hostile", request_id='"ü\\', parameters={"request_id": "request", 'a"b': "\t"}
+        )
+        for interaction in (INTERACTION, hostile):
+            await store.put_pushed_request(replace(PUSHED, id=interaction.request_id, expires_at=NOW + 5_000))
+            await store.put_interaction(interaction)
+        other = replace(INTERACTION, id="other", request_id="nowhere", parameters={"request_id": "request"})
+        await store.put_interaction(other)
+        await store.put_session(SESSION)
+        assert await seen("session", "interaction") == (SESSION, INTERACTION)
+        assert await seen("session", "hostile") == (SESSION, hostile)
+        assert await seen("session", "other") is None
+        assert await seen("session", "nothing") is None
+        assert await seen("nobody", "interaction") is None
+        last = INTERACTION.expires_at
+        assert await seen("session", "interaction", last - 1) == (SESSION, INTERACTION)
+        assert await seen("session", "interaction", last) is None
+        await store.put_interaction(replace(INTERACTION, expires_at=NOW + 9_000))
+        assert await seen("session", "interaction", SESSION.expires_at - 1) is not None
+        assert await seen("session", "interaction", SESSION.expires_at) is None
+        await store.put_session(replace(SESSION, expires_at=NOW + 9_000))
+        assert await seen("session", "interaction", NOW + 4_999) is not None
+        assert await seen("session", "interaction", NOW + 5_000) is None
+
     async def test_A2_a_code_is_first_once_and_then_again(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
         assert await complete(store)

@@ -224,6 +224,20 @@ class PostgresqlStore(
         """The live browser session."""
         return await self._record(BrowserSession, "browser_session", id, now)
 
+    async def visit(
+        self, *, session_id: str, interaction_id: str, now: int
+    ) -> tuple[BrowserSession, Interaction] | None:
+        """Both records in one statement."""
+        row = await self._database.row(
+            "SELECT s.record, i.record FROM browser_session s, interaction i, pushed_request p"
+            " WHERE s.id = $1 AND s.expires_at > $3 AND i.id = $2 AND i.expires_at > $3"
+            " AND p.id = convert_from(i.record, 'UTF8')::json ->> 'request_id' AND p.expires_at > $3",
+            session_id,
+            interaction_id,
+            now,
+        )
+        return None if row is None else (decode(row[0], BrowserSession), decode(row[1], Interaction))
+
     async def delete_session(self, id: str) -> None:
         """Forget a browser session."""
         await self._database.change("DELETE FROM browser_session WHERE id = $1", id)

@@ -48,6 +48,11 @@ _KEEP_PUSHED_REQUEST = (
 _PUT_INTERACTION = (
     "INSERT INTO interaction VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET record = ?2, expires_at = ?3"
 )
+_VISIT = (
+    "SELECT s.record, i.record FROM browser_session s, interaction i, pushed_request p"
+    " WHERE s.id = ?1 AND s.expires_at > ?3 AND i.id = ?2 AND i.expires_at > ?3"
+    " AND p.id = json_extract(CAST(i.record AS TEXT), '$.request_id') AND p.expires_at > ?3"
+)
 _PUT_PUSHED_REQUEST = "INSERT INTO pushed_request VALUES (?, ?, ?)"
 
 
@@ -193,6 +198,13 @@ class SqliteStore(
     async def session(self, id: str, *, now: int) -> BrowserSession | None:
         """The live browser session."""
         return self._record(BrowserSession, "browser_session", id, now)
+
+    async def visit(
+        self, *, session_id: str, interaction_id: str, now: int
+    ) -> tuple[BrowserSession, Interaction] | None:
+        """Both records in one statement: it costs half of three."""
+        row = self._database.row(_VISIT, session_id, interaction_id, now)
+        return None if row is None else (decode(row[0], BrowserSession), decode(row[1], Interaction))
 
     async def delete_session(self, id: str) -> None:
         """Forget a browser session."""
