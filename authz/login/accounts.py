@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -11,6 +10,7 @@ from hashlib import sha256
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from authz.beside import threads_beside
 from authz.protocol.openid import PERSONAL_CLAIMS
 from authz.settings import Account
 from authz.storage.store import Store
@@ -58,7 +58,7 @@ class Accounts:
         self._decoy = next((account.password_hash for account in accounts.values()), _NOBODY)
         self._store = store
         self._attempts = attempts_per_minute
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
+        self._pool = threads_beside(2, "password")
         self._waiting = 0
 
     def of_subject(self, subject: str) -> Account | None:

@@ -111,6 +111,7 @@ class AuditLog:
         self._lost = 0  # notes that found the queue full
         self._writer: asyncio.Task[None] | None = None
         self._second, self._second_text = -1, ""
+        self._is_shared = False  # another process wrote between our last two appends, and will have again
 
     @classmethod
     async def open(
@@ -235,15 +236,18 @@ class AuditLog:
 
     async def _append(self, texts: list[tuple[bytes, bytes]], notes: int, lost: int) -> bool:
         """Append to the chain. False, and nothing appended, when it came out that an append in doubt had been made."""
-        lines = self._linked(texts, self._sequence, self._digest)
-        self._doubt(_Attempt(lines, notes, lost))
-        try:
-            await self._store.append_audit(lines)
-        except AuditConflict:
-            self._in_doubt.pop()
-            if self._in_doubt and await self._settle_doubt():
-                return False
-            lines = await self._extend(texts, notes, lost)
+        if self._is_shared and not self._in_doubt:
+            lines: Sequence[AuditLine] = await self._extend(texts, notes, lost)
+        else:
+            lines = self._linked(texts, self._sequence, self._digest)
+            self._doubt(_Attempt(lines, notes, lost))
+            try:
+                await self._store.append_audit(lines)
+            except AuditConflict:
+                self._in_doubt.pop()
+                if self._in_doubt and await self._settle_doubt():
+                    return False
+                lines = await self._extend(texts, notes, lost)
         self._in_doubt.clear()
         self._wrote(lines)
         return True
@@ -255,6 +259,7 @@ class AuditLog:
         def again(head: tuple[int, bytes] | None) -> Sequence[AuditLine]:
             if self._in_doubt and (head or (0,))[0] > self._in_doubt[0].lines[0].sequence - 1:
                 raise StoreUnavailable("an append that was in doubt has been decided")  # looked for next time
+            self._is_shared = head is not None and head != (self._sequence, self._digest)
             lines[:] = self._linked(texts, *(head or (0, genesis(self.chain))))
             self._doubt(_Attempt(lines, notes, lost))
             return lines

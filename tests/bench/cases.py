@@ -24,13 +24,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Contender:
-    """A subject of a case. prepare makes so many requests; again is whether they may be sent more than once."""
+    """A subject of a case. prepare makes so many requests; again is whether they may be sent more than once.
+
+    Each of its workers gets as many connections as a subject with one: with half of them it would share half as many
+    commits, which is another load.
+    """
 
     subject: Subject
     prepare: Callable[[int], list[bytes]]
     at_most_per_second: int
     note: str
     again: bool = False
+    workers: int = 1
 
 
 def alternate(
@@ -51,7 +56,7 @@ def alternate(
             before = each.subject.cpu_seconds()
             found = wrk.run(
                 folder, each.subject.port, requests, again=each.again, seconds=load.seconds,
-                connections=connections, core=OTHER_CORE,
+                connections=connections * each.workers, core=OTHER_CORE,
             )  # fmt: skip
             used = each.subject.cpu_seconds() - before
             if found.errors:

@@ -64,7 +64,8 @@ def _two_workers(place: Place, path: str) -> Contender:
     gateway = securus(place, "securus-2-workers", workers=2)
     checked = partial(_of_the_gateway, gateway, _caller(gateway), path)
     shared = "" if (os.cpu_count() or 1) > 3 else ", which share their cores with store and load here"
-    return Contender(gateway.subject, checked, 16_000, f"{CHECKS}; two workers{shared}")
+    note = f"{CHECKS}; two workers, as many connections to each{shared}"
+    return Contender(gateway.subject, checked, 16_000, note, workers=2)
 
 
 def _peers(place: Place) -> list[Contender]:

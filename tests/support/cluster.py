@@ -147,7 +147,7 @@ async def ask(node: GatewayProcess, request: bytes) -> Reply | None:
         return None
     reply = parse_reply(raw)
     length = reply.header("content-length")
-    whole = raw.endswith(b"0\r\n\r\n") if length is None else len(reply.body) == int(length)
+    whole = reply.has_last_chunk if length is None else len(reply.body) == int(length)
     assert whole, raw
     return reply
 

@@ -69,6 +69,11 @@ class Reply:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     @property
+    def has_last_chunk(self) -> bool:
+        """Whether a body in chunks came to its end. The last line of a head may end in a zero as well."""
+        return self.raw.endswith(b"\r\n0\r\n\r\n")
+
+    @property
     def json(self) -> Any:
         """The body as JSON."""
         return json.loads(self.body)

@@ -343,6 +343,32 @@ async def test_workers_that_share_the_file_write_one_chain(path: Path, log: Audi
         await store.close()
 
 
+async def test_workers_that_share_the_file_do_not_write_in_vain_each_time(
+    path: Path, log: AuditLog, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bool] = []
+    append = ledger.append_audit
+
+    async def watched(lines: Sequence[AuditLine]) -> None:
+        tried.append(False)
+        await append(lines)
+        tried[-1] = True
+
+    monkeypatch.setattr(ledger, "append_audit", watched)
+    store = await open_store(path)
+    other = await AuditLog.open(store, lambda: NOW)
+    for number in range(10):
+        await log.record({"n": number})
+        await other.record({"n": number})
+    assert tried.count(False) == 1, "the second record found that another process writes as well"
+    for number in range(10, 20):  # the other one is silent from now on
+        await log.record({"n": number})
+    assert tried.count(False) == 1
+    assert tried.count(True) >= 9
+    assert await verify(ledger) == Verification(True, 30)  # type: ignore[arg-type]
+    await store.close()
+
+
 # Verification
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from authz.storage.replay import UsedKeys
 from authz.storage.schema import migrate, migrations
+from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.status import status
 from authz.storage.store import Namespace, SingleUse, StoreSettings, StoreUnavailable
@@ -72,6 +73,29 @@ async def test_what_one_process_claimed_another_refuses(store: SqliteStore, othe
     made = [store.claim(PROOF, key, until=NOW + 60, now=NOW) for key in (b"a", b"b", b"c", b"d", b"d")]
     assert await asyncio.gather(*made) == [False, False, False, True, False]
     assert not await other.claim(PROOF, b"d", until=NOW + 60, now=NOW)
+
+
+async def test_processes_that_take_turns_do_not_claim_in_vain_each_time(
+    store: SqliteStore, other: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[int] = []
+    change = SqliteConnection.change
+
+    def watched(database: SqliteConnection, sql: str, *values: object) -> int:
+        claimed.append(change(database, sql, *values))
+        return claimed[-1]
+
+    monkeypatch.setattr(SqliteConnection, "change", watched)
+    for number in range(10):
+        assert await store.claim(PROOF, b"s%d" % number, until=NOW + 60, now=NOW)
+        assert await other.claim(PROOF, b"o%d" % number, until=NOW + 60, now=NOW)
+    vain = claimed.count(0)
+    assert vain <= 3, "each finds once that the other one is there, and once what stood there at its start"
+    for number in range(10, 20):  # the other one is silent from now on
+        assert await store.claim(PROOF, b"s%d" % number, until=NOW + 60, now=NOW)
+    assert claimed.count(0) == vain
+    assert claimed.count(1) >= 8
+    assert not await other.claim(PROOF, b"s19", until=NOW + 60, now=NOW)
 
 
 async def test_a_process_that_starts_later_knows_what_was_claimed(path: Path, store: SqliteStore) -> None:

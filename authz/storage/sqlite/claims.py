@@ -2,8 +2,9 @@
 
 What may be used once within minutes stands in replay_claim in the order in which it was claimed. Whether a key was
 used, a process knows from the rows that it has read; its own new ones go behind the newest row, by a statement that
-adds nothing when another process has added a row meanwhile. Then it reads that first. So a claim is still one atomic
-step among all processes, and nobody is told before it is committed. A commit costs about 20 µs, one more claim in it 3.
+adds nothing when another process has added a row meanwhile. Then it reads that first, and so it goes on until it is
+alone again. So a claim is still one atomic step among all processes, and nobody is told before it is committed. A commit
+costs about 20 µs, one more claim in it 3.
 
 A request that spends several keys, and stores a row that hangs on them, has all of it in that one commit: a key is
 claimed when those before it are won, the row is written when all are.
@@ -32,8 +33,7 @@ _APPEND = (
     "INSERT INTO replay_claim SELECT ?1 + column1, column2, column3, column4 FROM (VALUES {rows})"  # noqa: S608
     + _BEHIND
 )
-_READ = "SELECT namespace, key, expires_at FROM replay_claim WHERE sequence > ? AND expires_at > ?"
-_NEWEST = "SELECT MAX(sequence) FROM replay_claim"
+_READ = "SELECT sequence, namespace, key, expires_at FROM replay_claim WHERE sequence > ? ORDER BY sequence"
 # From the oldest on as far as all have expired: there is no index that each claim would have to write to.
 _EXPIRED = (
     "SELECT sequence FROM replay_claim WHERE namespace <> '' AND sequence < COALESCE((SELECT sequence FROM replay_claim"
@@ -82,6 +82,7 @@ class SqliteClaims:
         self._waiting: list[_Request] = []
         self._used = UsedKeys()
         self._newest = _NEVER_READ  # the newest row of replay_claim that this process knows
+        self._is_shared = False  # another process claimed between our last two commits, and will have again
 
     async def claim(self, namespace: Namespace, key: bytes, *, until: int, now: int) -> bool:
         """True for the first that names this key before until. Raises StoreUnavailable: nothing was claimed."""
@@ -148,14 +149,15 @@ class SqliteClaims:
         rows = [request for request in requests if request.row is not None]
         if rows:
             with self._database.transaction() as connection:
-                if fresh and not self._append(
-                    lambda sql, *values: connection.execute(sql, values).rowcount, fresh
+                if fresh and (
+                    self._is_shared
+                    or not self._append(lambda sql, *values: connection.execute(sql, values).rowcount, fresh)
                 ):
                     fresh = self._append_anew(connection, requests)
                 for request in rows:
                     if request.row is not None and request.fresh == len(request.uses):
                         connection.execute(*request.row)
-        elif fresh and not self._append(self._database.change, fresh):  # another process was here
+        elif fresh and (self._is_shared or not self._append(self._database.change, fresh)):
             with self._database.transaction() as connection:
                 fresh = self._append_anew(connection, requests)
         if fresh:
@@ -201,9 +203,14 @@ class SqliteClaims:
 
     def _read(self, connection: sqlite3.Connection, now: int) -> None:
         """Learn what others have claimed. The write lock is held: the last row is the newest."""
-        rows = connection.execute(_READ, (self._newest, now)).fetchall()
-        self._used.remember([(self._used.mark(namespace, key), until) for namespace, key, until in rows], now)
-        self._newest = connection.execute(_NEWEST).fetchone()[0]
+        rows = connection.execute(_READ, (self._newest,)).fetchall()
+        self._is_shared = bool(rows)
+        if rows:
+            uses = [
+                (UsedKeys.mark(namespace, key), until) for _, namespace, key, until in rows if until > now
+            ]
+            self._used.remember(uses, now)
+            self._newest = rows[-1][0]
 
 
 def _tell(request: _Request) -> None:

@@ -14,11 +14,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from authz.beside import threads_beside
 from authz.storage.schema import migrate, migrations
 from authz.storage.store import StoreUnavailable
 
@@ -46,7 +47,7 @@ class SqliteConnection:
         self._path = path
         self._connection = connection
         self._folded_in = 0  # so many rows had been changed when the log was folded in last
-        self._thread = ThreadPoolExecutor(1, "sqlite-checkpoint")
+        self._thread = threads_beside(1, "sqlite-checkpoint")
         self._folding: Future[bool] | None = None
 
     @classmethod
