@@ -156,6 +156,31 @@ async def test_what_nobody_reads_reaches_neither_store_nor_log_nor_caller(twins:
         assert "only-here-" not in json.dumps([*await told(twins)])
 
 
+INGRESSES: dict[str, Fields] = {
+    "nginx": (
+        ("X-Request-ID", "{id}"), ("X-Real-IP", "{address}"), ("X-Forwarded-For", "{address}"), ("X-Forwarded-Host", "gw"),
+        ("X-Forwarded-Port", "443"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Scheme", "https"), ("X-Scheme", "https"),
+        ("traceparent", "{trace}"),
+    ),
+    "traefik": (
+        ("X-Forwarded-For", "{address}"), ("X-Forwarded-Host", "gw"), ("X-Forwarded-Port", "443"),
+        ("X-Forwarded-Proto", "https"), ("X-Forwarded-Server", "traefik-5d7"), ("X-Real-Ip", "{address}"),
+    ),
+    "one-that-names-ports": (("X-FORWARDED-FOR", "{address}:{port}"), ("X-Correlation-Id", "{id}")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+async def test_reads_behind_an_ingress_follow_one_another(twins: Twins, ingress: str) -> None:
+    token, address = fresh()
+    before = twins.uses.shortly
+    for number in range(4):
+        own = {"id": f"{number:032x}", "address": address, "trace": trace(number), "port": str(1024 + number)}
+        fields = tuple((name, value.format(**own)) for name, value in INGRESSES[ingress])
+        assert (await read(twins, fields, token, f"x{number}")).status == 200
+    assert twins.uses.shortly == before + 3
+
+
 async def test_all_of_them_may_be_in_one_head(twins: Twins) -> None:
     token, address = fresh()
     before = twins.uses.shortly
