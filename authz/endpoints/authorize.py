@@ -124,6 +124,7 @@ def sign_in_doors(
         visits=visits,
         completion=completion,
         pickers=pickers,
+        choice=choice,
         shown=shown,
         plain=plain,
         emit=emit,
@@ -152,12 +153,14 @@ class SignInDesk:
         visits: Visits,
         completion: Completion,
         pickers: Pickers,
+        choice: RecordChoice,
         shown: VisitPages,
         plain: PlainRequests,
         emit: Emit,
         clock: Clock,
     ) -> None:
         self._pickers = pickers
+        self._choice = choice
         self._page = shown.page
         self._plain = plain
         self._settings = settings
@@ -180,8 +183,11 @@ class SignInDesk:
         )
         if "none" in visit.interaction.parameters.get("prompt", "").split():
             return await self._completion.without_pages(visit, request)
+        page = "/sign-in"
+        if visit.account is not None and not self._visits.must_sign_in(visit):
+            visit, page = self._choice.next_question(visit, visit.account, request)
         await self._visits.keep(visit)
-        return to("/sign-in", visit.handle, visit.browser)
+        return to(page, visit.handle, visit.browser)
 
     async def sign_in_page(self, request: HttpRequest) -> Answer:
         """GET /sign-in: the form, or straight on for a person who is signed in already."""

@@ -17,7 +17,7 @@ from authz.handles import digest, new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
-from authz.login.browser import Browser, Browsers
+from authz.login.browser import Browser, Browsers, session_id_of
 from authz.login.finding import FinderUnavailable
 from authz.login.language import Language, language_of
 from authz.login.relations import Relations
@@ -140,22 +140,19 @@ class Visits:
 
         Raises PageError.
         """
-        return await self._found(handle, await self._browsers.known(request), request)
-
-    async def _found(self, handle: str | None, browser: Browser | None, request: HttpRequest) -> Visit:
-        interaction = None
-        if handle:
-            interaction = await self._store.interaction(digest(handle), now=self._clock())
-        if handle is None or browser is None or interaction is None:
+        session_id = session_id_of(request)
+        if not handle or session_id is None:
             raise PageError(GONE)
-        if interaction.session_id != browser.session.id:
+        found = await self._store.visit(
+            session_id=session_id, interaction_id=digest(handle), now=self._clock()
+        )
+        if found is None or found[1].session_id != session_id:
             raise PageError(GONE)
-        if await self._store.pushed_request(interaction.request_id, now=self._clock()) is None:
-            raise PageError(GONE)
+        session, interaction = found
         client = self._clients.get(interaction.client_id)
         if client is None:
             raise PageError("error.client_gone")
-        return await self._visit(interaction, handle, client, browser, request)
+        return await self._visit(interaction, handle, client, Browser(session, None), request)
 
     async def _visit(
         self, interaction: Interaction, handle: str, client: Client, browser: Browser, request: HttpRequest
