@@ -35,7 +35,7 @@ from gateway.proxy.answers.delivery import Delivery
 from gateway.proxy.answers.representation import Representation, environment_of
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
 from gateway.proxy.bundles.batch import Bundles
-from gateway.proxy.bundles.entries import is_page
+from gateway.proxy.bundles.entries import asked_with, is_page
 from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
@@ -227,7 +227,7 @@ class Passage:
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = decoded_request(http, self._upstream.max_body)
         http = formats.as_json(http, self._upstream.max_resource, path)
-        trail.asked = asked = self._parsed(http)
+        trail.asked = asked = asked_with(http, self._upstream.fhir_path(http.path))
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
@@ -246,10 +246,6 @@ class Passage:
         if asked.interaction is Interaction.BATCH:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
-
-    def _parsed(self, http: HttpRequest) -> FhirRequest:
-        query = "" if is_page(http) else http.query
-        return request.parse(http.method, self._upstream.fhir_path(http.path), query)
 
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail

@@ -100,8 +100,9 @@ class Creates:
         content = (headers.JSON_BODY,) if shown else ()
         # A 200 says that the store made nothing: what it has instead, and its address, are for who may read that.
         place = made.headers if shown or answer.status == 201 else ()
-        passed = (*place, *(headers.returned(answer.headers, self._upstream) if place else ()))
-        return Answer(answer.status, (*content, *headers.PRIVATE, *passed), shown)
+        if place:
+            place = *place, *headers.returned(answer.headers, self._upstream, permit.request.type, made.id)
+        return Answer(answer.status, (*content, *headers.PRIVATE, *place), shown)
 
     async def _write(
         self,
