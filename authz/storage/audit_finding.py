@@ -17,7 +17,7 @@ _AT_ONCE = 500  # records that are looked at together
 _OFTEN = 1000
 """Who is named by so many records of one volume or page is found as soon by the time of all entries."""
 _MOST_KNOWN = 20_000  # records of users whose accesses are counted
-_SHEETS_AT_FIRST, _MOST_SHEETS = 2, 32
+_SHEETS_AT_FIRST, _MOST_SHEETS = 3, 48
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 _Access = tuple[int, str, str]
 Accesses = MutableMapping[tuple[str, str, int], Sequence[_Access]]
