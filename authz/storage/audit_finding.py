@@ -132,7 +132,8 @@ def patients_per_window(
 def _accesses(user: str, chain: str, sequences: Collection[int], known: Accesses) -> Steps[list[_Access]]:
     """Time, base and patient of a user's permitted accesses among some records.
 
-    A watch asks for the same ones again with each new one: what was read is remembered until it may have changed.
+    A watch asks for the same ones again with each new one: what was read is remembered until it may have changed. That
+    another process wrote meanwhile changes nothing: the entries of a record are added together, and stay as they are.
     """
     if len(known) > _MOST_KNOWN:
         known.clear()
