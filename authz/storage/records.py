@@ -7,6 +7,8 @@ import msgspec
 
 from authz.storage.store import StoreUnavailable
 
+LARGEST = 2**63 - 1
+"""The largest integer that a column of any store holds: below it stands every number."""
 R = TypeVar("R")
 _decoders: dict[object, Callable[[bytes], object]] = {}
 

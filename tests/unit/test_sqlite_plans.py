@@ -76,6 +76,7 @@ async def test_no_statement_of_a_request_walks_through_a_table(
     await store.interaction("interaction", now=NOW)
     await store.delete_interaction("interaction")
     await store.session("session", now=NOW)
+    await store.visit(session_id="session", interaction_id="interaction", now=NOW)
     await store.delete_session("session")
     await store.take_launch("launch", client_id="portal", now=NOW)
     await store.grant("grant", now=NOW)
