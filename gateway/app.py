@@ -50,7 +50,7 @@ from gateway.sealing import Sealing
 from gateway.settings import GatewaySettings, PickerSettings
 from gateway.signing_keys import open_key_ring
 from gateway.telemetry import Metrics
-from gateway.wire.connection import Handler
+from gateway.wire.service import Handler
 from gateway.workers.worker import Worker
 
 _REFRESH_SECONDS = 0.5
@@ -228,6 +228,7 @@ class Gateway:
             audit=self.audit,
             metrics=self.metrics,
             at_once=settings.limits.concurrent_requests,
+            make_room=self._listening.end_a_body,
             consents=consent_api(settings, self._mounts, self.keys, self.clock),
         )
         self.handle = doors.handle
@@ -256,7 +257,7 @@ class Gateway:
         return engine
 
     async def _listen(self) -> None:
-        await self._listening.open(self.handle, self.authorization.clients)
+        await self._listening.open(self.handle, self.authorization.clients, self.metrics)
         operations = self.operations
         await self._listening.open_for_operators(
             operations.answer if self._worker is None else operations.answer_supervisor

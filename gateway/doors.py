@@ -1,7 +1,7 @@
 """The doors of the gateway: what every request passes before it is anybody's, and whose it is then."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from authz.http import error_answer, json_answer
 from authz.protocol.errors import ErrorCode, OAuthError
@@ -53,8 +53,10 @@ class Doors:
         audit: AuditLog,
         metrics: Metrics,
         at_once: int,
+        make_room: Callable[[], bool],
         consents: ConsentApi,
     ) -> None:
+        """at_once is how many requests are answered at once; make_room ends one that only waits for its body, if any."""
         self._authorization = authorization
         self._officer = officer
         self._consents = consents
@@ -65,6 +67,7 @@ class Doors:
         self._audit = audit
         self._metrics = metrics
         self._at_once = at_once
+        self._make_room = make_room
         self._inflight = 0
         metrics.inflight.set_function(lambda: self._inflight)
 
@@ -75,7 +78,7 @@ class Doors:
 
     async def handle(self, request: HttpRequest) -> Answer:
         """Dispatch: the authorization server's paths, then the mounts, else nothing is here."""
-        if self._inflight >= self._at_once:
+        if self._inflight >= self._at_once and not self._make_room():
             return self._turned_away(request, Reason.OVERLOADED, "1")
         self._inflight += 1
         try:

@@ -10,17 +10,25 @@ from authz.http import ListenerFace, read
 from authz.protocol.request import Body, HttpRequest
 from gateway.settings import Limits, Listener
 from gateway.wire import heads
-from gateway.wire.connection import Handler, Service
 from gateway.wire.front import Front
 from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
+from gateway.wire.places import Places
 from gateway.wire.reading import RawHeaders
+from gateway.wire.service import Handler, Service
 
 
 class Face:
     """One listener: turns its requests into HttpRequests and hands them to the handler."""
 
-    def __init__(self, listener: Listener, limits: Limits, handler: Handler) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        limits: Limits,
+        handler: Handler,
+        places: Places,
+    ) -> None:
+        """places are those of the process."""
         proxies = listener.proxies
         self.listener = listener
         face = ListenerFace(
@@ -31,7 +39,11 @@ class Face:
             else None,
             certificate_form=proxies.certificate_form if proxies else None,
         )
-        self._front = front_of(face, limits, handler)
+        self._front = Front(
+            service_of(face, limits, handler),
+            places,
+            is_unbound=lambda address: bool(face.trusted) and face.is_proxy(address),
+        )
 
     async def open(self, context: ssl.SSLContext | None, *, shared: bool = False) -> None:
         """Listen; without a context in plain HTTP, behind a proxy; shared with other workers. Raises OSError."""
@@ -46,8 +58,12 @@ class Face:
         await self._front.close(seconds)
 
 
-def front_of(face: ListenerFace, limits: Limits, handler: Handler) -> Front:
-    """The front that serves one listener, whatever it listens at."""
+def service_of(
+    face: ListenerFace,
+    limits: Limits,
+    handler: Handler,
+) -> Service:
+    """What the connections of one listener have in common, whatever it listens at."""
 
     def read_as(
         method: str, target: str, raw_headers: RawHeaders, peer: Peer, body: Body | None
@@ -65,12 +81,10 @@ def front_of(face: ListenerFace, limits: Limits, handler: Handler) -> Front:
             max_url=limits.max_url,
         )
 
-    return Front(
-        Service(
-            read=read_as,
-            handle=handler,
-            max_url=limits.max_url,
-            max_head=heads.longest(limits.max_url, limits.max_header),
-            likenesses=Likenesses(min(limits.max_url, limits.max_header)),
-        )
+    return Service(
+        read=read_as,
+        handle=handler,
+        max_url=limits.max_url,
+        max_head=heads.longest(limits.max_url, limits.max_header),
+        likenesses=Likenesses(min(limits.max_url, limits.max_header), face),
     )

@@ -6,10 +6,13 @@ import ssl
 
 from authz.client_directory import ClientDirectory
 from gateway import tls
+from gateway.descriptors import bounds_of
 from gateway.listener import Face
 from gateway.operators_listener import OperatorsListener
 from gateway.settings import GatewaySettings
-from gateway.wire.connection import Handler
+from gateway.telemetry import Metrics
+from gateway.wire.places import Places
+from gateway.wire.service import Handler
 from gateway.workers.worker import Worker
 
 _log = logging.getLogger("securus.app")
@@ -25,18 +28,28 @@ class Listening:
         self._operators: OperatorsListener | None = None
         self._tls: dict[str, tls.ListenerTls] = {}
         self._trusted_generation = -1
+        self._places: Places | None = None
 
-    async def open(self, handle: Handler, clients: ClientDirectory) -> None:
+    async def open(self, handle: Handler, clients: ClientDirectory, metrics: Metrics) -> None:
         """Listen, with the certificates of these clients trusted. Raises OSError."""
+        bounds = bounds_of(self._settings)
+        places = Places(bounds, counted=lambda why: metrics.turned_away.labels(why).inc())
+        self._places = places
+        metrics.connections.set_function(lambda: places.taken)
+        metrics.connections_at_most.set(bounds.connections)
         for listener in self._settings.listeners:
             trusted = clients.with_own_certificates()
             context = tls.server_context(listener, trusted)
             if context is not None:
                 self._tls[listener.name] = tls.ListenerTls(listener, context, trusted)
-            face = Face(listener, self._settings.limits, handle)
+            face = Face(listener, self._settings.limits, handle, places)
             self._faces.append(face)
             await face.open(context, shared=self._worker is not None)
             _log.info("listening", extra={"listener": listener.name, "port": listener.port})
+
+    def end_a_body(self) -> bool:
+        """End the request whose body is overdue first, so that another may begin; whether there was one."""
+        return self._places is not None and self._places.end_a_body()
 
     async def open_for_operators(self, handle: Handler) -> None:
         """Listen for operators, or for the supervisor of a worker. Raises OSError."""

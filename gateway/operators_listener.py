@@ -8,9 +8,10 @@ from pathlib import Path
 
 from authz.http import NO_STORE, ListenerFace
 from authz.protocol.request import Answer
-from gateway.listener import front_of
+from gateway.listener import service_of
 from gateway.settings import Limits
-from gateway.wire.connection import Handler
+from gateway.wire.front import Front
+from gateway.wire.service import Handler
 
 SAMPLES, EVALUATIONS = "/samples", "/access/v1/"
 """Where a worker tells its supervisor what it counted, and where decisions are asked for."""
@@ -25,7 +26,7 @@ class OperatorsListener:
     """Hands what operators ask to the handler. Opened once, at an address or at a socket file."""
 
     def __init__(self, limits: Limits, handler: Handler) -> None:
-        self._front = front_of(_FACE, limits, handler)
+        self._front = Front(service_of(_FACE, limits, handler))
 
     async def open(self, address: str, port: int) -> None:
         """Listen. Raises OSError."""

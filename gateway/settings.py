@@ -230,13 +230,18 @@ class RequestRate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of the process. lookups is how many searches of our own one request may cost beside itself."""
+    """Limits of the process. lookups is how many searches of our own one request may cost beside itself.
+
+    connections and connections_of_address are None where the descriptors of the process say how many may be open.
+    """
 
     max_header: int = 16 * 1024
     max_url: int = 8 * 1024
     concurrent_requests: int = 1000
     drain: float = 30.0
     lookups: int = 256
+    connections: int | None = None
+    connections_of_address: int | None = None
     rates: Mapping[str, RequestRate] = field(default_factory=dict)  # by names of RATES
     at_once: Mapping[str, int] = field(default_factory=dict)  # by names of AT_ONCE
 

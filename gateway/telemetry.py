@@ -245,6 +245,18 @@ class Metrics:
             ["version"],
             registry=registry,
         )
+        self.connections = Gauge("securus_connections", "Open connections of callers", registry=registry)
+        self.connections_at_most = Gauge(
+            "securus_connections_at_most", "Connections of callers that may be open", registry=registry
+        )
+        self.turned_away = Counter(
+            "securus_connections_turned_away",
+            "Connections that were refused, or ended for a new one",
+            ["why"],
+            registry=registry,
+        )
+        for why in ("address", "all", "room", "body", "descriptors"):
+            self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(
             "securus_criteria_not_pushed_down",

@@ -1,15 +1,17 @@
-"""What all tests share: names of tests that are the same in every worker process, and a server for those that ask."""
+"""What all tests share: names that are the same in every worker process, a server for those that ask, and an order:
+who fails leaves nothing open."""
 
 import asyncio
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from authz.storage.store import StoreSettings
+from tests.support import opened
 from tests.support.postgresql import PrivateServer, private_server
 
 # No test asserts a time. In CI the same examples are tried each time; elsewhere each run looks further.
@@ -29,6 +31,25 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     if _FRESH.search(text) or not text.isprintable() or len(text) > 100:
         return argname
     return text
+
+
+def pytest_collection_finish() -> None:
+    """From now on it is noted what is opened: every module that a test needs is there."""
+    opened.watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """A fixture that fails closes what it opened."""
+    with opened.closed_if_it_fails():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """So does a test."""
+    with opened.closed_if_it_fails():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ def read_limits(top: Section) -> Limits:
     if section is None:
         return default
     section.known(
-        "max_header", "max_url", "concurrent_requests", "drain", "lookups", "rates", "at_once"
+        "max_header", "max_url", "concurrent_requests", "drain", "lookups", "connections", "rates", "at_once"
     )  # fmt: skip
+    connections, of_address = _connections(section.section("connections"))
     return Limits(
         max_header=section.size("max_header", default.max_header),
         max_url=section.size("max_url", default.max_url),
@@ -29,6 +30,8 @@ def read_limits(top: Section) -> Limits:
         ),
         drain=section.seconds("drain", default.drain, low=0, high=3600),
         lookups=section.integer("lookups", default.lookups, low=0, high=10_000),
+        connections=connections,
+        connections_of_address=of_address,
         rates=_rates(section.section("rates")),
         at_once=_at_once(section.section("at_once")),
     )
@@ -79,6 +82,23 @@ def _read(section: Section, name: str) -> RequestRate | None:
         return None
     uses = int(match[1])
     return RequestRate(uses, _SECONDS[match[2]], burst=uses, shared=False)
+
+
+def _connections(section: Section | None) -> tuple[int | None, int | None]:
+    """How many may be open, all together and of one address; None where that is not said."""
+    if section is None:
+        return None, None
+    section.known("all", "address")
+    found = [
+        section.integer(name, 1, low=1, high=1_000_000) if section.has(name) else None
+        for name in ("all", "address")
+    ]
+    if found[0] is not None and found[1] is not None and found[1] > found[0]:
+        section.report(
+            section.place("address"),
+            f"{section.path}.address is {found[1]}, more than {section.path}.all ({found[0]})",
+        )
+    return found[0], found[1]
 
 
 def _at_once(section: Section | None) -> dict[str, int]:

@@ -7,74 +7,39 @@ is cancelled. An answer that cannot go on breaks the connection off: a short one
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import cast
 
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.wire import heads
-from gateway.wire.answer_heads import CLOSE, CONTINUE, KEEP, Dates, plain
-from gateway.wire.likenesses import Likenesses
+from gateway.wire.answer_heads import CLOSE, CONTINUE, KEEP, plain
 from gateway.wire.peers import Peer, peer_of
+from gateway.wire.places import Place
 from gateway.wire.reading import RawHeaders, RequestReader
+from gateway.wire.service import Service
 from gateway.wire.writing import AnswerWriter
 
-Read = Callable[[str, str, RawHeaders, Peer, Body | None], HttpRequest]
-Handler = Callable[[HttpRequest], Awaitable[Answer]]
 _PIPELINED_BYTES = 64 * 1024
 _SLOWEST_BODY = 500.0  # bytes a second: who sends a body more slowly uses up the patience for it
+_SLOWEST_READER = 500.0  # bytes a second: who takes that much of an answer is waited for further
 _NEVER = float("inf")
 _log = logging.getLogger("securus.listener")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a connection waits, in seconds."""
-
-    head: float = 20.0  # for the rest of a head that has begun
-    next_request: float = 75.0
-    body: float = 60.0  # for a body that somebody reads, beyond what its bytes give back
-    reader: float = 120.0  # for a reader who takes nothing of an answer
-    linger: float = 2.0  # for bytes that nobody reads, behind the last answer
-    quiet: float = 0.5  # without such bytes
-    close: float = 30.0  # for what is written to go out
-    look: float = 1.0  # between two looks at all of them
-
-
-@dataclass(slots=True)
-class Service:
-    """What the connections of a listener have in common."""
-
-    read: Read
-    handle: Handler
-    max_url: int
-    max_head: int
-    likenesses: Likenesses
-    patience: Patience = Patience()
-    dates: Dates = field(default_factory=Dates)
-    connections: "set[Connection]" = field(default_factory=set)
-    is_draining: bool = False
-    lost: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever a connection is gone
-
-
 class Connection(asyncio.Protocol):
-    """Made for each caller that connects.
-
-    deadline  time of the loop at which what the connection waits for is overdue
-    work      the request that is being answered
-    """
+    """Made for each caller that connects."""
 
     __slots__ = (
-        "_hears", "_is_deaf", "_is_shut", "_left", "_loop", "_peer", "_reader", "_searched", "_service",
-        "_transport", "_waiting", "_wanted_at", "_writer", "deadline", "work",
+        "_hears", "_is_deaf", "_is_shut", "_left", "_loop", "_peer", "_place", "_reader", "_searched",
+        "_service", "_transport", "_unsent", "_waiting", "_wanted_at", "_writer", "deadline", "work",
     )  # fmt: skip
     _transport: asyncio.Transport
     _writer: AnswerWriter
     _peer: Peer
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, place: Place | None = None) -> None:
         self._service = service
+        self._place = place
         self._loop = loop
         self._reader = RequestReader()
         self._waiting = b""  # bytes behind the request in work, or of a head that is not whole
@@ -82,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._is_deaf = False  # whatever comes is thrown away: the answer in work is the last
         self._is_shut = False
         self._hears = False  # bytes that were thrown away
+        self._unsent = 0  # of an answer, when its reader was last found to go on
         self._left = self._wanted_at = 0.0  # what is left of the patience for the body in work
         self.work: asyncio.Task[None] | None = None
         self.deadline = _NEVER
@@ -97,9 +63,10 @@ class Connection(asyncio.Protocol):
             socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         self._writer = AnswerWriter(self._transport, self._service.dates, self._loop)
         self._service.connections.add(self)
-        self.deadline = self._loop.time() + self._service.patience.next_request
-        if self._service.is_draining:
-            self._close()
+        patience = self._service.patience
+        self.deadline = self._loop.time() + (
+            patience.late if self._service.is_draining else patience.next_request
+        )
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the caller: of a head, of the body in work, or of what comes after."""
@@ -123,6 +90,8 @@ class Connection(asyncio.Protocol):
         """Let go of everything: whoever works for the caller stops."""
         self._service.connections.discard(self)
         self._service.lost.set()
+        if self._place is not None:
+            self._place.give_back()
         self._is_deaf = True
         self._waiting = b""
         self.deadline = _NEVER
@@ -133,6 +102,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The caller reads slowly."""
         self._writer.pause()
+        self._unsent = self._transport.get_write_buffer_size()
         self.deadline = self._loop.time() + self._service.patience.reader
 
     def resume_writing(self) -> None:
@@ -330,13 +300,52 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close when nothing is in work; else the answer in work is the last."""
-        if self.work is None and not self._is_deaf and not self._waiting:
-            self._close()
+        if self.work is None and not self._is_deaf:
+            if self._waiting:
+                self.deadline = min(self.deadline, self._loop.time() + self._service.patience.late)
+            else:
+                self._close()
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is in work or on its way out."""
-        return self.work is not None or self._transport.get_write_buffer_size() > 0
+        """Whether something is in work, on its way out, or still waited for."""
+        return self.work is not None or not self._is_deaf or self._transport.get_write_buffer_size() > 0
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when it waits for a request, the rest of a head or the end of a closed connection; else None.
+
+        Whoever ends it then takes no answer from anybody.
+        """
+        if (
+            self.work is not None
+            or self.deadline == _NEVER
+            or self._transport.get_write_buffer_size() > 0
+            or (self._is_deaf and not self._transport.is_closing())
+        ):
+            return None
+        patience = self._service.patience
+        if self._is_deaf:
+            return self.deadline - patience.close
+        return self.deadline - (patience.head if self._waiting else patience.next_request)
+
+    def make_room(self) -> None:
+        """Break off for another caller."""
+        self.deadline = _NEVER
+        self._transport.abort()
+
+    @property
+    def body_due(self) -> float | None:
+        """When a body that somebody waits for is overdue; None where nobody waits for one."""
+        if self._reader.body is None or self.deadline == _NEVER or self._writer.is_paused or self._is_deaf:
+            return None
+        return self.deadline
+
+    def end_body(self) -> None:
+        """Wait for the body no more: whoever reads it answers 408."""
+        self._is_deaf = True
+        self.deadline = _NEVER
+        self._reader.fail(RequestError(408, "the body does not come"))
 
     def abort(self) -> None:
         """Break off."""
@@ -345,15 +354,17 @@ class Connection(asyncio.Protocol):
     def overdue(self) -> None:
         """The deadline is over."""
         if self._writer.is_paused:
+            unsent, patience = self._transport.get_write_buffer_size(), self._service.patience.reader
+            if self._unsent - unsent >= _SLOWEST_READER * patience:
+                self._unsent, self.deadline = unsent, self._loop.time() + patience
+                return
             said = {"peer": self._peer.address, "cause": "its reader took nothing of it"}
             _log.info("an answer broke off", extra=said)
             self._transport.abort()
         elif self._is_deaf:
             self._transport.abort()
         elif self._reader.body is not None:
-            self._is_deaf = True
-            self.deadline = _NEVER
-            self._reader.fail(RequestError(408, "the body does not come"))
+            self.end_body()
         elif self.work is not None:
             self.deadline = _NEVER
         elif self._waiting:

@@ -9,11 +9,13 @@ from authz.http import ListenerFace, read
 from authz.protocol.request import Answer, Body, HttpRequest
 from gateway.demo.world import free_port
 from gateway.wire import heads
-from gateway.wire.connection import Connection, Patience, Service
+from gateway.wire.connection import Connection
 from gateway.wire.front import Front
 from gateway.wire.likenesses import Likenesses
 from gateway.wire.peers import Peer
+from gateway.wire.places import Bounds, Places
 from gateway.wire.reading import RawHeaders
+from gateway.wire.service import Patience, Service
 
 ORIGIN = "https://gw.example"
 MAX_URL, MAX_HEADER = 8 * 1024, 16 * 1024
@@ -37,7 +39,7 @@ def service(handler: Handler, patience: Patience | None = None) -> Service:
         handle=handler,
         max_url=MAX_URL,
         max_head=heads.longest(MAX_URL, MAX_HEADER),
-        likenesses=Likenesses(min(MAX_URL, MAX_HEADER)),
+        likenesses=Likenesses(min(MAX_URL, MAX_HEADER), ListenerFace(ORIGIN)),
         patience=patience or Patience(),
     )
 
@@ -126,11 +128,16 @@ async def settled(connection: Connection) -> None:
 
 @asynccontextmanager
 async def front(
-    handler: Handler, *, patience: Patience | None = None, context: Any = None
+    handler: Handler,
+    *,
+    patience: Patience | None = None,
+    context: Any = None,
+    places: Places | None = None,
+    is_unbound: Callable[[str], bool] = lambda address: False,
 ) -> AsyncIterator[tuple[Front, Service, int]]:
-    """A front on loopback: itself, what its connections share, and its port."""
+    """A front on loopback: itself, what its connections share, and its port. places are many, unless they are given."""
     common, port = service(handler, patience), free_port()
-    opened = Front(common)
+    opened = Front(common, places or Places(Bounds(1000, 1000)), is_unbound=is_unbound)
     await opened.open("127.0.0.1", port, context)
     try:
         yield opened, common, port

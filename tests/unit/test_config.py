@@ -881,6 +881,16 @@ def test_answers_are_compressed_unless_a_mount_says_otherwise(write: Write) -> N
     assert (upstream.compress, upstream.ask_gzip) == (False, True)
 
 
+def test_bounds_of_connections_are_the_descriptors_until_the_configuration_has_them(write: Write) -> None:
+    limits = load(write(CONFIGURATION), {}).limits
+    assert (limits.connections, limits.connections_of_address) == (None, None)
+    said = "limits: {connections: {all: 500, address: 20}}\n"
+    limits = load(write(CONFIGURATION + said), {}).limits
+    assert (limits.connections, limits.connections_of_address) == (500, 20)
+    limits = load(write(CONFIGURATION + "limits: {connections: {address: 20}}\n"), {}).limits
+    assert (limits.connections, limits.connections_of_address) == (None, 20)
+
+
 def test_limits_are_off_until_the_configuration_has_them(write: Write) -> None:
     limits = load(write(CONFIGURATION), {}).limits
     assert (limits.rates, limits.at_once, limits.lookups) == ({}, {}, 256)
@@ -923,6 +933,12 @@ def test_a_rate_is_a_number_and_a_period_with_a_burst_or_shared(write: Write) ->
         ),
         ("rates: {user: {rate: 1/s, often: 3}}", "'limits.rates.user' has no key 'often'"),
         ("at_once: {route: 3}", "'limits.at_once' has no key 'route'"),
+        ("connections: {adress: 3}", "'limits.connections' has no key 'adress'. Did you mean 'address'?"),
+        ("connections: {all: 0}", "limits.connections.all is '0', expected a whole number from 1 to 1000000"),
+        (
+            "connections: {all: 10, address: 11}",
+            "limits.connections.address is 11, more than limits.connections.all (10)",
+        ),
         ("at_once: {user: 0}", "limits.at_once.user is '0', expected a whole number from 1 to 1000000"),
         ("lookups: -1", "limits.lookups is '-1', expected a whole number from 0 to 10000"),
     ],

@@ -23,6 +23,7 @@ FLOORS = [
     "gateway.report",
     "gateway.listening gateway.fetching",
     "gateway.listener gateway.operators_listener gateway.tls gateway.evaluations gateway.consent_service",
+    "gateway.descriptors",
     "gateway.document_services",
     "gateway.proxy",
     "gateway.wire",

@@ -15,7 +15,8 @@ import pytest_asyncio
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from gateway.demo.world import Authority
 from gateway.telemetry import JsonLines
-from gateway.wire.connection import Connection, Patience, Service
+from gateway.wire.connection import Connection
+from gateway.wire.service import Patience, Service
 from tests.support.gateway import parse_reply
 from tests.support.wire import front
 
