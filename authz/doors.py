@@ -16,7 +16,6 @@ from authz.endpoints.client_administration import ClientAdministration
 from authz.endpoints.client_authentication import Admit, ClientAuthentication
 from authz.endpoints.discovery import Discovery
 from authz.endpoints.grant_management import GrantManagement
-from authz.endpoints.grants import Desk
 from authz.endpoints.introspection import Introspection
 from authz.endpoints.introspection_callers import IntrospectionCallers
 from authz.endpoints.launches import PATH as _LAUNCH
@@ -28,6 +27,7 @@ from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
 from authz.endpoints.spending import Spending
 from authz.endpoints.token import TokenEndpoint
+from authz.endpoints.turns import Desk
 from authz.endpoints.userinfo import Userinfo
 from authz.events import Emit
 from authz.keys import KeyRing
@@ -202,6 +202,8 @@ class Doors:
             spending=spending,
             resource_server=house.resource_server,
             callers=IntrospectionCallers(house.resource_server, clients, anywhere),
+            registered=clients,
+            subjects=subjects,
             emit=emit,
             keys=keys,
             lifetimes=lifetimes,

@@ -28,10 +28,10 @@ _PLAIN_BYTES = b"\t" + bytes(range(0x20, 0x7F))  # those of _VALUE
 _FREE_TEXT = re.compile(rb"[\t -~\x80-\xff]*+")
 _LISTS = frozenset(
     {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "accept-signature", "cache-control",
-        "client-cert-chain", "connection", "content-digest", "forwarded", "if-match", "if-none-match", "pragma",
-        "prefer", "signature", "signature-input", "te", "trailer", "upgrade", "via", "warning", "x-forwarded-for",
-        "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+        "accept", "accept-charset", "accept-encoding", "accept-language", "accept-signature", "baggage", "cache-control",
+        "cdn-loop", "client-cert-chain", "connection", "content-digest", "forwarded", "if-match", "if-none-match",
+        "keep-alive", "pragma", "prefer", "priority", "signature", "signature-input", "te", "tracestate", "trailer",
+        "upgrade", "via", "warning", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     }
 )  # fmt: skip
 """Headers that may come in several lines (RFC 9110 5.3). Cookie is another: its lines are joined by '; '."""
@@ -44,6 +44,7 @@ _LONGEST_ADDRESS = 64  # characters, with a zone
 _KEPT_NAME = 64  # bytes of a name of a header field that is kept as it was read
 NO_STORE: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _JSON = ("Content-Type", "application/json")
+_FORM = "application/x-www-form-urlencoded"
 _NO_BODY = EmptyBody()
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -72,6 +73,12 @@ class ListenerFace:
             known = self._known[peer] = _is_trusted(_address(peer), self)
         return known
 
+    def client_of(self, peer: str, forwarded_for: str) -> str:
+        """The address of the caller as text: the peer, or whom a trusted proxy vouches for with this x-forwarded-for."""
+        if not self.trusted or not self.is_proxy(peer):
+            return peer
+        return _client_behind(forwarded_for, self, peer)
+
 
 def read(
     method: str,
@@ -97,9 +104,8 @@ def read(
     headers = _headers(raw_headers, max_header)
     if "transfer-encoding" in headers and "content-length" in headers:
         raise RequestError(400, "a request has either Content-Length or Transfer-Encoding")
-    peer = peer_address
+    peer = face.client_of(peer_address, headers.get("x-forwarded-for", ""))
     if face.trusted and face.is_proxy(peer_address):
-        peer = _client_behind(headers.get("x-forwarded-for", ""), face, peer_address)
         # The certificate of this connection is the proxy's own: it never stands for a client.
         certificate, chain = _forwarded_certificate(headers, face)
     return HttpRequest(
@@ -119,8 +125,9 @@ def read(
 def following(like: HttpRequest, segment: str, changed: Mapping[str, str], likeness: Likeness) -> HttpRequest:
     """What read() would give for the head of like with another last segment of its path, and other values of headers.
 
-    segment is of letters, digits and '-', as are the values of changed, headers that like has, but for '_' and '.'. like
-    has neither query nor body. likeness is what the two share.
+    segment is of letters, digits and '-'. changed are headers that like has, each once, with values of visible ASCII and
+    blanks between it; by x-forwarded-for both have the same peer. like has neither query nor body. likeness is what the two
+    share.
     """
     headers = {**like.headers, **changed}
     path = like.path[: like.path.rindex("/") + 1] + segment
@@ -191,10 +198,11 @@ def _is_trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, f
 def _client_behind(forwarded_for: str, face: ListenerFace, peer: str) -> str:
     """The right-most address that is not one of our own proxies; peer when there is none or it cannot be read."""
     for text in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
-        address = _address(_without_port(text))
+        client = _without_port(text)
+        address = _address(client)
         if address is None:
             return peer
-        if not _is_trusted(address, face):
+        if not face.is_proxy(client):
             return str(address)
     return peer
 
@@ -234,13 +242,21 @@ def error_answer(error: OAuthError, headers: tuple[tuple[str, str], ...] = (), *
     if error.code is ErrorCode.INVALID_CLIENT:
         status = 401 if scheme else 400
     if status == 401:
-        said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
-        headers = (*headers, ("WWW-Authenticate", f'{said} error="{error.code}"'))
+        headers = (*headers, ("WWW-Authenticate", _challenge(error, scheme)))
     if status in (429, 503):
         seconds = error.retry_after_seconds or (2 if status == 503 else 600)
         headers = (*headers, ("Retry-After", str(seconds)))
     value = {"error": str(error.code), "error_description": error.description, **error.fields}
     return json_answer(status, value, headers)
+
+
+def _challenge(error: OAuthError, scheme: str) -> str:
+    """WWW-Authenticate: no error for who showed nothing (RFC 6750 3.1), a realm with Basic (RFC 7617 2)."""
+    if not scheme:
+        return "Bearer"
+    said = scheme if _SCHEME.fullmatch(scheme) else "Bearer"
+    realm = 'realm="clients", ' if said.lower() == "basic" else ""
+    return f'{said} {realm}error="{error.code}"'
 
 
 def method_not_allowed(allowed: Sequence[str]) -> Answer:
@@ -254,8 +270,8 @@ def method_not_allowed(allowed: Sequence[str]) -> Answer:
 
 async def read_form(request: HttpRequest, *, limit_bytes: int = 64 * 1024) -> bytes:
     """The body of a form. Raises OAuthError(INVALID_REQUEST) for another media type (T5), RequestError(413)."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/x-www-form-urlencoded":
+    said = request.headers.get("content-type", "")
+    if said != _FORM and said.partition(";")[0].strip().lower() != _FORM:
         raise OAuthError(ErrorCode.INVALID_REQUEST, "the body must be application/x-www-form-urlencoded")
     return await request.body.read(limit_bytes)
 

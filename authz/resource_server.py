@@ -95,25 +95,38 @@ class ResourceServer:
         Raises OAuthError: INVALID_TOKEN, INVALID_DPOP_PROOF, USE_DPOP_NONCE (all 401 here) or INVALID_REQUEST
         (400). Raises StoreUnavailable when the replay claim cannot be made.
         """
-        return await self.admit(request, self.presented(request, audience=audience))
+        return (await self.present(request, audience=audience))[1]
 
-    def presented(self, request: HttpRequest, *, audience: frozenset[str]) -> Presented:
-        """The token of this request, as far as its bytes decide. Raises OAuthError as authenticate() does."""
+    async def present(
+        self, request: HttpRequest, *, audience: frozenset[str]
+    ) -> tuple[Presented, Authenticated]:
+        """The token of this request and its caller, at one moment. Raises as authenticate() does."""
+        now = self._clock()
+        presented = self._presented(request, audience, now)
+        return presented, await self._admitted(request, presented, now)
+
+    def _presented(self, request: HttpRequest, audience: frozenset[str], now: int) -> Presented:
+        """The token of this request, as far as its bytes decide, and good at this time."""
         scheme, token = _credentials(request)
-        caller = self._verified(token, self._clock())
+        caller = self._verified(token, now)
         if audience.isdisjoint(caller.audience):
             wanted = ", ".join(sorted(audience))
             raise _invalid(f"the access token is for another resource: its aud must hold one of {wanted}")
         return Presented(scheme, token, dpop.ath_of(token), caller, self._generation)
 
     def is_as_presented(self, presented: Presented) -> bool:
-        """Whether presented() would still say so of the same bytes, times aside."""
+        """Whether present() would still say so of the same bytes, times aside."""
         return presented.generation == self._keys.generation
 
     async def admit(self, request: HttpRequest, presented: Presented) -> Authenticated:
-        """The caller of a request that presents this token. Raises as authenticate() does."""
-        now, caller, scheme = self._clock(), presented.caller, presented.scheme
-        _check_times(caller, now)
+        """The caller of a request that presents this token again. Raises as authenticate() does."""
+        now = self._clock()
+        _check_times(presented.caller, now)
+        return await self._admitted(request, presented, now)
+
+    async def _admitted(self, request: HttpRequest, presented: Presented, now: int) -> Authenticated:
+        """The caller of a request that presents a token whose times are right now."""
+        caller, scheme = presented.caller, presented.scheme
         if self._revocations.is_stale(now) or self._clients.is_stale(now):
             await self._be_current(now)
         # Not "is registered": a token outlives its client's line in gateway.yaml by minutes; who stops a client says so.

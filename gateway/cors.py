@@ -17,7 +17,8 @@ _EXPOSED = (
 )
 _SENT = (
     "authorization, dpop, content-type, accept, if-match, if-none-match, if-none-exist, if-modified-since, prefer,"
-    " x-fapi-interaction-id"
+    " x-fapi-interaction-id, x-fapi-auth-date, x-provenance, accept-signature, cache-control, x-requested-with,"
+    " traceparent, tracestate"
 )
 _PREFLIGHT_SECONDS = 7200  # browsers keep it no longer
 _EVERY_PAGE = "*"

@@ -86,5 +86,5 @@ def service_of(
         handle=handler,
         max_url=limits.max_url,
         max_head=heads.longest(limits.max_url, limits.max_header),
-        likenesses=Likenesses(min(limits.max_url, limits.max_header)),
+        likenesses=Likenesses(min(limits.max_url, limits.max_header), face),
     )

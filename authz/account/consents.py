@@ -25,7 +25,10 @@ from authz.revocations import Revocations
 from authz.settings import Account
 from authz.storage.store import Store
 
+PAGE_CONSENTS = 20
+"""Consents, or versions of one, that are shown on a page."""
 _OPEN = frozenset({"draft", "proposed", "active"})
+_MAX_DIGITS = 18
 _REPEATABLE = frozenset({"class", "purpose"})
 _TO_FILL = (
     FRESH_SECONDS // 2
@@ -86,11 +89,14 @@ class ConsentPages:
         }
 
     async def show(self, here: Here, *, said: str = "", problem: str = "", status: int = 200) -> Answer:
-        """The consents of the patient, those in force first."""
+        """A page of the consents of the patient, those in force first; its place stands in its address."""
         person = here.patient("see")
-        found = [
-            self.in_words(each, here.language, here.now) for each in await self._consents.of(person.patient)
-        ]
+        place = here.form.get("before", "") if here.form else page_query(here.request).get("before", "")
+        try:
+            page = await self._consents.page(person.patient, before=place, limit=PAGE_CONSENTS)
+        except ValueError as error:
+            raise PageError("error.address_unreadable") from error
+        found = [self.in_words(each, here.language, here.now) for each in page.consents]
         self._desk.tell(here, "consents", person)
         return self._desk.page(
             here,
@@ -105,6 +111,9 @@ class ConsentPages:
             edit=CONSENT,
             history=HISTORY,
             receipt=RECEIPT,
+            place=place,
+            first=here.to(CONSENTS) if place else "",
+            older=here.to(CONSENTS, before=page.before) if page.before else "",
         )
 
     async def withdraw(self, here: Here) -> Answer:
@@ -185,17 +194,22 @@ class ConsentPages:
         return await self.show(here, said=wish_words(wish, language))
 
     async def history(self, here: Here) -> Answer:
-        """GET /account/consents/history: every version of a consent."""
-        person, id_ = here.patient("see"), page_query(here.request).get("id", "")
-        found = await self._consents.history(person.patient, id_)
+        """GET /account/consents/history: the versions of a consent, page by page."""
+        person, query = here.patient("see"), page_query(here.request)
+        id_, before = query.get("id", ""), _number(query.get("before", ""))
+        found = await self._consents.history(person.patient, id_, before=before, limit=PAGE_CONSENTS + 1)
         if not found:
             raise PageError("error.no_consent", status=404)
+        shown = found[:PAGE_CONSENTS]
+        is_last = len(found) == len(shown)
         return self._desk.page(
             here,
             "consent_history.html",
             CONSENTS,
-            versions=[self.in_words(each, here.language, here.now) for each in found],
+            versions=[self.in_words(each, here.language, here.now) for each in shown],
             receipt=RECEIPT,
+            first="" if before is None else here.to(HISTORY, id=id_),
+            older="" if is_last else here.to(HISTORY, id=id_, before=str(shown[-1].version)),
         )
 
     async def receipt(self, here: Here) -> Answer:
@@ -204,8 +218,10 @@ class ConsentPages:
         To read; signed with format=jwt, as FHIR with format=json.
         """
         person, query = here.patient("see"), page_query(here.request)
-        found = await self._consents.history(person.patient, query.get("id", ""))
-        consent = next((each for each in found if str(each.version) == query.get("version")), None)
+        number = _number(query.get("version", ""))
+        consent = None
+        if number is not None:
+            consent = await self._consents.version(person.patient, query.get("id", ""), number)
         if consent is None:
             raise PageError("error.no_consent", status=404)
         if query.get("format") == "jwt":
@@ -288,10 +304,10 @@ class ConsentPages:
 
     async def _newest(self, person: Person, id_: str) -> OwnConsent:
         """The newest version of a consent of this patient. Raises PageError."""
-        found = await self._consents.history(person.patient, id_) if id_ else ()
-        if not found:
+        found = await self._consents.version(person.patient, id_) if id_ else None
+        if found is None:
             raise PageError("error.no_consent", status=404)
-        return found[0]
+        return found
 
     async def _end_grant(self, here: Here, grant_id: str) -> None:
         grant = await self._store.grant(grant_id, now=here.now)
@@ -337,6 +353,11 @@ def kept_file(content: bytes, media_type: str, name: str) -> Answer:
         ),
         content,
     )
+
+
+def _number(text: str) -> int | None:
+    """The number of a version that an address names; None where it names none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
 
 
 def _is_over(day: date, now: int) -> bool:

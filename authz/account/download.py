@@ -4,6 +4,7 @@ Consents with every version as a FHIR Bundle, accesses as CSV and JSON, and all 
 a page to read. What was taken along, and by whom, is recorded.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from authz.protocol.tokens import Grant
 from authz.storage.audit_index import AccessEntry
 
 MOST_ACCESSES = 20_000
-_PAGE = 500
+_PAGE = 200
+_PAGE_CONSENTS = 20
 _COLUMNS = ("time", "what", "types", "outcome", "person", "organization", "app", "purpose", "rule")
 _FILES = {
     "page": "html",
@@ -88,14 +90,14 @@ class DownloadPage:
             raise PageError("error.address_unreadable")
         kept = await self._kept(here, person.patient)
         self._desk.tell(here, "download", person)
-        content, media_type = self._file(format_, here, kept)
+        # Of thousands of consents and accesses a file takes a second to make: beside the loop.
+        content, media_type = await asyncio.to_thread(self._file, format_, here, kept)
         return kept_file(content, media_type, f"record-{format_}.{_FILES[format_]}")
 
     async def _kept(self, here: Here, patient: str) -> _Kept:
         consents: list[OwnConsent] = []
         if self._consents is not None:
-            for each in await self._consents.of(patient):
-                consents += await self._consents.history(patient, each.id)
+            consents = await _every_version(self._consents, patient)
         accesses: list[AccessEntry] = []
         before = ""
         while self._accesses is not None and len(accesses) < MOST_ACCESSES:
@@ -104,6 +106,7 @@ class DownloadPage:
             before = found.before
             if not before:
                 break
+            await asyncio.sleep(0)  # a store may answer without a wait
         return _Kept(await self._grants.live(here), consents, accesses, self._names(), is_whole=not before)
 
     def _file(self, format_: str, here: Here, kept: _Kept) -> tuple[bytes, str]:
@@ -209,6 +212,23 @@ class DownloadPage:
             is_whole=kept.is_whole,
             most=MOST_ACCESSES,
         )
+
+
+async def _every_version(kept: OwnConsents, patient: str) -> list[OwnConsent]:
+    """Every version of each consent of a patient, page by page, so that others have their turn in between."""
+    found: list[OwnConsent] = []
+    place, is_last = "", False
+    while not is_last:
+        page = await kept.page(patient, before=place, limit=_PAGE_CONSENTS)
+        place, is_last = page.before, not page.before
+        for each in page.consents:
+            below: int | None = None
+            while below != 1:
+                versions = await kept.history(patient, each.id, before=below, limit=_PAGE_CONSENTS)
+                found += versions
+                below = versions[-1].version if versions else 1
+                await asyncio.sleep(0)
+    return found
 
 
 def _app(grant: Grant, names: Names) -> dict[str, Any]:

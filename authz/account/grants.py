@@ -20,6 +20,9 @@ from authz.revocations import Revocations
 from authz.settings import Account
 from authz.storage.store import Store
 
+GRANTS_OF_AN_APP = 10
+"""So many of the grants to one app are told one by one: all of them end together."""
+
 
 @dataclass(frozen=True, slots=True)
 class GrantInWords:
@@ -36,12 +39,13 @@ class GrantInWords:
 
 @dataclass(frozen=True, slots=True)
 class AppInWords:
-    """An app with its live grants of one person, the newest first. subject is who gave them, '' for oneself."""
+    """An app with the newest live grants of one person. subject is who gave them, '' for oneself; more are not told."""
 
     client_id: str
     name: str
     subject: str
     grants: Sequence[GrantInWords]
+    more: int = 0
 
 
 class GrantsPage:
@@ -76,17 +80,16 @@ class GrantsPage:
 
     async def show(self, here: Here, *, ended: str = "") -> Answer:
         """The apps that have access now."""
-        apps: dict[tuple[str, str], list[GrantInWords]] = {}
-        live = await self.live(here)
-        grants = [grant.grant_id for grant in live]
-        seen = {} if self._accesses is None or not grants else await self._accesses.last_use(grants)
-        for grant in live:
+        apps: dict[tuple[str, str], list[Grant]] = {}
+        for grant in await self.live(here):
             giver = "" if grant.subject == here.account.subject else grant.subject
-            apps.setdefault((grant.client_id, giver), []).append(await self._in_words(grant, here, seen))
-        listed = [
-            AppInWords(client_id, self._name(client_id), giver, found)
-            for (client_id, giver), found in apps.items()
-        ]
+            apps.setdefault((grant.client_id, giver), []).append(grant)
+        told = [grant.grant_id for found in apps.values() for grant in found[:GRANTS_OF_AN_APP]]
+        seen = {} if self._accesses is None or not told else await self._accesses.last_use(told)
+        listed = []
+        for (client_id, giver), found in apps.items():
+            words = [await self._in_words(grant, here, seen) for grant in found[:GRANTS_OF_AN_APP]]
+            listed.append(AppInWords(client_id, self._name(client_id), giver, words, len(found) - len(words)))
         if here.whom is not None:
             self._desk.tell(here, "apps", here.whom)
         return self._desk.page(

@@ -82,6 +82,14 @@ class OwnConsent:
     grant_id: str | None = None  # of a consent that was given to an app with its access
 
 
+@dataclass(frozen=True, slots=True)
+class ConsentsPage:
+    """A page of consents; before is the place where the next page begins, '' after the last."""
+
+    consents: Sequence[OwnConsent]
+    before: str = ""
+
+
 class NoRoom(Exception):
     """The patient has as many consents, or their consents as many provisions, as there can be at once."""
 
@@ -94,12 +102,22 @@ class OwnConsents(Protocol):
         """The identifier of the base."""
         ...
 
-    async def of(self, patient: str) -> Sequence[OwnConsent]:
-        """The newest version of each consent of the patient, the newest first."""
+    async def page(self, patient: str, *, before: str, limit: int) -> ConsentsPage:
+        """The newest versions of so many consents of the patient, from a place on: those that are kept as active first.
+
+        Of both kinds the last written ones first. A place stays good while consents are written, and what it costs does
+        not grow with their number. Raises ValueError for a place that is none.
+        """
         ...
 
-    async def history(self, patient: str, id: str) -> Sequence[OwnConsent]:
-        """Every version of a consent, the newest first; none where it is not this patient's."""
+    async def history(
+        self, patient: str, id: str, *, before: int | None = None, limit: int
+    ) -> Sequence[OwnConsent]:
+        """Versions of a consent, before that one, the newest first; none where it is not this patient's."""
+        ...
+
+    async def version(self, patient: str, id: str, version: int | None = None) -> OwnConsent | None:
+        """That version of a consent, the newest without one; None where it is not this patient's."""
         ...
 
     async def write(

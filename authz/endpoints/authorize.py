@@ -124,14 +124,14 @@ def sign_in_doors(
         visits=visits,
         completion=completion,
         pickers=pickers,
+        choice=choice,
         shown=shown,
         plain=plain,
         emit=emit,
         clock=clock,
     )
-    by = ("GET", "POST") if plain.exist else ("GET",)
     return {
-        "/authorize": dict.fromkeys(by, shown.door(desk.authorize)),
+        "/authorize": dict.fromkeys(("GET", "POST"), shown.door(desk.authorize)),
         "/sign-in": {"GET": shown.door(desk.sign_in_page), "POST": shown.door(desk.sign_in)},
         **choice.routes(),
         "/consent": {"GET": shown.door(desk.consent_page), "POST": shown.door(desk.decide)},
@@ -153,12 +153,14 @@ class SignInDesk:
         visits: Visits,
         completion: Completion,
         pickers: Pickers,
+        choice: RecordChoice,
         shown: VisitPages,
         plain: PlainRequests,
         emit: Emit,
         clock: Clock,
     ) -> None:
         self._pickers = pickers
+        self._choice = choice
         self._page = shown.page
         self._plain = plain
         self._settings = settings
@@ -181,8 +183,11 @@ class SignInDesk:
         )
         if "none" in visit.interaction.parameters.get("prompt", "").split():
             return await self._completion.without_pages(visit, request)
+        page = "/sign-in"
+        if visit.account is not None and not self._visits.must_sign_in(visit):
+            visit, page = self._choice.next_question(visit, visit.account, request)
         await self._visits.keep(visit)
-        return to("/sign-in", visit.handle, visit.browser)
+        return to(page, visit.handle, visit.browser)
 
     async def sign_in_page(self, request: HttpRequest) -> Answer:
         """GET /sign-in: the form, or straight on for a person who is signed in already."""
@@ -219,7 +224,7 @@ class SignInDesk:
         await self._store.put_interaction(interaction)
         visit = replace(visit, interaction=interaction, browser=browser, account=attempt.account)
         if self._visits.hints_at_another(visit):
-            hinted = "another person signed in than the one of id_token_hint or of the launch"
+            hinted = "another person signed in than the one of id_token_hint, of claims or of the launch"
             refused = await self._completion.refuse(visit, hinted, ErrorCode.LOGIN_REQUIRED)
             return refused.with_headers((("Set-Cookie", browser.cookie or ""),))
         return to("/patient", visit.handle, browser)

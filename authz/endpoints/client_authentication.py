@@ -6,8 +6,9 @@ checks everything and spends nothing; Proven.use is claimed by spending.py when 
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
+
+import msgspec
 
 from authz.client_keys import ClientKeys, KeySet, KeySetUnavailable
 from authz.clock import Clock
@@ -31,8 +32,7 @@ from authz.storage.store import Namespace, SingleUse, Store
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(msgspec.Struct, frozen=True):
     """A client whose credentials are right, and the assertion that is still to be spent."""
 
     authenticated: AuthenticatedClient
@@ -90,7 +90,10 @@ class ClientAuthentication:
         Raises OAuthError: INVALID_CLIENT, TEMPORARILY_UNAVAILABLE (429) for one that asks too often.
         """
         proven = await self._prove(request, form)
-        await self.admit(proven.authenticated.client.client_id)
+        client = proven.authenticated.client
+        # A public client proves nothing: who only says to be one must not use up what its people may ask.
+        if client.authentication_method is not AuthenticationMethod.NONE:
+            await self.admit(client.client_id)
         return proven
 
     async def admit(self, client_id: str) -> None:

@@ -6,6 +6,7 @@ was granted before, never with a page.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.endpoints.authorization_response import AuthorizationResponses
@@ -135,27 +136,28 @@ class Completion:
             expires_at=now + self._code_seconds,
         )
         keepers = [self._given[name] for name in grant.audience if name in self._given]
+        made = [(keeper, keeper.of(grant, visit.client.name)) for keeper in keepers]
+        consents = [(keeper, consent) for keeper, consent in made if consent is not None]
+        complete = partial(
+            self._store.complete_authorization,
+            request_id=visit.interaction.request_id,
+            interaction_id=visit.interaction.id,
+            grant=grant,
+            code=code,
+            now=now,
+        )
         try:
-            rooms = [await keeper.room(grant) for keeper in keepers]
-            made = [(keeper, keeper.of(grant, visit.client.name)) for keeper in keepers]
-            consents = [
-                (keeper, consent, room)
-                for (keeper, consent), room in zip(made, rooms, strict=True)
-                if consent is not None
-            ]
-            written = await self._store.complete_authorization(
-                request_id=visit.interaction.request_id,
-                interaction_id=visit.interaction.id,
-                grant=grant,
-                code=code,
-                consents=[(consent, room) for _, consent, room in consents],
-                now=now,
-            )
+            try:
+                written = await complete(consents=[(said, keeper.usual_room) for keeper, said in consents])
+            except NoRoomLeft:  # and nothing is written or consumed: now it is asked who is there
+                written = await complete(
+                    consents=[(said, await keeper.room(grant)) for keeper, said in consents]
+                )
         except NoRoomLeft:
             raise PageError("error.too_many_consents", status=409) from None
         if not written:
             raise PageError(GONE)
-        for keeper, consent, _ in consents:
+        for keeper, consent in consents:
             keeper.stored(consent)
         patient = str(context.get("patient", ""))
         self._emit(

@@ -156,6 +156,8 @@ class Discovery:
             "require_pushed_authorization_requests", "mtls_endpoint_aliases",
         )  # fmt: skip
         document = {name: metadata[name] for name in wanted if name in metadata}
+        if not self._signs_for_smart():
+            del document["issuer"]  # SMART 2.2 @381: it says that people can be signed in by OpenID Connect
         document["management_endpoint"] = self._settings.issuer + _OWN_GRANTS
         on = [name for name in ProfileName if name in self._settings.profiles]
         document |= self._brands()

@@ -1,7 +1,7 @@
 """Grants, seen and ended by the client that holds them (OAuth 2.0 Grant Management for FAPI)."""
 
 from authz.clock import Clock
-from authz.endpoints.grants import Desk, end_grant
+from authz.endpoints.turns import Desk, end_grant
 from authz.events import Refused
 from authz.http import NO_STORE, json_answer
 from authz.protocol.errors import ErrorCode, OAuthError

@@ -19,6 +19,7 @@ from authz.protocol.clients import AuthenticationMethod, BindingKind, Client
 from authz.protocol.encoding import parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.launch_context import MEMBERS
+from authz.protocol.openid import Subjects
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller, Grant
 from authz.resource_server import ResourceServer
@@ -43,6 +44,8 @@ class Introspection:
         spending: Spending,
         resource_server: ResourceServer,
         callers: IntrospectionCallers,
+        registered: Mapping[str, Client],
+        subjects: Subjects,
         emit: Emit,
         keys: KeyRing,
         lifetimes: Lifetimes,
@@ -56,6 +59,8 @@ class Introspection:
         self._spending = spending
         self._resource_server = resource_server
         self._callers = callers
+        self._registered = registered
+        self._subjects = subjects
         self._emit = emit
         self._keys = keys
         self._clock = clock
@@ -128,13 +133,15 @@ class Introspection:
         if is_spent(record, self._lifetimes, self._clock()):
             return _INACTIVE
         grant = await self._store.grant(record.grant_id, now=self._clock())
-        if grant is None:
+        owner = self._registered.get(record.client_id)
+        if grant is None or owner is None:
             return _INACTIVE
         return {
             "active": True,
             "iss": self._issuer,
             "client_id": record.client_id,
-            "sub": grant.subject,
+            # As its access tokens name the person: a pairwise subject is the only one that the client may learn.
+            "sub": self._subjects.of(owner, grant.subject),
             "scope": " ".join(record.scope),
             "exp": record.expires_at,
             **_told_of_grant(grant),

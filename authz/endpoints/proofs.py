@@ -9,6 +9,8 @@ from authz.protocol.dpop import Nonces, Proof
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, HttpRequest
 
+_OF_TOKENS = ("dpop", "bearer")
+
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
@@ -51,7 +53,9 @@ class Proofs:
         Authorization with a token says that the request is for a protected resource, such as userinfo: its nonces are
         those of the resource server and stand in the answer already (RFC 9449 9); ours would be refused there.
         """
-        scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
-        if "dpop" not in request.headers or scheme in ("dpop", "bearer"):
+        headers = request.headers
+        if "dpop" not in headers:
+            return answer
+        if "authorization" in headers and headers["authorization"].partition(" ")[0].lower() in _OF_TOKENS:
             return answer
         return answer.with_headers((("DPoP-Nonce", self.nonces.current(self.clock())),))

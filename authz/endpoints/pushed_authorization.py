@@ -10,12 +10,13 @@ from authz.endpoints.launches import Launches
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.spending import Spending
+from authz.endpoints.unproven_requests import may_ask
 from authz.events import ClockCompared, Emit
 from authz.handles import new_handle
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing
 from authz.protocol import authorization
-from authz.protocol.clients import Client
+from authz.protocol.clients import AuthenticationMethod, Client
 from authz.protocol.encoding import base64url, parse_form
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
@@ -73,6 +74,7 @@ class PushedAuthorization:
                     ErrorCode.INVALID_REQUEST,
                     "id_token_hint is not an ID token of this server: send one that it issued, or none",
                 )
+            await self._admit_unproven(client, request)
             handle = new_handle()
             pushed = PushedRequest(
                 id=request_id(handle),
@@ -91,6 +93,17 @@ class PushedAuthorization:
                 await self._spending.spend(proven, proof, then=pushed)
         value = {"request_uri": REQUEST_URI_PREFIX + handle, "expires_in": self._lifetime_seconds}
         return json_answer(201, value)
+
+    async def _admit_unproven(self, client: Client, request: HttpRequest) -> None:
+        """Raise OAuthError (429) where somebody who only says to be a client has too many requests kept."""
+        proves_nothing = client.authentication_method is AuthenticationMethod.NONE
+        if proves_nothing and not await may_ask(self._store, request.peer, now=self._clock()):
+            raise OAuthError(
+                ErrorCode.TEMPORARILY_UNAVAILABLE,
+                "too many requests come from this address: wait as long as Retry-After says",
+                status=429,
+                retry_after_seconds=60,
+            )
 
     async def _parameters(self, form: Mapping[str, str], client: Client) -> Mapping[str, str]:
         """The request that counts: that of the form, or of the signed request object in it and nothing else (S2)."""

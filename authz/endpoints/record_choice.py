@@ -61,23 +61,39 @@ class RecordChoice:
             "/encounter": {"GET": door(self.encounter_page), "POST": door(self.choose_encounter)},
         }
 
+    def next_question(self, visit: Visit, account: Account, request: HttpRequest) -> tuple[Visit, str]:
+        """The first page that has to ask this person something, and the visit with what it need not ask.
+
+        Nothing is stored, and nothing refused: what must be is at that page. Raises OAuthError(INVALID_SCOPE).
+        """
+        scope = self._completion.asked_scope(visit, account)
+        parameters, interaction = visit.interaction.parameters, visit.interaction
+        if interaction.patient is None and (needs_patient(scope) or picks_encounter(scope, parameters)):
+            patient = self._only_one(visit, account, request)
+            if patient is None:
+                return visit, "/patient"
+            interaction = replace(interaction, patient=patient, picked=False, encounter=None)
+        asks = interaction.encounter is None and picks_encounter(scope, parameters)
+        return replace(visit, interaction=interaction), "/encounter" if asks else "/consent"
+
+    def _only_one(self, visit: Visit, account: Account, request: HttpRequest) -> str | None:
+        """The one record that it can be: that of the launch, or the only one of an account that finds no others."""
+        launched = context_of(visit.interaction.parameters) or {}
+        if "patient" in launched:
+            patient = str(launched["patient"])
+            return patient if may_be_opened_by(patient, account, self._clock()) else None
+        own = records(account, self._clock())
+        return own[0][0] if len(own) == 1 and self._finding(visit, account, request) is None else None
+
     async def patient_page(self, request: HttpRequest) -> Answer:
         """GET /patient: whose record, where a scope needs one and there is a choice."""
         visit = await self._visits.of(request, page_query(request).get("interaction"))
         account = self._visits.signed_in(visit)
-        scope = self._completion.asked_scope(visit, account)
-        parameters = visit.interaction.parameters
-        if visit.interaction.patient is not None or not (
-            needs_patient(scope) or picks_encounter(scope, parameters)
-        ):
-            return to("/encounter", visit.handle, visit.browser)
-        launched = context_of(parameters) or {}
-        if "patient" in launched:
-            if not may_be_opened_by(str(launched["patient"]), account, self._clock()):
-                return await self._completion.refuse(
-                    visit, "the account may not open the record of the launch"
-                )
-            return await self._chosen(visit, str(launched["patient"]))
+        further, page = self.next_question(visit, account, request)
+        if page != "/patient":
+            return await self._on(visit, further, page)
+        if "patient" in (context_of(visit.interaction.parameters) or {}):
+            return await self._completion.refuse(visit, "the account may not open the record of the launch")
         own = self._own(visit, account)
         person = self._finding(visit, account, request)
         if person is None:
@@ -89,7 +105,7 @@ class RecordChoice:
         listed = found.choices if found.is_whole else ()
         choices = (*own, *(choice for choice in listed if choice.id not in {one.id for one in own}))
         if len(choices) == 1 and person.finder.lists_at_once and found.is_whole:
-            return await self._chosen(visit, choices[0].id, picked=not own)
+            return await self._chosen(visit, account, request, choices[0].id, picked=not own)
         return self._patients(visit, account, choices, search=True)
 
     async def choose_patient(self, request: HttpRequest) -> Answer:
@@ -107,7 +123,7 @@ class RecordChoice:
             return await self._search(visit, account, person, " ".join(form.get("query", "").split()))
         chosen = form.get("patient", "")
         if chosen in {id for id, _ in records(account, self._clock())}:
-            return await self._chosen(visit, chosen)
+            return await self._chosen(visit, account, request, chosen)
         if person is None:
             raise PageError(_NOT_YOURS)
         if not await self._may_ask(account, person):
@@ -115,7 +131,7 @@ class RecordChoice:
         found = await self._pickers.patient(person, chosen)
         if found is None or found.id != chosen:
             raise PageError(_NOT_YOURS)
-        return await self._chosen(visit, chosen, picked=True)
+        return await self._chosen(visit, account, request, chosen, picked=True)
 
     async def _search(self, visit: Visit, account: Account, person: Person, words: str) -> Answer:
         if not 2 <= len(words) <= _MAX_WORDS:
@@ -208,15 +224,22 @@ class RecordChoice:
     async def _of_the_account(self, visit: Visit, account: Account, own: tuple[Choice, ...]) -> Answer:
         if not own:
             return await self._completion.refuse(visit, "the account has no patient record to share")
-        if len(own) == 1:
-            return await self._chosen(visit, own[0].id)
         return self._patients(visit, account, own, search=False)
 
-    async def _chosen(self, visit: Visit, patient: str, *, picked: bool = False) -> Answer:
+    async def _chosen(
+        self, visit: Visit, account: Account, request: HttpRequest, patient: str, *, picked: bool = False
+    ) -> Answer:
         """On with this patient; a visit that was chosen before was perhaps another's."""
         chosen = replace(visit.interaction, patient=patient, picked=picked, encounter=None)
-        await self._store.put_interaction(chosen)
-        return to("/encounter", visit.handle, visit.browser)
+        return await self._on(
+            visit, *self.next_question(replace(visit, interaction=chosen), account, request)
+        )
+
+    async def _on(self, visit: Visit, further: Visit, page: str) -> Answer:
+        """On to a page, with what this visit did not know yet stored."""
+        if further.interaction is not visit.interaction:
+            await self._store.put_interaction(further.interaction)
+        return to(page, further.handle, further.browser)
 
     async def _may_ask(self, account: Account, person: Person) -> bool:
         """Count one question of this person."""

@@ -44,7 +44,7 @@ class RegistrationEndpoint:
 
     async def read(self, request: HttpRequest) -> Answer:
         """200 with what is registered (RFC 7592 2.1)."""
-        return json_answer(200, self._told(await self._own(request)))
+        return json_answer(200, self._managed(await self._own(request), request))
 
     async def update(self, request: HttpRequest) -> Answer:
         """200 with what is registered now: a whole new document replaces the old one (RFC 7592 2.2)."""
@@ -57,7 +57,7 @@ class RegistrationEndpoint:
             raise _wrong(f"{foreign[0]} must not be sent")
         if "client_secret" in document and not _is_its_secret(document["client_secret"], registration):
             raise _wrong("client_secret must not be sent, or be the one that the client has (RFC 7592 2.2)")
-        return json_answer(200, self._told(await self._registry.update(registration, document)))
+        return json_answer(200, self._managed(await self._registry.update(registration, document), request))
 
     async def delete(self, request: HttpRequest) -> Answer:
         """204: the client and its tokens are gone, its registration access token too (RFC 7592 2.3)."""
@@ -66,6 +66,13 @@ class RegistrationEndpoint:
 
     async def _own(self, request: HttpRequest) -> Registration:
         return await self._registry.authenticate(request.path.removeprefix(BELOW), _bearer(request))
+
+    def _managed(self, registration: Registration, request: HttpRequest) -> dict[str, object]:
+        """What _told() says with the token that goes on being good: RFC 7592 3 requires it in every answer.
+
+        Nobody here knows it but from the request that it came with.
+        """
+        return {**self._told(registration), "registration_access_token": _bearer(request)}
 
     def _told(self, registration: Registration) -> dict[str, object]:
         """The client information response (RFC 7591 3.2.1), with members of ours: where it stands.

@@ -1,7 +1,7 @@
 """What a request to our own endpoints uses up: the jti of its assertion, then that of its proof (RFC 7523 3, RFC 9449 11.1).
 
 Both are claimed in one step of the store, in this order, after everything that the client may repeat was found right.
-What is stored then and hangs on nothing else goes along in that step.
+What hangs on nothing else goes along in that step: a record that is stored, a code that is redeemed.
 """
 
 import time
@@ -12,7 +12,7 @@ from authz.events import Emit, ProofChecked
 from authz.protocol import dpop
 from authz.protocol.dpop import Proof
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.storage.store import GrantUntil, Namespace, PushedRequest, SingleUse, Store
+from authz.storage.store import Namespace, SingleUse, Store, Then
 
 _PURPOSE = "authorization-server"
 
@@ -25,12 +25,10 @@ class Spending:
         self._emit = emit
         self._clock = clock
 
-    async def spend(
-        self, proven: Proven, proof: Proof | None, *, then: PushedRequest | GrantUntil | None = None
-    ) -> None:
-        """Claim the jti of the assertion (C6) and of the proof (D5, D9), and store `then`.
+    async def spend(self, proven: Proven, proof: Proof | None, *, then: Then | None = None) -> None:
+        """Claim the jti of the assertion (C6) and of the proof (D5, D9), and do `then`.
 
-        Raises OAuthError for one that was used before, and stores nothing: INVALID_CLIENT for the assertion, whose proof
+        Raises OAuthError for one that was used before, and does nothing more: INVALID_CLIENT for the assertion, whose proof
         stays good, INVALID_DPOP_PROOF for the proof.
         """
         use = proven.use

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from authz.clock import Clock
 from authz.endpoints.client_authentication import ClientAuthentication
-from authz.endpoints.grants import GRANTS, Desk, Issue, Turn, revoke
+from authz.endpoints.grants import GRANTS, revoke
 from authz.endpoints.proofs import Proofs
+from authz.endpoints.turns import Desk, Issue, Turn
 from authz.events import TokenIssued
 from authz.http import json_answer, read_form
 from authz.keys import KeyRing

@@ -47,7 +47,8 @@ class Userinfo:
         self._clock = clock
 
     async def tell(self, request: HttpRequest) -> Answer:
-        """What the person behind the token allowed to be told; signed where the caller accepts application/jwt only."""
+        """What the person behind the token allowed to be told; signed where the client registered that or
+        accepts application/jwt only."""
         try:
             found = await self._resource_server.authenticate(request, audience=self._audience)
             caller = found.caller
@@ -73,7 +74,7 @@ class Userinfo:
             person=person_of(account),
             scope=caller.scope,
         )
-        if not _wants_signed(request.headers.get("accept", "")):
+        if not (client.signed_userinfo_required or _wants_signed(request.headers.get("accept", ""))):
             return json_answer(200, said, found.headers)
         claims = {**said, "iss": self._issuer, "aud": client.client_id}
         signed = await self._keys.sign(claims, typ="JWT", algorithm=client.signed_response_algorithm)

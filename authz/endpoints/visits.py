@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from authz.clock import Clock
 from authz.endpoints.own_id_tokens import read_hint
 from authz.endpoints.pushed_authorization import REQUEST_URI_PREFIX, request_id
+from authz.endpoints.unproven_requests import may_visit
 from authz.handles import digest, new_handle
 from authz.http import read_form
 from authz.keys import KeyRing
 from authz.login.accounts import Accounts
-from authz.login.browser import Browser, Browsers
+from authz.login.browser import Browser, Browsers, session_id_of
 from authz.login.finding import FinderUnavailable
 from authz.login.language import Language, language_of
 from authz.login.relations import Relations
@@ -25,7 +26,7 @@ from authz.protocol.authorization_answers import RedirectTarget
 from authz.protocol.clients import Client
 from authz.protocol.encoding import parse_query
 from authz.protocol.launch_context import context_of
-from authz.protocol.openid import Subjects, acr_of, wanted_acr
+from authz.protocol.openid import Subjects, acr_of, read_claims_request, wanted_acr, wanted_subjects
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
 from authz.storage.store import Interaction, PushedRequest, Store
@@ -94,11 +95,13 @@ class Visits:
         It is not stored before keep(): prompt=none needs no more. Raises PageError, OAuthError where the redirect URI is
         not the client's any more.
         """
-        client_id, handle = _asked(request)
+        client_id, handle = pushed_in(request.query.encode("ascii"))
         now = self._clock()
         pushed = await self._store.pushed_request(request_id(handle), now=now)
         if pushed is None or pushed.client_id != client_id or pushed.expires_at <= now:
             raise PageError("error.request_uri_unknown")
+        if not await may_visit(self._store, pushed.id, now=now):
+            raise PageError("error.too_many", status=429)
         return await self.begin_with(pushed, request)
 
     async def begin_with(self, pushed: PushedRequest, request: HttpRequest) -> Visit:
@@ -137,22 +140,19 @@ class Visits:
 
         Raises PageError.
         """
-        return await self._found(handle, await self._browsers.known(request), request)
-
-    async def _found(self, handle: str | None, browser: Browser | None, request: HttpRequest) -> Visit:
-        interaction = None
-        if handle:
-            interaction = await self._store.interaction(digest(handle), now=self._clock())
-        if handle is None or browser is None or interaction is None:
+        session_id = session_id_of(request)
+        if not handle or session_id is None:
             raise PageError(GONE)
-        if interaction.session_id != browser.session.id:
+        found = await self._store.visit(
+            session_id=session_id, interaction_id=digest(handle), now=self._clock()
+        )
+        if found is None or found[1].session_id != session_id:
             raise PageError(GONE)
-        if await self._store.pushed_request(interaction.request_id, now=self._clock()) is None:
-            raise PageError(GONE)
+        session, interaction = found
         client = self._clients.get(interaction.client_id)
         if client is None:
             raise PageError("error.client_gone")
-        return await self._visit(interaction, handle, client, browser, request)
+        return await self._visit(interaction, handle, client, Browser(session, None), request)
 
     async def _visit(
         self, interaction: Interaction, handle: str, client: Client, browser: Browser, request: HttpRequest
@@ -216,15 +216,23 @@ class Visits:
         return self._clock() - at > max(int(max_age), at_least)
 
     def hints_at_another(self, visit: Visit) -> bool:
-        """Whether the app, or the launch, means somebody else than the person who is signed in (id_token_hint)."""
-        hint, subject = visit.interaction.parameters.get("id_token_hint"), visit.browser.session.subject
-        launched = context_of(visit.interaction.parameters)
-        if launched is not None and subject is not None and launched.get("user") != subject:
-            return True
-        if hint is None or subject is None:
+        """Whether the app, or the launch, means somebody else than the person who is signed in.
+
+        The app says so by id_token_hint, or by a value for sub in claims (OpenID Connect Core 3.1.2.2).
+        """
+        parameters, subject = visit.interaction.parameters, visit.browser.session.subject
+        if subject is None:
             return False
-        found = read_hint(hint, self._keys, self._issuer)
-        return found is None or found.subject != self._subjects.of(visit.client, subject)
+        launched = context_of(parameters)
+        if launched is not None and launched.get("user") != subject:
+            return True
+        named = self._subjects.of(visit.client, subject)
+        wanted = wanted_subjects(read_claims_request(parameters.get("claims", "{}"), self._acr_values))
+        if wanted is not None and named not in wanted:
+            return True
+        hint = parameters.get("id_token_hint")
+        found = None if hint is None else read_hint(hint, self._keys, self._issuer)
+        return hint is not None and (found is None or found.subject != named)
 
 
 def check_form(request: HttpRequest, form: Mapping[str, str], visit: Visit) -> None:
@@ -271,10 +279,10 @@ def each_once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _asked(request: HttpRequest) -> tuple[str, str]:
-    """client_id and the part of request_uri that we made (P9, P10)."""
+def pushed_in(content: bytes) -> tuple[str, str]:
+    """client_id and the part of request_uri that we made, of a query or a form (P9, P10). Raises PageError."""
     try:
-        pairs = parse_query(request.query)
+        pairs = parse_query(content.decode("ascii"))
     except ValueError as error:
         raise PageError("error.address_unreadable") from error
     asked: dict[str, str] = {}

@@ -130,10 +130,10 @@ class Browsers:
 
     async def known(self, request: HttpRequest) -> Browser | None:
         """The browser that sent this request, None without a live session."""
-        handle = _cookie(request.headers.get("cookie", ""))
-        if handle is None:
+        id = session_id_of(request)
+        if id is None:
             return None
-        session = await self._store.session(digest(handle), now=self._clock())
+        session = await self._store.session(id, now=self._clock())
         return None if session is None else Browser(session, None)
 
     async def known_or_new(self, request: HttpRequest) -> Browser:
@@ -169,10 +169,11 @@ class Browsers:
         return Browser(session, f"{COOKIE}={handle}; Path=/; Secure; HttpOnly; SameSite=Lax")
 
 
-def _cookie(header: str) -> str | None:
+def session_id_of(request: HttpRequest) -> str | None:
+    """The id of the session that a browser claims to have; None where its cookie is missing, or there twice."""
     values = [
         value.strip()
-        for name, _, value in (p.partition("=") for p in header.split(";"))
+        for name, _, value in (p.partition("=") for p in request.headers.get("cookie", "").split(";"))
         if name.strip() == COOKIE
     ]
-    return values[0] if len(values) == 1 else None
+    return digest(values[0]) if len(values) == 1 else None

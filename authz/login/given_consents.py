@@ -13,8 +13,13 @@ from authz.storage.consents import ConsentVersion, Room
 class GivenConsents(Protocol):
     """Keeps the consents of one resource."""
 
+    @property
+    def usual_room(self) -> Room:
+        """What it is held to when it is stored: what can be in force for one patient has a bound."""
+        ...
+
     async def room(self, grant: Grant) -> Room | None:
-        """What it is held to when it is stored: what can be in force for one patient has a bound.
+        """The same where by the count of the store there was no room, which counts some that are over.
 
         Raises NoRoomLeft where it cannot be recorded, StoreUnavailable.
         """

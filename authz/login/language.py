@@ -34,9 +34,7 @@ class Language:
 
     def __call__(self, key: str, **values: object) -> Markup:
         """The text of this name for a page: values are escaped, the text may hold elements."""
-        if key not in self._pieces:
-            self._pieces[key] = _pieces_of(self.texts[key])
-        pieces = self._pieces[key]
+        pieces = self._pieces_of(key)
         if pieces is None:
             return Markup(self.texts[key]).format(**values)  # noqa: S704  (a text of ours)
         if isinstance(pieces, Markup):
@@ -47,6 +45,16 @@ class Language:
             if name is not None:
                 said.append(_escaped(values[name]))
         return Markup("".join(said))  # noqa: S704
+
+    def fixed(self, key: str) -> str | None:
+        """The same of a text without placeholders; None for one that has some."""
+        pieces = self._pieces_of(key)
+        return str(pieces) if isinstance(pieces, Markup) else None
+
+    def _pieces_of(self, key: str) -> "_Pieces | None":
+        if key not in self._pieces:
+            self._pieces[key] = _pieces_of(self.texts[key])
+        return self._pieces[key]
 
     def plain(self, key: str, **values: object) -> str:
         """The text of this name where no element stands."""

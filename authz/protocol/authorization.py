@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from authz.protocol import pkce
+from authz.protocol.authorization_answers import SIGNED_RESPONSE_MODES
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.clients import BindingKind, Client, GrantType, ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits, audience, details, granted_scope
 from authz.protocol.openid import read_claims_request
+from authz.protocol.redirect_uris import is_registered
 
 PROMPTS = ("none", "login", "consent", "select_account")
 _SECONDS = re.compile(r"[0-9]{1,9}")
-RESPONSE_MODES = ("query", "jwt", "query.jwt")  # the last two are one: JARM 2.3.4
+RESPONSE_MODES = ("query", *SIGNED_RESPONSE_MODES)
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _MAX_VALUE = 4096
 _KEPT = frozenset(
@@ -27,6 +29,9 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that are kept. Others are ignored, as RFC 6749 3.1 wants, and never stored: credentials among them."""
+KNOWN = _KEPT | {"grant_id", "request_uri"}
+"""Parameters that mean something here. Of all others not even the form is looked at: launch_context among them, which
+only we may say."""
 _WITH_OWN_BOUNDS = frozenset({"authorization_details", "claims", "id_token_hint", "scope"})
 
 
@@ -57,6 +62,7 @@ def check(
     proof_thumbprint is the key of the DPoP proof that came with it, None without one. Raises OAuthError; nothing
     here redirects.
     """
+    parameters = {name: value for name, value in parameters.items() if name in KNOWN}
     for rule, profiles in RULES:
         if client.profile in profiles:
             rule(parameters, client, server)
@@ -166,11 +172,11 @@ def _response_mode_is_offered(parameters: Mapping[str, str], client: Client, ser
 
 
 def _redirect_uri_is_registered(parameters: Mapping[str, str], client: Client, server: ServerBits) -> None:
-    """P5: exactly one of those registered, compared as text (RFC 9700 2.1)."""
+    """P5: exactly one of those registered, compared as text but for the port of a native app (RFC 9700 2.1)."""
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri is None:
         raise OAuthError(ErrorCode.INVALID_REQUEST, "redirect_uri is required: send one of those registered")
-    if redirect_uri not in client.redirect_uris:
+    if not is_registered(redirect_uri, client.redirect_uris):
         raise OAuthError(
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
         )

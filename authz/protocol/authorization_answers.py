@@ -6,7 +6,9 @@ from urllib.parse import urlencode
 
 from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.redirect_uris import is_registered
 
+SIGNED_RESPONSE_MODES = ("jwt", "query.jwt")  # the two are one: JARM 2.3.4
 _SIGNED_RESPONSE_SECONDS = 300  # at most 10 minutes (FAPI 2.0 Message Signing 5.4.1)
 
 
@@ -24,11 +26,12 @@ class RedirectTarget:
 def locate(parameters: Mapping[str, str], client: Client) -> RedirectTarget:
     """Where the answer to a pushed request goes. Raises OAuthError when it is not a registered address any more."""
     redirect_uri = parameters.get("redirect_uri", "")
-    if redirect_uri not in client.redirect_uris:
+    if not is_registered(redirect_uri, client.redirect_uris):
         raise OAuthError(
             ErrorCode.INVALID_REQUEST, "redirect_uri is not one of those registered for this client"
         )
-    signed = client.signed_responses_required or parameters.get("response_mode", "query") != "query"
+    # A mode that is not offered is refused in the default one, which the client can read.
+    signed = client.signed_responses_required or parameters.get("response_mode") in SIGNED_RESPONSE_MODES
     return RedirectTarget(
         redirect_uri, parameters.get("state"), client.client_id, signed, client.signed_response_algorithm
     )

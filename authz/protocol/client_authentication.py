@@ -3,9 +3,9 @@
 Authentication by certificate is in certificates.py.
 """
 
-import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from authz.protocol import jose
 from authz.protocol.client_profiles import PROFILES, algorithms_of
@@ -23,8 +23,7 @@ _NODES_SECONDS = 30  # clocks of our own nodes differ by no more
 _TYPES = frozenset({"jwt", "client-authentication+jwt"})
 
 
-@dataclass(frozen=True, slots=True)
-class Assertion:
+class Assertion(msgspec.Struct, frozen=True):
     """A client assertion that passed check_assertion(). Its jti is still to be claimed, last of all.
 
     expires_at  the second from which no node accepts it, its clock up to 30 s behind ours or not: a claim of the jti
@@ -37,8 +36,7 @@ class Assertion:
     issued_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UnverifiedAssertion:
+class UnverifiedAssertion(msgspec.Struct, frozen=True):
     """A client assertion as it was read: nothing in it holds yet. Only read_assertion() makes one.
 
     client_id  its sub, equal to iss: the client whose keys will verify it
@@ -99,25 +97,25 @@ def check_assertion(
     if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
         raise _refused("typ of the client_assertion must be absent, JWT or client-authentication+jwt")
     for name in ("iss", "sub"):
-        if not _equal(claims.get(name), client.client_id):
+        if claims.get(name) != client.client_id:
             raise _refused(f"{name} of the client_assertion must be the client_id")
     audiences = (issuer, token_url) if profile.token_url_audience_allowed else (issuer,)
     audience = claims.get("aud")
     # Stricter than RFC 7519 4.1.3: an array is refused, even one that holds only the issuer. An assertion for two
     # servers is one that the other server can use here.
-    if not any(_equal(audience, accepted) for accepted in audiences):
+    if not isinstance(audience, str) or audience not in audiences:
         raise _refused(f"aud of the client_assertion must be the string {speakable(issuer, at_most=200)}")
-    expires_at = _check_times(claims, now)
+    expires_at, issued_at = _check_times(claims, now)
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 0 < len(jti) <= _MAX_JTI_CHARACTERS:
         raise _refused(
             f"jti of the client_assertion must be a string of 1 to {_MAX_JTI_CHARACTERS} characters"
         )
-    return Assertion(jti, expires_at + _NODES_SECONDS, _seconds(claims, "iat"))
+    return Assertion(jti, expires_at + _NODES_SECONDS, issued_at)
 
 
-def _check_times(claims: Mapping[str, object], now: int) -> int:
-    """The second from which the assertion is expired."""
+def _check_times(claims: Mapping[str, object], now: int) -> tuple[int, int | None]:
+    """The second from which the assertion is expired, and its iat."""
     expires_at, issued_at = _seconds(claims, "exp"), _seconds(claims, "iat")
     skew = None if issued_at is None else issued_at - now
     if expires_at is None:
@@ -129,14 +127,13 @@ def _check_times(claims: Mapping[str, object], now: int) -> int:
             f"exp is {expires_at - now} s in the future, at most {_MAX_LIFETIME_SECONDS} s is accepted",
             skew_seconds=skew,
         )
-    for name in ("iat", "nbf"):
-        moment = _seconds(claims, name)
+    for name, moment in (("iat", issued_at), ("nbf", _seconds(claims, "nbf"))):
         if moment is not None and moment - now > _AHEAD_SECONDS:
             raise _refused(
                 f"{name} is {moment - now} s in the future, at most {_AHEAD_SECONDS} s is accepted",
                 skew_seconds=skew,
             )
-    return expires_at
+    return expires_at, issued_at
 
 
 def _seconds(claims: Mapping[str, object], name: str) -> int | None:
@@ -147,10 +144,6 @@ def _seconds(claims: Mapping[str, object], name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         raise _refused(f"{name} of the client_assertion must be seconds since 1970")
     return int(value)
-
-
-def _equal(value: object, expected: str) -> bool:
-    return isinstance(value, str) and hmac.compare_digest(value.encode("utf-8"), expected.encode("utf-8"))
 
 
 def _refused(description: str, *, skew_seconds: int | None = None) -> OAuthError:

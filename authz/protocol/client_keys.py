@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from cryptography import x509
 
 from authz.protocol.certificates import jwk_holds
-from authz.protocol.jwk import JoseError, import_public_jwk
+from authz.protocol.jwk import JoseError, import_public_jwk, public_key_id
 
 _MAX_KEYS = 20
 
@@ -18,7 +18,8 @@ class ClientKeysError(Exception):
 def read_jwks(value: object, *, also: frozenset[str] = frozenset()) -> tuple[Mapping[str, object], ...]:
     """The keys of a JWK Set: public, strong, at least one, no kid twice. Raises ClientKeysError.
 
-    also names algorithms that the client's profile accepts beside those of FAPI 2.0.
+    also names algorithms that the client's profile accepts beside those of FAPI 2.0. A key that says that it is for
+    encryption may be of any kind: nothing is encrypted here (RFC 7517 4.2, 5).
     """
     keys = value.get("keys") if isinstance(value, dict) else None
     if not isinstance(keys, list) or not keys or not all(isinstance(key, dict) for key in keys):
@@ -28,7 +29,7 @@ def read_jwks(value: object, *, also: frozenset[str] = frozenset()) -> tuple[Map
     named: set[str] = set()
     for number, key in enumerate(keys):
         try:
-            kid = import_public_jwk(key, also=also).kid
+            kid = public_key_id(key) if key.get("use") == "enc" else import_public_jwk(key, also=also).kid
         except JoseError as error:
             raise ClientKeysError(f"key {number}: {error}") from error
         if kid is not None and kid in named:

@@ -63,10 +63,11 @@ _NOT_DONE = {
 METADATA = frozenset(
     {
         "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
-        "id_token_signed_response_alg", "jwks", "jwks_uri", "post_logout_redirect_uris", "redirect_uris",
+        "id_token_signed_response_alg", "introspection_signed_response_alg",
+        "jwks", "jwks_uri", "post_logout_redirect_uris", "redirect_uris",
         "request_object_signing_alg", "require_pushed_authorization_requests", "require_signed_request_object",
         "response_types", "scope", "software_id", "software_version", "subject_type", "token_endpoint_auth_method",
-        "token_endpoint_auth_signing_alg", *_BINDINGS, *_NOT_DONE, *_PAGES, *_SUBJECTS,
+        "token_endpoint_auth_signing_alg", "userinfo_signed_response_alg", *_BINDINGS, *_NOT_DONE, *_PAGES, *_SUBJECTS,
     }
 )  # fmt: skip
 """The members that are looked at; every other is left out."""
@@ -144,7 +145,11 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         binding=_binding(members, rules),
         profile=rules.profile.name,
         signed_requests_required=members.flag("require_signed_request_object"),
+        # RFC 9126 6: a client may hold itself to what its profile leaves open, and never the reverse.
+        pushed_requests_required=members.flag("require_pushed_authorization_requests")
+        or rules.profile.pushed_requests_required,
         signed_responses_required=members.has("authorization_signed_response_alg"),
+        signed_userinfo_required=members.has("userinfo_signed_response_alg"),
         signed_response_algorithm=response_algorithm(members, rules.signing_algorithms, own),
         id_token_algorithm=id_token_algorithm(members, own) if redirect_uris else None,
         assertion_algorithm=signing_algorithm(
@@ -156,7 +161,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         certificate_subject=_certificate_subject(members, method),
     )
     client = _with_keys(members, client, rules.profile)
-    members.put("require_pushed_authorization_requests", rules.profile.pushed_requests_required)  # RFC 9126 6
+    members.put("require_pushed_authorization_requests", client.pushed_requests_required)
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
     for name in ("software_id", "software_version"):

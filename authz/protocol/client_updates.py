@@ -6,16 +6,16 @@ from authz.protocol.scopes import covered
 
 _FREE = frozenset({"contacts", "software_version"})
 _MAY_SHRINK = ("redirect_uris", "post_logout_redirect_uris", "grant_types", "response_types")
-_MAY_TIGHTEN = ("require_signed_request_object",)
+_MAY_TIGHTEN = ("require_signed_request_object", "require_pushed_authorization_requests")
 
 
 def exceeds(document: Mapping[str, object], vetted: Mapping[str, object]) -> bool:
     """Whether a document has anything that the vetted one had not. Both have passed read_metadata().
 
     Free are contacts, the version of the software, new keys by value for keys by value (a key that is rotated must not
-    wait), and everything that only takes away: URIs, grant types, scope, or that begins to sign its requests. All else
-    was part of what was vetted: where people are sent, what is asked for, how the client authenticates and what its
-    tokens are bound to, where its keys come from, and what people are shown of it.
+    wait), and everything that only takes away: URIs, grant types, scope, or that begins to sign or push its
+    requests. All else was part of what was vetted: where people are sent, what is asked for, how the client
+    authenticates and what its tokens are bound to, where its keys come from, and what people are shown of it.
     """
     return any(
         _more(name, document.get(name), vetted.get(name))

@@ -28,6 +28,7 @@ _MAX_PARAMETERS = 200
 _HEX = "0123456789abcdefABCDEF"
 _OCTETS = {(high + low).encode("ascii"): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
 """What stands behind '%' → the octet that it means."""
+_PRINTABLE = {key.decode(): octet.decode() for key, octet in _OCTETS.items() if b" " <= octet <= b"~"}
 
 
 def base64url(content: bytes) -> str:
@@ -146,9 +147,15 @@ def parse_form(content: bytes, *, repeatable: frozenset[str] = frozenset()) -> d
 
 
 def _form_decode(text: str) -> str:
+    text = text.replace("+", " ")
     if "%" not in text:
-        return text.replace("+", " ")
-    first, *escaped = text.replace("+", " ").encode("ascii").split(b"%")
+        return text
+    first_text, *escaped_texts = text.split("%")
+    try:
+        return first_text + "".join([_PRINTABLE[part[:2]] + part[2:] for part in escaped_texts])
+    except KeyError:
+        pass  # something else than printable ASCII
+    first, *escaped = text.encode("ascii").split(b"%")
     content = first + b"".join([_OCTETS[part[:2]] + part[2:] for part in escaped])
     try:
         decoded = content.decode("utf-8")

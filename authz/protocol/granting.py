@@ -5,6 +5,7 @@ RFC 6749 3.3, 6, RFC 8707, RFC 9396 5, 6.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from authz.protocol.authorization_details import Detail, DetailType, is_covered, read_details, refused
 from authz.protocol.clients import Client
@@ -20,7 +21,7 @@ class ServerBits:
     """What the rules need to know of the server.
 
     resources maps every accepted spelling of a resource identifier to the identifier that tokens carry.
-    grantable says whether the gateway can enforce a clinical scope.
+    grantable says whether the gateway can enforce a clinical scope, of one always the same.
     ungranted are scopes that a registered client may ask for and that are left out of what is granted.
     acr_values are the authentication contexts that a person can reach here.
     pickers are the identifiers of the resources whose records a person can search at the pages.
@@ -98,19 +99,31 @@ def _checked(
     refusal: str,
     ungranted: frozenset[str] | None = None,
 ) -> tuple[str, ...]:
+    left = server.ungranted if ungranted is None else ungranted
+    return _found(asked, allowed, server.grantable, refusal, left)
+
+
+@lru_cache(1024)  # clients ask for the same again and again; what is refused is not kept
+def _found(
+    asked: tuple[str, ...],
+    allowed: tuple[str, ...],
+    grantable: Callable[[str], bool],
+    refusal: str,
+    ungranted: frozenset[str],
+) -> tuple[str, ...]:
     for text in asked:
-        of_no_type = "?" not in text and parse_scope(text) is not None and not server.grantable(text)
-        if of_no_type or not is_known(text):
+        is_clinical = parse_scope(text) is not None
+        is_enforced = not is_clinical or grantable(text)
+        if ("?" not in text and not is_enforced) or not is_known(text):
             raise _no_scope(
                 f"the scope {speakable(text)} is not known here: SMART v1 or v2, or one of scopes_supported"
             )
         if not covered(text, allowed):
             raise _no_scope(f"the scope {speakable(text)} {refusal}: leave it out")
-        if parse_scope(text) is not None and not server.grantable(text):
+        if not is_enforced:
             raise _no_scope(
                 f"the scope {speakable(text)} cannot be enforced here: ask for the type without this filter"
             )
-    ungranted = server.ungranted if ungranted is None else ungranted
     found = tuple(text for text in asked if text not in ungranted)
     if not found:
         raise _no_scope(

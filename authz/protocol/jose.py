@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+import msgspec
+
 from authz.protocol.encoding import base64url, base64url_decode, compact_json, strict_json
 from authz.protocol.errors import speakable
 from authz.protocol.jwk import (
@@ -58,8 +60,7 @@ _MAX_HEADERS = 4096  # remembered headers of tokens whose signature was right
 _MAX_HEADER_CHARACTERS = 512  # of one of them
 
 
-@dataclass(frozen=True, slots=True)
-class Jws:
+class Jws(msgspec.Struct, frozen=True):
     """The parts of a compact JWS, decoded; nothing is verified yet."""
 
     header: Mapping[str, object]
@@ -68,8 +69,7 @@ class Jws:
     signing_input: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified:
+class Unverified(msgspec.Struct, frozen=True):
     """A JWT as it was read: nothing in it holds yet. Only read_unverified() makes one."""
 
     jws: Jws

@@ -120,10 +120,7 @@ def import_public_jwk(jwk: Mapping[str, object], *, also: frozenset[str] = froze
     those of VERIFIED_ONLY and OF_ID_TOKENS that are accepted too; ES384 brings EC on P-384. A JWK with a private member
     is refused as a whole: whoever sends one must learn of it.
     """
-    private = sorted(_PRIVATE_MEMBERS & jwk.keys())
-    if private:
-        raise JoseError(f"the jwk must be public, but holds {', '.join(private)}")
-    kid = _key_id(jwk)
+    kid = public_key_id(jwk)
     kty = jwk.get("kty")
     if kty == "EC":
         key = _import_ec(jwk, with_p384="ES384" in also)
@@ -135,6 +132,14 @@ def import_public_jwk(jwk: Mapping[str, object], *, also: frozenset[str] = froze
         raise JoseError("kty of the jwk must be EC, OKP or RSA")
     known = algorithms_of(key) | (_verified_only(key) & also)
     return PublicKey(kid, known & _algorithms_named(jwk), thumbprint(jwk), key)
+
+
+def public_key_id(jwk: Mapping[str, object]) -> str | None:
+    """The kid of a JWK of whatever kind, None without one. Raises JoseError for a JWK that is not public."""
+    private = sorted(_PRIVATE_MEMBERS & jwk.keys())
+    if private:
+        raise JoseError(f"the jwk must be public, but holds {', '.join(private)}")
+    return _key_id(jwk)
 
 
 def public_jwk(key: PrivateKey, *, kid: str, algorithm: str | None = None) -> dict[str, object]:

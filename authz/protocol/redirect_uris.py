@@ -5,11 +5,14 @@ otherwise than they look, those that are nobody's, and those that would run inst
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()+,;=%\[\]*-]+")
+_ON_LOOPBACK = re.compile(
+    r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[0-9]{1,5}))?(?P<rest>(?:[/?].*)?)"
+)
 _MAX_CHARACTERS = 2000
 _OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "response"})
 """What the authorization response adds to the query (RFC 6749 4.1.2, RFC 9207 2, JARM 2.3.1): never there before."""
@@ -38,6 +41,22 @@ def check_redirect_uri(uri: str, *, native: bool = True) -> None:
     )
     if taken:
         raise UriError(f"has {taken[0]} in its query, which the authorization response adds")
+
+
+def is_registered(uri: str, registered: Collection[str]) -> bool:
+    """Whether a redirect URI is one of those registered: the same text, character by character (RFC 9700 2.1).
+
+    But for the port of http on the loopback address: a native app takes whichever is free at that moment, so every
+    port is that of the registered URI, with or without one (RFC 8252 7.3).
+    """
+    if uri in registered:
+        return True
+    asked = _ON_LOOPBACK.fullmatch(uri)
+    port = "80" if asked is None else asked["port"] or "80"
+    if asked is None or port.startswith("0") or int(port) > 65535:
+        return False
+    known = (_ON_LOOPBACK.fullmatch(each) for each in registered)
+    return any(k is not None and (k["host"], k["rest"]) == (asked["host"], asked["rest"]) for k in known)
 
 
 def check_web_uri(uri: str) -> None:

@@ -1,6 +1,6 @@
 """The members of client metadata that choose an algorithm: of what a client signs, and of what is signed for it.
 
-RFC 7591 2, OpenID Connect Registration 2, JARM 3. Readers raise OAuthError, naming the member.
+RFC 7591 2, OpenID Connect Registration 2, JARM 3, RFC 9701 6. Readers raise OAuthError, naming the member.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from authz.protocol.client_members import Members, unacceptable
 
 _ID_TOKEN = "id_token_signed_response_alg"
-_RESPONSES = (_ID_TOKEN, "authorization_signed_response_alg")
+_RESPONSES = (
+    _ID_TOKEN,
+    "authorization_signed_response_alg",
+    "userinfo_signed_response_alg",
+    "introspection_signed_response_alg",
+)
 
 
 def signing_algorithm(members: Members, name: str, allowed: frozenset[str]) -> str | None:

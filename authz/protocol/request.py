@@ -39,15 +39,17 @@ class Precedent(Protocol):
 
 
 class Likeness:
-    """What a request shares with those whose heads are the same but for the last segment of the path and the proof.
+    """What a request shares with those whose heads are the same but for the last segment of the path and a few values.
 
     precedent  answers them; None while each of them is looked at from its beginning
+    varying    the headers, in lower case, of which each of them may have a value of its own
     """
 
-    __slots__ = ("_keep", "precedent")
+    __slots__ = ("_keep", "precedent", "varying")
 
-    def __init__(self, keep: "Callable[[Likeness], None]") -> None:
+    def __init__(self, keep: "Callable[[Likeness], None]", varying: frozenset[str] = frozenset()) -> None:
         self._keep = keep
+        self.varying = varying
         self.precedent: Precedent | None = None
 
     def follow(self, precedent: Precedent) -> None:

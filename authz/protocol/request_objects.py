@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz.protocol import jose
+from authz.protocol.authorization import KNOWN
 from authz.protocol.client_profiles import FAPI_ALGORITHMS, algorithms_of
 from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode, OAuthError, speakable
@@ -62,11 +63,12 @@ def check_request_object(
     for name in ("request", "request_uri"):
         if name in claims:
             raise _refused(f"{name} is not allowed inside a request object")
-    # Empty text is a parameter that was not sent, as in a form (RFC 6749 3.1).
+    # As in a form, empty text is a parameter that was not sent, and one that is not known is ignored, of whatever type
+    # (RFC 6749 3.1, RFC 9101 6.3).
     asked = {
         name: _text(name, value)
         for name, value in claims.items()
-        if name not in _NOT_PARAMETERS and value != ""
+        if name in KNOWN and name not in _NOT_PARAMETERS and value != ""
     }
     return RequestObject(asked, client_time)
 

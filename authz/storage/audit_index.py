@@ -75,6 +75,9 @@ class AuditQuery:
 class AuditIndexStore(Protocol):
     """The part of the Store that keeps it. What holds for every method of a Store holds for these."""
 
+    audit_lines_at_once: int
+    """Of so many lines of the log the entries are best added together."""
+
     async def index_audit(self, entries: Sequence[AccessEntry], *, chain: str, read_to: int) -> None:
         """Add entries and move the follower's place in their chain, in one transaction.
 

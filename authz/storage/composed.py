@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from authz.storage.effects import RateLimit
 from authz.storage.replay import REPLAY, one_after_the_other
-from authz.storage.store import GrantUntil, Namespace, PushedRequest, SingleUse, Store
+from authz.storage.store import Namespace, SingleUse, Store, Then
 
 
 class Replay(Protocol):
@@ -36,9 +36,7 @@ class _Composed:
             return await self._replay.claim(namespace, key, until=until, now=now)
         return await self._store.claim(namespace, key, until=until, now=now)
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before."""
         return await one_after_the_other(self, self._store, uses, now=now, then=then)
 

@@ -94,8 +94,10 @@ class ConsentStore(Protocol):
         """That version of a consent, the newest without one; None where there is none."""
         ...
 
-    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
-        """Every version of a consent, the newest first."""
+    async def consent_history(
+        self, base: str, id: str, *, before: int | None = None, at_most: int | None = None
+    ) -> Sequence[ConsentVersion]:
+        """Every version of a consent, the newest first; with before those of lower numbers, with at_most so many."""
         ...
 
     async def consents_of(
@@ -117,6 +119,16 @@ class ConsentStore(Protocol):
         self, base: str, patient: str, status: str, *, after: str, limit: int
     ) -> Sequence[ConsentVersion]:
         """The newest versions of a patient's consents that have this status now, behind that id, in the order of ids."""
+        ...
+
+    async def consents_newest_first(
+        self, base: str, patient: str, *, is_active: bool, before: int | None, limit: int
+    ) -> Sequence[tuple[int, ConsentVersion]]:
+        """The newest versions of a patient's consents that are active now, or that are not, the last written first.
+
+        Each with the consent_number() that it was written as; with before those of lower numbers. What it costs does
+        not grow with all others.
+        """
         ...
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:

@@ -190,13 +190,13 @@ async def _replace(
     select = f"SELECT {columns} FROM %s ORDER BY {order}"  # noqa: S608
     cursor = sqlite.execute(select % table.in_sqlite)
     here, there, counted = sha256(), sha256(), 0
-    while rows := [_converted(table, row) for row in cursor.fetchmany(_PAGE_ROWS)]:
+    while rows := [_converted(table, row) for row in cursor.fetchmany(table.rows_at_once)]:
         await postgresql.copy_records_to_table(table.name, records=rows, columns=table.columns)
         counted += len(rows)
         for row in rows:
             here.update(_encode(row))
     read = 0
-    async for row in postgresql.cursor(select % table.name, prefetch=_PAGE_ROWS):
+    async for row in postgresql.cursor(select % table.name, prefetch=table.rows_at_once):
         there.update(_encode(tuple(row)))
         read += 1
     if (read, there.digest()) != (counted, here.digest()):

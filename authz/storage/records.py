@@ -1,12 +1,14 @@
 """Records as stored: JSON text of each record's fields, written and read by type. The same in every store."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeGuard, TypeVar
 
 import msgspec
 
 from authz.storage.store import StoreUnavailable
 
+LARGEST = 2**63 - 1
+"""The largest integer that a column of any store holds: below it stands every number."""
 R = TypeVar("R")
 _decoders: dict[object, Callable[[bytes], object]] = {}
 
@@ -47,3 +49,13 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         raise StoreUnavailable(f"a column holds {type(value).__name__}, expected text")
     return value
+
+
+def numbered_octets(rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[int, bytes]]:
+    """Rows of a number and bytes, asked at once: every line that is indexed is read here. Raises StoreUnavailable."""
+    return rows if _are_numbered_octets(rows) else [(integer(row[0]), octets(row[1])) for row in rows]
+
+
+def _are_numbered_octets(rows: Sequence[tuple[object, ...]]) -> TypeGuard[Sequence[tuple[int, bytes]]]:
+    numbers, values = zip(*rows, strict=True) if rows else ((), ())
+    return {*map(type, numbers)} <= {int} and {*map(type, values)} <= {bytes}

@@ -4,7 +4,17 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
-from authz.storage.store import GrantUntil, Namespace, PushedRequest, SingleUse
+from authz.storage.store import (
+    GrantUntil,
+    Namespace,
+    PushedRequest,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    RefreshToken,
+    SingleUse,
+    Then,
+)
 
 # The other claims are of places and deeds, and stay with what they are about.
 REPLAY = frozenset({Namespace.DPOP_PROOF, Namespace.CLIENT_ASSERTION, Namespace.REQUEST_OBJECT})
@@ -69,7 +79,11 @@ class _Claims(Protocol):
 
 class _Records(Protocol):
     async def put_pushed_request(self, record: PushedRequest) -> None: ...
-    async def put_grant(self, grant: Grant, *, expires_at: int) -> None: ...
+    async def put_grant(
+        self, grant: Grant, *, expires_at: int, refresh_token: RefreshToken | None = None
+    ) -> None: ...
+    async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None: ...
+    async def grant(self, grant_id: str, *, now: int) -> Grant | None: ...
 
 
 async def one_after_the_other(
@@ -78,17 +92,23 @@ async def one_after_the_other(
     uses: Sequence[SingleUse],
     *,
     now: int,
-    then: PushedRequest | GrantUntil | None,
+    then: Then | None,
 ) -> int:
     """claim_in_order() of a store that makes each claim, and stores what comes then, in a step of its own."""
     for number, use in enumerate(uses):
         if not await claims.claim(use.namespace, use.key, until=use.until, now=now):
             return number
+    if isinstance(then, Redeeming):
+        redeemed = await records.redeem_code(then.code_id, now=now)
+        grant = None
+        if redeemed is not None and redeemed.redemption is Redemption.FIRST:
+            grant = await records.grant(redeemed.code.grant_id, now=now)
+        then = then.judge(redeemed, grant)
     match then:
         case PushedRequest():
             await records.put_pushed_request(then)
         case GrantUntil():
-            await records.put_grant(then.grant, expires_at=then.expires_at)
+            await records.put_grant(then.grant, expires_at=then.expires_at, refresh_token=then.refresh_token)
         case None:
             pass
     return len(uses)

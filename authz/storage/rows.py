@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
@@ -26,6 +27,8 @@ CONSENT_COLUMNS = (
 NOTIFICATION_COLUMNS = "id, receiver, content, due_at, expires_at, attempts"
 
 Row = Sequence[object]
+_LINE_TYPES = (str, int, bytes, bytes, bytes)
+_new_line = tuple.__new__
 
 
 def stored_key(row: Row) -> StoredKey:
@@ -53,16 +56,22 @@ def key_values(key: StoredKey) -> tuple[object, ...]:
 
 def audit_line(row: Row) -> AuditLine:
     """A row of AUDIT_COLUMNS."""
-    chain, sequence, previous, digest, line = row
-    if (  # asked at once: every line that is followed is read here
-        isinstance(sequence, int)
-        and isinstance(previous, bytes)
-        and isinstance(digest, bytes)
-        and isinstance(line, bytes)
-        and isinstance(chain, str)
-    ):
-        return AuditLine(sequence, previous, digest, line, chain)
     return AuditLine(integer(row[1]), octets(row[2]), octets(row[3]), octets(row[4]), text(row[0]))
+
+
+def audit_lines(rows: Sequence[Row]) -> Sequence[AuditLine]:
+    """Such rows, their types asked at once: every line that is followed is read here. Raises StoreUnavailable."""
+    if _are_lines(rows):
+        return [
+            _new_line(AuditLine, (sequence, previous, digest, line, chain))
+            for chain, sequence, previous, digest, line in rows
+        ]
+    return [audit_line(row) for row in rows]
+
+
+def _are_lines(rows: Sequence[Row]) -> TypeGuard[Sequence[tuple[str, int, bytes, bytes, bytes]]]:
+    columns = zip(*rows, strict=True) if rows else ()
+    return all({*map(type, column)} == {kind} for column, kind in zip(columns, _LINE_TYPES, strict=False))
 
 
 def tree_head(row: Row) -> TreeHead:

@@ -7,10 +7,12 @@ store never sees the secret. All times are seconds since 1970. A record whose ex
 callers let it pass, and the outermost door answers 503.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from authz.protocol.tokens import Grant
 from authz.storage.audit_feeds import AuditFeedStore
@@ -41,13 +43,15 @@ class Namespace(StrEnum):
     REQUEST_OBJECT = "request-object"  # client_id ‖ jti
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
+    CONDITIONAL_WRITE = (
+        "conditional-write"  # SHA-256 of mount ‖ search: given back when the write was answered
+    )
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
-    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended, renewed while it goes on
+    AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended; no housekeeping ends it
 
 
-@dataclass(frozen=True, slots=True)
-class SingleUse:
+class SingleUse(msgspec.Struct, frozen=True):
     """What may be used once and is about to be: a key in a namespace of replay claims, taken until then."""
 
     namespace: Namespace
@@ -138,7 +142,11 @@ class RedeemedCode:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token; jkt is set for public clients only (RFC 9449 5). replaced_at says since when it has a successor."""
+    """A refresh token. replaced_at says since when it has a successor.
+
+    jkt is set for public clients only: the thumbprint of the key that it is held to (RFC 9449 5), or of the certificate
+    (RFC 8705 4).
+    """
 
     id: str
     grant_id: str
@@ -149,12 +157,27 @@ class RefreshToken:
     replaced_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GrantUntil:
-    """A grant to be stored until expires_at."""
+class GrantUntil(msgspec.Struct, frozen=True):
+    """A grant to be stored until expires_at, with a new refresh token of it or none."""
 
     grant: Grant
     expires_at: int
+    refresh_token: RefreshToken | None = None
+
+
+class Redeeming(msgspec.Struct, frozen=True):
+    """A code that is to be redeemed.
+
+    judge is told what redeem_code() gives, and of a first use the live grant; what it makes of them is stored, None for
+    nothing. The code is used whatever it says. It may be asked more than once, and then the last time counts.
+    """
+
+    code_id: str
+    judge: Callable[[RedeemedCode | None, Grant | None], GrantUntil | None]
+
+
+Then = PushedRequest | GrantUntil | Redeeming
+"""What hangs on the claims of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +212,11 @@ class Store(
         """True for the first caller that names this key before `until`, False for every other."""
         ...
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before; how many were won.
 
-        Where all are won, `then` is stored as its own method would store it. When that raises, the claims may have been
-        made and may not have been.
+        Where all are won, `then` is stored, or redeemed, as its own method would do it. When that raises, the claims may
+        have been made and may not have been, and so with `then`.
         """
         ...
 
@@ -245,6 +266,11 @@ class Store(
     async def put_session(self, record: BrowserSession) -> None: ...
     async def session(self, id: str, *, now: int) -> BrowserSession | None: ...
     async def delete_session(self, id: str) -> None: ...
+    async def visit(
+        self, *, session_id: str, interaction_id: str, now: int
+    ) -> tuple[BrowserSession, Interaction] | None:
+        """What a page needs: the live session, and the live interaction whose pushed request is live. None without all."""
+        ...
 
     # grants, codes, refresh tokens
     async def complete_authorization(

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from authz.storage.audit_queries import ENTRY_COLUMNS, SIGNAL_COLUMNS
+from authz.storage.audit_sheets import SHEET_COLUMNS
+from authz.storage.audit_signal_rows import SIGNAL_COLUMNS
 from authz.storage.rows import (
     AUDIT_COLUMNS,
     AUDIT_KEY_COLUMNS,
@@ -27,6 +28,7 @@ class Table:
     is_appended: bool = False
     condition: str = ""
     view_in_sqlite: str | None = None
+    rows_at_once: int = 5_000  # in the memory of who copies it
 
     @property
     def in_sqlite(self) -> str:
@@ -42,9 +44,16 @@ def _table(
     is_appended: bool = False,
     condition: str = "",
     view_in_sqlite: str | None = None,
+    rows_at_once: int = 5_000,
 ) -> Table:
     return Table(
-        name, tuple(columns.split(", ")), tuple(key.split(", ")), is_appended, condition, view_in_sqlite
+        name,
+        tuple(columns.split(", ")),
+        tuple(key.split(", ")),
+        is_appended,
+        condition,
+        view_in_sqlite,
+        rows_at_once,
     )
 
 
@@ -76,14 +85,12 @@ TABLES = (
     _table("revocation", "subject, sequence, expires_at", "subject"),
     _table("emergency", EMERGENCY_COLUMNS + ", end_noted"),
     _table("notification", NOTIFICATION_COLUMNS),
-    _table("audit_entry", ENTRY_COLUMNS, "chain, sequence, base, patient"),
+    _table("audit_sheet", SHEET_COLUMNS, "chain, first", rows_at_once=500),
+    _table("audit_page", "id, chain, block, volume, entries, earliest, latest, mentions"),
+    _table("audit_volume", "id, chain, block, earliest, latest, parts, state"),
+    _table("audit_volume_part", "id, mentions"),
     _table("audit_signal", SIGNAL_COLUMNS + ", noted"),
-    _table(
-        "audit_place",
-        "follower, chain, sequence",
-        "follower, chain",
-        view_in_sqlite="every_audit_place",
-    ),
+    _table("audit_place", "follower, chain, sequence", "follower, chain"),
     _table("pushed_request", "id, record, expires_at"),
     _table("launch", "id, client_id, record, expires_at"),
     _table("interaction", "id, record, expires_at"),
@@ -98,8 +105,4 @@ ONLY_IN_SQLITE = (
     "replay_claim",
     "audit_head",
     "audit_chain",
-    "audit_page",
-    "audit_page_place",
-    "audit_volume",
-    "audit_volume_part",
 )

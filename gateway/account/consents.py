@@ -1,15 +1,13 @@
 """A patient's own consents, for the patient's own pages: written and read in the store of consents of one FHIR base."""
 
-import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from authz.account.own_records import Actor, ActorKind, Author, NoRoom, OwnConsent, Wish
+from authz.account.own_records import Actor, ActorKind, Author, ConsentsPage, NoRoom, OwnConsent, Wish
 from authz.clock import Clock
-from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentStore, ConsentVersion
 from gateway.account.consent_document import consent_of, performer_of, wish_of
 from gateway.consent_service.receipts import receipt_claims
@@ -18,14 +16,15 @@ from gateway.consent_service.versions import next_version, with_status
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import parse_resource
 
-_TOLD_AT_ONCE = 20  # before others have their turn
+_SECTIONS = {"active": True, "over": False}  # of the pages, by the name that places in them begin with
+_MAX_DIGITS = 18
 
 
 class Grants(Protocol):
-    """The part of the Store that knows whether a grant lives."""
+    """The part of the Store that knows whether grants live."""
 
-    async def grant(self, grant_id: str, *, now: int) -> Grant | None:
-        """The live grant; None when unknown, expired or revoked."""
+    async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
+        """Those of these ids whose grants are live."""
         ...
 
 
@@ -65,16 +64,47 @@ class KeptConsents:
         """The identifier of the base."""
         return self._base
 
-    async def of(self, patient: str) -> Sequence[OwnConsent]:
-        """The newest version of each consent of the patient, the newest first. Raises StoreUnavailable."""
-        return sorted(await self._all(patient), key=lambda each: (each.recorded_at, each.id), reverse=True)
+    async def page(self, patient: str, *, before: str, limit: int) -> ConsentsPage:
+        """A page of the patient's consents. Raises ValueError for a place that is none, StoreUnavailable."""
+        section, number = _place(before)
+        found: list[tuple[str, int, ConsentVersion]] = []
+        for name in list(_SECTIONS)[list(_SECTIONS).index(section) :]:
+            some = await self._store.consents_newest_first(
+                self._base,
+                patient,
+                is_active=_SECTIONS[name],
+                before=number,
+                limit=limit + 1 - len(found),
+            )
+            found += [(name, at, version) for at, version in some]
+            number = None
+            if len(found) > limit:
+                break
+        shown = found[:limit]
+        told = await self._told([version for _, _, version in shown])
+        return ConsentsPage(told, f"{shown[-1][0]}.{shown[-1][1]}" if len(found) > limit else "")
 
-    async def history(self, patient: str, id: str) -> Sequence[OwnConsent]:
-        """Every version of a consent, the newest first; none where it is not this patient's. Raises StoreUnavailable."""
-        found = await self._store.consent_history(self._base, id)
+    async def history(
+        self, patient: str, id: str, *, before: int | None = None, limit: int
+    ) -> Sequence[OwnConsent]:
+        """Versions of a consent, the newest first; none where it is not this patient's. Raises StoreUnavailable."""
+        newest = await self._newest(patient, id)
+        if newest is None:
+            return ()
+        found = await self._store.consent_history(self._base, id, before=before, at_most=limit)
         if any(each.patient != patient for each in found):
             return ()
-        return [await self._told(each, is_newest=number == 0) for number, each in enumerate(found)]
+        return await self._told(found, newest=newest.version)
+
+    async def version(self, patient: str, id: str, version: int | None = None) -> OwnConsent | None:
+        """A version; None where it is not this patient's. Raises StoreUnavailable."""
+        newest = await self._newest(patient, id)
+        found = newest
+        if newest is not None and version is not None:
+            found = await self._store.consent(self._base, id, version)
+        if newest is None or found is None or found.patient != patient:
+            return None
+        return (await self._told([found], newest=newest.version))[0]
 
     async def write(
         self, patient: str, wish: Wish, *, author: Author, words: str, after: OwnConsent | None, now: int
@@ -157,21 +187,40 @@ class KeptConsents:
             is_written = await add_within(self._store, version, room)
         except FhirError as error:
             raise NoRoom from error
-        return await self._told(version) if is_written else None
+        return (await self._told([version]))[0] if is_written else None
 
-    async def _all(self, patient: str, statuses: Collection[str] | None = None) -> Sequence[OwnConsent]:
-        found = await self._store.consents_of(self._base, (patient,), statuses=statuses)
-        told = []
-        for number, each in enumerate(found, 1):
-            told.append(await self._told(each))
-            if number % _TOLD_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return told
+    async def _newest(self, patient: str, id: str) -> ConsentVersion | None:
+        """The newest version of a consent of this patient, as it is kept."""
+        found = await self._store.consent(self._base, id)
+        return found if found is not None and found.patient == patient else None
 
-    async def _told(self, version: ConsentVersion, *, is_newest: bool = True) -> OwnConsent:
+    async def _told(
+        self, versions: Sequence[ConsentVersion], *, newest: int | None = None
+    ) -> Sequence[OwnConsent]:
+        """These versions in our words; all are the newest ones of their consents where newest does not say which is."""
+        told = [self._words(each) for each in versions]
+        with_grant = {
+            each.grant_id
+            for each in told
+            if each.grant_id is not None and each.status == "active" and newest in (None, each.version)
+        }
+        if not with_grant:
+            return told
+        # With its grant a consent has ended, whether or not that was written down yet.
+        live = await self._grants.live_grants(with_grant, now=self._clock())
+        return [
+            replace(each, status="inactive")
+            if newest in (None, each.version)
+            and each.status == "active"
+            and each.grant_id in with_grant - live
+            else each
+            for each in told
+        ]
+
+    def _words(self, version: ConsentVersion) -> OwnConsent:
         resource = json.loads(version.resource)
         by, relationship = performer_of(resource)
-        told = OwnConsent(
+        return OwnConsent(
             id=version.id,
             version=version.version,
             status=version.status,
@@ -183,8 +232,13 @@ class KeptConsents:
             resource=resource,
             grant_id=version.grant_id,
         )
-        if version.grant_id is None or version.status != "active" or not is_newest:
-            return told
-        # With its grant a consent has ended, whether or not that was written down yet.
-        lives = await self._grants.grant(version.grant_id, now=self._clock()) is not None
-        return told if lives else replace(told, status="inactive")
+
+
+def _place(text: str) -> tuple[str, int | None]:
+    """The section and number that a place names; the first section without one. Raises ValueError."""
+    if not text:
+        return next(iter(_SECTIONS)), None
+    section, _, number = text.partition(".")
+    if section not in _SECTIONS or not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS):
+        raise ValueError("no such place")
+    return section, int(number)

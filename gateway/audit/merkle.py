@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 EMPTY_ROOT = sha256(b"").digest()
+_LEAF = sha256(b"\x00")
 Range = tuple[int, int]
 """Leaves from ... to, the latter not included, counted from 0."""
 
@@ -21,7 +22,9 @@ class ProofError(Exception):
 
 def leaf_hash(line: bytes) -> bytes:
     """The leaf of a line (RFC 9162 2.1.1)."""
-    return sha256(b"\x00" + line).digest()
+    hash = _LEAF.copy()
+    hash.update(line)
+    return hash.digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -55,6 +58,22 @@ class Tree:
     def add(self, leaf: bytes) -> None:
         """Add a leaf, by its hash."""
         self._add(leaf, 0)
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add leaves, by their hashes, level by level: what add() does with each."""
+        nodes, place, right = list(leaves), self.size, list[bytes]()
+        self.size += len(nodes)
+        while nodes:
+            if place & 1:
+                nodes.insert(0, self._roots.pop())
+            if len(nodes) & 1:
+                right.append(nodes.pop())
+            nodes = [
+                sha256(b"\x01" + left + of_right).digest()
+                for left, of_right in zip(nodes[::2], nodes[1::2], strict=True)
+            ]
+            place >>= 1
+        self._roots += reversed(right)
 
     def add_subtree(self, subtree: Subtree) -> None:
         """Add 2**level leaves at once. Raises ValueError where such a subtree does not begin."""

@@ -21,7 +21,8 @@ MOST_CONSENTS = 200
 """Consents of one patient that are not over."""
 MOST_PROVISIONS = 1000
 """Provisions of all of them."""
-_ROOM = Room(OPEN, MOST_CONSENTS, MOST_PROVISIONS)
+USUAL_ROOM = Room(OPEN, MOST_CONSENTS, MOST_PROVISIONS)
+"""What every consent that is not over is held to, by the count of the store."""
 _AS_READ = Room(OPEN, MOST_CONSENTS, None)  # provisions that the store can only guess were read instead
 Beside = Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]]
 """Reads the consents of a patient that are not over, by their ids, and writes down of which the grant has ended."""
@@ -37,9 +38,9 @@ async def room_for(
     if value.get("status") not in OPEN:
         return None
     if await _fits(store, value, base, id):
-        return _ROOM
+        return USUAL_ROOM
     check_room(value, id, await beside())
-    return _ROOM if await _fits(store, value, base, id) else _AS_READ
+    return USUAL_ROOM if await _fits(store, value, base, id) else _AS_READ
 
 
 async def add_within(

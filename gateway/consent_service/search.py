@@ -87,15 +87,15 @@ async def matching(search: Search, versions: Sequence[ConsentVersion]) -> list[C
     return found
 
 
-def found(search: Search, matches: list[ConsentVersion], base: str) -> bytes:
+async def found(search: Search, matches: list[ConsentVersion], base: str) -> bytes:
     """The Bundle of a page of what the criteria found. base is where the store's addresses begin.
 
     Raises FhirError(STALE_LINK).
     """
     matches.sort(key=lambda version: version.id)
     for term in reversed(search.sort):
-        name = term.removeprefix("-")
-        matches.sort(key=lambda version, name=name: _value(version, name), reverse=term.startswith("-"))  # type: ignore[misc]
+        values = await _values(matches, term.removeprefix("-"))
+        matches.sort(key=lambda version, values=values: values[version.id], reverse=term.startswith("-"))  # type: ignore[misc]
     start = 0
     if search.after:
         places = [place for place, version in enumerate(matches) if version.id == search.after]
@@ -132,6 +132,16 @@ def parsed(version: ConsentVersion) -> dict[str, Any]:
 def _entry(version: ConsentVersion, base: str) -> bytes:
     url = json.dumps(f"{base}/Consent/{version.id}").encode()
     return b'{"fullUrl":' + url + b',"resource":' + version.resource + b',"search":{"mode":"match"}}'
+
+
+async def _values(versions: Sequence[ConsentVersion], name: str) -> dict[str, str]:
+    """By what each is sorted, by its id. Others have their turn in between."""
+    values = {}
+    for number, version in enumerate(versions, 1):
+        values[version.id] = _value(version, name)
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return values
 
 
 def _value(version: ConsentVersion, name: str) -> str:

@@ -4,12 +4,14 @@ It speaks as any other store behind the gateway does, so that the passage treats
 which callers see as they are: what it refuses is for them to mend.
 """
 
+import asyncio
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from itertools import product
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,10 +32,10 @@ from gateway.fhir.resource import parse_resource
 from gateway.proxy.kept_consents import LOOKED_AT
 
 _TAG = re.compile(r'W/"(\d{1,9})"')
-_PAGE_ROWS = 500
+_PAGE_ROWS = 200
 _MOST = 20_000  # consents that a search without a patient looks through
 _MOST_NAMED = 500  # patients or ids of one search
-_HISTORY_PAGE = 200
+_HISTORY_PAGE = 100
 _MOST_LOOKS = 100  # at what others write meanwhile, before a conditional create
 
 
@@ -121,12 +123,15 @@ class ConsentServer:
     async def _search(self, path: str, query: str) -> Said:
         search = read_search(path, query, self._bases)
         number = await self._store.consent_number()  # before anything is read: what comes later is told by it
-        versions = await settled(self._store, await self._candidates(search), self._clock())
-        body = found(search, await matching(search, versions), self._url)
+        versions = await settled(self._store, await self._candidates(search, number), self._clock())
+        body = await found(search, await matching(search, versions), self._url)
         return Said(200, {**_JSON, LOOKED_AT: str(number)}, body)
 
-    async def _candidates(self, search: Search) -> list[ConsentVersion]:
-        """What may match: the consents of the patients or with the ids that the search names, all without either."""
+    async def _candidates(self, search: Search, number: int) -> list[ConsentVersion]:
+        """What may match: the consents of the patients or with the ids that the search names, all without either.
+
+        number is that of the consents when the search began.
+        """
         named = search.ids if search.ids is not None else search.patients
         if named is not None and len(named) > _MOST_NAMED:
             raise FhirError(Reason.CONSENT_KEPT_HERE, f"name {_MOST_NAMED} patients or ids at most")
@@ -134,7 +139,8 @@ class ConsentServer:
             asked = [await self._store.consent(self._base, id) for id in sorted(search.ids)]
             return [version for version in asked if version is not None]
         if search.patients is not None:
-            return list(await self._store.consents_of(self._base, search.patients))
+            some = list(await self._store.consents_of(self._base, search.patients, at_most=_PAGE_ROWS))
+            return some if len(some) < _PAGE_ROWS else await self._paged(search.patients, number)
         versions: list[ConsentVersion] = []
         while True:
             after = versions[-1].id if versions else ""
@@ -146,11 +152,34 @@ class ConsentServer:
                 raise FhirError(
                     Reason.CONSENT_KEPT_HERE, "there are too many to look through: name a patient"
                 )
+            await asyncio.sleep(0)  # a store may answer without a wait
+
+    async def _paged(self, patients: Collection[str], number: int) -> list[ConsentVersion]:
+        """All consents of these patients, page by page; with what was written since that number, so that none is missed
+        that came from one part of the pages into the other meanwhile.
+        """
+        found: dict[str, ConsentVersion] = {}
+        for patient, is_active in product(sorted(patients), (True, False)):
+            before: int | None = None
+            is_last = False
+            while not is_last:
+                page = await self._store.consents_newest_first(
+                    self._base, patient, is_active=is_active, before=before, limit=_PAGE_ROWS
+                )
+                found |= {version.id: version for _, version in page}
+                before, is_last = (page[-1][0] if page else None), len(page) < _PAGE_ROWS
+                await asyncio.sleep(0)
+        last = await self._store.consent_number()
+        for start in range(number, last, _PAGE_ROWS):
+            to = min(last, start + _PAGE_ROWS)
+            since = await self._store.consents_written(self._base, after=start, to=to, limit=_PAGE_ROWS)
+            found |= {version.id: version for version in since if version.patient in patients}
+            await asyncio.sleep(0)
+        return list(found.values())
 
     async def _history(self, id: str, query: str) -> Said:
-        await self._newest(id)
-        versions = list(await self._store.consent_history(self._base, id))
-        if not versions:
+        newest = await self._newest(id)
+        if newest is None:
             return Said(404)
         said = dict(parse_query(query))
         if "_at" in said:
@@ -158,9 +187,15 @@ class ConsentServer:
                 Reason.UNSUPPORTED_PARAMETER, "'_at' is not carried out for consents: ask with _since"
             )
         since = _seconds(said["_since"]) if "_since" in said else 0.0
-        below = int(said[PAGE]) if said.get(PAGE, "").isdigit() else versions[0].version + 1
-        left = [version for version in versions if version.recorded_at >= since and version.version < below]
-        page = left[: int(said.get("_count") or _HISTORY_PAGE)]
+        below = int(said[PAGE]) if said.get(PAGE, "").isdigit() else newest.version + 1
+        count = min(int(said.get("_count") or _HISTORY_PAGE), _HISTORY_PAGE)
+        left: list[ConsentVersion] = []
+        while below > 1 and len(left) <= count:
+            some = await self._store.consent_history(self._base, id, before=below, at_most=_HISTORY_PAGE)
+            left += [version for version in some if version.recorded_at >= since]
+            below = some[-1].version if some else 1
+            await asyncio.sleep(0)
+        page = left[:count]
         place = f"{self._url}/Consent/{id}/_history"
         links_ = [{"relation": "self", "url": f"{place}?{query}" if query else place}]
         if len(page) < len(left):

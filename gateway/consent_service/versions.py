@@ -6,6 +6,7 @@ pages, the commands. What has been decided already, at another store or by the e
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from authz.storage.consents import ConsentVersion
@@ -13,6 +14,7 @@ from gateway.consent_service.rules import REASON_URL, check_consent, check_next,
 from gateway.fhir.resource import parse_resource, write_resource
 
 
+@lru_cache(64)
 def instant(seconds: int) -> str:
     """The time as a FHIR instant."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

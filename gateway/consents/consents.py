@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gateway.consents.asking import Asking
 from gateway.consents.consent import (
     GIVEN,
     Basis,
@@ -20,13 +21,12 @@ from gateway.consents.consent import (
     Why,
 )
 from gateway.consents.given import Given, Scope, Spoken, read_consent
-from gateway.consents.provisions import (
-    Provision,
-    microseconds,
-)
+from gateway.consents.provisions import microseconds
 
 AS_IT_STANDS = ConsentReading()
 """Consents read without any configuration."""
+_MOST_ASKING = 8  # callers and types for whom it is kept what is left
+_NOTHING, _DENIES, _PERMITS = (frozenset({said}) for said in (Said.NONE, Said.DENY, Said.PERMIT))
 
 
 class PatientConsents:
@@ -53,29 +53,47 @@ class PatientConsents:
             if isinstance(each, Given) or each.get("status") in GIVEN
         ]
         self._given = tuple(each for each in given if each.is_active)
-        self._asked: tuple[ConsentQuestion, int] | None = None
-        self._found: Sequence[tuple[Given, tuple[Provision, ...]]] = ()
+        self._asking: dict[ConsentQuestion, Asking] = {}
         self._recorded = frozenset(recorded).union(*(each.recorded for each in given))
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
         """What they say. now is seconds since 1970."""
-        left = self._left(question, now)
-        given = [each for each, _ in left]
-        own = [each.spoken(question, now, self._reading, provisions) for each, provisions in left]
-        lines = _lines(given, own, now)
-        spoken = [
-            replace(mine, may=_standing(one, mine, lines.get(one.line, ())))
-            for one, mine in zip(given, own, strict=True)
-        ]
-        found = list(zip(given, spoken, strict=True))
-        is_open = any(len(each.may) > 1 for each in spoken)
-        if any(each.may == {Said.DENY} for each in spoken):
-            return _answer(Said.DENY, [pair for pair in found if pair[1].may == {Said.DENY}])
+        asking = self._of(question, now)
+        likeness = asking.likeness(question.resource)
+        if likeness is None:
+            return self._combined(question, now, asking.plainly(question, now))
+        found = asking.answers.get(likeness)
+        if found is None:
+            told = asking.told(likeness, question, now)
+            found = asking.keep(likeness, self._combined(question, now, told))
+        return found
+
+    def _of(self, question: ConsentQuestion, now: int) -> Asking:
+        """What is left of the consents for this caller, who asks entry after entry of an answer."""
+        asked = replace(question, resource=None)
+        found = self._asking.get(asked)
+        if found is None or not found.is_good(now):
+            if len(self._asking) >= _MOST_ASKING:
+                self._asking.pop(next(iter(self._asking)))
+            own = [each for each in self._given if question.scope in each.scopes]
+            found = self._asking[asked] = Asking(own, asked, now, self._reading)
+        return found
+
+    def _combined(
+        self, question: ConsentQuestion, now: int, told: Iterable[tuple[Given, Spoken]]
+    ) -> ConsentAnswer:
+        """What consents say together. Who says nothing is no part of it, and stands in nobody's place."""
+        pairs = [(one, spoken) for one, spoken in told if spoken.may != _NOTHING]
+        lines = _lines(pairs, now)
+        found = [(one, _beside(one, mine, lines.get(one.line, ()))) for one, mine in pairs]
+        is_open = any(len(spoken.may) > 1 for _, spoken in found)
+        if any(spoken.may == _DENIES for _, spoken in found):
+            return _answer(Said.DENY, [pair for pair in found if pair[1].may == _DENIES])
         permitting = [pair for pair in found if Said.PERMIT in pair[1].may]
         denying = [pair for pair in found if Said.DENY in pair[1].may]
         if permitting:
             answer = _answer(Said.PERMIT, permitting)
-            is_sure = any(each.may == {Said.PERMIT} for each in spoken) and not denying
+            is_sure = any(spoken.may == _PERMITS for _, spoken in found) and not denying
             return answer if is_sure else replace(answer, depends=True, obligations=_obligations(found))
         if question.scope in self._reading.opt_out and question.scope not in self._recorded:
             answer = ConsentAnswer(Said.PERMIT, why=Why.OPT_OUT)
@@ -83,23 +101,6 @@ class PatientConsents:
         if denying:
             return replace(_answer(Said.DENY, denying), depends=True)
         return ConsentAnswer(Said.NONE, depends=is_open)
-
-    def _left(self, question: ConsentQuestion, now: int) -> Sequence[tuple[Given, tuple[Provision, ...]]]:
-        """The consents that may say something to this question, each with those of its provisions that may.
-
-        Entry after entry of an answer is asked about for the same caller: what does not hang on the resource is found
-        out once. A consent that says nothing for any resource is no part of an answer, and stands in nobody's place.
-        """
-        asked = replace(question, resource=None), now
-        if self._asked != asked:
-            found = [
-                (each, each.left(asked[0], now, self._reading))
-                for each in self._given
-                if question.scope in each.scopes
-            ]
-            self._found = [(each, left) for each, left in found if left is not None]
-            self._asked = asked
-        return self._found
 
 
 def answer(
@@ -116,31 +117,30 @@ _Line = tuple[frozenset[str], frozenset[str]] | None
 
 
 def _lines(
-    given: Sequence[Given], own: Sequence[Spoken], now: int
+    pairs: Iterable[tuple[Given, Spoken]], now: int
 ) -> dict[_Line, list[tuple[Given, frozenset[Said]]]]:
-    """By who agreed to which policy, the consents that say something and may stand in place of earlier ones.
+    """By who agreed to which policy, the consents that may stand in place of earlier ones.
 
     Who writes a day that is still to come has not agreed after anybody: it would silence every denial until that day.
     """
     found: dict[_Line, list[tuple[Given, frozenset[Said]]]] = {}
-    for each, their in zip(given, own, strict=True):
-        is_dated = each.line is not None and each.moment is not None and each.moment[0] <= microseconds(now)
-        if is_dated and their.may != {Said.NONE}:
+    for each, their in pairs:
+        if each.line is not None and each.moment is not None and each.moment[0] <= microseconds(now):
             found.setdefault(each.line, []).append((each, their.may))
     return found
 
 
-def _standing(one: Given, spoken: Spoken, line: Sequence[tuple[Given, frozenset[Said]]]) -> frozenset[Said]:
+def _beside(one: Given, spoken: Spoken, line: Sequence[tuple[Given, frozenset[Said]]]) -> Spoken:
     """What is left of what a consent may say beside the later ones of the same persons about the same policy."""
     if Said.DENY not in spoken.may:
-        return spoken.may
+        return spoken
     later = [may for each, may in line if each.is_later_than(one)]
     if not later:
-        return spoken.may
+        return spoken
     found = {*spoken.may, Said.NONE}
     if any(Said.NONE not in may for may in later):
         found.discard(Said.DENY)
-    return frozenset(found)
+    return replace(spoken, may=frozenset(found))
 
 
 def _answer(said: Said, pairs: Sequence[tuple[Given, Spoken]]) -> ConsentAnswer:

@@ -76,6 +76,11 @@ def met(element: Element, question: ConsentQuestion, type_: Said, reading: Conse
     return Met.UNCLEAR if found is Met.FAILS and not element.is_whole else found
 
 
+def is_sensitive(label: Label) -> bool:
+    """Whether a label of a resource is a sensitivity, or may be one."""
+    return label.system in ("", ACT_CODE) and label.code not in ORDER
+
+
 def read_interval(period: object) -> Interval | None:
     """The time of a Period; None for what is none."""
     if not isinstance(period, Mapping) or not {"start", "end", "id"} >= set(period):
@@ -286,9 +291,7 @@ def _by_label(element: Element, question: ConsentQuestion, type_: Said, reading:
         return Met.UNCLEAR
     places = [ORDER.index(each.code) for each in element.values if each.system == CONFIDENTIALITY]
     wanted = frozenset(each for each in element.values if each.system != CONFIDENTIALITY)
-    sensitive = [
-        label for label in facts.labels if label.system in ("", ACT_CODE) and label.code not in ORDER
-    ]
+    sensitive = [label for label in facts.labels if is_sensitive(label)]
     found = confidentiality(facts.labels, ABOVE_ALL if sensitive else reading.unlabelled)
     if type_ is Said.DENY:
         is_met = (bool(places) and found >= min(places)) or any(

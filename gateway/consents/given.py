@@ -4,17 +4,18 @@ Of the provisions of one consent that speak of what is asked the most specific o
 wins.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 from gateway.consents.consent import Basis, ConsentQuestion, ConsentReading, Said, Why, objects
-from gateway.consents.elements import ELEMENTS, Met, local_name
+from gateway.consents.elements import ELEMENTS, Element, Met, local_name
 from gateway.consents.provisions import (
     Provision,
     codings,
     exceptions_to,
+    microseconds,
     read_provisions,
     type_of,
 )
@@ -24,6 +25,11 @@ Scope = tuple[object, object]
 """System and code of Consent.scope."""
 _MOST_OPEN = 8  # provisions that hang on the resource, of which every combination is looked at
 _ANYTHING = frozenset(Said)
+_MOST_KEPT = 8  # callers and types for whom it is kept what is left of a consent
+_MOST_SPOKEN = 256  # kinds of resources of which it is kept what is said to one of them
+
+Asked = tuple[Provision, Provision]
+"""A provision as it stands, and as it is asked: with those elements alone that nobody has asked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,34 @@ class Spoken:
     may: frozenset[Said]
     holding: tuple[tuple[Provision, bool], ...]  # with whether every element was told
     open: tuple[Provision, ...]
+    bases: dict[Said, Basis] = field(default_factory=dict, compare=False)  # as far as somebody asked
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What of a consent may speak of what one caller asks, whatever the resource is.
+
+    Good from since until until, in microseconds, which the periods of the provisions and the consent's moment set.
+    spoken is what it said already, by what its elements can tell apart in a resource.
+    """
+
+    asked: tuple[Asked, ...]
+    says_nothing: bool
+    since: float
+    until: float
+    spoken: dict[Hashable, Spoken] = field(default_factory=dict, compare=False)
+
+    def open_elements(self) -> Iterator[Element]:
+        """The elements that hang on the resource."""
+        for _, rest in self.asked:
+            yield from rest.elements.values()
+
+    def keep(self, key: Hashable, spoken: Spoken) -> Spoken:
+        """Keep what was said of a resource of this likeness."""
+        if len(self.spoken) >= _MOST_SPOKEN:
+            self.spoken.clear()
+        self.spoken[key] = spoken
+        return spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +78,7 @@ class Given:
     rule        what its policyRule says
     provisions  none of a consent that is not in force: nobody asks them
     exceptions  by number of a provision, those that are exceptions to it, as far as somebody asked
+    lefts       what is left of it, by what was asked, as far as somebody asked
     """
 
     id: str
@@ -58,6 +93,7 @@ class Given:
     has_provision: bool
     provisions: tuple[Provision, ...]
     exceptions: dict[int, frozenset[int]]
+    lefts: dict[ConsentQuestion, Left]
 
     @property
     def recorded(self) -> frozenset[Scope]:
@@ -70,42 +106,92 @@ class Given:
             return False
         return self.moment[0] >= other.moment[1]
 
-    def left(
-        self, question: ConsentQuestion, now: int, reading: ConsentReading
-    ) -> tuple[Provision, ...] | None:
-        """The provisions that may speak of what is asked, whatever the resource is; None where it then says nothing.
+    def left(self, question: ConsentQuestion, now: int, reading: ConsentReading) -> Left:
+        """What of it may speak of what is asked, whatever the resource is.
 
-        question is without a resource: what hangs on one is open then, and what fails then fails for each.
+        question is without a resource: what hangs on one is open then, what fails then fails for each, and what holds
+        or cannot be told then is so for each.
         """
-        found = tuple(
-            each for each in self.provisions if each.met(question, now, reading)[0] is not Met.FAILS
+        moment = microseconds(now)
+        found = self.lefts.get(question)
+        if found is None or not found.since <= moment < found.until:
+            if len(self.lefts) >= _MOST_KEPT:
+                self.lefts.pop(next(iter(self.lefts)))
+            found = self.lefts[question] = self._left(question, now, moment, reading)
+        return found
+
+    def _left(self, question: ConsentQuestion, now: int, moment: int, reading: ConsentReading) -> Left:
+        asked = tuple(
+            (each, rest)
+            for each in self.provisions
+            if (rest := each.left(question, now, reading)) is not None
         )
-        return None if not found and self._said(()) is Said.NONE else found
+        turns = {end for each in self.provisions for period in each.periods if period for end in period}
+        if self.moment is not None:
+            turns.add(self.moment[0])
+        since = max((turn for turn in turns if turn <= moment), default=float("-inf"))
+        until = min((turn for turn in turns if turn > moment), default=float("inf"))
+        return Left(asked, not asked and self._said(()) is Said.NONE, since, until)
 
     def spoken(
         self,
         question: ConsentQuestion,
         now: int,
         reading: ConsentReading,
-        provisions: Sequence[Provision] | None = None,
+        asked: Sequence[Asked] | None = None,
     ) -> Spoken:
-        """What it may say, whatever other consents say; by these of its provisions, where all others were looked at."""
+        """What it may say, whatever other consents say; by what was left of it, where all else was looked at."""
         if not self.is_active:
             return Spoken(frozenset({Said.NONE}), (), ())
         holding, hanging = [], []
-        for each in self.provisions if provisions is None else provisions:
-            found, is_clear = each.met(question, now, reading)
+        for each, rest in ((each, each) for each in self.provisions) if asked is None else asked:
+            found, is_clear = rest.met(question, now, reading)
             if found is Met.HOLDS:
                 holding.append((each, is_clear))
             elif found is Met.OPEN:
                 hanging.append(each)
         sure = [each for each, _ in holding]
-        if len(hanging) > _MOST_OPEN:
-            may = _ANYTHING
-        else:
-            chosen = (some for count in range(len(hanging) + 1) for some in combinations(hanging, count))
-            may = frozenset(self._said([*sure, *some]) for some in chosen)
+        may = _ANYTHING if len(hanging) > _MOST_OPEN else self._may(sure, hanging)
         return Spoken(may, tuple(holding), tuple(hanging))
+
+    def _may(self, sure: Sequence[Provision], hanging: Sequence[Provision]) -> frozenset[Said]:
+        """What is said by those that are sure and some of those that hang on the resource, whichever these are.
+
+        The few are looked at first, until all is found that can be: a denial that is sure and has no exception stands
+        beside any of them, and one that has an exception which is sure beside none. What is said where nobody speaks is
+        said by no others, as long as exceptions do not go round in a circle.
+        """
+        found = {self._said(sure)}
+        if not hanging:
+            return frozenset(found)
+        speaking = [each for each in (*sure, *hanging) if each.type is not Said.NONE]
+        numbers, of_sure = {each.number for each in speaking}, {each.number for each in sure}
+        denials = [each for each in speaking if each.type is Said.DENY]
+        if any(each.number in of_sure and self._exceptions_to(each).isdisjoint(numbers) for each in denials):
+            return frozenset({Said.DENY})
+        possible = set()
+        if any(self._exceptions_to(each).isdisjoint(of_sure) for each in denials):
+            possible.add(Said.DENY)
+        if any(each.type is Said.PERMIT for each in speaking):
+            possible.add(Said.NONE if self.is_modified else Said.PERMIT)
+        if all(each.type is Said.NONE for each in sure) or self._goes_round(speaking):
+            possible.add(self._said(()))
+        for count in range(1, len(hanging) + 1):
+            if found >= possible:
+                break
+            found |= {self._said([*sure, *some]) for some in combinations(hanging, count)}
+        return frozenset(found)
+
+    def _goes_round(self, speaking: Sequence[Provision]) -> bool:
+        """Whether some of them are exceptions to each other in a circle, so that none of these decides."""
+        left = {each.number: each for each in speaking}
+        while left:
+            free = [each for each in left.values() if self._exceptions_to(each).isdisjoint(left)]
+            if not free:
+                return True
+            for each in free:
+                del left[each.number]
+        return False
 
     def _said(self, speaking: Sequence[Provision]) -> Said:
         said = {each.type for each in self._deciding(speaking)}
@@ -142,6 +228,12 @@ class Given:
 
     def basis(self, spoken: Spoken, said: Said) -> Basis:
         """The provision by which it says this: the first of those that decide."""
+        found = spoken.bases.get(said)
+        if found is None:
+            found = spoken.bases[said] = self._basis(spoken, said)
+        return found
+
+    def _basis(self, spoken: Spoken, said: Said) -> Basis:
         speaking = [*(each for each, _ in spoken.holding), *spoken.open]
         clear = {each.number for each, is_clear in spoken.holding if is_clear}
         found = next((each for each in self._deciding(speaking) if each.type is said), None)
@@ -183,6 +275,7 @@ def read_consent(consent: Mapping[str, Any], reading: ConsentReading) -> Given:
         has_provision=has_provision and provision is not None,
         provisions=provisions,
         exceptions={},
+        lefts={},
     )
 
 

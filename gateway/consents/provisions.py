@@ -41,21 +41,43 @@ class Provision:
 
         What cannot be told makes a permit fail and a denial hold.
         """
-        doubt = Met.HOLDS if self.type is Said.DENY else Met.FAILS
-        found, is_clear = Met.HOLDS, self.is_understood
-        if not is_clear:
-            found = doubt
+        found = self._open(question, now, reading)
+        if found is None:
+            return Met.FAILS, False
+        return (Met.OPEN if found[0] else Met.HOLDS), found[1]
+
+    def left(self, question: ConsentQuestion, now: int, reading: ConsentReading) -> "Provision | None":
+        """What of it is to be asked of each resource, by a question without one; None where it speaks of none.
+
+        What cannot be told is so for each of them: it makes the rest one that is not understood.
+        """
+        found = self._open(question, now, reading)
+        if found is None:
+            return None
+        elements, is_clear = found
+        return Provision(self.number, self.path, self.type, elements, self.own, (), is_clear, self.above)
+
+    def _open(
+        self, question: ConsentQuestion, now: int, reading: ConsentReading
+    ) -> tuple[dict[str, Element], bool] | None:
+        """The elements that hang on the resource, and whether all others were told; None where one is not met."""
+        denies, is_clear = self.type is Said.DENY, self.is_understood
         for each in self.periods:
             told = _holds(each, now)
+            if told is Met.FAILS:
+                return None
             is_clear = is_clear and told is not Met.UNCLEAR
-            found = min(found, doubt if told is Met.UNCLEAR else told)
-        for element in self.elements.values():
+        elements = {}
+        for name, element in self.elements.items():
+            if not (is_clear or denies):
+                return None
             told = met(element, question, self.type, reading)
+            if told is Met.FAILS:
+                return None
+            if told is Met.OPEN:
+                elements[name] = element
             is_clear = is_clear and told is not Met.UNCLEAR
-            found = min(found, doubt if told is Met.UNCLEAR else told)
-            if found is Met.FAILS:
-                break
-        return found, is_clear
+        return (elements, is_clear) if is_clear or denies else None
 
     def is_exception_to(self, other: "Provision") -> bool:
         """Whether it stands within the other one, or asks for all that the other one asks for and for more."""

@@ -9,51 +9,45 @@ Three readings of membership, since a resource may name several people:
     spec     the specification's: any parameter of the CompartmentDefinition, the author's and performer's included
     all      every patient whom any of these parameters names is one of the caller's, and there is one
 For subject and all, a reference that may be somebody else's counts against: a fragment whose resource is a Patient,
-an absolute or logical reference to a Patient, a urn. So does a contained Patient, and a contained resource of another.
+an absolute or logical reference to a Patient, a urn. So does a contained Patient, a contained resource of another,
+one outside the compartment that names another, and one that holds resources itself. The items of a List count as well.
 What closes asks the other way round, with may_be_in_compartment(): there the same reference counts for.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cache
 from typing import Any
 
 from gateway.fhir.definitions import (
-    RESOURCE_TYPES,
     is_resource_type,
     members,
     patient_compartment,
     search_parameter,
 )
 from gateway.fhir.fhirpath import Expression, compile_expression, first_members
+from gateway.fhir.held_resources import contained_resources, holds_others
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.search import make_term
+from gateway.fhir.whose import Whose, patients_among, references_in, whose
 
 MEMBERSHIPS = ("subject", "spec", "all")
 # In order of preference: the parameters that say whom a resource is about, not who took part in it.
 _SUBJECT_LIKE = ("subject", "patient", "beneficiary", "individual")
+_LISTED = {"List": "List.entry.item"}
+"""What of a type is a list of others: a List about one patient may name another."""
 _PLAIN_PATIENT = re.compile(r"Patient/[A-Za-z0-9-]{1,64}")
 _RESOLVES = re.compile(r"\.where\(resolve\(\) is Patient\)")
-_NAMED_TYPE = re.compile(
-    r"(?:.*/)?([A-Za-z]+)/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?", re.DOTALL
-)
-
-
-class _Whose(Enum):
-    OWN = auto()
-    FOREIGN = auto()  # another patient of the store
-    UNCLEAR = auto()  # a patient, or perhaps one, and it cannot be told which
-    NOBODY = auto()  # certainly not a patient
 
 
 @dataclass(frozen=True, slots=True)
 class _Compartment:
     subject: tuple[Expression, ...]
     every: tuple[Expression, ...]
+    listed: tuple[Expression, ...]
 
 
 def subject_parameter(type: str) -> str | None:
@@ -75,13 +69,12 @@ def in_compartment(
     False for every type outside the Patient compartment, and for 'subject' where the type has no subject.
     """
     found = _named(resource, patients, membership, bases)
-    if _Whose.OWN not in found:
+    if Whose.OWN not in found:
         return False
     if membership == "spec":
         return True
-    if "contained" in resource:
-        found |= _named_within(resource, patients, bases)
-    return not found & {_Whose.FOREIGN, _Whose.UNCLEAR}
+    found |= _named_beside(resource, patients, bases)
+    return not found & {Whose.FOREIGN, Whose.UNCLEAR}
 
 
 def compartment_test(
@@ -123,7 +116,7 @@ def compartment_test(
 @cache
 def subject_element(type: str) -> str | None:
     """The element that names the subject of the type, where it stands at the top and only once; None elsewhere."""
-    if type == "Patient" or not is_resource_type(type):
+    if type == "Patient" or type in _LISTED or not is_resource_type(type):
         return None
     subject = _compartment(type).subject
     routes = [route for each in subject for route in each.routes]
@@ -141,7 +134,8 @@ def members_naming_patients(type: str) -> frozenset[str] | None:
     if not is_resource_type(type):
         return frozenset({"resourceType", "contained"})
     compartment = _compartment(type)
-    return first_members("resourceType", "contained", *compartment.subject, *compartment.every)
+    looked_at = (*compartment.subject, *compartment.every, *compartment.listed)
+    return first_members("resourceType", "contained", *looked_at)
 
 
 def may_be_in_compartment(
@@ -152,8 +146,8 @@ def may_be_in_compartment(
     It does when any of the references of that membership is one of them, whoever else is named beside, and when one
     cannot be told.
     """
-    found = _named(resource, patients, membership, bases) | _named_within(resource, patients, bases)
-    return not found.isdisjoint({_Whose.OWN, _Whose.UNCLEAR})
+    found = _named(resource, patients, membership, bases) | _named_beside(resource, patients, bases)
+    return not found.isdisjoint({Whose.OWN, Whose.UNCLEAR})
 
 
 def patients_of(resource: Mapping[str, Any], bases: frozenset[str]) -> frozenset[str] | None:
@@ -171,11 +165,11 @@ def patients_of(resource: Mapping[str, Any], bases: frozenset[str]) -> frozenset
     found: set[str] = set()
     for expression in compartment.subject or compartment.every:
         for reference in expression.values(resource):
-            match _whose(reference, frozenset(), bases, resource):
-                case _Whose.FOREIGN:
+            match whose(reference, frozenset(), bases, resource):
+                case Whose.FOREIGN:
                     local = local_reference(reference["reference"], bases)
                     found.add("" if local is None else local.id)
-                case _Whose.UNCLEAR:
+                case Whose.UNCLEAR:
                     return None
                 case _:
                     pass
@@ -211,41 +205,67 @@ def narrows_exactly(type: str, membership: str) -> bool:
         return False
     if membership == "spec":
         return True
+    if type in _LISTED:
+        return False
     expressions = _compartment(type).subject or _compartment(type).every
     return all(_is_single(route.steps, type) for each in expressions for route in each.routes)
 
 
 def _named(
-    resource: Mapping[str, Any], patients: frozenset[str], membership: str, bases: frozenset[str]
-) -> set[_Whose]:
-    """Whose the resource is, by every reference that the membership looks at."""
+    resource: Mapping[str, Any],
+    patients: frozenset[str],
+    membership: str,
+    bases: frozenset[str],
+    container: Mapping[str, Any] | None = None,
+) -> set[Whose]:
+    """Whose the resource is, by every reference that the membership looks at; container is what it is contained in."""
     if membership not in MEMBERSHIPS:
         raise ValueError(f"membership is one of {', '.join(MEMBERSHIPS)}, not '{membership}'")
     type = resource.get("resourceType")
     if not isinstance(type, str) or not is_resource_type(type):
         return set()
     if type == "Patient":
-        return {_Whose.OWN if resource.get("id") in patients else _Whose.FOREIGN}
+        return {Whose.OWN if resource.get("id") in patients else Whose.FOREIGN}
     compartment = _compartment(type)
     expressions = compartment.subject if membership == "subject" else compartment.every
     return {
-        _whose(reference, patients, bases, resource)
+        whose(reference, patients, bases, resource if container is None else container)
         for expression in expressions
         for reference in expression.values(resource)
     }
 
 
-def _named_within(
-    resource: Mapping[str, Any], patients: frozenset[str], bases: frozenset[str]
-) -> set[_Whose]:
-    """Whose the contained resources are. A Patient there has an id of the container's only: nobody can tell who it is."""
-    contained = resource.get("contained")
-    found: set[_Whose] = set()
-    for inner in contained if isinstance(contained, list) else [contained]:
-        if isinstance(inner, dict):
-            is_person = inner.get("resourceType") == "Patient"
-            found |= {_Whose.UNCLEAR} if is_person else _named(inner, patients, "all", bases)
+def _named_beside(resource: Mapping[str, Any], patients: frozenset[str], bases: frozenset[str]) -> set[Whose]:
+    """Whose the contained resources are, and the people whom a List lists."""
+    found: set[Whose] = set()
+    if "contained" in resource:
+        for inner in contained_resources(resource):
+            if isinstance(inner, Mapping):
+                found |= _named_within(inner, patients, bases, resource)
+    type = resource.get("resourceType")
+    if isinstance(type, str) and type in _LISTED:
+        for expression in _compartment(type).listed:
+            found |= patients_among(expression.values(resource), patients, bases)
     return found
+
+
+def _named_within(
+    inner: Mapping[str, Any],
+    patients: frozenset[str],
+    bases: frozenset[str],
+    container: Mapping[str, Any],
+) -> set[Whose]:
+    """Whose a contained resource is. A Patient there has an id of the container's only: nobody can tell who it is.
+
+    Nor can it be told of what holds others, which R4 forbids there, or is of no type. A type outside of the compartment
+    may be about somebody all the same: there every reference to a patient counts.
+    """
+    type = inner.get("resourceType")
+    if not isinstance(type, str) or not is_resource_type(type) or type == "Patient" or holds_others(inner):
+        return {Whose.UNCLEAR}
+    if patient_compartment(type):
+        return _named(inner, patients, "all", bases, container)
+    return patients_among(references_in(inner), patients, bases)
 
 
 @cache
@@ -253,7 +273,9 @@ def _compartment(type: str) -> _Compartment:
     subject = subject_parameter(type)
     every = {code: _references(type, code) for code in patient_compartment(type)}
     return _Compartment(
-        () if subject is None or subject not in every else (every[subject],), tuple(every.values())
+        () if subject is None or subject not in every else (every[subject],),
+        tuple(every.values()),
+        (compile_expression(_LISTED[type]),) if type in _LISTED else (),
     )
 
 
@@ -275,35 +297,3 @@ def _is_single(steps: tuple[Any, ...], type: str) -> bool:
                 return False
             path = element.path
     return True
-
-
-def _whose(
-    reference: Any, patients: frozenset[str], bases: frozenset[str], resource: Mapping[str, Any]
-) -> _Whose:
-    if not isinstance(reference, dict):
-        return _Whose.UNCLEAR
-    text = reference.get("reference")
-    if text is None:
-        return _Whose.UNCLEAR if reference.get("type") == "Patient" else _Whose.NOBODY
-    if not isinstance(text, str):
-        return _Whose.UNCLEAR
-    local = local_reference(text, bases)
-    if local is not None:
-        if local.type != "Patient":
-            return _Whose.NOBODY
-        return _Whose.OWN if local.id in patients else _Whose.FOREIGN
-    if text.startswith("#"):
-        return _Whose.UNCLEAR if _contained_type(resource, text[1:]) in (None, "Patient") else _Whose.NOBODY
-    match = _NAMED_TYPE.fullmatch(text)
-    if match is not None and match[1] in RESOURCE_TYPES and match[1] != "Patient":
-        return _Whose.NOBODY
-    return _Whose.UNCLEAR
-
-
-def _contained_type(resource: Mapping[str, Any], id: str) -> str | None:
-    contained = resource.get("contained")
-    for inner in contained if isinstance(contained, list) else ():
-        if isinstance(inner, dict) and inner.get("id") == id:
-            type = inner.get("resourceType")
-            return type if isinstance(type, str) else None
-    return None

@@ -122,6 +122,12 @@ def is_one_of(label: Label, wanted: frozenset[Label]) -> bool:
     return False
 
 
+def kinds_of(label: Label) -> frozenset[str]:
+    """The codes that is_one_of() takes for this one: its own, and those of what is a kind of it."""
+    below = _BELOW.get(label.code, frozenset()) if label.system == ACT_CODE else frozenset()
+    return below | {label.code}
+
+
 def _labels(value: Any, depth: int = 0) -> Iterator[Label]:
     if depth > 64:
         raise ValueError("the resource is nested too deep to find its labels")

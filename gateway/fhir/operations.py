@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from gateway.fhir import search
 from gateway.fhir.interaction import FhirRequest, SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.search_values import INSTANT
 
+_DATES = frozenset({"_since", "start", "end"})
 _MAX = re.compile(r"[1-9]\d{0,2}")
 
 
@@ -77,12 +79,21 @@ def operation_of(asked: FhirRequest) -> Operation | None:
 def parse_terms(name: str, type_: str | None, pairs: Sequence[tuple[str, str]]) -> tuple[SearchTerm, ...]:
     """The parameters of an operation; those of Observation/$lastn are search criteria and max. Raises FhirError."""
     if (name, type_) != ("lastn", "Observation"):
-        return search.parse_operation_terms(pairs)
+        return search.parse_operation_terms([_read(name, *pair) for pair in pairs])
     own = [pair for pair in pairs if pair[0] == "max"]
     if len(own) > 1 or not all(_MAX.fullmatch(value) for _, value in own):
         raise FhirError(Reason.INVALID_PARAMETER, "max must be given once, as a number of 1 to 999")
     criteria = search.parse_terms([pair for pair in pairs if pair[0] != "max"], type_)
     return (*criteria, *search.parse_operation_terms(own))
+
+
+def _read(operation: str, name: str, value: str) -> tuple[str, str]:
+    """A parameter, held to its grammar: what a store cannot read it passes over, and answers wider than was asked."""
+    if operation not in OPERATIONS or name not in OPERATIONS[operation].parameters:
+        return name, value  # refused by whoever decides
+    if name in _DATES and not INSTANT.fullmatch(value):
+        raise FhirError(Reason.INVALID_PARAMETER, f"'{name}' must be a date such as 2024-05-31T10:00:00Z")
+    return (name, search.page_size(value)) if name == "_count" else (name, value)
 
 
 def typed_query(text: str) -> tuple[str, tuple[SearchTerm, ...]]:

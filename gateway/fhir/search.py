@@ -251,7 +251,7 @@ def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
     if code in READ_PARAMETERS:
         _check_format(code, value)
     elif code == "_count":
-        value = _count(value)
+        value = page_size(value)
     elif code == "_sort":
         _check_sort(value, type)
     elif code == "_type":
@@ -269,7 +269,7 @@ def _history_term(name: str, value: str) -> SearchTerm:
         _refuse_unlisted(name, _HISTORY_PARAMETERS, "a history")
     if name in ("_since", "_at") and not INSTANT.fullmatch(value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'{name}' must be a date such as 2024-05-31T10:00:00Z")
-    return _plain_term(name, _count(value) if name == "_count" else value)
+    return _plain_term(name, page_size(value) if name == "_count" else value)
 
 
 def _plain_term(name: str, value: str) -> SearchTerm:
@@ -278,7 +278,8 @@ def _plain_term(name: str, value: str) -> SearchTerm:
     return SearchTerm(name, name, None, None, (value,), value)
 
 
-def _count(value: str) -> str:
+def page_size(value: str) -> str:
+    """The value of _count, lowered to MAX_COUNT. Raises FhirError."""
     if not re.fullmatch(r"[0-9]{1,10}", value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'_count' must be a number from 1 to {MAX_COUNT}")
     if int(value) == 0:  # FHIR R4 3.1.1.5.3: the same as _summary=count

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from authz.protocol.tokens import Caller
+from gateway.fhir.held_resources import HOLDERS
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.layers import Layers
@@ -75,7 +76,7 @@ class Acquaintances:
 
 def place_of(asked: FhirRequest, type_: str, environment: Environment) -> Place | None:
     """Where the layers about a request may be kept; None where they hang on more of it than its place."""
-    if asked.interaction not in _INSTANCES or asked.terms or type_ == "Binary":
+    if asked.interaction not in _INSTANCES or asked.terms or type_ == "Binary" or type_ in HOLDERS:
         return None
     if environment.emergency is not None or environment.known.found_by or environment.known.supposes:
         return None

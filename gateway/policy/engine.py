@@ -361,4 +361,5 @@ def _is_plain(layers: Layers) -> bool:
     plain = any(condition is ALWAYS for _, condition in layers.scopes) and any(
         condition is ALWAYS for _, condition in layers.permits
     )
-    return plain and not layers.denies and not layers.requires and not layers.writes
+    closing = layers.denies or layers.requires or layers.writes or layers.held is not None
+    return plain and not closing

@@ -4,8 +4,8 @@ A SearchParameter changes what a search finds, a StructureDefinition what is sto
 Endpoint where data goes. Nobody means these by `resources: any`, so `any` and sets do not open their writes. A new
 Patient is a right of its own as well: a second record of a person takes data away from the first one.
 
-A Subscription makes the store send data by itself, past every judge: its writes stay closed to everybody, and what
-it sends along as headers, which are often credentials, is shown to nobody.
+A Subscription makes the store send data by itself, past every judge: its writes stay closed to everybody. What it, an
+Endpoint or a TestScript sends along as headers, which are often credentials, is shown to nobody.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,15 @@ INFRASTRUCTURE: Mapping[str, str] = {
 """Each type with what it rules."""
 SENDING = frozenset({"Subscription"})
 """Types whose writes are closed to everybody."""
-_SECRETS: Mapping[str, tuple[str, ...]] = {"Subscription": ("Subscription.channel.header",)}
+_SECRETS: Mapping[str, tuple[str, ...]] = {
+    "Endpoint": ("Endpoint.header",),
+    "Subscription": ("Subscription.channel.header",),
+    "TestScript": tuple(
+        f"TestScript.{phase}.action.operation.requestHeader" for phase in ("setup", "test", "teardown")
+    ),
+}
+SECRETIVE = frozenset(_SECRETS)
+"""Types of which something is taken away from everybody."""
 
 
 def must_be_named(type_: str, interaction: Interaction) -> bool:

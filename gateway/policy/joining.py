@@ -150,7 +150,7 @@ def _covers(condition: Condition, patients: frozenset[str]) -> bool:
 
 
 def _nothing_closes(layers: Layers) -> bool:
-    return not layers.denies and not layers.requires
+    return not layers.denies and not layers.requires and layers.held is None
 
 
 @cache

@@ -53,6 +53,7 @@ class Known:
         """The ids of the consents that answered."""
         self.deciding_by: set[Basis] = set()
         """The provisions that made the answers so."""
+        self._noted: dict[int, ConsentAnswer] = {}  # by identity, which lasts as long as they are kept here
         self._facts: dict[str, FactQuestion] = {}
         self._patients: set[str] = set()
         self._places: set[str] = set()
@@ -91,9 +92,16 @@ class Known:
             self._gaps.add(Reason.CONSENT_UNAVAILABLE)
             return None
         answer = consents(question)
-        self.deciding.update(answer.ids)
-        self.deciding_by.update(answer.bases)
+        if id(answer) not in self._noted:  # entry after entry is told the same, by as many provisions
+            self._noted[id(answer)] = answer
+            self.deciding.update(answer.ids)
+            self.deciding_by.update(answer.bases)
         return answer
+
+    def forget_deciding_by(self) -> None:
+        """Begin anew to note which provisions decide: what is asked next is about something else."""
+        self.deciding_by.clear()
+        self._noted.clear()
 
     def labels_at(self, place: str) -> Labelled | None:
         """The labels of another resource; None when they are not known."""

@@ -13,6 +13,7 @@ from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
+Held = Callable[[Resource], Verdict | None]
 WriteTest = Callable[[Resource | None, Resource | None], bool]  # of the versions before and after
 
 
@@ -35,6 +36,9 @@ class Layers:
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
     # By scope, the permits that its filter does not open: it asks for what they hide.
     blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    held: Held | None = (
+        None  # of what holds other resources: why it is refused, None where all that it holds may pass
+    )
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:
@@ -58,7 +62,7 @@ def limit(layers: Layers) -> frozenset[str] | None:
 
 def is_exact(layers: Layers) -> bool:
     """Whether the added criteria say all that the judge will check, so that the store's total is right."""
-    if layers.denies or layers.blind or not layers.total:
+    if layers.denies or layers.blind or layers.held is not None or not layers.total:
         return False
     for layer in (layers.permits, layers.scopes):
         plain = all(condition.exact and not condition.terms for _, condition in layer)
@@ -98,6 +102,7 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
     # Of what is not permitted, the reason must not tell whether it meets a filter that the caller chose.
     is_filtered = bool(layers.blind) or any(condition.terms for _, condition in scopes)
     permitting = tuple((name, condition.holds) for name, condition in permits)
+    held = layers.held
 
     def verdict(resource: Resource) -> Verdict:
         if resource.get("resourceType") != type_ or (id_ is not None and resource.get("id") != id_):
@@ -136,6 +141,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
             if not holding:
                 return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
+        if held is not None and (refused := held(resource)) is not None:
+            return refused
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
@@ -146,6 +153,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
 
 def _looks_at(layers: Layers, id_: str | None) -> frozenset[str] | None:
     """What the judge looks at of a resource that contains no other; None for all of it."""
+    if layers.held is not None:
+        return None
     if layers.sight is not None and not layers.sight.is_plain(ids(layers.permits)):
         return None
     named = (*layers.scopes, *layers.permits, *layers.requires, *layers.denies)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from authz.protocol.tokens import Caller
 from gateway.fhir import search
-from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type
+from gateway.fhir.definitions import RESOURCE_TYPES, is_resource_type, search_parameters
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.operations import operation_of, typed_query
 from gateway.fhir.outcome import FhirError, Reason
@@ -125,7 +125,30 @@ def _everything(
         found = _reading(engine, asked, type_, caller, environment)
         if found is not None:
             judges[type_], owed[type_] = found
-    return _cut_to(asked, opened, judges, asked.terms, owed)
+    cut = _cut_to(asked, opened, judges, asked.terms, owed)
+    if not isinstance(cut, Permit):
+        return cut
+    for type_ in cut.judges:
+        dates = _dates_asked(asked, type_)
+        if dates and _reading(engine, asked, type_, caller, environment, dates) is None:
+            return _asks_hidden_dates(opened, type_)
+    return cut
+
+
+def _dates_asked(asked: FhirRequest, type_: str) -> tuple[SearchTerm, ...]:
+    """The search parameters whose elements start, end and _since look at: which dates are meant, the store decides."""
+    names = {term.name for term in asked.terms}
+    codes = {"_lastUpdated"} if "_since" in names else set()
+    if names & {"start", "end"}:
+        codes |= {
+            code for code, each in search_parameters(type_).items() if each.type == "date" and each.expression
+        }
+    return tuple(SearchTerm(code, code, None, None, (), "") for code in sorted(codes))
+
+
+def _asks_hidden_dates(opened: Permit, type_: str) -> Deny:
+    said = f"it asks for dates of {type_} that are hidden or rounded"
+    return Deny(Reason.UNSUPPORTED_PARAMETER, opened.rules, said)
 
 
 def _export(
@@ -158,6 +181,12 @@ def _export(
         return Deny(Reason.INVALID_PARAMETER, opened.rules, "_outputFormat must be application/fhir+ndjson")
     judges: dict[str, Judge] = {}
     owed: dict[str, Obligations] = {}
+
+    def opens(type_: str, criteria: tuple[SearchTerm, ...]) -> bool:
+        if named:
+            return engine.exporting(asked, type_, opened.rules, caller, environment, criteria) is not None
+        return _reading(engine, asked, type_, caller, environment, criteria) is not None
+
     for type_ in _open_types(RESOURCE_TYPES, accesses):
         criteria = tuple(each for name, found in filters if name == type_ for each in found)
         if named:
@@ -172,6 +201,10 @@ def _export(
     cut = _cut_to(asked, opened, judges, kept, owed)
     if not isinstance(cut, Permit):
         return cut
+    for type_ in cut.judges:
+        dates = _dates_asked(asked, type_)
+        if dates and not opens(type_, dates):
+            return _asks_hidden_dates(opened, type_)
     if any(type_ not in cut.judges for type_, _ in filters):
         return Deny(Reason.NO_PERMIT, opened.rules, "_typeFilter asks for what this export does not hold")
     theirs = [(type_, search.encode_terms(criteria)) for type_, criteria in filters]

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from authz.protocol.tokens import Caller
+from gateway.fhir.definitions import is_resource_type
+from gateway.fhir.held_resources import HOLDERS, held_resources
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.outcome import Reason
 from gateway.policy import details_layer, hidden_filters, infrastructure, scope_layer
@@ -15,10 +17,10 @@ from gateway.policy.acquaintances import Acquaintance, place_of
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import is_in_time_and_place
-from gateway.policy.decision import Deny, Environment
+from gateway.policy.decision import Deny, Environment, Resource, Verdict
 from gateway.policy.details_layer import DetailsRefusal
 from gateway.policy.known import Known
-from gateway.policy.layers import Layers, Named, WriteTest
+from gateway.policy.layers import Held, Layers, Named, WriteTest, judge, judge_change
 from gateway.policy.query import allows, page_at_most
 from gateway.policy.rules import Effect, Rule
 from gateway.policy.scope_layer import Standing
@@ -226,7 +228,7 @@ class RulesInForce(SightInForce):
             return _another_sign_in(who, guards, unmet, [] if permits else ways)
         seen_by = (tuple(taken), caller, environment, values, doubtful, glasses)
         sight, sighted = None, None
-        if asked.interaction is Interaction.SEARCH:
+        if asked.interaction in (Interaction.SEARCH, Interaction.HISTORY_INSTANCE):
             sight, sighted = self._sight(asked, type_, permits, *seen_by), permits
             opening = opened(asked, type_, permits, taken, sight)
             if isinstance(opening, Deny):
@@ -258,8 +260,55 @@ class RulesInForce(SightInForce):
             total=all(rule.query.total for rule, _ in permits),
             obligations=glasses.obligations(rule for rule, _ in permits),
             writes=writes,
+            held=self._held_by(type_, asked.interaction, caller, environment),
             sight=sight if permits == sighted else self._sight(asked, type_, permits, *seen_by),
         )
+
+    def _held_by(
+        self, type_: str, interaction: Interaction, caller: Caller, environment: Environment
+    ) -> Held | None:
+        """What judges the resources that a Bundle or Parameters holds, each as if it came alone; None for other types.
+
+        Shown are all of them, whole, or nothing: a document that was cut is another document (attack case 234).
+        """
+        if type_ not in HOLDERS:
+            return None
+        environment.known.judges_ask = True
+        alone = replace(environment, emergency=None)
+        alike = _AS_ALONE.get(interaction, Interaction.READ)
+
+        def refused(holder: Resource) -> Verdict | None:
+            found: dict[str, Layers | Deny] = {}
+            for inner in held_resources(holder):
+                other = inner.get("resourceType")
+                if not isinstance(other, str) or not is_resource_type(other):
+                    return _HOLDS_TOO_MUCH
+                if other not in found:
+                    found[other] = self._speaking(FhirRequest("GET", alike, other), other, caller, alone)
+                layers = found[other]
+                if isinstance(layers, Deny):
+                    return _HOLDS_TOO_MUCH
+                if alike is Interaction.CREATE:
+                    verdict = judge_change(layers, other, None)(None, inner)
+                else:
+                    verdict = judge(layers, other, None)(inner)
+                if not verdict.shown:
+                    return verdict
+                if verdict.seen is not None:
+                    return _HOLDS_TOO_MUCH
+            return None
+
+        return refused
+
+
+_AS_ALONE = {
+    Interaction.CREATE: Interaction.CREATE,
+    Interaction.UPDATE: Interaction.CREATE,
+    Interaction.PATCH: Interaction.CREATE,
+    Interaction.DELETE: Interaction.DELETE,
+}
+"""What is asked of each resource that a holder of others holds, beside reading it."""
+_HOLDS_TOO_MUCH = Verdict(False, (), Reason.NO_PERMIT)
 
 
 def _conceals(rule: Rule, type_: str) -> bool:

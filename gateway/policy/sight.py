@@ -39,6 +39,8 @@ _LOOKS_AT_NOTHING = frozenset(
     }
 )
 
+_OTHER_WORDS = {"_since": "_lastUpdated", "_at": "_lastUpdated"}  # of a history, for what a search looks at
+
 PEOPLE = ("Patient", "Person", "Practitioner", "RelatedPerson")
 """Types whose names stand as `display` in references to them, and their identifiers as `identifier`."""
 SAID: Mapping[str, tuple[tuple[str, ...], ...]] = {"display": (("name",),), "identifier": (("identifier",),)}
@@ -185,6 +187,7 @@ def touched(asked: FhirRequest) -> tuple[tuple[str, ...], ...] | None:
     codes = {term.code for term in asked.terms if term.code not in _LOOKS_AT_NOTHING}
     if codes & FULL_TEXT:
         return None
+    codes = {_OTHER_WORDS.get(code, code) for code in codes}
     codes |= {each.code for each in filtered_by(asked.terms, asked.type)}
     codes |= {include.code for include in includes(asked.terms) if include.source == asked.type}
     for term in asked.terms:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
+from gateway.fhir.held_resources import holds_others
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.policy import infrastructure
 from gateway.policy.break_glass import Glasses
@@ -71,9 +72,12 @@ class SightInForce(ConditionsInForce):
         }
 
         def contained(resource: Resource) -> Resource | None:
-            """A contained resource: less what every permit about its type hides, and what denies take away."""
+            """A contained resource: less what every permit about its type hides, and what denies take away.
+
+            Of one that holds others, which R4 forbids there, nothing is seen.
+            """
             other = resource.get("resourceType")
-            if not isinstance(other, str) or other not in RESOURCE_TYPES:
+            if not isinstance(other, str) or other not in RESOURCE_TYPES or holds_others(resource):
                 return None
             rules, taking = about(other)
             returned = {rule.id: rule.returned for rule in rules} or {"": None}
@@ -81,7 +85,7 @@ class SightInForce(ConditionsInForce):
 
         def hides_within() -> bool:
             """Whether contained() may leave something out. What is taken from everybody is not asked for here."""
-            for other in sorted(RESOURCE_TYPES - infrastructure.SENDING):
+            for other in sorted(RESOURCE_TYPES - infrastructure.SECRETIVE):
                 rules, taking = about(other)
                 if any(denied_paths(other, fields).below for _, _, fields in taking):
                     return True

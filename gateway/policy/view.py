@@ -191,6 +191,8 @@ class _Walk:
                 continue
             if top and key == "contained":
                 inner = self._seen_contained(inner)
+                if inner == []:
+                    continue
             left = self._value(key, inner, showing, forbidden or _NOTHING)
             if left is _GONE or (left in ({}, []) and inner not in ({}, [])):
                 continue
@@ -233,12 +235,15 @@ class _Walk:
         return value
 
     def _seen_contained(self, value: Any) -> Any:
-        if self._contained is None or not isinstance(value, list):
+        if self._contained is None:
             return value
-        found = []
+        if not isinstance(value, list):  # R4 has an array here: what is none is seen by nobody
+            self._take(value)
+            return []
+        found: list[dict[str, Any]] = []
         for item in value:
             seen = self._contained(item) if isinstance(item, dict) else None
-            if seen is not item:
+            if seen is not item or seen is None:
                 self._take_difference(item, seen)
             if seen is not None:
                 found.append(dict(seen))

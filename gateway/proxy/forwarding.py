@@ -70,7 +70,31 @@ class Forwarding:
         page: Page | None,
         answer: UpstreamAnswer,
     ) -> Answer:
-        """What becomes of the store's answer, as forward() gives it. Raises as forward() does."""
+        """What becomes of the store's answer, as forward() gives it. Raises as forward() does.
+
+        A history that shows no version is answered as a read of the resource is, and with as many questions to the
+        store whether there is one or not: else it would tell that somebody else has it (attack case 110).
+        """
+        is_history = permit.request.interaction is Interaction.HISTORY_INSTANCE and page is None
+        try:
+            delivered = await self._judged(http, trail, permit, caller, page, answer)
+        except FhirError as error:
+            if is_history and error.reason is Reason.NOT_FOUND:
+                await self._operations.look_at_instance(http, trail, permit)
+            raise
+        if is_history and not trail.tally.shown:
+            await self._operations.look_at_instance(http, trail, permit)
+        return delivered
+
+    async def _judged(
+        self,
+        http: HttpRequest,
+        trail: Trail,
+        permit: Permit,
+        caller: Caller,
+        page: Page | None,
+        answer: UpstreamAnswer,
+    ) -> Answer:
         asked = permit.request
         try:
             check_status(answer)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from authz.protocol.request import HttpRequest
 from gateway.fhir import links
@@ -20,6 +21,7 @@ JSON_BODY = ("Content-Type", Format.JSON.content_type)
 _JSON_BODIES = frozenset({FHIR_JSON, "application/json", "application/json+fhir"})
 _PASSED = ("accept-language", "traceparent", "tracestate")
 _RETURNED = (("etag", "ETag"), ("last-modified", "Last-Modified"))
+_SAYS = {"ETag": "versionId", "Last-Modified": "lastUpdated"}  # what of meta they repeat
 _SENDABLE = re.compile(r"[\t -~]*")  # RFC 9110 5.5; of other bytes no text can be made again
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -67,17 +69,39 @@ def of_our_own(upstream: Upstream) -> dict[str, str]:
     return headers
 
 
-def returned(headers: Mapping[str, str], upstream: Upstream) -> tuple[tuple[str, str], ...]:
-    """Those of the store's headers that the caller gets; Content-Location at the public base, or not at all."""
+def returned(
+    headers: Mapping[str, str], upstream: Upstream, type_: str | None, id_: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Those of the store's headers that the caller gets with a resource of this type and id.
+
+    Content-Location at the public base where it is that resource, in some version; any other place is not passed on.
+    """
     passed = [
         (said, headers[name]) for name, said in _RETURNED if _SENDABLE.fullmatch(headers.get(name, "\n"))
     ]
     if "content-location" not in headers:  # the usual case
         return tuple(passed)
-    place = links.to_public(headers["content-location"], upstream=upstream.base, public=upstream.identifier)
-    if place is None or not _SENDABLE.fullmatch(place):
+    said = headers["content-location"]
+    place = links.local_reference(said, (upstream.base,))
+    if place is None or (place.type, place.id) != (type_, id_):
         return tuple(passed)
-    return (*passed, ("Content-Location", place))
+    version = f"/_history/{place.version}" if place.version is not None else ""
+    return (*passed, ("Content-Location", f"{upstream.identifier}/{place.type}/{place.id}{version}"))
+
+
+def of_what_is_seen(
+    passed: tuple[tuple[str, str], ...], whole: Mapping[str, Any], seen: Mapping[str, Any]
+) -> tuple[tuple[str, str], ...]:
+    """The headers of a resource that is seen in part: none that says what of meta is hidden or rounded."""
+    hidden = hidden_of_meta(whole, seen)
+    return tuple(field for field in passed if _SAYS.get(field[0]) not in hidden)
+
+
+def hidden_of_meta(whole: Mapping[str, Any], seen: Mapping[str, Any]) -> frozenset[str]:
+    """Which of versionId and lastUpdated are not seen as they are; what an answer repeats of those tells them."""
+    metas = [each.get("meta") for each in (whole, seen)]
+    before, after = (meta if isinstance(meta, Mapping) else {} for meta in metas)
+    return frozenset(name for name in _SAYS.values() if before.get(name) != after.get(name))
 
 
 @lru_cache(256)

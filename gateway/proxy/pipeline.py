@@ -35,7 +35,7 @@ from gateway.proxy.answers.delivery import Delivery
 from gateway.proxy.answers.representation import Representation, environment_of
 from gateway.proxy.answers.sealed_links import Page, SealedLinks
 from gateway.proxy.bundles.batch import Bundles
-from gateway.proxy.bundles.entries import is_page
+from gateway.proxy.bundles.entries import asked_with, is_page
 from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
@@ -61,6 +61,7 @@ from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import conditional_writes
 from gateway.proxy.writes.changes import WRITES, Writes
+from gateway.proxy.writes.conditional_turns import ConditionalTurns
 from gateway.proxy.writes.creates import Creates
 from gateway.proxy.writes.write_verdicts import Write
 from gateway.settings import Upstream
@@ -117,6 +118,7 @@ class Passage:
             attached=attached,
             meet=self._obliged.meet,
         )
+        self._turns = ConditionalTurns(store, upstream, clock)
         self._lists = ListReads(upstream=upstream, client=client)
         self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._forwarding = Forwarding(
@@ -225,7 +227,7 @@ class Passage:
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = decoded_request(http, self._upstream.max_body)
         http = formats.as_json(http, self._upstream.max_resource, path)
-        trail.asked = asked = self._parsed(http)
+        trail.asked = asked = asked_with(http, self._upstream.fhir_path(http.path))
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
@@ -245,10 +247,6 @@ class Passage:
             return await self._bundles.answer(http, trail, caller, engine)
         return await self.pass_one(http, asked, caller, engine, trail)
 
-    def _parsed(self, http: HttpRequest) -> FhirRequest:
-        query = "" if is_page(http) else http.query
-        return request.parse(http.method, self._upstream.fhir_path(http.path), query)
-
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
     ) -> Answer:
@@ -257,6 +255,15 @@ class Passage:
         Nothing is recorded here but what must be on record before it happens. Raises FhirError, OAuthError (step-up)
         and what the store and the audit log raise.
         """
+        try:
+            return await self._pass_one(http, asked, caller, engine, trail)
+        finally:
+            if trail.turn is not None:
+                await trail.turn.end()
+
+    async def _pass_one(
+        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+    ) -> Answer:
         if asked.posted:
             trail.form = form = await http.body.read(_MAX_FORM_BYTES)
             trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
@@ -273,7 +280,7 @@ class Passage:
         if is_page(http):
             target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked = target.asked
-        permitted = await self.permitted(http, asked, caller, engine, trail)
+        permitted = await self.permitted(http, asked, caller, engine, trail, turns=self._turns)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
             case Nothing():
@@ -299,11 +306,19 @@ class Passage:
                 return await self._forwarding.forward(http, trail, permit, caller, target)
 
     async def permitted(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
+        self,
+        http: HttpRequest,
+        asked: FhirRequest,
+        caller: Caller,
+        engine: Engine,
+        trail: Trail,
+        *,
+        turns: ConditionalTurns | None = None,
     ) -> Permitted:
         """The decision about a request, before the store hears of it; criteria of a conditional write are looked up.
 
-        Raises FhirError, OAuthError (step-up) for what is refused.
+        With turns whoever looks for the same waits until the turn of the trail is ended. Raises FhirError, OAuthError
+        (step-up) for what is refused.
         """
         if asked.interaction in _CHANGING and not self._may_write():
             raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
@@ -319,7 +334,9 @@ class Passage:
         found = None
         if criteria and isinstance(decision, Permit):
             asking = (http, trail, asked, criteria, caller, engine, environment)
-            found = await conditional_writes.find(*asking, upstream=self._upstream, client=self._client)
+            found = await conditional_writes.find(
+                *asking, upstream=self._upstream, client=self._client, turns=turns
+            )
             if asked.interaction is not Interaction.CREATE:
                 asked = conditional_writes.narrowed(asked, found, http)
                 decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
@@ -360,8 +377,7 @@ class Passage:
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:
             raise OAuthError(ErrorCode.INVALID_TOKEN, "this resource is reached by mutual TLS only")
-        presented = self._resource_server.presented(http, audience=self._upstream.bases)
-        found = await self._resource_server.admit(http, presented)
+        presented, found = await self._resource_server.present(http, audience=self._upstream.bases)
         trail.caller, trail.presented = found.caller, presented
         trail.answer_headers = found.headers
         if self._admission is not None:

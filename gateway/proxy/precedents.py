@@ -1,5 +1,6 @@
 """Which reads may be followed by those like them: usual ones, of which nothing but their head decides how they go."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -16,12 +17,21 @@ _HEADERS = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "dpop", "forwarded",
         "host", "pragma", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent", "via", "x-fapi-interaction-id",
-        "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
+        "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-scheme",
+        "x-forwarded-server", "x-real-ip", "x-scheme",
     }
 )  # fmt: skip
-"""Those that a read may have and still be like others; of any other nobody has thought here what it decides.
+"""Those that a read may have and still be like others; of any other nobody has thought here what it decides."""
+_VARYING = frozenset(
+    {
+        "dpop", "forwarded", "traceparent", "tracestate", "x-correlation-id", "x-fapi-interaction-id", "x-forwarded-for",
+        "x-request-id",
+    }
+)  # fmt: skip
+"""Those of which each may have a value of its own: what they decide is looked at, or told, each time.
 
-Of x-request-id and traceparent each request has its own: none that has one is like another.
+The proof by the resource server; the interaction id in answer, record and to the store; a trace to the store and in the
+record; x-forwarded-for as the address, which is the same. The others decide nothing.
 """
 
 
@@ -54,7 +64,7 @@ class Precedents:
             or not trail.obligations.is_empty
             or not trail.knowledge.is_untouched
             or trail.wish.format is not Format.JSON
-            or not _HEADERS.issuperset(http.headers)
+            or not _are_usual(http.headers, http.likeness.varying)
             or at.upstream.documents is not None
             or at.upstream.mtls_only
             or client is None
@@ -73,3 +83,8 @@ class Precedents:
                 precedent.end()
             self._followed.clear()
             self._by = engine
+
+
+def _are_usual(names: Iterable[str], varying: frozenset[str]) -> bool:
+    """Whether it is known of all headers that a read may have them, with values of its own or with those of others."""
+    return all(name in (_VARYING if name in varying else _HEADERS) for name in names)

@@ -1,9 +1,10 @@
 """Reads like one that was answered: what their head decides is known already, the rest is done as for any other.
 
-Two reads whose heads differ in the id and the proof alone (gateway.wire.likenesses) bring the same token, want the same
-format, mean the same interaction with the same type, and are told to the store and to the log in the same words. What is
-looked at each time: times, revocation and key of the token, the proof and its claim, limits, the decision by the policies
-in force, the resource by its judge; and the record is durable before the answer.
+Two reads whose heads differ in the id and in values of headers that may vary (gateway.wire.likenesses) bring the same
+token from the same address, want the same format, mean the same interaction with the same type, and are told to the store
+and to the log in the same words but for these values. What is looked at each time: times, revocation and key of the token,
+the proof and its claim, limits, the decision by the policies in force, the resource by its judge; and the record is durable
+before the answer.
 
 Where anything is not as usual, the request goes on in the passage from where it stands, and its answer is made there.
 """
@@ -34,12 +35,12 @@ from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.record_forms import RecordForm
 from gateway.proxy.recording import Recording
+from gateway.proxy.request_forms import RequestForm
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 
 _FORMS = 16  # of rules that hold together; by far most callers have one
-_MARK_ID, _MARK_INTERACTION = "securus-mark-r", "securus-mark-i"
 
 
 class Way(Protocol):
@@ -132,10 +133,9 @@ class ReadPrecedent:
         at_now = Environment(at.clock(), trail.request.peer, at.upstream.identifier)
         self._reads = engine.reads_of(type_, presented.caller, at_now)
         self._forms: dict[tuple[str, ...], RecordForm | None] = {}
-        sent = headers.to_upstream(trail.request, at.upstream, _MARK_INTERACTION)
-        before, behind = client.written(f"{type_}/{_MARK_ID}", sent).split(_MARK_ID.encode())
-        between, end = behind.split(_MARK_INTERACTION.encode())
-        self._sent = before, between, end
+        varying = frozenset() if trail.request.likeness is None else trail.request.likeness.varying
+        self._sent = RequestForm.of(client, at.upstream, type_, trail.request, varying)
+        self._traces_vary = "traceparent" in varying
         self._is_coded = at.upstream.compress and accepts_gzip(
             trail.request.headers.get("accept-encoding", "")
         )
@@ -193,10 +193,8 @@ class ReadPrecedent:
                 return None
             judge, rules = permit.judge, permit.rules
         read.rules = rules
-        before, between, end = self._sent
-        answer = await self._client.send_written(
-            b"".join((before, id_.encode("ascii"), between, read.interaction_id.encode("ascii"), end))
-        )
+        request = self._sent.filled(id_, read.interaction_id, read.request.headers)
+        answer = await self._client.send_written(request)
         said = answer.headers
         is_fhir = answer.status == 200 and headers.is_json(said.get("content-type", ""))
         if not is_fhir or "content-encoding" in said:
@@ -205,7 +203,7 @@ class ReadPrecedent:
             raw = await answer.read(at.upstream.max_resource)
         finally:
             answer.close()
-        passed = headers.returned(said, at.upstream)
+        passed = headers.returned(said, at.upstream, self._type, id_)
         value = at.delivery.large.plain(raw, judge)
         if value is not None and value.get("id") == id_:
             verdict = judge(value)
@@ -215,8 +213,8 @@ class ReadPrecedent:
                 rules = verdict.rules or rules
                 form = self._form(rules)
                 if form is not None and about.is_plain and known.is_untouched:
-                    patients = list(about.patients)
-                    record = form.filled(read.interaction_id, id_.encode("ascii"), patients)
+                    patients, trace = list(about.patients), read.request.headers.get("traceparent", "")
+                    record = form.filled(read.interaction_id, id_.encode("ascii"), patients, trace)
                     return _Shown(raw, passed, rules, record)
         return _Whole(raw, passed)
 
@@ -306,7 +304,8 @@ class ReadPrecedent:
         read = _Read(self._like, "1", "", 0.0, Authenticated(self._caller, ()), is_admitted=True)
         trail = self._trail(read)
         trail.decision, trail.rules = "permit", rules
-        form = self._forms[rules] = RecordForm.of(trail, self._at.upstream.name)
+        form = RecordForm.of(trail, self._at.upstream.name, traces_vary=self._traces_vary)
+        self._forms[rules] = form
         return form
 
 

@@ -16,6 +16,7 @@ from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.shadow import Shadows
 from gateway.proxy.answers.tally import Tally
 from gateway.proxy.lookups.knowledge import Knowledge
+from gateway.proxy.writes.conditional_turns import Turn
 
 _OF_THE_SIGN_IN = ("auth_time", "acr", "authorization_details", "acting_as")
 # Claims that the record of an access names whether or not policies do, and how the shipped definitions call them.
@@ -67,6 +68,7 @@ class Trail:
     form: bytes | None = None  # of a search that was posted
     made: str | None = None  # the id of what was created
     looked_at: str = ""  # of criteria that found nothing: the number of the consents that were looked through
+    turn: Turn | None = None  # of a conditional write: others look for the same after it
     held: Held | None = None  # places in limits of what is done at once
     presented: Presented | None = None  # the token, where one was
 

@@ -55,6 +55,12 @@ class IncomingBody:
         """The whole body. Raises RequestError(413) as soon as it is known to be longer, and what stream() raises."""
         if self.length is not None and self.length > limit_bytes:
             raise RequestError(413, f"the body is longer than {limit_bytes} bytes")
+        if self._ended and self._error is None and len(self._pieces) == 1 and not self._is_shut:
+            (piece,) = self._pieces  # it came with its head, as short ones do
+            if len(piece) <= limit_bytes:
+                self._pieces.clear()
+                self._size = 0
+                return piece
         parts: list[bytes] = []
         size = 0
         async for piece in self.stream():

@@ -1,67 +1,62 @@
-"""Heads like one that was read before: the same bytes but for the last segment of the path, the proof and an interaction id.
+"""Heads like one that was read before: the same bytes but for the last segment of the path and values of a few headers.
 
-An app sends the same head with each of its reads but for these. What the strict reading made of one is true of the next
-as well: the segment is of letters, digits and '-' in both, the proof of the characters of a JWS, the id as long as a UUID
-and of its characters, and every other byte is the same, on the same listener, from the same peer with the same certificate.
-So nothing else is left to read. Whatever is not like a head that is kept is read as if none were kept.
+An app sends the same head with each of its reads but for these: the proof, an interaction id, what a library for traces or
+an ingress adds (gateway.wire.varying_headers). What the strict reading made of one is true of the next as well: the segment
+is of letters, digits and '-' in both, each value has the form of its header, and every other byte is the same, on the same
+listener, from the same peer with the same certificate. So nothing else is left to read. Whatever is not like a head that is
+kept is read as if none were kept.
+
+Behind a trusted proxy many callers share a connection, and x-forwarded-for may be another each time, by a port or by the
+proxies that a request came through. The address that it names is found each time, and is a part of what has to be the same.
+For what depends on it is decided once for all that follow: rules with networks, what the store and the log are told. One
+who comes from another address is like those alone that came from there. Limits by address are spent before, by each.
 
 A head is kept only once its request was answered and whoever answered it wants to answer those that follow.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from authz.http import following
+from authz.http import ListenerFace, following
 from authz.protocol.request import HttpRequest, Likeness
 from gateway.wire.peers import Peer
+from gateway.wire.varying_headers import apart
 
 _AT_MOST = 4096  # heads: about 10 KB each, with what answers those like it
 _BYTES_AT_MOST = 8 * 1024 * 1024  # of all heads together: of a long one, three times its bytes are kept
 _LINE_END = b" HTTP/1.1\r\n"
-_PROOFS = (b"\r\nDPoP: ", b"\r\ndpop: ")  # as clients write it; other spellings are read each time
-_INTERACTIONS = tuple(
-    b"\r\n%b: " % name
-    for name in (b"x-fapi-interaction-id", b"X-Fapi-Interaction-Id", b"X-FAPI-Interaction-ID")
-)
-_UUID_BYTES = 36
-_NOWHERE = -1
 _SEGMENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
-_JWS = _SEGMENT + b"_."
 _LONGEST_SEGMENT = 64
 
 
 class Key(NamedTuple):
-    """All of a head that stays, and whose it is."""
+    """All of a head that stays, and whose it is. client is the address that x-forwarded-for names, where it may vary."""
 
     before: bytes  # up to the last slash of the path
-    between: bytes  # from behind the path to the proof, or to the end
-    behind: bytes  # the proof
-    spots: tuple[int, int]  # where in each of the two an interaction id was
+    pieces: tuple[bytes, ...]  # from behind the path, between the values that were cut out
     peer: str
+    client: str
     certificate: bytes | None
     chain: tuple[bytes, ...]
 
-    @property
-    def size(self) -> int:
-        """The bytes of the head that are kept."""
-        return len(self.before) + len(self.between) + len(self.behind)
-
 
 class Cut(NamedTuple):
-    """A head in parts: what stays, the last segment, proof and interaction id, None where there is none."""
+    """A head in parts: what stays, the last segment of the path, and the values of headers. size is that of all in bytes."""
 
     key: Key
     segment: bytes
-    proof: bytes | None
-    interaction: bytes | None = None
+    values: Mapping[str, bytes]
+    size: int
 
 
 class Likenesses:
     """The heads of one listener that are kept. Of longest bytes no limit of the listener is in the way of a head."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, face: ListenerFace) -> None:
         self._longest = longest
-        self._known: dict[Key, tuple[HttpRequest, Likeness]] = {}
+        self._face = face
+        self._known: dict[Key, tuple[HttpRequest, Likeness, int]] = {}
         self._bytes = 0  # of their heads
 
     def cut(self, head: bytes, peer: Peer) -> Cut | None:
@@ -73,72 +68,48 @@ class Likenesses:
         segment = head[slash:line]
         if not segment or len(segment) > _LONGEST_SEGMENT or segment.translate(None, _SEGMENT):
             return None
-        at = head.find(_PROOFS[0], line)
-        if at < 0:
-            at = head.find(_PROOFS[1], line)
-        if at < 0:
-            if b"\r\ndpop" in head.lower():
-                return None
-            between, interaction, spot = _apart(head[line:])
-            key = Key(
-                head[:slash], between, b"", (spot, _NOWHERE), peer.address, peer.certificate, peer.chain
-            )
-            return Cut(key, segment, None, interaction)
-        at += len(_PROOFS[0])
-        end = head.find(b"\r\n", at)
-        proof = head[at:end]
-        if not proof or proof.translate(None, _JWS):
-            return None
-        between, interaction, spot = _apart(head[line:at])
-        behind, second = head[end:], _NOWHERE
-        if interaction is None:
-            behind, interaction, second = _apart(behind)
-        key = Key(head[:slash], between, behind, (spot, second), peer.address, peer.certificate, peer.chain)
-        return Cut(key, segment, proof, interaction)
+        pieces, values = apart(head, line)
+        if "dpop" not in values and b"\r\ndpop" in head.lower():
+            return None  # of what is no proof nobody sends the same again
+        client = ""
+        if "x-forwarded-for" in values:
+            client = self._face.client_of(peer.address, values["x-forwarded-for"].decode("ascii"))
+        key = Key(head[:slash], pieces, peer.address, client, peer.certificate, peer.chain)
+        return Cut(key, segment, values, len(head))
 
     def find(self, cut: Cut) -> HttpRequest | None:
         """The request of a head like one that is kept, as the strict reading would give it; None for any other."""
         known = self._known.get(cut.key)
         if known is None:
             return None
-        like, likeness = known
-        changed = {}
-        if cut.proof is not None:
-            changed["dpop"] = cut.proof.decode("ascii")
-        if cut.interaction is not None:
-            changed["x-fapi-interaction-id"] = cut.interaction.decode("ascii")
+        like, likeness, _ = known
+        changed = {name: value.decode("ascii") for name, value in cut.values.items()}
         return following(like, cut.segment.decode("ascii"), changed, likeness)
 
     def note(self, cut: Cut, request: HttpRequest) -> HttpRequest:
         """The request of this head, as it was read, with the likeness by which others may follow it."""
         if request.query:  # its last slash may stand there
             return request
+        if any(request.headers.get(name) != value.decode("ascii") for name, value in cut.values.items()):
+            return request  # the header is said in several lines, of which this is one
+        if self._face.certificate_header in cut.values:
+            return request  # a certificate is never one of several
+        key, size = cut.key, cut.size
         # What it keeps has no likeness, so that no request holds itself: it goes with its last use.
-        return replace(request, likeness=Likeness(lambda likeness: self._keep(cut.key, request, likeness)))
+        likeness = Likeness(lambda made: self._keep(key, size, request, made), frozenset(cut.values))
+        return replace(request, likeness=likeness)
 
-    def _keep(self, key: Key, request: HttpRequest, likeness: Likeness) -> None:
+    def _keep(self, key: Key, size: int, request: HttpRequest, likeness: Likeness) -> None:
         known = self._known.pop(key, None)
-        if known is None:
-            self._bytes += key.size
-        elif known[1] is not likeness:
-            known[1].precedent = None
-        self._known[key] = request, likeness
+        if known is not None:
+            self._bytes -= known[2]
+            if known[1] is not likeness:
+                known[1].precedent = None
+        self._known[key] = request, likeness, size
+        self._bytes += size
         while len(self._known) > _AT_MOST or self._bytes > _BYTES_AT_MOST:
             oldest = next(iter(self._known))
             # A precedent holds the request that it was: without this both would stay until the collector comes by.
-            self._known.pop(oldest)[1].precedent = None
-            self._bytes -= oldest.size
-
-
-def _apart(lines: bytes) -> tuple[bytes, bytes | None, int]:
-    """The lines of a head without the interaction id in them, the id, and where it was."""
-    for name in _INTERACTIONS:
-        at = lines.find(name)
-        if at >= 0:
-            at += len(name)
-            end = lines.find(b"\r\n", at)
-            value = lines[at:end]
-            if len(value) != _UUID_BYTES or value.translate(None, _SEGMENT):
-                break
-            return lines[:at] + lines[end:], value, at
-    return lines, None, _NOWHERE
+            _, gone, size = self._known.pop(oldest)
+            gone.precedent = None
+            self._bytes -= size

@@ -177,6 +177,16 @@ async def test_P8_of_many_consents_at_once_one_gives_a_code(world: World) -> Non
     assert len([event for event in world.events if isinstance(event, ConsentGiven)]) == 1
 
 
+async def test_P8_so_many_visits_of_one_pushed_request_are_kept_and_no_more(world: World) -> None:
+    """Its address is seen in browsers: whoever has it must not fill the store."""
+    pushed = await world.app().push()
+    seen = [await world.get("/authorize", query=urlsplit(address(pushed)).query) for _ in range(31)]
+    assert [reply.status for reply in seen[:30]] == [303] * 30
+    assert seen[30].status == 429
+    assert 'id="error"' in seen[30].text
+    assert (await allows(world, Person(world), await world.app().push())).status == 303
+
+
 async def test_P8_sending_the_consent_twice_gives_one_code(world: World) -> None:
     person = Person(world)
     consent = await person.sign_in(await world.app().push())
@@ -352,11 +362,35 @@ async def test_P10_a_request_object_in_the_address_is_not_a_pushed_request(world
     assert is_error_page(await Person(world).visit(f"/authorize?{urlencode(query)}"))
 
 
-async def test_P10_the_endpoint_is_for_GET(world: World) -> None:
+async def test_OIDC_3_1_2_1_a_form_is_sent_on_to_the_address_that_says_the_same(world: World) -> None:
     pushed = await world.app().push()
-    body = {"client_id": "portal", "request_uri": pushed.json["request_uri"]}
-    assert (await world.post("/authorize", body)).status == 405
-    assert not is_error_page(await Person(world).visit(address(pushed)))
+    form = {"client_id": "portal", "request_uri": pushed.json["request_uri"], "state": "other", "scope": "x"}
+    sent = await world.post("/authorize", form)
+    assert (sent.status, sent.header("location")) == (303, address(pushed))
+    assert sent.header("cache-control") == "no-store"
+    # Browsers keep the cookie from another site's form: what answers one must not take the session's place.
+    assert sent.headers("set-cookie") == []
+    assert not is_error_page(await Person(world).visit(sent.header("location") or ""))
+
+
+async def test_OIDC_3_1_2_1_a_form_leaves_the_person_signed_in(world: World) -> None:
+    person, app = Person(world), world.app()
+    await allows(world, person, await app.push())
+    pushed = await app.push()
+    sent = await world.post("/authorize", {"client_id": "portal", "request_uri": pushed.json["request_uri"]})
+    page = await person.visit(sent.header("location") or "")
+    assert 'id="allow"' in page.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"client_id=portal", b"request_uri=x", b"client_id=portal&request_uri=", b"client_id=%ff&request_uri=%zz",
+        b"client_id=portal&request_uri=https://evil.example/", b"client_id=portal&client_id=portal&request_uri=x",
+    ],
+)  # fmt: skip
+async def test_P10_a_form_without_a_pushed_request_is_a_page(world: World, body: bytes) -> None:
+    assert is_error_page(await world.post("/authorize", body))
 
 
 # P13: what comes back

@@ -125,7 +125,8 @@ async def test_C7_a_scheme_that_is_not_offered_is_401_with_that_scheme(world: Wo
     headers = [("authorization", "Basic cG9ydGFsOnNlY3JldA==")]
     reply = await world.post("/par", app.asking(), headers=headers)
     assert reply.refusal == (401, "invalid_client")
-    assert (reply.header("www-authenticate") or "").startswith("Basic ")
+    # RFC 7617 2: a realm is required.
+    assert reply.header("www-authenticate") == 'Basic realm="clients", error="invalid_client"'
 
 
 async def test_C7_without_a_scheme_there_is_no_challenge(world: World) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -14,8 +14,11 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.settings import Lifetimes
 from tests.support.authorization_server import (
     FHIR,
+    MTLS_ORIGIN,
     REDIRECT_URI,
+    VERIFIER,
     Person,
+    Reply,
     World,
     answer_of,
     claims_of,
@@ -52,7 +55,8 @@ async def test_C9_while_a_profile_is_off_its_clients_do_not_exist(fapi: World):
     page = await SmartApp(off).ask(Person(off))
     assert page.status == 400
     assert "pushed authorization requests only" in page.text
-    assert (await off.post("/authorize", SmartApp(off).asking())).status == 405
+    form = await off.post("/authorize", SmartApp(off).asking())
+    assert (form.status, 'id="error"' in form.text) == (400, True)
 
 
 async def test_P10_a_FAPI_client_pushes_whatever_else_is_on(world: World):
@@ -111,13 +115,36 @@ async def test_a_public_app_goes_the_whole_way_of_a_standalone_launch(world: Wor
 
 async def test_a_plain_request_comes_by_GET_or_by_POST(world: World):
     app = SmartApp(world)
+    form = await world.post("/authorize", app.asking())
+    assert form.headers("set-cookie") == []
+    way = form.header("location") or ""
+    assert parse_qs(urlsplit(way).query).keys() == {"client_id", "request_uri"}
     for reply in (
         await world.get("/authorize", query=urlencode(app.asking())),
-        await world.post("/authorize", app.asking()),
+        await world.get("/authorize", query=urlsplit(way).query),
     ):
         assert reply.status == 303
         assert (reply.header("location") or "").startswith("/sign-in?interaction=")
         assert "state" not in (reply.header("location") or "")
+
+
+async def test_P9_beside_a_pushed_request_nothing_is_read_whatever_else_is_on(world: World):
+    app = world.app()
+    pushed = await app.push()
+    query = urlencode({"client_id": "portal", "request_uri": pushed.json["request_uri"]})
+    for more in ("state=a&state=b", "scope=%0a", "client_secret=x"):
+        reply = await world.get("/authorize", query=f"{query}&{more}")
+        assert (reply.header("location") or "").startswith("/sign-in?interaction="), more
+
+
+@pytest.mark.parametrize("mode", ["fragment", "form_post", "web_message", "query.JWT", "none"])
+async def test_a_response_mode_that_is_not_offered_is_refused_in_one_that_the_app_can_read(
+    world: World, mode: str
+):
+    """OAuth 2.0 Multiple Response Type Encoding 2.1: the default is the query."""
+    answer = answer_of(await SmartApp(world).ask(Person(world), response_mode=mode))
+    assert answer["error"] == "invalid_request"
+    assert (answer["state"], answer["iss"]) == ("s-1", "https://as.example")
 
 
 async def test_a_client_may_push_what_it_need_not_push(world: World):
@@ -209,6 +236,38 @@ async def test_an_address_may_ask_so_many_times_a_minute(world: World):
     assert seen[120] == 429
     world.clock.now += 60
     assert (await world.get("/authorize", query=query)).status == 303
+
+
+async def test_an_address_may_push_so_many_times_a_minute_as_a_client_that_proves_nothing(world: World):
+    app = SmartApp(world)
+    seen = [await app.post("/par", app.asking()) for _ in range(121)]
+    assert [reply.status for reply in seen[:120]] == [201] * 120
+    assert seen[120].refusal == (429, "temporarily_unavailable")
+    assert seen[120].header("retry-after") == "60"
+    assert (
+        await app.post("/par", app.asking(scope="nothing"))
+    ).status == 400  # what leaves no row is not counted
+    assert (await world.app().push()).status == 201  # who proves who it is, is not counted either
+    world.clock.now += 60
+    assert (await app.post("/par", app.asking())).status == 201
+
+
+async def test_who_says_to_be_a_public_client_uses_up_nothing_of_its_people(fapi: World):
+    asked: list[str] = []
+
+    async def admit(client_id: str) -> int:
+        asked.append(client_id)
+        return 60
+
+    world = await smart_world(fapi, admit=admit)
+    app = SmartApp(world)
+    assert (await app.redeem("made up")).refusal == (400, "invalid_grant")
+    assert (await app.refresh("made up")).refusal == (400, "invalid_grant")
+    assert (await app.post("/par", app.asking())).status == 201
+    assert (await app.post("/revoke", {"token": "made up"})).status == 200
+    assert asked == []
+    assert (await SmartApp(world, "smart-keys").redeem("x")).refusal == (429, "temporarily_unavailable")
+    assert asked == ["smart-keys"]
 
 
 # Authentication
@@ -494,3 +553,39 @@ async def test_a_form_of_another_media_type_is_refused_at_the_authorization_endp
     reply = await world.send(request)
     assert reply.status == 400
     assert 'id="error"' in reply.text
+
+
+# Refresh tokens of public clients: held to a key, or replaced at each use (RFC 9700 2.2.2)
+
+
+async def by_certificate(world: World, certificate: bytes | None, **form: str) -> Reply:
+    """The answer to the public client that binds its tokens to a certificate, which calls with this one."""
+    said = {"client_id": "smart-certificate", "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER} | form
+    return await world.post("/token", said, origin=MTLS_ORIGIN, certificate=certificate)
+
+
+async def test_RFC8705_4_a_refresh_token_of_a_public_client_is_held_to_its_certificate(fapi: World):
+    public = replace(clients()["smart-app"], client_id="smart-certificate", binding=BindingKind.MTLS)
+    world = await smart_world(fapi, more={"smart-certificate": public})
+    own, other = world.certificates["portal-mtls"], world.certificates["exchange"]
+    code = await SmartApp(world, "smart-certificate").launch(
+        Person(world), scope="launch/patient patient/*.rs offline_access"
+    )
+    issued = await by_certificate(world, own, grant_type="authorization_code", code=code)
+    assert issued.status == 200, issued.text
+    stolen = {"grant_type": "refresh_token", "refresh_token": issued.json["refresh_token"]}
+    assert (await by_certificate(world, other, **stolen)).refusal == (400, "invalid_grant")
+    assert (await by_certificate(world, None, **stolen)).status == 400
+    renewed = await by_certificate(world, own, **stolen)
+    assert renewed.status == 200
+    assert claims_of(renewed.json["access_token"])["cnf"] == claims_of(issued.json["access_token"])["cnf"]
+
+
+async def test_RFC9700_2_2_2_what_is_held_to_no_key_ends_where_tokens_are_replaced_no_more(fapi: World):
+    rotating = await smart_world(fapi, rotate_refresh_tokens=True)
+    app = SmartApp(rotating)
+    code = await app.launch(Person(rotating), scope="launch/patient patient/*.rs offline_access")
+    token = (await app.redeem(code)).json["refresh_token"]
+    still = await rotating.reopen(profiles=EVERY)
+    assert (await SmartApp(still).refresh(token)).refusal == (400, "invalid_grant")
+    assert (await app.refresh(token)).status == 200

@@ -38,6 +38,11 @@ class Keeper:
     world: World | None = None
     fails = False
 
+    @property
+    def usual_room(self) -> Room:
+        """As GivenConsents."""
+        return self._consents().usual_room
+
     async def room(self, grant: Grant) -> Room | None:
         """As GivenConsents."""
         return await self._consents().room(grant)

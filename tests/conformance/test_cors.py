@@ -106,6 +106,8 @@ async def test_a_preflight_names_methods_and_headers_is_kept_and_never_reaches_t
         assert allowed(reply) == [CHART]
         headers = (reply.header("Access-Control-Allow-Headers") or "").split(", ")
         assert {"authorization", "dpop", "content-type", "if-none-exist"} <= set(headers)
+        # What is looked at here, and what libraries and tracers in browsers add by themselves.
+        assert {"x-provenance", "accept-signature", "x-requested-with", "traceparent"} <= set(headers)
         assert method in (reply.header("Access-Control-Allow-Methods") or "")
         assert reply.header("Access-Control-Max-Age") == "7200"
     assert all(recorded.method != "OPTIONS" for recorded in running.upstream.requests)

@@ -229,6 +229,21 @@ async def test_no_app_can_send_a_context_of_its_own(world: World):
     assert "E-1" not in page.text
 
 
+@pytest.mark.parametrize(
+    "said", ["x", "[]", "null", "{", '{"patient":"B"}', '{"encounter":5,"user":[]}', "\N{SNOWMAN}"]
+)
+async def test_what_an_app_says_under_the_name_of_the_context_is_not_even_looked_at(world: World, said: str):
+    app, portal, signing = SmartApp(world), world.app("portal"), world.app("portal-signed")
+    plain = await world.get("/authorize", query=urlencode(app.asking(launch_context=said)))
+    assert (plain.header("location") or "").startswith("/sign-in")
+    assert (await world.post("/authorize", app.asking(launch_context=said))).status == 303
+    assert (await portal.push(launch_context=said)).status == 201
+    assert (await signing.push_signed(launch_context=said)).status == 201
+    # A scope that only a launch gives is not grantable by it either.
+    alone = await portal.push(launch_context=said, scope="launch/encounter")
+    assert alone.refusal == (await portal.push(scope="launch/encounter")).refusal
+
+
 async def test_another_person_than_the_one_of_the_launch_gets_no_code(world: World):
     launch = await handle(world)
     person = Person(world, DOCTOR)

@@ -53,6 +53,25 @@ def verified(world: World, token: str, **options: Any) -> dict[str, Any]:
 # S1: request objects
 
 
+@pytest.mark.parametrize("value", [{"a": [1]}, [], 5, 1.5, True, None, "text", {"request_uri": "x"}])
+async def test_RFC9101_6_3_what_is_not_known_is_ignored_of_whatever_type_it_is(
+    world: World, value: object
+) -> None:
+    pushed = await world.app("portal-signed").push_signed(vtr=value, registration=value, consent_id=value)
+    assert pushed.status == 201, pushed.text
+
+
+@pytest.mark.parametrize(
+    "name", ["state", "nonce", "scope", "redirect_uri", "grant_id", "prompt", "dpop_jkt"]
+)
+async def test_S1_what_is_known_has_its_type(world: World, name: str) -> None:
+    app = world.app("portal-signed")
+    for value in ({"a": 1}, ["x"], 5, True, None):
+        refused = await app.push_signed(**{name: value})
+        assert refused.refusal == (400, "invalid_request_object"), value
+    assert (await app.push_signed(grant_id="g")).refusal == (400, "invalid_request")
+
+
 @pytest.mark.parametrize(
     "name", ["scope", "dpop_jkt", "max_age", "resource", "claims", "response_mode", "nonce"]
 )

@@ -203,6 +203,21 @@ async def test_a_pairwise_subject_can_be_refreshed(world: World) -> None:
     assert claims_of(again, refreshed.json["id_token"])["sub"] == claims_of(again, tokens["id_token"])["sub"]
 
 
+async def test_a_pairwise_client_never_learns_another_name_of_the_person(world: World) -> None:
+    """OpenID Connect Core 8: by introspection of its refresh token neither, where no claim of ours is signed."""
+    clients = world.clients | {"portal": replace(world.clients["portal"], subject_type=SubjectType.PAIRWISE)}
+    again = await world.reopen(clients=clients)
+    app, tokens = await signed_in(again)
+    named = claims_of(again, tokens["id_token"])["sub"]
+    assert named != ANNA.subject
+    for token in (tokens["refresh_token"], tokens["access_token"]):
+        said = (await app.post("/introspect", {"token": token})).json
+        assert (said["active"], said["sub"]) == (True, named)
+        assert ANNA.subject not in json.dumps(said)
+    asking = again.app("resource-server")
+    assert (await asking.post("/introspect", {"token": tokens["refresh_token"]})).json["sub"] == named
+
+
 # Userinfo
 
 
@@ -322,6 +337,57 @@ async def test_prompt_none_uses_the_pushed_request_up(world: World) -> None:
 async def test_login_hint_fills_the_form_and_is_escaped(world: World) -> None:
     page = await visit(world, Person(world), login_hint='anna"><script>')
     assert 'value="anna&#34;&gt;&lt;script&gt;"' in page.text
+
+
+def of_subject(*values: str, name: str = "") -> str:
+    """A claims request for an ID token of one of these people."""
+    asked: dict[str, object] = {"value": values[0]} if name == "value" else {"values": list(values)}
+    return json.dumps({"id_token": {"sub": asked}})
+
+
+async def test_OIDC_5_5_1_a_sub_that_is_asked_for_by_value_is_of_the_person_or_nobody_gets_a_token(
+    world: World,
+) -> None:
+    person = Person(world)
+    await signed_in(world, person=person)
+    for claims in (of_subject(ANNA.subject, name="value"), of_subject("x", ANNA.subject)):
+        page = await visit(world, person, claims=claims)
+        assert 'id="allow"' in page.text
+    for claims in (of_subject(BOB.subject, name="value"), of_subject("x", BOB.subject), of_subject()):
+        page = await visit(world, person, claims=claims)
+        assert 'name="password"' in page.text  # another one is meant: who is here signs in again, or Bob does
+        refused = answer_of(await person.submit(page, username="anna", password=PASSWORD))
+        assert refused["error"] == "login_required"
+        assert "code" not in refused
+
+
+async def test_OIDC_5_5_1_without_pages_another_sub_is_login_required(world: World) -> None:
+    person = Person(world)
+    await signed_in(world, person=person)
+    asked = of_subject(BOB.subject, name="value")
+    answer = answer_of(await visit(world, person, claims=asked, prompt="none"))
+    assert answer["error"] == "login_required"
+    same = of_subject(ANNA.subject, name="value")
+    assert "code" in answer_of(await visit(world, person, claims=same, prompt="none"))
+
+
+async def test_OIDC_5_5_1_the_sub_that_is_asked_for_is_the_one_that_the_client_knows(world: World) -> None:
+    clients = world.clients | {"portal": replace(world.clients["portal"], subject_type=SubjectType.PAIRWISE)}
+    again, person = await world.reopen(clients=clients), Person(world)
+    person.world = again
+    _, tokens = await signed_in(again, person=person)
+    named = claims_of(again, tokens["id_token"])["sub"]
+    assert 'id="allow"' in (await visit(again, person, claims=of_subject(named, name="value"))).text
+    page = await visit(again, person, claims=of_subject(ANNA.subject, name="value"))
+    assert 'name="password"' in page.text
+
+
+@pytest.mark.parametrize("asked", [None, {}, {"essential": True}])
+async def test_OIDC_5_5_1_a_sub_without_a_value_is_anybodys(world: World, asked: object) -> None:
+    person = Person(world)
+    await signed_in(world, person=person)
+    page = await visit(world, person, claims=json.dumps({"id_token": {"sub": asked}}))
+    assert 'id="allow"' in page.text
 
 
 async def test_id_token_hint_of_the_person_goes_straight_on_and_of_another_asks(world: World) -> None:

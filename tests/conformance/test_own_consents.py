@@ -389,7 +389,7 @@ async def test_the_pages_write_by_the_rules_of_every_consent(site: Site) -> None
     await given(Person(site.world))
     kept = own_records(site.consents, site.index, site.world.store, site.world.clock).consents
     assert kept is not None
-    (own,) = await kept.of("A")
+    (own,) = (await kept.page("A", before="", limit=9)).consents
     author = Author("a11a", "Anna")
     assert own.wish is not None
     assert await kept.withdraw("B", own, author=author, now=NOW) is None

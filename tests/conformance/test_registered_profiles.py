@@ -82,6 +82,28 @@ async def test_an_app_of_each_profile_registers_waits_and_launches_once_approved
     assert (await app.read(answer["access_token"])).caller.client_id == app.client_id
 
 
+@pytest.mark.parametrize("profile", _OF)
+async def test_RFC9126_6_an_app_that_wants_to_push_only_is_held_to_it(
+    world: World, profile: ProfileName
+) -> None:
+    told = await asked(world, **_OF[profile], require_pushed_authorization_requests=True)
+    assert told.json["require_pushed_authorization_requests"] is True
+    app = Registered(world, told.json)
+    await world.server.registry.approve(app.client_id, **WHO)
+    for reply in (await app.ask(Person(world)), await world.post("/authorize", app.asking())):
+        assert reply.status == 400
+        assert reply.header("location") is None
+        assert 'id="error"' in reply.text
+    pushed = await app.post("/par", app.asking())
+    assert pushed.status == 201, pushed.text
+    assert 'id="allow"' in (await Person(world).sign_in(pushed, app.client_id)).text
+
+
+async def test_RFC9126_6_a_client_of_fapi2_pushes_whatever_it_says(world: World) -> None:
+    told = await asked(world, require_pushed_authorization_requests=False)
+    assert told.json["require_pushed_authorization_requests"] is True
+
+
 async def test_a_client_of_fapi2_goes_on_registering_at_once_where_that_is_wanted(world: World) -> None:
     told = await asked(world)
     assert told.json["registration_profile"] == "fapi2"

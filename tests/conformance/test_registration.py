@@ -85,7 +85,10 @@ async def test_I3_registration_needs_an_initial_access_token_or_a_software_state
     for token in (None, "wrong", "x" * 43):
         reply = await send(world, "POST", "/register", metadata(ec_key()), token=token)
         assert reply.refusal == (401, "invalid_token")
-        assert reply.header("www-authenticate") == 'Bearer error="invalid_token"'
+        # RFC 6750 3.1: who showed nothing is told how to, and no error.
+        assert reply.header("www-authenticate") == (
+            "Bearer" if token is None else 'Bearer error="invalid_token"'
+        )
     assert await registry_of(world).list_clients(RegistrationStatus.PENDING) == []
 
 
@@ -278,7 +281,22 @@ async def test_RFC7592_2_1_reading_tells_what_is_registered(world: World) -> Non
     assert reply.status == 200
     assert reply.header("cache-control") == "no-store"
     assert reply.json["client_id"] == own.client_id
-    assert "registration_access_token" not in reply.json  # it is kept, and known to nobody here
+
+
+async def test_RFC7592_3_every_answer_has_the_address_and_the_token_to_come_back_with(world: World) -> None:
+    own = await newcomer(world)
+    told = (await own.read()).json
+    assert (told["registration_client_uri"], told["registration_access_token"]) == (
+        ISSUER + own.path,
+        own.token,
+    )
+    again = await own.update(
+        metadata(own.key) | {"client_id": own.client_id, "contacts": ["a@portal.example"]}
+    )
+    assert (again.status, again.json["contacts"]) == (200, ["a@portal.example"])
+    assert again.json["registration_client_uri"] == ISSUER + own.path
+    assert again.json["registration_access_token"] == own.token
+    assert (await own.read()).json == again.json
 
 
 async def test_I3_a_wrong_registration_token_is_401(world: World) -> None:

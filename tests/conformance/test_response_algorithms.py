@@ -111,3 +111,19 @@ async def test_an_algorithm_without_a_key_gives_503_and_never_another_algorithm(
         world.clock.now += 10
         await world.keys.change(lambda steps: by_hand.rotate_now(steps, "EdDSA"))
         assert list(world.keys.algorithms) == ["ES256", "EdDSA"]
+
+
+@pytest.mark.parametrize("accept", [None, "application/json", "*/*", "application/jwt"])
+async def test_userinfo_of_a_client_that_registered_an_algorithm_for_it_is_always_signed(
+    world: World, accept: str | None
+) -> None:
+    """OpenID Connect Registration 2, Core 5.3.2."""
+    world.clients["portal"] = replace(world.clients["portal"], signed_userinfo_required=True)
+    app, person = world.app(), Person(world)
+    page = await person.sign_in(await app.push(scope=SCOPE))
+    tokens = (await app.redeem(answer_of(await person.consent(page))["code"])).json
+    reading = app.reading(tokens["access_token"], "/userinfo")
+    headers = [*reading.headers.items(), *([] if accept is None else [("accept", accept)])]
+    reply = await world.send(http_request("GET", "/userinfo", headers=headers))
+    assert (reply.status, reply.header("content-type")) == (200, "application/jwt")
+    assert verified(world, reply.text, "ES256", "portal")["fhirUser"] == "Patient/A"

@@ -100,6 +100,9 @@ async def test_sso_openid_connect_is_not_announced_where_nothing_signs_RS256_or_
     assert "RS256" not in (await without.get(OPENID)).json["id_token_signing_alg_values_supported"]
     strict = await fapi.reopen(id_token_algorithms=("RS256",))
     assert "sso-openid-connect" not in (await strict.get(SMART)).json["capabilities"]
+    for one in (without, strict):  # SMART App Launch 2.2, conformance: otherwise omitted
+        assert "issuer" not in (await one.get(SMART)).json
+        assert (await one.get(OPENID)).json["issuer"] == ISSUER
 
 
 async def test_K2_access_tokens_and_all_other_signatures_never_are_RS256(world: World) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from authz.events import GrantRevoked, TokenIssued
+from authz.protocol import pkce
 from authz.protocol.errors import OAuthError
 from tests.support.authorization_server import (
     ANNA,
@@ -114,6 +115,22 @@ async def test_A4_what_does_not_belong_to_the_code_is_invalid_grant_and_burns_it
     app = world.app()
     code = await app.code()
     assert (await app.redeem(code, **changes)).refusal == INVALID_GRANT
+    assert (await app.redeem(code)).refusal == INVALID_GRANT
+
+
+async def test_A4_a_mistake_of_ours_burns_the_code_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a secret")
+
+    app = world.app()
+    code = await app.code()
+    with monkeypatch.context() as patched:
+        patched.setattr(pkce, "verify", broken)
+        reply = await app.redeem(code)
+    assert reply.refusal == (500, "server_error")
+    assert caplog.records
     assert (await app.redeem(code)).refusal == INVALID_GRANT
 
 

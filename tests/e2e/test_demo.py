@@ -170,7 +170,7 @@ async def test_the_people_of_the_demonstration_exist_in_the_sample_store(demo: D
 async def test_its_addresses_answer(demo: Demonstration) -> None:
     context = ssl.create_default_context(cafile=demo.facts["ca_certificate"])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http:
-        for path in ("oauth-authorization-server", "openid-configuration", "smart-configuration"):
+        for path in ("oauth-authorization-server", "openid-configuration"):
             async with http.get(f"{demo.facts['issuer']}/.well-known/{path}") as response:
                 assert (response.status, (await response.json())["issuer"]) == (200, demo.facts["issuer"])
         for path in ("/.well-known/smart-configuration", "/metadata"):

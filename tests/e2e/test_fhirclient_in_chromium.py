@@ -1,5 +1,6 @@
 """npm fhirclient in a real browser, as apps embed it: launches, reads, refreshes against a gateway of another origin."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,6 +26,15 @@ pytestmark = [
 ]
 SCOPE = "openid fhirUser launch/patient offline_access patient/*.rs"
 SEEN = "window.seen"
+SUBMIT = """(action, fields) => {
+  const form = document.createElement("form");
+  form.method = "POST"; form.action = action;
+  for (const [name, value] of Object.entries(fields)) {
+    const input = document.createElement("input");
+    input.name = name; input.value = value; form.append(input);
+  }
+  document.body.append(form); form.submit();
+}"""
 OFF_THE_LIST = "ee9f8dd8-72d2-4769-8020-89e504b1504b"
 
 
@@ -85,6 +95,27 @@ async def test_a_reload_of_the_page_goes_on_with_the_token_that_it_has(app: App)
     first = app.sign_in_and_allow()
     app.browser.driver.refresh()
     assert app.seen(reads=1)["token"] == first["token"]
+
+
+async def test_a_form_of_the_apps_page_finds_the_person_signed_in(app: App) -> None:
+    """Browsers keep our cookie from a form of another site: what answers it leads on to where the cookie is sent."""
+    app.launch("app-public")
+    app.sign_in_and_allow()
+    asked = {
+        "response_type": "code",
+        "client_id": "app-public",
+        "redirect_uri": f"{app.server.origin}/index.html",
+        "scope": "launch/patient patient/*.rs",
+        "state": "s-1",
+        "aud": app.site.base,
+        "code_challenge": "c" * 43,
+        "code_challenge_method": "S256",
+    }
+    for _ in range(2):  # nor is the session gone after it
+        app.browser.evaluate(f"({SUBMIT})({json.dumps(app.site.issuer + '/authorize')}, {json.dumps(asked)})")
+        app.browser.wait_for(lambda: app.browser.has("allow") or app.browser.has("login"))
+        assert app.browser.has("allow")
+        app.browser.open(f"{app.server.origin}/index.html")
 
 
 async def test_a_launch_from_the_record_system_opens_its_patient_for_staff(app: App) -> None:

@@ -79,6 +79,8 @@ async def test_inferno_well_known_capabilities_stu2(inferno: Inferno) -> None:
     if "sso-openid-connect" in found["capabilities"]:
         assert found["issuer"].startswith("https://")
         assert found["jwks_uri"].startswith("https://")
+    else:
+        assert "issuer" not in found
 
 
 async def test_inferno_smart_cors_well_known_endpoint(inferno: Inferno) -> None:

@@ -12,8 +12,6 @@ from functools import partial
 
 from gateway.consents.consent import SCOPES, ConsentAnswer, ConsentQuestion, ConsentReading, Said
 from gateway.consents.consents import PatientConsents, answer
-from gateway.consents.given import Given
-from gateway.consents.provisions import Provision
 from gateway.consents.resource_facts import facts_of
 from gateway.fhir.labels import ORDER
 from gateway.policy.decision import Environment
@@ -61,10 +59,13 @@ def test_what_consents_say_is_what_the_model_says() -> None:
 
 
 class Whole(PatientConsents):
-    """Every provision of every consent is asked for each resource."""
+    """Every provision of every consent is asked for each resource, in all of its elements."""
 
-    def _left(self, question: ConsentQuestion, now: int) -> list[tuple[Given, tuple[Provision, ...]]]:
-        return [(each, each.provisions) for each in self._given if question.scope in each.scopes]
+    def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
+        own = [each for each in self._given if question.scope in each.scopes]
+        return self._combined(
+            question, now, [(each, each.spoken(question, now, self._reading)) for each in own]
+        )
 
 
 @WORLDS

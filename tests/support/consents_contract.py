@@ -194,6 +194,47 @@ class ConsentsContract:
             [("c3", 2)],
         ]
 
+    async def test_the_consents_of_a_patient_are_paged_the_last_written_first(self, store: Store) -> None:
+        """Those that are active apart from all others, whatever the status of these is; others' are not among them."""
+        for id in ("c1", "c2", "c3", "c4"):
+            assert await store.add_consent(replace(CONSENT, id=id))
+        for id, status in (("c2", "inactive"), ("c1", "active"), ("c4", "no-such-status")):
+            assert await store.add_consent(replace(CONSENT, id=id, version=2, status=status))
+        for other in (replace(CONSENT, id="c8", patient="B"), replace(CONSENT, base="https://other.example")):
+            assert await store.add_consent(other)
+
+        async def page(
+            before: int | None, limit: int = 9, *, is_active: bool = True
+        ) -> list[tuple[int, str]]:
+            found = await store.consents_newest_first(
+                BASE, "A", is_active=is_active, before=before, limit=limit
+            )
+            assert all(each.version == (1 if each.id == "c3" else 2) for _, each in found)
+            return [(number, each.id) for number, each in found]
+
+        active, over = await page(None), await page(None, is_active=False)
+        assert [id for _, id in active] == ["c1", "c3"]
+        assert [id for _, id in over] == ["c4", "c2"]
+        assert await page(None, limit=1) == active[:1]
+        assert await page(active[0][0]) == active[1:]
+        assert await page(over[0][0], is_active=False) == over[1:]
+        assert await page(over[1][0], is_active=False) == []
+        number = await store.consent_number()
+        assert all(each < number for each, _ in (*active, *over))
+
+    async def test_the_versions_of_a_consent_are_paged_the_newest_first(self, store: Store) -> None:
+        for version in (1, 2, 3, 4):
+            assert await store.add_consent(replace(CONSENT, version=version))
+
+        async def versions(before: int | None = None, at_most: int | None = None) -> list[int]:
+            found = await store.consent_history(BASE, "c1", before=before, at_most=at_most)
+            return [each.version for each in found]
+
+        assert await versions() == [4, 3, 2, 1]
+        assert await versions(at_most=2) == [4, 3]
+        assert await versions(before=3, at_most=1) == [2]
+        assert await versions(before=1) == []
+
     async def test_consents_are_paged_by_their_ids(self, store: Store) -> None:
         for id in ("c3", "c1", "C2", "c2"):
             await store.add_consent(replace(CONSENT, id=id))

@@ -45,6 +45,11 @@ async def fill(store: Store) -> None:
     await store.add_consent(replace(CONSENT, grant_id="grant"))
     await store.add_consent(replace(CONSENT, version=2, status="inactive"))
     await store.index_audit([entry(7)], chain="", read_to=11_000)
+    for first in range(1, 70 * 128, 128):  # enough for a volume of mentions
+        more = [entry(n, chain="node-b", user="ben") for n in range(first, first + 128)]
+        await store.index_audit(more, chain="node-b", read_to=first + 127)
+    while await store.tend_audit_index():
+        pass
     await store.put_signals([SIGNAL], {}, chain="", read_from=0, read_to=11_000)
     await store.append_audit(NODE_LINES)
     assert await store.add_tree_head(TREE_HEAD)

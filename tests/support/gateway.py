@@ -37,6 +37,7 @@ from gateway.settings import (
     Readers,
     Receiver,
     TlsFiles,
+    TrustedProxies,
     Upstream,
 )
 from tests.support.hostile_upstream import HostileUpstream
@@ -276,12 +277,13 @@ async def _started(
     brands: PublishedBrands | None = None,
     documents: Mapping[str, Any] | None = None,
     audit: AuditSettings | None = None,
+    proxies: TrustedProxies | None = None,
     **upstream_options: Any,
 ) -> RunningGateway:
     """A gateway on ports that are free now.
 
     second_mount is the path of a second upstream, which is the same store. documents are the options of a third one,
-    at /cda, whose documents no FHIR store keeps.
+    at /cda, whose documents no FHIR store keeps. proxies are those before the public listener.
     """
     store = HostileUpstream()
     await store.start()
@@ -297,7 +299,7 @@ async def _started(
     settings = GatewaySettings(
         file=folder / "gateway.yaml",
         listeners=(
-            Listener("public", "127.0.0.1", port, origin, files),
+            Listener("public", "127.0.0.1", port, origin, files, proxies),
             Listener(
                 "mtls",
                 "127.0.0.1",

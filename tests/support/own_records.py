@@ -98,8 +98,11 @@ class ConsentsInMemory:
         found = await self.consent_history(base, id)
         return next((each for each in found if version in (None, each.version)), None)
 
-    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
-        return [each for each in reversed(self.versions) if (each.base, each.id) == (base, id)]
+    async def consent_history(
+        self, base: str, id: str, *, before: int | None = None, at_most: int | None = None
+    ) -> Sequence[ConsentVersion]:
+        found = [each for each in reversed(self.versions) if (each.base, each.id) == (base, id)]
+        return [each for each in found if before is None or each.version < before][:at_most]
 
     async def consents_of(
         self,
@@ -116,7 +119,22 @@ class ConsentsInMemory:
     async def consents_in(
         self, base: str, patient: str, status: str, *, after: str, limit: int
     ) -> Sequence[ConsentVersion]:
-        raise NotImplementedError  # the pages ask for all of a patient
+        raise NotImplementedError  # the pages ask for the newest first
+
+    async def consents_newest_first(
+        self, base: str, patient: str, *, is_active: bool, before: int | None, limit: int
+    ) -> Sequence[tuple[int, ConsentVersion]]:
+        newest = {
+            each.id: (number, each) for number, each in enumerate(self.versions, 1) if each.base == base
+        }
+        found = [
+            (number, each)
+            for number, each in newest.values()
+            if each.patient == patient and (each.status == "active") is is_active
+        ]
+        return [
+            pair for pair in sorted(found, key=lambda pair: -pair[0]) if before is None or pair[0] < before
+        ][:limit]
 
     async def consent_number(self) -> int:
         return len(self.versions)
@@ -145,7 +163,10 @@ def own_records(consents: ConsentStore, index: IndexInMemory, grants: Store, clo
     """The records of a house that keeps both."""
 
     async def standing(patient: str) -> dict[str, dict[str, Any]]:
-        return {each.id: each.resource for each in await kept.of(patient) if each.status in OPEN}
+        return {
+            each.id: json.loads(each.resource)
+            for each in await consents.consents_of(FHIR, [patient], statuses=OPEN)
+        }
 
     kept = KeptConsents(
         store=consents,

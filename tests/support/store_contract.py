@@ -30,6 +30,8 @@ from authz.storage.store import (
     Interaction,
     Namespace,
     PushedRequest,
+    RedeemedCode,
+    Redeeming,
     Redemption,
     RefreshToken,
     SingleUse,
@@ -38,7 +40,7 @@ from authz.storage.store import (
     StoreUnavailable,
 )
 from tests.support.audit_index_contract import AuditIndexContract
-from tests.support.consents_contract import CONSENT, ConsentsContract
+from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
@@ -140,6 +142,18 @@ async def winners(attempt: Callable[[], Awaitable[object]], at_once: int = 20) -
     return sum(bool(result) for result in await asyncio.gather(*(attempt() for _ in range(at_once))))
 
 
+class _Judge:
+    """Says always the same, and keeps what it was told."""
+
+    def __init__(self, said: GrantUntil | None) -> None:
+        self._said = said
+        self.told: list[tuple[RedeemedCode | None, Grant | None]] = []
+
+    def __call__(self, redeemed: RedeemedCode | None, grant: Grant | None) -> GrantUntil | None:
+        self.told.append((redeemed, grant))
+        return self._said
+
+
 def _uses(*keys: bytes) -> list[SingleUse]:
     return [SingleUse(Namespace.DPOP_PROOF, key, NOW + 60) for key in keys]
 
@@ -177,6 +191,17 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.claimed_until(Namespace.EXPORT_SLOT, key) is None
         assert await store.renew(place, key, held_until=NOW + 80, until=NOW + 51)  # given back
         assert await winners(lambda: store.claim(place, key, until=NOW + 90, now=NOW + 51)) == 1
+
+    async def test_no_clock_ends_the_place_of_who_delivers_a_feed(self, store: Store) -> None:
+        """Neither one of another node, by which its mark is long over: whoever has it is at work."""
+        place = Namespace.AUDIT_FEED
+        assert await store.claim(place, b"repository", until=NOW - 3600, now=0)
+        assert await store.claim(Namespace.EXPORT_SLOT, b"slot", until=NOW - 3600, now=0)
+        assert await store.remove_expired(now=NOW, at_most=1000) == 1
+        assert await store.claimed_until(Namespace.EXPORT_SLOT, b"slot") is None
+        assert await store.claimed_until(place, b"repository") == NOW - 3600
+        assert not await store.claim(place, b"repository", until=NOW + 30, now=0)
+        assert await store.renew(place, b"repository", held_until=NOW - 3600, until=NOW - 3592)
 
     async def test_a_claim_ends_at_its_until_and_not_a_second_earlier(self, store: Store) -> None:
         assert await store.claim(Namespace.DPOP_PROOF, b"k", until=NOW + 60, now=NOW)
@@ -437,6 +462,32 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
 
+    async def test_consents_that_are_written_together_fit_together(self, store: Store) -> None:
+        """Of two patients or of one, in whichever order others name them at the same moment."""
+        room = Room(frozenset(OPEN), 3, None)
+
+        def version(number: int, patient: str) -> tuple[ConsentVersion, Room]:
+            return replace(CONSENT, id=f"{patient}{number}", patient=patient), room
+
+        async def write(number: int, patients: str) -> bool:
+            consents = [version(10 * number + place, patient) for place, patient in enumerate(patients)]
+            request, code = f"r{number}", replace(CODE, id=f"code{number}", grant_id=f"g{number}")
+            await store.put_pushed_request(replace(PUSHED, id=request))
+            try:
+                return await store.complete_authorization(
+                    request_id=request, interaction_id="", grant=replace(GRANT, grant_id=code.grant_id),
+                    code=code, now=NOW, consents=consents,
+                )  # fmt: skip
+            except NoRoomLeft:
+                return False
+
+        written = await asyncio.gather(*(write(n, "AB" if n % 2 else "BA") for n in range(8)))
+        assert written.count(True) == 3
+        assert not await write(8, "CCCC")
+        assert await write(9, "CCC")
+        for patient in "ABC":
+            assert (await store.consents_standing(CONSENT.base, patient, OPEN, beside="")).consents == 3
+
     async def test_A5_a_refusal_consumes_the_pushed_request(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
         await store.put_interaction(INTERACTION)
@@ -452,6 +503,36 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.interaction("interaction", now=NOW) is None
 
     # Codes
+
+    async def test_a_visit_is_its_session_and_its_interaction_while_its_request_waits(
+        self, store: Store
+    ) -> None:
+        async def seen(session: str, interaction: str, now: int = NOW) -> object:
+            return await store.visit(session_id=session, interaction_id=interaction, now=now)
+
+        hostile = replace(
+            INTERACTION, id="hostile", request_id='"ü\\', parameters={"request_id": "request", 'a"b': "\t"}
+        )
+        for interaction in (INTERACTION, hostile):
+            await store.put_pushed_request(replace(PUSHED, id=interaction.request_id, expires_at=NOW + 5_000))
+            await store.put_interaction(interaction)
+        other = replace(INTERACTION, id="other", request_id="nowhere", parameters={"request_id": "request"})
+        await store.put_interaction(other)
+        await store.put_session(SESSION)
+        assert await seen("session", "interaction") == (SESSION, INTERACTION)
+        assert await seen("session", "hostile") == (SESSION, hostile)
+        assert await seen("session", "other") is None
+        assert await seen("session", "nothing") is None
+        assert await seen("nobody", "interaction") is None
+        last = INTERACTION.expires_at
+        assert await seen("session", "interaction", last - 1) == (SESSION, INTERACTION)
+        assert await seen("session", "interaction", last) is None
+        await store.put_interaction(replace(INTERACTION, expires_at=NOW + 9_000))
+        assert await seen("session", "interaction", SESSION.expires_at - 1) is not None
+        assert await seen("session", "interaction", SESSION.expires_at) is None
+        await store.put_session(replace(SESSION, expires_at=NOW + 9_000))
+        assert await seen("session", "interaction", NOW + 4_999) is not None
+        assert await seen("session", "interaction", NOW + 5_000) is None
 
     async def test_A2_a_code_is_first_once_and_then_again(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)
@@ -489,6 +570,62 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         again = await store.redeem_code("code", now=NOW + 59)
         assert again is not None
         assert again.redemption is Redemption.AGAIN
+
+    # Codes that are redeemed with the claims of their request
+
+    async def test_A2_a_code_is_redeemed_when_all_claims_are_won_and_not_before(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        judge = _Judge(GrantUntil(replace(GRANT, used_at=NOW), NOW + 300, REFRESH))
+        redeeming = Redeeming("code", judge)
+        assert await store.claim(Namespace.DPOP_PROOF, b"b", until=NOW + 60, now=NOW)
+        assert await store.claim_in_order(_uses(b"a", b"b"), now=NOW, then=redeeming) == 1
+        assert judge.told == []
+        assert await store.claim_in_order(_uses(b"c"), now=NOW, then=redeeming) == 1
+        assert judge.told[-1] == (RedeemedCode(CODE, Redemption.FIRST), GRANT)
+        assert await store.grant("grant", now=NOW + 299) == replace(GRANT, used_at=NOW)
+        assert await store.refresh_token("refresh", now=NOW) == REFRESH
+        second = _Judge(None)
+        assert await store.claim_in_order((), now=NOW, then=Redeeming("code", second)) == 0
+        assert second.told[-1] == (RedeemedCode(CODE, Redemption.AGAIN), None)
+
+    async def test_A4_a_code_is_used_whatever_its_judge_says(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        refusing = _Judge(None)
+        assert await store.claim_in_order(_uses(b"a"), now=NOW, then=Redeeming("code", refusing)) == 1
+        assert refusing.told[-1] == (RedeemedCode(CODE, Redemption.FIRST), GRANT)
+        assert await store.grant("grant", now=NOW) == GRANT
+        again = await store.redeem_code("code", now=NOW)
+        assert again is not None
+        assert again.redemption is Redemption.AGAIN
+
+    async def test_of_no_code_and_of_no_grant_a_judge_is_told_nothing(self, store: Store) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        judge = _Judge(None)
+        await store.claim_in_order(_uses(b"a"), now=NOW, then=Redeeming("other", judge))
+        expired = CODE.expires_at
+        await store.claim_in_order((), now=expired, then=Redeeming("code", judge))
+        await store.revoke_grant("grant", now=NOW, keep_until=NOW + 300)
+        await store.claim_in_order(_uses(b"c"), now=NOW, then=Redeeming("code", judge))
+        assert judge.told == [(None, None), (None, None), (RedeemedCode(CODE, Redemption.FIRST), None)]
+
+    async def test_A2_of_many_who_redeem_one_code_with_claims_of_their_own_one_is_first(
+        self, store: Store
+    ) -> None:
+        await store.put_pushed_request(PUSHED)
+        assert await complete(store)
+        judges = [_Judge(None) for _ in range(20)]
+        won = await asyncio.gather(
+            *(
+                store.claim_in_order(_uses(b"own %d" % number), now=NOW, then=Redeeming("code", judge))
+                for number, judge in enumerate(judges)
+            )
+        )
+        assert won == [1] * 20
+        said = [redeemed.redemption for judge in judges for redeemed, _ in judge.told[-1:] if redeemed]
+        assert sorted(map(str, said)) == ["again"] * 19 + ["first"]
 
     # Grants and refresh tokens
 

@@ -39,7 +39,7 @@ def service(handler: Handler, patience: Patience | None = None) -> Service:
         handle=handler,
         max_url=MAX_URL,
         max_head=heads.longest(MAX_URL, MAX_HEADER),
-        likenesses=Likenesses(min(MAX_URL, MAX_HEADER)),
+        likenesses=Likenesses(min(MAX_URL, MAX_HEADER), ListenerFace(ORIGIN)),
         patience=patience or Patience(),
     )
 

@@ -154,6 +154,30 @@ async def test_two_processes_that_deliver_at_once_lose_nothing(house: House) -> 
     assert (await house.store.audit_feed("repository"))[""] == 40
 
 
+async def test_who_stood_still_after_reading_delivers_nothing_that_another_has_delivered(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines were read before, and by its own renewal it will know only later that its place is gone."""
+    await house.feed.begin()
+    await house.records(7)
+    other = house.new_feed()
+    plainly = house.store.audit
+
+    async def slowly(**asked: Any) -> Any:
+        found = await plainly(**asked)
+        monkeypatch.setattr(house.store, "audit", plainly)
+        await other.deliver()  # while this process stands still
+        return found
+
+    monkeypatch.setattr(house.store, "audit", slowly)
+    await house.feed.deliver()
+    assert house.numbers() == list(range(1, 8))
+    assert house.counts == {"delivered": 7}
+    await house.records(1)
+    await house.feed.deliver()
+    assert house.numbers() == list(range(1, 9))
+
+
 async def test_a_destination_that_is_away_is_asked_later_and_later_and_gets_everything(house: House) -> None:
     await house.feed.begin()
     await house.records(5)

@@ -333,15 +333,15 @@ async def test_a_follower_that_is_far_behind_waits_for_no_moment(
     store: SqliteStore, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a load without a quiet moment would leave more and more records out of the index."""
-    monkeypatch.setattr(following, "_PATIENT_LINES", PAGE_LINES)
-    for number in range(PAGE_LINES * 3):
+    monkeypatch.setattr(following, "_PATIENT_LINES", 2 * PAGE_LINES)
+    for number in range(PAGE_LINES * 4):
         await log.record({**ACCESS, "patients": [str(number)]})
     places: list[int] = []
 
     async def moment() -> None:
         places.append(await store.indexed_to(""))
 
-    assert await IndexFollower(store, BASES, moment=moment).follow() == PAGE_LINES * 3
+    assert await IndexFollower(store, BASES, moment=moment).follow() == PAGE_LINES * 4
     assert places
     assert set(places) == {0, PAGE_LINES}
 

@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.audit.merkle import (
     ProofError,
@@ -158,3 +160,19 @@ def test_a_frontier_or_a_subtree_that_cannot_be_is_refused() -> None:
         Tree(3, [b""])
     with pytest.raises(ValueError, match="level 1 does not begin at leaf 3"):
         grown(LINES[:3]).add_subtree(Subtree(1, b""))
+
+
+@given(st.integers(0, 70), st.lists(st.integers(0, 9), max_size=6))
+def test_leaves_that_are_added_together_make_the_tree_that_each_makes_by_itself(
+    size: int, pages: list[int]
+) -> None:
+    one, other = Tree(), Tree()
+    for number in range(size):
+        one.add(leaf_hash(b"%d" % number))
+    other.extend([leaf_hash(b"%d" % number) for number in range(size)])
+    for page in [*pages, 33]:
+        leaves = [leaf_hash(b"%d of %d" % (number, page)) for number in range(page)]
+        for leaf in leaves:
+            one.add(leaf)
+        other.extend(leaves)
+        assert (one.size, one.frontier, one.root()) == (other.size, other.frontier, other.root())

@@ -114,13 +114,51 @@ def test_a_document_becomes_a_client_and_the_document_that_is_told() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["id_token_signed_response_alg", "authorization_signed_response_alg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id_token_signed_response_alg", "authorization_signed_response_alg", "userinfo_signed_response_alg",
+        "introspection_signed_response_alg",
+    ],
+)  # fmt: skip
 def test_a_client_chooses_one_of_our_algorithms_for_what_is_signed_for_it(name: str) -> None:
     rules = replace(RULES, signing_algorithms=("ES256", "PS256"))
     client = read_metadata(document(**{name: "PS256"}), rules).client("id")
     assert client.signed_response_algorithm == "PS256"
     assert client.signed_responses_required is (name == "authorization_signed_response_alg")
+    assert client.signed_userinfo_required is (name == "userinfo_signed_response_alg")
     assert read_metadata(document(), rules).client("id").signed_response_algorithm is None
+
+
+OF_ENCRYPTION = (
+    {"kty": "EC", "crv": "P-521", "x": "x", "y": "y", "use": "enc", "kid": "e1"},
+    {"kty": "OKP", "crv": "X25519", "x": "x", "use": "enc", "alg": "ECDH-ES", "kid": "e1"},
+    {"kty": "unheard-of", "use": "enc", "kid": "e1"},
+)
+
+
+@pytest.mark.parametrize("key", OF_ENCRYPTION, ids=lambda key: str(key["kty"]))
+def test_RFC7517_5_a_key_that_is_for_encryption_may_be_of_any_kind(key: dict[str, Any]) -> None:
+    keys = jwks(public_jwk(KEY, kid="s1"), key)
+    assert read_metadata(document(jwks=keys), RULES).document["jwks"] == keys
+
+
+@pytest.mark.parametrize("key", OF_ENCRYPTION, ids=lambda key: str(key["kty"]))
+def test_RFC7517_5_a_key_that_is_for_encryption_is_public_and_named_once_all_the_same(
+    key: dict[str, Any],
+) -> None:
+    signing = public_jwk(KEY, kid="s1")
+    for other in (
+        key | {"d": "d"},
+        key | {"k": "k"},
+        key | {"kid": "s1"},
+        key | {"kid": 5},
+        key | {"use": "sig"},
+    ):
+        with pytest.raises(OAuthError, match="key 1: "):
+            read_metadata(document(jwks=jwks(signing, other)), RULES)
+    with pytest.raises(OAuthError, match="no key is for signing"):
+        read_metadata(document(jwks=jwks(key)), RULES)
 
 
 def test_a_client_chooses_one_algorithm_for_all() -> None:
@@ -367,6 +405,14 @@ def test_the_scope_ceiling_holds_for_every_scope() -> None:
 def test_an_update_that_asks_for_more_than_was_vetted_waits(changes: dict[str, Any], waits: bool) -> None:
     vetted = read_metadata(document(), RULES).document
     assert exceeds(read_metadata(document(**changes), RULES).document, vetted) is waits
+
+
+def test_beginning_to_push_is_free_and_ending_it_is_not() -> None:
+    rules = replace(RULES, profile=PROFILES[ProfileName.SMART_ASYMMETRIC])
+    pushing = read_metadata(document(require_pushed_authorization_requests=True), rules).document
+    plain = read_metadata(document(require_pushed_authorization_requests=False), rules).document
+    assert not exceeds(pushing, plain)
+    assert exceeds(plain, pushing)
 
 
 def test_signing_requests_no_longer_waits() -> None:

@@ -154,6 +154,29 @@ async def test_who_is_at_work_keeps_the_place_when_a_clock_is_set(house: House, 
     assert house.ended == ["first"]
 
 
+@pytest.mark.parametrize("ahead", [31, HOUR, 400 * 86400])
+async def test_a_node_whose_clock_is_ahead_keeps_house_and_takes_no_place_away(
+    house: House, ahead: int
+) -> None:
+    """What its housekeeping removes is over by its clock, and so would be the mark of who is at work."""
+    first = await begun(house, "first")
+    for _ in range(4):
+        await house.store.remove_expired(now=house.now + ahead, at_most=1000)
+        await house.hold("second")
+        before = await house.until()
+        house.wait(8)
+        async with asyncio.timeout(10):
+            while await house.until() == before:
+                await asyncio.sleep(0)
+    assert house.begun == ["first"]
+    house.go_on.set()
+    await first
+    assert house.ended == ["first"]
+    await house.store.remove_expired(now=house.now + ahead, at_most=1000)
+    await house.hold("second")
+    assert house.ended == ["first", "second"]
+
+
 async def test_each_renewal_is_seen_even_if_the_clock_was_set_back_by_as_much(house: House) -> None:
     first = await begun(house, "first")
     for _ in range(5):

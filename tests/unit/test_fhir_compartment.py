@@ -7,6 +7,7 @@ import pytest
 from gateway.fhir.compartment import (
     MEMBERSHIPS,
     compartment_term,
+    compartment_test,
     in_compartment,
     narrows_exactly,
     subject_parameter,
@@ -129,6 +130,17 @@ def test_all_fails_by_one_reference_that_may_be_a_strangers(other: object) -> No
         {"resourceType": "Patient", "id": "A"},
         {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/B"}},
         {"resourceType": "RelatedPerson", "id": "r", "patient": {"reference": "Patient/B"}},
+        {"resourceType": "Device", "id": "d", "patient": {"reference": "Patient/B"}},
+        {"resourceType": "Task", "id": "t", "for": {"reference": "http://elsewhere/fhir/Patient/A"}},
+        {"resourceType": "Device", "id": "d", "patient": {"type": "Patient", "identifier": {"value": "B"}}},
+        {"resourceType": "Encounter", "id": "e", "contained": [{"resourceType": "Patient", "id": "p"}]},
+        {
+            "resourceType": "Bundle",
+            "id": "b",
+            "entry": [{"resource": {"resourceType": "Patient", "id": "p"}}],
+        },
+        {"resourceType": "patient", "id": "p"},
+        {"id": "p"},
     ],
 )
 def test_a_contained_stranger_makes_a_resource_nobodys_own(inner: object) -> None:
@@ -143,6 +155,9 @@ def test_a_contained_stranger_makes_a_resource_nobodys_own(inner: object) -> Non
         {"resourceType": "Practitioner", "id": "dr"},
         {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/A"}},
         {"resourceType": "Observation", "id": "o"},
+        {"resourceType": "Device", "id": "d", "patient": {"reference": "Patient/A"}},
+        {"resourceType": "Device", "id": "d", "owner": {"reference": "Organization/B"}},
+        {"resourceType": "Organization", "id": "o", "partOf": {"reference": "urn:uuid:x"}},
     ],
 )
 def test_what_else_is_contained_is_as_its_container(inner: object) -> None:
@@ -168,6 +183,32 @@ def test_all_lets_pass_what_is_certainly_no_other_patient(other: object) -> None
         "contained": [{"resourceType": "Practitioner", "id": "dr"}],
     }
     assert _memberships(resource) == ["subject", "spec", "all"]
+
+
+def test_a_fragment_within_what_is_contained_is_of_the_container() -> None:
+    inner = {"resourceType": "Observation", "id": "o", "performer": [{"reference": "#dr"}]}
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient/A"}}
+    doctor = {"resourceType": "Practitioner", "id": "dr"}
+    assert _memberships(resource | {"contained": [inner, doctor]}) == ["subject", "spec", "all"]
+    assert _memberships(resource | {"contained": [inner]}) == ["spec"]
+
+
+@pytest.mark.parametrize(
+    ("items", "memberships"),
+    [
+        ([], ["subject", "spec", "all"]),
+        (["Observation/b", "Patient/A", "urn:uuid:x"], ["subject", "spec", "all"]),
+        (["Patient/A", "Patient/B"], ["spec"]),
+        (["http://elsewhere/fhir/Patient/A"], ["spec"]),
+    ],
+)
+def test_a_list_of_another_patient_is_nobodys_own(items: list[str], memberships: list[str]) -> None:
+    entry = [{"item": {"reference": each}} for each in items]
+    listed = {"resourceType": "List", "id": "l", "subject": {"reference": "Patient/A"}, "entry": entry}
+    assert _memberships(listed) == memberships
+    test = compartment_test("List", frozenset({"A"}), membership="subject", bases=BASES)
+    assert test(listed) is ("subject" in memberships)
+    assert not narrows_exactly("List", "subject")
 
 
 def test_a_subject_of_several_people_is_nobodys_own() -> None:

@@ -43,7 +43,42 @@ def test_what_R4_knows_passes_at_every_depth() -> None:
     ],
 )
 def test_what_R4_does_not_know_is_found(more: dict[str, Any], place: tuple[str, str]) -> None:
-    assert unknown_element(WHOLE | more) == place
+    assert unknown_element(WHOLE | more) == (*place, "")
     with pytest.raises(FhirError) as caught:
         check_elements(WHOLE | more)
     assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"subject": [{"reference": "Patient/A"}]}, "Observation.subject must be one value, and no array"),
+        ({"subject": "Patient/A"}, "Observation.subject must be an object"),
+        ({"status": {"value": "final"}}, "Observation.status must be a text, a number, true or false"),
+        ({"status": ["final"]}, "Observation.status must be one value, and no array"),
+        ({"performer": {"reference": "Patient/A"}}, "Observation.performer must be an array"),
+        ({"performer": [[{"reference": "Patient/A"}]]}, "Observation.performer must be an object"),
+        ({"_status": [{"id": "s"}]}, "Observation._status must be one value, and no array"),
+        ({"_status": "s"}, "Observation._status must be an object"),
+        ({"meta": 5}, "Observation.meta must be an object"),
+        ({"meta": {"security": {"code": "N"}}}, "Meta.security must be an array"),
+        ({"contained": {"resourceType": "Patient"}}, "Observation.contained must be an array"),
+        (
+            {"contained": [{"resourceType": "patient"}]},
+            "Observation.contained.resourceType must be a type of R4",
+        ),
+        ({"contained": [{"id": "p"}]}, "Observation.contained.resourceType must be a type of R4"),
+        (
+            {"component": [{"code": [{"text": "c"}]}]},
+            "Observation.component.code must be one value, and no array",
+        ),
+    ],
+)
+def test_what_has_another_form_than_R4_has_is_found(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(FhirError) as caught:
+        check_elements(WHOLE | more)
+    assert (caught.value.status, caught.value.diagnostics) == (422, said)
+
+
+def test_null_says_nothing_and_has_no_form() -> None:
+    check_elements(WHOLE | {"subject": None, "performer": None, "category": [None], "_status": None})

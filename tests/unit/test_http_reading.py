@@ -106,6 +106,13 @@ def test_list_headers_are_joined_in_order_and_cookies_as_cookies() -> None:
     assert parse(headers=headers).headers == {"accept": "a, b", "cookie": "a=1; b=2"}
 
 
+@pytest.mark.parametrize("name", ["tracestate", "baggage", "cdn-loop", "keep-alive", "priority"])
+def test_what_proxies_and_tracers_add_may_come_in_several_lines(name: str) -> None:
+    """W3C Trace Context 3.3.1.1, W3C Baggage 3.1, RFC 8586 2, RFC 9218 5: each is a list."""
+    lines = [(name.encode(), b"a=1"), (name.title().encode(), b"b=2")]
+    assert parse(headers=lines).headers == {name: "a=1, b=2"}
+
+
 def test_an_empty_line_adds_nothing_to_the_lines_beside_it() -> None:
     """A value that ends in a separator would be another one when it is read again."""
     lines = [(b"Cookie", b"a=b"), (b"Cookie", b""), (b"Accept", b""), (b"Accept", b"*/*")]
@@ -234,7 +241,12 @@ def test_an_error_is_JSON_that_nobody_keeps() -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "status", "challenge"),
-    [("", 400, None), ("Basic", 401, "Basic"), ("b@d", 401, "Bearer"), ('x" y="', 401, "Bearer")],
+    [
+        ("", 400, None),
+        ("Basic", 401, 'Basic realm="clients",'),
+        ("b@d", 401, "Bearer"),
+        ('x" y="', 401, "Bearer"),
+    ],
 )
 def test_a_401_names_a_scheme_and_never_what_is_no_scheme(
     scheme: str, status: int, challenge: str | None
@@ -243,6 +255,12 @@ def test_a_401_names_a_scheme_and_never_what_is_no_scheme(
     assert answer.status == status
     said = dict(answer.headers).get("WWW-Authenticate")
     assert said == (None if challenge is None else f'{challenge} error="invalid_client"')
+
+
+def test_who_showed_nothing_is_told_of_no_error() -> None:
+    """RFC 6750 3.1."""
+    answer = error_answer(OAuthError(ErrorCode.INVALID_TOKEN, "no"))
+    assert (answer.status, dict(answer.headers)["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_503_says_when_to_come_back_and_405_what_is_allowed() -> None:

@@ -40,6 +40,19 @@ PEERS = (
 )  # fmt: skip
 PROOF = b"eyJ0eXAiOiJkcG9wK2p3dCJ9.eyJqdGkiOiJhIn0.c2ln-_"
 UUIDS = (b"6ba7b810-9dad-11d1-80b4-00c04fd430c8", b"6BA7B811-9DAD-11D1-80B4-00C04FD430C8")
+TRACES = (
+    b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+)  # fmt: skip
+OWN = {
+    b"x-fapi-interaction-id": UUIDS,
+    b"traceparent": TRACES,
+    b"tracestate": (b"a=b", b"congo=t61rcWkgMzE, rojo=00f067aa0ba902b7"),
+    b"x-request-id": (b"0b9bd9a55fd74e37a5c04a1f9a2f6e51", b'r:7/"-x'),
+    b"x-correlation-id": (b"c", b"c" * 128),
+    b"x-forwarded-for": (b"203.0.113.9", b"192.0.2.3, 203.0.113.9:4711, [192.0.2.4]:1"),
+    b"forwarded": (b"for=203.0.113.9", b'for="[2001:db8::1]:4711";proto=https, for=unknown'),
+}
+"""Headers of which each request may have a value of its own, each with two: behind FACES[1] both are of one address."""
 HEAD = (
     b"GET /fhir/r4/Observation/x HTTP/1.1\r\nHost: gw.example\r\nAccept: application/fhir+json\r\n"
     b"Authorization: DPoP eyJ.eyJ.sig\r\nX-Forwarded-For: 203.0.113.9, 192.0.2.3\r\nDPoP: "
@@ -58,6 +71,10 @@ FRAGMENTS = [
     b"a" * 64, b"a" * 65, b"a" * 9000,
     b"\r\nx-fapi-interaction-id: " + UUIDS[0], b"\r\nX-Fapi-Interaction-Id: " + UUIDS[1], b"\r\nX-FAPI-INTERACTION-ID: x",
     b"\r\nx-fapi-interaction-id: ", b"\r\nx-fapi-interaction-id: \x00", b"\r\nx-fapi-interaction-id: " + UUIDS[0] + b" ",
+    *(b"\r\n%b: %b" % (name, value) for name, values in OWN.items() for value in values),
+    *(b"\r\n%b: %b" % (name.title(), values[0]) for name, values in OWN.items()),
+    *(b"\r\n%b: %b" % (name, value) for name in OWN for value in (*TRACES, b"203.0.113.10, 203.0.113.9", b"", b" x")),
+    b"\r\n ", b"\r\n\t", b"\r\nX_Request_Id: x", b"\r\ntraceparent: 00-", b"\r\nTracestate:a=b", b"\r\nX-Request-Id: \t",
 ]  # fmt: skip
 
 
@@ -115,7 +132,7 @@ def found(known: Likenesses, head: bytes, peer: Peer) -> HttpRequest | None:
 
 def check(first: bytes, second: bytes, face: ListenerFace, peers: tuple[Peer, Peer]) -> bool:
     """Whether the second head follows the first; what is made of it is what the strict reading makes."""
-    known = Likenesses(min(MAX_URL, MAX_HEADER))
+    known = Likenesses(min(MAX_URL, MAX_HEADER), face)
     follow(known, first, face, peers[0])
     request = found(known, second, peers[1])
     if request is None:
@@ -129,6 +146,18 @@ def check(first: bytes, second: bytes, face: ListenerFace, peers: tuple[Peer, Pe
 
 heads = st.one_of(
     st.just(HEAD),
+    st.builds(
+        lambda chosen: HEAD.replace(b"Accept: ", b"".join([b"%b: %b\r\n" % each for each in chosen]) + b"Accept: "),
+        st.lists(
+            st.sampled_from(sorted(OWN)).flatmap(
+                lambda name: st.tuples(
+                    st.sampled_from((name, name.title(), name.upper())),
+                    st.one_of(st.sampled_from(OWN[name]), st.sampled_from(OWN[name]), st.binary(max_size=3)),
+                )
+            ),
+            max_size=4,
+        ),
+    ),
     st.builds(
         lambda segment, proof: HEAD.replace(b"/x ", b"/" + segment + b" ").replace(PROOF, proof),
         st.one_of(
@@ -194,7 +223,7 @@ def test_a_head_of_another_peer_certificate_or_chain_is_like_none(one: int, othe
 
 
 def test_a_listener_knows_the_heads_of_no_other() -> None:
-    one, other = Likenesses(MAX_URL), Likenesses(MAX_URL)
+    one, other = Likenesses(MAX_URL, FACES[0]), Likenesses(MAX_URL, FACES[0])
     assert follow(one, HEAD, FACES[0], PEERS[0])
     assert found(one, HEAD, PEERS[0]) is not None
     assert found(other, HEAD, PEERS[0]) is None
@@ -209,7 +238,7 @@ def test_the_client_behind_a_proxy_and_its_certificate_are_those_of_its_own_head
 
 def test_so_many_heads_are_kept_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(likenesses, "_AT_MOST", 3)
-    known = Likenesses(MAX_URL)
+    known = Likenesses(MAX_URL, FACES[0])
     several = [HEAD.replace(b"gw.example", b"gw-%d.example" % number) for number in range(5)]
     for head in several:
         assert follow(known, head, FACES[0], PEERS[0])
@@ -219,12 +248,12 @@ def test_so_many_heads_are_kept_and_the_oldest_goes(monkeypatch: pytest.MonkeyPa
 
 def test_so_many_bytes_of_heads_are_kept_however_long_each_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(likenesses, "_BYTES_AT_MOST", 5 * len(HEAD))
-    known = Likenesses(MAX_URL)
+    known = Likenesses(MAX_URL, FACES[0])
     for number in range(40):
         padding = b"\r\nX: " + b"%02d" % (number % 20) + b"u" * (number * 90)
         assert follow(known, HEAD.replace(b"\r\n\r\n", padding + b"\r\n\r\n"), FACES[0], PEERS[0])
-        assert sum(key.size for key in known._known) <= 5 * len(HEAD)
-        assert known._bytes == sum(key.size for key in known._known)
+        assert sum(size for _, _, size in known._known.values()) <= 5 * len(HEAD)
+        assert known._bytes == sum(size for _, _, size in known._known.values())
 
 
 class Fields(dict[str, str]):
@@ -251,7 +280,7 @@ def watched(known: Likenesses, head: bytes) -> tuple[HttpRequest, weakref.ref[Fi
 
 @pytest.mark.usefixtures("no_collector")
 def test_a_request_that_nobody_follows_goes_with_its_last_use() -> None:
-    request, there = watched(Likenesses(MAX_URL), HEAD)
+    request, there = watched(Likenesses(MAX_URL, FACES[0]), HEAD)
     assert request.likeness is not None
     del request
     assert there() is None
@@ -267,7 +296,7 @@ def test_a_head_that_goes_takes_with_it_what_answered_those_like_it(
             self.like = like
 
     monkeypatch.setattr(likenesses, "_AT_MOST", 1)
-    known = Likenesses(MAX_URL)
+    known = Likenesses(MAX_URL, FACES[0])
     request, there = watched(known, HEAD)
     assert request.likeness is not None
     request.likeness.follow(Holding(request))
@@ -278,7 +307,7 @@ def test_a_head_that_goes_takes_with_it_what_answered_those_like_it(
 
 
 def test_a_head_that_limits_stand_in_the_way_of_is_like_none() -> None:
-    known = Likenesses(len(HEAD))
+    known = Likenesses(len(HEAD), FACES[0])
     assert follow(known, HEAD, FACES[0], PEERS[0])
     assert found(known, HEAD, PEERS[0]) is not None
     assert found(known, HEAD.replace(b"/x ", b"/xx "), PEERS[0]) is None
@@ -314,7 +343,7 @@ async def told(pieces: list[bytes], longest: int) -> tuple[Told, bytes, int]:
         return await handler(request)
 
     common: Service = service(dispatch)
-    common.likenesses = Likenesses(longest)
+    common.likenesses = Likenesses(longest, FACES[0])
     connection, wire = Connection(common, asyncio.get_running_loop()), Wire()
     connection.connection_made(wire)
     for piece in pieces:

@@ -458,6 +458,28 @@ async def test_somebody_else_can_sign_in_and_the_first_person_is_out(world: Worl
     assert "Anna Own" in page.text
 
 
+@pytest.mark.parametrize(
+    ("account", "asked", "page"),
+    [
+        (ANNA, {}, "/consent"),
+        (DOCTOR, {}, "/patient"),  # which of two records
+        (OFFICER, {}, "/patient"),  # where it is said that there is none
+        (ANNA, {"prompt": "login"}, "/sign-in"),
+        (ANNA, {"max_age": "0"}, "/sign-in"),
+    ],
+)
+async def test_who_is_signed_in_is_led_to_the_first_page_that_asks_something(
+    world: World, account: Account, asked: dict[str, str], page: str
+) -> None:
+    person, app = Person(world, account), world.app()
+    await person.sign_in(await app.push())
+    pushed = await app.push(**asked)
+    query = urlencode({"client_id": "portal", "request_uri": pushed.json["request_uri"]})
+    led = await world.get("/authorize", query=query, headers=person._headers())
+    assert (led.header("location") or "").startswith(f"{page}?interaction=")
+    assert led.header("set-cookie") is None
+
+
 # Forged forms
 
 

@@ -12,6 +12,7 @@ import pytest
 from authz.storage import opening
 from authz.storage.postgresql import changes as postgresql_changes
 from authz.storage.postgresql import schema as postgresql_schema
+from authz.storage.postgresql.consents import CONSENTS_PAGE
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.schema import Migration, migrations
@@ -282,3 +283,22 @@ async def test_a_listener_that_gets_no_connection_says_so_once(
         "sorry, too many clients already",
     )
     await store.close()
+
+
+async def test_a_page_of_consents_is_a_walk_along_an_index(store: PostgresqlStore) -> None:
+    """From where the page begins to where it ends, with no order to be made of all the patient's."""
+    async with store._database.transaction() as transaction:
+        columns = "sequence, base, id, version, patient, status, resource, recorded_at, recorded_by"
+        await transaction.rows(
+            f"INSERT INTO consent_version ({columns})"
+            " SELECT n, 'b', 'c' || n, 1, 'p' || n % 5, CASE n % 3 WHEN 0 THEN 'active' ELSE 'inactive' END, '{}', 1, 'x'"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        await transaction.rows("ANALYZE consent_newest")
+        await transaction.rows("ANALYZE consent_version")
+        literal = CONSENTS_PAGE
+        for number, value in ((5, "20"), (4, "9000"), (3, "0"), (2, "'p1'"), (1, "'b'")):
+            literal = literal.replace(f"${number}", value)
+        plan = " ".join(str(row[0]) for row in await transaction.rows(f"EXPLAIN {literal}"))
+    assert "consent_newest_page" in plan
+    assert "Sort" not in plan

@@ -15,10 +15,12 @@ from gateway.proxy.record_forms import RecordForm
 from gateway.proxy.trail import Trail
 from tests.support.policies import caller
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 MARKS = (
     "securus-mark-i",
     "securus-mark-r",
     "securus-mark-p",
+    "securus-mark-t".ljust(55, "-"),
     '["securus-mark-p"]',
     '"',
     "\\",
@@ -88,11 +90,25 @@ def trail_of(
     words,
     st.one_of(st.just("0" * 55), words.map(lambda text: (text * 55)[:55])),
     words,
-    ids, interactions, patients,
+    ids, interactions, patients, st.booleans(), st.from_regex(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True),
 )  # fmt: skip
-@example({"purpose_of_use": ["securus-mark-p"]}, {}, ("p/r",), "192.0.2.1", "0" * 55, "fhir", "x", "i", ["A"])
-@example({"acr": '["securus-mark-p"]'}, {}, ("p/r",), "192.0.2.1", "0" * 55, "fhir", "x", "i", ["A"])
-@example({}, {}, ("p/securus-mark-r",), "192.0.2.1", "0" * 55, "fhir", "x", "i", ["A"])
+@example(
+    {"purpose_of_use": ["securus-mark-p"]},
+    {},
+    ("p/r",),
+    "192.0.2.1",
+    "0" * 55,
+    "fhir",
+    "x",
+    "i",
+    ["A"],
+    True,
+    TRACE,
+)
+@example(
+    {"acr": '["securus-mark-p"]'}, {}, ("p/r",), "192.0.2.1", "0" * 55, "fhir", "x", "i", ["A"], True, TRACE
+)
+@example({}, {}, ("p/securus-mark-r",), "192.0.2.1", "0" * 55, "fhir", "x", "i", ["A"], True, TRACE)
 @example(
     {},
     {},
@@ -103,15 +119,42 @@ def trail_of(
     "securus-mark-r",
     "securus-mark-i",
     ["securus-mark-p"],
+    False,
+    TRACE,
 )
-@example({}, {}, ("p/r",), "192.0.2.1", "securus-mark-r" * 3 + "securus-mark-", "fhir", "x", "i", ["A"])
+@example(
+    {"acr": "securus-mark-t".ljust(55, "-")},
+    {},
+    ("p/r",),
+    "192.0.2.1",
+    TRACE,
+    "fhir",
+    "x",
+    "i",
+    ["A"],
+    True,
+    TRACE,
+)
+@example(
+    {},
+    {},
+    ("p/r",),
+    "192.0.2.1",
+    "securus-mark-r" * 3 + "securus-mark-",
+    "fhir",
+    "x",
+    "i",
+    ["A"],
+    True,
+    TRACE,
+)
 def test_a_form_that_is_filled_in_is_what_the_trail_records(
     said: dict[str, Any], known: dict[str, list[str]], rules: tuple[str, ...], peer: str, trace: str, route: str,
-    id_: str, interaction: str, about: list[str],
+    id_: str, interaction: str, about: list[str], traces_vary: bool, own: str,
 ) -> None:  # fmt: skip
     """Whatever texts stand in it that are not ours: with a mark in them where it counts there is no form."""
     trail = trail_of(said, known, rules, peer, trace, route)
-    form = RecordForm.of(trail, route)
+    form = RecordForm.of(trail, route, traces_vary=traces_vary)
     told = About()
     told.is_noted = True
     told.patients = dict.fromkeys(about)
@@ -122,18 +165,25 @@ def test_a_form_that_is_filled_in_is_what_the_trail_records(
         upstream=[f"GET Observation/{id_}"],
         tally=Tally(shown=1, about=told),
     )
+    if traces_vary:
+        whole.request = replace(trail.request, headers={"traceparent": own})
     if form is not None:
-        assert form.filled(interaction, id_.encode("ascii"), about) == members_of(whole.record(route, 200))
+        assert form.filled(interaction, id_.encode("ascii"), about, own) == members_of(
+            whole.record(route, 200)
+        )
 
 
 @pytest.mark.parametrize("about", [[], ["A"], ["A", "B"]])
-def test_a_usual_read_has_a_form(about: list[str]) -> None:
+@pytest.mark.parametrize("traces_vary", [False, True])
+def test_a_usual_read_has_a_form(about: list[str], traces_vary: bool) -> None:
     """Or the property above could not fail."""
     trail = trail_of(
         {"patient": "A", "roles": ["physician"]}, {"patient": ["A"]}, ("p/r",), "::1", "0" * 55, "fhir"
     )
-    form = RecordForm.of(trail, "fhir")
+    form = RecordForm.of(trail, "fhir", traces_vary=traces_vary)
     assert form is not None
-    filled = form.filled("i", b"x", about)
+    filled = form.filled("i", b"x", about, TRACE)
     assert filled.count(b'"id":"x"') == 1
     assert b'"entries":{"dropped":0,"shown":1}' in filled
+    trace = TRACE if traces_vary else "0" * 55
+    assert filled.count(f'"trace":"{trace}"'.encode()) == 1

@@ -10,6 +10,7 @@ import pytest
 from authz import resource_server
 from authz.keys import by_hand
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.tokens import Caller
 from authz.revocations import Revocations
 from authz.storage.store import Namespace, StoreUnavailable
 from tests.support.authorization_server import (
@@ -152,6 +153,39 @@ async def test_a_signature_is_checked_once_and_the_times_every_time(
     await app.read(token)
     world.clock.now += 1
     assert "expired 0 s ago" in (await refusal(app, token)).description
+
+
+async def test_of_one_request_the_times_of_a_token_are_looked_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one moment: of a token that ends in between nobody is told two things."""
+    app, looked = world.app("lab"), 0
+    token = await own_token(app)
+    plainly = resource_server._check_times
+
+    def counted(caller: Caller, now: int) -> None:
+        nonlocal looked
+        looked += 1
+        plainly(caller, now)
+
+    monkeypatch.setattr(resource_server, "_check_times", counted)
+    for count in (1, 2, 3):
+        await app.read(token)
+        assert looked == count
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+async def test_a_token_that_expired_says_so_whatever_else_is_wrong_with_it(
+    world: World, is_remembered: bool
+) -> None:
+    """Before the audience, the revocation and the key: what would be right is another token."""
+    app = world.app("lab")
+    token = str((await app.own_token(resource=CDA)).json["access_token"])
+    await app.post("/revoke", {"token": token})
+    if is_remembered:
+        assert "another resource" in (await refusal(app, token)).description
+    world.clock.now += 300
+    assert (await refusal(app, token)).description == "the access token expired 0 s ago: refresh it"
 
 
 async def test_revocation_is_looked_at_on_every_request(world: World) -> None:

@@ -9,13 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from authz.protocol.tokens import Grant
 from authz.storage.replay import UsedKeys
 from authz.storage.schema import migrate, migrations
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.status import status
-from authz.storage.store import Namespace, SingleUse, StoreSettings, StoreUnavailable
-from tests.support.store_contract import NOW, PUSHED
+from authz.storage.store import (
+    GrantUntil,
+    Namespace,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    SingleUse,
+    StoreSettings,
+    StoreUnavailable,
+)
+from tests.support.store_contract import CODE, GRANT, NOW, PUSHED, complete
 
 PROOF = Namespace.DPOP_PROOF
 
@@ -167,6 +177,33 @@ async def test_a_row_that_cannot_be_written_costs_the_others_nothing(store: Sqli
     # Of that one nothing was claimed either.
     again = [store.claim(PROOF, key, until=NOW + 60, now=NOW) for key in (b"a", b"b", b"c", b"d")]
     assert await asyncio.gather(*again) == [False, True, False, False]
+
+
+async def test_a_code_that_is_redeemed_beside_a_row_that_cannot_be_written_is_used_once(
+    store: SqliteStore,
+) -> None:
+    """All of the commit is taken back and done again alone; then the code is judged once more, for its first use."""
+    await store.put_pushed_request(PUSHED)
+    assert await complete(store)
+    await store.put_pushed_request(PUSHED)
+    told: list[Redemption | None] = []
+
+    def judge(redeemed: RedeemedCode | None, grant: Grant | None) -> GrantUntil | None:
+        told.append(None if redeemed is None else redeemed.redemption)
+        return None if grant is None else GrantUntil(replace(grant, used_at=NOW), NOW + 300)
+
+    found = await asyncio.gather(
+        store.claim_in_order([SingleUse(PROOF, b"a", NOW + 60)], now=NOW, then=Redeeming(CODE.id, judge)),
+        store.claim_in_order([SingleUse(PROOF, b"b", NOW + 60)], now=NOW, then=PUSHED),  # is there already
+        return_exceptions=True,
+    )
+    assert found[0] == 1
+    assert isinstance(found[1], StoreUnavailable)
+    assert told == [Redemption.FIRST, Redemption.FIRST]
+    assert await store.grant(GRANT.grant_id, now=NOW) == replace(GRANT, used_at=NOW)
+    again = await store.redeem_code(CODE.id, now=NOW)
+    assert again is not None
+    assert again.redemption is Redemption.AGAIN
 
 
 async def test_claims_in_order_meet_what_another_process_claimed(

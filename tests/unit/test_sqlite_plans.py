@@ -33,6 +33,8 @@ _OF_ROWS = re.compile(r"^\s*(SELECT|INSERT|UPDATE|DELETE)\b", re.I)
 _SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?$")
 SMALL = frozenset({"audit_head", "pulse", "migration", "secret", "signing_key"})
 """Tables of one row, or of as many as there are keys."""
+AT_WORK = frozenset({"audit_page_unbound", "audit_volume_begun"})
+"""Indexes that have the few rows which are not in their last form yet."""
 _FIRST_OF_ITS_KEY = "ORDER BY sequence DESC LIMIT 1"  # a walk that ends with the first row
 
 
@@ -55,8 +57,9 @@ def scans(raw: sqlite3.Connection, sent: list[str]) -> list[str]:
     for sql in {each for each in sent if _OF_ROWS.match(each)}:
         for *_, step in raw.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall():
             scan = _SCAN.match(step)
-            if scan is not None and scan[1] not in SMALL and not sql.endswith(_FIRST_OF_ITS_KEY):
-                found.append(f"{step}: {sql[:300]}")
+            if scan is None or scan[1] in SMALL or scan[2] in AT_WORK or sql.endswith(_FIRST_OF_ITS_KEY):
+                continue
+            found.append(f"{step}: {sql[:300]}")
     return found
 
 
@@ -73,6 +76,7 @@ async def test_no_statement_of_a_request_walks_through_a_table(
     await store.interaction("interaction", now=NOW)
     await store.delete_interaction("interaction")
     await store.session("session", now=NOW)
+    await store.visit(session_id="session", interaction_id="interaction", now=NOW)
     await store.delete_session("session")
     await store.take_launch("launch", client_id="portal", now=NOW)
     await store.grant("grant", now=NOW)

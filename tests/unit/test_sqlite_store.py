@@ -16,7 +16,7 @@ import pytest
 from authz.storage import schema
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import connection as sqlite_connection
-from authz.storage.sqlite.consents import _STANDING
+from authz.storage.sqlite.consents import _STANDING, CONSENTS_PAGE
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
 from tests.support.consents_contract import CONSENT
@@ -194,6 +194,32 @@ async def test_consents_are_found_by_an_index(store: SqliteStore) -> None:
 async def test_consents_that_stand_are_counted_in_an_index_alone(store: SqliteStore) -> None:
     plan = store._database.rows(f"EXPLAIN QUERY PLAN {_STANDING}", "b", "A", "", '["active"]')
     assert any("COVERING INDEX consent_newest_patient" in str(row) for row in plan), plan
+
+
+async def test_a_page_of_consents_is_a_walk_along_an_index(store: SqliteStore) -> None:
+    """From where the page begins to where it ends, with no order to be made of all the patient's."""
+    plan = store._database.rows(f"EXPLAIN QUERY PLAN {CONSENTS_PAGE}", "b", "A", 0, 100, 20)
+    steps = [str(row[-1]) for row in plan]
+    assert any(
+        "consent_newest_page (base=? AND patient=? AND <expr>=? AND sequence<?)" in each for each in steps
+    )
+    assert not any("TEMP B-TREE" in each for each in steps), steps
+
+
+def test_consents_from_before_they_were_paged_have_their_place(connection: sqlite3.Connection) -> None:
+    known = migrations("sqlite")
+    migrate(connection, [each for each in known if each.number < 15])
+    columns = "base, id, version, patient, status, resource, recorded_at, recorded_by"
+    written = (("c", 1, "active"), ("d", 1, "active"), ("c", 2, "inactive"), ("e", 1, "active"))
+    for id, version, status in written:
+        connection.execute(
+            f"INSERT INTO consent_version ({columns}) VALUES ('b', ?, ?, 'A', ?, '{{}}', 1, 'x')",
+            (id, version, status),
+        )
+    migrate(connection, known)
+    for is_active, expected in ((1, ["e", "d"]), (0, ["c"])):
+        found = connection.execute(CONSENTS_PAGE, ("b", "A", is_active, 99, 9)).fetchall()
+        assert [row[1] for row in found] == expected
 
 
 def test_consents_from_before_their_provisions_were_counted_count_by_their_braces(

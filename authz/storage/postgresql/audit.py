@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from authz.storage.audit_lines import AuditLine
 from authz.storage.postgresql.pool import PostgresqlPool
-from authz.storage.records import integer, octets, text
-from authz.storage.rows import AUDIT_COLUMNS, audit_line
+from authz.storage.records import integer, numbered_octets, octets, text
+from authz.storage.rows import AUDIT_COLUMNS, audit_line, audit_lines
 from authz.storage.store import AuditConflict, StoreUnavailable
 
 _INSERT = (
@@ -92,13 +92,13 @@ class PostgresqlAudit:
             f"SELECT {AUDIT_COLUMNS} FROM audit WHERE chain = $1 AND sequence > $2"  # noqa: S608
             " ORDER BY sequence LIMIT $3"
         )
-        return [audit_line(row) for row in await self._database.rows(sql, chain, after, limit)]
+        return audit_lines(await self._database.rows(sql, chain, after, limit))
 
     async def audit_texts(self, *, chain: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """Sequence and text of the same."""
         sql = "SELECT sequence, line FROM audit WHERE chain = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"
         rows = await self._database.rows(sql, chain, after, limit)
-        return [(integer(sequence), octets(line)) for sequence, line in rows]
+        return numbered_octets(rows)
 
     async def _make_head(self, chain: str) -> None:
         """A row to be locked, before the first line of a chain."""

@@ -1,94 +1,100 @@
-"""The index of the audit log on PostgreSQL. What each method means stands at AuditIndexStore."""
+"""The index of the audit log on PostgreSQL. What each method means stands at AuditIndexStore, how it is done at the steps.
 
+Who writes holds a lock until the transaction ends: two followers of a chain come one after the other, as on SQLite.
+"""
+
+import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
+from authz.storage import audit_adding, audit_finding, audit_pages
+from authz.storage.audit_finding import Accesses
 from authz.storage.audit_index import AccessEntry, AuditQuery
-from authz.storage.audit_queries import ENTRY_COLUMNS, access_entry, search
+from authz.storage.audit_pages import Binding
+from authz.storage.audit_steps import Many, R, Row, Statement, Steps
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
-from authz.storage.records import integer, text
+from authz.storage.postgresql.schema import INDEX_LOCK, LOCKS
+from authz.storage.records import integer
 
-_INSERT = (
-    f"INSERT INTO audit_entry ({ENTRY_COLUMNS}) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[],"  # noqa: S608
-    " $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
-    " $12::text[], $13::text[]) ON CONFLICT DO NOTHING"
-)
+_LOCKED = f"BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {INDEX_LOCK})"
+_ONE_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class PostgresqlAuditIndex:
     """The part of PostgresqlStore that keeps the index."""
 
+    audit_lines_at_once = 512  # a transaction takes as many ways to the server as one of few
     _database: PostgresqlPool
+
+    def __init__(self) -> None:
+        self._binding = Binding()
 
     async def index_audit(self, entries: Sequence[AccessEntry], *, chain: str, read_to: int) -> None:
         """Add entries and move the place, in one transaction."""
-        async with self._database.transaction() as transaction:
-            if entries:
-                columns = zip(*entries, strict=True)
-                await transaction.change(_INSERT, *(list(column) for column in columns))
-            await move_place(transaction, "index", chain, read_to)
+        await self._run(audit_adding.add(entries, chain=chain, read_to=read_to), begin=_LOCKED)
 
     async def indexed_to(self, chain: str) -> int:
         """The place of the follower in a chain."""
-        return await place(self._database, "index", chain)
+        return await place(self._database, audit_adding.FOLLOWER, chain)
 
     async def find_audit(self, wanted: AuditQuery) -> Sequence[AccessEntry]:
         """What is wanted, the newest first."""
-        sql, values = search(wanted, lambda number: f"${number}")
-        return [access_entry(row) for row in await self._database.rows(sql, *values)]
+        return await self._run(audit_finding.find(wanted), begin=_ONE_MOMENT)
 
     async def audit_entries(self, *, chain: str, after: int, limit: int) -> Sequence[AccessEntry]:
         """The entries of the next records of a chain."""
-        rows = await self._database.rows(
-            f"SELECT {ENTRY_COLUMNS} FROM audit_entry WHERE chain = $1 AND sequence > $2 AND sequence <="  # noqa: S608
-            " (SELECT MAX(sequence) FROM (SELECT DISTINCT sequence FROM audit_entry WHERE chain = $1"
-            " AND sequence > $2 ORDER BY sequence LIMIT $3) AS next) ORDER BY sequence, base, patient",
-            chain,
-            after,
-            limit,
-        )
-        return [access_entry(row) for row in rows]
+        steps = audit_finding.of_chain(chain=chain, after=after, limit=limit)
+        return await self._run(steps, begin=_ONE_MOMENT)
 
     async def last_use(self, grants: Collection[str]) -> Mapping[str, int]:
         """When each grant was used last."""
-        # One look at the index for each grant, however often it was used.
-        rows = await self._database.rows(
-            "SELECT wanted.grant_id, newest.at FROM unnest($1::text[]) AS wanted (grant_id), LATERAL (SELECT at"
-            " FROM audit_entry AS entry WHERE entry.grant_id = wanted.grant_id AND entry.grant_id <> ''"
-            " ORDER BY at DESC LIMIT 1) AS newest",
-            sorted(grants),
-        )
-        return {text(grant): integer(at) for grant, at in rows}
+        return await self._run(audit_finding.last_use(grants), begin=_ONE_MOMENT)
 
     async def patients_per_window(
         self, user: str, *, since: int, until: int, window: int
     ) -> Mapping[int, int]:
         """Patients of a user's permitted accesses, window by window."""
-        rows = await self._database.rows(
-            "SELECT number, COUNT(*) FROM (SELECT DISTINCT ($3::bigint - 1 - at) / $4::bigint AS number, base, patient"
-            " FROM audit_entry WHERE person = $1 AND person <> '' AND at >= $2 AND at < $3 AND patient <> ''"
-            " AND outcome = 'permit') AS seen GROUP BY number",
-            user,
-            since,
-            until,
-            window,
-        )
-        return {integer(number): integer(count) for number, count in rows}
+        # Another node may add entries: what was read is not remembered.
+        known: Accesses = {}
+        steps = audit_finding.patients_per_window(user, since=since, until=until, window=window, known=known)
+        return await self._run(steps, begin=_ONE_MOMENT)
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove some of what is old."""
-        return await self._database.change(
-            "DELETE FROM audit_entry WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit_entry WHERE at < $1 LIMIT $2))",
-            before,
-            at_most,
-        )
+        return await self._run(audit_adding.remove(before=before, at_most=at_most), begin=_LOCKED)
 
     async def tend_audit_index(self) -> bool:
-        """Nothing is left to do: its indexes are kept by the server."""
-        return False
+        """Bind pages into a volume, or remove what names nobody any more, a little at a time."""
+        return await self._run(audit_pages.tend(self._binding), begin=_LOCKED)
 
     async def rewind_audit_index(self) -> None:
         """Begin every chain anew."""
-        await self._database.change("DELETE FROM audit_place WHERE follower = 'index'")
+        await self._run(audit_adding.rewind(), begin=_LOCKED)
+
+    async def _run(self, steps: Steps[R], *, begin: str) -> R:
+        """In one transaction."""
+        async with self._database.transaction(begin) as transaction:
+            try:
+                asked = next(steps)
+                while True:
+                    asked = steps.send(await _rows(transaction, asked))
+            except StopIteration as end:
+                done: R = end.value
+        return done
+
+
+async def _rows(transaction: Transaction, asked: Statement | Many) -> Sequence[Row]:
+    if isinstance(asked, Many):
+        await transaction.change_each(_spelled(asked.sql), asked.rows)
+        return ()
+    return await transaction.rows(_spelled(asked.sql), *asked.values)
+
+
+@lru_cache(100)
+def _spelled(sql: str) -> str:
+    """The statement as PostgreSQL has it."""
+    sql = re.sub(r"EACH\((\$\d)\)", r"unnest(\1::bigint[]) AS each (value)", sql)
+    return re.sub(r"AMONG\((\$\d)\)", r"= ANY (\1::bigint[])", sql)
 
 
 async def place(database: PostgresqlPool, follower: str, chain: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from authz.storage.audit_queries import SIGNAL_COLUMNS, signal_of, signal_values
+from authz.storage.audit_signal_rows import SIGNAL_COLUMNS, signal_of, signal_values
 from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
 from authz.storage.postgresql.audit_index import move_place, place

@@ -1,16 +1,25 @@
 """Consents on PostgreSQL. What each method means stands at ConsentStore."""
 
 from collections.abc import Collection, Sequence
+from zlib import crc32
 
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
 from authz.storage.postgresql.pool import PostgresqlPool, Row, Transaction
-from authz.storage.records import integer
+from authz.storage.postgresql.schema import CONSENT_LOCKS
+from authz.storage.records import LARGEST, integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
 _OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
 _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
+_NUMBERED = _NEWEST.replace(" FROM", ", consent_newest.sequence FROM", 1)
 
+CONSENTS_PAGE = (
+    f"{_NUMBERED} WHERE base = $1 AND consent_newest.patient = $2"
+    " AND (consent_newest.status = 'active')::int = $3 AND consent_newest.sequence < $4"
+    " ORDER BY consent_newest.sequence DESC LIMIT $5"
+)
+"""A page of a patient's consents, those that are active or those that are not, the last written first."""
 ADD_CONSENT = (
     "WITH number AS (UPDATE numbering SET value = value + 1 WHERE name = 'consent'"  # noqa: S608
     " AND ($11::bigint IS NULL OR value = $11) RETURNING value)"
@@ -26,20 +35,33 @@ _STANDING = (
 )
 
 
-async def insert_consent(
-    transaction: Transaction, version: ConsentVersion, at_number: int | None, within: Room | None
+async def insert_consents(
+    transaction: Transaction,
+    consents: Sequence[tuple[ConsentVersion, Room | None]],
+    at_number: int | None = None,
 ) -> bool:
-    """add_consent() in a transaction that has the lock of the number from before the count to its end.
+    """add_consent() of each in a transaction; False where one does not follow the newest version.
 
-    Whoever writes a consent needs that lock: the count, which sees what was committed when it begins, is right until
-    this version is written.
+    Whoever counts has a lock of its patient from before the count to the end: the count, which sees what was committed
+    when it begins, is right until the version is written. Others wait for others' patients only while a number is given
+    and committed. Locks of patients are taken in one order, and before the number, so that no two wait for each other.
     """
-    if within is not None and version.status in within.statuses:
-        await transaction.row("SELECT value FROM numbering WHERE name = 'consent' FOR UPDATE")
-        asked = (version.base, version.patient, version.id, list(within.statuses))
-        if not _standing(await transaction.row(_STANDING, *asked)).leaves_room(version, within):
-            raise NoRoomLeft
-    return await transaction.change(ADD_CONSENT, *consent_values(version), at_number) == 1
+    counted = {_lock_of(version) for version, room in consents if room and version.status in room.statuses}
+    for lock in sorted(counted):
+        await transaction.row("SELECT pg_advisory_xact_lock($1, $2)", CONSENT_LOCKS, lock)
+    for version, within in consents:
+        if within is not None and version.status in within.statuses:
+            asked = (version.base, version.patient, version.id, list(within.statuses))
+            if not _standing(await transaction.row(_STANDING, *asked)).leaves_room(version, within):
+                raise NoRoomLeft
+        if await transaction.change(ADD_CONSENT, *consent_values(version), at_number) != 1:
+            return False
+    return True
+
+
+def _lock_of(version: ConsentVersion) -> int:
+    """The number of the lock of a patient, 32 bits with a sign; of two with one number, one waits for nothing."""
+    return crc32(f"{version.base}\n{version.patient}".encode()) - 2**31
 
 
 def _standing(row: Row | None) -> Standing:
@@ -62,7 +84,7 @@ class PostgresqlConsents:
         if within is None:
             return await self._database.change(ADD_CONSENT, *consent_values(version), at_number) == 1
         async with self._database.transaction() as transaction:
-            return await insert_consent(transaction, version, at_number, within)
+            return await insert_consents(transaction, [(version, within)], at_number)
 
     async def consents_standing(
         self, base: str, patient: str, statuses: Collection[str], *, beside: str
@@ -99,10 +121,16 @@ class PostgresqlConsents:
         )
         return None if row is None else consent_version(row)
 
-    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
-        """Every version, the newest first."""
+    async def consent_history(
+        self, base: str, id: str, *, before: int | None = None, at_most: int | None = None
+    ) -> Sequence[ConsentVersion]:
+        """Versions of a consent, the newest first."""
         rows = await self._database.rows(
-            f"{_SELECT} WHERE base = $1 AND id = $2 ORDER BY version DESC", base, id
+            f"{_SELECT} WHERE base = $1 AND id = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
+            base,
+            id,
+            LARGEST if before is None else before,
+            at_most,
         )
         return [consent_version(row) for row in rows]
 
@@ -139,6 +167,20 @@ class PostgresqlConsents:
             limit,
         )
         return [consent_version(row) for row in rows]
+
+    async def consents_newest_first(
+        self, base: str, patient: str, *, is_active: bool, before: int | None, limit: int
+    ) -> Sequence[tuple[int, ConsentVersion]]:
+        """A page of a patient's consents, by an index of its own."""
+        rows = await self._database.rows(
+            CONSENTS_PAGE,
+            base,
+            patient,
+            int(is_active),
+            LARGEST if before is None else before,
+            limit,
+        )
+        return [(integer(row[-1]), consent_version(row)) for row in rows]
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         """The newest versions behind that id."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, Room
-from authz.storage.postgresql.consents import insert_consent
+from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
 from authz.storage.rows import (
@@ -20,7 +20,7 @@ from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, S
 class PostgresqlGrants:
     """The part of PostgresqlStore that keeps what was granted.
 
-    Rows are locked in one order everywhere, grants before numbers, so that no two wait for each other.
+    Locks are taken in one order everywhere, grants before patients before numbers, so that no two wait for each other.
     """
 
     _database: PostgresqlPool
@@ -47,9 +47,8 @@ class PostgresqlGrants:
                 encode(code),
                 code.expires_at,
             )
-            for consent, within in consents:
-                if not await insert_consent(transaction, consent, None, within):
-                    raise StoreUnavailable(f"the consent {consent.id} is not new")
+            if not await insert_consents(transaction, consents):
+                raise StoreUnavailable("a consent is not new")
         return True
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:

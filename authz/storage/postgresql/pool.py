@@ -8,7 +8,7 @@ nobody can say in which state it is. No statement is sent a second time.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -55,6 +55,10 @@ class Transaction:
     async def change(self, sql: str, *values: object) -> int:
         """Run one statement; the number of rows that it changed."""
         return _changed(await self._connection.execute(sql, *values, timeout=self.patience_seconds))
+
+    async def change_each(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one statement with the values of each row, all of them sent before an answer is awaited."""
+        await self._connection.executemany(sql, rows, timeout=self.patience_seconds)
 
     async def script(self, sql: str) -> None:
         """Run several statements without values."""
@@ -115,13 +119,16 @@ class PostgresqlPool:
             return _changed(await connection.execute(sql, *values, timeout=self.patience_seconds))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction: committed at the end, rolled back when anything is raised, the commit included."""
+    async def transaction(self, begin: str = "BEGIN") -> AsyncIterator[Transaction]:
+        """A transaction: committed at the end, rolled back when anything is raised, the commit included.
+
+        begin may say more of it, and take a lock in the same way to the server.
+        """
         connection = await self._acquire()
         with self._held(connection):
-            await connection.execute("BEGIN", timeout=self.patience_seconds)
             transaction = Transaction(connection, self.patience_seconds)
             try:
+                await connection.execute(begin, timeout=self.patience_seconds)
                 yield transaction
             except (StoreUnavailable, *FAILURES):
                 if not connection.is_closed():

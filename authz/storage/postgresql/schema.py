@@ -11,7 +11,8 @@ from authz.storage.store import StoreUnavailable
 
 LOCKS = 0x5EC0
 """First half of our advisory locks: the second half says what is locked."""
-MIGRATION_LOCK, HOUSEKEEPING_LOCK, EMERGENCY_LOCKS = 1, 2, LOCKS + 1
+MIGRATION_LOCK, HOUSEKEEPING_LOCK, INDEX_LOCK = 1, 2, 3
+EMERGENCY_LOCKS, CONSENT_LOCKS = LOCKS + 1, LOCKS + 2
 UNFINISHED_COPY = "unfinished_copy"
 """A table that is there while the database is being filled from another store (authz.storage.copying)."""
 _MIGRATION_SECONDS = 60

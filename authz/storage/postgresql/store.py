@@ -37,7 +37,6 @@ from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
 from authz.storage.store import (
     BrowserSession,
-    GrantUntil,
     Interaction,
     Launch,
     Namespace,
@@ -45,6 +44,7 @@ from authz.storage.store import (
     SingleUse,
     StoredKey,
     StoreUnavailable,
+    Then,
 )
 
 R = TypeVar("R")
@@ -87,6 +87,7 @@ class PostgresqlStore(
     """The Store on PostgreSQL. What each method means stands at Store."""
 
     def __init__(self, pool: PostgresqlPool) -> None:
+        super().__init__()
         self._database = pool
         self._claims = PostgresqlClaims(pool)
         self._changes = ChangeListener(pool)
@@ -99,9 +100,7 @@ class PostgresqlStore(
             return False  # nobody could be told a second time: the row would be gone before it is there
         return await self._claims.claim(str(namespace), key, until=until, now=now)
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before."""
         # Each goes with those of other requests: a transaction of their own would cost more than it saves.
         return await one_after_the_other(self, self, uses, now=now, then=then)
@@ -224,6 +223,20 @@ class PostgresqlStore(
     async def session(self, id: str, *, now: int) -> BrowserSession | None:
         """The live browser session."""
         return await self._record(BrowserSession, "browser_session", id, now)
+
+    async def visit(
+        self, *, session_id: str, interaction_id: str, now: int
+    ) -> tuple[BrowserSession, Interaction] | None:
+        """Both records in one statement."""
+        row = await self._database.row(
+            "SELECT s.record, i.record FROM browser_session s, interaction i, pushed_request p"
+            " WHERE s.id = $1 AND s.expires_at > $3 AND i.id = $2 AND i.expires_at > $3"
+            " AND p.id = convert_from(i.record, 'UTF8')::json ->> 'request_id' AND p.expires_at > $3",
+            session_id,
+            interaction_id,
+            now,
+        )
+        return None if row is None else (decode(row[0], BrowserSession), decode(row[1], Interaction))
 
     async def delete_session(self, id: str) -> None:
         """Forget a browser session."""

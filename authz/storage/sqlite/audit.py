@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlite3 import Connection
 
 from authz.storage.audit_lines import AuditLine
-from authz.storage.records import integer, octets, text
-from authz.storage.rows import AUDIT_COLUMNS, audit_line
+from authz.storage.records import integer, numbered_octets, octets, text
+from authz.storage.rows import AUDIT_COLUMNS, audit_line, audit_lines
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.store import AuditConflict
 
@@ -71,7 +71,7 @@ class SqliteAudit:
             after,
             limit,
         )
-        return [audit_line(row) for row in rows]
+        return audit_lines(rows)
 
     async def audit_texts(self, *, chain: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """Sequence and text of the same."""
@@ -81,7 +81,7 @@ class SqliteAudit:
             after,
             limit,
         )
-        return [(integer(sequence), octets(line)) for sequence, line in rows]
+        return numbered_octets(rows)
 
 
 def _append(connection: Connection, lines: Sequence[AuditLine]) -> None:

@@ -46,7 +46,8 @@ _EMPTY_NEWEST = (
 )
 
 
-Statement = tuple[str, tuple[object, ...]]
+Write = Callable[[sqlite3.Connection], None]
+"""Writes in the transaction that it is given."""
 
 
 class _Use:
@@ -60,15 +61,13 @@ class _Use:
 
 
 class _Request:
-    """Keys to be claimed in this order, and a row to be written when all are won."""
+    """Keys to be claimed in this order, and what is written when all are won."""
 
-    __slots__ = ("fresh", "now", "row", "uses", "won")
+    __slots__ = ("fresh", "now", "uses", "won", "write")
 
-    def __init__(
-        self, uses: Sequence[_Use], row: Statement | None, now: int, won: asyncio.Future[int]
-    ) -> None:
+    def __init__(self, uses: Sequence[_Use], write: Write | None, now: int, won: asyncio.Future[int]) -> None:
         self.uses = uses
-        self.row = row
+        self.write = write
         self.now = now
         self.won = won
         self.fresh = 0  # so many of its keys are free, from the first one on
@@ -90,16 +89,17 @@ class SqliteClaims:
             return self._database.change(_CLAIM_PLACE, str(namespace), key, until, now) == 1
         return await self._ask((_Use(namespace.value, key, until),), None, now) == 1
 
-    async def claim_in_order(self, uses: Sequence[SingleUse], row: Statement | None, *, now: int) -> int:
-        """Claim each, up to one that is not free, and run the statement when all are won; how many were won.
+    async def claim_in_order(self, uses: Sequence[SingleUse], write: Write | None, *, now: int) -> int:
+        """Claim each, up to one that is not free, and write when all are won; how many were won.
 
-        Raises StoreUnavailable: nothing was claimed and nothing written.
+        What write does is taken back, and done again alone, where one beside it fails. Raises StoreUnavailable: nothing
+        was claimed and nothing written.
         """
-        return await self._ask([_Use(use.namespace.value, use.key, use.until) for use in uses], row, now)
+        return await self._ask([_Use(use.namespace.value, use.key, use.until) for use in uses], write, now)
 
-    async def _ask(self, uses: Sequence[_Use], row: Statement | None, now: int) -> int:
+    async def _ask(self, uses: Sequence[_Use], write: Write | None, now: int) -> int:
         loop = asyncio.get_running_loop()
-        request = _Request(uses, row, now, loop.create_future())
+        request = _Request(uses, write, now, loop.create_future())
         self._waiting.append(request)
         if len(self._waiting) == 1:
             # In the next turn: what else this turn has to claim comes along.
@@ -146,17 +146,17 @@ class SqliteClaims:
     def _commit(self, requests: Sequence[_Request]) -> None:
         """Claim what is free, and write the rows that hang on it; all of it is committed when this returns."""
         fresh = self._fresh(requests)
-        rows = [request for request in requests if request.row is not None]
-        if rows:
+        writing = [request for request in requests if request.write is not None]
+        if writing:
             with self._database.transaction() as connection:
                 if fresh and (
                     self._is_shared
                     or not self._append(lambda sql, *values: connection.execute(sql, values).rowcount, fresh)
                 ):
                     fresh = self._append_anew(connection, requests)
-                for request in rows:
-                    if request.row is not None and request.fresh == len(request.uses):
-                        connection.execute(*request.row)
+                for request in writing:
+                    if request.write is not None and request.fresh == len(request.uses):
+                        request.write(connection)
         elif fresh and (self._is_shared or not self._append(self._database.change, fresh)):
             with self._database.transaction() as connection:
                 fresh = self._append_anew(connection, requests)

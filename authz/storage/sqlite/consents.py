@@ -5,16 +5,22 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room, Standing
-from authz.storage.records import integer
+from authz.storage.records import LARGEST, integer
 from authz.storage.rows import CONSENT_COLUMNS, consent_values, consent_version
 from authz.storage.sqlite.connection import SqliteConnection
 
 _SELECT = f"SELECT {CONSENT_COLUMNS} FROM consent_version"  # noqa: S608
 _OF_NEWEST = ", ".join(f"consent_version.{name}" for name in CONSENT_COLUMNS.split(", "))
 _NEWEST = f"SELECT {_OF_NEWEST} FROM consent_newest JOIN consent_version USING (base, id, version)"  # noqa: S608
+_NUMBERED = _NEWEST.replace(" FROM", ", consent_newest.sequence FROM", 1)
 _LISTED = "SELECT value FROM json_each(?)"
 _NUMBER = "SELECT COALESCE(MAX(sequence), 0) FROM consent_version"
 
+CONSENTS_PAGE = (
+    f"{_NUMBERED} WHERE base = ? AND consent_newest.patient = ? AND (consent_newest.status = 'active') = ?"
+    " AND consent_newest.sequence < ? ORDER BY consent_newest.sequence DESC LIMIT ?"
+)
+"""A page of a patient's consents, those that are active or those that are not, the last written first."""
 ADD_CONSENT = (
     f"INSERT INTO consent_version ({CONSENT_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"  # noqa: S608
     " WHERE ?3 = 1 + (SELECT COALESCE(MAX(version), 0) FROM consent_version WHERE base = ?1 AND id = ?2)"
@@ -88,9 +94,17 @@ class SqliteConsents:
         )
         return None if row is None else consent_version(row)
 
-    async def consent_history(self, base: str, id: str) -> Sequence[ConsentVersion]:
-        """Every version, the newest first."""
-        rows = self._database.rows(f"{_SELECT} WHERE base = ? AND id = ? ORDER BY version DESC", base, id)
+    async def consent_history(
+        self, base: str, id: str, *, before: int | None = None, at_most: int | None = None
+    ) -> Sequence[ConsentVersion]:
+        """Versions of a consent, the newest first."""
+        rows = self._database.rows(
+            f"{_SELECT} WHERE base = ? AND id = ? AND version < ? ORDER BY version DESC LIMIT ?",
+            base,
+            id,
+            LARGEST if before is None else before,
+            -1 if at_most is None else at_most,
+        )
         return [consent_version(row) for row in rows]
 
     async def consents_of(
@@ -126,6 +140,20 @@ class SqliteConsents:
             limit,
         )
         return [consent_version(row) for row in rows]
+
+    async def consents_newest_first(
+        self, base: str, patient: str, *, is_active: bool, before: int | None, limit: int
+    ) -> Sequence[tuple[int, ConsentVersion]]:
+        """A page of a patient's consents, by an index of its own."""
+        rows = self._database.rows(
+            CONSENTS_PAGE,
+            base,
+            patient,
+            int(is_active),
+            LARGEST if before is None else before,
+            limit,
+        )
+        return [(integer(row[-1]), consent_version(row)) for row in rows]
 
     async def consents(self, base: str, *, after: str, limit: int) -> Sequence[ConsentVersion]:
         """The newest versions behind that id."""

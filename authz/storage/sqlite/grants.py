@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
-from authz.storage.consents import ConsentVersion, Room
+from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.records import decode, encode, integer, text
 from authz.storage.rows import (
     grant_values,
@@ -14,15 +14,25 @@ from authz.storage.rows import (
     refresh_token,
     revoked,
 )
+from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import insert_consent
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
+from authz.storage.store import (
+    AuthorizationCode,
+    GrantUntil,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    RefreshToken,
+    StoreUnavailable,
+)
 
 
 class SqliteGrants:
     """The part of SqliteStore that keeps what was granted."""
 
     _database: SqliteConnection
+    _claims: SqliteClaims
 
     async def complete_authorization(
         self,
@@ -34,11 +44,18 @@ class SqliteGrants:
         now: int,
         consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
-        """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
-        with self._database.transaction() as connection:
-            if not _consume(connection, request_id, interaction_id, now):
-                return False
-            connection.execute(PUT_GRANT, grant_values(grant, code.expires_at))
+        """Consume the pushed request and write grant, code and consents; False when it was consumed before.
+
+        What others write in this turn goes into the same commit, of which half the pages are the same.
+        """
+        outcome: bool | NoRoomLeft = False
+
+        def write(connection: Connection) -> None:
+            nonlocal outcome
+            outcome = _consume(connection, request_id, interaction_id, now)
+            if not outcome:
+                return
+            connection.execute(_PUT_GRANT, grant_values(grant, code.expires_at))
             connection.execute(
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
@@ -46,7 +63,22 @@ class SqliteGrants:
             for consent, within in consents:
                 if not insert_consent(connection, consent, None, within):
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
-        return True
+
+        def write_whole(connection: Connection) -> None:
+            """Write all or nothing of it, whatever becomes of the others."""
+            nonlocal outcome
+            connection.execute("SAVEPOINT completed")
+            try:
+                write(connection)
+            except NoRoomLeft as error:
+                connection.execute("ROLLBACK TO completed")
+                outcome = error
+            connection.execute("RELEASE completed")
+
+        await self._claims.claim_in_order((), write_whole if consents else write, now=now)
+        if isinstance(outcome, NoRoomLeft):
+            raise outcome
+        return outcome
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
         """Consume the pushed request after a refusal; False when it was consumed before."""
@@ -55,15 +87,7 @@ class SqliteGrants:
 
     async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None:
         """Mark the code as used and return it, AGAIN when it was used before."""
-        # One statement counts the use: whoever makes it 1 was first, in whichever process. No time limit but the
-        # grant's life holds for a code that was used.
-        row = self._database.row(
-            "UPDATE authorization_code SET uses = uses + 1 WHERE id = ?1 AND CASE uses WHEN 0 THEN expires_at > ?2"
-            " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > ?2) END"
-            " RETURNING record, uses",
-            id,
-            now,
-        )
+        row = self._database.row(_REDEEM, id, now)
         return None if row is None else redeemed_code(row)
 
     async def put_grant(
@@ -71,19 +95,14 @@ class SqliteGrants:
     ) -> None:
         """Store a grant, or let it live longer. A revoked one stays revoked."""
         if refresh_token is None:
-            self._database.change(PUT_GRANT, *grant_values(grant, expires_at))
+            self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
             return
         with self._database.transaction() as connection:
-            connection.execute(PUT_GRANT, grant_values(grant, expires_at))
-            _insert_refresh_token(connection, refresh_token)
+            insert_grant(connection, GrantUntil(grant, expires_at, refresh_token))
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
-        row = self._database.row(
-            "SELECT record FROM grant_record WHERE id = ? AND revoked_at IS NULL AND expires_at > ?",
-            grant_id,
-            now,
-        )
+        row = self._database.row(_LIVE_GRANT, grant_id, now)
         return None if row is None else decode(row[0], Grant)
 
     async def live_grants(self, grant_ids: Collection[str], *, now: int) -> frozenset[str]:
@@ -170,7 +189,35 @@ class SqliteGrants:
         return revoked(rows, sequence)
 
 
-PUT_GRANT = (
+def insert_grant(connection: Connection, record: GrantUntil) -> None:
+    """put_grant() in a write transaction."""
+    connection.execute(_PUT_GRANT, grant_values(record.grant, record.expires_at))
+    if record.refresh_token is not None:
+        _insert_refresh_token(connection, record.refresh_token)
+
+
+def redeem(connection: Connection, redeeming: Redeeming, now: int) -> None:
+    """Redeem the code in a write transaction, and store what its judge makes of it."""
+    rows = connection.execute(_REDEEM, (redeeming.code_id, now)).fetchall()
+    redeemed = redeemed_code(rows[0]) if rows else None
+    grant = None
+    if redeemed is not None and redeemed.redemption is Redemption.FIRST:
+        found = connection.execute(_LIVE_GRANT, (redeemed.code.grant_id, now)).fetchone()
+        grant = None if found is None else decode(found[0], Grant)
+    stored = redeeming.judge(redeemed, grant)
+    if stored is not None:
+        insert_grant(connection, stored)
+
+
+# One statement counts the use: whoever makes it 1 was first, in whichever process. No time limit but the grant's life
+# holds for a code that was used.
+_REDEEM = (
+    "UPDATE authorization_code SET uses = uses + 1 WHERE id = ?1 AND CASE uses WHEN 0 THEN expires_at > ?2"
+    " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > ?2) END"
+    " RETURNING record, uses"
+)
+_LIVE_GRANT = "SELECT record FROM grant_record WHERE id = ? AND revoked_at IS NULL AND expires_at > ?"
+_PUT_GRANT = (
     "INSERT INTO grant_record VALUES (?1, ?2, ?3, ?4, NULL, ?5)"
     " ON CONFLICT (id) DO UPDATE SET record = ?4, expires_at = MAX(expires_at, ?5)"
 )

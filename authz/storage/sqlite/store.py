@@ -7,23 +7,24 @@ for the disk at each commit, which costs milliseconds instead of microseconds.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from authz.storage.records import decode, encode, integer, octets
-from authz.storage.rows import KEY_COLUMNS, grant_values, key_values, stored_key
+from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
 from authz.storage.sqlite.audit import SqliteAudit
 from authz.storage.sqlite.audit_feeds import SqliteAuditFeeds
 from authz.storage.sqlite.audit_index import SqliteAuditIndex
 from authz.storage.sqlite.audit_seals import SqliteAuditSeals
 from authz.storage.sqlite.audit_signals import SqliteAuditSignals
-from authz.storage.sqlite.claims import SqliteClaims, Statement
+from authz.storage.sqlite.claims import SqliteClaims, Write
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import SqliteConsents
 from authz.storage.sqlite.effects import SqliteEffects
-from authz.storage.sqlite.grants import PUT_GRANT, SqliteGrants
+from authz.storage.sqlite.grants import SqliteGrants, insert_grant, redeem
 from authz.storage.sqlite.registrations import SqliteRegistrations
 from authz.storage.store import (
     BrowserSession,
@@ -32,9 +33,11 @@ from authz.storage.store import (
     Launch,
     Namespace,
     PushedRequest,
+    Redeeming,
     SingleUse,
     StoredKey,
     StoreUnavailable,
+    Then,
 )
 
 R = TypeVar("R")
@@ -44,6 +47,11 @@ _KEEP_PUSHED_REQUEST = (
 )
 _PUT_INTERACTION = (
     "INSERT INTO interaction VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET record = ?2, expires_at = ?3"
+)
+_VISIT = (
+    "SELECT s.record, i.record FROM browser_session s, interaction i, pushed_request p"
+    " WHERE s.id = ?1 AND s.expires_at > ?3 AND i.id = ?2 AND i.expires_at > ?3"
+    " AND p.id = json_extract(CAST(i.record AS TEXT), '$.request_id') AND p.expires_at > ?3"
 )
 _PUT_PUSHED_REQUEST = "INSERT INTO pushed_request VALUES (?, ?, ?)"
 
@@ -82,11 +90,11 @@ class SqliteStore(
             return False  # nobody could be told a second time: the row would be gone before it is there
         return await self._claims.claim(namespace, key, until=until, now=now)
 
-    async def claim_in_order(
-        self, uses: Sequence[SingleUse], *, now: int, then: PushedRequest | GrantUntil | None = None
-    ) -> int:
+    async def claim_in_order(self, uses: Sequence[SingleUse], *, now: int, then: Then | None = None) -> int:
         """Claim each, and stop at the first that was claimed before."""
-        return await self._claims.claim_in_order(uses, None if then is None else _row_of(then), now=now)
+        return await self._claims.claim_in_order(
+            uses, None if then is None else _write_of(then, now), now=now
+        )
 
     async def release(self, namespace: Namespace, key: bytes) -> None:
         """Give a claim back."""
@@ -135,9 +143,14 @@ class SqliteStore(
         """Let the row of a live pushed request live until then."""
         if interaction is None:
             return self._database.change(_KEEP_PUSHED_REQUEST, until, id, now) == 1
-        with self._database.transaction() as connection:
+        kept = 0
+
+        def write(connection: sqlite3.Connection) -> None:
+            nonlocal kept
             kept = connection.execute(_KEEP_PUSHED_REQUEST, (until, id, now)).rowcount
             connection.execute(_PUT_INTERACTION, _interaction_values(interaction))
+
+        await self._claims.claim_in_order((), write, now=now)
         return kept == 1
 
     async def put_launch(self, record: Launch) -> None:
@@ -185,6 +198,13 @@ class SqliteStore(
     async def session(self, id: str, *, now: int) -> BrowserSession | None:
         """The live browser session."""
         return self._record(BrowserSession, "browser_session", id, now)
+
+    async def visit(
+        self, *, session_id: str, interaction_id: str, now: int
+    ) -> tuple[BrowserSession, Interaction] | None:
+        """Both records in one statement: it costs half of three."""
+        row = self._database.row(_VISIT, session_id, interaction_id, now)
+        return None if row is None else (decode(row[0], BrowserSession), decode(row[1], Interaction))
 
     async def delete_session(self, id: str) -> None:
         """Forget a browser session."""
@@ -278,10 +298,17 @@ class SqliteStore(
         return None if row is None else decode(row[0], kind)
 
 
-def _row_of(record: PushedRequest | GrantUntil) -> Statement:
-    if isinstance(record, PushedRequest):
-        return _PUT_PUSHED_REQUEST, (record.id, encode(record), record.expires_at)
-    return PUT_GRANT, grant_values(record.grant, record.expires_at)
+def _write_of(then: Then, now: int) -> Write:
+    def write(connection: sqlite3.Connection) -> None:
+        match then:
+            case PushedRequest():
+                connection.execute(_PUT_PUSHED_REQUEST, (then.id, encode(then), then.expires_at))
+            case GrantUntil():
+                insert_grant(connection, then)
+            case Redeeming():
+                redeem(connection, then, now)
+
+    return write
 
 
 def _interaction_values(record: Interaction) -> tuple[object, ...]:

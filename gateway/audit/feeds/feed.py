@@ -120,6 +120,9 @@ class Feed:
                 made.append(self._made(line, chain))
                 if len(made) % _TRANSLATED_IN_ONE_TURN == 0:
                     await asyncio.sleep(0)
+            # Who stood still meanwhile, for so long that another has the place of this feed, finds its lines delivered.
+            if (await self._store.audit_feed(self.settings.name)).get(chain) != place:
+                return
             await self._records(chain, made)
             to = lines[-1].sequence
             if not await self._store.move_audit_feed(self.settings.name, chain, expected=place, to=to):

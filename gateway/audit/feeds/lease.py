@@ -1,14 +1,14 @@
 """The place of the one process that delivers a feed: renewed every few seconds, and lost after half a minute without.
 
-No clock on a wall decides who has it, so none that is set, or goes wrong at one of several nodes, gives it away or keeps
-it. What the store has of a place is a mark that the holder changes with each renewal, and takes away when the round is
-done. Whoever finds the same mark for half a minute by a clock of its own that is never set knows that nobody renewed it,
-and puts its own mark there by comparison: of several one is first. The mark is a time, at which it
-would end by the holder's wall clock: so housekeeping removes what nobody comes back for, and no rule here reads it.
+No clock on a wall decides who has it, so none that is set, goes wrong at one of several nodes or differs from that of
+another gives it away or keeps it. What the store has of a place is a mark that the holder changes with each renewal, and
+takes away when the round is done. Whoever finds the same mark for half a minute by a clock of its own that is never set
+knows that nobody renewed it, and puts its own mark there by comparison: of several one is first. The mark is a time only
+so that it differs from those before; nobody compares it with a clock, and housekeeping leaves places alone.
 
 Who cannot renew it stops before the half minute is over: from then on another may be at work. A process that stood still
-for longer, and comes back, finds with its next renewal that its place is gone; what it delivered until then is delivered
-twice and never lost, since places in the log move by comparison.
+for longer, and comes back, finds that its place is gone with its next renewal, and that the feed's places in the log were
+moved before it delivers anything more (`feed.py`). What was on its way when it stopped is delivered twice and never lost.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -32,6 +32,7 @@ _BARE = frozenset(
 _CALLERS = 5_000  # what so many tokens say is remembered
 _KINDS = 500
 _SECONDS = 64
+_TIMES = 64
 _OF_PATIENT_PATH = re.compile(r"[^ ]* /*Patient(?:/+([^/?]*))?(?=[/?]|\Z)").match
 _MOST_PATIENTS = 1000  # of one record: an export names more, and its record says whose it was
 
@@ -40,7 +41,7 @@ class Unreadable(Exception):
     """The line is no record. 'securus audit verify' says what was done to it."""
 
 
-class _Record(msgspec.Struct):
+class Record(msgspec.Struct):
     """The members of a record that an entry is made of, whatever each holds; the others are passed by unread.
 
     The caller is kept as it is written: what it says is reckoned once for all records that it made.
@@ -73,10 +74,10 @@ class _Record(msgspec.Struct):
     who: Any = None
 
 
-_decode = msgspec.json.Decoder(_Record).decode
+_decode = msgspec.json.Decoder(Record).decode
 
 
-class _Caller(msgspec.Struct, frozen=True):
+class CallerWords(msgspec.Struct, frozen=True):
     """What the entries of a caller's records say of it; None stands for what it does not say."""
 
     user: str | None
@@ -84,6 +85,28 @@ class _Caller(msgspec.Struct, frozen=True):
     grant: str | None
     patient: str
     purpose: str
+
+
+class Words(NamedTuple):
+    """The last members of an entry: all its entries have them, but for those whom the answer did not show."""
+
+    user: str
+    client: str
+    grant: str
+    kind: str
+    outcome: str
+    rule: str
+    purpose: str
+    types: str
+
+
+class Said(NamedTuple):
+    """What a record says apart from its time and whom it is about. base is the one that it names."""
+
+    event: str
+    base: str
+    caller: CallerWords
+    words: Words
 
 
 def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence[AccessEntry]:
@@ -96,31 +119,36 @@ def entries_of(line: bytes, *, chain: str, bases: Mapping[str, str]) -> Sequence
         sequence, at = int(record.seq), milliseconds(str(record.at))
     except (ValueError, TypeError) as error:
         raise Unreadable("the line has no sequence or no time") from error
-    said = record.event, record.interaction, record.decision or record.outcome, record.status
-    try:
-        event, kind, outcome = _what(*said)
-    except TypeError:  # one of them cannot be remembered: a list, an object
-        event, kind, outcome = _what.__wrapped__(*said)
-    if event == DELIVERED and not record.patients:
+    said = words_of(record)
+    if said.event == DELIVERED and not record.patients:
         return ()  # nobody more than the record of its access says
+    about, shown = _about(record, said.caller, _mapping(record.emergency))
+    base = said.base or _base(record, bases, is_about_somebody=bool(about))
+    # Patients whom a permitted access was about and whom its answer did not show, where the record lists those.
+    is_listed = said.event == ACCESS and record.decision == PERMIT and isinstance(record.patients, list)
+    unseen = said.words._replace(outcome=NOTHING) if is_listed else said.words
+    return [
+        AccessEntry(chain, sequence, at, base, patient, *(said.words if patient in shown else unseen))
+        for patient in about or ("",)
+    ]
+
+
+def words_of(record: Record) -> Said:
+    """What a record says apart from its time and whom it is about. Raises Unreadable."""
+    decided = record.event, record.interaction, record.decision or record.outcome, record.status
+    try:
+        event, kind, outcome = _what(*decided)
+    except TypeError:  # one of them cannot be remembered: a list, an object
+        event, kind, outcome = _what.__wrapped__(*decided)
     caller = _caller(record.caller)
     emergency = _mapping(record.emergency)
     user, client = _who(record, caller, emergency)
-    about, shown = _about(record, caller, emergency)
-    base = _base(record, bases, is_about_somebody=bool(about))
     grant = _text(record.grant_id) if caller.grant is None else caller.grant
     rule = (record.rules and _joined(record.rules)) or _text(emergency.get("rule") or record.rule)
     purpose = _purpose(record.purpose) if record.purpose else caller.purpose
     types = (record.types and _joined(record.types)) or _text(_mapping(record.request).get("type"))
-    # Patients whom a permitted access was about and whom its answer did not show, where the record lists those.
-    is_listed = event == ACCESS and record.decision == PERMIT and isinstance(record.patients, list)
-    return [
-        AccessEntry(
-            chain, sequence, at, base, patient, user, client, grant, kind,
-            NOTHING if is_listed and patient not in shown else outcome, rule, purpose, types,
-        )
-        for patient in about or ("",)
-    ]  # fmt: skip
+    base = _text(record.base or _mapping(record.query).get("base"))
+    return Said(event, base, caller, Words(user, client, grant, kind, outcome, rule, purpose, types))
 
 
 @lru_cache(_KINDS, typed=True)
@@ -146,7 +174,7 @@ def record_of(line: bytes) -> dict[str, Any]:
     return found
 
 
-def _read(line: bytes) -> _Record:
+def _read(line: bytes) -> Record:
     """The members of a line that an entry is made of. Raises Unreadable."""
     try:
         return _decode(line)
@@ -156,7 +184,7 @@ def _read(line: bytes) -> _Record:
         raise Unreadable("the line is not JSON") from error
 
 
-def _caller(said: msgspec.Raw) -> _Caller:
+def _caller(said: msgspec.Raw) -> CallerWords:
     """What a caller says. Raises Unreadable."""
     try:
         return _caller_of(bytes(said))
@@ -165,11 +193,11 @@ def _caller(said: msgspec.Raw) -> _Caller:
 
 
 @lru_cache(_CALLERS)
-def _caller_of(said: bytes) -> _Caller:
+def _caller_of(said: bytes) -> CallerWords:
     caller = _mapping(msgspec.json.decode(said))
     claims = _mapping(caller.get("claims"))
     purpose = caller.get("purpose_of_use") or claims.get("purpose") or claims.get("purpose_of_use")
-    return _Caller(
+    return CallerWords(
         _said(caller, "subject"),
         _said(caller, "client"),
         _said(caller, "grant"),
@@ -183,6 +211,7 @@ def _said(caller: Mapping[str, Any], member: str) -> str | None:
     return _text(said) if said else None
 
 
+@lru_cache(_TIMES)
 def milliseconds(at: str) -> int:
     """The time of a record in milliseconds since 1970. Raises ValueError."""
     if len(at) == 24 and at[19] == "." and at[23] == "Z" and at[20:23].isdecimal() and at.isascii():
@@ -206,7 +235,7 @@ def patients_of(line: bytes) -> Sequence[str]:
 
 
 def _about(
-    record: _Record, caller: _Caller, emergency: Mapping[str, Any]
+    record: Record, caller: CallerWords, emergency: Mapping[str, Any]
 ) -> tuple[Sequence[str], Collection[str]]:
     """Ids of the patients whom a record is about, in order, and whom of them the answer showed.
 
@@ -254,7 +283,7 @@ def _asked_for(canonical: object) -> Iterable[str]:
                     yield last
 
 
-def _who(record: _Record, caller: _Caller, emergency: Mapping[str, Any]) -> tuple[str, str]:
+def _who(record: Record, caller: CallerWords, emergency: Mapping[str, Any]) -> tuple[str, str]:
     """The user and the client of a record."""
     user, client = caller.user, caller.client
     if client is None:
@@ -269,12 +298,8 @@ def _purpose(said: object) -> str:
     return " ".join([each.rpartition("|")[2] for each in _joined(said).split()]) if said else ""
 
 
-def _base(record: _Record, bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
-    """The base of a record: that of its route, that which it names, or the only one there is."""
-    if record.base or record.query:
-        named = _text(record.base or _mapping(record.query).get("base"))
-        if named:
-            return named
+def _base(record: Record, bases: Mapping[str, str], *, is_about_somebody: bool) -> str:
+    """The base of a record that names none: that of its route, or the only one there is."""
     route = _text(record.route)
     if route:
         return bases.get(route, "")

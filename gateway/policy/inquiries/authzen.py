@@ -70,7 +70,7 @@ def evaluation(engine: Engine, body: object, circumstances: Circumstances) -> di
     except QuestionError as error:
         raise EvaluationError(str(error)) from error
     environment = _environment(context, circumstances, caller)
-    environment.known.deciding_by.clear()  # of another question about the same caller
+    environment.known.forget_deciding_by()  # of another question about the same caller
     found = explain(engine, asked, caller, environment, resource=_stored(resource))
     said = as_json(found)
     if environment.known.deciding_by:

@@ -52,7 +52,8 @@ class Delivery:
     async def one(self, trail: Trail, permit: Permit, answer: UpstreamAnswer) -> Answer:
         """A single resource: judged whole, before its first byte goes out."""
         raw = await answer.read(self._upstream.max_resource)
-        passed = headers.returned(answer.headers, self._upstream)
+        asked = permit.request
+        passed = headers.returned(answer.headers, self._upstream, asked.type, asked.id)
         answer.close()
         return await self.judged(trail, permit, raw, passed)
 
@@ -93,6 +94,8 @@ class Delivery:
         trail.tally.dropped, trail.tally.shown = 0, 1
         trail.tally.about.note(value, self.bases)
         changed = seen is not None
+        if seen is not None:
+            passed = headers.of_what_is_seen(passed, value, seen)
         if seen is None and is_current(trail.request, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
         if seen is None and not permit.request.terms and not links.may_mention(raw, self._upstream.base):

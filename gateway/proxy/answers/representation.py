@@ -48,6 +48,8 @@ class Representation:
             if not isinstance(decision, Permit) or decision.judge is None:
                 return b""
             value = stored(raw)
+            if (value.get("resourceType"), value.get("id")) != (written.type, id_):
+                return b""  # what came back is not what the store says that it has stored
             await settle(trail, decision, value)
         except FhirError:
             return b""

@@ -15,6 +15,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Verdict
+from gateway.proxy import headers
 from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
 from gateway.proxy.answers.connections import Connections
 from gateway.proxy.answers.self_links import echoes, is_silent
@@ -32,6 +33,7 @@ _KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
 }
 """What is passed on of an entry beside its resource and its fullUrl. Outcomes, extensions and the like tell too much."""
+_OF_META = {"versionId": "etag", "lastUpdated": "lastModified"}  # what a response repeats of meta
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
 
@@ -212,7 +214,9 @@ class BundleFilter:
                 continue
             if relation == "self":
                 self._check_narrowing(url)
-            elif relation in _PAGES:
+            elif relation in _PAGES and (
+                self.exact or relation != "last"
+            ):  # where it ends tells how much there is
                 # A store that was told its public address writes its links with that one.
                 target = links.below(url, (self.upstream, self.public))
                 sealed = None if target is None else self.seal(target)
@@ -302,6 +306,9 @@ class BundleFilter:
             seen = judge(entry["resource"]).seen
             if seen is None:
                 raise FhirError(Reason.INTERNAL)
+            if isinstance(response := entry.get("response"), dict):
+                for name in headers.hidden_of_meta(entry["resource"], seen):
+                    response.pop(_OF_META[name], None)
             entry["resource"] = dict(seen)
         if self.shape is not None:
             entry["resource"] = shaped(entry["resource"], self.shape)
@@ -342,7 +349,11 @@ class BundleFilter:
                 place = f"/{found.get('resourceType')}/{found.get('id')}"
                 if member not in (self.upstream + place, self.public + place):
                     return False
-            elif not _is_flat(member) or not member.keys() <= kept.get(name, frozenset()):
+            elif (
+                not _is_flat(member)
+                or not member.keys() <= kept.get(name, frozenset())
+                or "?" in str(member.get("url", ""))
+            ):
                 return False
         return True
 
@@ -362,6 +373,9 @@ class BundleFilter:
                     for key, inner in member.items()
                     if key in kept[name] and not isinstance(inner, dict | list)
                 }
+                url = entry[name].get("url")
+                if isinstance(url, str):  # not by which criteria somebody wrote: they name what may be hidden
+                    entry[name]["url"] = url.partition("?")[0]
         return entry
 
 

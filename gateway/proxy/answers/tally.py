@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.fhir.compartment import members_naming_patients, patients_of, subject_element
+from gateway.fhir.held_resources import HOLDERS, held_resources
 
 MOST_PATIENTS = 1000
 """Patients that a record names; resources about others are counted."""
@@ -38,11 +39,11 @@ class About:
         """Note a resource that is shown, written or removed. bases are those of the store, in any of its names."""
         self.is_noted = True
         meta = resource.get("meta")
-        if meta is not None and "security" in meta and len(self.labels) < _MOST_LABELS:
+        if type(meta) is dict and "security" in meta and len(self.labels) < _MOST_LABELS:
             self._label(meta["security"])
-        type = resource.get("resourceType")
-        if isinstance(type, str):
-            element = subject_element(type)
+        kind = resource.get("resourceType")
+        if isinstance(kind, str):
+            element = subject_element(kind)
             reference = resource.get(element) if element is not None else None
             if isinstance(reference, dict):
                 text = reference.get("reference")
@@ -55,6 +56,8 @@ class About:
                         return
             for id in patients_of(resource, bases) or ():
                 self._add(id)
+            for held in held_resources(resource) if kind in HOLDERS else ():
+                self.note(held, bases)
 
     @property
     def is_plain(self) -> bool:

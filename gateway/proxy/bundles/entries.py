@@ -83,8 +83,7 @@ def part_of(entry: Entry, http: HttpRequest, upstream: Upstream) -> Part:
     """
     try:
         sub = _request_of(entry, http, upstream)
-        query = "" if is_page(sub) else sub.query
-        asked = request.parse(sub.method, sub.path[len(upstream.at) :], query)
+        asked = asked_with(sub, sub.path[len(upstream.at) :])
     except FhirError as error:
         raise located(error, entry) from error
     why = _closed(asked)
@@ -112,6 +111,18 @@ async def check_opened(sent: Sent, part: Part, trail: Trail, environment: Enviro
 def is_page(http: HttpRequest) -> bool:
     """Whether a request is for a page that the gateway sealed."""
     return http.query.startswith(PAGE_PREFIX) and "&" not in http.query
+
+
+def asked_with(http: HttpRequest, path: str) -> FhirRequest:
+    """What a request to this path asks for. A page is had by GET of the type that was searched, and in no other way.
+
+    Raises FhirError.
+    """
+    if is_page(http):
+        asked = request.parse(http.method, path, "")
+        if asked.interaction is Interaction.SEARCH and not asked.posted and asked.compartment is None:
+            return asked
+    return request.parse(http.method, path, http.query)
 
 
 def located(error: FhirError, entry: Entry) -> FhirError:

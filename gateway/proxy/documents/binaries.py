@@ -155,11 +155,7 @@ class Binaries:
     ) -> Answer:
         trail = asking.trail
         trail.decision, trail.tally.shown = "permit", 1
-        passed = tuple(
-            field
-            for field in headers.returned(answer.headers, self._upstream)
-            if field[0] != "Content-Location"
-        )
+        passed = headers.returned(answer.headers, self._upstream, None, None)  # no place: it has another form
         is_view = trail.presented_as is not None
         cut = None if content.header is None else sections_shown(permit, trail.rules)
         if (
@@ -256,7 +252,8 @@ class Binaries:
             _check_coding(answer)
             value = stored(await answer.read(self._upstream.max_resource))
             await self._check_same(asking, permit.request, seen, tag, answer)
-            passed = headers.returned(answer.headers, self._upstream)
+            asked = permit.request
+            passed = headers.returned(answer.headers, self._upstream, asked.type, asked.id)
         finally:
             answer.close()
         if value.get("securityContext") != seen.get("securityContext"):
@@ -270,6 +267,8 @@ class Binaries:
         cut = None if header is None else sections_shown(permit, trail.rules)
         if shown is None and cut is None and is_current(asking.http, permit.request, passed):
             return Answer(304, (*headers.PRIVATE, *passed))
+        if shown is not None:
+            passed = headers.of_what_is_seen(passed, value, shown)
         value = value if shown is None else dict(shown)
         if cut is not None and "data" in value:
             redact_data(value, decoded(value), cut, trail)

@@ -251,6 +251,7 @@ class Writes:
         return Change(after, before.precondition)
 
     async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
+        asked = write.permit.request
         wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
         more = {
@@ -264,7 +265,6 @@ class Writes:
             _check_written(answer, (200, 201, 204))
             if wants == "representation" and headers.is_json(answer.headers.get("content-type", "")):
                 raw = await answer.read(self._upstream.max_resource)
-                asked = write.permit.request
                 show = (raw, str(asked.id), asked, write.caller, write.engine, write.http, write.trail)
                 shown = await self._show(*show)
         finally:
@@ -273,7 +273,7 @@ class Writes:
         place = creation.made(answer.headers, self._upstream, write.permit.request.type)
         location = place.headers if created and place.id == write.permit.request.id else ()
         content = (headers.JSON_BODY,) if shown else ()
-        passed = (*location, *headers.returned(answer.headers, self._upstream))
+        passed = (*location, *headers.returned(answer.headers, self._upstream, asked.type, asked.id))
         return Answer(201 if created else 200, (*content, *headers.PRIVATE, *passed), shown)
 
     async def _send(

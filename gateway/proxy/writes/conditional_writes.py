@@ -23,6 +23,7 @@ from gateway.proxy.kept_consents import LOOKED_AT, is_kept
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.writes.conditional_turns import ConditionalTurns
 from gateway.proxy.writes.stored_version import NO_CACHE
 from gateway.settings import Upstream
 
@@ -76,10 +77,13 @@ async def find(
     *,
     upstream: Upstream,
     client: UpstreamClient,
+    turns: ConditionalTurns | None = None,
 ) -> Found | None:
     """The one resource that the criteria match among those that the caller may find; None when none does.
 
-    Raises FhirError: MULTIPLE_MATCHES, and what a search of the caller's would be refused by.
+    With turns it is looked for when nobody else is about to write what the same search finds; whoever handles the request
+    ends the turn of the trail. Raises FhirError: MULTIPLE_MATCHES, VERSION_CONFLICT where others take too long, and what
+    a search of the caller's would be refused by.
     """
     trail.looked_at = ""
     wanted = FhirRequest(method="GET", interaction=Interaction.SEARCH, type=asked.type, terms=terms)
@@ -97,6 +101,10 @@ async def find(
     asking = request.fit_for_the_store(decision.request)
     target = request.upstream_target(asking)
     method, form = ("POST", request.upstream_form(asking)) if asking.posted else ("GET", None)
+    if turns is not None and not is_kept(
+        upstream, asked.type
+    ):  # who keeps them here looks again while it writes
+        trail.turn = await turns.take(f"{target}\n{'' if form is None else form.decode()}")
     trail.upstream.append(f"{method} {target}")
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
     sent |= {} if form is None else {"content-type": "application/x-www-form-urlencoded"}

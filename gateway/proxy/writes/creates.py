@@ -22,6 +22,8 @@ from gateway.proxy.writes.conditional_writes import Found
 from gateway.settings import Upstream
 
 _MOST_LOOKS = 5  # for what others write meanwhile
+_OF_THE_KEEPER = frozenset({412})
+_OF_A_STORE = frozenset({409, 412})  # to a create under no condition: what is there already is in its way
 
 
 class Creates:
@@ -96,8 +98,11 @@ class Creates:
         finally:
             answer.close()
         content = (headers.JSON_BODY,) if shown else ()
-        passed = (*made.headers, *headers.returned(answer.headers, self._upstream))
-        return Answer(201, (*content, *headers.PRIVATE, *passed), shown)
+        # A 200 says that the store made nothing: what it has instead, and its address, are for who may read that.
+        place = made.headers if shown or answer.status == 201 else ()
+        if place:
+            place = *place, *headers.returned(answer.headers, self._upstream, permit.request.type, made.id)
+        return Answer(answer.status, (*content, *headers.PRIVATE, *place), shown)
 
     async def _write(
         self,
@@ -109,8 +114,9 @@ class Creates:
     ) -> UpstreamAnswer | Answer:
         """The store's answer, or that the resource is there: another caller was first with the same criteria.
 
-        A keeper who writes only while the criteria find nothing says so when that is over, and they are looked for
-        anew, as the caller's search. Raises FhirError.
+        A keeper who writes only while the criteria find nothing says so when that is over, and a store that lets no two
+        have the same identifier says that another has it. Then they are looked for anew, as the caller's search: who may
+        not find it hears no more than that. Raises FhirError.
         """
         http, trail, caller, engine = asking.http, asking.trail, asking.caller, asking.engine
         asked = permit.request if trail.asked is None else trail.asked
@@ -118,7 +124,7 @@ class Creates:
         for _ in range(_MOST_LOOKS):
             more = conditional_writes.to_the_keeper(self._upstream, asked, terms, trail)
             answer = await self._client.write(caller, "POST", target, sent | more, body)
-            if not more or answer.status != 412:
+            if answer.status not in (_OF_THE_KEEPER if more else _OF_A_STORE) or not terms:
                 return answer
             answer.close()
             found = await conditional_writes.find(
@@ -127,7 +133,7 @@ class Creates:
             )  # fmt: skip
             if found is not None and asked.interaction is Interaction.CREATE:
                 return await self.is_there(http, trail, asked, found, caller, engine)
-            if found is not None:
+            if found is not None or not more:
                 break
         raise FhirError(Reason.VERSION_CONFLICT, "another caller wrote what the criteria match: ask again")
 

@@ -52,7 +52,7 @@ def apply_patch(before: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
         raise invalid(_TOO_DEEP) from error
     if resource.is_too_deep(after):
         raise invalid(_TOO_DEEP)
-    if unknown_element(before) is None:  # what a store says in words of its own may stay
+    if unknown_element(after) != unknown_element(before):  # what a store says in words of its own may stay
         check_elements(after)
     if not is_subsetted(before):
         check_whole(after)

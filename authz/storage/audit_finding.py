@@ -1,0 +1,172 @@
+"""Finding entries of the index: steps that read, by mentions where somebody is named, else by the times of sheets."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from heapq import nlargest
+from itertools import chain as chained
+
+from authz.storage import audit_pages
+from authz.storage.audit_index import AccessEntry, AuditQuery
+from authz.storage.audit_mentions import USER, mark, marks_of
+from authz.storage.audit_pages import Found
+from authz.storage.audit_sheets import SPAN, entries_in, entries_of_records, matching, order, words_of
+from authz.storage.audit_steps import Statement, Steps
+from authz.storage.records import integer, octets
+
+_AT_ONCE = 500  # records that are looked at together
+_OFTEN = 1000
+"""Who is named by so many records of one volume or page is found as soon by the time of all entries."""
+_MOST_KNOWN = 20_000  # records of users whose accesses are counted
+_SHEETS_AT_FIRST, _MOST_SHEETS = 2, 32
+_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
+_Access = tuple[int, str, str]
+Accesses = MutableMapping[tuple[str, str, int], Sequence[_Access]]
+"""Time, base and patient of a user's permitted accesses, by user, chain and sequence."""
+
+
+def find(wanted: AuditQuery) -> Steps[list[AccessEntry]]:
+    """At most wanted.limit entries, the newest first."""
+    marks = marks_of(wanted)
+    if not marks:
+        return (yield from by_time(wanted))
+    is_wanted = matching(wanted)
+    until = [] if wanted.until is None else [wanted.until]
+    if wanted.before is not None:
+        until.append(wanted.before.at)
+    records = yield from audit_pages.find(marks, earliest=wanted.since, latest=min(until, default=None))
+    found: set[AccessEntry] = set()  # each once: two followers may have read the same lines
+    newest: list[AccessEntry] = []
+    for at_most, chain, sequences in _batches(records, at_least=wanted.limit):
+        if len(newest) == wanted.limit and newest[-1].at > at_most:
+            break  # whoever comes now is older
+        if len(sequences) > _OFTEN:
+            return (yield from by_time(wanted))
+        found.update(filter(is_wanted, (yield from _among(chain, sequences))))
+        newest = nlargest(wanted.limit, found, key=order)
+    return newest
+
+
+def by_time(wanted: AuditQuery) -> Steps[list[AccessEntry]]:
+    """The same, of all entries by their time."""
+    is_wanted, words = matching(wanted), words_of(wanted)
+    since = _FIRST if wanted.since is None else wanted.since
+    until = _LAST if wanted.until is None else wanted.until - 1
+    if wanted.before is not None:
+        until = min(until, wanted.before.at)
+    # Few sheets are wide, and an index knows them: of the others one that begins until then ends soon after.
+    wide = yield Statement(
+        "SELECT entries FROM audit_sheet WHERE latest - earliest > "  # noqa: S608
+        f"{SPAN} AND latest >= $1 AND earliest <= $2",
+        (since, until),
+    )
+    found = [*filter(is_wanted, chained.from_iterable(entries_in(row[0]) for row in wide))]
+    place: tuple[object, ...] = (min(until, _LAST - SPAN) + SPAN, "\U0010ffff", _LAST)
+    at_once = _SHEETS_AT_FIRST
+    while True:
+        rows = yield Statement(
+            "SELECT latest, chain, first, entries FROM audit_sheet WHERE latest >= $1 AND earliest <= $2"  # noqa: S608
+            f" AND (latest, chain, first) < ($3, $4, $5) AND latest - earliest <= {SPAN}"
+            " ORDER BY latest DESC, chain DESC, first DESC LIMIT $6",
+            (since, until, *place, at_once),
+        )
+        for row in rows:
+            if all(word in octets(row[3]) for word in words):
+                found += filter(is_wanted, entries_in(row[3]))
+        found = nlargest(wanted.limit, found, key=order)
+        if len(rows) < at_once or (len(found) == wanted.limit and found[-1].at > integer(rows[-1][0])):
+            return found
+        place = rows[-1][:3]
+        at_once = min(at_once * 4, _MOST_SHEETS)
+
+
+def of_chain(*, chain: str, after: int, limit: int) -> Steps[list[AccessEntry]]:
+    """Entries of one chain in its order, those of at most limit records, each with all of its entries."""
+    found: list[AccessEntry] = []
+    records = 0
+    begun = yield Statement(
+        "SELECT MAX(first) FROM audit_sheet WHERE chain = $1 AND first <= $2", (chain, after)
+    )
+    first = after if begun[0][0] is None else integer(begun[0][0])
+    while True:
+        rows = yield Statement(
+            "SELECT last, entries FROM audit_sheet WHERE chain = $1 AND first >= $2 ORDER BY first LIMIT $3",
+            (chain, first, _SHEETS_AT_FIRST),
+        )
+        for entry in chained.from_iterable(entries_in(row[1]) for row in rows):
+            if entry.sequence <= after:
+                continue
+            if not found or entry.sequence != found[-1].sequence:
+                records += 1
+            if records > limit:
+                return found
+            found.append(entry)
+        if len(rows) < _SHEETS_AT_FIRST:
+            return found
+        first = integer(rows[-1][0]) + 1
+
+
+def last_use(grants: Collection[str]) -> Steps[Mapping[str, int]]:
+    """The milliseconds of the newest access by each grant."""
+    found: dict[str, int] = {}
+    for grant in sorted({*grants} - {""}):
+        for entry in (yield from find(AuditQuery(grant=grant, limit=1))):
+            found[grant] = entry.at
+    return found
+
+
+def patients_per_window(
+    user: str, *, since: int, until: int, window: int, known: Accesses
+) -> Steps[Mapping[int, int]]:
+    """How many patients a user's permitted accesses were about in each window of so many milliseconds."""
+    if not user:
+        return {}
+    records = yield from audit_pages.find([mark(USER, user)], earliest=since, latest=until - 1)
+    seen = set()
+    for _, chain, sequences in _batches(records, at_least=_AT_ONCE):
+        for at, base, patient in (yield from _accesses(user, chain, sequences, known)):
+            if since <= at < until:
+                seen.add(((until - 1 - at) // window, base, patient))
+    return Counter(number for number, _, _ in seen)
+
+
+def _accesses(user: str, chain: str, sequences: Collection[int], known: Accesses) -> Steps[list[_Access]]:
+    """Time, base and patient of a user's permitted accesses among some records.
+
+    A watch asks for the same ones again with each new one: what was read is remembered until it may have changed.
+    """
+    if len(known) > _MOST_KNOWN:
+        known.clear()
+    missing: dict[int, list[_Access]] = {each: [] for each in sequences if (user, chain, each) not in known}
+    if missing:
+        for entry in (yield from _among(chain, missing)):
+            if entry.user == user and entry.patient and entry.outcome == "permit":
+                missing[entry.sequence].append((entry.at, entry.base, entry.patient))
+        known.update({(user, chain, each): found for each, found in missing.items()})
+    return [*chained.from_iterable([known[user, chain, each] for each in sequences])]
+
+
+def _among(chain: str, sequences: Collection[int]) -> Steps[list[AccessEntry]]:
+    """The entries of some records of a chain."""
+    firsts = yield Statement(
+        "SELECT DISTINCT (SELECT MAX(first) FROM audit_sheet WHERE chain = $1 AND first <= each.value) FROM EACH($2)",
+        (chain, sorted(sequences)),
+    )
+    there = [integer(row[0]) for row in firsts if row[0] is not None]
+    rows = yield Statement(
+        "SELECT entries FROM audit_sheet WHERE chain = $1 AND first AMONG($2)", (chain, there)
+    )
+    return [*chained.from_iterable(entries_of_records(row[0], sequences) for row in rows)]
+
+
+def _batches(records: Iterable[Found], *, at_least: int) -> Iterator[Found]:
+    """The same records in fewer groups, each of one chain and of so many where there are as many, in the same order."""
+    at_most, chain, sequences = 0, "", set[int]()
+    for of_latest, of_chain, found in records:
+        if sequences and (of_chain != chain or len(sequences) >= at_least):
+            yield at_most, chain, sequences
+            sequences = set()
+        if not sequences:
+            at_most, chain = of_latest, of_chain
+        sequences = sequences | found
+    if sequences:
+        yield at_most, chain, sequences
