@@ -70,7 +70,7 @@ class Outbox:
         if not waiting:
             return
         now = self._clock()
-        for old in await self._store.expire_notifications(now=now):
+        for old in await self._store.expire_notifications(now=now, at_most=_AT_ONCE):
             self._count(old.receiver, "expired")
             _log.error(
                 "a notification was never delivered", extra={"detail": self._name(old), "count": old.attempts}

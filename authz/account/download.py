@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from authz.account.accesses import Names, in_words
@@ -16,6 +17,7 @@ from authz.account.consents import ConsentPages, kept_file
 from authz.account.desk import DOWNLOAD, AccountDesk, Door, Here
 from authz.account.grants import GrantsPage
 from authz.account.own_records import OwnAccesses, OwnConsent, OwnConsents
+from authz.beside import beside
 from authz.csv_text import csv_text
 from authz.endpoints.visits import PageError, page_query
 from authz.login import browser as pages
@@ -91,7 +93,7 @@ class DownloadPage:
         kept = await self._kept(here, person.patient)
         self._desk.tell(here, "download", person)
         # Of thousands of consents and accesses a file takes a second to make: beside the loop.
-        content, media_type = await asyncio.to_thread(self._file, format_, here, kept)
+        content, media_type = await beside(partial(self._file, format_, here, kept))
         return kept_file(content, media_type, f"record-{format_}.{_FILES[format_]}")
 
     async def _kept(self, here: Here, patient: str) -> _Kept:

@@ -17,7 +17,7 @@ _AT_ONCE = 500  # records that are looked at together
 _OFTEN = 1000
 """Who is named by so many records of one volume or page is found as soon by the time of all entries."""
 _MOST_KNOWN = 20_000  # records of users whose accesses are counted
-_SHEETS_AT_FIRST, _MOST_SHEETS = 2, 32
+_SHEETS_AT_FIRST, _MOST_SHEETS = 3, 48
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 _Access = tuple[int, str, str]
 Accesses = MutableMapping[tuple[str, str, int], Sequence[_Access]]
@@ -132,7 +132,8 @@ def patients_per_window(
 def _accesses(user: str, chain: str, sequences: Collection[int], known: Accesses) -> Steps[list[_Access]]:
     """Time, base and patient of a user's permitted accesses among some records.
 
-    A watch asks for the same ones again with each new one: what was read is remembered until it may have changed.
+    A watch asks for the same ones again with each new one: what was read is remembered until it may have changed. That
+    another process wrote meanwhile changes nothing: the entries of a record are added together, and stay as they are.
     """
     if len(known) > _MOST_KNOWN:
         known.clear()

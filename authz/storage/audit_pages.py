@@ -1,7 +1,7 @@
 """Pages and volumes of mentions beside the index: written with its entries, bound beside the requests, and found again.
 
-A search reads one part of each volume and the pages that are in none yet, at most 64 and a few of each chain, however
-many entries there are: a million that were written by hundreds have 120 volumes. A volume is bound in short steps: its
+A search reads one part of each volume and the pages that are in none yet, of some thousands of entries of each chain,
+however many there are: a million have 120 volumes. A volume is bound in short steps: its
 pages are read, a few at a time, into the memory of who binds, and its parts are written, with how far that came. Whoever
 comes next, after a kill too, reads the same pages again. They stay until the volume counts, and go a few at a time:
 what is in both is found twice, which is once.
@@ -9,6 +9,7 @@ what is in both is found twice, which is once.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from authz.storage.audit_index import AccessEntry
 from authz.storage.audit_mentions import (
@@ -27,8 +28,9 @@ from authz.storage.records import integer, octets, text
 
 PAGE_ENTRIES = 128
 """A page that has as many is full: what is written together stays together, and what comes one by one is gathered."""
-VOLUME_PAGES = 64
-_PAGES_AT_ONCE = 8  # of mentions of a thousand entries: a third of a millisecond
+VOLUME_ENTRIES = 8192
+_ENTRIES_AT_ONCE = 1024  # a third of a millisecond
+_PAGES_AT_ONCE = 8
 _PARTS_AT_ONCE = 32
 _BINDING, _CLEARING, _WHOLE = range(3)
 Found = tuple[int, str, set[int]]
@@ -132,20 +134,21 @@ def tend(binding: Binding) -> Steps[bool]:
 def _begin() -> Steps[bool]:
     """Name the pages of a volume: the oldest of a block that has enough, or to which nothing is added any more."""
     ready = yield Statement(
-        "SELECT chain, block FROM audit_page WHERE volume IS NULL GROUP BY chain, block HAVING COUNT(*) > $1"
+        "SELECT chain, block FROM audit_page WHERE volume IS NULL GROUP BY chain, block HAVING SUM(entries) > $1"
         " OR block < (SELECT MAX(block) FROM audit_page AS other"
         " WHERE other.chain = audit_page.chain AND other.volume IS NULL) LIMIT 1",
-        (VOLUME_PAGES,),
+        (VOLUME_ENTRIES,),
     )
     if not ready:
         return False
     pages = yield Statement(
-        "SELECT id, earliest, latest FROM audit_page WHERE chain = $1 AND block = $2 AND volume IS NULL"
-        " ORDER BY id LIMIT $3",
-        (*ready[0], VOLUME_PAGES),
+        "SELECT id, entries, earliest, latest FROM audit_page WHERE chain = $1 AND block = $2 AND volume IS NULL"
+        " ORDER BY id",
+        ready[0],
     )
+    pages = _until(pages, VOLUME_ENTRIES)
     (volume,) = yield Statement("SELECT COALESCE(MAX(id), 0) + 1 FROM audit_volume")
-    earliest, latest = min(integer(page[1]) for page in pages), max(integer(page[2]) for page in pages)
+    earliest, latest = min(integer(page[2]) for page in pages), max(integer(page[3]) for page in pages)
     yield Statement(
         "INSERT INTO audit_volume (id, chain, block, earliest, latest, parts, state)"
         " VALUES ($1, $2, $3, $4, $5, 0, 0)",
@@ -155,15 +158,21 @@ def _begin() -> Steps[bool]:
     return True
 
 
+def _until(pages: Sequence[Row], entries: int) -> Sequence[Row]:
+    """The first of these pages, by their ids and how many entries they have, that have so many together."""
+    there = accumulate(integer(page[1]) for page in pages)
+    return pages[: 1 + sum(1 for count in there if count < entries)]
+
+
 def _bind(begun: Sequence[object], binding: Binding) -> Steps[None]:
     """Read the next pages of a volume or write its next parts; with the last ones it counts."""
     volume, first = integer(begun[0]), integer(begun[-1])
-    pages = yield Statement("SELECT id FROM audit_page WHERE volume = $1 ORDER BY id", (volume,))
+    pages = yield Statement("SELECT id, entries FROM audit_page WHERE volume = $1 ORDER BY id", (volume,))
     of = (*begun[:-1], *pages)
     if binding.of != of:
         binding.of, binding.pages_read, binding.parts = of, 0, [[] for _ in range(PARTS)]
     if binding.pages_read < len(pages):
-        some = pages[binding.pages_read : binding.pages_read + _PAGES_AT_ONCE]
+        some = _until(pages[binding.pages_read :], _ENTRIES_AT_ONCE)
         rows = yield Statement(
             "SELECT mentions FROM audit_page WHERE volume = $1 AND id >= $2 AND id <= $3 ORDER BY id",
             (volume, some[0][0], some[-1][0]),

@@ -61,8 +61,13 @@ class SignalStore(Protocol):
         """The sequence of the last record that was looked at; 0 at the beginning."""
         ...
 
-    async def signals(self, *, only_open: bool, limit: int, now: int) -> Sequence[Signal]:
-        """Signals, the newest first; only_open leaves out what was reviewed."""
+    async def signals(
+        self, *, only_open: bool, limit: int, now: int, until: int | None = None
+    ) -> Sequence[Signal]:
+        """Signals, the newest first, ids in their order; only_open leaves out what was reviewed.
+
+        With until those of then or earlier.
+        """
         ...
 
     async def signal(self, id: str, *, now: int) -> Signal | None: ...

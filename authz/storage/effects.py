@@ -79,8 +79,13 @@ class EffectsStore(Protocol):
         """The emergency access of a principal that is under way, the oldest first."""
         ...
 
-    async def emergencies(self, *, only_open: bool, now: int) -> Sequence[Emergency]:
-        """Every emergency access, the newest first; only_open leaves out what was reviewed."""
+    async def emergencies(
+        self, *, only_open: bool, now: int, limit: int | None = None, until: int | None = None
+    ) -> Sequence[Emergency]:
+        """Emergency access, the newest first, ids in their order; only_open leaves out what was reviewed.
+
+        With limit so many; with until what began then or earlier.
+        """
         ...
 
     async def ended_emergencies(self, *, now: int, at_most: int) -> Sequence[Emergency]:
@@ -116,8 +121,8 @@ class EffectsStore(Protocol):
         """Forget a message; False when there was none."""
         ...
 
-    async def expire_notifications(self, *, now: int) -> Sequence[Notification]:
-        """Take the messages out of the outbox that are too old, each for one caller."""
+    async def expire_notifications(self, *, now: int, at_most: int) -> Sequence[Notification]:
+        """Take so many messages out of the outbox that are too old, each for one caller."""
         ...
 
     async def waiting_notifications(self) -> int:

@@ -14,7 +14,9 @@ from gateway.quiet import Moment, any_moment
 
 _PAGE_LINES = 128  # half a millisecond: requests are served by the same loop
 _MOST_LINES = 20_000  # of one round
-_PATIENT_LINES = 10_000  # after so many of a round no moment is waited for any more
+_PATIENT_LINES = (
+    10_000  # after so many of a round, or behind a round that left some, no moment is waited for any more
+)
 _HEAD_RECORD = b'"event":"audit-head"'  # a quote in a text is escaped: no other line has these bytes
 _HEAD_BYTES = 256  # within so many it stands in the record of a head, behind its place and a digest
 
@@ -37,6 +39,7 @@ class Follower:
     store: Store
     moment: Moment = any_moment
     _chains: dict[str, _Followed] = field(default_factory=dict)
+    _left_some: bool = False
 
     @property
     def news(self) -> int:
@@ -84,6 +87,7 @@ class Follower:
     async def follow(self) -> bool:
         """Read on, at most so many lines; whether that was all. Raises ChainBroken, StoreUnavailable."""
         left = _MOST_LINES
+        patience = 0 if self._left_some else _PATIENT_LINES
         ends = await self.store.audit_heads()
         for name, followed in self._chains.items():
             if followed.tree.size and name not in ends:
@@ -96,9 +100,11 @@ class Follower:
                 raise ChainBroken(f"chain '{name}' ends at {sequence}, and had {chain.tree.size} records")
             while chain.tree.size < sequence:
                 if left <= 0:
+                    self._left_some = True
                     return False
                 left -= await self._page(name, chain)
-                await (self.moment if _MOST_LINES - left < _PATIENT_LINES else any_moment)()
+                await (self.moment if _MOST_LINES - left < patience else any_moment)()
+        self._left_some = False
         return True
 
     async def _page(self, name: str, chain: _Followed) -> int:

@@ -42,7 +42,7 @@ class PatientConsents:
         *,
         recorded: Collection[Scope] = (),
     ) -> None:
-        """Consents as resources, or as read_consent() gave them by the same reading.
+        """Consents as resources, or as read_consent() gave them by the same reading; given are those in force.
 
         recorded are further scopes of which something was recorded once that was no denial.
         """
@@ -52,7 +52,7 @@ class PatientConsents:
             for each in consents
             if isinstance(each, Given) or each.get("status") in GIVEN
         ]
-        self._given = tuple(each for each in given if each.is_active)
+        self.given = tuple(each for each in given if each.is_active)
         self._asking: dict[ConsentQuestion, Asking] = {}
         self._recorded = frozenset(recorded).union(*(each.recorded for each in given))
 
@@ -75,7 +75,7 @@ class PatientConsents:
         if found is None or not found.is_good(now):
             if len(self._asking) >= _MOST_ASKING:
                 self._asking.pop(next(iter(self._asking)))
-            own = [each for each in self._given if question.scope in each.scopes]
+            own = [each for each in self.given if question.scope in each.scopes]
             found = self._asking[asked] = Asking(own, asked, now, self._reading)
         return found
 

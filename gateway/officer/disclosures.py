@@ -11,7 +11,9 @@ be read any more; a disclosure whose purpose nobody said is in the accounting.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from authz.beside import beside
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
 from authz.storage.store import Store
 from gateway.audit.events.disclosures import is_outside
@@ -45,7 +47,8 @@ _PURPOSE_WORDS: Mapping[str, str] = {
     "HMARKT": "marketing", "HSYSADMIN": "system administration", "HDIRECT": "health directory",
 }  # fmt: skip
 _NOT_STATED = "not stated"
-_PAGE = 1000
+_PAGE = 200
+_AT_ONCE = 50  # entries that are looked at before others have their turn
 _MOST = 100_000
 
 
@@ -129,8 +132,11 @@ async def accounting(
         if len(found) > _MOST:
             raise TooManyDisclosures(f"there are more than {_MOST} accesses: ask for a shorter time")
         before = Cursor.behind(page[-1])
+        await asyncio.sleep(0)  # a store may answer without a wait
     told, left_out, suspended, inside = [], 0, 0, 0
-    for entry in reversed(found):
+    for number, entry in enumerate(reversed(found), 1):
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
         if _is_left_out(entry, settings):
             left_out += 1
         elif not await _goes_outside(entry, store, recorder):
@@ -139,7 +145,8 @@ async def accounting(
             suspended += 1
         else:
             told.append(_disclosure(entry, settings, names))
-    return Accounting(base, patient, begin, until, told, _series(told), left_out, suspended, inside)
+    series = await beside(partial(_series, told))
+    return Accounting(base, patient, begin, until, told, series, left_out, suspended, inside)
 
 
 def six_years_before(at: int) -> int:

@@ -6,7 +6,9 @@ Forms are posted: no patient stands in an address, where a history or a log of a
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 
+from authz.beside import beside
 from authz.protocol.request import Answer
 from gateway.audit.index.entries import Unreadable
 from gateway.audit.index.follower import IndexFollower, bases_to_ask
@@ -132,18 +134,23 @@ class QuestionPages:
             "disclosures", question.recorded(), by=visit.account.subject, shown=len(found.disclosures)
         )
         form = visit.fields.get("as", "")
-        return await self._file(found, form) or self._disclosures_page(visit, terms, found=found)
+        file = await self._file(found, form)
+        if file is not None:
+            return file
+        # Of a hundred thousand disclosures a page takes seconds to make.
+        return await beside(partial(self._disclosures_page, visit, terms, found=found))
 
     async def _file(self, found: Accounting, form: str) -> Answer | None:
         """The accounting as a file to save; None where a page is wanted."""
         if form == "csv":
-            return rendering.download(as_csv(found), media_type="text/csv", name="disclosures.csv")
+            text = await beside(partial(as_csv, found))
+            return rendering.download(text, media_type="text/csv", name="disclosures.csv")
         if form == "json":
-            text = json.dumps(as_json(found, for_officer=True), ensure_ascii=False)
+            text = await beside(lambda: json.dumps(as_json(found, for_officer=True), ensure_ascii=False))
             return rendering.download(text, media_type="application/json", name="disclosures.json")
         if form == "fhir":
             bundle = await as_fhir(self._house.store, found, recorder_of(self._house.settings))
-            text = json.dumps(bundle, ensure_ascii=False)
+            text = await beside(partial(json.dumps, bundle, ensure_ascii=False))
             return rendering.download(text, media_type="application/fhir+json", name="disclosures-fhir.json")
         return None
 

@@ -1,6 +1,11 @@
 """The pages of what waits for the officer: an overview, signals of unusual access, and emergency access to review."""
 
+import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlencode
 
 from authz.protocol.request import Answer
 from gateway.audit.index.follower import IndexFollower
@@ -8,7 +13,10 @@ from gateway.emergencies import review
 from gateway.officer.house import OfficerHouse, OfficerVisit
 
 OVERVIEW, SIGNALS, BREAK_GLASS = "/officer", "/officer/signals", "/officer/break-glass"
-_MOST_SHOWN = 200
+_MOST_COUNTED = 200
+_ON_A_PAGE = 25
+_PLACE = re.compile(r"([0-9]{1,15})\.([0-9]{1,6})")
+T = TypeVar("T")
 _LONGEST_NOTE = 500
 
 
@@ -21,8 +29,8 @@ class QueuePages:
     async def overview(self, visit: OfficerVisit) -> Answer:
         """GET /officer: what waits, the policies in force, and where the log stands. Nothing about any patient."""
         house, now = self._house, self._house.clock()
-        signals = await house.store.signals(only_open=True, limit=_MOST_SHOWN, now=now)
-        emergencies = await house.store.emergencies(only_open=True, now=now)
+        signals = await house.store.signals(only_open=True, limit=_MOST_COUNTED, now=now)
+        emergencies = await house.store.emergencies(only_open=True, limit=_MOST_COUNTED, now=now)
         head = await house.store.newest_tree_head()
         engine = house.engine()
         rules = Counter(rule.policy for rule in engine.policies.rules) if engine is not None else Counter()
@@ -45,7 +53,11 @@ class QueuePages:
         """GET /officer/signals: those that are open, or all of them."""
         house = self._house
         shows_all = visit.fields.get("show", "") == "all"
-        found = await house.store.signals(only_open=not shows_all, limit=_MOST_SHOWN, now=house.clock())
+        place = Place.of(visit)
+        rows = await house.store.signals(
+            only_open=not shows_all, limit=place.rows, now=house.clock(), until=place.until
+        )
+        found, older = place.page([(each.at, each) for each in rows])
         asked = {"open": not shows_all, "patients": sorted({each.patient for each in found if each.patient})}
         await house.looks.recorded("signals", asked, by=visit.account.subject, shown=len(found))
         return house.shown(
@@ -56,6 +68,8 @@ class QueuePages:
             status=400 if problem else 200,
             signals=found,
             shows_all=shows_all,
+            first=_address(SIGNALS, shows_all) if place.until is not None else "",
+            older=_address(SIGNALS, shows_all, older) if older else "",
             names=house.names(),
             problem=problem,
             done=done,
@@ -80,7 +94,11 @@ class QueuePages:
         """GET /officer/break-glass: emergency access that nobody has reviewed, or all of it."""
         house, now = self._house, self._house.clock()
         shows_all = visit.fields.get("show", "") == "all"
-        found = (await house.store.emergencies(only_open=not shows_all, now=now))[:_MOST_SHOWN]
+        place = Place.of(visit)
+        rows = await house.store.emergencies(
+            only_open=not shows_all, now=now, limit=place.rows, until=place.until
+        )
+        found, older = place.page([(each.started_at, each) for each in rows])
         asked = {"open": not shows_all, "patients": sorted({each.patient for each in found})}
         await house.looks.recorded("break-glass", asked, by=visit.account.subject, shown=len(found))
         return house.shown(
@@ -92,6 +110,8 @@ class QueuePages:
             emergencies=found,
             now=now,
             shows_all=shows_all,
+            first=_address(BREAK_GLASS, shows_all) if place.until is not None else "",
+            older=_address(BREAK_GLASS, shows_all, older) if older else "",
             names=house.names(),
             problem=problem,
             done=done,
@@ -116,6 +136,43 @@ class QueuePages:
             said = visit.language.plain("officer.glass_gone")
             return await self.break_glass(visit, problem=said)
         return await self.break_glass(visit, done=visit.language.plain("officer.review_done"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a list begins: with those of a moment, without so many of that moment that were shown before.
+
+    A moment names nobody, as the id of a signal might: it stands in an address.
+    """
+
+    until: int | None = None
+    skipped: int = 0
+
+    @classmethod
+    def of(cls, visit: OfficerVisit) -> "Place":
+        """The place that an address names; the begin for all else."""
+        found = _PLACE.fullmatch(visit.fields.get("before", ""))
+        return cls() if found is None else cls(int(found[1]), int(found[2]))
+
+    @property
+    def rows(self) -> int:
+        """How many rows tell what is on the page, and whether it is the last."""
+        return self.skipped + _ON_A_PAGE + 1
+
+    def page(self, rows: Sequence[tuple[int, T]]) -> tuple[list[T], str]:
+        """The page of these rows, each with its moment, and where the next one begins; '' after the last."""
+        shown = rows[self.skipped : self.skipped + _ON_A_PAGE]
+        if len(rows) < self.rows:
+            return [row for _, row in shown], ""
+        last = shown[-1][0]
+        behind = sum(moment == last for moment, _ in rows[: self.skipped + _ON_A_PAGE])
+        return [row for _, row in shown], f"{last}.{behind}"
+
+
+def _address(path: str, shows_all: bool, place: str = "") -> str:
+    """The address of a page of a list."""
+    asked = ({"show": "all"} if shows_all else {}) | ({"before": place} if place else {})
+    return f"{path}?{urlencode(asked)}" if asked else path
 
 
 def noted(text: str) -> str:

@@ -5,7 +5,7 @@ it looked for is written down, so that whoever handed this in can find it out an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.consents.consent import Basis, ConsentAnswer, ConsentQuestion
 from gateway.fhir.outcome import Reason
@@ -18,11 +18,15 @@ ConsentsOf = Callable[[ConsentQuestion], ConsentAnswer]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was looked for and not found: facts, patients whose consents are not known, resources by 'Type/id'."""
+    """What was looked for and not found: facts, patients whose consents are not known, resources by 'Type/id'.
+
+    questions are those to the consents, each without a resource.
+    """
 
     facts: tuple[FactQuestion, ...]
     patients: frozenset[str]
     places: frozenset[str]
+    questions: frozenset[ConsentQuestion] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.facts or self.patients or self.places)
@@ -56,6 +60,7 @@ class Known:
         self._noted: dict[int, ConsentAnswer] = {}  # by identity, which lasts as long as they are kept here
         self._facts: dict[str, FactQuestion] = {}
         self._patients: set[str] = set()
+        self._questions: set[ConsentQuestion] = set()
         self._places: set[str] = set()
         self._gaps: set[Reason] = set()
         self._supposes = False
@@ -87,6 +92,7 @@ class Known:
         """What the consents of a patient say; None when they are not known."""
         if patient not in self.consents:
             self._patients.add(patient)
+            self._questions.add(replace(question, resource=None))
         consents = self.consents.get(patient)
         if consents is None:
             self._gaps.add(Reason.CONSENT_UNAVAILABLE)
@@ -116,10 +122,16 @@ class Known:
         """What was looked for in vain since this was asked last."""
         if not (self._facts or self._patients or self._places):
             return _NOTHING_WANTED
-        found = Wanted(tuple(self._facts.values()), frozenset(self._patients), frozenset(self._places))
+        found = Wanted(
+            tuple(self._facts.values()),
+            frozenset(self._patients),
+            frozenset(self._places),
+            frozenset(self._questions),
+        )
         self._places.clear()
         self._facts.clear()
         self._patients.clear()
+        self._questions.clear()
         return found
 
     def refused_for(self, allows: Callable[[], bool]) -> Reason | None:

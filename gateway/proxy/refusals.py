@@ -22,6 +22,9 @@ _log = logging.getLogger("securus.gateway")
 def refused(trail: Trail, error: Exception, resource_server: ResourceServer, *, at: str) -> Answer:
     """The answer to a request that failed by this error; the trail keeps why. at is the mount's path."""
     match error:
+        case FhirError() if error.reason is Reason.SCOPE_INSUFFICIENT and error.status == 403:
+            said = OAuthError(ErrorCode.INSUFFICIENT_SCOPE, "no scope of the token allows this interaction")
+            return refusal(trail, error).with_headers(_challenge(trail, said, resource_server, at)[:1])
         case FhirError():
             return refusal(trail, error)
         case Limited():
@@ -75,17 +78,19 @@ def challenge(trail: Trail, error: OAuthError, resource_server: ResourceServer, 
         ErrorCode.INVALID_DPOP_PROOF: Reason.PROOF_INVALID,
         ErrorCode.INSUFFICIENT_USER_AUTHENTICATION: Reason.STEP_UP_REQUIRED,
     }.get(error.code, Reason.TOKEN_INVALID if has_token else Reason.TOKEN_MISSING)
-    said = resource_server.challenge(error if has_token else None, trail.request)
-    path = f"{trail.request.origin}/.well-known/oauth-protected-resource{at}"
-    said = tuple(
-        (name, f'{value}{"," if " " in value else ""} resource_metadata="{path}"')
-        if name == "WWW-Authenticate"
-        else (name, value)
-        for name, value in said
-    )
+    said = _challenge(trail, error if has_token else None, resource_server, at)
     trail.reason = str(reason)
     trail.explanation = error.detail or error.description
     trail.answer_headers = ()  # a fresh nonce that the token earned: the challenge brings its own
     status = 401 if error.status not in (400,) or error.code is not ErrorCode.INVALID_REQUEST else 400
     body = operation_outcome(reason, error.description)
     return Answer(status, (headers.JSON_BODY, *headers.PRIVATE, *said), body)
+
+
+def _challenge(
+    trail: Trail, error: OAuthError | None, resource_server: ResourceServer, at: str
+) -> tuple[tuple[str, str], ...]:
+    """WWW-Authenticate, first, with where the metadata of the mount are, and a nonce where one is due (RFC 9728 5.1)."""
+    path = f"{trail.request.origin}/.well-known/oauth-protected-resource{at}"
+    (name, value), *more = resource_server.challenge(error, trail.request)
+    return (name, f'{value}{"," if " " in value else ""} resource_metadata="{path}"'), *more

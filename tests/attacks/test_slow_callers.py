@@ -133,11 +133,11 @@ async def test_an_address_with_all_its_connections_is_refused_and_operators_are_
 async def test_a_flood_of_pipelined_requests_is_answered_in_turn_with_others(start: Start) -> None:
     running, attackers = await start()
     request = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    readers = [await attackers.come(request * 3000) for _ in range(3)]
+    readers = [await attackers.come(request * 1000) for _ in range(3)]
     await asyncio.wait_for(readers[0].readline(), 10)
     assert (await running.fhir("GET", "/Patient/A")).status == 200
-    last = [await asyncio.wait_for(_answers(reader, 3000), 30) for reader in readers]
-    assert last == [3000] * 3
+    last = [await asyncio.wait_for(_answers(reader, 1000), 30) for reader in readers]
+    assert last == [1000] * 3
 
 
 async def _answers(reader: asyncio.StreamReader, most: int) -> int:

@@ -342,6 +342,28 @@ async def test_3_what_is_closed_anyway_sends_nobody_to_sign_in(gateway: RunningG
     assert (reply.status, reply.reason) == (403, "no-permit")
 
 
+# RFC 6750 3.1: what another token would open
+
+
+async def test_RFC6750_3_1_a_scope_that_is_missing_is_told_as_a_challenge(gateway: RunningGateway) -> None:
+    token = await gateway.token("pA-r", scope="patient/Observation.rs")
+    reply = await gateway.fhir("GET", "/Patient/A", token=token)
+    scheme, said = challenge_of(reply.header("www-authenticate"))
+    assert (reply.status, reply.reason, scheme) == (403, "scope-insufficient", "DPoP")
+    assert said["error"] == "insufficient_scope"
+    assert said["resource_metadata"].endswith(f"/.well-known/oauth-protected-resource{MOUNT}")
+    assert len([name for name, _ in reply.headers if name.lower() == "dpop-nonce"]) <= 1
+
+
+async def test_RFC6750_3_1_what_no_scope_would_open_has_no_challenge(gateway: RunningGateway) -> None:
+    closed = await gateway.fhir("GET", "/Patient/A", token=await gateway.token("lab"))
+    fresh = await gateway.token("pA-r", auth_time=gateway.gateway.clock(), acr=ACR)
+    hidden = await gateway.fhir("GET", "/Patient/B", token=fresh)
+    for reply in (closed, hidden):
+        assert reply.status in (403, 404)
+        assert reply.header("www-authenticate") is None
+
+
 # Both ends: refused, authorized again with the parameters of the challenge, read
 
 

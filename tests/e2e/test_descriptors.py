@@ -121,7 +121,7 @@ async def test_without_descriptors_callers_are_refused_operators_served_and_noth
             return store.asked > asked
 
         await until(is_asked)
-        with starved(pid):
+        async with starved(pid):
             crowds["2"].come(20)
 
             async def are_refused() -> bool:
@@ -160,7 +160,7 @@ async def test_without_descriptors_a_store_is_away_and_what_is_answered_is_on_re
     async with running.session("portal-dpop") as app:
         async with patient_store(running):
             token = await own_chart(running, app)
-            with starved(pid):  # the connections that are there go on
+            async with starved(pid):  # the connections that are there go on
                 assert [(await app.get(patient_url(running), token)).status for _ in range(5)] == [200] * 5
             records = len(running.audit())
             there = len(open_descriptors(pid))
@@ -170,7 +170,7 @@ async def test_without_descriptors_a_store_is_away_and_what_is_answered_is_on_re
 
         await until(is_gone)
         async with patient_store(running):
-            with starved(pid):  # the store ended its connection, and a new one cannot be opened
+            async with starved(pid):  # the store ended its connection, and a new one cannot be opened
                 replies = [await app.get(patient_url(running), token) for _ in range(5)]
                 assert {reply.status for reply in replies} == {502}
                 codings = [reply.json["issue"][0]["details"]["coding"][0]["code"] for reply in replies]
@@ -179,6 +179,35 @@ async def test_without_descriptors_a_store_is_away_and_what_is_answered_is_on_re
             assert (await app.get(patient_url(running), token)).status == 200
             assert json.loads((await running.operations("/readyz"))[1])["status"] == "ready"
     assert (await running.stop()) == 0
+
+
+async def test_without_descriptors_a_reload_keeps_what_is_in_force_and_says_so(
+    running: GatewayProcess,
+) -> None:
+    async with patient_store(running), running.session("portal-dpop") as app:
+        token = await own_chart(running, app)
+        before = json.loads((await running.operations("/readyz"))[1])["policies"]
+        async with starved(running.process.pid):
+            running.send_signal(signal.SIGHUP)
+
+            async def is_told() -> bool:
+                return bool(told(running, "policies not reloaded, the old ones stay in force"))
+
+            await until(is_told)
+            assert len(told(running, "certificate not reloaded")) == 2
+            assert (await app.get(patient_url(running), token)).status == 200
+        assert json.loads((await running.operations("/readyz"))[1])["policies"] == before
+        running.send_signal(signal.SIGHUP)
+
+        async def is_reloaded() -> bool:
+            return bool(told(running, "policies reloaded"))
+
+        await until(is_reloaded)
+        assert (await running.operations("/readyz"))[0] == 200
+        async with running.session("portal-dpop") as other:  # a handshake with the certificate
+            other.proof_key, other.nonces = app.proof_key, app.nonces
+            assert (await other.get(patient_url(running), token)).status == 200
+    assert not [line for line in running.log if "exception" in line]
 
 
 WRITES = """

@@ -62,7 +62,7 @@ class Whole(PatientConsents):
     """Every provision of every consent is asked for each resource, in all of its elements."""
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
-        own = [each for each in self._given if question.scope in each.scopes]
+        own = [each for each in self.given if question.scope in each.scopes]
         return self._combined(
             question, now, [(each, each.spoken(question, now, self._reading)) for each in own]
         )

@@ -38,7 +38,7 @@ class Plain(PatientConsents):
     """Every provision of every consent is asked for each resource, in all of its elements."""
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
-        own = [each for each in self._given if question.scope in each.scopes]
+        own = [each for each in self.given if question.scope in each.scopes]
         return self._combined(
             question, now, [(each, each.spoken(question, now, self._reading)) for each in own]
         )
@@ -355,7 +355,7 @@ def test_a_resource_is_judged_by_as_many_elements_of_a_thousand_provisions_as_of
 def test_a_caller_who_comes_back_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left for a caller is kept with the reading of the version: another request, another day has it."""
     values = large(90, **NAMING["data"])
-    given = PatientConsents(values, READING)._given
+    given = PatientConsents(values, READING).given
     PatientConsents(given, READING).answer(replace(QUESTION, resource=observation(1)), NOW)
     monkeypatch.setattr(provisions, "met", lambda *args: pytest.fail("an element was asked again"))
     again = PatientConsents(given, READING)
@@ -377,4 +377,4 @@ def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         consents.answer(replace(QUESTION, actors=frozenset({f"Practitioner/{caller}"})), NOW)
     assert all(len(each.answers) <= 5 for each in consents._asking.values())
     assert len(consents._asking) <= 8
-    assert all(len(each.lefts) <= 8 for each in consents._given)
+    assert all(len(each.lefts) <= 8 for each in consents.given)

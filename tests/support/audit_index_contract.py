@@ -229,6 +229,18 @@ class AuditIndexContract:
         assert [each.id for each in await store.signals(only_open=True, limit=10, now=NOW + 10)] == ["signal"]
         assert await store.remove_expired(now=NOW + 10, at_most=10) == 1
 
+    async def test_signals_are_listed_from_a_moment_on(self, store: Store) -> None:
+        found = [replace(SIGNAL, id=id, at=START + at) for id, at in (("c", 2), ("a", 2), ("b", 3), ("d", 1))]
+        await store.put_signals(found, {}, chain="", read_from=0, read_to=7)
+
+        async def listed(until: int | None, limit: int = 9) -> list[str]:
+            return [e.id for e in await store.signals(only_open=True, limit=limit, now=NOW, until=until)]
+
+        assert await listed(None) == ["b", "a", "c", "d"]
+        assert await listed(START + 2) == ["a", "c", "d"]
+        assert await listed(START + 2, 1) == ["a"]
+        assert await listed(START) == []
+
     async def test_a_signal_is_noted_in_the_log_once(self, store: Store) -> None:
         await store.put_signals([SIGNAL], {}, chain="", read_from=0, read_to=7)
         assert list(await store.unnoted_signals(at_most=10)) == [SIGNAL]

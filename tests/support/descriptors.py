@@ -1,13 +1,15 @@
 """Processes that have few file descriptors, from their start or from now on, and callers who take them."""
 
+import asyncio
 import os
 import resource
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+_SAME_LOOKS = 5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -25,13 +27,21 @@ def open_descriptors(pid: int) -> set[int]:
     return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
 
 
-@contextmanager
-def starved(pid: int) -> Iterator[None]:
-    """While this lasts the process can open nothing, unless it closes something that it has."""
+@asynccontextmanager
+async def starved(pid: int) -> AsyncIterator[None]:
+    """While this lasts the process can open nothing, unless it closes something that it has.
+
+    What it is just closing is waited for.
+    """
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    there = open_descriptors(pid)
-    lowest = next(number for number in range(len(there) + 1) if number not in there)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+    limit, same = before[0], 0
+    while same < _SAME_LOOKS:
+        there = open_descriptors(pid)
+        lowest = next(number for number in range(len(there) + 1) if number not in there)
+        same = same + 1 if lowest >= limit else 0
+        limit = min(limit, lowest)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+        await asyncio.sleep(0.05)
     try:
         yield
     finally:

@@ -819,6 +819,21 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert list(await store.ended_emergencies(now=NOW + 3600, at_most=10)) == []
         assert await store.remove_expired(now=NOW + 9000, at_most=10) == 1
 
+    async def test_emergency_access_is_listed_from_a_moment_on_the_newest_first(self, store: Store) -> None:
+        for id, at in (("c", 2), ("a", 2), ("b", 3), ("d", 1)):
+            began = replace(EMERGENCY, id=id, patient=id, started_at=NOW + at)
+            assert await store.begin_emergency(began, [], now=NOW)
+
+        async def listed(until: int | None, limit: int | None = None) -> list[str]:
+            found = await store.emergencies(only_open=True, now=NOW, limit=limit, until=until)
+            return [each.id for each in found]
+
+        assert await listed(None) == ["b", "a", "c", "d"]
+        assert await listed(None, 2) == ["b", "a"]
+        assert await listed(NOW + 2) == ["a", "c", "d"]
+        assert await listed(NOW + 2, 1) == ["a"]
+        assert await listed(NOW) == []
+
     async def test_emergency_access_is_reviewed_once(self, store: Store) -> None:
         await store.begin_emergency(EMERGENCY, [], now=NOW)
         review = {"by": "ann", "review": "right", "now": NOW + 5}
@@ -868,8 +883,14 @@ class StoreContract(ConsentsContract, AuditIndexContract):
     async def test_a_message_that_is_too_old_is_taken_out_by_one(self, store: Store) -> None:
         await store.put_notifications([NOTIFICATION])
         assert list(await store.claim_notifications(now=NOW + 600, until=NOW + 700, at_most=10)) == []
-        assert await winners(lambda: store.expire_notifications(now=NOW + 600)) == 1
+        assert await winners(lambda: store.expire_notifications(at_most=10, now=NOW + 600)) == 1
         assert await store.waiting_notifications() == 0
+
+    async def test_of_messages_that_are_too_old_so_many_are_taken_out_at_once(self, store: Store) -> None:
+        await store.put_notifications([replace(NOTIFICATION, id=f"m{number}") for number in range(5)])
+        taken = [await store.expire_notifications(now=NOW + 600, at_most=2) for _ in range(4)]
+        assert [len(each) for each in taken] == [2, 2, 1, 0]
+        assert len({each.id for some in taken for each in some}) == 5
 
     # Server keys and secrets
 

@@ -15,7 +15,9 @@ from authz.protocol.jose import LocalSigner, PrivateKey, public_jwk
 from authz.storage.audit_seals import AuditKey
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoredKey
+from gateway.audit import following
 from gateway.audit.checkpoints import Often
+from gateway.audit.following import Follower
 from gateway.audit.head_file import HeadFile, read_heads_file
 from gateway.audit.heads import BadSeal, digest_of, read_head
 from gateway.audit.verification import verify
@@ -346,3 +348,26 @@ def _outside(store: SqliteStore, *sql: str) -> None:
     for statement in sql:
         for each in statement.split("; "):
             connection.execute(each)
+
+
+async def test_behind_a_round_that_left_records_no_moment_is_waited_for_until_all_is_read(
+    world: SealedLog, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a load without a quiet moment would leave more and more records out of the tree."""
+    monkeypatch.setattr(following, "_MOST_LINES", 20)
+    monkeypatch.setattr(following, "_PAGE_LINES", 10)
+    waited = 0
+
+    async def moment() -> None:
+        nonlocal waited
+        waited += 1
+
+    follower = Follower(store, moment)
+    await world.record(30)
+    assert not await follower.follow()
+    assert (follower.news, waited) == (20, 2)
+    assert await follower.follow()
+    assert (follower.news, waited) == (30, 2)
+    await world.record(5)
+    assert await follower.follow()
+    assert (follower.news, waited) == (35, 3)

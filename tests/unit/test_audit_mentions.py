@@ -60,8 +60,9 @@ def rows() -> Iterator[EntriesInSql]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sheets, pages and volumes so small that a few entries fill many."""
     monkeypatch.setattr(audit_pages, "PAGE_ENTRIES", 4)
-    monkeypatch.setattr(audit_pages, "VOLUME_PAGES", 3)
+    monkeypatch.setattr(audit_pages, "VOLUME_ENTRIES", 12)
     monkeypatch.setattr(audit_pages, "_PAGES_AT_ONCE", 2)
+    monkeypatch.setattr(audit_pages, "_ENTRIES_AT_ONCE", 6)
     monkeypatch.setattr(audit_sheets, "SHEET_ENTRIES", 5)
     monkeypatch.setattr(audit_adding, "SHEET_ENTRIES", 5)
     monkeypatch.setattr(audit_adding, "_FEW", 3)

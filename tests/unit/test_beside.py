@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from authz.beside import threads_beside
+from authz.beside import beside, threads_beside
 from gateway.serving import take_over_soon
 
 
@@ -22,6 +22,14 @@ def test_a_thread_beside_the_loop_is_less_urgent_and_the_loop_as_urgent_as_befor
         assert pool.submit(_priority).result() == min(before + 10, 19)
         assert pool.submit(lambda: threading.current_thread().name).result().startswith("work")
     assert _priority() == before
+
+
+async def test_what_is_made_beside_the_loop_is_made_by_a_thread_of_that_kind() -> None:
+    name, priority = await beside(lambda: (threading.current_thread().name, _priority()))
+    assert name.startswith("made-beside")
+    assert priority > _priority() or sys.platform != "linux"
+    with pytest.raises(ZeroDivisionError):
+        await beside(lambda: 1 // 0)
 
 
 def test_work_is_done_where_no_priority_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """The officer's pages: what each shows, and that nothing is shown before its look is recorded."""
 
+import asyncio
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -172,6 +175,80 @@ async def test_emergency_access_is_reviewed_as_the_command_does_it(desk: Desk) -
     assert (review["emergency"], review["by"], review["review"]) == ("e1", "olga-1", "justified")
     looks = [look["query"] for look in await desk.records("audit-read")]
     assert looks[0] == {"open": True, "patients": ["A"]}
+
+
+def link(text: str, id: str) -> str | None:
+    """Where a link of a page leads."""
+    found = re.search(rf'<a id="{id}" href="([^"]+)"', text)
+    return None if found is None else unescape(found[1])
+
+
+@pytest.mark.parametrize("what", ["signals", "break-glass"])
+@pytest.mark.parametrize("show", ["", "?show=all"])
+async def test_a_list_without_an_end_is_shown_page_by_page(desk: Desk, what: str, show: str) -> None:
+    """The newest first, each once, also of those of one moment; what is looked at is on record page by page."""
+    expected = []
+    for number in range(60):
+        at = number // 7  # several of one moment
+        id = f"x{number:02}"
+        if what == "signals":
+            signal = replace(SIGNAL, id=id, at=at, user=f"person-{id}", expires_at=NOW + 60)
+            await desk.store.put_signals([signal], {}, chain=id, read_from=0, read_to=7)
+        else:
+            started = replace(EMERGENCY, id=id, patient=id, subject=f"person-{id}", started_at=at)
+            assert await desk.store.begin_emergency(started, [], now=NOW)
+        expected.append((-at, f"person-{id}"))
+    officer = await desk.officer()
+    found: list[str] = []
+    address: str | None = f"/officer/{what}{show}"
+    visited = []
+    while address is not None:
+        visited.append(address)
+        page = await officer.get(address)
+        assert page.status == 200
+        shown = [each for each in dict.fromkeys(re.findall(r"person-x\d\d", page.text))]
+        assert 0 < len(shown) <= 25
+        found += shown
+        first = link(page.text, "newest")
+        assert first == (None if len(visited) == 1 else f"/officer/{what}{show}")
+        address = link(page.text, "older")
+    assert found == [name for _, name in sorted(expected)]
+    assert len(visited) == 3
+    assert not any("person" in each or "x0" in each for each in visited)  # an address names nobody
+    looks = await desk.records("audit-read")
+    assert [look["shown"] for look in looks if look["what"] == what] == [25, 25, 10]
+
+
+@pytest.mark.parametrize("before", ["x", "1", "1.", ".1", "-1.2", "1.2.3", f"{'9' * 16}.0"])
+async def test_a_place_that_is_none_is_the_first_page(desk: Desk, before: str) -> None:
+    assert await desk.store.begin_emergency(EMERGENCY, [], now=NOW)
+    officer = await desk.officer()
+    page = await officer.get(f"/officer/break-glass?before={before}")
+    assert (page.status, "dr1" in page.text) == (200, True)
+    assert link(page.text, "newest") is None
+
+
+async def test_an_accounting_of_many_is_made_while_others_have_their_turn(desk: Desk) -> None:
+    await desk.store.index_audit(
+        [entry(number, purpose="HRESCH", client="research") for number in range(100, 1100)],
+        chain="",
+        read_to=1100,
+    )
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    officer = await desk.officer()
+    task = asyncio.create_task(other())
+    page = await officer.post("/officer/disclosures", patient="A", **{"as": "csv"})
+    task.cancel()
+    assert page.status == 200
+    assert page.text.count("\n") > 1000
+    assert turns > 1000 / 200 + 1000 / 50
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ class Agreed:
     async def answer(self, *args: object) -> FactValues | Reason:
         return Reason.FACTS_UNAVAILABLE
 
-    async def of(self, patients: Any) -> dict[str, Any]:
+    async def of(self, patients: Any, questions: Any = ()) -> dict[str, Any]:
         self.asked.append(list(patients))
         told = selftest_words(*self.patients)
         return {patient: told[patient] for patient in patients if patient in told}

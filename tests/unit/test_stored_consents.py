@@ -12,9 +12,11 @@ import pytest
 from authz.storage.consents import ConsentVersion
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import Store
+from gateway.consents import provisions
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said, Why
 from gateway.consents.consents import AS_IT_STANDS, PatientConsents, answer
 from gateway.consents.given import read_consent
+from gateway.policy.known import Known
 from gateway.proxy.lookups.stored_consents import StoredConsents
 from gateway.proxy.lookups.turns import Turns
 from tests.support.consent_desk import SCOPES, consent
@@ -157,6 +159,37 @@ async def test_a_hundred_provisions_are_compared_while_others_have_their_turn(st
     (read,) = consents._read.values()
     assert read is not None
     assert read.exceptions.keys() == {each.number for each in read.provisions}
+
+
+async def test_what_is_left_for_who_asks_is_found_out_while_others_have_their_turn(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the question that was asked in vain; whoever then asks it looks at no provision that has no open element."""
+    many = [{"type": "deny", "purpose": [{"code": f"P{number}"}]} for number in range(90)]
+    for number in range(9):
+        value = consent(provision={"type": "permit", "provision": many})
+        await store.add_consent(version(f"big{number}", value))
+    asked = replace(QUESTION, purposes=frozenset({"T"}))
+    known = Known()
+    assert known.consent("A", asked) is None
+    wanted = known.wanted()
+    assert wanted.questions == {replace(asked, resource=None)}
+    assert not known.wanted().questions
+    consents, turns = kept(store), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await consents.of(wanted.patients)
+    task = asyncio.create_task(other())
+    found = await consents.of(wanted.patients, wanted.questions)
+    task.cancel()
+    assert turns >= 4
+    monkeypatch.setattr(provisions, "met", lambda *_: pytest.fail("an element was asked again"))
+    assert found["A"](asked).said is Said.PERMIT
 
 
 def test_what_was_compared_before_says_what_is_found_out_when_it_is_asked() -> None:

@@ -27,11 +27,15 @@ class PostgresqlAuditIndex:
     _database: PostgresqlPool
 
     def __init__(self) -> None:
+        self._known_accesses: Accesses = {}
         self._binding = Binding()
 
     async def index_audit(self, entries: Sequence[AccessEntry], *, chain: str, read_to: int) -> None:
         """Add entries and move the place, in one transaction."""
         await self._run(audit_adding.add(entries, chain=chain, read_to=read_to), begin=_LOCKED)
+        if self._known_accesses:
+            for entry in entries:
+                self._known_accesses.pop((entry.user, chain, entry.sequence), None)
 
     async def indexed_to(self, chain: str) -> int:
         """The place of the follower in a chain."""
@@ -54,13 +58,13 @@ class PostgresqlAuditIndex:
         self, user: str, *, since: int, until: int, window: int
     ) -> Mapping[int, int]:
         """Patients of a user's permitted accesses, window by window."""
-        # Another node may add entries: what was read is not remembered.
-        known: Accesses = {}
+        known = self._known_accesses
         steps = audit_finding.patients_per_window(user, since=since, until=until, window=window, known=known)
         return await self._run(steps, begin=_ONE_MOMENT)
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove some of what is old."""
+        self._known_accesses.clear()
         return await self._run(audit_adding.remove(before=before, at_most=at_most), begin=_LOCKED)
 
     async def tend_audit_index(self) -> bool:
@@ -69,6 +73,7 @@ class PostgresqlAuditIndex:
 
     async def rewind_audit_index(self) -> None:
         """Begin every chain anew."""
+        self._known_accesses.clear()
         await self._run(audit_adding.rewind(), begin=_LOCKED)
 
     async def _run(self, steps: Steps[R], *, begin: str) -> R:

@@ -7,6 +7,7 @@ from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
 from authz.storage.postgresql.audit_index import move_place, place
 from authz.storage.postgresql.pool import PostgresqlPool
+from authz.storage.records import LARGEST
 from authz.storage.rows import NOTIFICATION_COLUMNS, notification_values
 
 
@@ -53,11 +54,19 @@ class PostgresqlAuditSignals:
         """How far a chain was looked at."""
         return await place(self._database, "signals", chain)
 
-    async def signals(self, *, only_open: bool, limit: int, now: int) -> Sequence[Signal]:
+    async def signals(
+        self, *, only_open: bool, limit: int, now: int, until: int | None = None
+    ) -> Sequence[Signal]:
         """Signals, the newest first."""
         condition = " AND reviewed_at IS NULL" if only_open else ""
-        sql = f"SELECT {SIGNAL_COLUMNS} FROM audit_signal WHERE expires_at > $1{condition} ORDER BY at DESC, id LIMIT $2"  # noqa: S608
-        return [signal_of(row) for row in await self._database.rows(sql, now, limit)]
+        rows = await self._database.rows(
+            f"SELECT {SIGNAL_COLUMNS} FROM audit_signal WHERE expires_at > $1{condition}"  # noqa: S608
+            " AND at <= $2 ORDER BY at DESC, id LIMIT $3",
+            now,
+            LARGEST if until is None else until,
+            limit,
+        )
+        return [signal_of(row) for row in rows]
 
     async def signal(self, id: str, *, now: int) -> Signal | None:
         """The signal of that id."""

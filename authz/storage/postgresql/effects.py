@@ -11,7 +11,7 @@ from authz.storage.effects import (
 )
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.schema import EMERGENCY_LOCKS
-from authz.storage.records import integer
+from authz.storage.records import LARGEST, integer
 from authz.storage.rows import (
     EMERGENCY_COLUMNS,
     NOTIFICATION_COLUMNS,
@@ -93,13 +93,17 @@ class PostgresqlEffects:
         )
         return [emergency(row) for row in rows]
 
-    async def emergencies(self, *, only_open: bool, now: int) -> Sequence[Emergency]:
-        """Every emergency access, the newest first; only_open leaves out what was reviewed."""
+    async def emergencies(
+        self, *, only_open: bool, now: int, limit: int | None = None, until: int | None = None
+    ) -> Sequence[Emergency]:
+        """Emergency access, the newest first; only_open leaves out what was reviewed."""
         condition = " AND reviewed_at IS NULL" if only_open else ""
         rows = await self._database.rows(
             f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE expires_at > $1{condition}"  # noqa: S608
-            " ORDER BY started_at DESC, id",
+            " AND started_at <= $2 ORDER BY started_at DESC, id LIMIT $3",
             now,
+            LARGEST if until is None else until,
+            limit,
         )
         return [emergency(row) for row in rows]
 
@@ -161,11 +165,13 @@ class PostgresqlEffects:
         """Forget a message; False when there was none."""
         return await self._database.change("DELETE FROM notification WHERE id = $1", id) == 1
 
-    async def expire_notifications(self, *, now: int) -> Sequence[Notification]:
-        """Take messages out of the outbox that are too old, each for one caller."""
+    async def expire_notifications(self, *, now: int, at_most: int) -> Sequence[Notification]:
+        """Take so many messages out of the outbox that are too old, each for one caller."""
         rows = await self._database.rows(
-            f"DELETE FROM notification WHERE expires_at <= $1 RETURNING {NOTIFICATION_COLUMNS}",  # noqa: S608
+            "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE expires_at <= $1"  # noqa: S608
+            f" LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING {NOTIFICATION_COLUMNS}",
             now,
+            at_most,
         )
         return [notification(row) for row in rows]
 

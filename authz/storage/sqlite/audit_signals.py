@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from authz.storage.audit_signal_rows import SIGNAL_COLUMNS, signal_of, signal_values
 from authz.storage.audit_signals import Signal
 from authz.storage.effects import Notification
+from authz.storage.records import LARGEST
 from authz.storage.rows import NOTIFICATION_COLUMNS, notification_values
 from authz.storage.sqlite.audit_index import move_place, place
 from authz.storage.sqlite.connection import SqliteConnection
@@ -50,11 +51,19 @@ class SqliteAuditSignals:
         """How far a chain was looked at."""
         return place(self._database, "signals", chain)
 
-    async def signals(self, *, only_open: bool, limit: int, now: int) -> Sequence[Signal]:
+    async def signals(
+        self, *, only_open: bool, limit: int, now: int, until: int | None = None
+    ) -> Sequence[Signal]:
         """Signals, the newest first."""
         condition = " AND reviewed_at IS NULL" if only_open else ""
-        sql = f"SELECT {SIGNAL_COLUMNS} FROM audit_signal WHERE expires_at > ?{condition} ORDER BY at DESC, id LIMIT ?"  # noqa: S608
-        return [signal_of(row) for row in self._database.rows(sql, now, limit)]
+        rows = self._database.rows(
+            f"SELECT {SIGNAL_COLUMNS} FROM audit_signal WHERE expires_at > ?1{condition}"  # noqa: S608
+            " AND at <= ?2 ORDER BY at DESC, id LIMIT ?3",
+            now,
+            LARGEST if until is None else until,
+            limit,
+        )
+        return [signal_of(row) for row in rows]
 
     async def signal(self, id: str, *, now: int) -> Signal | None:
         """The signal of that id."""

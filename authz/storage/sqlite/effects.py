@@ -10,7 +10,7 @@ from authz.storage.effects import (
     Notification,
     RateLimit,
 )
-from authz.storage.records import integer
+from authz.storage.records import LARGEST, integer
 from authz.storage.rows import (
     EMERGENCY_COLUMNS,
     NOTIFICATION_COLUMNS,
@@ -77,13 +77,17 @@ class SqliteEffects:
         )
         return [emergency(row) for row in rows]
 
-    async def emergencies(self, *, only_open: bool, now: int) -> Sequence[Emergency]:
-        """Every emergency access, the newest first; only_open leaves out what was reviewed."""
+    async def emergencies(
+        self, *, only_open: bool, now: int, limit: int | None = None, until: int | None = None
+    ) -> Sequence[Emergency]:
+        """Emergency access, the newest first; only_open leaves out what was reviewed."""
         condition = " AND reviewed_at IS NULL" if only_open else ""
         rows = self._database.rows(
-            f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE expires_at > ?{condition}"  # noqa: S608
-            " ORDER BY started_at DESC, id",
+            f"SELECT {EMERGENCY_COLUMNS} FROM emergency WHERE expires_at > ?1{condition}"  # noqa: S608
+            " AND started_at <= ?2 ORDER BY started_at DESC, id LIMIT ?3",
             now,
+            LARGEST if until is None else until,
+            -1 if limit is None else limit,
         )
         return [emergency(row) for row in rows]
 
@@ -145,11 +149,13 @@ class SqliteEffects:
         """Forget a message; False when there was none."""
         return self._database.change("DELETE FROM notification WHERE id = ?", id) == 1
 
-    async def expire_notifications(self, *, now: int) -> Sequence[Notification]:
-        """Take messages out of the outbox that are too old, each for one caller."""
+    async def expire_notifications(self, *, now: int, at_most: int) -> Sequence[Notification]:
+        """Take so many messages out of the outbox that are too old, each for one caller."""
         rows = self._database.rows(
-            f"DELETE FROM notification WHERE expires_at <= ? RETURNING {NOTIFICATION_COLUMNS}",  # noqa: S608
+            "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE expires_at <= ?1"  # noqa: S608
+            f" LIMIT ?2) RETURNING {NOTIFICATION_COLUMNS}",
             now,
+            at_most,
         )
         return [notification(row) for row in rows]
 

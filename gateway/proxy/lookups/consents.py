@@ -48,9 +48,13 @@ class Consents:
         self._reading = reading
         self._kept: Kept[PatientConsents] = Kept(self._asked, clock, at_once=AT_ONCE, keep=keep, count=count)
 
-    async def of(self, patients: Collection[str]) -> dict[str, ConsentsOf]:
+    async def of(
+        self, patients: Collection[str], questions: Collection[ConsentQuestion] = ()
+    ) -> dict[str, ConsentsOf]:
         """What the consents of these patients say, without those that could not be had. Raises nothing."""
-        found = await self._kept.of(patients)
+        found, turns = await self._kept.of(patients), Turns()
+        for consents in found.values():
+            await turns.leave(consents.given, questions, self._clock(), self._reading)
         return {patient: answering(consents, self._clock) for patient, consents in found.items()}
 
     async def _asked(self, patients: list[str]) -> dict[str, PatientConsents] | None:

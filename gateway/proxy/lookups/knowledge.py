@@ -10,7 +10,7 @@ from math import ceil
 from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
-from gateway.consents.consent import bases_record
+from gateway.consents.consent import ConsentQuestion, bases_record
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
@@ -38,7 +38,11 @@ class FactsAt(Protocol):
 class ConsentsAt(Protocol):
     """Consents from one source."""
 
-    async def of(self, patients: Collection[str]) -> Mapping[str, ConsentsOf]: ...
+    async def of(
+        self, patients: Collection[str], questions: Collection[ConsentQuestion] = ()
+    ) -> Mapping[str, ConsentsOf]:
+        """What the consents of patients say; questions, each without a resource, are those that will be asked."""
+        ...
 
 
 class LabelsAt(Protocol):
@@ -157,7 +161,7 @@ class Knowledge(Known):
             consents: Mapping[str, ConsentsOf] = {}
             searches = ceil(len(wanted.patients) / AT_ONCE)
             if lookups is not None and lookups.consents is not None and self._spend(searches):
-                consents = await lookups.consents.of(sorted(wanted.patients))
+                consents = await lookups.consents.of(sorted(wanted.patients), wanted.questions)
             self.consents |= {patient: consents.get(patient) for patient in wanted.patients}
         if wanted.places:
             labels: Mapping[str, Labelled] = {}

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from authz.clock import Clock
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
-from gateway.consents.consent import GIVEN, ConsentReading, ConsentSource
+from gateway.consents.consent import GIVEN, ConsentQuestion, ConsentReading, ConsentSource
 from gateway.consents.consents import PatientConsents
 from gateway.consents.given import Given, Scope, read_consent
 from gateway.policy.known import ConsentsOf
@@ -56,20 +56,24 @@ class StoredConsents:
         self._over: OrderedDict[tuple[str, int], frozenset[Scope]] = OrderedDict()  # likewise
         self._each: dict[frozenset[Scope], frozenset[Scope]] = {}  # one of those that are equal
 
-    async def of(self, patients: Collection[str]) -> Mapping[str, ConsentsOf]:
+    async def of(
+        self, patients: Collection[str], questions: Collection[ConsentQuestion] = ()
+    ) -> Mapping[str, ConsentsOf]:
         """What the consents of these patients say; nothing where the store does not answer. Raises nothing."""
         turns, found = Turns(), dict[str, PatientConsents]()
         asked = sorted(patients)
         try:
             for start in range(0, len(asked), _PATIENTS):
-                found |= await self._of(asked[start : start + _PATIENTS], turns)
+                found |= await self._of(asked[start : start + _PATIENTS], questions, turns)
         except StoreUnavailable:
             self._count("unavailable")
             return {}
         self._count("asked")
         return {patient: answering(consents, self._clock) for patient, consents in found.items()}
 
-    async def _of(self, patients: Sequence[str], turns: Turns) -> dict[str, PatientConsents]:
+    async def _of(
+        self, patients: Sequence[str], questions: Collection[ConsentQuestion], turns: Turns
+    ) -> dict[str, PatientConsents]:
         # Those in force first: what ends in between is among those that are over as well, or counts once more.
         standing = await self._store.consents_of(self._base, patients, statuses=("active",))
         await turns.spend((1 + len(standing)) / _ROWS)
@@ -78,6 +82,7 @@ class StoredConsents:
             said = await self._said(version, turns) if version.status in GIVEN else None
             if said is not None:
                 given[version.patient].append(said)
+                await turns.leave((said,), questions, self._clock(), self._reading)
         recorded = await self._recorded(patients, turns) if self._reading.opt_out else {}
         return {
             patient: PatientConsents(own, self._reading, recorded=recorded.get(patient, ()))

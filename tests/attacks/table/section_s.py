@@ -156,5 +156,5 @@ ROWS = (
 
 
 def _own_server(gateway: RunningGateway, reply: Reply) -> None:
-    assert reply.json["issuer"] == gateway.origin
+    assert reply.json["token_endpoint"] == f"{gateway.origin}/token"
     assert "127.0.0.1" not in reply.body.decode()

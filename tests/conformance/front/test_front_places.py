@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import socket
@@ -15,7 +16,11 @@ import pytest
 import pytest_asyncio
 
 from authz.protocol.request import Answer, HttpRequest
+from gateway.demo.world import free_port
+from gateway.listener import Face
+from gateway.settings import Limits, Listener, TrustedProxies
 from gateway.wire import accepting
+from gateway.wire.front import Front
 from gateway.wire.places import Bounds, Places
 from tests.conformance.front.test_front_connections import (
     GET,
@@ -26,7 +31,7 @@ from tests.conformance.front.test_front_connections import (
     exchange,
     until,
 )
-from tests.support.wire import front
+from tests.support.wire import front, service
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.xdist_group("front")]
 _SOCKETS: list[socket.socket] = []
@@ -374,3 +379,40 @@ async def test_the_body_that_is_overdue_first_is_ended_for_another_request() -> 
         await loop.sock_sendall(callers[1], b"67890")
         assert (await said_to(callers[1]))[:12] == OK
         assert not places.end_a_body()
+
+
+async def test_a_front_that_cannot_listen_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        opened = Front(service(answering), Places(Bounds(10, 10)))
+        with pytest.raises(OSError, match=f"cannot listen at 127.0.0.1 port {port}: address already in use"):
+            await opened.open("127.0.0.1", port, None)
+        gc.collect()  # an unclosed socket would be told here
+        await opened.close(1.0)
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.0/8", [OK, OK]), ("127.0.0.2", [OK, REFUSED])])
+async def test_proxies_that_a_listener_trusts_have_no_bound_of_their_own(
+    trusted: str, expected: list[bytes]
+) -> None:
+    port = free_port()
+    listener = Listener("public", "127.0.0.1", port, "https://gw", None, TrustedProxies((trusted,)))
+    face = Face(listener, Limits(), answering, Places(Bounds(10, 1)))
+    await face.open(None)
+    try:
+        assert [await asks(caller(port)) for _ in range(2)] == expected
+    finally:
+        await face.close(1.0)
+
+
+async def test_a_socket_file_that_is_left_over_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "0.sock"
+    for _ in range(2):  # the first one leaves it behind
+        opened = Front(service(answering))
+        await opened.open_file(path)
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(GET)
+        assert await reader.readexactly(12) == OK
+        writer.close()
+        await opened.close(1.0)
+        assert path.exists()

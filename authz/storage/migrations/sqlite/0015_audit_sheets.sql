@@ -22,7 +22,7 @@ CREATE TABLE audit_sheet (
 CREATE INDEX audit_sheet_time ON audit_sheet (latest, chain, first);
 CREATE INDEX audit_sheet_wide ON audit_sheet (latest) WHERE latest - earliest > 60000;
 
--- Whom entries name. A page holds the mentions of those that were written together; pages of 64 become a volume, which
+-- Whom entries name. A page holds the mentions of those that were written together; those of 8,192 entries become a volume, which
 -- has them in parts, so that a search reads one part of each. Only entries of one block, sequences with one quotient by
 -- 65536, share either.
 CREATE TABLE audit_page (
@@ -35,8 +35,8 @@ CREATE TABLE audit_page (
     latest   INTEGER NOT NULL,
     mentions BLOB    NOT NULL
 );
-CREATE INDEX audit_page_unbound ON audit_page (chain, block, id) WHERE volume IS NULL;
-CREATE INDEX audit_page_bound ON audit_page (volume, id) WHERE volume IS NOT NULL;
+CREATE INDEX audit_page_unbound ON audit_page (chain, block, id, entries) WHERE volume IS NULL;
+CREATE INDEX audit_page_bound ON audit_page (volume, id, entries) WHERE volume IS NOT NULL;
 CREATE INDEX audit_page_time ON audit_page (latest);
 CREATE TABLE audit_volume (
     id       INTEGER PRIMARY KEY,
