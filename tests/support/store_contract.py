@@ -462,6 +462,20 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert await store.consent(CONSENT.base, "new") == new
         assert await store.consent(CONSENT.base, "newer") is None
 
+    async def test_of_a_request_that_was_completed_it_is_not_asked_whether_there_is_room(
+        self, store: Store
+    ) -> None:
+        none, two = Room(frozenset(OPEN), 0, None), replace(CONSENT, id="two", provisions=4)
+        consents = [(replace(CONSENT, id="one", provisions=4), Room(frozenset(OPEN), 9, 7))]
+        assert not await complete(store, consents=[(two, none)])
+        await store.put_pushed_request(PUSHED)
+        with pytest.raises(NoRoomLeft):
+            await complete(store, consents=[(two, none)])
+        with pytest.raises(NoRoomLeft):  # seven provisions are fewer than those of both
+            await complete(store, consents=[*consents, (two, Room(frozenset(OPEN), 9, 7))])
+        assert await complete(store, consents=[*consents, (two, Room(frozenset(OPEN), 9, 8))])
+        assert not await complete(store, consents=[(two, none)])
+
     async def test_consents_that_are_written_together_fit_together(self, store: Store) -> None:
         """Of two patients or of one, in whichever order others name them at the same moment."""
         room = Room(frozenset(OPEN), 3, None)

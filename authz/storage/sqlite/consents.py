@@ -37,12 +37,29 @@ def insert_consent(
     connection: sqlite3.Connection, version: ConsentVersion, at_number: int | None, within: Room | None
 ) -> bool:
     """add_consent() in a write transaction: nobody writes between the count and the version."""
-    if within is not None and version.status in within.statuses:
-        asked = (version.base, version.patient, version.id, json.dumps(list(within.statuses)))
-        consents, provisions = connection.execute(_STANDING, asked).fetchone()
-        if not Standing(consents, provisions).leaves_room(version, within):
-            raise NoRoomLeft
+    if not have_room(connection, [(version, within)]):
+        raise NoRoomLeft
     return connection.execute(ADD_CONSENT, (*consent_values(version), at_number)).rowcount == 1
+
+
+def have_room(connection: sqlite3.Connection, consents: Sequence[tuple[ConsentVersion, Room | None]]) -> bool:
+    """Whether all fit, in a write transaction, each beside those before it."""
+    before: list[ConsentVersion] = []
+    for version, within in consents:
+        if within is not None and version.status in within.statuses:
+            asked = (version.base, version.patient, version.id, json.dumps(list(within.statuses)))
+            count, provisions = connection.execute(_STANDING, asked).fetchone()
+            beside = [
+                each
+                for each in before
+                if (each.base, each.patient) == (version.base, version.patient)
+                and each.status in within.statuses
+            ]
+            there = Standing(count + len(beside), provisions + sum(each.most_provisions for each in beside))
+            if not there.leaves_room(version, within):
+                return False
+        before.append(version)
+    return True
 
 
 class SqliteConsents:

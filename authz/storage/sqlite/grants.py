@@ -16,7 +16,7 @@ from authz.storage.rows import (
 )
 from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
-from authz.storage.sqlite.consents import insert_consent
+from authz.storage.sqlite.consents import have_room, insert_consent
 from authz.storage.store import (
     AuthorizationCode,
     GrantUntil,
@@ -52,6 +52,11 @@ class SqliteGrants:
 
         def write(connection: Connection) -> None:
             nonlocal outcome
+            # Before anything is written, so that nothing of it has to be taken back out of a commit of many.
+            if not have_room(connection, consents):
+                waits = connection.execute(_LIVE_REQUEST, (request_id, now)).fetchone() is not None
+                outcome = NoRoomLeft() if waits else False
+                return
             outcome = _consume(connection, request_id, interaction_id, now)
             if not outcome:
                 return
@@ -60,22 +65,11 @@ class SqliteGrants:
                 "INSERT INTO authorization_code VALUES (?, ?, ?, 0, ?)",
                 (code.id, code.grant_id, encode(code), code.expires_at),
             )
-            for consent, within in consents:
-                if not insert_consent(connection, consent, None, within):
+            for consent, _ in consents:
+                if not insert_consent(connection, consent, None, None):
                     raise StoreUnavailable(f"the consent {consent.id} is not new")
 
-        def write_whole(connection: Connection) -> None:
-            """Write all or nothing of it, whatever becomes of the others."""
-            nonlocal outcome
-            connection.execute("SAVEPOINT completed")
-            try:
-                write(connection)
-            except NoRoomLeft as error:
-                connection.execute("ROLLBACK TO completed")
-                outcome = error
-            connection.execute("RELEASE completed")
-
-        await self._claims.claim_in_order((), write_whole if consents else write, now=now)
+        await self._claims.claim_in_order((), write, now=now)
         if isinstance(outcome, NoRoomLeft):
             raise outcome
         return outcome
@@ -216,6 +210,7 @@ _REDEEM = (
     " ELSE EXISTS (SELECT 1 FROM grant_record g WHERE g.id = grant_id AND g.expires_at > ?2) END"
     " RETURNING record, uses"
 )
+_LIVE_REQUEST = "SELECT 1 FROM pushed_request WHERE id = ? AND expires_at > ?"
 _LIVE_GRANT = "SELECT record FROM grant_record WHERE id = ? AND revoked_at IS NULL AND expires_at > ?"
 _PUT_GRANT = (
     "INSERT INTO grant_record VALUES (?1, ?2, ?3, ?4, NULL, ?5)"
