@@ -65,7 +65,7 @@ async def live(store: Store, log: AuditLog, name: str) -> None:
 
 async def main() -> None:
     """Work until killed."""
-    sqlite_connection._FOLD_IN_AFTER_WRITES = 40  # so that many deaths fall into a checkpoint
+    sqlite_connection._FOLD_IN_AFTER_CHANGES = 40  # so that many deaths fall into a checkpoint
     store = await open_store(Path(sys.argv[1]))
     log = await AuditLog.open(store, lambda: NOW)
     say("ready", sys.argv[2])
