@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, cast
 
+from authz.protocol.errors import OAuthError
 from authz.protocol.request import BytesBody, HttpRequest
 from authz.protocol.tokens import Caller
 from authz.resource_server import Authenticated, Presented
@@ -96,13 +97,15 @@ class Door:
 
     # What stands around the passage
 
-    def presented(self, request: HttpRequest, *, audience: frozenset[str]) -> Presented:
-        """A token of the caller, whatever was sent."""
-        return Presented("dpop", "", "", self._caller, 0)
+    async def present(
+        self, request: HttpRequest, *, audience: frozenset[str]
+    ) -> tuple[Presented, Authenticated]:
+        """A token of the caller, whatever was sent, and the caller."""
+        return Presented("dpop", "", "", self._caller, 0), Authenticated(self._caller, ())
 
-    async def admit(self, request: HttpRequest, presented: Presented) -> Authenticated:
-        """The caller."""
-        return Authenticated(presented.caller, ())
+    def challenge(self, error: OAuthError | None, request: HttpRequest) -> tuple[tuple[str, str], ...]:
+        """The scheme alone."""
+        return (("WWW-Authenticate", "DPoP"),)
 
     async def record(self, record: Any) -> None:
         """An audit record."""

@@ -100,7 +100,7 @@ class HostileUpstream:
         if len(parts) == 4 and parts[2] == "_history":
             path = "/".join(parts[:2])
         if request.method == "POST" and len(parts) == 1 and parts[0]:
-            return self._write("PUT", f"{parts[0]}/made", headers, body)
+            return self._write("POST", f"{parts[0]}/made", headers, body)
         if len(parts) == 1 or parts[1] == "_search":
             found = [r for k, r in self.resources.items() if k.startswith(parts[0] + "/")]
             query = request.rel_url.raw_query_string if parts[-1] != "_search" else body.decode()
@@ -139,7 +139,7 @@ class HostileUpstream:
         resource["meta"] = {**resource.get("meta", {}), "versionId": version}
         self.resources[key] = resource
         said = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{key}/_history/{version}"}
-        return _json(resource, said, status=200 if known else 201)
+        return _json(resource, said, status=200 if known and method == "PUT" else 201)
 
     def _transaction(self, bundle: dict[str, Any]) -> web.Response:
         """Everything or nothing, with an outcome for each entry that tells too much."""
