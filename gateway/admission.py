@@ -4,16 +4,15 @@ A limit is held by this process, in token buckets, or by all that share a store,
 unless the configuration has it. What is refused spends nothing.
 """
 
-import ipaddress
 import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 
 from authz.clock import Clock
+from authz.networks import network_of
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.token_buckets import TokenBuckets
 from authz.protocol.tokens import Caller
@@ -23,7 +22,6 @@ from gateway.settings import Limits, RequestRate
 _MOST_BUCKETS = 50_000  # for each limit, about 250 bytes each
 _SHARED_KEY = "request limit\0{}\0{}"
 _TOKEN_PATHS = frozenset({"/token", "/par", "/revoke", "/introspect"})
-_IPV6_PREFIX = 64  # what one subscriber has
 
 
 class Limited(Exception):
@@ -120,7 +118,7 @@ class Admission:
         """Before anything of a request is looked at but its path. Raises Limited, StoreUnavailable."""
         if not self.limits_doors:
             return
-        address = _network(request.peer)
+        address = network_of(request.peer)
         keys = {"address": address}
         if request.path in _TOKEN_PATHS:
             keys["token"] = address
@@ -205,11 +203,3 @@ def _shared(name: str, key: str, rate: RequestRate) -> RateLimit:
 
 def _person(caller: Caller) -> str:
     return f"{caller.issuer}\n{caller.subject}"
-
-
-def _network(peer: str) -> str:
-    """The address, of IPv6 the network of one subscriber: who has that has 2^64 of them."""
-    if ":" in peer:
-        with suppress(ValueError):
-            return str(ipaddress.ip_network((peer.partition("%")[0], _IPV6_PREFIX), strict=False))
-    return peer

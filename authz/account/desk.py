@@ -16,12 +16,13 @@ from authz.endpoints.visit_pages import error_page
 from authz.endpoints.visits import PageError, check_form_of, each_once, page_form_pairs, page_query
 from authz.events import Emit, OwnRecordShown
 from authz.login import browser as pages
-from authz.login.accounts import Accounts, network_of
+from authz.login.accounts import Accounts
 from authz.login.browser import Browser, Browsers
 from authz.login.finding import FinderUnavailable
 from authz.login.language import LANGUAGES, SWITCH, Language, cookie_of, language_of
 from authz.login.relations import Relations
 from authz.login.represented import Person, people_of
+from authz.networks import network_of
 from authz.protocol.encoding import parse_query
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from authz.settings import Account, AuthorizationSettings

@@ -3,7 +3,7 @@
 Anybody may say to be a public client, and anybody may open an address with a request_uri that was seen in a browser.
 """
 
-from authz.login.accounts import network_of
+from authz.networks import network_of
 from authz.storage.store import Store
 
 _A_MINUTE = 120

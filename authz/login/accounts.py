@@ -1,7 +1,6 @@
 """Local accounts: argon2id, the same work for every answer, and limits that slow a guesser and lock nobody out."""
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +10,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from authz.beside import threads_beside
+from authz.networks import network_of
 from authz.protocol.openid import PERSONAL_CLAIMS
 from authz.settings import Account
 from authz.storage.store import Store
@@ -104,19 +104,6 @@ class Accounts:
             if await self._store.count(key, window_seconds=_WINDOW_SECONDS, now=now) > limit:
                 return False
         return True
-
-
-def network_of(peer: str) -> str:
-    """The address that attempts are counted by: of IPv6 the /64, all of which one household or attacker has."""
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:  # a caller over IPv4, as a listener for both families sees it
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def _verify(stored: str, password: str) -> bool:

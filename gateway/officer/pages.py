@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from authz.endpoints.sign_in_attempts import attempt_of
 from authz.http import read_form
 from authz.login import browser as login_pages
-from authz.login.accounts import network_of
 from authz.login.browser import Browser
 from authz.login.language import Language, language_of
+from authz.networks import network_of
 from authz.protocol.encoding import parse_query
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import Answer, HttpRequest, RequestError

@@ -13,21 +13,20 @@ request in work. Where too many are, the one whose body is overdue first is ende
 Nobody is told one by one in the log: what happened is told together, at most every ten seconds.
 """
 
-import ipaddress
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter, itemgetter
 from typing import Generic, Protocol, TypeVar
 
+from authz.networks import network_of
+
 TELL_SECONDS = 10.0
 _PART_LOOKED_OUT = 16  # of the places
 _LOOK_AGAIN_SECONDS = 0.1  # after a look that found nobody
-_IPV6_PREFIX = 64  # what one subscriber has
 _log = logging.getLogger("securus.listener")
 
 FOR_ADDRESS, FOR_ALL, FOR_ROOM = "address", "all", "room"
@@ -238,11 +237,3 @@ _TOLD = {
     FOR_BODY: "requests that waited for their bodies made room for new ones",
     FOR_DESCRIPTORS: "connections could not be accepted",
 }
-
-
-def network_of(address: str) -> str:
-    """The address, of IPv6 the network of one subscriber: who has that has 2^64 of them."""
-    if ":" in address:
-        with suppress(ValueError):
-            return str(ipaddress.ip_network((address.partition("%")[0], _IPV6_PREFIX), strict=False))
-    return address

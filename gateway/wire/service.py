@@ -67,6 +67,3 @@ class Service:
     connections: set[Served] = field(default_factory=set)
     is_draining: bool = False
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever a connection is gone
-    is_pressed: Callable[[], bool] = lambda: (
-        False
-    )  # whether so much is in work that others may be turned away
