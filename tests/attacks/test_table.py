@@ -1,45 +1,24 @@
 """The attack table: every row, in its world, with the five assertions that each case makes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from gateway.fhir.search import OPENABLE
-from gateway.settings import UpstreamProfile
 from tests.attacks.table import ROWS
+from tests.attacks.table.gateways import Open, gateways_of
 from tests.attacks.table.play import play
 from tests.attacks.table.rows import Row
-from tests.attacks.table.worlds import CALLERS, DEFINITIONS, POLICIES, wide_world
-from tests.support.gateway import PRINCIPALS, RunningGateway, start_gateway, stop_gateway
+from tests.attacks.table.worlds import POLICIES
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("attack-table")]
-ABLE = UpstreamProfile(opened_parameters=OPENABLE)
-"""The store carries out all that a policy can open: what is refused is refused by the policies."""
-Open = Callable[[str], Awaitable[RunningGateway]]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]:
     """Opens the gateway of a world, once."""
-    opened: dict[str, RunningGateway] = {}
-
-    async def open_(name: str) -> RunningGateway:
-        if name not in opened:
-            folder: Path = tmp_path_factory.mktemp(name)
-            policies = folder / "policies"
-            policies.mkdir()
-            (policies / "00-definitions.yaml").write_text(DEFINITIONS)
-            (policies / f"{name}.yaml").write_text(POLICIES[name])
-            opened[name] = await start_gateway(folder, policies=policies, profile=ABLE)
-            opened[name].upstream.made = wide_world
-        return opened[name]
-
-    PRINCIPALS.update(CALLERS)
-    yield open_
-    for running in opened.values():
-        await stop_gateway(running)
+    async with gateways_of(POLICIES, tmp_path_factory) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
