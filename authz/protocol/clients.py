@@ -79,9 +79,7 @@ class Client:
     pushed_requests_required: bool = False  # it wants what its profile leaves open (RFC 9126 6)
     signed_requests_required: bool = False  # require_signed_request_object (RFC 9101 10.5)
     signed_responses_required: bool = False  # authorization_signed_response_alg is registered (JARM 3)
-    signed_userinfo_required: bool = (
-        False  # userinfo_signed_response_alg is registered (OpenID Registration 2)
-    )
+    signed_userinfo_required: bool = False  # userinfo_signed_response_alg is registered (OIDC Registration 2)
     signed_response_algorithm: str | None = None  # of ID tokens and signed responses; None for the default
     id_token_algorithm: str | None = None  # of ID tokens alone, where it differs: one of the profile's
     assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile

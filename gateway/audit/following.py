@@ -14,9 +14,8 @@ from gateway.quiet import Moment, any_moment
 
 _PAGE_LINES = 128  # half a millisecond: requests are served by the same loop
 _MOST_LINES = 20_000  # of one round
-_PATIENT_LINES = (
-    10_000  # after so many of a round, or behind a round that left some, no moment is waited for any more
-)
+# After so many lines of a round, or behind a round that left some, no moment is waited for any more.
+_PATIENT_LINES = 10_000
 _HEAD_RECORD = b'"event":"audit-head"'  # a quote in a text is escaped: no other line has these bytes
 _HEAD_BYTES = 256  # within so many it stands in the record of a head, behind its place and a digest
 

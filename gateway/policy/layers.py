@@ -36,9 +36,8 @@ class Layers:
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
     # By scope, the permits that its filter does not open: it asks for what they hide.
     blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    held: Held | None = (
-        None  # of what holds other resources: why it is refused, None where all that it holds may pass
-    )
+    # Of what holds other resources: says why it is refused, None where all that it holds may pass.
+    held: Held | None = None
 
 
 def ids(named: tuple[Named, ...]) -> tuple[str, ...]:

@@ -214,9 +214,8 @@ class BundleFilter:
                 continue
             if relation == "self":
                 self._check_narrowing(url)
-            elif relation in _PAGES and (
-                self.exact or relation != "last"
-            ):  # where it ends tells how much there is
+            # Where a search ends tells how much there is.
+            elif relation in _PAGES and (self.exact or relation != "last"):
                 # A store that was told its public address writes its links with that one.
                 target = links.below(url, (self.upstream, self.public))
                 sealed = None if target is None else self.seal(target)
