@@ -1,5 +1,6 @@
 """The frame of the pages that a visit leads through: where they are filled, and where their errors are shown."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ _PATHS = {
     "encounter.html": "/encounter",
     "consent.html": "/consent",
 }
+_log = logging.getLogger("securus.pages")
 
 
 class VisitPages:
@@ -60,17 +62,24 @@ def error_page(
     request: HttpRequest,
     settings: AuthorizationSettings,
 ) -> Answer:
-    """The page for an error that cannot be sent to the client, in the language of the person at the browser."""
+    """The page for an error that cannot be sent to the client, in the language of the person at the browser.
+
+    The log says why: no client hears of it, and the person may only say that it does not work.
+    """
     language, status = language_of(request), 400
     match error:
         case PageError():
-            said, status = language(error.said, **error.values), error.status
+            cause, said, status = error.said, language(error.said, **error.values), error.status
         case FinderUnavailable():
-            said, status = language("error.records_away"), 503
+            cause, status = "error.records_away", 503
+            said = language(cause)
         case OAuthError():
-            said = language("error.not_valid", description=error.description)
+            cause, said = error.description, language("error.not_valid", description=error.description)
         case RequestError():
-            said, status = language("error.request", description=error.description), error.status
+            cause, status = error.description, error.status
+            said = language("error.request", description=cause)
+    told = {"cause": cause, "status": status, "endpoint": request.path, "peer": request.peer}
+    _log.info("a page was refused", extra=told)
     return pages.error_page(
         said,
         language=language,

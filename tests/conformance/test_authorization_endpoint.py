@@ -4,6 +4,7 @@ What goes right, and the plain refusals, stand in test_authorization_response.py
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 from authz.events import ConsentGiven
 from authz.settings import Lifetimes
 from authz.storage.store import AuthorizationCode
+from gateway.telemetry import JsonLines
 from tests.support.authorization_server import (
     ANNA,
     ISSUER,
@@ -113,6 +115,24 @@ refusals = pytest.mark.parametrize("way", REFUSALS, ids=lambda way: way.__name__
 
 
 # P7: the request_uri is the client's
+
+
+async def test_P7_the_log_says_why_a_page_was_refused_and_nothing_of_what_was_sent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "securus.pages")
+    pushed = await world.app().push()
+    assert is_error_page(await Person(world).visit(address(pushed, "portal-2")))
+    (said,) = [record for record in caplog.records if record.name == "securus.pages"]
+    line = json.loads(JsonLines().format(said))
+    assert line["message"] == "a page was refused"
+    assert (line["cause"], line["status"], line["endpoint"]) == (
+        "error.request_uri_unknown",
+        400,
+        "/authorize",
+    )
+    assert pushed.json["request_uri"].rpartition(":")[2] not in json.dumps(line)
+    assert "portal-2" not in json.dumps(line)
 
 
 @pytest.mark.parametrize("named", ["portal-2", "portal-mtls", "lab", "unknown", "PORTAL", "portal ", ""])
