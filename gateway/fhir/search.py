@@ -180,6 +180,8 @@ def encode_terms(terms: Iterable[SearchTerm]) -> str:
 def _parse(
     pairs: Sequence[tuple[str, str]], term: Callable[[str, str], SearchTerm]
 ) -> tuple[SearchTerm, ...]:
+    if sum(name == "_count" for name, _ in pairs) > 1:  # one of them may stand for a count
+        raise FhirError(Reason.AMBIGUOUS_QUERY, "'_count' is sent more than once")
     terms = [term(name, value) for name, value in pairs]
     check_together(terms)
     return tuple(made for made in terms if made.code not in READ_PARAMETERS)
@@ -193,6 +195,9 @@ def _search_term(name: str, value: str, type: str | None, join: Join | None) -> 
         if code == "_total" and value not in _TOTALS:
             raise FhirError(Reason.INVALID_PARAMETER, "'_total' must be none, estimate or accurate")
         return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
+    if name == "_count" and join is not None and type is not None and re.fullmatch("0{1,10}", value):
+        # FHIR R4 3.1.1.5.3: a page of none asks for the count alone.
+        return SearchTerm("_summary", "_summary", None, None, ("count",), "count")
     if code in _RESULT_PARAMETERS or (type is None and code == "_type"):
         if modifier is not None or chain is not None:
             raise FhirError(Reason.UNKNOWN_PARAMETER, f"'{code}' takes no modifier and no chain")
@@ -282,8 +287,8 @@ def page_size(value: str) -> str:
     """The value of _count, lowered to MAX_COUNT. Raises FhirError."""
     if not re.fullmatch(r"[0-9]{1,10}", value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'_count' must be a number from 1 to {MAX_COUNT}")
-    if int(value) == 0:  # FHIR R4 3.1.1.5.3: the same as _summary=count
-        raise FhirError(Reason.INVALID_PARAMETER, "'_count' of 0 asks for a count, which is closed")
+    if int(value) == 0:
+        raise FhirError(Reason.INVALID_PARAMETER, "'_count' of 0 asks for a count, which is closed here")
     return str(min(int(value), MAX_COUNT))
 
 
