@@ -58,6 +58,7 @@ def _labelled(code: str, id_: str = "hidden") -> dict[str, Any]:
 
 
 _BOTH = found(_A1, _B1)
+_BOTH_LABELLED = found(_labelled("R"), _labelled("N", "seen"), more={"total": 2})
 ROWS = (
     row("F-098-a-count-of-the-own", "GET /Condition?code=HIV&_summary=count", 200, shows=set(),
         sent=("GET Condition?code=HIV&_summary=count&patient=Patient%2FA",), twin="GET /Condition?code=x"),
@@ -122,10 +123,10 @@ ROWS = (
         twin="GET /Observation/a1/_history/1"),
     row("F-112-an-estimate", "GET /Patient?_total=estimate", 200, shows={"Patient/A"}, sent=("GET *",),
         twin="GET /Patient"),
-    row("F-112b-an-estimate-where-labels-hide", "GET /Observation?_total=estimate", 403, "count-closed", who="dr1",
-        world="labels", sees=True, twin="GET /Observation?code=x"),
-    row("F-112c-a-number-where-labels-hide", "GET /Observation?_total=accurate", 403, "count-closed", who="dr1",
-        world="labels", sees=True, twin="GET /Observation?code=x"),
+    *(row(f"F-112{letter}-{name}-where-labels-hide", f"GET /Observation?_total={name}", 200, who="dr1", world="labels",
+          store=_BOTH_LABELLED, shows={"Observation/seen"}, hides=("Observation/hidden",), sent=("GET Observation",),
+          check=no_total, twin=ask("GET /Observation?code=x", "pA-r"))
+      for letter, name in (("b", "estimate"), ("c", "accurate"))),
     refused("F-112d-a-total-that-is-none", "Observation?_total=all", 400, "invalid-parameter"),
     row("F-113-statistics", "GET /Observation/$stats?subject=Patient/B", 403, "interaction-closed", who="sys",
         twin="GET /Practitioner/dr1"),
