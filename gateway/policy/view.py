@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 from gateway.fhir.definitions import choices, element_exists, is_resource_type
+from gateway.fhir.labels import INLINE
 from gateway.policy.copies import Copies
 
 _OF_A_REFERENCE = frozenset(
@@ -142,8 +143,8 @@ def see(
         and contained is None
     ):
         return resource
-    walk = _Walk(said, contained)
     sights = [_Sight(view.only or _EVERYTHING, view.hide, view.rounded) for view in views]
+    walk = _Walk(said, contained, takes_labels=_hides_labels(sights, denied))
     seen = walk.members(resource, sights, denied, top=True)
     if not walk.took:
         return resource
@@ -159,9 +160,12 @@ class _Walk:
         self,
         said: Mapping[str, frozenset[str]],
         contained: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None,
+        *,
+        takes_labels: bool = False,
     ) -> None:
         self._said = {word: types for word, types in said.items() if types}
         self._contained = contained
+        self._takes_labels = takes_labels
         self.copies = Copies()
         self.took = False
 
@@ -184,6 +188,10 @@ class _Walk:
             ):
                 self._take(inner)
                 continue
+            if self._takes_labels and name in _EXTENSIONS and isinstance(inner, list):
+                inner = self._without_labels(inner)
+                if not inner:
+                    continue
             if top and key == "contained":
                 inner = self._seen_contained(inner)
                 if inner == []:
@@ -229,6 +237,13 @@ class _Walk:
             return left
         return value
 
+    def _without_labels(self, extensions: list[Any]) -> list[Any]:
+        """The extensions without labels of the element: they tell what meta.security tells."""
+        left = [each for each in extensions if not (isinstance(each, dict) and each.get("url") == INLINE)]
+        if len(left) < len(extensions):
+            self.took = True
+        return left
+
     def _seen_contained(self, value: Any) -> Any:
         if self._contained is None:
             return value
@@ -255,6 +270,16 @@ class _Walk:
 
 
 _GONE = object()
+
+
+def _hides_labels(sights: Sequence[_Sight], denied: Paths) -> bool:
+    """Whether meta.security is not seen."""
+    meta = denied.at("meta")
+    security = None if meta is None else meta.at("security")
+    if security is not None and security.whole:
+        return True
+    metas = [each.into("meta") for each in sights]
+    return all(meta is None or meta.into("security") is None for meta in metas)
 
 
 def _precision(sights: Sequence[_Sight]) -> Precision | None:

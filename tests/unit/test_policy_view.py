@@ -57,6 +57,42 @@ def test_hide_takes_the_element_and_its_narrative() -> None:
     assert seen["valueQuantity"] == {"value": Number("181.50"), "unit": "cm"}
 
 
+LABEL = {
+    "url": "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label",
+    "valueCoding": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"},
+}
+OTHER = {"url": "urn:x", "valueCode": "kept"}
+
+
+@pytest.mark.parametrize(
+    "labelled",
+    [
+        {"extension": [LABEL]},
+        {"_status": {"extension": [LABEL]}},
+        {"note": [{"text": "x", "extension": [LABEL, OTHER]}]},
+        {"component": [{"code": {"text": "x", "extension": [LABEL]}}]},
+        {"modifierExtension": [OTHER, LABEL]},
+        {"extension": [{"url": "urn:y", "extension": [LABEL]}]},
+        {"meta": {"extension": [LABEL]}},
+    ],
+)
+def test_who_sees_no_labels_sees_none_of_an_element_either(labelled: dict[str, Any]) -> None:
+    resource = observation(**labelled)
+    denied = paths_of("Observation", ["Observation.meta.security"])
+    for seen in (
+        see(resource, [WHOLE], denied=denied),
+        see(resource, [hidden("Observation.meta.security")]),
+        see(
+            resource,
+            [hidden("Observation.meta"), only("Observation.status", "Observation.note", "Observation.code")],
+        ),
+    ):
+        assert "HIV" not in said(seen)
+        assert "SUBSETTED" in said(seen)
+    assert "HIV" in said(see(resource, [hidden("Observation.bodySite")]))
+    assert "kept" not in said(labelled) or "kept" in said(see(resource, [WHOLE], denied=denied))
+
+
 def div(text: str) -> dict[str, str]:
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{text}</div>'}
 
