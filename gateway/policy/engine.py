@@ -34,7 +34,7 @@ from gateway.policy.layers import (
     limit,
     show_nothing,
 )
-from gateway.policy.query import counts, with_page, without_total
+from gateway.policy.query import counts, needed_by, with_page, without_total
 from gateway.policy.reads import CompiledReads
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
@@ -333,6 +333,7 @@ class Engine(CompiledReads):
             if beside is None
             else layers.obligations.and_those_of(beside.obligations),
             included=beside,
+            needed=needed_by([self._rules[name].query for name in permits if name in self._rules], asked),
         )
         return with_opened(permit, asked)
 

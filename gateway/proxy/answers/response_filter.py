@@ -18,7 +18,7 @@ from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Ver
 from gateway.proxy import headers
 from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
 from gateway.proxy.answers.connections import Connections
-from gateway.proxy.answers.self_links import echoes, is_silent
+from gateway.proxy.answers.self_links import echoes, is_silent, named
 from gateway.proxy.answers.tally import Tally
 from gateway.settings import SelfLink
 
@@ -51,6 +51,7 @@ class BundleFilter:
     kind      'searchset' or 'history'
     includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
+    needed    parameters that the caller had to send, by their plain names; a self link without one means the same
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
     shape     what is left of each resource
@@ -73,6 +74,7 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    needed: frozenset[str] = frozenset()
     proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -229,9 +231,13 @@ class BundleFilter:
             raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added or self.self_link is SelfLink.UNRELIABLE:
+        if not (self.added or self.needed) or self.self_link is SelfLink.UNRELIABLE:
             return
         if self.self_link is SelfLink.SILENT and is_silent(url):
+            return
+        if not self.needed <= named(url):
+            raise FhirError(Reason.NARROWING_IGNORED)
+        if not self.added:
             return
         self.tally.narrowing_seen = echoes(url, self.added)
         if not self.tally.narrowing_seen:

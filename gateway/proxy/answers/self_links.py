@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
+from gateway.fhir.search import plain
 
 
 def is_silent(url: str) -> bool:
@@ -21,3 +22,11 @@ def echoes(url: str, added: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return all(text in said for text in added)
+
+
+def named(url: str) -> frozenset[str]:
+    """The parameters that the self link of a search names, without modifiers and types; none where it cannot be read."""
+    try:
+        return frozenset(plain(name) for name, _ in parse_query(urlsplit(url).query))
+    except ValueError:
+        return frozenset()
