@@ -3,6 +3,17 @@
 from urllib.parse import urlsplit
 
 from authz.protocol.encoding import parse_query
+from gateway.settings import SelfLink
+
+
+def proves(url: str, added: tuple[str, ...], self_link: SelfLink) -> bool | None:
+    """Whether the self link of a search shows that the criteria in added were taken; None where it proves nothing.
+
+    self_link is what that of this store, for this search, is known to prove.
+    """
+    if not added or self_link is SelfLink.UNRELIABLE:
+        return None
+    return None if self_link is SelfLink.SILENT and is_silent(url) else echoes(url, added)
 
 
 def is_silent(url: str) -> bool:
