@@ -11,7 +11,7 @@ from pathlib import Path
 from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from gateway.account_settings import AccountPages
 from gateway.audit_settings import AuditLogSettings, AuditSettings
 from gateway.consents.consent import ConsentReading, ConsentSource

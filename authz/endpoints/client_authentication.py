@@ -27,7 +27,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Namespace, SingleUse, Store
+from authz.storage.claims import Namespace, SingleUse
+from authz.storage.store import Store
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

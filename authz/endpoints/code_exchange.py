@@ -8,7 +8,7 @@ from authz.protocol import pkce
 from authz.protocol.client_profiles import may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
 from authz.protocol.tokens import Binding, Grant
-from authz.storage.store import (
+from authz.storage.grants import (
     AuthorizationCode,
     GrantUntil,
     RedeemedCode,

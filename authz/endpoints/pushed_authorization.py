@@ -22,7 +22,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.request_objects import check_request_object
-from authz.storage.store import PushedRequest, Store
+from authz.storage.interactions import PushedRequest
+from authz.storage.store import Store
 
 REQUEST_URI_PREFIX = "urn:ietf:params:oauth:request_uri:"
 

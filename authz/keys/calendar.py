@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from authz.protocol.jose import OF_ID_TOKENS
-from authz.storage.store import StoredKey
+from authz.storage.server_keys import StoredKey
 
 NODES_LEARN_SECONDS = 10
 """In so many seconds every node has read the keys again: two of its rounds."""

@@ -14,7 +14,8 @@ from typing import Any
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from authz.storage.store import Namespace, Store
+from authz.storage.claims import Namespace
+from authz.storage.store import Store
 from gateway.audit.log import AuditLog
 from gateway.fhir import links, request, resource
 from gateway.fhir.outcome import FhirError, Reason

@@ -18,7 +18,7 @@ import pytest
 
 from authz.events import ConsentGiven
 from authz.settings import Lifetimes
-from authz.storage.store import AuthorizationCode
+from authz.storage.grants import AuthorizationCode
 from gateway.telemetry import JsonLines
 from tests.support.authorization_server import (
     ANNA,

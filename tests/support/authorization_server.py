@@ -41,8 +41,10 @@ from authz.protocol.tokens import Grant
 from authz.resource_server import Authenticated
 from authz.server import AuthorizationServer
 from authz.settings import Account, AuthorizationSettings, Protected
+from authz.storage.grants import AuthorizationCode
 from authz.storage.opening import open_storage
-from authz.storage.store import AuthorizationCode, Store, StoreSettings
+from authz.storage.settings import StoreSettings
+from authz.storage.store import Store
 from tests.support.jose import (
     ABSENT,
     Authority,

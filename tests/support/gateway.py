@@ -21,7 +21,7 @@ from authz.protocol.brands import PublishedBrands
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from gateway.app import Gateway
 from gateway.audit_settings import AuditSettings
 from gateway.demo.client import Key

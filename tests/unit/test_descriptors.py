@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from authz.settings import AuthorizationSettings
 from authz.storage.postgresql.settings import PostgresqlSettings
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from authz.storage.valkey_settings import ValkeySettings
 from gateway.consents.consent import ConsentSource
 from gateway.descriptors import BESIDE, USUAL, at_stores, bounds_of, within

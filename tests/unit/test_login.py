@@ -17,7 +17,8 @@ from authz.events import ConsentGiven, SignIn
 from authz.login import accounts as accounts_module
 from authz.login.accounts import Accounts, SignInOutcome, hash_password
 from authz.settings import Account
-from authz.storage.store import BrowserSession, StoreUnavailable
+from authz.storage.interactions import BrowserSession
+from authz.storage.store import StoreUnavailable
 from tests.support.authorization_server import (
     ANNA,
     ISSUER,

@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 
 from authz.storage.audit_lines import AuditLine
+from authz.storage.interactions import Launch
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
-from authz.storage.store import Launch, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from gateway.demo.world import Authority
 from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from authz.storage.claims import Namespace
 from authz.storage.composed import with_replay
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
 from gateway.demo.world import Authority

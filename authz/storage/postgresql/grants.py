@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, Room
+from authz.storage.grants import AuthorizationCode, RedeemedCode, RefreshToken
 from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
@@ -14,7 +15,7 @@ from authz.storage.rows import (
     refresh_token,
     revoked,
 )
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 
 
 class PostgresqlGrants:

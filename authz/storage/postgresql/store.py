@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.clock import system_clock
+from authz.storage.claims import Namespace, SingleUse, Then
+from authz.storage.interactions import BrowserSession, Interaction, Launch, PushedRequest
 from authz.storage.postgresql.audit import PostgresqlAudit
 from authz.storage.postgresql.audit_feeds import PostgresqlAuditFeeds
 from authz.storage.postgresql.audit_index import PostgresqlAuditIndex
@@ -35,17 +37,8 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.replay import one_after_the_other
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
-from authz.storage.store import (
-    BrowserSession,
-    Interaction,
-    Launch,
-    Namespace,
-    PushedRequest,
-    SingleUse,
-    StoredKey,
-    StoreUnavailable,
-    Then,
-)
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import StoreUnavailable
 
 R = TypeVar("R")
 _MOST_SKEW_SECONDS = 10
