@@ -23,7 +23,6 @@ from gateway.policy.decision import Deny, Environment
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import PAGE_PREFIX
-from gateway.proxy.permitted import Permitted
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.settings import Upstream
@@ -38,12 +37,6 @@ _NESTED = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
 
 class OnePassage(Protocol):
     """How a single request passes."""
-
-    async def permitted(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
-    ) -> Permitted:
-        """The decision about a request. Raises what refuses it."""
-        ...
 
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail

@@ -37,6 +37,7 @@ from gateway.proxy.bundles.transaction_steps import (
     of_all,
     response_of,
 )
+from gateway.proxy.decisions import Decisions
 from gateway.proxy.documents.attachments import Asking
 from gateway.proxy.kept_consents import check_transaction
 from gateway.proxy.upstream import UpstreamClient
@@ -48,7 +49,7 @@ from gateway.settings import Upstream
 
 
 class Transactions:
-    """Transactions at one store. passage is that of single requests."""
+    """Transactions at one store. decisions and passage are those of single requests."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Transactions:
         clock: Clock,
         writes: Writes,
         show: Representation,
+        decisions: Decisions,
         passage: OnePassage,
     ) -> None:
         self._upstream = upstream
@@ -67,6 +69,7 @@ class Transactions:
         self._clock = clock
         self._writes = writes
         self._show = show
+        self._decisions = decisions
         self._passage = passage
         self._bases = (*upstream.bases, upstream.base)
 
@@ -140,7 +143,7 @@ class Transactions:
 
         async def work(sent: Sent, step: Step) -> None:
             part = step.part
-            step.permitted = await self._passage.permitted(
+            step.permitted = await self._decisions.permitted(
                 part.http, part.asked, sent.caller, sent.engine, step.trail
             )
             decision, body = step.permitted.decision, part.entry.resource
@@ -175,7 +178,7 @@ class Transactions:
 
         async def by_criteria(sent: Sent, step: Step) -> None:
             part = step.part
-            step.permitted = await self._passage.permitted(
+            step.permitted = await self._decisions.permitted(
                 part.http, part.asked, sent.caller, sent.engine, step.trail
             )
 
