@@ -17,7 +17,7 @@ from authz.protocol.tokens import Caller
 from authz.storage.claims import Namespace
 from authz.storage.store import Store
 from gateway.audit.log import AuditLog
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
@@ -84,7 +84,7 @@ class ExportPassage:
         return Answer(202, (*headers.PRIVATE, ("Content-Location", place)), b"")
 
     async def _kicked_off(self, http: HttpRequest, trail: Trail, permit: Permit) -> str:
-        target = request.upstream_target(permit.request)
+        target = request_target.upstream_target(permit.request)
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         sent["prefer"] = "respond-async, handling=strict"
         trail.upstream.append(f"GET {target}")
@@ -208,7 +208,7 @@ class ExportPassage:
             files.append({"type": each["type"], "url": f"{self._upstream.identifier}/_file/{token}"})
         return {
             "transactionTime": at,
-            "request": f"{self._upstream.identifier}/{request.upstream_target(job.asked)}",
+            "request": f"{self._upstream.identifier}/{request_target.upstream_target(job.asked)}",
             "requiresAccessToken": True,
             "output": files,
             "error": [],

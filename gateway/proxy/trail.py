@@ -11,7 +11,7 @@ from gateway.admission import Held
 from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
-from gateway.fhir.request import canonical_text
+from gateway.fhir.request_target import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.shadow import Shadows
 from gateway.proxy.answers.tally import Tally

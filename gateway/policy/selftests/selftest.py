@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from authz.protocol.tokens import Caller, TokenError
-from gateway.fhir import request
+from gateway.fhir import request_target
 from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import json_patch
@@ -131,7 +131,7 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
         case Permit():
             opened = _opened_list(test, engine, decision, caller, environment)
             if opened is not None:  # else it finds nothing, as if there were no such List
-                outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
+                outcome.upstream = [f"{asked.method} /{request_target.upstream_target(decision.request)}"]
                 _show(test, asked, opened, outcome, environment)
     return outcome
 

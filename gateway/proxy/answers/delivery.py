@@ -10,7 +10,7 @@ from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
@@ -188,7 +188,7 @@ class Delivery:
 
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
         if http.query.startswith(PAGE_PREFIX) or http.method == "POST":
-            return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
+            return f"{self._upstream.identifier}/{request_target.upstream_target(asked)}"
         return self._asked_url(http)
 
     def _asked_url(self, http: HttpRequest) -> str:

@@ -16,7 +16,7 @@ from gateway.cda.header import Header
 from gateway.cda.header_reader import header_of
 from gateway.cda.parser import DocumentError
 from gateway.cda.view_page import HEADERS as OF_VIEWS
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.binary import BinaryMembers
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
@@ -301,7 +301,7 @@ async def _judged(asking: Asking, permit: Permit, seen: SeenBinary) -> Mapping[s
 
 
 def _target(asked: FhirRequest) -> str:
-    return request.upstream_target(asked).partition("?")[0]
+    return request_target.upstream_target(asked).partition("?")[0]
 
 
 def _check_coding(answer: UpstreamAnswer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.fhir import request, resource, search
+from gateway.fhir import request_target, resource, search
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.matching import CriteriaError, compile_criteria
@@ -98,9 +98,9 @@ async def find(
             return None
         case Permit():
             pass
-    asking = request.fit_for_the_store(decision.request)
-    target = request.upstream_target(asking)
-    method, form = ("POST", request.upstream_form(asking)) if asking.posted else ("GET", None)
+    asking = request_target.fit_for_the_store(decision.request)
+    target = request_target.upstream_target(asking)
+    method, form = ("POST", request_target.upstream_form(asking)) if asking.posted else ("GET", None)
     if turns is not None and not is_kept(
         upstream, asked.type
     ):  # who keeps them here looks again while it writes
