@@ -11,7 +11,7 @@ from functools import cached_property
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.compartment import compartment_term
 from gateway.fhir.definitions import patient_compartment
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm

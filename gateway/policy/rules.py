@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.consents.consent import ConsentCondition
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition

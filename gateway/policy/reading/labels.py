@@ -1,6 +1,6 @@
 """Security labels in `where`: at_most, any_of, without, unlabelled."""
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.labels import ABOVE_ALL, ORDER, Label, LabelCondition
 from gateway.policy.inherited_labels import INHERITED
 from gateway.policy.reading.definitions import Definitions, label_of, named

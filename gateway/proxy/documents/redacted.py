@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.cda.parser import DocumentError
 from gateway.cda.redaction import Redaction
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy.trail import Trail
