@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from authz.protocol.encoding import base64url
 from authz.protocol.jwk import PrivateKey, public_jwk
 from gateway.demo import world
+from gateway.demo.authority import Authority
 from tests.support.processes import GatewayProcess, start_process
 
 AUTHENTICATIONS = (
@@ -121,7 +122,7 @@ async def start_matrix(folder: Path, cells: tuple[Cell, ...] = CELLS, *, algorit
     told: list[dict[str, Any]] = []
 
     def change(document: dict[str, Any]) -> None:
-        authority = world.Authority.new("Certificates of the matrix's clients")
+        authority = Authority.new("Certificates of the matrix's clients")
         (folder / "clients-ca.pem").write_bytes(authority.pem)
         document["listen"]["mtls"]["client_certificate_anchors"] = {"file": "clients-ca.pem"}
         document["upstreams"]["fhir"]["base"] = f"http://127.0.0.1:{port}/fhir"
@@ -159,7 +160,7 @@ def _common(facts: dict[str, Any], algorithm: str) -> dict[str, Any]:
     }
 
 
-def _client(folder: Path, authority: world.Authority, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+def _client(folder: Path, authority: Authority, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Its entry in gateway.yaml, and what its own developer knows."""
     key = new_key(cell.algorithm)
     kid = f"{cell.name}-1"

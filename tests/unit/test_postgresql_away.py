@@ -14,7 +14,7 @@ from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import StoreUnavailable
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.postgresql_database import claim, database, shared, store

@@ -21,7 +21,7 @@ from authz.storage.sqlite.store import open_store
 from authz.storage.store import Store, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
 from tests.support.tcp_proxy import Way, tcp_proxy
