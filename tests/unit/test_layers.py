@@ -175,7 +175,9 @@ def test_proofs_are_made_at_home(module: str) -> None:
     for node in nodes(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            assert module in MADE_BY.get(name, module).split(), f"{module}:{node.lineno} makes a {name} of its own"
+            assert module in MADE_BY.get(name, module).split(), (
+                f"{module}:{node.lineno} makes a {name} of its own"
+            )
 
 
 @pytest.mark.parametrize("module", modules())
