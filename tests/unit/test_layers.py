@@ -45,7 +45,7 @@ FLOORS = [
     "authz.endpoints",
     "authz.login authz.resource_server authz.grant_endings authz.descriptions",
     "authz.registry",
-    "authz.registration_requests",
+    "authz.registration_requests authz.initial_access_tokens",
     "authz.registry_writing",
     "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
     "authz.fetch_exchange",
