@@ -29,11 +29,7 @@ from authz.registry_writing import (
     with_proposal_in_force,
     without_proposal,
 )
-from authz.storage.registrations import (
-    Registration,
-    RegistrationChange,
-    RegistrationStatus,
-)
+from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
 
 _MAX_OLD_SECONDS = 30 * 86400
 _NOBODY = frozenset({RegistrationStatus.DELETED, RegistrationStatus.REJECTED})

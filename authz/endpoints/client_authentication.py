@@ -15,11 +15,7 @@ from authz.clock import Clock
 from authz.events import ClockCompared, Emit
 from authz.handles import digest
 from authz.protocol import certificates, jose
-from authz.protocol.client_authentication import (
-    Assertion,
-    check_assertion,
-    read_assertion,
-)
+from authz.protocol.client_authentication import Assertion, check_assertion, read_assertion
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
 from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client, GrantType

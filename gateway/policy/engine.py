@@ -20,13 +20,7 @@ from gateway.policy.conditions import ALWAYS, compartment_condition
 from gateway.policy.decision import Decision, Deny, Environment, Permit
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.policy.index import WHOLE_SYSTEM
-from gateway.policy.layers import (
-    Layers,
-    ids,
-    judge,
-    judge_change,
-    limit,
-)
+from gateway.policy.layers import Layers, ids, judge, judge_change, limit
 from gateway.policy.reads import CompiledReads
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing

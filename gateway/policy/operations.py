@@ -17,13 +17,7 @@ from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.operations import operation_of
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.deciding import Deciding
-from gateway.policy.decision import (
-    Decision,
-    Deny,
-    Environment,
-    Nothing,
-    Permit,
-)
+from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.operations_on_types import decide_everything, decide_export
 from gateway.policy.unanimous import unanimous
 

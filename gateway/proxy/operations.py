@@ -20,14 +20,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.operations import as_stored
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import (
-    check_status,
-    fhir_answer,
-    judge,
-    settle,
-    stored,
-    whole_resource,
-)
+from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored, whole_resource
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import creation

@@ -28,13 +28,7 @@ from authz.keys import KeyRing
 from authz.login.accounts import hash_password
 from authz.login.finding import Finder
 from authz.login.given_consents import GivenConsents
-from authz.protocol.clients import (
-    AuthenticationMethod,
-    BindingKind,
-    CertificateSubject,
-    Client,
-    GrantType,
-)
+from authz.protocol.clients import AuthenticationMethod, BindingKind, CertificateSubject, Client, GrantType
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, BytesBody, HttpRequest
 from authz.protocol.tokens import Grant

@@ -15,14 +15,7 @@ from authz.storage.settings import StoreSettings
 from authz.storage.valkey_settings import ValkeySettings
 from gateway.consents.consent import ConsentSource
 from gateway.descriptors import BESIDE, USUAL, at_stores, bounds_of, within
-from gateway.settings import (
-    ConsentSettings,
-    GatewaySettings,
-    KeySettings,
-    Limits,
-    Operations,
-    Upstream,
-)
+from gateway.settings import ConsentSettings, GatewaySettings, KeySettings, Limits, Operations, Upstream
 from gateway.wire.places import Bounds
 
 FHIR = Upstream("fhir", "fhir-r4", "/fhir", "http://127.0.0.1/fhir", "https://gw.example/fhir", frozenset())

@@ -18,10 +18,7 @@ from gateway.demo.authority import Authority
 from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.postgresql_database import claim, database, shared, store
-from tests.support.store_contract import (
-    KEY,
-    NOW,
-)
+from tests.support.store_contract import KEY, NOW
 from tests.support.tcp_proxy import Way, tcp_proxy
 
 __all__ = ["database", "shared", "store"]  # fixtures

@@ -22,15 +22,7 @@ from authz.storage.store import StoreUnavailable
 from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.postgresql_database import claim, database, shared, store
-from tests.support.store_contract import (
-    CHANGE,
-    EMERGENCY,
-    KEY,
-    NOW,
-    REGISTRATION,
-    StoreContract,
-    audit_lines,
-)
+from tests.support.store_contract import CHANGE, EMERGENCY, KEY, NOW, REGISTRATION, StoreContract, audit_lines
 
 __all__ = ["database", "shared", "store"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]

@@ -8,13 +8,7 @@ from authz.storage.grants import AuthorizationCode, RedeemedCode, RefreshToken
 from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
-from authz.storage.rows import (
-    grant_values,
-    newest_first,
-    redeemed_code,
-    refresh_token,
-    revoked,
-)
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
 from authz.storage.store import StoreUnavailable
 
 

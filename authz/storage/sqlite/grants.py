@@ -15,13 +15,7 @@ from authz.storage.grants import (
     RefreshToken,
 )
 from authz.storage.records import decode, encode, integer, text
-from authz.storage.rows import (
-    grant_values,
-    newest_first,
-    redeemed_code,
-    refresh_token,
-    revoked,
-)
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
 from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import have_room, insert_consent

@@ -12,16 +12,7 @@ from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.policy import by_list
 from gateway.policy.attachments import SeenBinary
-from gateway.policy.decision import (
-    Decision,
-    Deny,
-    Environment,
-    Judge,
-    Nothing,
-    Permit,
-    Resource,
-    Verdict,
-)
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.selftests.asked import Unplayable, what_is_asked, who_asks

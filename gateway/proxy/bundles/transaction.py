@@ -21,14 +21,7 @@ from gateway.proxy.bundles.entries import OnePassage, Sent, answering, entry_of,
 from gateway.proxy.bundles.held import Held
 from gateway.proxy.bundles.provided_documents import give_contexts
 from gateway.proxy.bundles.transaction_decisions import TransactionDecisions
-from gateway.proxy.bundles.transaction_steps import (
-    Step,
-    answers_of,
-    bundle_of,
-    id_of,
-    method_of,
-    response_of,
-)
+from gateway.proxy.bundles.transaction_steps import Step, answers_of, bundle_of, id_of, method_of, response_of
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.kept_consents import check_transaction
 from gateway.proxy.upstream import UpstreamClient

@@ -16,14 +16,7 @@ from gateway.policy.decision import Environment, Permit
 from gateway.proxy.answers.delivery import judge, settle
 from gateway.proxy.answers.representation import environment_of
 from gateway.proxy.bundles.entries import OnePassage, Sent, check_opened
-from gateway.proxy.bundles.transaction_steps import (
-    READS,
-    Step,
-    check_apart,
-    check_kept,
-    names,
-    of_all,
-)
+from gateway.proxy.bundles.transaction_steps import READS, Step, check_apart, check_kept, names, of_all
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.documents.attachments import Asking
 from gateway.proxy.upstream import UpstreamClient
