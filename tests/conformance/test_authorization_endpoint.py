@@ -615,6 +615,7 @@ async def test_T2_no_code_and_no_request_uri_is_in_a_page_or_an_address_of_ours(
     seen = watch(world)
     code = answer_of(await allows(world, Person(world), pushed))["code"]
     handle = pushed.json["request_uri"].removeprefix(PREFIX)
+    assert {step.status for step in seen} == {200, 303}
     for step in seen:
         text = step.text + (step.header("location") or "") + "".join(step.headers("set-cookie"))
         assert handle not in text
