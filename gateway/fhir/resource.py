@@ -156,6 +156,11 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _LEVELS = 24  # resources have about ten
 
 
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of an array, without what is none; nothing of what is no array."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def may_be_too_deep(raw: bytes) -> bool:
     """Whether JSON may be nested deeper than MAX_DEPTH objects and arrays; False is certain, and costs passes in C."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:

@@ -22,7 +22,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers, kept_consents
-from gateway.proxy.answers.delivery import check_status
+from gateway.proxy.answers.delivery import check_coding, check_status
 from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.sealed_jobs import LIFETIME_SECONDS, Job, SealedJobs
@@ -282,5 +282,4 @@ def _check_ndjson(answer: UpstreamAnswer) -> None:
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _NDJSON_TYPES:
         raise FhirError(Reason.UPSTREAM_INVALID, "the file is not NDJSON")
-    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FhirError(Reason.UPSTREAM_INVALID, "the file is compressed, which was not asked for")
+    check_coding(answer)

@@ -9,7 +9,7 @@ from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import Delivery, check_status
+from gateway.proxy.answers.delivery import Delivery, check_fhir_json, check_status
 from gateway.proxy.answers.sealed_links import Page
 from gateway.proxy.kept_consents import profile_of
 from gateway.proxy.operations import OperationPassage
@@ -102,13 +102,7 @@ class Forwarding:
         asked = permit.request
         try:
             check_status(answer)
-            if not headers.is_json(answer.headers.get("content-type", "")):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
-            if (
-                "content-encoding" in answer.headers
-                and answer.headers["content-encoding"].lower() != "identity"
-            ):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+            check_fhir_json(answer)
             if asked.interaction is Interaction.VREAD:
                 return await self._version(http, trail, permit, answer)
             if asked.interaction is Interaction.READ:

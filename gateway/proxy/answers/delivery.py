@@ -228,6 +228,19 @@ def check_status(answer: UpstreamAnswer) -> None:
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
 
 
+def check_fhir_json(answer: UpstreamAnswer) -> None:
+    """Raise FhirError(UPSTREAM_INVALID) unless the answer says that it is FHIR JSON, and not compressed."""
+    if not headers.is_json(answer.headers.get("content-type", "")):
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
+    check_coding(answer)
+
+
+def check_coding(answer: UpstreamAnswer) -> None:
+    """Raise FhirError(UPSTREAM_INVALID) for what is compressed: where that was asked for, it was undone by now."""
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+
+
 async def whole_resource(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any]:
     """The resource that an answer of the store holds, whose connection is given back.
 
