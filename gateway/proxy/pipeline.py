@@ -77,7 +77,7 @@ class Passage:
         client: UpstreamClient,
         resource_server: ResourceServer,
         engines: EngineHolder,
-        links_: SealedLinks,
+        sealed_links: SealedLinks,
         jobs: SealedJobs,
         store: Store,
         audit: AuditLog,
@@ -96,7 +96,9 @@ class Passage:
         self._client = client
         self._resource_server = resource_server
         self._engines = engines
-        self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._delivery = Delivery(
+            upstream=upstream, sealed_links=sealed_links, audit=audit, metrics=metrics, clock=clock
+        )
         show = Representation(upstream=upstream, clock=clock)
         obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)

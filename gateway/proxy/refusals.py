@@ -82,7 +82,7 @@ def challenge(trail: Trail, error: OAuthError, resource_server: ResourceServer, 
     trail.reason = str(reason)
     trail.explanation = error.detail or error.description
     trail.answer_headers = ()  # a fresh nonce that the token earned: the challenge brings its own
-    status = 401 if error.status not in (400,) or error.code is not ErrorCode.INVALID_REQUEST else 400
+    status = 400 if error.code is ErrorCode.INVALID_REQUEST and error.status == 400 else 401
     body = operation_outcome(reason, error.description)
     return Answer(status, (headers.JSON_BODY, *headers.PRIVATE, *said), body)
 

@@ -39,11 +39,17 @@ class Delivery:
     """Delivers the answers of one store."""
 
     def __init__(
-        self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
+        self,
+        *,
+        upstream: Upstream,
+        sealed_links: SealedLinks,
+        audit: AuditLog,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._upstream = upstream
         self.bases = frozenset({*upstream.bases, upstream.base})
-        self._links = links_
+        self._links = sealed_links
         self._audit = audit
         self._metrics = metrics
         self._clock = clock

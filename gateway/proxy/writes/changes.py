@@ -44,6 +44,7 @@ from gateway.settings import Upstream
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
+_MAX_PATCH_BYTES = 1024 * 1024
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
 _CLOSED = {
@@ -151,7 +152,9 @@ class Writes:
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
-        patch = read_patch(write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH))
+        patch = read_patch(
+            write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH_BYTES)
+        )
         reading = await self._may_read(write)
         before = await self._stored(write)
         if before is None:
@@ -285,9 +288,6 @@ class Writes:
         await self._audit.record(write.trail.begun(self._upstream.name))
         sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | dict(more)
         return await self._client.write(write.caller, method, write.place, sent, body)
-
-
-_MAX_PATCH = 1024 * 1024
 
 
 def preference(http: HttpRequest) -> str:
