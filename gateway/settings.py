@@ -29,7 +29,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """Proxies in front of us that may speak for a client. form: one of authz.protocol.certificates.HEADER_FORMS."""
+    """Proxies in front of us that may speak for a client. form: one of authz.protocol.certificate_headers.HEADER_FORMS."""
 
     networks: tuple[str, ...]  # CIDR
     certificate_header: str | None = None

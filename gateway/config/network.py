@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from authz.protocol.addresses import AllowList, read_allow_list
-from authz.protocol.certificates import HEADER_FORMS
+from authz.protocol.certificate_headers import HEADER_FORMS
 from gateway.config.consents import read_consents
 from gateway.config.documents import KINDS, read_documents, with_patients
 from gateway.config.identifier_systems import read_identifier_systems

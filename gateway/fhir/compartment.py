@@ -20,12 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from gateway.fhir.definitions import (
-    is_resource_type,
-    members,
-    patient_compartment,
-    search_parameter,
-)
+from gateway.fhir.definitions import is_resource_type, members, patient_compartment, search_parameter
 from gateway.fhir.fhirpath import Expression, compile_expression, first_members
 from gateway.fhir.held_resources import contained_resources, holds_others
 from gateway.fhir.ids import is_id

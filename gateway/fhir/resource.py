@@ -11,23 +11,8 @@ from functools import cache
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from gateway.fhir.links import is_readable, mentions, relative_references, rewrite_urls, to_public
+from gateway.fhir.links import is_readable, mentions, rewrite_urls, to_public
 from gateway.fhir.outcome import FhirError, Reason
-
-__all__ = [
-    "DECODER",
-    "MAX_DEPTH",
-    "Number",
-    "full_urls",
-    "is_too_deep",
-    "may_be_too_deep",
-    "parse_json",
-    "parse_resource",
-    "relative_references",
-    "rewrite_entry",
-    "rewrite_urls",
-    "write_resource",
-]
 
 MAX_DEPTH = 64
 _TOO_DEEP = f"The JSON is nested deeper than {MAX_DEPTH} objects and arrays"

@@ -21,8 +21,9 @@ from gateway.fhir.fhirpath import ExpressionError, Steps, TooManySteps, compile_
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.ndjson import LineReader
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.pieces import End, Entry, Member
 from gateway.fhir.resource import Number, parse_json, write_resource
-from gateway.fhir.stream import BundleReader, End, Entry, Member
+from gateway.fhir.stream import BundleReader
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_writing import write_resource_xml
 from tests.support.fuzzing import Target, fuzz

@@ -12,6 +12,17 @@ from typing import Any
 
 from gateway.fhir import by_form, links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.pieces import (
+    AlikeEntries,
+    End,
+    EntriesBegin,
+    EntriesEnd,
+    Entry,
+    Member,
+    Piece,
+    PlainEntries,
+    values,
+)
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Verdict
@@ -75,7 +86,7 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            pieces: Iterable[stream.Piece]
+            pieces: Iterable[Piece]
             if self.settle is None:
                 pieces = reader.pieces(chunk)
             else:
@@ -121,12 +132,12 @@ class BundleFilter:
         mode = search.get("mode")
         return is_known(search) and (mode in ("match", None) or (mode == "include" and self.includes))
 
-    async def _settled(self, pieces: "list[stream.Piece]") -> None:
+    async def _settled(self, pieces: list[Piece]) -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
         if self.settle is None:
             return
         judging = []
-        for value in stream.values(pieces):
+        for value in values(pieces):
             found = value.get("resource")
             if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
                 judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
@@ -137,33 +148,33 @@ class BundleFilter:
         beside = None if self.included is None else self.included.judges.get(type_)
         return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
-    def _pieces(self, pieces: "Iterable[stream.Piece]", state: "_State") -> list[bytes]:
+    def _pieces(self, pieces: Iterable[Piece], state: "_State") -> list[bytes]:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
-                case stream.PlainEntries(entries=entries):
+                case PlainEntries(entries=entries):
                     for raw, value in entries:
                         kept = self._entry(raw, value, state)
                         if kept is not None:
                             out.append(kept if state.first else b"," + kept)
                             state.first = False
-                case stream.AlikeEntries(entries=alike):
+                case AlikeEntries(entries=alike):
                     if state.alike is None:
                         raise FhirError(Reason.INTERNAL)
                     if shown := state.alike.shown(alike):
                         self._put(b",".join(shown), out, state)
-                case stream.Entry():
+                case Entry():
                     self._put(self._entry(piece.raw, piece.value, state), out, state)
-                case stream.Member(name=name, raw=raw):
+                case Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
-                case stream.EntriesBegin():
+                case EntriesBegin():
                     self._check_proof()
                     out.append(b',"entry":[')
-                case stream.EntriesEnd():
+                case EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
                         self._put(self._beside(raw, value, state, last=True), out, state)
                     out.append(b"]")
-                case stream.End():
+                case End():
                     pass
         return out
 
