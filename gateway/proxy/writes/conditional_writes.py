@@ -111,11 +111,10 @@ async def find(
     answer = await client.send(method, target, sent, form)
     trail.looked_at = answer.headers.get(LOOKED_AT, "")
     bundle = await whole_resource(answer, upstream.max_resource)
-    if isinstance(bundle.get("entry"), list):
-        for entry in bundle["entry"]:
-            value = entry.get("resource") if isinstance(entry, dict) else None
-            if isinstance(value, dict):
-                await settle(trail, decision, value)
+    for entry in resource.objects(bundle.get("entry")):
+        value = entry.get("resource")
+        if isinstance(value, dict):
+            await settle(trail, decision, value)
     return _one(bundle, decision, terms, frozenset((*upstream.bases, upstream.base)))
 
 
@@ -133,8 +132,8 @@ def _one(
     if bundle["resourceType"] != "Bundle" or not isinstance(entries, list) or permit.judge is None:
         raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a Bundle")
     found: dict[str, Found] = {}
-    for entry in entries:
-        value = entry.get("resource") if isinstance(entry, dict) else None
+    for entry in resource.objects(entries):
+        value = entry.get("resource")
         if not isinstance(value, dict) or value.get("resourceType") != permit.request.type:
             continue
         id_, meta = value.get("id"), value.get("meta")
@@ -144,8 +143,7 @@ def _one(
             continue
         version = meta.get("versionId") if isinstance(meta, dict) else None
         found[id_] = Found(id_, version if isinstance(version, str) else None, resource.write_resource(value))
-    links = bundle.get("link", [])
-    is_part = any(isinstance(link, dict) and link.get("relation") == "next" for link in links)
+    is_part = any(link.get("relation") == "next" for link in resource.objects(bundle.get("link")))
     if len(found) > 1 or is_part:
         raise FhirError(Reason.MULTIPLE_MATCHES, "name one resource: by further criteria, or by its id")
     return next(iter(found.values()), None)
