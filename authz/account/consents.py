@@ -27,9 +27,8 @@ PAGE_CONSENTS = 20
 _OPEN = frozenset({"draft", "proposed", "active"})
 _MAX_DIGITS = 18
 _REPEATABLE = frozenset({"class", "purpose"})
-_TO_FILL = (
-    FRESH_SECONDS // 2
-)  # so old a sign-in may be at most when the form is opened: time is left to fill it in
+# So old a sign-in may be at most when the form is opened: time is left to fill it in.
+_TO_FILL = FRESH_SECONDS // 2
 
 
 class ConsentPages:

@@ -86,9 +86,8 @@ class PushedAuthorization:
             )
             if "launch" in asked.parameters:
                 await self._spending.spend(proven, proof)
-                parameters = await self._launches.resolve(
-                    asked
-                )  # uses the launch up: after all that may be repeated
+                # Uses the launch up: after all that may be repeated.
+                parameters = await self._launches.resolve(asked)
                 await self._store.put_pushed_request(replace(pushed, parameters=parameters))
             else:
                 await self._spending.spend(proven, proof, then=pushed)

@@ -130,9 +130,8 @@ def _jwk_fits(jwk: Mapping[str, object], der: bytes, public: Mapping[str, str]) 
         if not isinstance(certificates, list) or not certificates or not isinstance(certificates[0], str):
             return False
         try:
-            return (
-                b64decode(certificates[0], validate=True) == der
-            )  # RFC 7517 4.7: the first is the key's own
+            # RFC 7517 4.7: the first is the key's own
+            return b64decode(certificates[0], validate=True) == der
         except ValueError:
             return False
     return "x5t#S256" not in jwk or jwk["x5t#S256"] == thumbprint(der)

@@ -63,9 +63,8 @@ class Nonces:
         self.lifetime_seconds = lifetime_seconds
         self._step_now = -1
         self._accepted: dict[int, str] = {}
-        self._known: dict[
-            str, int
-        ] = {}  # the same by their texts: looked up by a hash that nobody outside can tell
+        # The same by their texts: looked up by a hash that nobody outside can tell.
+        self._known: dict[str, int] = {}
 
     def current(self, now: int) -> str:
         """The nonce to hand out at now."""

@@ -139,9 +139,8 @@ def _check(value: Mapping[str, Any], path: str, said: str, depth: int) -> None:
     known = members(path)
     for name, inner in value.items():
         element = known.get(name)
-        if (
-            element is None
-        ):  # resourceType, and what stands beside a primitive: of known names only, as on every write
+        # resourceType, and what stands beside a primitive: of known names only, as on every write.
+        if element is None:
             continue
         if element.repeats != isinstance(inner, list):
             raise _invalid(f"{said}.{name}", "must be an array" if element.repeats else "must be one value")

@@ -40,9 +40,8 @@ _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _FORM_CONTENT_TYPE = re.compile(
     r"application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*\"?utf-8\"?[ \t]*)?", re.IGNORECASE
 )
-_OTHER_COMPARTMENTS = frozenset(
-    {"Device", "Encounter", "Practitioner", "RelatedPerson"}
-)  # of FHIR R4 beside Patient
+# Of FHIR R4 beside Patient.
+_OTHER_COMPARTMENTS = frozenset({"Device", "Encounter", "Practitioner", "RelatedPerson"})
 
 _BASE = {"GET": Interaction.SEARCH, "POST": Interaction.BATCH}
 _CAPABILITIES = {"GET": Interaction.CAPABILITIES}

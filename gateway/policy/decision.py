@@ -62,9 +62,8 @@ class LookingJudge:
         return self.verdict(resource)
 
 
-ChangeJudge = Callable[
-    [Resource | None, Resource | None], Verdict
-]  # the stored version, the version to be stored
+# The stored version, the version to be stored.
+ChangeJudge = Callable[[Resource | None, Resource | None], Verdict]
 
 
 @dataclass(frozen=True, slots=True)

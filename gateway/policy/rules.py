@@ -51,9 +51,8 @@ class Claim:
     path: tuple[str, ...]
     type: str  # id | reference | string | codes
     of: tuple[str, ...] = ()
-    source: frozenset[str] = (
-        frozenset()
-    )  # resource types that it is made of, closed for writing as those of facts
+    # Resource types that it is made of, closed for writing as those of facts.
+    source: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

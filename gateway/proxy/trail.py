@@ -41,9 +41,8 @@ class Trail:
     base: str = ""  # the public URL of the FHIR base
     asked: FhirRequest | None = None
     caller: Caller | None = None
-    known: Mapping[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # of the caller, the claims that policies see
+    # Of the caller, the claims that policies see.
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     decision: str = "refused"
     rules: tuple[str, ...] = ()
     explanation: str = ""

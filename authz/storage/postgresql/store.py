@@ -294,10 +294,8 @@ class PostgresqlStore(
         A row that somebody holds is left for the next time. Where the clock of this machine is ahead of the server's,
         that is taken off: a claim that goes early could be made again at a node whose clock is right.
         """
-        removed, here = (
-            0,
-            system_clock(),
-        )  # before the transaction begins, so that it is not ahead by a rounding
+        # Before the transaction begins, so that it is not ahead by a rounding.
+        removed, here = 0, system_clock()
         async with self._database.transaction() as transaction:
             lock = await transaction.row("SELECT pg_try_advisory_xact_lock($1, $2)", LOCKS, HOUSEKEEPING_LOCK)
             if lock != (True,):

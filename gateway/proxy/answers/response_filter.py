@@ -301,9 +301,8 @@ class BundleFilter:
                     return usual
             if is_plain(value, self.kind, self.upstream, self.public):
                 return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
-        entry = plain(
-            exact_object(raw), self.kind, self.public
-        )  # what is written anew has every number as it was
+        # What is written anew has every number as it was.
+        entry = plain(exact_object(raw), self.kind, self.public)
         if verdict.seen is not None:
             seen = judge(entry["resource"]).seen
             if seen is None:

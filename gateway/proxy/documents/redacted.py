@@ -41,9 +41,8 @@ async def redacted(
     except DocumentError as error:
         raise FhirError(Reason.UPSTREAM_INVALID, str(error)) from error
     trail.withheld = withheld(redaction)
-    for start in range(
-        0, len(out), PIECE_BYTES
-    ):  # a component at once would be held once more by whoever sends
+    # A component at once would be held once more by whoever sends.
+    for start in range(0, len(out), PIECE_BYTES):
         yield out[start : start + PIECE_BYTES]
 
 

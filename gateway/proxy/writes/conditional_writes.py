@@ -101,9 +101,8 @@ async def find(
     asking = request_target.fit_for_the_store(decision.request)
     target = request_target.upstream_target(asking)
     method, form = ("POST", request_target.upstream_form(asking)) if asking.posted else ("GET", None)
-    if turns is not None and not is_kept(
-        upstream, asked.type
-    ):  # who keeps them here looks again while it writes
+    # Who keeps them here looks again while it writes.
+    if turns is not None and not is_kept(upstream, asked.type):
         trail.turn = await turns.take(f"{target}\n{'' if form is None else form.decode()}")
     trail.upstream.append(f"{method} {target}")
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
