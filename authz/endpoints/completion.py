@@ -33,7 +33,13 @@ from authz.protocol.authorization_details import is_covered
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of, told
-from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
+from authz.protocol.openid import (
+    acr_of,
+    left_of_claims,
+    personal_claims,
+    read_claims_request,
+    wanted_acr,
+)
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.settings import Account
@@ -120,7 +126,11 @@ class Completion:
             acr=acr,
             amr=session.amr,
             created_at=now,
-            claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+            claims_request=left_of_claims(
+                read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+                asked=self.asked_scope(visit, account),
+                left=scope,
+            ),
             authorization_details=granting.details(parameters, visit.client, self._server),
             managed="grant_management_action" in parameters,
         )

@@ -122,6 +122,20 @@ def personal_claims(
     )
 
 
+def left_of_claims(
+    claims_request: Mapping[str, Mapping[str, object]], *, asked: Iterable[str], left: Iterable[str]
+) -> dict[str, dict[str, object]]:
+    """The claims request of a person who left these of the scopes asked.
+
+    A claim that a scope stands for is shown to the person as that scope: without the one there is not the other.
+    """
+    taken = personal_claims({}, asked) - personal_claims({}, left)
+    return {
+        place: {name: request for name, request in requests.items() if name not in taken}
+        for place, requests in claims_request.items()
+    }
+
+
 def _is_request(request: object) -> bool:
     return request is None or isinstance(request, dict)
 
