@@ -5,7 +5,7 @@ from dataclasses import replace
 from authz.endpoints.turns import Desk, Issue, Turn, binding_of, end_grant, invalid, narrowed, required
 from authz.handles import digest, new_handle
 from authz.protocol import pkce
-from authz.protocol.client_profiles import may_refresh
+from authz.protocol.client_profiles import PROFILES, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
 from authz.protocol.tokens import Binding, Grant
 from authz.storage.store import (
@@ -21,6 +21,8 @@ from authz.storage.store import (
 async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.1.3 with PKCE, bound to the key that PAR named (A2, A3, A4, P11)."""
     handle = required(turn, "code")
+    if PROFILES[turn.client.profile].redirect_uri_repeated:
+        required(turn, "redirect_uri")
     exchange = _Exchange(turn, desk, binding_of(turn, desk))
     await desk.spending.spend(turn.proven, turn.proof, then=Redeeming(digest(handle), exchange.judge))
     return await exchange.issue()

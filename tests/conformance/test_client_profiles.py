@@ -229,6 +229,25 @@ async def test_a_code_of_a_plain_request_is_used_once_with_its_verifier(world: W
         await app.read(first["access_token"])
 
 
+@pytest.mark.parametrize("client_id", APPS)
+async def test_RFC6749_4_1_3_who_need_not_push_says_again_where_the_code_came(world: World, client_id: str):
+    """The address of a request that was not pushed is the browser's word: PKCE alone does not say where its code went."""
+    app = SmartApp(world, client_id)
+    code = await app.launch(Person(world))
+    assert (await app.redeem(code, redirect_uri=ABSENT)).refusal == (400, "invalid_request")
+    assert (await app.redeem(code)).status == 200  # nothing was used up by the mistake
+    code = await app.launch(Person(world))
+    other = await app.redeem(code, redirect_uri=f"{REDIRECT_URI}?tenant=a%20b")
+    assert other.refusal == (400, "invalid_grant")
+
+
+async def test_OAuth_2_1_4_1_3_who_pushed_need_not_say_it_again(world: World):
+    app = world.app()
+    assert (await app.redeem(await app.code(), redirect_uri=ABSENT)).status == 200
+    other = await app.redeem(await app.code(), redirect_uri=f"{REDIRECT_URI}?tenant=a%20b")
+    assert other.refusal == (400, "invalid_grant")
+
+
 async def test_an_address_may_ask_so_many_times_a_minute(world: World):
     query = urlencode(SmartApp(world).asking())
     seen = [(await world.get("/authorize", query=query)).status for _ in range(121)]
