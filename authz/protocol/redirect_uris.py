@@ -15,7 +15,7 @@ _ON_LOOPBACK = re.compile(
 )
 _OF_DEVICES = frozenset({"127.0.0.1", "::1", "localhost"})
 _MAX_CHARACTERS = 2000
-_OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "response"})
+_OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "response"})
 """What the authorization response adds to the query (RFC 6749 4.1.2, RFC 9207 2, JARM 2.3.1): never there before."""
 
 

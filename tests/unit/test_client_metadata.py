@@ -234,7 +234,8 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode, str]] = [
         for uri in (
             "http://app.example/", "https://*.app.example/", "https://app.example/*", "https://app.example/#x",
             "https://u@app.example/", "javascript:alert(1)", "data:text/html,x", "com.example.app:/cb",
-            "http://127.0.0.1/cb", "https://app.example/?state=1", "https://app.example/?iss", "https://a.example/../b",
+            "http://127.0.0.1/cb", "https://app.example/?state=1", "https://app.example/?iss",
+            "https://app.example/?error_description=x", "https://a.example/../b",
             "https://app.example/?error=", "https://app.example/?response=", "/cb", "", "https://app.example/ü",
             'https://app.example/"\\',
         )
@@ -295,7 +296,10 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode, str]] = [
     ({"client_name": ABSENT}, META, "client_name: is missing"),
     *(
         ({"client_name": name}, META, "client_name")
-        for name in ("", " a", "a\n", "a\u202eb", "a\u200bb", "a\x00", "x" * 101, 5, {"en": "a"})
+        for name in (
+            "", " a", "a\n", "a\u202eb", "a\u200bb", "a\x00", "\u3164", "a\u115fb", "\u2800", "\uffa0\uffa0",
+            "x" * 101, 5, {"en": "a"},
+        )
     ),
     *(
         ({name: uri}, META, name)
