@@ -7,6 +7,7 @@ from authz.handles import digest, new_handle
 from authz.protocol import pkce
 from authz.protocol.client_profiles import PROFILES, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
+from authz.protocol.redirect_uris import is_registered
 from authz.protocol.tokens import Binding, Grant
 from authz.storage.store import (
     AuthorizationCode,
@@ -94,6 +95,8 @@ def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
         raise invalid("the code was issued to another client: the one that asked for it redeems it")
     if "redirect_uri" in turn.form and turn.form["redirect_uri"] != code.redirect_uri:
         raise invalid("redirect_uri is not the one of the authorization request")
+    if not is_registered(code.redirect_uri, turn.client.redirect_uris):
+        raise invalid("the code went to an address that is not registered for this client any more")
     pkce.verify(turn.form.get("code_verifier"), code.code_challenge)
     if code.dpop_jkt is not None and (
         binding.kind is not BindingKind.DPOP or binding.thumbprint != code.dpop_jkt
