@@ -271,6 +271,46 @@ async def test_an_address_may_push_so_many_times_a_minute_as_a_client_that_prove
     assert (await app.post("/par", app.asking())).status == 201
 
 
+async def claims_kept(world: World) -> int:
+    """How many claims of single use there are."""
+    world.clock.now += 3600
+    return await world.store.remove_expired(now=world.clock.now, at_most=100_000)
+
+
+async def test_so_many_codes_of_nobody_may_come_from_an_address_with_a_proof_of_its_own(world: World):
+    """Whoever makes a key says to be a public app, and each proof that is claimed is a row."""
+    world.clock.now += 30
+    app = SmartApp(world, "smart-held")
+    code = await app.launch(Person(world))
+    seen = [await app.redeem(f"{number}", proof=True) for number in range(121)]
+    assert {reply.refusal for reply in seen[:120]} == {(400, "invalid_grant")}
+    assert seen[120].refusal == (429, "temporarily_unavailable")
+    assert seen[120].header("retry-after") == "60"
+    assert (await world.app().redeem("x")).refusal == (400, "invalid_grant")  # who proves who it is
+    assert (await app.redeem(code, proof=True)).status == 429  # and nothing of the person's is used up
+    world.clock.now += 30
+    assert (await app.redeem(code, proof=True)).status == 200
+
+
+async def test_a_revocation_of_nothing_leaves_nothing_of_who_proves_nothing(world: World):
+    app = SmartApp(world, "smart-held")
+    assert (await app.post("/revoke", {"token": "x"}, proof=True)).status == 200
+    await claims_kept(world)
+    app.nonce = None
+    for number in range(5):
+        assert (await app.post("/revoke", {"token": f"{number}"}, proof=True)).status == 200
+    assert await claims_kept(world) == 0
+
+
+async def test_a_public_app_ends_its_own_tokens(world: World):
+    app = SmartApp(world, "smart-held")
+    tokens = (await app.redeem(await app.launch(Person(world)), proof=True)).json
+    assert (await app.post("/revoke", {"token": tokens["access_token"]}, proof=True)).status == 200
+    caller = world.server.resource_server.read(tokens["access_token"])
+    assert caller is not None
+    assert world.server.resource_server._revocations.is_revoked(caller.token_id, None)
+
+
 async def test_who_says_to_be_a_public_client_uses_up_nothing_of_its_people(fapi: World):
     asked: list[str] = []
 
