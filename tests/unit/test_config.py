@@ -514,6 +514,19 @@ def test_K5_a_subject_is_at_most_255_ASCII_characters(write: Write, subject: str
     load(write(changed(("subject: s1", f"subject: {'s' * 255}"))), {})
 
 
+@pytest.mark.parametrize(("said", "seconds"), [("8h", 28800), ("0s", 0), ("90d", 7776000)])
+def test_a_client_may_have_a_default_for_the_age_of_sign_ins(write: Write, said: str, seconds: int) -> None:
+    without = load(write(CONFIGURATION), {}).clients[0]
+    assert without.default_max_age_seconds is None
+    text = changed(("client_id: portal\n", f"client_id: portal\n    default_max_age: {said}\n"))
+    assert load(write(text), {}).clients[0].default_max_age_seconds == seconds
+
+
+def test_a_default_age_without_a_unit_is_refused(write: Write) -> None:
+    text = changed(("client_id: portal\n", "client_id: portal\n    default_max_age: 3600\n"))
+    assert "default_max_age is '3600', expected a duration with its unit" in problems(write(text))[0]
+
+
 def test_overlapping_mounts_are_named_once(write: Write) -> None:
     fhir = '  fhir: {kind: fhir-r4, at: /fhir/r4, base: "http://127.0.0.1:8080/fhir"}\n'
     for at, overlaps in (
