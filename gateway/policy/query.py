@@ -77,17 +77,17 @@ def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
 
 def counts(asked: FhirRequest) -> str:
     """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
-    for term in asked.terms:
-        if term.code == "_summary" and term.text == "count":
-            return "only"
-        if term.code == "_total":
-            return "no" if term.text == "none" else "also"
-    return "nothing said"
+    if any(term.code == "_summary" and term.text == "count" for term in asked.terms):
+        return "only"
+    total = next((term.text for term in asked.terms if term.code == "_total"), None)
+    return "nothing said" if total is None else "no" if total == "none" else "also"
 
 
-def without_total(asked: FhirRequest) -> FhirRequest:
-    """The search without `_total=none`: the gateway leaves the total out by itself."""
-    return replace(asked, terms=tuple(t for t in asked.terms if (t.code, t.text) != ("_total", "none")))
+def without_total(asked: FhirRequest, *, is_told: bool) -> FhirRequest:
+    """The search as the store needs it: without `_total=none`, and without any `_total` where no number is told."""
+    return replace(
+        asked, terms=tuple(t for t in asked.terms if t.code != "_total" or (is_told and t.text != "none"))
+    )
 
 
 def _codes(asked: FhirRequest) -> set[str]:

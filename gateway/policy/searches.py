@@ -52,10 +52,10 @@ def decide_search(asked: FhirRequest, type_: str, layers: Layers, right: Right) 
     if not (says_all and is_exact(replace(layers, total=True))) and (closed := text_closed(asked, permits)):
         return closed
     counting = counts(asked)
-    if counting in ("also", "only") and not exact:
+    if counting == "only" and not exact:
         return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
     permit = Permit(
-        request=without_total(asked).with_terms(added),
+        request=without_total(asked, is_told=exact).with_terms(added),
         judge=judge(layers, type_, None) if counting != "only" else show_nothing,
         added=tuple(f"{term.name}={term.text}" for term in added),
         conceal=layers.conceal,
