@@ -262,7 +262,7 @@ class Metrics:
             ["why"],
             registry=registry,
         )
-        for why in ("address", "all", "room", "body", "descriptors"):
+        for why in ("address", "all", "room", "body", "descriptors", "error"):
             self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(
