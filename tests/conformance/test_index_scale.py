@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from authz.storage import audit_adding, audit_finding
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
-from authz.storage.postgresql.pool import Transaction
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.store import open_postgresql
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreSettings
@@ -138,14 +139,18 @@ async def test_on_postgresql_every_statement_of_a_search_goes_by_an_index(
     for table in ("audit_sheet", "audit_page", "audit_volume", "audit_volume_part"):
         await store._database.change(f"ANALYZE {table}")
     plans: list[str] = []
-    plain = Transaction.rows
+    for whose in (Transaction, PostgresqlPool):
+        plain = whose.rows
 
-    async def explained(self: Transaction, sql: str, *values: object) -> list[tuple[object, ...]]:
-        if "audit_sheet" in sql or "audit_volume_part" in sql:
-            plans.append(" ".join(str(row[0]) for row in await plain(self, f"EXPLAIN {sql}", *values)))
-        return await plain(self, sql, *values)
+        async def explained(
+            self: Any, sql: str, *values: object, plain: Any = plain
+        ) -> list[tuple[object, ...]]:
+            if "audit_sheet" in sql or "audit_volume_part" in sql:
+                plans.append(" ".join(str(row[0]) for row in await plain(self, f"EXPLAIN {sql}", *values)))
+            found: list[tuple[object, ...]] = await plain(self, sql, *values)
+            return found
 
-    monkeypatch.setattr(Transaction, "rows", explained)
+        monkeypatch.setattr(whose, "rows", explained)
     for name, wanted in QUERIES.items():
         if name == "client":
             continue  # who is in a seventh of these few sheets is found as soon by reading them all

@@ -10,7 +10,7 @@ from authz.storage import audit_adding, audit_finding, audit_pages
 from authz.storage.audit_finding import Accesses
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_pages import Binding
-from authz.storage.audit_steps import Many, R, Row, Statement, Steps
+from authz.storage.audit_steps import Many, OneMoment, R, Row, Statement, Steps
 from authz.storage.records import integer
 from authz.storage.sqlite.connection import SqliteConnection
 
@@ -74,6 +74,9 @@ class SqliteAuditIndex:
         try:
             asked = next(steps)
             while True:
+                if isinstance(asked, OneMoment):
+                    asked = steps.send(())
+                    continue
                 asked = steps.send(self._database.rows(_spelled(asked.sql), *_values(asked)))
         except StopIteration as end:
             found: R = end.value
@@ -91,7 +94,9 @@ class SqliteAuditIndex:
                 return done
 
 
-def _rows(connection: Connection, asked: Statement | Many) -> Sequence[Row]:
+def _rows(connection: Connection, asked: Statement | Many | OneMoment) -> Sequence[Row]:
+    if isinstance(asked, OneMoment):
+        return ()
     if isinstance(asked, Many):
         connection.executemany(_spelled(asked.sql), asked.rows)
         return ()
@@ -102,7 +107,7 @@ def _rows(connection: Connection, asked: Statement | Many) -> Sequence[Row]:
 def _spelled(sql: str) -> str:
     """The statement as SQLite has it."""
     sql = re.sub(r"EACH\((\$\d)\)", r"json_each(\1) AS each", sql)
-    return re.sub(r"AMONG\((\$\d)\)", r"IN (SELECT value FROM json_each(\1))", sql).replace("$", "?")
+    return re.sub(r"AMONG \[(.*)\]", r"IN (\1)", sql).replace("$", "?")
 
 
 def _values(asked: Statement | Many) -> tuple[object, ...]:
