@@ -18,12 +18,14 @@ from authz.storage.audit_sheets import (
     order,
     words_of,
 )
-from authz.storage.audit_steps import OneMoment, Row, Statement, Steps
+from authz.storage.audit_steps import OneMoment, Row, Statement, Steps, Turn
 from authz.storage.records import integer, octets
 
 _AT_ONCE = 500  # records that are looked at together
 _OFTEN = 1000
 """Who is named by so many records of one volume or page is found as soon by the time of all entries."""
+_RECORDS_AT_ONCE = 128
+_SHEETS_IN_A_TURN = 16
 _MOST_KNOWN = 20_000  # records of users whose accesses are counted
 _SHEETS_AT_FIRST, _MOST_SHEETS = 3, 48
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
@@ -76,6 +78,7 @@ def by_time(wanted: AuditQuery) -> Steps[list[AccessEntry]]:
     walk = _Walk(wanted, since, until)
     walk.note((yield walk.beginning(at_once)))
     while not walk.is_done:
+        yield Turn()
         at_once = min(at_once * 4, _MOST_SHEETS)
         walk.note((yield walk.further(at_once)))
     return walk.found
@@ -153,6 +156,7 @@ def of_chain(*, chain: str, after: int, limit: int) -> Steps[list[AccessEntry]]:
             found.append(entry)
         if len(rows) < at_once:
             return found
+        yield Turn()
         read_to = max(read_to, integer(rows[-1][0]))
 
 
@@ -167,6 +171,7 @@ def last_use(grants: Collection[str]) -> Steps[Mapping[str, int]]:
     for grant, wanted in asked.items():
         for entry in (yield from _find_mentioned(wanted, rows, marks[grant])):
             found[grant] = entry.at
+        yield Turn()
     return found
 
 
@@ -205,12 +210,19 @@ def _accesses(user: str, chain: str, sequences: Collection[int], known: Accesses
 
 def _among(chain: str, sequences: Collection[int]) -> Steps[list[AccessEntry]]:
     """The entries of some records of a chain."""
-    rows = yield Statement(
-        "SELECT entries FROM audit_sheet WHERE chain = $1 AND first AMONG"
-        " [SELECT (SELECT MAX(first) FROM audit_sheet WHERE chain = $1 AND first <= each.value) FROM EACH($2)]",
-        (chain, sorted(sequences)),
-    )
-    return [*chained.from_iterable(entries_of_records(row[0], sequences) for row in rows)]
+    found: list[AccessEntry] = []
+    wanted = sorted(sequences)
+    for start in range(0, len(wanted), _RECORDS_AT_ONCE):
+        rows = yield Statement(
+            "SELECT entries FROM audit_sheet WHERE chain = $1 AND first AMONG"
+            " [SELECT (SELECT MAX(first) FROM audit_sheet WHERE chain = $1 AND first <= each.value) FROM EACH($2)]",
+            (chain, wanted[start : start + _RECORDS_AT_ONCE]),
+        )
+        for at in range(0, len(rows), _SHEETS_IN_A_TURN):
+            some = rows[at : at + _SHEETS_IN_A_TURN]
+            found += chained.from_iterable(entries_of_records(row[0], sequences) for row in some)
+            yield Turn()
+    return found
 
 
 def _batches(records: Iterable[Found], *, at_least: int) -> Iterator[Found]:

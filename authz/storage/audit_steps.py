@@ -33,5 +33,9 @@ class OneMoment(NamedTuple):
     """
 
 
-Steps = Generator[Statement | Many | OneMoment, Sequence[Row], R]
+class Turn(NamedTuple):
+    """Enough was done for a moment: others come first. It gives no rows."""
+
+
+Steps = Generator[Statement | Many | OneMoment | Turn, Sequence[Row], R]
 """Steps that end with what they are for."""

@@ -90,7 +90,7 @@ async def test_of_a_million_entries_a_search_reads_few_and_finds_what_a_walk_ove
         found.extend(await store.find_audit(QUERIES[name]))
 
     async def walk(store: SqliteStore) -> None:
-        walked.extend(store._read(audit_finding.by_time(QUERIES[name])))
+        walked.extend(await store._read(audit_finding.by_time(QUERIES[name])))
 
     assert await steps(million, search) < _STEPS
     await steps(million, walk)
@@ -100,7 +100,7 @@ async def test_of_a_million_entries_a_search_reads_few_and_finds_what_a_walk_ove
 
 async def test_a_walk_over_all_entries_would_be_seen(million: Path) -> None:
     async def walk(store: SqliteStore) -> None:
-        store._read(audit_finding.by_time(QUERIES["nobody"]))
+        await store._read(audit_finding.by_time(QUERIES["nobody"]))
 
     assert await steps(million, walk) > 10 * _STEPS
 

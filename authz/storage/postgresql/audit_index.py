@@ -3,6 +3,7 @@
 Who writes holds a lock until the transaction ends: two followers of a chain come one after the other, as on SQLite.
 """
 
+import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
@@ -11,7 +12,7 @@ from authz.storage import audit_adding, audit_finding, audit_pages
 from authz.storage.audit_finding import Accesses
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_pages import Binding
-from authz.storage.audit_steps import Many, OneMoment, R, Row, Statement, Steps
+from authz.storage.audit_steps import Many, OneMoment, R, Row, Statement, Steps, Turn
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.schema import INDEX_LOCK, LOCKS
 from authz.storage.records import integer
@@ -80,8 +81,8 @@ class PostgresqlAuditIndex:
         """Without a transaction around it, as far as steps need none: each statement is one way to the server."""
         try:
             asked = next(steps)
-            while isinstance(asked, Statement):
-                asked = steps.send(await self._database.rows(_spelled(asked.sql), *asked.values))
+            while isinstance(asked, Statement | Turn):
+                asked = steps.send(await _rows(self._database, asked))
         except StopIteration as end:
             found: R = end.value
             return found
@@ -96,19 +97,24 @@ class PostgresqlAuditIndex:
             try:
                 asked = next(steps)
                 while True:
-                    asked = steps.send(await _rows(transaction, asked))
+                    asked = steps.send(await _done(transaction, asked))
             except StopIteration as end:
                 done: R = end.value
         return done
 
 
-async def _rows(transaction: Transaction, asked: Statement | Many | OneMoment) -> Sequence[Row]:
-    if isinstance(asked, OneMoment):
-        return ()
+async def _done(transaction: Transaction, asked: Statement | Many | OneMoment | Turn) -> Sequence[Row]:
     if isinstance(asked, Many):
         await transaction.change_each(_spelled(asked.sql), asked.rows)
         return ()
-    return await transaction.rows(_spelled(asked.sql), *asked.values)
+    return () if isinstance(asked, OneMoment) else await _rows(transaction, asked)
+
+
+async def _rows(database: Transaction | PostgresqlPool, asked: Statement | Turn) -> Sequence[Row]:
+    if isinstance(asked, Turn):
+        await asyncio.sleep(0)
+        return ()
+    return await database.rows(_spelled(asked.sql), *asked.values)
 
 
 @lru_cache(100)
