@@ -1,7 +1,8 @@
 """A million entries: a search for one patient, user, client or grant goes by its index, and never over all of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from authz.storage import audit_adding, audit_finding
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.store import open_postgresql
+from authz.storage.sqlite import audit_index
+from authz.storage.sqlite.moments import Moment, one_moment
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreSettings
 from tests.support.audit_index_contract import BASE, START, entry
@@ -71,9 +74,17 @@ async def steps(path: Path, work: Callable[[SqliteStore], Awaitable[object]]) ->
         counted += 100
         return 0
 
+    @contextmanager
+    def counted_moment(path: Path) -> Iterator[Moment]:
+        with one_moment(path) as moment:
+            moment._connection.set_progress_handler(count, 100)
+            yield moment
+
     store = await open_store(path)
     store._database._connection.set_progress_handler(count, 100)
-    await work(store)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(audit_index, "one_moment", counted_moment)
+        await work(store)
     store._database._connection.set_progress_handler(None, 0)
     await store.close()
     return counted
