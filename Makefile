@@ -2,15 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# `make test PYTHON=python3.14`: where another Python is named than the one that .venv is of, .venv is made anew.
+ifneq ($(origin PYTHON),file)
+OTHER := $(if $(filter-out $(shell $(BIN)/python -VV 2>/dev/null),$(or $(shell $(PYTHON) -VV 2>/dev/null),none)),other)
+endif
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo test lint bench lock clean
+.PHONY: help setup services demo test lint bench lock clean other
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.runtime: requirements.lock pyproject.toml
+$(VENV)/.runtime: requirements.lock pyproject.toml $(OTHER)
 	@PYTHON="$(PYTHON)" sh tests/support/machine.sh python
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -z "$(OTHER)" && test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
