@@ -254,10 +254,11 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
 
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
-    """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
+    """What metadata tells: the scopes of all clients, without those of this server's own software.
+
+    openid and profile are among them (OpenID Connect Discovery 3: those of Core should be listed).
+    """
     found = {text for client in clients for text in client.scope} - {
-        "openid",
-        "profile",
         ADMINISTRATION_SCOPE,
         LAUNCH_SCOPE,
         INTROSPECTION_SCOPE,
