@@ -113,9 +113,8 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
-    index_is_immediate: bool = (
-        False  # whether a search finds at once what was stored, and nothing that is gone
-    )
+    # Whether a search finds at once what was stored, and nothing that is gone.
+    index_is_immediate: bool = False
     document_location: bool = True
     transactions: bool = True
 
@@ -185,9 +184,8 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
-    unversioned_writes: bool = (
-        False  # writes to a store that does not name versions: nothing pins what was judged
-    )
+    # Writes to a store that does not name versions: nothing pins what was judged.
+    unversioned_writes: bool = False
     # FHIR systems of the assigning authorities of documents, by 'urn:oid:…'
     identifier_systems: Mapping[str, str] = field(default_factory=dict)
     response_signatures: ResponseSignatures = ResponseSignatures.OFF

@@ -22,9 +22,8 @@ class Periods:
 
     announced: int = 86400  # published before it signs: longer than anybody caches our JWKS
     active: int = 90 * 86400
-    published_after_retirement: int = (
-        86400  # longer than any token that it signed, and the clocks of all nodes
-    )
+    # Longer than any token that it signed, and the clocks of all nodes.
+    published_after_retirement: int = 86400
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,8 @@ class Namespace(StrEnum):
     REQUEST_OBJECT = "request-object"  # client_id ‖ jti
     EXPORT_SLOT = "export-slot"  # mount ‖ issuer ‖ client_id ‖ number: given back when the job has ended
     EXPORT_END = "export-end"  # id of a job
-    CONDITIONAL_WRITE = (
-        "conditional-write"  # SHA-256 of mount ‖ search: given back when the write was answered
-    )
+    # SHA-256 of mount ‖ search: given back when the write was answered.
+    CONDITIONAL_WRITE = "conditional-write"
     EMERGENCY_END = "emergency-end"  # id of emergency access
     AUDIT_SIGNAL = "audit-signal"  # id of a signal
     AUDIT_FEED = "audit-feed"  # name of a feed: given back when the round of deliveries has ended; no housekeeping ends it

@@ -205,9 +205,8 @@ class Rule:
     conditional: Conditional | None = None
     returned: Returned | None = None
     unless: Unless | None = None
-    fields: tuple[str, ...] | None = (
-        None  # what a deny takes away; without it the deny is about the whole resource
-    )
+    # What a deny takes away; without it the deny is about the whole resource.
+    fields: tuple[str, ...] | None = None
     operation: OperationAccess = OperationAccess()
     at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name
