@@ -176,6 +176,11 @@ def make_term(code: str, values: Sequence[str], *, modifier: str | None = None) 
     return SearchTerm(name, code, modifier, None, tuple(values), text)
 
 
+def plain(name: str) -> str:
+    """The name of a parameter without modifiers and types: 'subject:Patient.identifier' is subject.identifier."""
+    return ".".join(part.partition(":")[0] for part in name.split("."))
+
+
 def encode_terms(terms: Iterable[SearchTerm]) -> str:
     """The terms as application/x-www-form-urlencoded text, the same for every spelling that means the same."""
     return "&".join(f"{quote(term.name, safe=':')}={quote(term.text, safe='')}" for term in terms)
