@@ -14,6 +14,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.settings import Lifetimes
 from tests.support.authorization_server import (
     FHIR,
+    ISSUER,
     MTLS_ORIGIN,
     REDIRECT_URI,
     VERIFIER,
@@ -345,6 +346,28 @@ async def test_an_assertion_of_RS384_or_ES384_for_the_token_URL_is_accepted(worl
     assert reply.json["scope"] == "system/Patient.rs"
     again = await world.post("/token", form)
     assert again.json["error"] == "invalid_client"
+
+
+async def test_an_assertion_may_be_for_the_alias_that_it_is_posted_to(fapi: World):
+    """SMART App Launch 2.2: aud is the same URL to which the assertion will be posted."""
+    backend = replace(clients()["smart-backend"], binding=BindingKind.MTLS)
+    world = await smart_world(fapi, more={"smart-backend": backend})
+    certificate = world.certificates["portal-mtls"]
+
+    async def token(aud: object, origin: str = MTLS_ORIGIN) -> Reply:
+        assertion = assertion_384(P384, "smart-backend", kid="p384", aud=aud)
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": _ASSERTION_TYPE,
+            "client_assertion": assertion,
+        }
+        return await world.post("/token", form, origin=origin, certificate=certificate)
+
+    for aud in (f"{MTLS_ORIGIN}/token", f"{ISSUER}/token", ISSUER):
+        assert (await token(aud)).status == 200, aud
+    for wrong in (f"{MTLS_ORIGIN}/par", MTLS_ORIGIN, f"{MTLS_ORIGIN}/token/", [f"{MTLS_ORIGIN}/token"]):
+        assert (await token(wrong)).json["error"] == "invalid_client", wrong
+    assert (await token(f"{MTLS_ORIGIN}/token", ISSUER)).json["error"] == "invalid_client"  # posted elsewhere
 
 
 @pytest.mark.parametrize(
