@@ -32,6 +32,7 @@ _CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF
 def read_clients(
     top: Section, authorization: AuthorizationSettings, *, has_mtls: bool, ends_mtls: bool
 ) -> tuple[Client, ...]:
+    """The clients, each held to its profile. has_mtls: somebody ends mutual TLS here; ends_mtls: a listener of ours does."""
     found: list[Client] = []
     places: dict[str, Place] = {}
     for section in top.sections("clients"):

@@ -18,7 +18,7 @@ from gateway.proxy.documents import submissions
 from gateway.proxy.list_reads import ListReads, with_the_read
 from gateway.proxy.obligations import Obliged
 from gateway.proxy.permitted import Permitted
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import conditional_writes
@@ -98,9 +98,7 @@ class Decisions:
         if isinstance(decision, Nothing):
             return Permitted(asked, decision, environment)
         self._obliged.refused(http, decision)
-        if decision.step_up is not None:
-            raise step_up_error(decision.step_up, decision.explanation)
-        raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+        raise denied(decision)
 
     def _check_profile(self, asked: FhirRequest) -> None:
         """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through.

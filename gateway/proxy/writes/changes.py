@@ -26,7 +26,7 @@ from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import creation
@@ -179,9 +179,7 @@ class Writes:
                 return decision
             case Deny():
                 write.trail.explanation = f"a patch needs the right to read: {decision.explanation}"
-                if decision.step_up is not None:
-                    raise step_up_error(decision.step_up, decision.explanation)
-                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+                raise denied(decision)
             case _:
                 raise FhirError(Reason.NO_PERMIT)
 

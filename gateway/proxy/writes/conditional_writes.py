@@ -20,7 +20,7 @@ from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import settle, whole_resource
 from gateway.proxy.kept_consents import LOOKED_AT, is_kept
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.conditional_turns import ConditionalTurns
@@ -91,9 +91,7 @@ async def find(
     match decision:
         case Deny():
             trail.explanation = f"a conditional write needs the right to search: {decision.explanation}"
-            if decision.step_up is not None:
-                raise step_up_error(decision.step_up, decision.explanation)
-            raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+            raise denied(decision)
         case Nothing():
             return None
         case Permit():
