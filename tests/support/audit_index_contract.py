@@ -277,7 +277,7 @@ class AuditIndexContract:
         found = await store.find_audit(AuditQuery(until=START + 1_000_000, outcome="permit", limit=10_000))
         by_chain = await store.find_audit(AuditQuery(base=BASE, patients=["late"], limit=100))
         task.cancel()
-        assert turns > 3
+        assert turns  # of a server's store one may be all, for each adds an entry over the wire
         kept = [each for each in found if each.patient != "newer"]
         assert kept == [*reversed(many), *reversed(late)]
         assert by_chain == [*reversed(late)]
