@@ -1,4 +1,4 @@
-"""Whose resource it is: the Patient compartment of FHIR R4 3.1.3, judged on the resource itself.
+"""Whose resource it is: the Patient compartment (FHIR R4, CompartmentDefinition), judged on the resource itself.
 
 A reference counts when it is literal and of the store: 'Patient/A' or that below one of the store's base URLs, with or
 without a version. Display, logical identifier, other hosts and contained resources never make a resource one's own.
@@ -20,12 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from gateway.fhir.definitions import (
-    is_resource_type,
-    members,
-    patient_compartment,
-    search_parameter,
-)
+from gateway.fhir.definitions import is_resource_type, members, patient_compartment, search_parameter
 from gateway.fhir.fhirpath import Expression, compile_expression, first_members
 from gateway.fhir.held_resources import contained_resources, holds_others
 from gateway.fhir.ids import is_id

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
@@ -62,9 +62,8 @@ class LookingJudge:
         return self.verdict(resource)
 
 
-ChangeJudge = Callable[
-    [Resource | None, Resource | None], Verdict
-]  # the stored version, the version to be stored
+# The stored version, the version to be stored.
+ChangeJudge = Callable[[Resource | None, Resource | None], Verdict]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import Reason
 from gateway.fhir.whose import names_another
-from gateway.policy.conditions import Condition, Unsayable, both, compartment_condition, criteria_condition
+from gateway.policy.asking import Unsayable
+from gateway.policy.conditions import Condition, all_of, compartment_condition, criteria_condition
 
 LETTERS = {
     Interaction.READ: "r",
@@ -110,7 +111,7 @@ def conditions(
                 parts.append(criteria_condition(type_, scope.query, bases))
             except Unsayable:
                 continue
-        found.append((f"scope/{scope.text}", both(parts)))
+        found.append((f"scope/{scope.text}", all_of(parts)))
     return found
 
 

@@ -7,7 +7,8 @@ only form towards the store is compared as text.
 import pytest
 
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.request import parse, upstream_target
+from gateway.fhir.request import parse
+from gateway.fhir.request_target import upstream_target
 from tests.attacks.table import section_a, section_b
 from tests.attacks.table.rows import Row
 

@@ -16,7 +16,7 @@ from authz.protocol.errors import OAuthError
 from authz.protocol.granting import ServerBits, granted_scope, narrowed_scope, own_scope
 from authz.protocol.scopes import parse_scope
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Decision, Deny, Nothing, Permit
 from gateway.policy.scope_layer import grantable
 from tests.attacks.leak_bank import BUNDLES, ROWS

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Decision, Deny, LookingJudge, Permit
 from tests.support.policies import HERE, ask, caller, category, decide, engine, load, policy, resource
 from tests.unit.test_policy_language import of_rule

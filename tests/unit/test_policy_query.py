@@ -6,7 +6,7 @@ import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy import language
 from gateway.policy.decision import Deny, Permit
 from tests.support import policies

@@ -21,6 +21,7 @@ from gateway.proxy import headers
 from gateway.proxy.answers.delivery import PAGE_PREFIX
 from gateway.proxy.answers.long_answer import LongAnswer
 from gateway.proxy.trail import Trail
+from gateway.proxy.whole_answers import let_go
 
 _INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
 _SPACE = b" \t\r\n"
@@ -286,6 +287,4 @@ class _XmlStream:
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""
-        close = getattr(self._body, "aclose", None)
-        if close is not None:
-            await close()
+        await let_go(self._body)
