@@ -45,7 +45,7 @@ from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
 INTERACTION = Interaction("interaction", "request", "portal", {"state": "s"}, "jkt", None, NOW + 900)
-SESSION = BrowserSession("session", "csrf", "person", NOW - 5, ("pwd", "otp"), NOW + 3600)
+SESSION = BrowserSession("session", "csrf", "person", NOW - 5, ("pwd", "otp"), NOW + 3600, "before")
 GRANT = Grant(
     grant_id="grant",
     client_id="portal",
