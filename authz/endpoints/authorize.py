@@ -111,7 +111,7 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
-    shown = VisitPages(settings)
+    shown = VisitPages(settings, emit)
     choice = RecordChoice(
         store=store, visits=visits, completion=completion, pickers=pickers, pages=shown, clock=clock
     )

@@ -15,11 +15,7 @@ from authz.clock import Clock
 from authz.events import ClockCompared, Emit
 from authz.handles import digest
 from authz.protocol import certificates, jose
-from authz.protocol.client_authentication import (
-    Assertion,
-    check_assertion,
-    read_assertion,
-)
+from authz.protocol.client_authentication import Assertion, check_assertion, read_assertion
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
 from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client, GrantType
@@ -27,7 +23,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Namespace, SingleUse, Store
+from authz.storage.claims import Namespace, SingleUse
+from authz.storage.store import Store
 
 _TOKEN_PATH = "/token"
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -11,7 +11,7 @@ from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, Gr
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.redirect_uris import is_registered
 from authz.protocol.tokens import Binding, Grant
-from authz.storage.store import (
+from authz.storage.grants import (
     AuthorizationCode,
     GrantUntil,
     RedeemedCode,

@@ -46,7 +46,8 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.settings import Account
 from authz.storage.consents import NoRoomLeft
-from authz.storage.store import AuthorizationCode, Store
+from authz.storage.grants import AuthorizationCode
+from authz.storage.store import Store
 
 
 class Completion:

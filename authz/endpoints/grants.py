@@ -22,7 +22,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Grant
 from authz.settings import Lifetimes
-from authz.storage.store import GrantUntil, RefreshToken
+from authz.storage.grants import GrantUntil, RefreshToken
 
 
 async def refresh_token(turn: Turn, desk: Desk) -> Issue:

@@ -29,7 +29,8 @@ from authz.protocol.launch_context import context_of
 from authz.protocol.openid import Subjects, acr_of, read_claims_request, wanted_acr, wanted_subjects
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
-from authz.storage.store import Interaction, PushedRequest, Store
+from authz.storage.interactions import Interaction, PushedRequest
+from authz.storage.store import Store
 
 GONE = "error.gone"
 _PAGE_SECONDS = 60

@@ -12,7 +12,8 @@ from authz.login.language import Language, switches
 from authz.login.page_templates import PageTemplates
 from authz.protocol.encoding import base64url
 from authz.protocol.request import Answer, HttpRequest
-from authz.storage.store import BrowserSession, Store
+from authz.storage.interactions import BrowserSession
+from authz.storage.store import Store
 
 COOKIE = "__Host-securus"
 GONE = f"{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"

@@ -68,9 +68,8 @@ class Client:
     jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
     jwks_uri: str | None = None  # where its public keys are fetched from, instead of jwks (RFC 7591 2)
     certificate_subject: CertificateSubject | None = None
-    secret_digest: bytes | None = field(
-        default=None, repr=False
-    )  # SHA-256 of the secret (client_secret_basic)
+    # SHA-256 of the secret (client_secret_basic)
+    secret_digest: bytes | None = field(default=None, repr=False)
     former_secret: bytes | None = field(default=None, repr=False)  # the one before, good until former_until
     former_until: int = 0
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with

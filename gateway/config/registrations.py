@@ -32,6 +32,7 @@ _CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF
 def read_clients(
     top: Section, authorization: AuthorizationSettings, *, has_mtls: bool, ends_mtls: bool
 ) -> tuple[Client, ...]:
+    """The clients, each held to its profile. has_mtls: somebody ends mutual TLS here; ends_mtls: a listener of ours does."""
     found: list[Client] = []
     places: dict[str, Place] = {}
     for section in top.sections("clients"):
@@ -254,10 +255,11 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
 
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
-    """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
+    """What metadata tells: the scopes of all clients, without those of this server's own software.
+
+    openid and profile are among them (OpenID Connect Discovery 3: those of Core should be listed).
+    """
     found = {text for client in clients for text in client.scope} - {
-        "openid",
-        "profile",
         ADMINISTRATION_SCOPE,
         LAUNCH_SCOPE,
         INTROSPECTION_SCOPE,

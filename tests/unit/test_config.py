@@ -134,7 +134,7 @@ def test_the_smallest_configuration_has_the_defaults(write: Write) -> None:
     assert upstream.bases == {"https://fhir.example/fhir/r4", "https://mtls.fhir.example/fhir/r4"}
     assert settings.authorization.key_announced_seconds == 86400
     assert settings.authorization.lifetimes.code == 60
-    assert settings.authorization.scopes_supported == ("patient/*.rs",)
+    assert settings.authorization.scopes_supported == ("openid", "patient/*.rs")
     client = settings.clients[0]
     assert client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
     assert client.binding is BindingKind.DPOP
