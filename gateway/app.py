@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from authz.clock import Clock, system_clock
-from authz.events import Event, PageRefused, Refused
+from authz.events import Event, Refused
 from authz.fetch import Fetcher
 from authz.keys import KeyRing
 from authz.login.finding import Finder
@@ -307,8 +307,7 @@ class Gateway:
         self.metrics.event(event)
         if isinstance(event, Refused):
             self.metrics.refusals.labels(event.code).inc()
-        if not isinstance(event, PageRefused):
-            self.audit.note(event)
+        self.audit.note(event)
 
     async def reload(self) -> None:
         """Read certificates and policies again; what is wrong keeps the old ones in force and says so."""

@@ -59,9 +59,8 @@ class Here:
     whom: Person | None
     now: int
     form: Mapping[str, str] = field(default_factory=dict)
-    ticked: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # of fields that may come more than once
+    # Of fields that may come more than once.
+    ticked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def patient(self, what: str) -> Person:
         """Whom the page is about, where the person may do this for them. Raises PageError."""

@@ -18,7 +18,7 @@ import pytest
 
 from authz.events import ConsentGiven, PageRefused
 from authz.settings import Lifetimes
-from authz.storage.store import AuthorizationCode
+from authz.storage.grants import AuthorizationCode
 from gateway.telemetry import JsonLines, Metrics
 from tests.support.authorization_server import (
     ANNA,
@@ -645,6 +645,7 @@ async def test_T2_no_code_and_no_request_uri_is_in_a_page_or_an_address_of_ours(
     seen = watch(world)
     code = answer_of(await allows(world, Person(world), pushed))["code"]
     handle = pushed.json["request_uri"].removeprefix(PREFIX)
+    assert {step.status for step in seen} == {200, 303}
     for step in seen:
         text = step.text + (step.header("location") or "") + "".join(step.headers("set-cookie"))
         assert handle not in text
