@@ -296,9 +296,10 @@ class AccountDesk:
             try:
                 return await handler(request)
             except (PageError, RequestError) as error:
-                return error_page(error, request, self.settings)
+                return error_page(error, request, self.settings, self.emit)
             except ValueError:  # of a query that parse_query() cannot read
-                return error_page(PageError("error.address_unreadable"), request, self.settings)
+                unread = PageError("error.address_unreadable")
+                return error_page(unread, request, self.settings, self.emit)
 
         return shown
 

@@ -35,7 +35,10 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """A browser, signed in or not yet. subject is None before sign-in; signing in makes a new session."""
+    """A browser, signed in or not yet. subject is None before sign-in; signing in makes a new session.
+
+    begun_as is the id of the session of nobody in whose place it came.
+    """
 
     id: str
     csrf_key: str
@@ -43,6 +46,7 @@ class BrowserSession:
     authenticated_at: int | None
     amr: tuple[str, ...]
     expires_at: int
+    begun_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ class Permit:
               hears of it; None where nothing is shown
     added     the terms that the gateway added, to be found again in the self link (proof of narrowing); with opened,
               those parameters of the search as well
+    needed    of a search: parameters of the caller's that the permits take part by; a self link without one means that
+              the store found more than they open
     conceal   a resource that the judge refuses is answered 404, as if it did not exist
     rules     names of the rules that may permit it, for audit
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
@@ -145,6 +147,7 @@ class Permit:
     leaves_to_judge: bool = False
     by_list: ByList | None = None
     opened: frozenset[str] = frozenset()
+    needed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Engine(CompiledReads):
                 wanting.append(found)
             return found
 
-        decision = decide_search(asked, asked.type, layers, right)
+        decision = decide_search(asked, asked.type, layers, right, self._rules)
         if isinstance(decision, Deny) and decision.reason is Reason.JOIN_CLOSED and wanting:
             return self._after_sign_in(decision, wanting[0], asked, caller, environment)
         return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision

@@ -29,6 +29,10 @@ _DOCUMENT_CRITERIA: dict[str, Callable[[str], list[tuple[str, str]]]] = {
 """The search criteria that the parameters of $docref stand for."""
 
 
+_LATEST = SearchTerm("_sort", "_sort", None, None, ("code", "-date"), "code,-date")
+"""What $lastn goes by: which of the results with a code are the last ones tells their order."""
+
+
 def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: Environment) -> Decision:
     """The decision on an operation. Never raises for what a caller can send."""
     if asked.sealed is not None:
@@ -64,7 +68,7 @@ def decide(engine: Deciding, asked: FhirRequest, caller: Caller, environment: En
         case "lastn":
             own = tuple(term for term in asked.terms if term.name == "max")
             criteria = tuple(term for term in asked.terms if term.name != "max")
-            return _searched(engine, asked, opened, criteria, own, caller, environment)
+            return _searched(engine, asked, opened, (*criteria, _LATEST), own, caller, environment)
         case _:
             return _documents(engine, asked, opened, caller, environment)
 
@@ -124,7 +128,8 @@ def _searched(
     if not isinstance(decision, Permit):
         return decision
     # The store says nothing on how it read an operation's parameters: the judge decides alone, totals stay away.
-    narrowed = replace(asked, terms=(*decision.request.terms, *own))
+    terms = tuple(term for term in decision.request.terms if term is not _LATEST)
+    narrowed = replace(asked, terms=(*terms, *own))
     return replace(decision, request=narrowed, added=(), exact=False)
 
 

@@ -3,6 +3,7 @@
 What a search can say of the layers is added to it, where it can only narrow; the judge decides on each entry all the same.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.fhir.compartment import compartment_term
@@ -13,12 +14,18 @@ from gateway.fhir.outcome import Reason
 from gateway.policy.decision import Decision, Deny, Nothing, Permit
 from gateway.policy.joining import Narrowing, Right, included, joined
 from gateway.policy.layers import Layers, asks_only_for_strangers, ids, is_exact, judge, limit, show_nothing
-from gateway.policy.query import counts, with_page, without_total
+from gateway.policy.query import counts, needed_by, with_page, without_total
+from gateway.policy.rules import Rule
 from gateway.policy.search_opening import text_closed, with_opened
 
 
-def decide_search(asked: FhirRequest, type_: str, layers: Layers, right: Right) -> Decision:
-    """The decision on a search that layers speak about; right is asked for what its joins and includes touch."""
+def decide_search(
+    asked: FhirRequest, type_: str, layers: Layers, right: Right, rules: Mapping[str, Rule]
+) -> Decision:
+    """The decision on a search that layers speak about; right is asked for what its joins and includes touch.
+
+    rules are those in force by their ids.
+    """
     permits = ids(layers.permits)
     limits = limit(layers)
     if asked.compartment is not None:
@@ -52,10 +59,10 @@ def decide_search(asked: FhirRequest, type_: str, layers: Layers, right: Right) 
     if not (says_all and is_exact(replace(layers, total=True))) and (closed := text_closed(asked, permits)):
         return closed
     counting = counts(asked)
-    if counting in ("also", "only") and not exact:
+    if counting == "only" and not exact:
         return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
     permit = Permit(
-        request=without_total(asked).with_terms(added),
+        request=without_total(asked, is_told=exact).with_terms(added),
         judge=judge(layers, type_, None) if counting != "only" else show_nothing,
         added=tuple(f"{term.name}={term.text}" for term in added),
         conceal=layers.conceal,
@@ -67,6 +74,7 @@ def decide_search(asked: FhirRequest, type_: str, layers: Layers, right: Right) 
         if beside is None
         else layers.obligations.and_those_of(beside.obligations),
         included=beside,
+        needed=needed_by([rules[name].query for name in permits if name in rules], asked),
     )
     return with_opened(permit, asked)
 

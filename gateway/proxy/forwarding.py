@@ -111,7 +111,8 @@ class Forwarding:
                 return await self._delivery.found(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
-                permit = replace(permit, added=(), exact=permit.exact and not permit.added)
+                is_exact = permit.exact and not permit.added
+                permit = replace(permit, added=(), needed=frozenset(), exact=is_exact)
             return await self._delivery.many(http, trail, permit, caller, answer)
         except BaseException:
             answer.close()

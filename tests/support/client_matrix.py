@@ -184,7 +184,7 @@ def _client(folder: Path, authority: Authority, cell: Cell) -> tuple[dict[str, A
         entry["redirect_uris"] = [world.REDIRECT_URI]
         entry["post_logout_redirect_uris"] = [SIGNED_OUT_URI]
     if cell.authentication == "self_signed_tls_client_auth":
-        keys.append(_self_signed(certificate, certificate_key, cell.name))
+        keys.append(self_signed(certificate, certificate_key, cell.name))
     elif cell.has_certificate:
         dns = f"{cell.name.replace('_', '-')}.vendor.example"
         authority.issue(certificate, certificate_key, dns, server=False)
@@ -239,7 +239,7 @@ def _number(value: int, size: int) -> str:
     return base64url(value.to_bytes(size, "big"))
 
 
-def _self_signed(certificate: Path, key_file: Path, name: str) -> dict[str, object]:
+def self_signed(certificate: Path, key_file: Path, name: str) -> dict[str, object]:
     """A certificate of nobody's but its own, written as files; the JWK with x5c that registers it (RFC 8705 2.2.2)."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])

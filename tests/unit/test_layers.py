@@ -71,7 +71,7 @@ PURE = (
 )
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
-    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "heapq", "hmac",
+    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "heapq", "hmac", "html",
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip

@@ -51,6 +51,11 @@ class SqliteConnection:
         self._thread = threads_beside(1, "sqlite-checkpoint")
         self._folding: Future[bool] | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
     @classmethod
     def open(cls, path: Path, options: Mapping[str, str]) -> "SqliteConnection":
         """The database at path, made when missing, readable by its owner only, with the newest schema.

@@ -132,6 +132,7 @@ class Delivery:
             kind="searchset" if is_search else "history",
             includes=is_operation,
             added=permit.added,
+            needed=permit.needed,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
             seal=lambda target: self._seal(target, permit, asked, caller, trail.policy_hash or ""),

@@ -53,6 +53,7 @@ class BundleFilter:
     kind      'searchset' or 'history'
     includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
+    needed    parameters that the caller had to send, by their plain names; a self link without one means the same
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
     shape     what is left of each resource
@@ -75,6 +76,7 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    needed: frozenset[str] = frozenset()
     proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -231,7 +233,7 @@ class BundleFilter:
             raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
-        seen = proves(url, self.added, self.self_link)
+        seen = proves(url, self.added, self.needed, self.self_link)
         if seen is not None:
             self.tally.narrowing_seen = seen
         if seen is False:
