@@ -256,13 +256,19 @@ class Metrics:
         self.connections_at_most = Gauge(
             "securus_connections_at_most", "Connections of callers that may be open", registry=registry
         )
+        self.handshakes = Gauge(
+            "securus_handshakes",
+            "TLS handshakes of callers that have not ended",
+            ["state"],
+            registry=registry,
+        )
         self.turned_away = Counter(
             "securus_connections_turned_away",
             "Connections that were refused, or ended for a new one",
             ["why"],
             registry=registry,
         )
-        for why in ("address", "all", "room", "body", "descriptors", "error"):
+        for why in ("address", "all", "room", "body", "descriptors", "error", "handshake"):
             self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(

@@ -54,7 +54,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock authz.beside authz.networks authz.csv_text",
+    "authz.protocol authz.events authz.clock authz.beside authz.networks authz.csv_text authz.outgoing_tls",
 ]
 PURE = (
     "authz.protocol",

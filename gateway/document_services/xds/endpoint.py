@@ -8,6 +8,7 @@ from dataclasses import replace
 from yarl import URL
 
 from authz.clock import Clock
+from authz.outgoing_tls import client_context
 from gateway.document_services.xds import envelopes, soap_answers
 from gateway.document_services.xds.assertion import Assertions
 from gateway.document_services.xds.canonical_xml import Element
@@ -49,7 +50,7 @@ class SoapEndpoint(UpstreamClient):
         """How the endpoint is believed, and our certificate."""
         files = self._tls
         authorities = None if files.authorities is None else str(files.authorities)
-        context = ssl.create_default_context(cafile=authorities)
+        context = client_context(authorities)
         if files.certificate is not None:
             context.load_cert_chain(files.certificate, files.key)
         return context

@@ -83,12 +83,12 @@ def _parameter(query: str) -> str | None:
 
 
 def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> HttpRequest:
-    """The request with a body that came as FHIR XML in JSON, and a page link without its `_format`.
+    """The request with a body that came as FHIR XML in JSON, and a page link without what only says its form.
 
     path is where FHIR has it, where that is not its own.
     """
-    if http.query.startswith(PAGE_PREFIX):
-        http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
+    if http.query.startswith(PAGE_PREFIX) and "&" in http.query:
+        http = replace(http, query=_page_alone(http.query))
     content_type = http.headers.get("content-type", "")
     if not content_type:
         return http
@@ -101,6 +101,19 @@ def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> Htt
     sent = {name: value for name, value in http.headers.items() if name != "content-length"}
     sent["content-type"] = Format.JSON.content_type
     return replace(http, headers=sent, body=_XmlBody(http.body, limit_bytes))
+
+
+def _page_alone(query: str) -> str:
+    """The query of a page link without `_format` and `_pretty`, which clients say with each request.
+
+    As it is where anything else stands behind it, or what has two readings.
+    """
+    page, _, rest = query.partition("&")
+    try:
+        said = search.parse_read_terms(search.query_pairs(rest))
+    except FhirError:
+        return query
+    return query if said else page
 
 
 class _JsonBody:
