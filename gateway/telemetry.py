@@ -22,6 +22,7 @@ from authz.events import (
     GrantRevoked,
     KeySetFetched,
     OwnRecordShown,
+    PageRefused,
     ProofChecked,
     Refused,
     SignIn,
@@ -49,6 +50,9 @@ _ENDPOINTS = frozenset(
     {"/authorize", "/par", "/token", "/revoke", "/introspect", "/userinfo", "/grants/", "/sign-in", "/patient",
      "/encounter", "/consent"}
 )  # fmt: skip
+_PAGES = frozenset(
+    {"authorize", "sign-in", "patient", "encounter", "consent", "logout", "account", "officer"}
+)
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -157,6 +161,9 @@ class Metrics:
         self.errors = Counter(
             "securus_oauth_errors", "OAuth errors given", ["endpoint", "error"], registry=registry
         )
+        self.pages_refused = Counter(
+            "securus_pages_refused", "Pages that refused somebody", ["page", "cause"], registry=registry
+        )
         self.consents = Counter("securus_consents", "Consent pages answered", ["outcome"], registry=registry)
         self.own_consents = Counter(
             "securus_own_consents",
@@ -255,7 +262,7 @@ class Metrics:
             ["why"],
             registry=registry,
         )
-        for why in ("address", "all", "room", "body", "descriptors"):
+        for why in ("address", "all", "room", "body", "descriptors", "error"):
             self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(
@@ -322,6 +329,9 @@ class Metrics:
             case Refused():
                 endpoint = event.endpoint if event.endpoint in _ENDPOINTS else "other"
                 self.errors.labels(endpoint, event.code).inc()
+            case PageRefused():
+                page = event.endpoint.split("/", 2)[1]
+                self.pages_refused.labels(page if page in _PAGES else "other", event.cause).inc()
             case KeySetFetched():
                 self.key_sets.labels(event.outcome).inc()
             case ClientChanged():

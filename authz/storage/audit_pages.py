@@ -85,35 +85,36 @@ def _add_page(entries: Sequence[AccessEntry], chain: str, block: int) -> Steps[N
     )
 
 
-def find(marks: Sequence[int], *, earliest: int | None, latest: int | None) -> Steps[Iterator[Found]]:
-    """Records that name somebody with one of the marks, those first that may be the newest.
+def mentions(marks: Sequence[int], *, earliest: int | None, latest: int | None) -> Steps[Sequence[Row]]:
+    """Pages, and parts of volumes, that may mention somebody with one of the marks, those first that may be the newest.
 
-    earliest and latest are times between which, both included, a record is looked for. What there is is read at once,
-    and understood as far as it is asked for.
+    earliest and latest are times between which, both included, a record is looked for. What there is is read at once:
+    what becomes a volume in between would be found in neither.
     """
     between = (-(1 << 63) if earliest is None else earliest, (1 << 63) - 1 if latest is None else latest)
-    # Pages first: what becomes a volume in between is found twice, and not never.
-    pages = yield Statement(
-        "SELECT latest, chain, block, mentions FROM audit_page WHERE latest >= $1 AND earliest <= $2", between
-    )
-    parts = yield Statement(
-        "SELECT volume.latest, chain, block, mentions FROM audit_volume AS volume CROSS JOIN EACH($3)"  # noqa: S608
+    rows = yield Statement(
+        "SELECT latest, chain, block, mentions FROM audit_page WHERE latest >= $1 AND earliest <= $2"  # noqa: S608
+        " UNION ALL SELECT volume.latest, chain, block, mentions FROM audit_volume AS volume CROSS JOIN EACH($3)"
         f" JOIN audit_volume_part AS part ON part.id = volume.id * {PARTS} + each.value"
         " WHERE volume.latest >= $1 AND earliest <= $2 AND state > 0",
         (*between, sorted({part_of(each) for each in marks})),
     )
-    return _understood(sorted([*pages, *parts], key=_latest, reverse=True), marks)
+    return sorted(rows, key=_latest, reverse=True)
 
 
-def _latest(row: Row) -> int:
-    return integer(row[0])
+def records_in(rows: Iterable[Row], marks: Sequence[int]) -> Iterator[Found]:
+    """Records that name somebody with one of the marks, by rows of mentions(), in their order.
 
-
-def _understood(rows: Iterable[Row], marks: Sequence[int]) -> Iterator[Found]:
+    Rows are understood as far as records are asked for.
+    """
     for latest, chain, block, mentions in rows:
         sequences = sequences_of(octets(mentions), marks, integer(block))
         if sequences:
             yield integer(latest), text(chain), sequences
+
+
+def _latest(row: Row) -> int:
+    return integer(row[0])
 
 
 def tend(binding: Binding) -> Steps[bool]:

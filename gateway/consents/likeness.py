@@ -7,10 +7,11 @@ of which are indexed here, and a few words about a resource that are the same fo
 whether its labels can be told at all. A resource is looked up by what it has itself, which does not grow with consents.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from gateway.consents.consent import ConsentReading
 from gateway.consents.elements import Element, is_sensitive
@@ -39,19 +40,21 @@ class Likeness:
 class Vocabulary:
     """What consents name, each by its number among them."""
 
-    def __init__(self, named: Iterable[tuple[int, Element]], reading: ConsentReading) -> None:
+    def __init__(self, reading: ConsentReading) -> None:
         self._reading = reading
         self._owners: dict[Name, set[int]] = {}
         self._ends: dict[int, list[int]] = {}
         self._asks: set[str] = set()
-        for number, element in named:
-            self._asks |= _looks_at(element)
-            for name in _names(element):
-                self._owners.setdefault(name, set()).add(number)
-            if element.name == "dataPeriod":
-                self._ends.setdefault(number, []).extend(end for of in element.values for end in of)
-        for ends in self._ends.values():
-            ends.sort()
+
+    def add(self, number: int, element: Element) -> None:
+        """Note what an element of the consent with this number names."""
+        self._asks |= _looks_at(element)
+        for name in _names(element):
+            self._owners.setdefault(name, set()).add(number)
+        if element.name == "dataPeriod":
+            ends = self._ends.setdefault(number, [])
+            for end in chain.from_iterable(element.values):
+                insort(ends, end)
 
     def likeness(self, facts: ResourceFacts) -> Likeness:
         """The likeness of a resource. Raises ValueError for one that is nested too deep."""

@@ -7,7 +7,9 @@ it looked for is written down, so that whoever handed this in can find it out an
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gateway.consents.asking import Steps
 from gateway.consents.consent import Basis, ConsentAnswer, ConsentQuestion
+from gateway.consents.consents import ConsentsAt
 from gateway.fhir.outcome import Reason
 from gateway.policy.facts import FactQuestion, FactValues
 from gateway.policy.inherited_labels import Labelled
@@ -20,16 +22,18 @@ ConsentsOf = Callable[[ConsentQuestion], ConsentAnswer]
 class Wanted:
     """What was looked for and not found: facts, patients whose consents are not known, resources by 'Type/id'.
 
-    questions are those to the consents, each without a resource.
+    questions are those to the consents, each without a resource. finding are steps that are to be taken before consents
+    can answer at once.
     """
 
     facts: tuple[FactQuestion, ...]
     patients: frozenset[str]
     places: frozenset[str]
     questions: frozenset[ConsentQuestion] = frozenset()
+    finding: tuple[Steps[None], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.patients or self.places)
+        return bool(self.facts or self.patients or self.places or self.finding)
 
 
 _NOTHING_WANTED = Wanted((), frozenset(), frozenset())
@@ -51,6 +55,8 @@ class Known:
         """Of a test that gives what a search found: the criteria that the store was sent. Nothing at a request."""
         self.judges_ask = False
         """Whether a judge may look for more than the decision did."""
+        self.takes_turns = False
+        """Whether who asks comes again, once what takes long was found in turns; else all is found at once."""
         self.consulted: dict[str, int] = {}
         """The facts that were used, with their age in seconds."""
         self.deciding: set[str] = set()
@@ -61,6 +67,7 @@ class Known:
         self._facts: dict[str, FactQuestion] = {}
         self._patients: set[str] = set()
         self._questions: set[ConsentQuestion] = set()
+        self._finding: list[Steps[None]] = []
         self._places: set[str] = set()
         self._gaps: set[Reason] = set()
         self._supposes = False
@@ -74,7 +81,7 @@ class Known:
 
     @property
     def supposes(self) -> bool:
-        """Whether what could not be had is taken to speak for the caller: for supposed() alone."""
+        """Whether what could not be had is taken to speak for the caller, as refused_for() supposes for a moment."""
         return self._supposes
 
     def fact(self, name: str, question: FactQuestion | None) -> FactValues | None:
@@ -97,6 +104,12 @@ class Known:
         if consents is None:
             self._gaps.add(Reason.CONSENT_UNAVAILABLE)
             return None
+        if self.takes_turns and isinstance(consents, ConsentsAt):
+            finding = consents.finding(question)
+            if finding is not None:
+                self._finding.append(finding)
+                self._gaps.add(Reason.CONSENT_UNAVAILABLE)
+                return None
         answer = consents(question)
         if id(answer) not in self._noted:  # entry after entry is told the same, by as many provisions
             self._noted[id(answer)] = answer
@@ -120,14 +133,16 @@ class Known:
 
     def wanted(self) -> Wanted:
         """What was looked for in vain since this was asked last."""
-        if not (self._facts or self._patients or self._places):
+        if not (self._facts or self._patients or self._places or self._finding):
             return _NOTHING_WANTED
         found = Wanted(
             tuple(self._facts.values()),
             frozenset(self._patients),
             frozenset(self._places),
             frozenset(self._questions),
+            tuple(self._finding),
         )
+        self._finding.clear()
         self._places.clear()
         self._facts.clear()
         self._patients.clear()

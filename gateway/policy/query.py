@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.joins import includes, is_join, readings
 from gateway.fhir.opened_terms import filtered_by, opened_words
-from gateway.fhir.search import MAX_COUNT, make_term
+from gateway.fhir.search import MAX_COUNT, make_term, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,16 @@ def allows(query: Query, asked: FhirRequest) -> bool:
     if not query.needs_one_of:
         return True
     # What is asked to be absent or different narrows to nobody; what stands in a _filter is never counted.
-    named = {_plain(term) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
+    named = {plain(term.name) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
     return any(together <= named for together in query.needs_one_of)
+
+
+def needed_by(queries: Iterable[Query], asked: FhirRequest) -> frozenset[str]:
+    """The parameters of a search by which these permits take part in it: without them it would find more than they open."""
+    named = {plain(term.name) for term in asked.terms}
+    return frozenset(
+        each for query in queries for together in query.needs_one_of if together <= named for each in together
+    )
 
 
 def page_at_most(queries: Iterable[Query]) -> int | None:
@@ -77,17 +85,17 @@ def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
 
 def counts(asked: FhirRequest) -> str:
     """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
-    for term in asked.terms:
-        if term.code == "_summary" and term.text == "count":
-            return "only"
-        if term.code == "_total":
-            return "no" if term.text == "none" else "also"
-    return "nothing said"
+    if any(term.code == "_summary" and term.text == "count" for term in asked.terms):
+        return "only"
+    total = next((term.text for term in asked.terms if term.code == "_total"), None)
+    return "nothing said" if total is None else "no" if total == "none" else "also"
 
 
-def without_total(asked: FhirRequest) -> FhirRequest:
-    """The search without `_total=none`: the gateway leaves the total out by itself."""
-    return replace(asked, terms=tuple(t for t in asked.terms if (t.code, t.text) != ("_total", "none")))
+def without_total(asked: FhirRequest, *, is_told: bool) -> FhirRequest:
+    """The search as the store needs it: without `_total=none`, and without any `_total` where no number is told."""
+    return replace(
+        asked, terms=tuple(t for t in asked.terms if t.code != "_total" or (is_told and t.text != "none"))
+    )
 
 
 def _codes(asked: FhirRequest) -> set[str]:
@@ -102,8 +110,3 @@ def _codes(asked: FhirRequest) -> set[str]:
 
 def _depth(term: SearchTerm, type_: str) -> int:
     return max(len(reading.hops) for reading in readings(term.name, term.text, type_))
-
-
-def _plain(term: SearchTerm) -> str:
-    """The parameter without modifiers and types: 'subject:Patient.identifier' is subject.identifier."""
-    return ".".join(part.partition(":")[0] for part in term.name.split("."))

@@ -33,9 +33,7 @@ class ConsentDecisions:
         if raw and not headers.is_json(http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         question = read_question(resource.parse_resource(raw) if raw else None, patient, self._bases)
-        found = known.consent(patient, question)
-        if found is None and await known.found():
-            found = known.consent(patient, question)
+        found = await known.said(patient, question)
         if found is None:
             raise FhirError(Reason.CONSENT_UNAVAILABLE, headers=_RETRY)
         write.trail.decision = "permit"

@@ -23,7 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.wire.connection import Connection
-from gateway.wire.places import FOR_DESCRIPTORS, Place, Places
+from gateway.wire.places import FOR_DESCRIPTORS, FOR_ERROR, Place, Places
+from gateway.wire.repeated import Repeated
 from gateway.wire.service import Service
 
 _BACKLOG = 1024
@@ -88,6 +89,7 @@ class Acceptor:
         self._at_once = 1  # so many are tried; a try that finds nobody costs as much as half a connection
         self._held: list[int] = []  # descriptors of nothing, for when no other is left
         self.arrivals: set[Arrival] = set()
+        self.failures = Repeated("connections cannot be accepted")
 
     async def listen(self, address: str, port: int, context: ssl.SSLContext | None, *, shared: bool) -> None:
         """Listen; shared with other processes of ours. Raises OSError."""
@@ -191,7 +193,8 @@ class Acceptor:
 
     def _cannot_accept(self, listening: socket.socket, error: OSError) -> None:
         if error.errno not in _NO_DESCRIPTORS:
-            _log.error("connections cannot be accepted", extra={"cause": str(error)})
+            self._places.count(FOR_ERROR)
+            self.failures.happened(str(error))
             self._rest(listening, _REST_SECONDS)
             return
         if not self._serves_operators and self._places.make_room():

@@ -116,5 +116,6 @@ class Front:
                 _log.exception("a connection cannot be ended in good order")
                 connection.abort()
         self._acceptor.hold_back()
+        self._acceptor.failures.tell()
         self._places.tell()
         self._sweeping = self._loop.call_later(service.patience.look, self._sweep)

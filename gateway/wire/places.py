@@ -30,9 +30,9 @@ _LOOK_AGAIN_SECONDS = 0.1  # after a look that found nobody
 _log = logging.getLogger("securus.listener")
 
 FOR_ADDRESS, FOR_ALL, FOR_ROOM = "address", "all", "room"
-FOR_BODY, FOR_DESCRIPTORS = "body", "descriptors"
+FOR_BODY, FOR_DESCRIPTORS, FOR_ERROR = "body", "descriptors", "error"
 """Why a connection was turned away: its address has too many, nobody could make room, it made room for another, its
-request did as its body did not come, or the process could open no more descriptors."""
+request did as its body did not come, the process could open no more descriptors, or accepting failed otherwise."""
 
 
 class Waiting(Protocol):
@@ -200,9 +200,13 @@ class Places:
         return False
 
     def turned_away(self, why: str) -> None:
-        """Count a connection that was refused or ended."""
+        """Count a connection that was refused or ended, and have it told."""
         self._counted(why)
         self._untold[why] += 1
+
+    def count(self, why: str) -> None:
+        """Count what whoever saw it tells."""
+        self._counted(why)
 
     def tell(self) -> None:
         """Say in the log what happened since it was said last, unless that was just now."""

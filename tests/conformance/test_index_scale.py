@@ -1,18 +1,22 @@
 """A million entries: a search for one patient, user, client or grant goes by its index, and never over all of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from authz.storage import audit_adding, audit_finding
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
-from authz.storage.postgresql.pool import Transaction
+from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.store import open_postgresql
+from authz.storage.settings import StoreSettings
+from authz.storage.sqlite import audit_index
+from authz.storage.sqlite.moments import Moment, one_moment
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import StoreSettings
 from tests.support.audit_index_contract import BASE, START, entry
 from tests.support.filled_store import target  # noqa: F401 - fixture
 from tests.support.postgresql import PrivateServer
@@ -70,9 +74,17 @@ async def steps(path: Path, work: Callable[[SqliteStore], Awaitable[object]]) ->
         counted += 100
         return 0
 
+    @contextmanager
+    def counted_moment(path: Path) -> Iterator[Moment]:
+        with one_moment(path) as moment:
+            moment._connection.set_progress_handler(count, 100)
+            yield moment
+
     store = await open_store(path)
     store._database._connection.set_progress_handler(count, 100)
-    await work(store)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(audit_index, "one_moment", counted_moment)
+        await work(store)
     store._database._connection.set_progress_handler(None, 0)
     await store.close()
     return counted
@@ -89,7 +101,7 @@ async def test_of_a_million_entries_a_search_reads_few_and_finds_what_a_walk_ove
         found.extend(await store.find_audit(QUERIES[name]))
 
     async def walk(store: SqliteStore) -> None:
-        walked.extend(store._read(audit_finding.by_time(QUERIES[name])))
+        walked.extend(await store._read(audit_finding.by_time(QUERIES[name])))
 
     assert await steps(million, search) < _STEPS
     await steps(million, walk)
@@ -99,7 +111,7 @@ async def test_of_a_million_entries_a_search_reads_few_and_finds_what_a_walk_ove
 
 async def test_a_walk_over_all_entries_would_be_seen(million: Path) -> None:
     async def walk(store: SqliteStore) -> None:
-        store._read(audit_finding.by_time(QUERIES["nobody"]))
+        await store._read(audit_finding.by_time(QUERIES["nobody"]))
 
     assert await steps(million, walk) > 10 * _STEPS
 
@@ -138,14 +150,18 @@ async def test_on_postgresql_every_statement_of_a_search_goes_by_an_index(
     for table in ("audit_sheet", "audit_page", "audit_volume", "audit_volume_part"):
         await store._database.change(f"ANALYZE {table}")
     plans: list[str] = []
-    plain = Transaction.rows
+    for whose in (Transaction, PostgresqlPool):
+        plain = whose.rows
 
-    async def explained(self: Transaction, sql: str, *values: object) -> list[tuple[object, ...]]:
-        if "audit_sheet" in sql or "audit_volume_part" in sql:
-            plans.append(" ".join(str(row[0]) for row in await plain(self, f"EXPLAIN {sql}", *values)))
-        return await plain(self, sql, *values)
+        async def explained(
+            self: Any, sql: str, *values: object, plain: Any = plain
+        ) -> list[tuple[object, ...]]:
+            if "audit_sheet" in sql or "audit_volume_part" in sql:
+                plans.append(" ".join(str(row[0]) for row in await plain(self, f"EXPLAIN {sql}", *values)))
+            found: list[tuple[object, ...]] = await plain(self, sql, *values)
+            return found
 
-    monkeypatch.setattr(Transaction, "rows", explained)
+        monkeypatch.setattr(whose, "rows", explained)
     for name, wanted in QUERIES.items():
         if name == "client":
             continue  # who is in a seventh of these few sheets is found as soon by reading them all

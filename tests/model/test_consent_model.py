@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from gateway.consents.asking import finished
 from gateway.consents.consent import SCOPES, ConsentAnswer, ConsentQuestion, ConsentReading, Said
 from gateway.consents.consents import PatientConsents, answer
 from gateway.consents.resource_facts import facts_of
@@ -63,9 +64,8 @@ class Whole(PatientConsents):
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
         own = [each for each in self.given if question.scope in each.scopes]
-        return self._combined(
-            question, now, [(each, each.spoken(question, now, self._reading)) for each in own]
-        )
+        told = [(each, each.spoken(question, now, self._reading)) for each in own]
+        return finished(self._combined(question, now, told))
 
 
 @WORLDS

@@ -7,7 +7,7 @@ exceptions to exceptions, what nobody understands, and resources nested deeper t
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from itertools import combinations
@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from gateway.consents import asking, elements, provisions
-from gateway.consents.asking import Asking
+from gateway.consents import consents as consents_module
+from gateway.consents.asking import Asking, finished
 from gateway.consents.consent import SCOPES, ConsentAnswer, ConsentQuestion, ConsentReading, Said
 from gateway.consents.consents import PatientConsents
 from gateway.consents.given import Given, read_consent
@@ -39,9 +40,8 @@ class Plain(PatientConsents):
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
         own = [each for each in self.given if question.scope in each.scopes]
-        return self._combined(
-            question, now, [(each, each.spoken(question, now, self._reading)) for each in own]
-        )
+        told = [(each, each.spoken(question, now, self._reading)) for each in own]
+        return finished(self._combined(question, now, told))
 
 
 class Draw:
@@ -228,7 +228,9 @@ class WithoutLikenesses(PatientConsents):
     """Every provision that is left for the caller is asked for each resource."""
 
     def answer(self, question: ConsentQuestion, now: int) -> ConsentAnswer:
-        return self._combined(question, now, self._of(question, now).plainly(question, now))
+        asking = finished(self._made(replace(question, resource=None), now))
+        told = [(one, spoken) for one, spoken, _ in asking._plainly(question, now)]
+        return finished(self._combined(question, now, told))
 
 
 def outcome(consents: PatientConsents, question: ConsentQuestion, now: int) -> ConsentAnswer | None:
@@ -239,6 +241,13 @@ def outcome(consents: PatientConsents, question: ConsentQuestion, now: int) -> C
         return None
 
 
+def outcome_in_steps(consents: PatientConsents, question: ConsentQuestion, now: int) -> ConsentAnswer | None:
+    """The same, where what takes long is found in steps first."""
+    for _ in consents.finding(question, now) or ():
+        pass
+    return outcome(consents, question, now)
+
+
 @over_seeds(300)
 def test_of_a_thousand_resources_each_is_told_what_the_plain_reading_tells(seed: int) -> None:
     draw = Draw(seed)
@@ -246,6 +255,8 @@ def test_of_a_thousand_resources_each_is_told_what_the_plain_reading_tells(seed:
     for reading in READINGS:
         kept, plain = PatientConsents(values, reading), Plain(values, reading)
         one_by_one = WithoutLikenesses(values, reading)
+        in_steps = PatientConsents(values, reading)
+        in_steps.is_long = True
         for _ in range(3):
             question = draw.question()
             for now in (NOW, NOW + 300 * 86400, NOW):
@@ -256,8 +267,10 @@ def test_of_a_thousand_resources_each_is_told_what_the_plain_reading_tells(seed:
                     if expected is None:  # by an element that says nothing beside one that is not met
                         expected = outcome(one_by_one, put, now)
                     assert outcome(kept, put, now) == expected, (seed, put, facts.resource)
+                    assert outcome_in_steps(in_steps, put, now) == expected, (seed, put, facts.resource)
                 for put in (question, replace(question, type=None)):
                     assert outcome(kept, put, now) == outcome(plain, put, now), (seed, put)
+                    assert outcome_in_steps(in_steps, put, now) == outcome(plain, put, now), (seed, put)
 
 
 def test_the_worlds_say_every_word_and_meet_likenesses_again() -> None:
@@ -376,5 +389,136 @@ def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for caller in range(20):
         consents.answer(replace(QUESTION, actors=frozenset({f"Practitioner/{caller}"})), NOW)
     assert all(len(each.answers) <= 5 for each in consents._asking.values())
-    assert len(consents._asking) <= 8
+    assert len(consents._asking) <= 16
     assert all(len(each.lefts) <= 8 for each in consents.given)
+
+
+# In turns
+
+
+MANY = {
+    **{naming: large(900, **makers) for naming, makers in NAMING.items()},
+    "one by one": [
+        {
+            **value, "id": f"c{number}", "dateTime": str(2000 + number % 20), "performer": [{"reference": "Patient/A"}],
+            "policy": [{"uri": "urn:one"}],
+            "provision": value["provision"] | {"provision": value["provision"]["provision"][:1]},
+        }
+        for number, value in enumerate(large(90, **NAMING["codes"]) * 900)
+    ],
+    "no provisions": [
+        {
+            "id": f"c{number}", "status": "active",
+            "scope": {"coding": [{"system": SCOPES, "code": "patient-privacy"}]},
+            "policyRule": {"coding": [{"code": "OPTOUT"}]}, "dateTime": str(2000 + number % 20),
+            "performer": [{"reference": "Patient/A"}],
+        }
+        for number in range(900)
+    ],
+}  # fmt: skip
+"""Patients of whom a thousand provisions or consents are asked."""
+
+
+@pytest.mark.parametrize("many", MANY)
+def test_of_a_thousand_provisions_no_step_asks_more_than_one_consent_has(
+    many: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each step says as how many it counts; who is asked then asks none."""
+    done = 0
+
+    def counted(asked: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **more: Any) -> Any:
+            nonlocal done
+            done += 1
+            return asked(*args, **more)
+
+        return counting
+
+    monkeypatch.setattr(Provision, "_open", counted(Provision._open))
+    monkeypatch.setattr(Given, "_basis", counted(Given._basis))
+    consents = PatientConsents(MANY[many], READING)
+    assert consents.is_long
+    for put in (
+        *(replace(QUESTION, resource=observation(number)) for number in (2000, 1, 2, 2000)),
+        QUESTION,
+        replace(QUESTION, type=None),
+        replace(QUESTION, actors=None),
+    ):
+        plain = Plain(MANY[many], READING).answer(put, NOW)
+        done = 0
+        for said in consents.finding(put, NOW) or ():
+            assert done <= said <= 101
+            done = 0
+        assert done <= 1
+        assert consents.finding(put, NOW) is None
+        done = 0
+        assert consents.answer(put, NOW) == plain
+        assert done == 0
+
+
+def test_few_consents_are_asked_at_once() -> None:
+    consents = PatientConsents(large(90, **NAMING["codes"]), READING)
+    assert not consents.is_long
+    assert consents.finding(replace(QUESTION, resource=observation(1)), NOW) is None
+
+
+@over_seeds(300)
+def test_who_has_agreed_since_is_found_as_by_comparing_each_with_each(seed: int) -> None:
+    draw = Draw(seed)
+    values = [
+        draw.consent(f"c{number}") | {"status": "active", "dateTime": draw.date()} for number in range(12)
+    ]
+    question = draw.question()
+    pairs = [
+        (each, each.spoken(question, NOW, READING)) for each in (read_consent(v, READING) for v in values)
+    ]
+    lines: dict[Any, Any] = {}
+    consents_module._note_lines(lines, pairs, NOW)
+    for one, mine in pairs:
+        later = [
+            their.may
+            for each, their in pairs
+            if each.is_later_than(one)
+            and each.moment is not None
+            and each.moment[0] <= provisions.microseconds(NOW)
+        ]
+        may = set(mine.may)
+        if Said.DENY in may and later:
+            may.add(Said.NONE)
+            if any(Said.NONE not in their for their in later):
+                may.discard(Said.DENY)
+        assert consents_module._beside(one, mine, lines.get(one.line)).may == may, seed
+
+
+def test_of_a_hundred_provisions_with_eight_open_every_combination_costs_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A denial that is sure and has a denial for its exception: no combination permits, and all are looked at."""
+    label = [{"system": ACT_CODE, "code": "PSY"}]
+    action = [{"coding": [{"code": "access"}]}]
+    codes = [{"type": "deny", "code": [{"coding": [{"code": str(number)}]}]} for number in range(7)]
+    inner = [
+        {"type": "deny", "action": action},
+        {"type": "deny", "action": action, "securityLabel": label},
+        {"type": "permit", "purpose": [{"code": "TREAT"}]},
+        *codes,
+        *[{"type": "permit", "actor": [{"reference": {"reference": "Practitioner/p"}}]} for _ in range(85)],
+    ]
+    value = large(1)[0]
+    given = read_consent({**value, "provision": {"type": "permit", "provision": inner}}, READING)
+    every = EveryCombination(**{f.name: getattr(given, f.name) for f in fields(Given)})
+    left = given.left(QUESTION, NOW, READING)
+    asked = 0
+    deciding = Given._deciding
+
+    def counting(self: Given, speaking: Sequence[Provision]) -> list[Provision]:
+        nonlocal asked
+        asked += 1
+        return deciding(self, speaking)
+
+    monkeypatch.setattr(Given, "_deciding", counting)
+    said = given.spoken(QUESTION, NOW, READING, left.asked)
+    assert len(said.open) == 8
+    assert asked == 1
+    assert said.may == every.spoken(QUESTION, NOW, READING, left.asked).may
+    assert asked > 200

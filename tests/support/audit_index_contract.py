@@ -1,5 +1,6 @@
 """What every Store must do with the index of the audit log: a part of StoreContract."""
 
+import asyncio
 from dataclasses import replace
 
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
@@ -246,3 +247,37 @@ class AuditIndexContract:
         assert list(await store.unnoted_signals(at_most=10)) == [SIGNAL]
         await store.note_signal("signal")
         assert list(await store.unnoted_signals(at_most=10)) == []
+
+    async def test_a_walk_finds_each_entry_once_while_others_add_to_sheets_that_it_passes(
+        self, store: Store
+    ) -> None:
+        """What comes one by one goes into the newest sheet of its chain, which so moves to where the walk was already.
+
+        Others have their turn while it walks: what it finds is what there was at one moment.
+        """
+        late = [entry(n, chain="late", at=START + n, patient="late") for n in (1, 2, 3)]
+        await store.index_audit(late, chain="late", read_to=3)
+        many = [entry(n, at=START + 100_000 + n, patient=f"p{n % 50}") for n in range(1, 8001)]
+        for start in range(0, len(many), 400):
+            await store.index_audit(many[start : start + 400], chain="", read_to=start + 400)
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            number = 4
+            while True:
+                if number < 20:
+                    newer = entry(number, chain="late", at=START + number, patient="newer")
+                    await store.index_audit([newer], chain="late", read_to=number)
+                    number += 1
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        found = await store.find_audit(AuditQuery(until=START + 1_000_000, outcome="permit", limit=10_000))
+        by_chain = await store.find_audit(AuditQuery(base=BASE, patients=["late"], limit=100))
+        task.cancel()
+        assert turns > 3
+        kept = [each for each in found if each.patient != "newer"]
+        assert kept == [*reversed(many), *reversed(late)]
+        assert by_chain == [*reversed(late)]

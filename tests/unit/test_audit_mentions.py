@@ -1,9 +1,11 @@
 """Sheets, and pages and volumes of mentions: a search finds what a walk over all entries finds, at any moment."""
 
+import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,6 +34,7 @@ from authz.storage.audit_sheets import (
     words_of,
 )
 from authz.storage.schema import migrate, migrations
+from authz.storage.sqlite.moments import one_moment
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.store import StoreUnavailable
 from tests.support.audit_index_contract import START, entry
@@ -139,7 +142,7 @@ async def test_what_is_found_is_what_a_walk_over_all_entries_finds(
         for _ in range(5):
             wanted = asked(chance, there)
             assert await store.find_audit(wanted) == rows.find(wanted), wanted
-            assert store._read(audit_finding.by_time(wanted)) == rows.find(wanted), wanted
+            assert await store._read(audit_finding.by_time(wanted)) == rows.find(wanted), wanted
         user, since = chance.choice(there).user, START + chance.randrange(60)
         counted = await store.patients_per_window(user, since=since, until=since + 70, window=7)
         assert counted == walked(rows, user, since, since + 70, 7)
@@ -392,3 +395,60 @@ def test_a_mark_is_found_at_its_place_in_the_bytes_alone(mentions: list[int], da
 
 def test_a_patient_a_user_a_client_and_a_grant_of_one_name_are_four() -> None:
     assert len({mark(kind, "A") for kind in (PATIENT, USER, CLIENT, GRANT)}) == 4
+
+
+async def test_between_two_turns_few_sheets_are_read_whatever_is_looked_for(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name with another word that nobody has, by that word alone, by time: each entry read is counted."""
+    for start in range(1, 12_001, 128):
+        some = [
+            entry(n, user=f"u{n % 3}", client=f"c{n % 40}", patient=f"p{n % 500}")
+            for n in range(start, start + 128)
+        ]
+        await store.index_audit(some, chain="", read_to=some[-1].sequence)
+    while await store.tend_audit_index():
+        pass
+    read = longest = 0
+
+    def counting(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            nonlocal read, longest
+            read += 1
+            longest = max(longest, read)
+            return decode(*args)
+
+        return counted
+
+    async def others() -> None:
+        nonlocal read
+        while True:
+            read = 0
+            await asyncio.sleep(0)
+
+    for name in ("entries_in", "entries_of_records"):
+        monkeypatch.setattr(audit_finding, name, counting(getattr(audit_finding, name)))
+    task = asyncio.create_task(others())
+    for wanted in (
+        AuditQuery(user="u1", outcome="deny"),
+        AuditQuery(client="c7", outcome="deny"),
+        AuditQuery(outcome="permit", rule="none"),
+        AuditQuery(limit=1000),
+        AuditQuery(user="u1", limit=1000),
+    ):
+        await store.find_audit(wanted)
+        await asyncio.sleep(0)
+    await store.audit_entries(chain="", after=0, limit=2000)
+    await asyncio.sleep(0)
+    await store.patients_per_window("u1", since=START, until=START + 12_000_000, window=1_000_000)
+    task.cancel()
+    assert 10 < longest <= 64
+
+
+async def test_what_cannot_be_opened_for_a_moment_is_said(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot open the store"), one_moment(tmp_path):
+        pass
+    with one_moment(store._database.path) as moment:
+        with pytest.raises(StoreUnavailable, match="readonly"):
+            moment.rows("DELETE FROM audit_place")
+        assert moment.rows("SELECT COUNT(*) FROM audit_sheet") == [(0,)]

@@ -4,8 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,8 +16,12 @@ from authz.storage.store import Store
 from gateway.consents import provisions
 from gateway.consents.consent import ConsentQuestion, ConsentReading, ConsentSource, Said, Why
 from gateway.consents.consents import AS_IT_STANDS, PatientConsents, answer
-from gateway.consents.given import read_consent
+from gateway.consents.given import Given, read_consent
+from gateway.consents.resource_facts import facts_of
+from gateway.fhir.outcome import Reason
+from gateway.policy.decision import Deny, Permit
 from gateway.policy.known import Known
+from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.lookups.stored_consents import StoredConsents
 from gateway.proxy.lookups.turns import Turns
 from tests.support.consent_desk import SCOPES, consent
@@ -222,3 +227,122 @@ async def test_a_turn_ends_when_enough_was_done() -> None:
         await turns.spend(0.25)
     task.cancel()
     assert others == 2
+
+
+# Very many: found in turns, and kept until one of them changes
+
+
+async def very_many(store: Store, patient: str = "A", count: int = 12) -> None:
+    """Consents of ninety provisions each, each of them about a code of its own."""
+    for number in range(count):
+        inner = [
+            {"type": "deny", "code": [{"coding": [{"system": "urn:x", "code": f"{number}-{each}"}]}]}
+            for each in range(90)
+        ]
+        value = consent(provision={"type": "permit", "provision": inner})
+        await store.add_consent(version(f"many-{patient}-{number:02}", value, patient=patient))
+
+
+def condition(code: str) -> dict[str, Any]:
+    return {"resourceType": "Condition", "id": "x", "code": {"coding": [{"system": "urn:x", "code": code}]}}
+
+
+def of_resource(code: str) -> ConsentQuestion:
+    return replace(QUESTION, resource=facts_of(condition(code), frozenset()))
+
+
+def lookups(consents: StoredConsents) -> Lookups:
+    async def close() -> None: ...
+
+    return Lookups(facts=cast(Any, None), consents=consents, labels=cast(Any, None), close=close)
+
+
+async def test_who_comes_again_has_what_takes_long_found_in_turns(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await very_many(store)
+    knowledge = Knowledge(lookups(kept(store)))
+    knowledge.judges_ask = True
+    asked = [of_resource(code) for code in ("0-1", "none", "3-4", "none")]
+
+    def judge(question: ConsentQuestion) -> bool:
+        answer = knowledge.consent("A", question)
+        return answer is not None and answer.said is Said.PERMIT
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await knowledge.settle([partial(judge, each) for each in asked])
+    task.cancel()
+    assert turns > 30
+    monkeypatch.setattr(provisions, "met", lambda *_: pytest.fail("an element was asked again"))
+    assert [judge(each) for each in asked] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+async def test_whoever_asks_for_the_last_time_is_answered(
+    store: SqliteStore, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few rounds there are, and whatever was forgotten meanwhile: many consents are no reason to refuse."""
+    monkeypatch.setattr("gateway.consents.asking._MOST_ANSWERS", 1)
+    monkeypatch.setattr("gateway.proxy.lookups.knowledge._ROUNDS_LEFT", range(rounds)[::-1])
+    await very_many(store)
+    knowledge = Knowledge(lookups(kept(store)))
+    knowledge.judges_ask = True
+    knowledge.consents |= await kept(store).of(["A"])
+    codes = ("none", "0-1", "3-4", "other")
+    found: dict[str, Said] = {}
+
+    def decide() -> Permit | Deny:
+        found.clear()
+        for code in codes:
+            answer = knowledge.consent("A", of_resource(code))
+            if answer is None:
+                return Deny(Reason.CONSENT_UNAVAILABLE, (), "")
+            found[code] = answer.said
+        return cast(Permit, None)
+
+    assert await knowledge.decided(decide) is None
+    assert found == {"none": Said.PERMIT, "0-1": Said.DENY, "3-4": Said.DENY, "other": Said.PERMIT}
+    answer = await knowledge.said("A", of_resource("0-1"))
+    assert answer is not None
+    assert answer.said is Said.DENY
+    answer = knowledge.consent("A", of_resource("7-7"))  # and who will not come again
+    assert answer is not None
+    assert answer.said is Said.DENY
+
+
+async def test_what_very_many_say_together_is_found_once_until_one_of_them_changes(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await very_many(store)
+    await store.add_consent(version("last", consent(provision={"type": "permit"})))
+    consents = kept(store)
+    found = await consents.of(["A"], [QUESTION])
+    assert found["A"](of_resource("0-1")).said is Said.DENY
+    with monkeypatch.context() as patched:
+        patched.setattr(Given, "left", lambda *_: pytest.fail("what is left was looked for again"))
+        found = await consents.of(["A"], [QUESTION])
+        assert found["A"](of_resource("0-1")).said is Said.DENY
+        assert found["A"](of_resource("none")).said is Said.PERMIT
+    await store.add_consent(version("last", consent(provision={"type": "deny"}), 2))
+    assert found["A"](of_resource("none")).said is Said.PERMIT
+    found = await consents.of(["A"], [QUESTION])
+    assert found["A"](of_resource("none")).said is Said.DENY
+
+
+async def test_of_few_patients_it_is_kept_what_very_many_say(store: SqliteStore) -> None:
+    consents = kept(store)
+    for number in range(20):
+        await very_many(store, f"P{number}", count=2)
+        await consents.of([f"P{number}"], [QUESTION])
+    await consents.of(["nobody"], [QUESTION])
+    assert len(consents._compiled) == 16
+    assert "nobody" not in consents._compiled
+    assert "P19" in consents._compiled

@@ -15,14 +15,16 @@ import pytest
 import uvloop
 
 from authz.outgoing_tls import OF_NEWER_PYTHONS
+from authz.storage.claims import Namespace
 from authz.storage.composed import with_replay
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
 from tests.support.tcp_proxy import Way, tcp_proxy

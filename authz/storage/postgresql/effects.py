@@ -30,15 +30,7 @@ class PostgresqlEffects:
 
     async def spend(self, limits: Sequence[RateLimit], *, now: int) -> int:
         """Spend one use of every limit: 0; or nothing, and the seconds until the one that is used up opens again."""
-        if not limits:
-            return 0
-        async with self._database.transaction() as transaction:
-            # In the order of their keys: two that want the same rows never wait for each other.
-            for limit in sorted(limits, key=lambda limit: limit.key):
-                if not await _use(transaction, limit, now):
-                    transaction.undo()
-                    break
-        if not transaction.is_undone:
+        if not limits or await self._spent(limits, now):
             return 0
         row = await self._database.row(
             "SELECT MAX(expires_at) FROM rate JOIN unnest($1::bytea[], $2::bigint[]) AS wanted (key, at_most)"
@@ -49,6 +41,17 @@ class PostgresqlEffects:
         )
         # Nothing any more: it has opened meanwhile, and the next attempt finds out.
         return 1 if row is None or row[0] is None else integer(row[0]) - now
+
+    async def _spent(self, limits: Sequence[RateLimit], now: int) -> bool:
+        if len(limits) == 1:
+            return await _use(self._database, limits[0], now)
+        async with self._database.transaction() as transaction:
+            # In the order of their keys: two that want the same rows never wait for each other.
+            for limit in sorted(limits, key=lambda limit: limit.key):
+                if not await _use(transaction, limit, now):
+                    transaction.undo()
+                    break
+        return not transaction.is_undone
 
     # Emergency access
 
@@ -181,9 +184,9 @@ class PostgresqlEffects:
         return 0 if row is None else integer(row[0])
 
 
-async def _use(transaction: Transaction, limit: RateLimit, now: int) -> bool:
+async def _use(database: Transaction | PostgresqlPool, limit: RateLimit, now: int) -> bool:
     """Whether a use was left, and is spent; whoever comes at the same moment waits for the row."""
-    used = await transaction.change(
+    used = await database.change(
         "INSERT INTO rate (key, used, expires_at) VALUES ($1, 1, $2) ON CONFLICT (key) DO UPDATE SET"
         " used = CASE WHEN rate.expires_at <= $3 THEN 1 ELSE rate.used + 1 END,"
         " expires_at = CASE WHEN rate.expires_at <= $3 THEN excluded.expires_at ELSE rate.expires_at END"

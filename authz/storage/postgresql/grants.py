@@ -4,23 +4,19 @@ from collections.abc import Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, Room
+from authz.storage.grants import AuthorizationCode, RedeemedCode, RefreshToken
 from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
-from authz.storage.rows import (
-    grant_values,
-    newest_first,
-    redeemed_code,
-    refresh_token,
-    revoked,
-)
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
+from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.store import StoreUnavailable
 
 
 class PostgresqlGrants:
     """The part of PostgresqlStore that keeps what was granted.
 
-    Locks are taken in one order everywhere, grants before patients before numbers, so that no two wait for each other.
+    Locks are taken in one order everywhere, grants before their tokens before patients before numbers, so that no two
+    wait for each other.
     """
 
     _database: PostgresqlPool
@@ -36,25 +32,23 @@ class PostgresqlGrants:
         consents: Sequence[tuple[ConsentVersion, Room | None]] = (),
     ) -> bool:
         """Consume the pushed request and write grant, code and consents; False when it was consumed before."""
+        values = (
+            *grant_values(grant, code.expires_at),
+            *(code.id, code.grant_id, encode(code), code.expires_at),
+            *(request_id, now, interaction_id),
+        )
+        if not consents:
+            return await self._database.change(_COMPLETE, *values) == 1
         async with self._database.transaction() as transaction:
-            if not await _consume(transaction, request_id, interaction_id, now):
+            if await transaction.change(_COMPLETE, *values) != 1:
                 return False
-            await transaction.change(_PUT_GRANT, *grant_values(grant, code.expires_at))
-            await transaction.change(
-                "INSERT INTO authorization_code (id, grant_id, record, uses, expires_at) VALUES ($1, $2, $3, 0, $4)",
-                code.id,
-                code.grant_id,
-                encode(code),
-                code.expires_at,
-            )
             if not await insert_consents(transaction, consents):
                 raise StoreUnavailable("a consent is not new")
         return True
 
     async def refuse_authorization(self, *, request_id: str, interaction_id: str, now: int) -> bool:
         """Consume the pushed request after a refusal; False when it was consumed before."""
-        async with self._database.transaction() as transaction:
-            return await _consume(transaction, request_id, interaction_id, now)
+        return await self._database.change(_REFUSE, request_id, now, interaction_id) == 1
 
     async def redeem_code(self, id: str, *, now: int) -> RedeemedCode | None:
         """Mark the code as used and return it, AGAIN when it was used before."""
@@ -76,9 +70,10 @@ class PostgresqlGrants:
         if refresh_token is None:
             await self._database.change(_PUT_GRANT, *grant_values(grant, expires_at))
             return
-        async with self._database.transaction() as transaction:
-            await transaction.change(_PUT_GRANT, *grant_values(grant, expires_at))
-            await _insert_refresh_token(transaction, refresh_token)
+        until = max(expires_at, refresh_token.expires_at)
+        values = (*grant_values(grant, until), *_token_values(refresh_token))
+        if await self._database.change(_PUT_GRANT_AND_TOKEN, *values) != 1:
+            raise StoreUnavailable("a refresh token cannot be stored")
 
     async def grant(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant."""
@@ -108,23 +103,12 @@ class PostgresqlGrants:
 
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""
-        async with self._database.transaction() as transaction:
-            await _insert_refresh_token(transaction, record)
+        if await self._database.change(_PUT_TOKEN, *_token_values(record)) != 1:
+            raise StoreUnavailable("a refresh token cannot be stored")
 
     async def replace_refresh_token(self, id: str, *, by: RefreshToken, now: int, grace_seconds: int) -> bool:
         """Store the successor; False, and nothing stored, when the grace of the token has passed."""
-        async with self._database.transaction() as transaction:
-            replaced = await transaction.change(
-                "UPDATE refresh_token SET replaced_at = COALESCE(replaced_at, $2) WHERE id = $1 AND expires_at > $2"
-                " AND (replaced_at IS NULL OR replaced_at + $3 > $2)",
-                id,
-                now,
-                grace_seconds,
-            )
-            if replaced != 1:
-                return False
-            await _insert_refresh_token(transaction, by)
-        return True
+        return await self._database.change(_REPLACE_TOKEN, *_token_values(by), id, now, grace_seconds) == 1
 
     async def refresh_token(self, id: str, *, now: int) -> RefreshToken | None:
         """The live refresh token of a live grant."""
@@ -177,21 +161,48 @@ class PostgresqlGrants:
         return revoked(rows, sequence)
 
 
-_PUT_GRANT = (
-    "INSERT INTO grant_record (id, client_id, subject, record, expires_at) VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT (id) DO UPDATE SET record = excluded.record,"
+_LIVING_ON = (
+    "ON CONFLICT (id) DO UPDATE SET record = excluded.record,"
     " expires_at = GREATEST(grant_record.expires_at, excluded.expires_at)"
 )
-
-
-async def _consume(transaction: Transaction, request_id: str, interaction_id: str, now: int) -> bool:
-    taken = await transaction.change(
-        "DELETE FROM pushed_request WHERE id = $1 AND expires_at > $2", request_id, now
-    )
-    if taken != 1:
-        return False
-    await transaction.change("DELETE FROM interaction WHERE id = $1", interaction_id)
-    return True
+_PUT_GRANT = (
+    "INSERT INTO grant_record (id, client_id, subject, record, expires_at) VALUES ($1, $2, $3, $4, $5) "  # noqa: S608
+    + _LIVING_ON
+)
+# Each of these is one way to the server, and its own transaction: parts that follow from what another part has changed
+# read it from that part, for they see the tables as they were when the statement began.
+_PUT_GRANT_AND_TOKEN = (
+    f"WITH granted AS ({_PUT_GRANT})"  # noqa: S608
+    " INSERT INTO refresh_token (id, grant_id, record, expires_at) VALUES ($6, $7, $8, $9)"
+)
+"""The grant lives as long as its token, by the values."""
+_LET_LIVE = "UPDATE grant_record SET expires_at = GREATEST(grant_record.expires_at, $4)"
+_PUT_TOKEN = (
+    f"WITH living AS ({_LET_LIVE} WHERE id = $2)"  # noqa: S608
+    " INSERT INTO refresh_token (id, grant_id, record, expires_at) VALUES ($1, $2, $3, $4)"
+)
+_REPLACE_TOKEN = (
+    "WITH held AS (SELECT id FROM grant_record WHERE id = $2 FOR NO KEY UPDATE),"  # noqa: S608
+    " replaced AS (UPDATE refresh_token SET replaced_at = COALESCE(replaced_at, $6::bigint) FROM held"
+    " WHERE refresh_token.id = $5 AND expires_at > $6 AND (replaced_at IS NULL OR replaced_at + $7::bigint > $6)"
+    " RETURNING 1),"
+    f" living AS ({_LET_LIVE} FROM replaced WHERE grant_record.id = $2)"
+    " INSERT INTO refresh_token (id, grant_id, record, expires_at)"
+    " SELECT $1, $2, $3::bytea, $4::bigint FROM replaced"
+)
+"""Who ends the grant holds it first, and then its tokens: so does whoever replaces one."""
+_REFUSE = (
+    "WITH taken AS (DELETE FROM pushed_request WHERE id = $1 AND expires_at > $2 RETURNING 1),"
+    " over AS (DELETE FROM interaction USING taken WHERE interaction.id = $3) SELECT 1 FROM taken"
+)
+_COMPLETE = (
+    "WITH taken AS (DELETE FROM pushed_request WHERE id = $10 AND expires_at > $11 RETURNING 1),"  # noqa: S608
+    " over AS (DELETE FROM interaction USING taken WHERE interaction.id = $12),"
+    " granted AS (INSERT INTO grant_record (id, client_id, subject, record, expires_at)"
+    f" SELECT $1, $2, $3, $4::bytea, $5::bigint FROM taken {_LIVING_ON})"
+    " INSERT INTO authorization_code (id, grant_id, record, uses, expires_at)"
+    " SELECT $6, $7, $8::bytea, 0, $9::bigint FROM taken"
+)
 
 
 async def _insert_revocations(transaction: Transaction, subjects: Sequence[str], keep_until: int) -> None:
@@ -210,16 +221,5 @@ async def _insert_revocations(transaction: Transaction, subjects: Sequence[str],
     )
 
 
-async def _insert_refresh_token(transaction: Transaction, record: RefreshToken) -> None:
-    await transaction.change(
-        "INSERT INTO refresh_token (id, grant_id, record, expires_at) VALUES ($1, $2, $3, $4)",
-        record.id,
-        record.grant_id,
-        encode(record),
-        record.expires_at,
-    )
-    await transaction.change(
-        "UPDATE grant_record SET expires_at = GREATEST(expires_at, $1) WHERE id = $2",
-        record.expires_at,
-        record.grant_id,
-    )
+def _token_values(record: RefreshToken) -> tuple[object, ...]:
+    return record.id, record.grant_id, encode(record), record.expires_at

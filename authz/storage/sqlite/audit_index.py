@@ -1,8 +1,10 @@
 """The index of the audit log on SQLite. What each method means stands at AuditIndexStore, how it is done at the steps."""
 
+import asyncio
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from sqlite3 import Connection
 
@@ -10,9 +12,10 @@ from authz.storage import audit_adding, audit_finding, audit_pages
 from authz.storage.audit_finding import Accesses
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_pages import Binding
-from authz.storage.audit_steps import Many, R, Row, Statement, Steps
+from authz.storage.audit_steps import Many, OneMoment, R, Row, Statement, Steps, Turn
 from authz.storage.records import integer
 from authz.storage.sqlite.connection import SqliteConnection
+from authz.storage.sqlite.moments import one_moment
 
 
 class SqliteAuditIndex:
@@ -38,15 +41,15 @@ class SqliteAuditIndex:
 
     async def find_audit(self, wanted: AuditQuery) -> Sequence[AccessEntry]:
         """What is wanted, the newest first."""
-        return self._read(audit_finding.find(wanted))
+        return await self._read(audit_finding.find(wanted))
 
     async def audit_entries(self, *, chain: str, after: int, limit: int) -> Sequence[AccessEntry]:
         """The entries of the next records of a chain."""
-        return self._read(audit_finding.of_chain(chain=chain, after=after, limit=limit))
+        return await self._read(audit_finding.of_chain(chain=chain, after=after, limit=limit))
 
     async def last_use(self, grants: Collection[str]) -> Mapping[str, int]:
         """When each grant was used last."""
-        return self._read(audit_finding.last_use(grants))
+        return await self._read(audit_finding.last_use(grants))
 
     async def patients_per_window(
         self, user: str, *, since: int, until: int, window: int
@@ -54,7 +57,7 @@ class SqliteAuditIndex:
         """Patients of a user's permitted accesses, window by window."""
         known = self._known_accesses
         steps = audit_finding.patients_per_window(user, since=since, until=until, window=window, known=known)
-        return self._read(steps)
+        return await self._read(steps)
 
     async def remove_audit_entries(self, *, before: int, at_most: int) -> int:
         """Remove some of what is old."""
@@ -70,14 +73,23 @@ class SqliteAuditIndex:
         self._known_accesses.clear()
         self._write(audit_adding.rewind())
 
-    def _read(self, steps: Steps[R]) -> R:
-        try:
-            asked = next(steps)
-            while True:
-                asked = steps.send(self._database.rows(_spelled(asked.sql), *_values(asked)))
-        except StopIteration as end:
-            found: R = end.value
-            return found
+    async def _read(self, steps: Steps[R]) -> R:
+        """In turns with others; what is to be one moment is read by a connection of its own."""
+        with ExitStack() as ending:
+            rows = self._database.rows
+            try:
+                asked = next(steps)
+                while True:
+                    if isinstance(asked, Turn):
+                        await asyncio.sleep(0)
+                    elif isinstance(asked, OneMoment):
+                        rows = ending.enter_context(one_moment(self._database.path)).rows
+                    asked = steps.send(
+                        rows(_spelled(asked.sql), *_values(asked)) if isinstance(asked, Statement) else ()
+                    )
+            except StopIteration as end:
+                found: R = end.value
+                return found
 
     def _write(self, steps: Steps[R]) -> R:
         """In one transaction."""
@@ -91,7 +103,9 @@ class SqliteAuditIndex:
                 return done
 
 
-def _rows(connection: Connection, asked: Statement | Many) -> Sequence[Row]:
+def _rows(connection: Connection, asked: Statement | Many | OneMoment | Turn) -> Sequence[Row]:
+    if isinstance(asked, OneMoment | Turn):  # it is a transaction
+        return ()
     if isinstance(asked, Many):
         connection.executemany(_spelled(asked.sql), asked.rows)
         return ()
@@ -102,12 +116,11 @@ def _rows(connection: Connection, asked: Statement | Many) -> Sequence[Row]:
 def _spelled(sql: str) -> str:
     """The statement as SQLite has it."""
     sql = re.sub(r"EACH\((\$\d)\)", r"json_each(\1) AS each", sql)
-    return re.sub(r"AMONG\((\$\d)\)", r"IN (SELECT value FROM json_each(\1))", sql).replace("$", "?")
+    return re.sub(r"AMONG \[(.*)\]", r"IN (\1)", sql).replace("$", "?")
 
 
-def _values(asked: Statement | Many) -> tuple[object, ...]:
-    values = asked.values if isinstance(asked, Statement) else ()
-    return tuple(json.dumps(value) if isinstance(value, list) else value for value in values)
+def _values(asked: Statement) -> tuple[object, ...]:
+    return tuple(json.dumps(value) if isinstance(value, list) else value for value in asked.values)
 
 
 def place(database: SqliteConnection, follower: str, chain: str) -> int:

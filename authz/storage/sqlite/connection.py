@@ -51,6 +51,11 @@ class SqliteConnection:
         self._thread = threads_beside(1, "sqlite-checkpoint")
         self._folding: Future[bool] | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
     @classmethod
     def open(cls, path: Path, options: Mapping[str, str]) -> "SqliteConnection":
         """The database at path, made when missing, readable by its owner only, with the newest schema.
@@ -86,9 +91,8 @@ class SqliteConnection:
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row of one statement."""
-        rows = self.rows(
-            sql, *values
-        )  # all are fetched: a statement with RETURNING commits after its last row
+        # All are fetched: a statement with RETURNING commits after its last row.
+        rows = self.rows(sql, *values)
         return rows[0] if rows else None
 
     def change(self, sql: str, *values: object) -> int:

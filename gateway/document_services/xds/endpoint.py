@@ -16,6 +16,7 @@ from gateway.document_services.xds.multipart import Parts, parameters_of
 from gateway.document_services.xds.soap_answers import Node
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.acting import ACTING
+from gateway.proxy.answers.delivery import check_coding
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 from gateway.xds_settings import SoapTls
@@ -149,5 +150,4 @@ def _check(answer: UpstreamAnswer) -> None:
         raise FhirError(
             Reason.UPSTREAM_INVALID, "the registry or repository answered with an error of its own"
         )
-    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+    check_coding(answer)

@@ -93,9 +93,8 @@ class NdjsonFilter:
 
 
 def _never_whole(raw: bytes) -> bytes:
-    raise FhirError(
-        Reason.INTERNAL
-    )  # a judge that looks at certain members shows the whole of a resource, or nothing
+    # A judge that looks at certain members shows the whole of a resource, or nothing.
+    raise FhirError(Reason.INTERNAL)
 
 
 def _passes(judge: Judge, resource: Resource) -> bool:

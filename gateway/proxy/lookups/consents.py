@@ -9,12 +9,11 @@ from collections.abc import Callable, Collection
 from authz.clock import Clock
 from gateway.consents.consent import (
     GIVEN,
-    ConsentAnswer,
     ConsentQuestion,
     ConsentReading,
     ConsentSource,
 )
-from gateway.consents.consents import PatientConsents
+from gateway.consents.consents import ConsentsAt, PatientConsents
 from gateway.consents.given import Given, read_consent
 from gateway.fhir.search import encode_terms, make_term
 from gateway.policy.known import ConsentsOf
@@ -54,8 +53,9 @@ class Consents:
         """What the consents of these patients say, without those that could not be had. Raises nothing."""
         found, turns = await self._kept.of(patients), Turns()
         for consents in found.values():
-            await turns.leave(consents.given, questions, self._clock(), self._reading)
-        return {patient: answering(consents, self._clock) for patient, consents in found.items()}
+            for question in questions:
+                await turns.take(consents.preparing(question, self._clock()))
+        return {patient: ConsentsAt(consents, self._clock) for patient, consents in found.items()}
 
     async def _asked(self, patients: list[str]) -> dict[str, PatientConsents] | None:
         of = make_term("patient", [f"Patient/{patient}" for patient in patients])
@@ -75,12 +75,3 @@ class Consents:
                     await turns.compile(given)
             await turns.spend(len(patients) / _TAKEN_AT_ONCE)
         return {patient: PatientConsents(own, self._reading) for patient, own in of_all.items()}
-
-
-def answering(consents: PatientConsents, clock: Clock) -> ConsentsOf:
-    """What these consents say, at the time when they are asked."""
-
-    def said(question: ConsentQuestion) -> ConsentAnswer:
-        return consents.answer(question, clock())
-
-    return said

@@ -10,14 +10,16 @@ from math import ceil
 from typing import Protocol, TypeVar
 
 from authz.protocol.tokens import Caller
-from gateway.consents.consent import ConsentQuestion, bases_record
+from gateway.consents.consent import ConsentAnswer, ConsentQuestion, bases_record
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Nothing
 from gateway.policy.facts import FactQuestion, FactValues
 from gateway.policy.inherited_labels import Labelled
 from gateway.policy.known import ConsentsOf, Known, Wanted
+from gateway.proxy.lookups.turns import Turns
 
-ROUNDS = 8  # of what one answer leads to: encounters, what these are part of, consents
+ROUNDS = 9  # of what one answer leads to: encounters, what these are part of, consents, what many of them say
+_ROUNDS_LEFT = range(ROUNDS)[::-1]
 _BUDGET = 256  # searches, where the configuration says nothing
 Decided = TypeVar("Decided")
 _RETRY = (("Retry-After", "5"),)
@@ -100,14 +102,30 @@ class Knowledge(Known):
             await self._find(wanted)
         return bool(wanted)
 
+    async def said(self, patient: str, question: ConsentQuestion) -> ConsentAnswer | None:
+        """What the consents of a patient say; None where they could not be had. Raises nothing."""
+        for left in _ROUNDS_LEFT:
+            self.takes_turns = left > 0
+            try:
+                answer = self.consent(patient, question)
+            finally:
+                self.takes_turns = False
+            if answer is not None or not await self.found():
+                break
+        return answer
+
     async def decided(self, decide: Callable[[], Decided]) -> Decided:
         """The decision, by all that can be known.
 
         Raises FhirError: FACTS_UNAVAILABLE, FACTS_TOO_MANY where only that makes it a refusal.
         """
         self.wanted()
-        for _ in range(ROUNDS):
-            decision = decide()
+        for left in _ROUNDS_LEFT:
+            self.takes_turns = left > 0
+            try:
+                decision = decide()
+            finally:
+                self.takes_turns = False
             wanted = self.wanted()
             if not wanted:
                 break
@@ -124,9 +142,13 @@ class Knowledge(Known):
         if not self.judges_ask:
             return
         self.wanted()
-        for _ in range(ROUNDS):
-            for judge in judges:
-                judge()
+        for left in _ROUNDS_LEFT:
+            self.takes_turns = left > 0
+            try:
+                for judge in judges:
+                    judge()
+            finally:
+                self.takes_turns = False
             wanted = self.wanted()
             if not wanted:
                 break
@@ -152,6 +174,9 @@ class Knowledge(Known):
     async def _find(self, wanted: Wanted) -> None:
         """Fetch it. What could not be had is noted as such, once that is known: entries of a batch share this."""
         lookups, caller = self._lookups, self._caller
+        turns = Turns()
+        for steps in wanted.finding:
+            await turns.take(steps)
         for question in wanted.facts:
             answer: FactValues | Reason = Reason.FACTS_UNAVAILABLE
             if lookups is not None and caller is not None and self._spend(1):

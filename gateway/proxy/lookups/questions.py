@@ -20,6 +20,7 @@ class KnownToQuestions:
             known = Knowledge(self._lookups, caller, self._policy_hash)
             others = next(iter(self._of.values()), None)
             self._of[name] = known if others is None else known.at_the_cost_of(others)
+        self._of[name].takes_turns = self._rounds < ROUNDS
         return self._of[name]
 
     async def found(self) -> bool:

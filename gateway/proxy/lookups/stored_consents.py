@@ -8,20 +8,22 @@ where silence is a yes: that they were recorded is all they say.
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from operator import is_
+from typing import NamedTuple
 
 from authz.clock import Clock
 from authz.storage.consents import ConsentVersion
 from authz.storage.store import Store, StoreUnavailable
 from gateway.consents.consent import GIVEN, ConsentQuestion, ConsentReading, ConsentSource
-from gateway.consents.consents import PatientConsents
+from gateway.consents.consents import ConsentsAt, PatientConsents
 from gateway.consents.given import Given, Scope, read_consent
 from gateway.policy.known import ConsentsOf
-from gateway.proxy.lookups.consents import answering
 from gateway.proxy.lookups.turns import Turns
 
 Settle = Callable[[Store, Sequence[ConsentVersion], int], Awaitable[Sequence[ConsentVersion]]]
 """Gives the versions as they stand: those that ended with something else have ended."""
 _MOST_READ = 20_000  # versions whose reading is kept
+_MOST_COMPILED = 16  # patients with very many provisions of whom it is kept what they say together
 _OVER = tuple(sorted(GIVEN - {"active"}))
 _PATIENTS = 10  # whose consents are had in one statement
 _PAGE = 100  # consents of one patient that are over, in one statement
@@ -29,6 +31,14 @@ _PAGE = 100  # consents of one patient that are over, in one statement
 _ROWS = 300  # versions had from the store
 _READ_AT_ONCE = 8 * 1024  # bytes of consents read
 _KEPT_AT_ONCE = 500  # versions whose reading is kept already
+
+
+class _Together(NamedTuple):
+    """The consents of one patient, and of what they were made."""
+
+    given: tuple[Given, ...]
+    recorded: frozenset[Scope]
+    consents: PatientConsents
 
 
 class StoredConsents:
@@ -54,6 +64,7 @@ class StoredConsents:
         self._count = count
         self._read: OrderedDict[tuple[str, int], Given | None] = OrderedDict()  # by id and version
         self._over: OrderedDict[tuple[str, int], frozenset[Scope]] = OrderedDict()  # likewise
+        self._compiled: OrderedDict[str, _Together] = OrderedDict()
         self._each: dict[frozenset[Scope], frozenset[Scope]] = {}  # one of those that are equal
 
     async def of(
@@ -69,7 +80,7 @@ class StoredConsents:
             self._count("unavailable")
             return {}
         self._count("asked")
-        return {patient: answering(consents, self._clock) for patient, consents in found.items()}
+        return {patient: ConsentsAt(consents, self._clock) for patient, consents in found.items()}
 
     async def _of(
         self, patients: Sequence[str], questions: Collection[ConsentQuestion], turns: Turns
@@ -82,12 +93,28 @@ class StoredConsents:
             said = await self._said(version, turns) if version.status in GIVEN else None
             if said is not None:
                 given[version.patient].append(said)
-                await turns.leave((said,), questions, self._clock(), self._reading)
         recorded = await self._recorded(patients, turns) if self._reading.opt_out else {}
-        return {
-            patient: PatientConsents(own, self._reading, recorded=recorded.get(patient, ()))
+        found = {
+            patient: self._together(patient, tuple(own), frozenset(recorded.get(patient, ())))
             for patient, own in given.items()
         }
+        for consents in found.values():
+            for question in questions:
+                await turns.take(consents.preparing(question, self._clock()))
+        return found
+
+    def _together(
+        self, patient: str, given: tuple[Given, ...], recorded: frozenset[Scope]
+    ) -> PatientConsents:
+        """What they say together; of very many what was found out last time, where they are the same."""
+        kept = self._compiled.pop(patient, None)
+        if kept is None or kept.recorded != recorded or not _are_same(kept.given, given):
+            kept = _Together(given, recorded, PatientConsents(given, self._reading, recorded=recorded))
+        if kept.consents.is_long:
+            self._compiled[patient] = kept
+            if len(self._compiled) > _MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        return kept.consents
 
     async def _recorded(self, patients: Sequence[str], turns: Turns) -> dict[str, set[Scope]]:
         """The scopes of which patients once recorded something that is no denial and is over: all that it still says.
@@ -152,3 +179,8 @@ class StoredConsents:
         given = read_consent(value, self._reading) if self._source.takes(value, version.patient) else None
         await turns.spend(len(version.resource) / _READ_AT_ONCE)
         return given
+
+
+def _are_same(some: Sequence[Given], others: Sequence[Given]) -> bool:
+    """Whether they are the same readings of the same versions, in the same order."""
+    return len(some) == len(others) and all(map(is_, some, others))

@@ -1,14 +1,12 @@
 """Work on consents in turns of about a millisecond: who has very many, or very long ones, keeps nobody else waiting."""
 
 import asyncio
-from collections.abc import Collection, Iterable
-from itertools import product
 
-from gateway.consents.consent import ConsentQuestion, ConsentReading
+from gateway.consents.asking import Found, Steps
 from gateway.consents.given import Given
 
 _STEPS = 400  # pairs of provisions that are compared in one turn
-_LEFT = 150  # provisions that are asked whether they may speak of a caller
+_ASKED = 100  # provisions that are asked
 
 
 class Turns:
@@ -29,15 +27,11 @@ class Turns:
         for _ in given.compiling():
             await self.spend(len(given.provisions) / _STEPS)
 
-    async def leave(
-        self,
-        given: Iterable[Given],
-        questions: Collection[ConsentQuestion],
-        now: int,
-        reading: ConsentReading,
-    ) -> None:
-        """Find out what is left of consents for those who are about to ask, so that they are asked at once."""
-        for each, question in product(given, questions):
-            if question.scope in each.scopes and each.is_active:
-                each.left(question, now, reading)
-                await self.spend((1 + len(each.provisions)) / _LEFT)
+    async def take(self, steps: Steps[Found]) -> Found:
+        """What steps find, each of which says as how many provisions it counts."""
+        try:
+            while True:
+                await self.spend(next(steps) / _ASKED)
+        except StopIteration as end:
+            found: Found = end.value
+            return found
