@@ -8,6 +8,7 @@ what they may show was looked at before. The refusal of one entry is the refusal
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from authz.clock import Clock
@@ -31,6 +32,7 @@ from gateway.proxy.bundles.transaction_steps import (
     bundle_of,
     check_apart,
     check_kept,
+    copied,
     id_of,
     method_of,
     names,
@@ -39,6 +41,7 @@ from gateway.proxy.bundles.transaction_steps import (
 )
 from gateway.proxy.documents.attachments import Asking
 from gateway.proxy.kept_consents import check_transaction
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.whole_answers import let_go
 from gateway.proxy.writes import conditional_writes, creation
@@ -82,7 +85,8 @@ class Transactions:
         steps: list[Step] = []
         try:
             for entry in sent.requests.entries:
-                part = part_of(entry, sent.http, self._upstream)
+                read = partial(part_of, entry, sent.http, self._upstream)
+                part = await by_length(sent.requests.length, read)
                 check_transaction(self._upstream, part.asked)
                 steps.append(Step(part, sent.trail.of_entry(entry.index, part.http)))
                 steps[-1].trail.asked = part.asked
@@ -147,7 +151,7 @@ class Transactions:
             if part.asked.interaction not in (Interaction.CREATE, Interaction.UPDATE) or body is None:
                 return
             if isinstance(decision, Permit) and not bundle_graph.is_open(body, known, self._bases):
-                value = resource.parse_resource(resource.write_resource(body))
+                value = await by_length(sent.requests.length, partial(copied, body))
                 bundle_graph.resolve(value, known, {})
                 bundle_graph.relative(value, self._bases)
                 asking = Asking(part.http, step.trail, sent.caller, sent.engine, step.permitted.environment)
@@ -239,13 +243,15 @@ class Transactions:
             return
         step.sends = True
         if part.entry.resource is not None and part.asked.interaction is not Interaction.PATCH:
-            value = resource.parse_resource(resource.write_resource(part.entry.resource))
+            value = await by_length(sent.requests.length, partial(copied, part.entry.resource))
             bundle_graph.resolve(value, known, found)
-            http = replace(http, body=BytesBody(resource.write_resource(value)))
+            written = await by_length(sent.requests.length, partial(resource.write_resource, value))
+            http = replace(http, body=BytesBody(written))
         if asked.interaction is Interaction.CREATE:
             raw = await http.body.read(self._upstream.max_resource)
             may_name_id = part.asked.interaction is Interaction.CREATE
-            new, _ = creation.new_version(raw, asked.type, self._bases, may_name_id=may_name_id)
+            made_of = partial(creation.new_version, raw, asked.type, self._bases, may_name_id=may_name_id)
+            new, _ = await by_length(len(raw), made_of)
             asking = Asking(http, step.trail, sent.caller, sent.engine, permitted.environment)
             step.after = await self._writes.attached.seen(asking, new, permit, is_new=True)
             await self._writes.attached.judge(asking, step.after, permit)
@@ -296,7 +302,7 @@ class Transactions:
         begun = [each.begun(self._upstream.name) for each in (*(step.trail for step in steps), trail)]
         await asyncio.gather(*(self._audit.record(record) for record in begun))
         explicit = "return" in sent.http.headers.get("prefer", "") and wants == "representation"
-        body = bundle_of(steps)
+        body = await by_length(sent.requests.length, partial(bundle_of, steps))
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
             "prefer": f"return={'representation' if explicit else 'minimal'}, handling=strict",
@@ -307,7 +313,8 @@ class Transactions:
             if answer.status in (409, 412):
                 raise FhirError(Reason.VERSION_CONFLICT, "read the resources again: one was changed since")
             check_status(answer)
-            said = stored(await answer.read(self._upstream.bundle.answer_size))
+            raw = await answer.read(self._upstream.bundle.answer_size)
+            said = await by_length(len(raw), partial(stored, raw))
         finally:
             answer.close()
         told = {}

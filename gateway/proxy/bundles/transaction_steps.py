@@ -91,7 +91,7 @@ def bundle_of(steps: list[Step]) -> bytes:
         if step.target is None:
             entry["fullUrl"] = f"urn:uuid:{step.fresh}"
         if step.after is not None:
-            value = resource.parse_resource(resource.write_resource(step.after))
+            value = copied(step.after)
             bundle_graph.rename(value, urns)
             entry["resource"] = value
         entry["request"] = {"method": method_of(step), "url": step.target or step.part.asked.type}
@@ -99,6 +99,11 @@ def bundle_of(steps: list[Step]) -> bytes:
             entry["request"]["ifMatch"] = step.precondition["if-match"]
         entries.append(entry)
     return resource.write_resource({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+
+def copied(value: Any) -> dict[str, Any]:
+    """The same resource as an object of its own, with every number as it was written."""
+    return resource.parse_resource(resource.write_resource(value))
 
 
 def method_of(step: Step) -> str:

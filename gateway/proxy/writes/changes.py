@@ -9,6 +9,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from authz.protocol.request import Answer, HttpRequest
@@ -26,11 +27,12 @@ from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.refusals import step_up_error
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import creation
-from gateway.proxy.writes.patches import apply_patch, read_patch
+from gateway.proxy.writes.patches import Patch, apply_patch, read_patch
 from gateway.proxy.writes.stored_version import (
     StoredVersion,
     check_version,
@@ -57,10 +59,15 @@ _CLOSED = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A write that may happen. after is what is to be stored, None for a delete; precondition are its headers."""
+    """A write that may happen.
+
+    after is what is to be stored, None for a delete; precondition are its headers. length is of how many bytes it was
+    made.
+    """
 
     after: dict[str, Any] | None
     precondition: Mapping[str, str]
+    length: int = 0
 
 
 class Writes:
@@ -93,7 +100,8 @@ class Writes:
         change = await self.decided(write)
         if change.after is None:
             return await self._remove(write, change)
-        return await self._put(write, change.after, change.precondition)
+        body = await by_length(change.length, partial(resource.write_resource, change.after))
+        return await self._put(write, body, change.precondition)
 
     async def decided(self, write: Write) -> Change:
         """What the store is to be told; it was asked for the stored version only. Raises FhirError, OAuthError."""
@@ -112,21 +120,20 @@ class Writes:
     async def _update(self, write: Write, wanted: str | None) -> Change:
         if not headers.is_json(write.http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        after = self._new_version(
-            await write.http.body.read(self._upstream.max_resource),
-            write.permit.request,
-            is_found=write.found is not None,
-        )
+        raw = await write.http.body.read(self._upstream.max_resource)
+        is_found = write.found is not None
+        read = partial(self._new_version, raw, write.permit.request, is_found=is_found)
+        after = await by_length(len(raw), read)
         after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         # Decided by the body alone: the same answer for every id.
         check(write.trail, await judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
         if before is None:
-            return await self._upsert(write, wanted, after)
+            return replace(await self._upsert(write, wanted, after), length=len(raw))
         check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        return await self._replaced(write, before, after)
+        return replace(await self._replaced(write, before, after), length=len(raw))
 
     async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Change:
         """Update as create (FHIR R4 3.1.0.4.1): an id that the caller chose.
@@ -161,12 +168,16 @@ class Writes:
         check(write.trail, await judged(write, reading, before.resource), conceal=conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        after = apply_patch(before.resource, patch)
+        after = await by_length(before.length, partial(self._patched, before.resource, patch))
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
+        return replace(await self._replaced(write, before, after), length=before.length)
+
+    def _patched(self, before: dict[str, Any], patch: Patch) -> dict[str, Any]:
+        after = apply_patch(before, patch)
         own_references(after, self._bases)
         if len(resource.write_resource(after)) > self._upstream.max_resource:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
-        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
-        return await self._replaced(write, before, after)
+        return after
 
     async def _may_read(self, write: Write) -> Permit:
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
@@ -250,7 +261,7 @@ class Writes:
             write.trail.tally.about.note(version, self._names)
         return Change(after, before.precondition)
 
-    async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
+    async def _put(self, write: Write, body: bytes, precondition: Mapping[str, str]) -> Answer:
         asked = write.permit.request
         wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
@@ -259,7 +270,7 @@ class Writes:
             "prefer": f"return={prefer}, handling=strict",
             **precondition,
         }
-        answer = await self._send(write, "PUT", more, resource.write_resource(after))
+        answer = await self._send(write, "PUT", more, body)
         shown = _DONE if wants == "OperationOutcome" else b""
         try:
             _check_written(answer, (200, 201, 204))
