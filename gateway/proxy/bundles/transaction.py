@@ -30,13 +30,15 @@ from gateway.proxy.bundles.transaction_steps import (
     Step,
     answers_of,
     bundle_of,
+    by_itself,
     check_apart,
     check_kept,
-    copied,
+    conditional,
     id_of,
     method_of,
     names,
     of_all,
+    resolved,
     response_of,
 )
 from gateway.proxy.documents.attachments import Asking
@@ -150,10 +152,10 @@ class Transactions:
             decision, body = step.permitted.decision, part.entry.resource
             if part.asked.interaction not in (Interaction.CREATE, Interaction.UPDATE) or body is None:
                 return
-            if isinstance(decision, Permit) and not bundle_graph.is_open(body, known, self._bases):
-                value = await by_length(sent.requests.length, partial(copied, body))
-                bundle_graph.resolve(value, known, {})
-                bundle_graph.relative(value, self._bases)
+            if not isinstance(decision, Permit):
+                return
+            value = await by_length(sent.requests.length, partial(by_itself, body, known, self._bases))
+            if value is not None:
                 asking = Asking(part.http, step.trail, sent.caller, sent.engine, step.permitted.environment)
                 seen = await self._writes.attached.seen(asking, value, decision, is_new=True)
                 await settle(step.trail, decision, seen)
@@ -164,12 +166,7 @@ class Transactions:
     async def _look_up(self, sent: Sent, steps: list[Step]) -> None:
         """What the store is asked before the writes: criteria, stored versions, what is to be read."""
         criteria = [step for step in steps if step.is_conditional]
-        references = {
-            text: step
-            for step in steps
-            if step.part.entry.resource is not None
-            for text in bundle_graph.conditional_references(step.part.entry.resource, self._bases)
-        }
+        references = await by_length(sent.requests.length, partial(conditional, steps, self._bases))
         reading = [step for step in steps if step.is_read and step.part.asked.id is not None]
         others = [step for step in steps if step.part.asked.interaction in WRITES]
         count = len(criteria) + len(references) + len(reading) + len(others)
@@ -243,10 +240,8 @@ class Transactions:
             return
         step.sends = True
         if part.entry.resource is not None and part.asked.interaction is not Interaction.PATCH:
-            value = await by_length(sent.requests.length, partial(copied, part.entry.resource))
-            bundle_graph.resolve(value, known, found)
-            written = await by_length(sent.requests.length, partial(resource.write_resource, value))
-            http = replace(http, body=BytesBody(written))
+            writing = partial(resolved, part.entry.resource, known, found)
+            http = replace(http, body=BytesBody(await by_length(sent.requests.length, writing)))
         if asked.interaction is Interaction.CREATE:
             raw = await http.body.read(self._upstream.max_resource)
             may_name_id = part.asked.interaction is Interaction.CREATE

@@ -129,13 +129,13 @@ class Writes:
         check(write.trail, await judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
         if before is None:
-            return replace(await self._upsert(write, wanted, after), length=len(raw))
+            return await self._upsert(write, wanted, after, len(raw))
         check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        return replace(await self._replaced(write, before, after), length=len(raw))
+        return await self._replaced(write, before, after, len(raw))
 
-    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Change:
+    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any], length: int) -> Change:
         """Update as create (FHIR R4 3.1.0.4.1): an id that the caller chose.
 
         Stricter than SMART 2.2 @123, where `u` is enough: it takes what an update takes and what a create takes.
@@ -150,11 +150,10 @@ class Writes:
         check(write.trail, await changed(write, decision, None, after), conceal=False)
         check(write.trail, await changed(write, write.permit, None, after), conceal=False)
         await self.attached.check_attachments(write.asking, None, after, write.fresh)
-        check_narratives(after)
-        bundle_graph.check_resolved(after, None, self._bases)
+        await by_length(length, partial(self._check_texts, None, after))
         await self._meet(write.trail, decision, write.caller)
         write.trail.tally.about.note(after, self._names)
-        return Change(after, {"if-none-match": "*"})
+        return Change(after, {"if-none-match": "*"}, length)
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
@@ -170,7 +169,7 @@ class Writes:
         check_version(wanted, before)
         after = await by_length(before.length, partial(self._patched, before.resource, patch))
         after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
-        return replace(await self._replaced(write, before, after), length=before.length)
+        return await self._replaced(write, before, after, before.length)
 
     def _patched(self, before: dict[str, Any], patch: Patch) -> dict[str, Any]:
         after = apply_patch(before, patch)
@@ -251,15 +250,22 @@ class Writes:
         seen = await self.attached.seen(write.asking, found.resource, write.permit, is_new=False)
         return replace(found, resource=seen)
 
-    async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
+    async def _replaced(
+        self, write: Write, before: StoredVersion, after: dict[str, Any], length: int
+    ) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         check(write.trail, await changed(write, write.permit, before.resource, after), conceal=False)
         await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
-        check_narratives(after, before.resource)
-        bundle_graph.check_resolved(after, before.resource, self._bases)
+        checking = partial(self._check_texts, before.resource, after)
+        await by_length(max(length, before.length), checking)
         for version in (before.resource, after):
             write.trail.tally.about.note(version, self._names)
-        return Change(after, before.precondition)
+        return Change(after, before.precondition, length)
+
+    def _check_texts(self, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+        """Narratives, and references that nobody has resolved. Raises FhirError(INVALID_BODY)."""
+        check_narratives(after, before)
+        bundle_graph.check_resolved(after, before, self._bases)
 
     async def _put(self, write: Write, body: bytes, precondition: Mapping[str, str]) -> Answer:
         asked = write.permit.request

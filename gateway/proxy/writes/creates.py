@@ -75,7 +75,8 @@ class Creates:
             value = await self._attached.seen(asking, value, permit, is_new=True)
             await self._attached.judge(asking, value, permit)
             await self._attached.check_attachments(asking, None, value)
-            bundle_graph.check_resolved(value, None, self._bases)
+            checking = partial(bundle_graph.check_resolved, value, None, self._bases)
+            await by_length(len(raw), checking)
         else:
             native = creation.native_members(http, self._bases)
             body = creation.bounded(http.body.stream(), self._upstream.max_body)

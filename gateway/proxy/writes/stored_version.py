@@ -62,14 +62,19 @@ async def stored_version(
         if not headers.is_json(answer.headers.get("content-type", "")):
             raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
         raw = await answer.read(upstream.max_resource)
-        resource = await by_length(len(raw), partial(stored, raw))
+        resource = await by_length(len(raw), partial(_read, raw, (*upstream.bases, upstream.base)))
         version = _version(resource, answer.headers)
     finally:
         answer.close()
     if version is None and not upstream.unversioned_writes:
         raise FhirError(Reason.UPSTREAM_INVALID, "the store does not say which version it holds")
-    own_references(resource, (*upstream.bases, upstream.base))
     return StoredVersion(resource, version, len(raw))
+
+
+def _read(raw: bytes, bases: Collection[str]) -> dict[str, Any]:
+    resource = stored(raw)
+    own_references(resource, bases)
+    return resource
 
 
 def own_references(resource: dict[str, Any], bases: Collection[str]) -> bool:
