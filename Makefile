@@ -2,15 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# `make test PYTHON=python3.14`: where another Python is named than the one that .venv is of, .venv is made anew.
+ifneq ($(origin PYTHON),file)
+OTHER := $(if $(filter-out $(shell $(BIN)/python -VV 2>/dev/null),$(or $(shell $(PYTHON) -VV 2>/dev/null),none)),other)
+endif
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo test lint bench lock clean
+.PHONY: help setup services demo test conformance lint bench lock clean other
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.runtime: requirements.lock pyproject.toml
+$(VENV)/.runtime: requirements.lock pyproject.toml $(OTHER)
 	@PYTHON="$(PYTHON)" sh tests/support/machine.sh python
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -z "$(OTHER)" && test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -41,6 +45,10 @@ test: $(VENV)/.development services ## lint, then every test
 	@$(MAKE) --no-print-directory tests/interop/node_modules/.installed || test -z "$(CI)"
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q -n 2 --dist loadgroup
+
+conformance: $(VENV)/.development ## let a running suite of the OpenID Foundation judge the server: SUITE=https://localhost:8443
+	@test -n "$(SUITE)" || { echo "SUITE=https://localhost:8443 names a running suite: docs/conformance.md" >&2; exit 2; }
+	OPENID_SUITE="$(SUITE)" $(BIN)/pytest -q -n 4 tests/interop/test_openid_suite.py
 
 bench: $(VENV)/.development ## measure, beside nginx and peers, in one run; writes bench.json and bench.svg
 	@BENCH=1 sh tests/support/machine.sh services

@@ -23,7 +23,7 @@ _MIN_FRESH_SECONDS = 60
 _MAX_FRESH_SECONDS = 3600
 _STALE_SECONDS = 24 * 3600
 _MAX_BYTES = 64 * 1024
-_MEDIA_TYPES = ("application/jwk-set+json", "application/json")  # RFC 7517 8.5.2, and what most servers send
+_MEDIA_TYPES = ("application/jwk-set+json", "application/json")  # RFC 7517 8.5.1, and what most servers send
 _MAX_URLS = 1000
 _MAX_CLIENTS = 1000
 

@@ -136,6 +136,17 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class PageRefused:
+    """A page refused the person at the browser. cause names the text that was shown, which is one of ours.
+
+    It is counted and not recorded: anybody can have a page refuse them as often as they like.
+    """
+
+    endpoint: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class GrantRevoked:
     """A grant ended before its time.
 
@@ -216,6 +227,7 @@ Event = (
     | OwnRecordShown
     | ContextLaunched
     | Refused
+    | PageRefused
     | GrantRevoked
     | KeyChanged
     | KeySetFetched

@@ -3,7 +3,6 @@
 Imported with the first fetch: most servers never fetch anything, and aiohttp is a tenth of what they would import.
 """
 
-import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
@@ -12,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from authz.fetched import Fetched, FetchError
+from authz.outgoing_tls import client_context
 from authz.protocol.addresses import Address, FetchUrl
 from authz.protocol.caching import max_age_of
 
@@ -24,8 +24,7 @@ class Exchange:
 
     def __init__(self, certificate_authorities: str | None) -> None:
         """Reads the system's authorities from files: not for the event loop."""
-        self._context = ssl.create_default_context()
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context = client_context()
         if certificate_authorities is not None:
             self._context.load_verify_locations(cadata=certificate_authorities)
 

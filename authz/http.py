@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 
-from authz.protocol.certificates import from_header
+from authz.protocol.certificate_headers import from_header
 from authz.protocol.encoding import compact_json
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, Body, EmptyBody, HttpRequest, Likeness, RequestError
@@ -55,7 +55,7 @@ class ListenerFace:
     """What a listener is to the outside. origin is configuration; nothing a caller sends changes it.
 
     trusted            addresses of the proxies in front, which alone may speak for a client
-    certificate_header in lower case, with its form, one of certificates.HEADER_FORMS
+    certificate_header in lower case, with its form, one of certificate_headers.HEADER_FORMS
     """
 
     origin: str

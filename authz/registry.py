@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from authz.client_directory import client_of
-from authz.events import ClientChanged
 from authz.handles import digest, new_handle
+from authz.initial_access_tokens import InitialAccessTokens
 from authz.protocol.clients import Client, ProfileName
 from authz.protocol.errors import OAuthError
-from authz.protocol.scopes import is_known, split_scope
 from authz.registration_requests import RegistrationRequests
 from authz.registry_writing import (
     Registered,
@@ -30,17 +29,8 @@ from authz.registry_writing import (
     with_proposal_in_force,
     without_proposal,
 )
-from authz.storage.registrations import (
-    InitialAccessToken,
-    Registration,
-    RegistrationChange,
-    RegistrationStatus,
-)
+from authz.storage.registrations import Registration, RegistrationChange, RegistrationStatus
 
-__all__ = ["ListedClient", "MadeToken", "Registered", "Registry", "RegistryError"]
-
-_MAX_USES = 1000
-_MAX_TOKEN_SECONDS = 400 * 86400
 _MAX_OLD_SECONDS = 30 * 86400
 _NOBODY = frozenset({RegistrationStatus.DELETED, RegistrationStatus.REJECTED})
 
@@ -64,15 +54,7 @@ class ListedClient:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MadeToken:
-    """A new initial access token: the secret, which nobody can read again, and its record."""
-
-    token: str
-    record: InitialAccessToken
-
-
-class Registry(RegistrationRequests):
+class Registry(RegistrationRequests, InitialAccessTokens):
     """Everything that is done to clients: by themselves, and by operators, who are let in elsewhere.
 
     Each operation of operators raises RegistryError, with a text for them, or StoreUnavailable.
@@ -249,41 +231,6 @@ class Registry(RegistrationRequests):
             raise RegistryError(f"'{client_id}' cannot be of {profile}: {error.description}") from error
         return await self._must_write(following, "profile-changed", who, why, ends_grants=True)
 
-    async def new_initial_access_token(
-        self, *, who: str, why: str, lifetime_seconds: int, uses: int = 1, scope: str | None = None
-    ) -> MadeToken:
-        """A permission to register: for so long, so often, and for no more than scope where one is given.
-
-        system scopes can be registered only with a token that names them, or by a software statement that does.
-        """
-        if not 1 <= uses <= _MAX_USES:
-            raise RegistryError(f"uses is {uses}, expected 1 to {_MAX_USES}")
-        if not 60 <= lifetime_seconds <= _MAX_TOKEN_SECONDS:
-            raise RegistryError(f"the lifetime is {lifetime_seconds} s, expected 60 to {_MAX_TOKEN_SECONDS}")
-        now, token = self._clock(), new_handle()
-        record = InitialAccessToken(
-            id=digest(token),
-            uses_left=uses,
-            scope_ceiling=None if scope is None else _ceiling(scope),
-            made_by=who,
-            why=why,
-            created_at=now,
-            expires_at=now + lifetime_seconds,
-        )
-        await self._store.put_initial_access_token(record)
-        self._emit(ClientChanged(None, "token-made", who, why))
-        return MadeToken(token, record)
-
-    async def initial_access_tokens(self) -> Sequence[InitialAccessToken]:
-        """Every initial access token that can still be used, the oldest first."""
-        return await self._store.initial_access_tokens(now=self._clock())
-
-    async def withdraw_initial_access_token(self, id: str, *, who: str, why: str) -> None:
-        """End an initial access token, named by the id of its record."""
-        if not await self._store.delete_initial_access_token(id):
-            raise RegistryError(f"there is no initial access token '{id}'")
-        self._emit(ClientChanged(None, "token-withdrawn", who, why))
-
     async def _existing(self, client_id: str, version: int | None = None) -> Registration:
         registration = await self._store.registration(client_id, now=self._clock())
         if registration is None:
@@ -351,19 +298,6 @@ class Registry(RegistrationRequests):
 
 def _is_live(registration: Registration, now: int) -> bool:
     return registration.expires_at is None or registration.expires_at > now
-
-
-def _ceiling(scope: str) -> tuple[str, ...]:
-    try:
-        found = split_scope(scope)
-    except ValueError as error:
-        raise RegistryError(str(error)) from error
-    for text in found:
-        if not is_known(text):
-            raise RegistryError(f"'{text}' is not a scope: SMART v1 or v2, or openid, launch …")
-    if not found:
-        raise RegistryError("the scope names nothing")
-    return found
 
 
 def _not_now(registration: Registration, what: str, why: str) -> RegistryError:

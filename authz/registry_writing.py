@@ -84,9 +84,8 @@ class RegistryWriter:
         metadata = read_metadata(document, rules).document
         client_secret = new_handle() if has_secret(metadata) else None
         registration = Registration(
-            client_id=secrets.token_hex(
-                16
-            ),  # base64url may begin with '-', which no command line takes for a name
+            # base64url may begin with '-', which no command line takes for a name.
+            client_id=secrets.token_hex(16),
             status=RegistrationStatus.APPROVED if approved else RegistrationStatus.PENDING,
             version=1,
             metadata=metadata,

@@ -24,7 +24,8 @@ from authz.protocol.jose import JoseError
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from authz.revocations import Revocations
-from authz.storage.store import Namespace, Store
+from authz.storage.claims import Namespace
+from authz.storage.store import Store
 
 _ALGORITHMS = " ".join(sorted(jose.ALGORITHMS))
 _TYPES = frozenset({"at+jwt", "application/at+jwt"})

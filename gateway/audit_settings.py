@@ -37,9 +37,8 @@ class FeedSettings:
     path: Path | None = None
     max_size: int = 100 * 1024 * 1024
     kept: int = 10
-    from_beginning: bool = (
-        False  # of a feed that is new: with the oldest record there is; else with the next one
-    )
+    # Of a feed that is new: with the oldest record there is; else with the next one.
+    from_beginning: bool = False
     at_once: int = 100
     timeout: float = 10.0
     refuse_after_records: int | None = None

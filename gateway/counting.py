@@ -126,9 +126,8 @@ class Histogram:
                 buckets.append((name, float(so_far)))
             labels = dict(zip(self.label_names, (value,), strict=False))
             family.add_metric(list(labels.values()), buckets, series.total)
-            if (
-                self._bounds[0] < 0
-            ):  # a sum of these may fall: it is left out, and with it the library leaves out the count
+            # A sum of these may fall: it is left out, and with it the library leaves out the count.
+            if self._bounds[0] < 0:
                 family.add_sample(f"{self._name}_count", labels, so_far)
         return [family]
 

@@ -1,7 +1,8 @@
 """The end of emergency access: recorded once it is over, by one process of all that share a store."""
 
+from authz.storage.claims import Namespace
 from authz.storage.effects import Emergency
-from authz.storage.store import Namespace, Store
+from authz.storage.store import Store
 from gateway.audit.log import AuditLog
 
 _AT_ONCE = 50

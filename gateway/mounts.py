@@ -104,7 +104,7 @@ async def open_mount(
         client=client,
         resource_server=resource_server,
         engines=engines,
-        links_=SealedLinks(link_key, upstream.name),
+        sealed_links=SealedLinks(link_key, upstream.name),
         jobs=SealedJobs(link_key, upstream.name),
         store=store,
         audit=audit,

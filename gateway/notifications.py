@@ -20,9 +20,8 @@ from gateway.audit.log import AuditLog
 from gateway.settings import GatewaySettings, Receiver
 from gateway.telemetry import Metrics
 
-Post = Callable[
-    [str, bytes, str | None], Awaitable[None]
-]  # URL, body, Authorization header; raises FetchError
+# URL, body, Authorization header; raises FetchError
+Post = Callable[[str, bytes, str | None], Awaitable[None]]
 
 _LIFETIME_SECONDS = 7 * 86400
 _CLAIMED_SECONDS = 90  # more than twenty deliveries can take

@@ -11,7 +11,7 @@ from pathlib import Path
 from authz.protocol.addresses import AllowList
 from authz.protocol.clients import Client
 from authz.settings import Account, AuthorizationSettings
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from gateway.account_settings import AccountPages
 from gateway.audit_settings import AuditLogSettings, AuditSettings
 from gateway.consents.consent import ConsentReading, ConsentSource
@@ -29,7 +29,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """Proxies in front of us that may speak for a client. form: one of authz.protocol.certificates.HEADER_FORMS."""
+    """Proxies in front of us that may speak for a client. form: one of authz.protocol.certificate_headers.HEADER_FORMS."""
 
     networks: tuple[str, ...]  # CIDR
     certificate_header: str | None = None
@@ -113,9 +113,8 @@ class UpstreamProfile:
     self_link: SelfLink = SelfLink.CHECKED
     self_link_of_forms: SelfLink = SelfLink.SILENT
     if_match: bool = True
-    index_is_immediate: bool = (
-        False  # whether a search finds at once what was stored, and nothing that is gone
-    )
+    # Whether a search finds at once what was stored, and nothing that is gone.
+    index_is_immediate: bool = False
     document_location: bool = True
     transactions: bool = True
 
@@ -185,9 +184,8 @@ class Upstream:
     max_resource: int = 10 * 1024 * 1024
     max_body: int = 2 * 1024**3
     mtls_only: bool = False
-    unversioned_writes: bool = (
-        False  # writes to a store that does not name versions: nothing pins what was judged
-    )
+    # Writes to a store that does not name versions: nothing pins what was judged.
+    unversioned_writes: bool = False
     # FHIR systems of the assigning authorities of documents, by 'urn:oid:…'
     identifier_systems: Mapping[str, str] = field(default_factory=dict)
     response_signatures: ResponseSignatures = ResponseSignatures.OFF

@@ -22,6 +22,7 @@ from authz.events import (
     GrantRevoked,
     KeySetFetched,
     OwnRecordShown,
+    PageRefused,
     ProofChecked,
     Refused,
     SignIn,
@@ -49,6 +50,9 @@ _ENDPOINTS = frozenset(
     {"/authorize", "/par", "/token", "/revoke", "/introspect", "/userinfo", "/grants/", "/sign-in", "/patient",
      "/encounter", "/consent"}
 )  # fmt: skip
+_PAGES = frozenset(
+    {"authorize", "sign-in", "patient", "encounter", "consent", "logout", "account", "officer"}
+)
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -157,6 +161,9 @@ class Metrics:
         self.errors = Counter(
             "securus_oauth_errors", "OAuth errors given", ["endpoint", "error"], registry=registry
         )
+        self.pages_refused = Counter(
+            "securus_pages_refused", "Pages that refused somebody", ["page", "cause"], registry=registry
+        )
         self.consents = Counter("securus_consents", "Consent pages answered", ["outcome"], registry=registry)
         self.own_consents = Counter(
             "securus_own_consents",
@@ -249,13 +256,19 @@ class Metrics:
         self.connections_at_most = Gauge(
             "securus_connections_at_most", "Connections of callers that may be open", registry=registry
         )
+        self.handshakes = Gauge(
+            "securus_handshakes",
+            "TLS handshakes of callers that have not ended",
+            ["state"],
+            registry=registry,
+        )
         self.turned_away = Counter(
             "securus_connections_turned_away",
             "Connections that were refused, or ended for a new one",
             ["why"],
             registry=registry,
         )
-        for why in ("address", "all", "room", "body", "descriptors"):
+        for why in ("address", "all", "room", "body", "descriptors", "error", "handshake"):
             self.turned_away.labels(why)
         self.inflight = Gauge("securus_inflight_requests", "Requests being answered", registry=registry)
         self.criteria_not_pushed_down = Counter(
@@ -322,6 +335,9 @@ class Metrics:
             case Refused():
                 endpoint = event.endpoint if event.endpoint in _ENDPOINTS else "other"
                 self.errors.labels(endpoint, event.code).inc()
+            case PageRefused():
+                page = event.endpoint.split("/", 2)[1]
+                self.pages_refused.labels(page if page in _PAGES else "other", event.cause).inc()
             case KeySetFetched():
                 self.key_sets.labels(event.outcome).inc()
             case ClientChanged():

@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from tests.support import opened
 from tests.support.postgresql import PrivateServer, private_server
 

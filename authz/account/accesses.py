@@ -41,7 +41,7 @@ class AccessInWords:
 
 
 class Names:
-    """The names of those who stand in the audit log."""
+    """The names of those who stand in the audit log, and of those who write consents down."""
 
     def __init__(
         self, accounts: Mapping[str, Account], clients: Mapping[str, Client], subjects: Subjects
@@ -56,6 +56,11 @@ class Names:
         """The name of an app."""
         client = self._clients.get(client_id)
         return client_id if client is None else client.name
+
+    def recorder(self, recorded_by: str) -> str:
+        """The name of the person, or else of the app, by whom a consent was written down."""
+        account = self._accounts.get(recorded_by)
+        return self.app(recorded_by) if account is None else account.name
 
     def account(self, entry: AccessEntry) -> Account | None:
         """The account of a user, also of one whom the app knows by an identifier of its own (OpenID Connect Core 8)."""

@@ -6,23 +6,20 @@ own, and a withdrawal acts at once, also on the access of an app that was given 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
 
 from authz.account.accesses import Names
 from authz.account.consent_form import CLASSES, PURPOSES, Filled, blank, filled, read_wish
-from authz.account.consent_words import consent_words, wish_words
+from authz.account.consent_words import in_words, wish_words
 from authz.account.desk import CONSENT, CONSENTS, FRESH_SECONDS, HISTORY, RECEIPT, AccountDesk, Door, Here
+from authz.account.kept_file import kept_file
 from authz.account.own_records import Actor, ActorKind, Author, NoRoom, OwnConsent, OwnConsents
 from authz.endpoints.visits import PageError, page_query
 from authz.events import ConsentChanged
 from authz.grant_endings import end_grants
-from authz.login.language import Language
 from authz.login.represented import Person
 from authz.protocol.clients import Client, GrantType
 from authz.protocol.request import Answer
 from authz.revocations import Revocations
-from authz.settings import Account
 from authz.storage.store import Store
 
 PAGE_CONSENTS = 20
@@ -30,23 +27,8 @@ PAGE_CONSENTS = 20
 _OPEN = frozenset({"draft", "proposed", "active"})
 _MAX_DIGITS = 18
 _REPEATABLE = frozenset({"class", "purpose"})
-_TO_FILL = (
-    FRESH_SECONDS // 2
-)  # so old a sign-in may be at most when the form is opened: time is left to fill it in
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentInWords:
-    """A version of a consent as its patient reads it."""
-
-    id: str
-    version: int
-    words: str
-    is_active: bool
-    status: str
-    when: str
-    by: str
-    amends: bool  # whether the pages can say it, and so amend it
+# So old a sign-in may be at most when the form is opened: time is left to fill it in.
+_TO_FILL = FRESH_SECONDS // 2
 
 
 class ConsentPages:
@@ -59,16 +41,13 @@ class ConsentPages:
         consents: OwnConsents,
         store: Store,
         clients: Mapping[str, Client],
-        accounts: Mapping[str, Account],
         names: Callable[[], Names],
         revocations: Revocations,
     ) -> None:
-        """accounts are by subject."""
         self._desk = desk
         self._consents = consents
         self._store = store
         self._clients = clients
-        self._accounts = accounts
         self._names = names
         self._revocations = revocations
 
@@ -96,7 +75,8 @@ class ConsentPages:
             page = await self._consents.page(person.patient, before=place, limit=PAGE_CONSENTS)
         except ValueError as error:
             raise PageError("error.address_unreadable") from error
-        found = [self.in_words(each, here.language, here.now) for each in page.consents]
+        names = self._names()
+        found = [in_words(each, here.language, here.now, names) for each in page.consents]
         self._desk.tell(here, "consents", person)
         return self._desk.page(
             here,
@@ -202,11 +182,12 @@ class ConsentPages:
             raise PageError("error.no_consent", status=404)
         shown = found[:PAGE_CONSENTS]
         is_last = len(found) == len(shown)
+        names = self._names()
         return self._desk.page(
             here,
             "consent_history.html",
             CONSENTS,
-            versions=[self.in_words(each, here.language, here.now) for each in shown],
+            versions=[in_words(each, here.language, here.now, names) for each in shown],
             receipt=RECEIPT,
             first="" if before is None else here.to(HISTORY, id=id_),
             older="" if is_last else here.to(HISTORY, id=id_, before=str(shown[-1].version)),
@@ -238,29 +219,9 @@ class ConsentPages:
             here,
             "consent_receipt.html",
             CONSENTS,
-            consent=self.in_words(consent, here.language, here.now),
+            consent=in_words(consent, here.language, here.now, self._names()),
             signed=here.to(RECEIPT, id=consent.id, version=str(consent.version), format="jwt"),
             document=here.to(RECEIPT, id=consent.id, version=str(consent.version), format="json"),
-        )
-
-    def in_words(self, consent: OwnConsent, language: Language, now: int) -> ConsentInWords:
-        """A version of a consent for the patient."""
-        wish = consent.wish
-        has_ended = wish is not None and wish.until is not None and _is_over(wish.until, now)
-        status = "expired" if has_ended and consent.status == "active" else consent.status
-        account = self._accounts.get(consent.recorded_by)
-        by = consent.by or (self._names().app(consent.recorded_by) if account is None else account.name)
-        if consent.relationship:
-            by = f"{by} ({language.of('relationship', consent.relationship)})"
-        return ConsentInWords(
-            id=consent.id,
-            version=consent.version,
-            words=consent_words(consent, language),
-            is_active=status == "active",
-            status=language.of("status", status),
-            when=language.when(consent.recorded_at),
-            by=by,
-            amends=wish is not None and consent.grant_id is None,
         )
 
     def _form(
@@ -341,27 +302,9 @@ class ConsentPages:
         )
 
 
-def kept_file(content: bytes, media_type: str, name: str) -> Answer:
-    """A file for the person to keep."""
-    return Answer(
-        200,
-        (
-            ("Content-Type", media_type),
-            ("Content-Disposition", f'attachment; filename="{name}"'),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ),
-        content,
-    )
-
-
 def _number(text: str) -> int | None:
     """The number of a version that an address names; None where it names none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
-
-
-def _is_over(day: date, now: int) -> bool:
-    return day < datetime.fromtimestamp(now, UTC).date()
 
 
 def _author(here: Here, person: Person) -> Author:

@@ -59,9 +59,8 @@ class Here:
     whom: Person | None
     now: int
     form: Mapping[str, str] = field(default_factory=dict)
-    ticked: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # of fields that may come more than once
+    # Of fields that may come more than once.
+    ticked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def patient(self, what: str) -> Person:
         """Whom the page is about, where the person may do this for them. Raises PageError."""
@@ -297,9 +296,10 @@ class AccountDesk:
             try:
                 return await handler(request)
             except (PageError, RequestError) as error:
-                return error_page(error, request, self.settings)
+                return error_page(error, request, self.settings, self.emit)
             except ValueError:  # of a query that parse_query() cannot read
-                return error_page(PageError("error.address_unreadable"), request, self.settings)
+                unread = PageError("error.address_unreadable")
+                return error_page(unread, request, self.settings, self.emit)
 
         return shown
 

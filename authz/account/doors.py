@@ -68,14 +68,12 @@ def account_doors(
     routes = {**desk.routes(), **StartPage(desk).routes(), **grants.routes()}
     if own.accesses is not None:
         routes |= AccessesPage(desk=desk, accesses=own.accesses, names=names).routes()
-    consents = None
     if own.consents is not None:
         consents = ConsentPages(
             desk=desk,
             consents=own.consents,
             store=store,
             clients=clients,
-            accounts=accounts,
             names=names,
             revocations=revocations,
         )
@@ -85,7 +83,6 @@ def account_doors(
             desk=desk,
             grants=grants,
             consents=own.consents,
-            consent_pages=consents,
             accesses=own.accesses,
             names=names,
         )

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from authz.account import consent_words
 from authz.account.accesses import Names, in_words
-from authz.account.consents import ConsentPages, kept_file
 from authz.account.desk import DOWNLOAD, AccountDesk, Door, Here
 from authz.account.grants import GrantsPage
+from authz.account.kept_file import kept_file
 from authz.account.own_records import OwnAccesses, OwnConsent, OwnConsents
 from authz.beside import beside
 from authz.csv_text import csv_text
@@ -63,14 +64,12 @@ class DownloadPage:
         desk: AccountDesk,
         grants: GrantsPage,
         consents: OwnConsents | None,
-        consent_pages: ConsentPages | None,
         accesses: OwnAccesses | None,
         names: Callable[[], Names],
     ) -> None:
         self._desk = desk
         self._grants = grants
         self._consents = consents
-        self._consent_pages = consent_pages
         self._accesses = accesses
         self._names = names
         there = {"page", "json", "ndjson"}
@@ -194,7 +193,6 @@ class DownloadPage:
 
     def _page(self, here: Here, kept: _Kept) -> bytes:
         names, language = kept.names, here.language
-        desk = self._consent_pages
         return pages.rendered(
             "record_to_keep.html",
             language=language,
@@ -209,7 +207,7 @@ class DownloadPage:
                 }
                 for each in kept.grants
             ],
-            consents=[] if desk is None else [desk.in_words(c, language, here.now) for c in kept.consents],
+            consents=[consent_words.in_words(each, language, here.now, names) for each in kept.consents],
             accesses=[in_words(each, language, names) for each in kept.accesses],
             is_whole=kept.is_whole,
             most=MOST_ACCESSES,

@@ -111,7 +111,7 @@ def sign_in_doors(
         emit=emit,
         clock=clock,
     )
-    shown = VisitPages(settings)
+    shown = VisitPages(settings, emit)
     choice = RecordChoice(
         store=store, visits=visits, completion=completion, pickers=pickers, pages=shown, clock=clock
     )
@@ -200,6 +200,8 @@ class SignInDesk:
         """POST /sign-in."""
         form = await page_form(request)
         visit = await self._visits.of(request, form.get("interaction"))
+        if visit.came_over:
+            return to("/sign-in", visit.handle, visit.browser)
         check_form(request, form, visit)
         if form.get("action") == "cancel":
             return await self._completion.refuse(visit, "the person did not sign in")

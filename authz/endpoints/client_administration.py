@@ -8,7 +8,8 @@ from authz.http import json_answer
 from authz.protocol.clients import ProfileName
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer
-from authz.registry import Registry, RegistryError
+from authz.registry import Registry
+from authz.registry_writing import RegistryError
 from authz.storage.registrations import Registration, RegistrationStatus
 
 _DAY_SECONDS = 86400

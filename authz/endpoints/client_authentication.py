@@ -15,11 +15,7 @@ from authz.clock import Clock
 from authz.events import ClockCompared, Emit
 from authz.handles import digest
 from authz.protocol import certificates, jose
-from authz.protocol.client_authentication import (
-    Assertion,
-    check_assertion,
-    read_assertion,
-)
+from authz.protocol.client_authentication import Assertion, check_assertion, read_assertion
 from authz.protocol.client_profiles import PROFILES
 from authz.protocol.client_secrets import check_secret, read_basic
 from authz.protocol.clients import AuthenticatedClient, AuthenticationMethod, Client, GrantType
@@ -27,8 +23,10 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.jose import JoseError, PublicKey
 from authz.protocol.request import HttpRequest
 from authz.settings import AuthorizationSettings
-from authz.storage.store import Namespace, SingleUse, Store
+from authz.storage.claims import Namespace, SingleUse
+from authz.storage.store import Store
 
+_TOKEN_PATH = "/token"
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -80,7 +78,7 @@ class ClientAuthentication:
         self._emit = emit
         self._client_keys = client_keys
         self._clock = clock
-        self._token_url = settings.issuer + "/token"
+        self._token_url = settings.issuer + _TOKEN_PATH
         methods = {m for name in settings.profiles for m in PROFILES[name].authentication_methods}
         self._takes_secrets = AuthenticationMethod.CLIENT_SECRET_BASIC in methods
 
@@ -140,7 +138,8 @@ class ClientAuthentication:
                 client=client,
                 keys=await self.keys_of(client, assertion.kid),
                 issuer=self._settings.issuer,
-                token_url=self._token_url,
+                # At an alias it is for that address, too: SMART has it name the one that it is posted to.
+                token_urls=(self._token_url, request.origin + _TOKEN_PATH),
                 now=now,
             )
         except OAuthError as error:

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 from authz.endpoints.turns import Desk, Issue, Turn, binding_of, end_grant, invalid, narrowed, required
+from authz.endpoints.unproven_requests import may_guess, note_guess
 from authz.handles import digest, new_handle
 from authz.protocol import pkce
-from authz.protocol.client_profiles import may_refresh
+from authz.protocol.client_profiles import PROFILES, may_refresh
 from authz.protocol.clients import AuthenticationMethod, BindingKind, Client, GrantType
+from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.redirect_uris import is_registered
 from authz.protocol.tokens import Binding, Grant
-from authz.storage.store import (
+from authz.storage.grants import (
     AuthorizationCode,
     GrantUntil,
     RedeemedCode,
@@ -21,7 +24,16 @@ from authz.storage.store import (
 async def authorization_code(turn: Turn, desk: Desk) -> Issue:
     """RFC 6749 4.1.3 with PKCE, bound to the key that PAR named (A2, A3, A4, P11)."""
     handle = required(turn, "code")
+    if PROFILES[turn.client.profile].redirect_uri_repeated:
+        required(turn, "redirect_uri")
     exchange = _Exchange(turn, desk, binding_of(turn, desk))
+    if exchange.leaves_rows_of_nobody and not await may_guess(desk.store, turn.request.peer, now=turn.now):
+        raise OAuthError(
+            ErrorCode.TEMPORARILY_UNAVAILABLE,
+            "too many unknown codes come from this address: wait as long as Retry-After says",
+            status=429,
+            retry_after_seconds=60,
+        )
     await desk.spending.spend(turn.proven, turn.proof, then=Redeeming(digest(handle), exchange.judge))
     return await exchange.issue()
 
@@ -36,6 +48,12 @@ class _Exchange:
         self._redeemed: RedeemedCode | None = None
         self._issue: Issue | None = None
         self._refused: Exception | None = None
+
+    @property
+    def leaves_rows_of_nobody(self) -> bool:
+        """Whether a proof is claimed of a client that proves nothing else: anybody can make one."""
+        method = self._turn.client.authentication_method
+        return self._turn.proof is not None and method is AuthenticationMethod.NONE
 
     def judge(self, redeemed: RedeemedCode | None, grant: Grant | None) -> GrantUntil | None:
         """The grant as it goes on; None where there are no tokens.
@@ -81,6 +99,8 @@ class _Exchange:
         if self._issue is not None:
             return self._issue
         if self._redeemed is None:
+            if self.leaves_rows_of_nobody:
+                await note_guess(self._desk.store, self._turn.request.peer, now=self._turn.now)
             raise invalid("the code is not known here or has expired: begin a new authorization request")
         code = self._redeemed.code
         await end_grant(self._desk, code.grant_id, code.client_id, self._turn.now, "code-replayed")
@@ -92,6 +112,8 @@ def _check_code(turn: Turn, code: AuthorizationCode, binding: Binding) -> None:
         raise invalid("the code was issued to another client: the one that asked for it redeems it")
     if "redirect_uri" in turn.form and turn.form["redirect_uri"] != code.redirect_uri:
         raise invalid("redirect_uri is not the one of the authorization request")
+    if not is_registered(code.redirect_uri, turn.client.redirect_uris):
+        raise invalid("the code went to an address that is not registered for this client any more")
     pkce.verify(turn.form.get("code_verifier"), code.code_challenge)
     if code.dpop_jkt is not None and (
         binding.kind is not BindingKind.DPOP or binding.thumbprint != code.dpop_jkt

@@ -30,15 +30,24 @@ from authz.login.launch import (
 from authz.login.represented import claims_for, relationship_to
 from authz.protocol import granting
 from authz.protocol.authorization_details import is_covered
+from authz.protocol.clients import AuthenticationMethod
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of, told
-from authz.protocol.openid import acr_of, personal_claims, read_claims_request, wanted_acr
+from authz.protocol.openid import (
+    acr_of,
+    left_of_claims,
+    personal_claims,
+    read_claims_request,
+    wanted_acr,
+)
+from authz.protocol.redirect_uris import is_of_a_device
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.settings import Account
 from authz.storage.consents import NoRoomLeft
-from authz.storage.store import AuthorizationCode, Store
+from authz.storage.grants import AuthorizationCode
+from authz.storage.store import Store
 
 
 class Completion:
@@ -120,7 +129,11 @@ class Completion:
             acr=acr,
             amr=session.amr,
             created_at=now,
-            claims_request=read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+            claims_request=left_of_claims(
+                read_claims_request(parameters.get("claims", "{}"), self._server.acr_values),
+                asked=self.asked_scope(visit, account),
+                left=scope,
+            ),
             authorization_details=granting.details(parameters, visit.client, self._server),
             managed="grant_management_action" in parameters,
         )
@@ -188,10 +201,18 @@ class Completion:
 
     async def without_pages(self, visit: Visit, request: HttpRequest) -> Answer:
         """prompt=none (OpenID Connect Core 3.1.2.1): a code for what was granted before, or an error; never a page."""
-        account = visit.account
+        account, client = visit.account, visit.client
         if account is None or self._visits.must_sign_in(visit):
             said = "the person is not signed in here: ask again without prompt none"
             return await self.refuse(visit, said, ErrorCode.LOGIN_REQUIRED)
+        is_public = client.authentication_method is AuthenticationMethod.NONE
+        if is_public and is_of_a_device(visit.target.redirect_uri):
+            # RFC 8252 8.6, RFC 6749 10.2: nothing shows that it is the app that was granted it.
+            return await self.refuse(
+                visit,
+                "any program of the device could ask in the name of this app: ask again without prompt none",
+                ErrorCode.CONSENT_REQUIRED,
+            )
         try:
             found = await self._granted_before(visit, account, request)
         except FinderUnavailable:

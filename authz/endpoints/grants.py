@@ -22,7 +22,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.scopes import covered
 from authz.protocol.tokens import Binding, Grant
 from authz.settings import Lifetimes
-from authz.storage.store import GrantUntil, RefreshToken
+from authz.storage.grants import GrantUntil, RefreshToken
 
 
 async def refresh_token(turn: Turn, desk: Desk) -> Issue:
@@ -169,10 +169,15 @@ async def revoke(turn: Turn, desk: Desk) -> None:
     token = required(turn, "token")
     record = await desk.store.refresh_token(digest(token), now=turn.now)
     caller = desk.read_token(token)
+    owner = record.client_id if record is not None else None if caller is None else caller.client_id
+    if owner != turn.client.client_id and turn.client.authentication_method is AuthenticationMethod.NONE:
+        return  # nothing happens, and the proof of somebody who may be anybody leaves no row
     await _spend(turn, desk)
-    if record is not None and record.client_id == turn.client.client_id:
+    if owner != turn.client.client_id:
+        return
+    if record is not None:
         await end_grant(desk, record.grant_id, record.client_id, turn.now, "revoked")
-    elif caller is not None and caller.client_id == turn.client.client_id:
+    elif caller is not None:
         await desk.store.revoke_token(
             caller.token_id, now=turn.now, keep_until=caller.expires_at + NODES_SECONDS
         )

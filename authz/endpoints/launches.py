@@ -21,7 +21,8 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.scopes import LAUNCH_SCOPE
 from authz.resource_server import Authenticated, ResourceServer
 from authz.settings import Account
-from authz.storage.store import Launch, Store
+from authz.storage.interactions import Launch
+from authz.storage.store import Store
 
 PATH = "/launch"
 _SECONDS = 300

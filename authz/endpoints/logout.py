@@ -114,7 +114,7 @@ class Logout:
         )
 
     def _error(self, said: str, request: HttpRequest) -> Answer:
-        return error_page(PageError(said), request, self._settings)
+        return error_page(PageError(said), request, self._settings, self._emit)
 
     def _done(self, request: HttpRequest) -> Answer:
         page = pages.page(

@@ -31,7 +31,8 @@ from authz.protocol.encoding import parse_form, parse_query
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
-from authz.storage.store import PushedRequest, Store
+from authz.storage.interactions import PushedRequest
+from authz.storage.store import Store
 
 
 class PlainRequests:

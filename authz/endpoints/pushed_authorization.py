@@ -22,7 +22,8 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.request_objects import check_request_object
-from authz.storage.store import PushedRequest, Store
+from authz.storage.interactions import PushedRequest
+from authz.storage.store import Store
 
 REQUEST_URI_PREFIX = "urn:ietf:params:oauth:request_uri:"
 
@@ -85,9 +86,8 @@ class PushedAuthorization:
             )
             if "launch" in asked.parameters:
                 await self._spending.spend(proven, proof)
-                parameters = await self._launches.resolve(
-                    asked
-                )  # uses the launch up: after all that may be repeated
+                # Uses the launch up: after all that may be repeated.
+                parameters = await self._launches.resolve(asked)
                 await self._store.put_pushed_request(replace(pushed, parameters=parameters))
             else:
                 await self._spending.spend(proven, proof, then=pushed)

@@ -12,7 +12,8 @@ from authz.events import Emit, ProofChecked
 from authz.protocol import dpop
 from authz.protocol.dpop import Proof
 from authz.protocol.errors import ErrorCode, OAuthError
-from authz.storage.store import Namespace, SingleUse, Store, Then
+from authz.storage.claims import Namespace, SingleUse, Then
+from authz.storage.store import Store
 
 _PURPOSE = "authorization-server"
 

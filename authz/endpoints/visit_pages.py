@@ -1,10 +1,11 @@
 """The frame of the pages that a visit leads through: where they are filled, and where their errors are shown."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
+from authz.endpoints.refused_pages import tell_refusal
 from authz.endpoints.visits import PageError, Visit
+from authz.events import Emit
 from authz.login import browser as pages
 from authz.login.browser import Browser
 from authz.login.finding import FinderUnavailable
@@ -20,14 +21,14 @@ _PATHS = {
     "encounter.html": "/encounter",
     "consent.html": "/consent",
 }
-_log = logging.getLogger("securus.pages")
 
 
 class VisitPages:
     """Fills pages for a visit."""
 
-    def __init__(self, settings: AuthorizationSettings) -> None:
+    def __init__(self, settings: AuthorizationSettings, emit: Emit) -> None:
         self._settings = settings
+        self._emit = emit
 
     def door(self, handler: Door) -> Door:
         """The handler with its errors shown as a page."""
@@ -36,7 +37,7 @@ class VisitPages:
             try:
                 return await handler(request)
             except (PageError, RequestError, FinderUnavailable, OAuthError) as error:
-                return error_page(error, request, self._settings)
+                return error_page(error, request, self._settings, self._emit)
 
         return shown
 
@@ -61,25 +62,23 @@ def error_page(
     error: PageError | RequestError | FinderUnavailable | OAuthError,
     request: HttpRequest,
     settings: AuthorizationSettings,
+    emit: Emit,
 ) -> Answer:
-    """The page for an error that cannot be sent to the client, in the language of the person at the browser.
-
-    The log says why: no client hears of it, and the person may only say that it does not work.
-    """
-    language, status = language_of(request), 400
+    """The page for an error that cannot be sent to the client, in the language of the person at the browser."""
+    language, status, cause = language_of(request), 400, ""
     match error:
         case PageError():
-            cause, said, status = error.said, language(error.said, **error.values), error.status
+            name, said, status = error.said, language(error.said, **error.values), error.status
         case FinderUnavailable():
-            cause, status = "error.records_away", 503
-            said = language(cause)
+            name, status = "error.records_away", 503
+            said = language(name)
         case OAuthError():
-            cause, said = error.description, language("error.not_valid", description=error.description)
+            name, cause = "error.not_valid", error.description
+            said = language(name, description=cause)
         case RequestError():
-            cause, status = error.description, error.status
-            said = language("error.request", description=cause)
-    told = {"cause": cause, "status": status, "endpoint": request.path, "peer": request.peer}
-    _log.info("a page was refused", extra=told)
+            name, cause, status = "error.request", error.description, error.status
+            said = language(name, description=cause)
+    tell_refusal(emit, request, name, status=status, cause=cause)
     return pages.error_page(
         said,
         language=language,

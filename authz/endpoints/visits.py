@@ -7,7 +7,7 @@ Nothing redirects before authorization_answers.locate() proved the address.
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authz.clock import Clock
 from authz.endpoints.own_id_tokens import read_hint
@@ -29,7 +29,8 @@ from authz.protocol.launch_context import context_of
 from authz.protocol.openid import Subjects, acr_of, read_claims_request, wanted_acr, wanted_subjects
 from authz.protocol.request import HttpRequest
 from authz.settings import Account
-from authz.storage.store import Interaction, PushedRequest, Store
+from authz.storage.interactions import Interaction, PushedRequest
+from authz.storage.store import Store
 
 GONE = "error.gone"
 _PAGE_SECONDS = 60
@@ -48,7 +49,10 @@ class PageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A person on the way: the interaction, its client and where the answer will go."""
+    """A person on the way: the interaction, its client and where the answer will go.
+
+    came_over says that the person signed in beside it, in another tab: forms that were shown before are of no use.
+    """
 
     interaction: Interaction
     handle: str
@@ -57,6 +61,7 @@ class Visit:
     browser: Browser
     account: Account | None
     language: Language
+    came_over: bool = False
 
 
 class Visits:
@@ -146,13 +151,22 @@ class Visits:
         found = await self._store.visit(
             session_id=session_id, interaction_id=digest(handle), now=self._clock()
         )
-        if found is None or found[1].session_id != session_id:
+        if found is None:
             raise PageError(GONE)
         session, interaction = found
+        came_over = interaction.session_id != session_id
+        if came_over:
+            # Of this browser it is all the same, where it waited for a sign-in and there was one. Else of another, or
+            # of another person.
+            if session.begun_as is None or interaction.session_id != session.begun_as:
+                raise PageError(GONE)
+            interaction = replace(interaction, session_id=session_id)
+            await self._store.put_interaction(interaction)
         client = self._clients.get(interaction.client_id)
         if client is None:
             raise PageError("error.client_gone")
-        return await self._visit(interaction, handle, client, Browser(session, None), request)
+        visit = await self._visit(interaction, handle, client, Browser(session, None), request)
+        return replace(visit, came_over=came_over)
 
     async def _visit(
         self, interaction: Interaction, handle: str, client: Client, browser: Browser, request: HttpRequest

@@ -12,7 +12,7 @@ from authz.keys.making import algorithm_of
 from authz.keys.steps import KeySteps
 from authz.protocol import jose
 from authz.protocol.jose import PrivateKey
-from authz.storage.store import StoredKey
+from authz.storage.server_keys import StoredKey
 
 
 class KeyRefused(KeyRingError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from authz.protocol.jose import OF_ID_TOKENS
-from authz.storage.store import StoredKey
+from authz.storage.server_keys import StoredKey
 
 NODES_LEARN_SECONDS = 10
 """In so many seconds every node has read the keys again: two of its rounds."""
@@ -22,9 +22,8 @@ class Periods:
 
     announced: int = 86400  # published before it signs: longer than anybody caches our JWKS
     active: int = 90 * 86400
-    published_after_retirement: int = (
-        86400  # longer than any token that it signed, and the clocks of all nodes
-    )
+    # Longer than any token that it signed, and the clocks of all nodes.
+    published_after_retirement: int = 86400
 
 
 @dataclass(frozen=True, slots=True)

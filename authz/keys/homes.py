@@ -10,7 +10,7 @@ from typing import Protocol
 
 from authz.keys.sealing import SealedKeys
 from authz.protocol.jose import LocalSigner, PrivateKey, Signer, public_jwk
-from authz.storage.store import StoredKey
+from authz.storage.server_keys import StoredKey
 
 
 @dataclass(frozen=True, slots=True)

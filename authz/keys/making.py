@@ -14,9 +14,8 @@ ALGORITHMS = ("ES256", "PS256", "EdDSA")
 
 _MAX_FILE_BYTES = 64 * 1024
 _MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 4096
-_MIN_SCALAR_BITS = (
-    192  # a random one is shorter once in 2**64 times: it was made by hand or by a broken generator
-)
+# A random one is shorter once in 2**64 times: it was made by hand or by a broken generator.
+_MIN_SCALAR_BITS = 192
 _ROCA_GENERATOR = 65537
 _ROCA_PRIMES = (
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,

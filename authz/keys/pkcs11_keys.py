@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from authz.keys.encryption_key import KeyRingError
 from authz.keys.homes import Made, Opened
-from authz.storage.store import StoredKey, StoreUnavailable
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import StoreUnavailable
 
 if TYPE_CHECKING:
     from authz.keys.pkcs11_session import TokenSession

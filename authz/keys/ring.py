@@ -13,7 +13,8 @@ from authz.keys.sealing import SealedKeys
 from authz.keys.steps import KeySteps
 from authz.protocol import jose
 from authz.protocol.jose import JoseError, PublicKey, Signer
-from authz.storage.store import Store, StoredKey, StoreUnavailable
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import Store, StoreUnavailable
 
 _MAX_ROUNDS = 8  # steps follow from steps: made, active, the former one retired; a new store needs two
 

@@ -9,7 +9,8 @@ from authz.keys.calendar import Create, Forget, Move, Periods, Step, next_number
 from authz.keys.homes import KeyHomes, Made
 from authz.protocol.encoding import base64url
 from authz.protocol.jose import PrivateKey
-from authz.storage.store import Store, StoredKey
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import Store
 
 _SERIES = "signing-key-series"  # name of the secret that every kid of this store begins with
 

@@ -12,7 +12,8 @@ from authz.login.language import Language, switches
 from authz.login.page_templates import PageTemplates
 from authz.protocol.encoding import base64url
 from authz.protocol.request import Answer, HttpRequest
-from authz.storage.store import BrowserSession, Store
+from authz.storage.interactions import BrowserSession
+from authz.storage.store import Store
 
 COOKIE = "__Host-securus"
 GONE = f"{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
@@ -141,9 +142,13 @@ class Browsers:
         return await self.known(request) or await self._start(subject=None)
 
     async def signed_in(self, before: Browser, subject: str, amr: tuple[str, ...]) -> Browser:
-        """A new session for the person who just signed in: what the browser held before is worth nothing now."""
+        """A new session for the person who just signed in: what the browser held before is worth nothing now.
+
+        Where nobody was signed in it says in whose place it came: visits that waited for a sign-in go on in it.
+        """
         await self._store.delete_session(before.session.id)
-        return await self._start(subject=subject, amr=amr)
+        begun_as = before.session.id if before.session.subject is None else None
+        return await self._start(subject=subject, amr=amr, begun_as=begun_as)
 
     async def signed_out(self, before: Browser) -> Browser:
         """A new session of nobody in place of the one before."""
@@ -154,7 +159,9 @@ class Browsers:
         """The session is over; the browser is told by the cookie GONE."""
         await self._store.delete_session(before.session.id)
 
-    async def _start(self, *, subject: str | None, amr: tuple[str, ...] = ()) -> Browser:
+    async def _start(
+        self, *, subject: str | None, amr: tuple[str, ...] = (), begun_as: str | None = None
+    ) -> Browser:
         handle = new_handle()
         now = self._clock()
         session = BrowserSession(
@@ -164,6 +171,7 @@ class Browsers:
             authenticated_at=None if subject is None else now,
             amr=amr,
             expires_at=now + self._lifetime_seconds,
+            begun_as=begun_as,
         )
         await self._store.put_session(session)
         return Browser(session, f"{COOKIE}={handle}; Path=/; Secure; HttpOnly; SameSite=Lax")

@@ -67,6 +67,10 @@ def check(
         if client.profile in profiles:
             rule(parameters, client, server)
     kept = {name: value for name, value in parameters.items() if name in _KEPT}
+    if (
+        client.default_max_age_seconds is not None
+    ):  # what the request says itself is preferred (OIDC Registration 2)
+        kept.setdefault("max_age", str(client.default_max_age_seconds))
     asked_jkt = kept.get("dpop_jkt")
     if proof_thumbprint is not None and asked_jkt is not None and asked_jkt != proof_thumbprint:
         raise OAuthError(

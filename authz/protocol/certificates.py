@@ -23,21 +23,10 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from authz.protocol.certificate_headers import HEADER_FORMS, from_header
 from authz.protocol.clients import CertificateSubject
 from authz.protocol.distinguished_names import parse_distinguished_name, relative_names
 from authz.protocol.encoding import base64url
 from authz.protocol.errors import ErrorCode, OAuthError
-
-__all__ = [
-    "HEADER_FORMS",
-    "SUBJECT_KINDS",
-    "from_header",
-    "jwk_holds",
-    "subject_matches",
-    "thumbprint",
-    "verify_chain",
-]
 
 SUBJECT_KINDS = ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
 _MAX_CHAIN = 8  # certificates beside the leaf; more only cost time in the search for a path
@@ -141,9 +130,8 @@ def _jwk_fits(jwk: Mapping[str, object], der: bytes, public: Mapping[str, str]) 
         if not isinstance(certificates, list) or not certificates or not isinstance(certificates[0], str):
             return False
         try:
-            return (
-                b64decode(certificates[0], validate=True) == der
-            )  # RFC 7517 4.7: the first is the key's own
+            # RFC 7517 4.7: the first is the key's own
+            return b64decode(certificates[0], validate=True) == der
         except ValueError:
             return False
     return "x5t#S256" not in jwk or jwk["x5t#S256"] == thumbprint(der)

@@ -3,7 +3,7 @@
 Authentication by certificate is in certificates.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -69,13 +69,13 @@ def check_assertion(
     client: Client,
     keys: Sequence[PublicKey],
     issuer: str,
-    token_url: str,
+    token_urls: Collection[str],
     now: int,
 ) -> Assertion:
     """Check a client assertion (C1 to C5): signature, iss, sub, aud, exp, nbf, iat, jti.
 
-    keys are the client's own. aud must be the issuer as a string, or token_url where the client's profile allows
-    that. exp is required, at most 5 minutes ahead (and 10 s for clocks that differ); iat and nbf up to 10 s ahead
+    keys are the client's own. aud must be the issuer as a string, or one of token_urls where the client's profile
+    allows that. exp is required, at most 5 minutes ahead (and 10 s for clocks that differ); iat and nbf up to 10 s ahead
     are accepted. Stricter than FAPI 2.0 5.3.2.1: what lies 10 to 60 s ahead is refused too. Spends nothing.
     Raises OAuthError(INVALID_CLIENT).
     """
@@ -99,7 +99,7 @@ def check_assertion(
     for name in ("iss", "sub"):
         if claims.get(name) != client.client_id:
             raise _refused(f"{name} of the client_assertion must be the client_id")
-    audiences = (issuer, token_url) if profile.token_url_audience_allowed else (issuer,)
+    audiences = (issuer, *token_urls) if profile.token_url_audience_allowed else (issuer,)
     audience = claims.get("aud")
     # Stricter than RFC 7519 4.1.3: an array is refused, even one that holds only the issuer. An assertion for two
     # servers is one that the other server can use here.

@@ -12,6 +12,10 @@ from authz.protocol.redirect_uris import UriError, check_redirect_uri, check_web
 _MAX_LINE = 100
 _MAX_TEXT = 4000
 _MAX_ITEMS = 20
+# Letters and a symbol to Unicode, and nothing to the eye: Hangul fillers, the joiner of graphemes, Khmer's inherent vowels,
+# the blank of Braille.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5\u2800")
+_MAX_SECONDS = 999_999_999  # as in max_age of a request
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})+")
 _MAILBOX = re.compile(r"[!#-'*+\-./0-9=?A-Z^_`a-z{|}~]{1,64}@[A-Za-z0-9.-]{1,253}")
@@ -74,6 +78,16 @@ class Members:
             raise unacceptable(name, f"is {_shown(value)}, expected true or false")
         if self.has(name):
             self.found[name] = value
+        return value
+
+    def seconds(self, name: str) -> int | None:
+        """A whole number of seconds, None when absent."""
+        if not self.has(name):
+            return None
+        value = self._given[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_SECONDS:
+            raise unacceptable(name, f"must be a whole number of seconds, 0 to {_MAX_SECONDS}")
+        self.found[name] = value
         return value
 
     def line(self, name: str) -> str:
@@ -154,7 +168,8 @@ class Members:
             raise unacceptable(name, f"must be text of 1 to {_MAX_LINE} characters without spaces around it")
         # Control and format characters, such as those that turn the direction of writing, show one thing and are another.
         if any(
-            unicodedata.category(character)[0] == "C" or character in "\u2028\u2029" for character in value
+            unicodedata.category(character)[0] == "C" or character in "\u2028\u2029" or character in _BLANK
+            for character in value
         ):
             raise unacceptable(name, "holds a character that cannot be seen")
         self.found[name] = value

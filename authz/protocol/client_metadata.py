@@ -62,10 +62,11 @@ _NOT_DONE = {
 }
 METADATA = frozenset(
     {
-        "application_type", "authorization_signed_response_alg", "client_name", "contacts", "grant_types",
+        "application_type", "authorization_signed_response_alg", "client_name", "contacts", "default_max_age", "grant_types",
         "id_token_signed_response_alg", "introspection_signed_response_alg",
         "jwks", "jwks_uri", "post_logout_redirect_uris", "redirect_uris",
-        "request_object_signing_alg", "require_pushed_authorization_requests", "require_signed_request_object",
+        "request_object_signing_alg", "require_auth_time", "require_pushed_authorization_requests",
+        "require_signed_request_object",
         "response_types", "scope", "software_id", "software_version", "subject_type", "token_endpoint_auth_method",
         "token_endpoint_auth_signing_alg", "userinfo_signed_response_alg", *_BINDINGS, *_NOT_DONE, *_PAGES, *_SUBJECTS,
     }
@@ -157,6 +158,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
         ),
         request_object_algorithm=signing_algorithm(members, "request_object_signing_alg", FAPI_ALGORITHMS),
         subject_type=_subject_type(members, redirect_uris),
+        default_max_age_seconds=members.seconds("default_max_age"),
         post_logout_redirect_uris=members.uris("post_logout_redirect_uris", native=native),
         certificate_subject=_certificate_subject(members, method),
     )
@@ -164,6 +166,7 @@ def read_metadata(document: Mapping[str, object], rules: RegistrationRules) -> C
     members.put("require_pushed_authorization_requests", client.pushed_requests_required)
     pages = {name: members.page(name) for name in _PAGES}
     contacts = members.lines("contacts")
+    members.flag("require_auth_time")  # ID tokens always have auth_time: true is kept as false is
     for name in ("software_id", "software_version"):
         members.optional_line(name)
     client = replace(client, policy_url=pages["policy_uri"], contact=contacts[0] if contacts else None)

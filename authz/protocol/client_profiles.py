@@ -22,6 +22,8 @@ class Profile:
     token_url_audience_allowed  aud of an assertion may be the address of the token endpoint
     audience_required           an authorization request names the FHIR base that it is for (SMART's aud)
     key_url_checked             jku in an assertion must be the registered URL of the keys
+    redirect_uri_repeated       a code is redeemed with the redirect URI of its request (RFC 6749 4.1.3); without it
+                                it may be left out, as OAuth 2.1 10.2 has it: who authenticated named it by PAR
     id_token_algorithms         those that its ID tokens may have beside what every client may choose
     unbound_refresh_needs_rotation  a refresh token that is held to no key is replaced at each use, or not given
     """
@@ -34,6 +36,7 @@ class Profile:
     sender_constrained_required: bool
     token_url_audience_allowed: bool
     audience_required: bool
+    redirect_uri_repeated: bool
     key_url_checked: bool
     unbound_refresh_needs_rotation: bool
     id_token_algorithms: frozenset[str] = frozenset()
@@ -61,6 +64,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         sender_constrained_required=True,
         token_url_audience_allowed=False,
         audience_required=False,
+        redirect_uri_repeated=False,
         key_url_checked=False,
         unbound_refresh_needs_rotation=True,
     ),
@@ -73,6 +77,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         sender_constrained_required=False,
         token_url_audience_allowed=True,
         audience_required=True,
+        redirect_uri_repeated=True,
         key_url_checked=True,
         unbound_refresh_needs_rotation=False,
         id_token_algorithms=OF_ID_TOKENS,
@@ -86,6 +91,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         sender_constrained_required=False,
         token_url_audience_allowed=False,
         audience_required=True,
+        redirect_uri_repeated=True,
         key_url_checked=False,
         unbound_refresh_needs_rotation=False,
         id_token_algorithms=OF_ID_TOKENS,
@@ -99,6 +105,7 @@ PROFILES: Mapping[ProfileName, Profile] = {
         sender_constrained_required=False,
         token_url_audience_allowed=False,
         audience_required=True,
+        redirect_uri_repeated=True,
         key_url_checked=False,
         unbound_refresh_needs_rotation=True,
         id_token_algorithms=OF_ID_TOKENS,

@@ -68,9 +68,8 @@ class Client:
     jwks: tuple[Mapping[str, object], ...] = ()  # public keys, as JWK objects
     jwks_uri: str | None = None  # where its public keys are fetched from, instead of jwks (RFC 7591 2)
     certificate_subject: CertificateSubject | None = None
-    secret_digest: bytes | None = field(
-        default=None, repr=False
-    )  # SHA-256 of the secret (client_secret_basic)
+    # SHA-256 of the secret (client_secret_basic)
+    secret_digest: bytes | None = field(default=None, repr=False)
     former_secret: bytes | None = field(default=None, repr=False)  # the one before, good until former_until
     former_until: int = 0
     binding: BindingKind = BindingKind.DPOP  # what its tokens are bound with
@@ -85,6 +84,9 @@ class Client:
     assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile
     request_object_algorithm: str | None = None  # request_object_signing_alg; None for any of the profile
     subject_type: SubjectType = SubjectType.PUBLIC
+    default_max_age_seconds: int | None = (
+        None  # default_max_age, of requests without max_age (OIDC Registration 2)
+    )
     authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own

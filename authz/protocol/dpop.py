@@ -63,9 +63,8 @@ class Nonces:
         self.lifetime_seconds = lifetime_seconds
         self._step_now = -1
         self._accepted: dict[int, str] = {}
-        self._known: dict[
-            str, int
-        ] = {}  # the same by their texts: looked up by a hash that nobody outside can tell
+        # The same by their texts: looked up by a hash that nobody outside can tell.
+        self._known: dict[str, int] = {}
 
     def current(self, now: int) -> str:
         """The nonce to hand out at now."""
@@ -146,8 +145,8 @@ def check(
 ) -> Proof:
     """Check a proof (RFC 9449 4.3). url is the URL that was called, by configuration and path, without query.
 
-    ath is that of the access token, where one comes with it (check 10), and expected_thumbprint the key that the
-    token is bound to (check 11). Raises OAuthError(INVALID_DPOP_PROOF), or OAuthError(USE_DPOP_NONCE) when everything
+    ath is that of the access token, where one comes with it, and expected_thumbprint the key that the token is bound
+    to (check 12). Raises OAuthError(INVALID_DPOP_PROOF), or OAuthError(USE_DPOP_NONCE) when everything
     that can be said without a nonce is right and a valid nonce is missing. Does not spend the jti.
 
     Freshness: with a valid nonce, or while one is still to be asked for, iat may be 5 minutes off. Where nonces are

@@ -15,9 +15,8 @@ from authz.protocol.errors import ErrorCode, OAuthError, speakable
 
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_FORM_TEXT = re.compile(
-    r"[!-$&-:<-~]*+(?:%[0-9A-Fa-f]{2}[!-$&-:<-~]*+)*+"
-)  # printable ASCII but ';'; '%' only before two hex digits
+# Printable ASCII but ';'; '%' only before two hex digits.
+_FORM_TEXT = re.compile(r"[!-$&-:<-~]*+(?:%[0-9A-Fa-f]{2}[!-$&-:<-~]*+)*+")
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")  # what plain base64 alone has is none of ours

@@ -27,9 +27,8 @@ class ErrorCode(StrEnum):
     REQUEST_NOT_SUPPORTED = "request_not_supported"  # OpenID Connect Core 3.1.2.6
     LOGIN_REQUIRED = "login_required"  # OpenID Connect Core 3.1.2.6
     CONSENT_REQUIRED = "consent_required"  # OpenID Connect Core 3.1.2.6
-    UNMET_AUTHENTICATION_REQUIREMENTS = (
-        "unmet_authentication_requirements"  # OIDC Unmet Authentication Requirements 1.0
-    )
+    # OIDC Unmet Authentication Requirements 1.0
+    UNMET_AUTHENTICATION_REQUIREMENTS = "unmet_authentication_requirements"
     INVALID_AUTHORIZATION_DETAILS = "invalid_authorization_details"  # RFC 9396 5
     INVALID_TARGET = "invalid_target"  # RFC 8707 2
     INVALID_TOKEN = "invalid_token"  # RFC 6750 3.1

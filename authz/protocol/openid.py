@@ -7,11 +7,11 @@ import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256, sha512
-from urllib.parse import urlsplit
 
 from authz.protocol.clients import Client, SubjectType
 from authz.protocol.encoding import base64url, strict_json
 from authz.protocol.errors import ErrorCode, OAuthError
+from authz.protocol.redirect_uris import hosts_of, is_of_a_device
 from authz.protocol.tokens import Grant
 
 PERSONAL_CLAIMS: Mapping[str, str] = {"name": "profile", "fhirUser": "fhirUser"}
@@ -39,9 +39,14 @@ class Subjects:
 
 
 def sector(client: Client) -> str:
-    """The sector of a client: the one host of its redirect URIs, else the client itself (OpenID Connect Core 8.1)."""
-    hosts = {urlsplit(uri).hostname or "" for uri in client.redirect_uris}
-    return hosts.pop() if len(hosts) == 1 else client.client_id
+    """The sector of a client: the one host of its redirect URIs, else the client itself (OpenID Connect Core 8.1).
+
+    The address of a device is nobody's: apps that have nothing in common are all there.
+    """
+    hosts = hosts_of(client.redirect_uris)
+    if len(hosts) != 1 or any(is_of_a_device(uri) for uri in client.redirect_uris):
+        return client.client_id
+    return hosts.pop()
 
 
 def read_claims_request(text: str, acr_values: tuple[str, ...]) -> dict[str, dict[str, object]]:
@@ -120,6 +125,20 @@ def personal_claims(
         for name, by in PERSONAL_CLAIMS.items()
         if by in held or any(name in place for place in claims_request.values())
     )
+
+
+def left_of_claims(
+    claims_request: Mapping[str, Mapping[str, object]], *, asked: Iterable[str], left: Iterable[str]
+) -> dict[str, dict[str, object]]:
+    """The claims request of a person who left these of the scopes asked.
+
+    A claim that a scope stands for is shown to the person as that scope: without the one there is not the other.
+    """
+    taken = personal_claims({}, asked) - personal_claims({}, left)
+    return {
+        place: {name: request for name, request in requests.items() if name not in taken}
+        for place, requests in claims_request.items()
+    }
 
 
 def _is_request(request: object) -> bool:

@@ -13,8 +13,9 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()+,;=%\[\]*-]+
 _ON_LOOPBACK = re.compile(
     r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[0-9]{1,5}))?(?P<rest>(?:[/?].*)?)"
 )
+_OF_DEVICES = frozenset({"127.0.0.1", "::1", "localhost"})
 _MAX_CHARACTERS = 2000
-_OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "response"})
+_OUR_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "response"})
 """What the authorization response adds to the query (RFC 6749 4.1.2, RFC 9207 2, JARM 2.3.1): never there before."""
 
 
@@ -57,6 +58,12 @@ def is_registered(uri: str, registered: Collection[str]) -> bool:
         return False
     known = (_ON_LOOPBACK.fullmatch(each) for each in registered)
     return any(k is not None and (k["host"], k["rest"]) == (asked["host"], asked["rest"]) for k in known)
+
+
+def is_of_a_device(uri: str) -> bool:
+    """Whether a program of the person's own device answers at a redirect URI, and any other could (RFC 8252 8.6)."""
+    parts = urlsplit(uri)
+    return parts.scheme != "https" or parts.hostname in _OF_DEVICES
 
 
 def check_web_uri(uri: str) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 _MAX_CHARACTERS = 16 * 1024
-_MAX_MEMBERS = (
-    256  # of a Dictionary, of an Inner List and of Parameters each; RFC 8941 3 asks for 256 or more
-)
+# Of a Dictionary, of an Inner List and of Parameters each; RFC 8941 3 asks for 256 or more.
+_MAX_MEMBERS = 256
 _KEY = re.compile(r"[a-z*][a-z0-9_\-.*]*+")
 _DECIMAL = re.compile(r"-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.])")
 _INTEGER = re.compile(r"-?[0-9]{1,15}(?![0-9.])")

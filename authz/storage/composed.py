@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from authz.storage.claims import Namespace, SingleUse, Then
 from authz.storage.effects import RateLimit
 from authz.storage.replay import REPLAY, one_after_the_other
-from authz.storage.store import Namespace, SingleUse, Store, Then
+from authz.storage.store import Store
 
 
 class Replay(Protocol):

@@ -6,8 +6,9 @@ from typing import Any
 
 from authz.storage.composed import with_replay
 from authz.storage.postgresql.settings import PostgresqlSettings
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Store, StoreSettings, StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from authz.storage.valkey_settings import ValkeySettings
 
 

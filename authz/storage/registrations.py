@@ -1,8 +1,9 @@
 """The records of who the clients are: registrations, what happened to them, and permissions to register."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from authz.protocol.clients import ProfileName
 
@@ -88,3 +89,57 @@ class InitialAccessToken:
     why: str
     created_at: int
     expires_at: int
+
+
+class RegistrationStore(Protocol):
+    """The part of the Store that keeps them. What holds for every method of a Store holds for these."""
+
+    async def put_registration(
+        self, record: Registration, change: RegistrationChange, *, spending: str | None, now: int
+    ) -> bool:
+        """Write a new registration with the first row of its history, in one transaction.
+
+        With spending it costs one use of that initial access token. False, and nothing written, when the token is
+        unknown, expired or used up, or when the client_id is taken.
+        """
+        ...
+
+    async def change_registration(
+        self, record: Registration, change: RegistrationChange, *, from_version: int
+    ) -> bool:
+        """Write the next version of a registration with its row of history.
+
+        False, and nothing written, when another change was first or the registration had expired at the change's time.
+        """
+        ...
+
+    async def registration(self, client_id: str, *, now: int) -> Registration | None:
+        """The registration, whatever its status; None when unknown or expired."""
+        ...
+
+    async def registrations_since(
+        self, sequence: int, *, at_most: int | None = None
+    ) -> tuple[int, Sequence[Registration]]:
+        """Registrations that changed after sequence, in the order of their changes, and the sequence of the last one.
+
+        at_most is how many of them, the first ones; None is all. Fewer than at_most are all that there are.
+        A change that is numbered lower than one that was seen is never seen first by anybody later.
+        """
+        ...
+
+    async def registration_history(self, client_id: str) -> Sequence[RegistrationChange]:
+        """What happened to a client, the oldest first; it outlives the registration."""
+        ...
+
+    async def put_initial_access_token(self, record: InitialAccessToken) -> None: ...
+    async def initial_access_token(self, id: str, *, now: int) -> InitialAccessToken | None:
+        """The live token with its uses left; None when unknown, expired or used up."""
+        ...
+
+    async def initial_access_tokens(self, *, now: int) -> Sequence[InitialAccessToken]:
+        """Every live token, the oldest first."""
+        ...
+
+    async def delete_initial_access_token(self, id: str) -> bool:
+        """Forget a token; False when there was none."""
+        ...

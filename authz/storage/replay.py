@@ -4,17 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from authz.protocol.tokens import Grant
-from authz.storage.store import (
-    GrantUntil,
-    Namespace,
-    PushedRequest,
-    RedeemedCode,
-    Redeeming,
-    Redemption,
-    RefreshToken,
-    SingleUse,
-    Then,
-)
+from authz.storage.claims import Namespace, SingleUse, Then
+from authz.storage.grants import GrantUntil, RedeemedCode, Redeeming, Redemption, RefreshToken
+from authz.storage.interactions import PushedRequest
 
 # The other claims are of places and deeds, and stay with what they are about.
 REPLAY = frozenset({Namespace.DPOP_PROOF, Namespace.CLIENT_ASSERTION, Namespace.REQUEST_OBJECT})

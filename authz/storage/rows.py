@@ -11,9 +11,10 @@ from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
 from authz.storage.consents import ConsentVersion
 from authz.storage.effects import Emergency, Notification
+from authz.storage.grants import AuthorizationCode, RedeemedCode, Redemption, RefreshToken
 from authz.storage.records import decode, encode, integer, octets, text
 from authz.storage.registrations import InitialAccessToken, Registration, RegistrationChange
-from authz.storage.store import AuthorizationCode, RedeemedCode, Redemption, RefreshToken, StoredKey
+from authz.storage.server_keys import StoredKey
 
 KEY_COLUMNS = "kid, algorithm, state, encrypted, public_jwk, created_at, activates_at, retires_at, removes_at"
 AUDIT_COLUMNS = "chain, sequence, previous, digest, line"

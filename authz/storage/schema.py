@@ -7,7 +7,8 @@ from hashlib import sha256
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.claims import Namespace
+from authz.storage.store import StoreUnavailable
 
 # What expires: table, primary key, further condition. The busiest come last, so that they starve no other. A used
 # code has no clock of its own: it goes with its grant, by the foreign key, and so do refresh tokens that are left.

@@ -10,7 +10,8 @@ from typing import Any
 from authz.storage.moved import MOVED, is_sealed
 from authz.storage.opening import require_there
 from authz.storage.schema import Migration, applied, migrations, pending
-from authz.storage.store import StoreSettings, StoreUnavailable
+from authz.storage.settings import StoreSettings
+from authz.storage.store import StoreUnavailable
 from authz.storage.tables import TABLES
 
 

@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as AnswerLate
 
+from authz.outgoing_tls import OF_NEWER_PYTHONS
 from authz.storage.effects import RateLimit
 from authz.storage.store import StoreUnavailable
 from authz.storage.valkey_settings import ValkeySettings
@@ -232,7 +233,11 @@ async def open_valkey(settings: ValkeySettings) -> Valkey:
     parts = urlsplit(settings.url)
     more: dict[str, Any] = {}
     if settings.has_tls:
-        more = {"ssl_ca_data": settings.authorities, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+        more = {
+            "ssl_ca_data": settings.authorities,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+            "ssl_exclude_verify_flags": OF_NEWER_PYTHONS,
+        }
     pool = BlockingConnectionPool(
         connection_class=SSLConnection if settings.has_tls else Connection,
         host=parts.hostname,

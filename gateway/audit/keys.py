@@ -14,7 +14,8 @@ from authz.protocol import jose
 from authz.protocol.encoding import strict_json
 from authz.protocol.jose import JoseError, Signer
 from authz.storage.audit_seals import AuditKey
-from authz.storage.store import Store, StoredKey
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import Store
 from gateway.audit.heads import PublicKeys
 
 _ALGORITHM = "ES256"

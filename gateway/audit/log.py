@@ -31,6 +31,7 @@ from authz.events import (
     KeyChanged,
     KeySetFetched,
     OwnRecordShown,
+    PageRefused,
     ProofChecked,
     Refused,
     SignedOut,
@@ -60,7 +61,7 @@ _WORDS: Mapping[type[Event], str] = {
     SignedOut: "sign-out",
     ConfigurationInForce: "configuration-in-force",
 }
-_LEFT_OUT = frozenset({ProofChecked, ClockCompared})
+_LEFT_OUT = frozenset({ProofChecked, ClockCompared, PageRefused})
 _NAMES = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _WORDS}
 _log = logging.getLogger("securus.audit")
 
@@ -160,7 +161,8 @@ class AuditLog:
         """Append what happened in the authorization server; settled() waits until it is durable.
 
         A note stays in the queue until it is written. Proof checks and clocks are left out: each proxied request has
-        a record of its own, and each refused request to the authorization server a Refused event.
+        a record of its own, and each refused request to the authorization server a Refused event. So are refused pages:
+        anybody can have them, and no access was decided.
         """
         if type(event) in _LEFT_OUT:
             return

@@ -14,7 +14,9 @@ from hashlib import sha256
 from xml.sax.saxutils import quoteattr
 
 from gateway.cda.parser import DocumentError
-from gateway.cda.sections import Cut, SectionCondition, SectionReader
+from gateway.cda.section_condition import SectionCondition
+from gateway.cda.section_cuts import Cut
+from gateway.cda.sections import SectionReader
 
 HELD_BYTES = 4 * 1024 * 1024
 MAX_COMPONENT_BYTES = 16 * 1024 * 1024

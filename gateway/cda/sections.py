@@ -1,18 +1,17 @@
-"""Finds what of a clinical document's body is not shown: sections and entries by their labels and codes.
+"""Reads the body of a clinical document: its sections and entries with their labels and codes, and so what goes.
 
 HL7 CDA R2 4.3, with the privacy annotations of HL7 DS4P: a section says how confidential it is by confidentialityCode,
-or else is as confidential as what it stands in; an entry carries the labels that stand anywhere inside it. An entry
-goes with the narrative that it refers to. Where that cannot be told, the whole section goes: its narrative might hold
-what the entry said.
+or else is as confidential as what it stands in; an entry carries the labels that stand anywhere inside it.
 """
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from gateway.cda.header import CONFIDENTIALITY_SYSTEM
 from gateway.cda.parser import BlockParser, DocumentError
-from gateway.fhir.labels import CONFIDENTIALITY, Label, LabelCondition, label_of
+from gateway.cda.section_condition import SectionCondition
+from gateway.cda.section_cuts import Cut, Entry, Narrative, Section, going_of, outermost
+from gateway.fhir.labels import CONFIDENTIALITY, Label, label_of
 
 _V3 = "urn:hl7-org:v3"
 _ANNOTATIONS = frozenset({"2.16.840.1.113883.3.3251.1.4", "2.16.840.1.113883.3.3251.1.9"})
@@ -21,75 +20,6 @@ _CLASSIFICATION = "SECCLASSOBS"  # an observation of how confidential something 
 _BODY = ("component", "structuredBody", "component")
 _TAG = re.compile(rb"""<[^\s/>]+(?:[^>"']|"[^"]*"|'[^']*')*>""")
 MAX_NARRATIVE_IDS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class SectionCondition:
-    """Which sections and entries are shown: those whose labels are as asked and whose code is none of these.
-
-    codes are of sections, as labels of 'urn:oid:…' systems.
-    """
-
-    labels: LabelCondition
-    codes: frozenset[Label] = frozenset()
-
-    @property
-    def text(self) -> str:
-        """The condition as text, the same in every process."""
-        wanted, without = self.labels, sorted((each.system, each.code) for each in self.labels.without)
-        return (
-            f"{wanted.at_most} {wanted.unlabelled} {without} {sorted((c.system, c.code) for c in self.codes)}"
-        )
-
-    def shows(self, labels: frozenset[Label], codes: Collection[Label]) -> bool:
-        """Whether something with these labels is shown; codes are those of its section, translations among them."""
-        return self.codes.isdisjoint(codes) and self.labels.holds_for(labels)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Bytes from start to end, of the whole document, that go; instead is what stands in their place."""
-
-    start: int
-    end: int
-    instead: bytes = b""
-
-
-@dataclass(slots=True)
-class _Narrative:
-    """A row, an item, or what carries an ID: it goes with an entry that refers to it."""
-
-    start: int
-    instead: bytes = b""
-    end: int = 0
-
-
-@dataclass(slots=True)
-class _Entry:
-    start: int
-    labels: set[Label] = field(default_factory=set)
-    refers: set[str] = field(default_factory=set)
-    is_annotation: bool = False
-    end: int = 0
-
-
-@dataclass(slots=True)
-class _Section:
-    component: int  # where its component begins
-    depth: int
-    inherited: frozenset[Label]
-    labels: set[Label] = field(default_factory=set)
-    codes: set[Label] = field(default_factory=set)
-    has_text: bool = False
-    is_told: bool = False  # its narrative may say what an entry within it, that went, has said
-    entries: list[_Entry] = field(default_factory=list)
-    narrative: dict[str, list[_Narrative]] = field(default_factory=dict)
-
-    @property
-    def effective(self) -> frozenset[Label]:
-        """Its labels, with the confidentiality of what it stands in where it has none of its own."""
-        own = any(label.system == CONFIDENTIALITY for label in self.labels)
-        return frozenset(self.labels) if own else frozenset(self.labels) | self.inherited
 
 
 class SectionReader(BlockParser):
@@ -123,10 +53,10 @@ class SectionReader(BlockParser):
         self._parser.CommentHandler = self._comment
         self._names: list[str] = []
         self._starts: list[int] = []
-        self._sections: list[_Section] = []
+        self._sections: list[Section] = []
         self._document: frozenset[Label] = frozenset()
-        self._rows: list[tuple[int, _Narrative]] = []
-        self._named: list[tuple[int, _Narrative]] = []
+        self._rows: list[tuple[int, Narrative]] = []
+        self._named: list[tuple[int, Narrative]] = []
         self._ids = 0
         self._observation: tuple[int, str] | None = None
 
@@ -174,7 +104,7 @@ class SectionReader(BlockParser):
             if not self._is_in_place(depth):
                 raise DocumentError("a section stands outside of a component of the body")
             inherited = self._sections[-1].effective if self._sections else self._document
-            self._sections.append(_Section(self._starts[-2], depth, inherited))
+            self._sections.append(Section(self._starts[-2], depth, inherited))
         elif self._sections:
             self._in_section(self._sections[-1], name_here, said, depth, at)
 
@@ -227,7 +157,7 @@ class SectionReader(BlockParser):
     def cut_comments(self) -> None:
         """Cut the comments of the body that were found so far."""
         if self.comments:
-            self._add(self.comments)
+            self.cuts = outermost((*self.cuts, *self.comments))
             self.comments = []
 
     def _in_header(self, name: str, said: dict[str, str], at: int) -> None:
@@ -238,7 +168,7 @@ class SectionReader(BlockParser):
         elif name in ("authorization", "componentOf", "component") and self.header_end is None:
             self.header_end = at
 
-    def _in_section(self, section: _Section, name: str, said: dict[str, str], depth: int, at: int) -> None:
+    def _in_section(self, section: Section, name: str, said: dict[str, str], depth: int, at: int) -> None:
         below = depth - section.depth
         place = self._names[section.depth + 1]  # the child of the section that this stands in
         if below == 1:
@@ -250,7 +180,7 @@ class SectionReader(BlockParser):
         elif place == "entry":
             self._in_entry(section, section.entries[-1], name, said, depth)
 
-    def _child(self, section: _Section, name: str, said: dict[str, str], at: int) -> None:
+    def _child(self, section: Section, name: str, said: dict[str, str], at: int) -> None:
         match name:
             case "confidentialityCode":
                 section.labels.add(_label(said))
@@ -259,13 +189,13 @@ class SectionReader(BlockParser):
             case "text":
                 section.has_text = True
             case "entry":
-                section.entries.append(_Entry(at))
+                section.entries.append(Entry(at))
             case _:
                 pass
 
-    def _in_narrative(self, section: _Section, name: str, said: dict[str, str], depth: int, at: int) -> None:
+    def _in_narrative(self, section: Section, name: str, said: dict[str, str], depth: int, at: int) -> None:
         if name in _ROWS:
-            self._rows.append((depth, _Narrative(at, _ROWS[name])))
+            self._rows.append((depth, Narrative(at, _ROWS[name])))
         names = [said["ID"]] if "ID" in said else []
         names += said.get("referencedObject", "").split() if name == "renderMultiMedia" else []
         if not names or self._ids >= MAX_NARRATIVE_IDS:
@@ -274,14 +204,12 @@ class SectionReader(BlockParser):
         if self._rows:
             block = self._rows[-1][1]
         else:
-            block = _Narrative(at)
+            block = Narrative(at)
             self._named.append((depth, block))
         for each in names:
             section.narrative.setdefault(each, []).append(block)
 
-    def _in_entry(
-        self, section: _Section, entry: _Entry, name: str, said: dict[str, str], depth: int
-    ) -> None:
+    def _in_entry(self, section: Section, entry: Entry, name: str, said: dict[str, str], depth: int) -> None:
         if "ID" in said:  # what a narrative shows of it
             entry.refers.add(said["ID"])
         match name:
@@ -300,55 +228,18 @@ class SectionReader(BlockParser):
             case _:
                 pass
 
-    def _decide(self, section: _Section, end: int) -> None:
+    def _decide(self, section: Section, end: int) -> None:
         """Cut what of a section, whose component ends here, is not shown."""
-        for entry in section.entries:
-            if entry.is_annotation:
-                section.labels |= entry.labels
-        labels = section.effective
-        if not self._shows(labels, section) or (section.is_told and section.has_text):
-            self._cut_whole(section.component, end)
-            return
-        self._pass_on(section.is_told)
-        cuts = []
-        for entry in section.entries:
-            if entry.is_annotation or not entry.labels:
-                continue
-            own = any(label.system == CONFIDENTIALITY for label in entry.labels)
-            seen = frozenset(entry.labels) if own else frozenset(entry.labels) | labels
-            if self._shows(seen, section):
-                continue
-            around = (section, *self._sections)
-            told = [each.narrative.get(name, ()) for each in around for name in entry.refers]
-            blocks = [block for found in told for block in found]
-            if section.has_text and not blocks:
-                self._cut_whole(section.component, end)
-                return
-            self._pass_on(not blocks)
-            cuts.append(Cut(entry.start, entry.end))
-            cuts += [Cut(block.start, block.end, block.instead) for block in blocks]
-            self.entries_cut += 1
-        self._add(cuts)
-
-    def _pass_on(self, is_told: bool) -> None:
-        """What has no narrative of its own may be told by that of the section around it."""
-        if is_told and self._sections:
+        going = going_of(section, self._sections, self._conditions, end)
+        self.entries_cut += going.entries
+        self.sections_cut += going.is_whole
+        if going.is_told and self._sections:
             self._sections[-1].is_told = True
-
-    def _shows(self, labels: frozenset[Label], section: _Section) -> bool:
-        return any(condition.shows(labels, section.codes) for condition in self._conditions)
+        self.cuts = outermost((*self.cuts, *going.cuts))
 
     def _cut_whole(self, start: int, end: int) -> None:
         self.sections_cut += 1
-        self._add([Cut(start, end)])
-
-    def _add(self, cuts: list[Cut]) -> None:
-        """Keep the outermost of cuts that lie within each other."""
-        found: list[Cut] = []
-        for cut in sorted({*self.cuts, *cuts}, key=lambda each: (each.start, -each.end)):
-            if not found or cut.start >= found[-1].end:
-                found.append(cut)
-        self.cuts = found
+        self.cuts = outermost((*self.cuts, Cut(start, end)))
 
     def _end_of(self, start: int) -> int:
         """Where the element that began there, and of which expat says now that it ends, has its last byte."""

@@ -9,11 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from authz.storage.grants import grants
 from authz.storage.opening import is_there, open_storage
+from authz.storage.postgresql.roles import grants
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
+from authz.storage.settings import StoreSettings
 from authz.storage.status import StoreStatus, status
-from authz.storage.store import StoreSettings, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say
 from gateway.commands.opened import settings_of
 from gateway.commands.verbs import VERBS

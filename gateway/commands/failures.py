@@ -4,7 +4,7 @@ import argparse
 
 from authz.keys import KeyRingError
 from authz.protocol.errors import OAuthError
-from authz.registry import RegistryError
+from authz.registry_writing import RegistryError
 from authz.storage.store import StoreUnavailable
 from gateway.audit.log import AuditUnavailable
 from gateway.commands.answers import failed, problems

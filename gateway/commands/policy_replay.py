@@ -25,8 +25,7 @@ def add(policy: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from gateway.commands.replayed_log import (
-        replayed,  # needs configuration and store, as no other verb on policies
-    )
+    # Needs configuration and store, as no other verb on policies.
+    from gateway.commands.replayed_log import replayed
 
     return replayed(options)

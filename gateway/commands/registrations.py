@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from authz import descriptions
+from authz.initial_access_tokens import MadeToken
 from authz.protocol.clients import ProfileName
 from authz.protocol.encoding import strict_json
-from authz.registry import ListedClient, MadeToken, Registered, Registry
+from authz.registry import ListedClient, Registry
+from authz.registry_writing import Registered
 from authz.storage.registrations import InitialAccessToken
 from gateway.commands.answers import OK, add_change, add_verb, failed, say, seconds_of, who
 from gateway.commands.opened import settings_of, with_registry

@@ -15,9 +15,8 @@ def asked_times(options: argparse.Namespace) -> Callable[[str], bool]:
 
     As moments, and not as texts: '08:00Z' stands behind '08:00:30Z' in the order of texts.
     """
-    from gateway.audit.index.entries import (
-        milliseconds,  # of the audit log, which those who only declare do not read
-    )
+    # Of the audit log, which those who only declare do not read.
+    from gateway.audit.index.entries import milliseconds
     from gateway.officer.asking import moment
 
     since = moment(options.since, "since") if options.since else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from authz.protocol.addresses import AllowList, read_allow_list
-from authz.protocol.certificates import HEADER_FORMS
+from authz.protocol.certificate_headers import HEADER_FORMS
 from gateway.config.consents import read_consents
 from gateway.config.documents import KINDS, read_documents, with_patients
 from gateway.config.identifier_systems import read_identifier_systems
@@ -59,6 +59,7 @@ OWN_PATHS = frozenset(
 
 
 def read_listeners(top: Section, public: str, mtls: str | None) -> tuple[tuple[Listener, ...], Operations]:
+    """The public listeners and that of operators; what is wrong is reported at its place."""
     listen = top.section("listen", required=True)
     if listen is None:
         return (), Operations()
@@ -153,10 +154,12 @@ def _proxies(section: Section) -> TrustedProxies | None:
 
 
 def takes_certificates(listener: Listener) -> bool:
+    """Whether client certificates reach us by this listener: by its own handshake, or in a header of a proxy."""
     return listener.client_certificates or bool(listener.proxies and listener.proxies.certificate_header)
 
 
 def read_upstreams(top: Section, public: str, mtls: str | None) -> tuple[Upstream, ...]:
+    """The stores with their mounts, no two of which overlap; what is wrong is reported at its place."""
     section = top.section("upstreams", required=True)
     found: list[Upstream] = []
     for entry in section.node if section is not None else ():
@@ -229,6 +232,7 @@ def _bundle(section: Section | None) -> BundleLimits:
 
 
 def read_fetch(top: Section) -> FetchSettings:
+    """What may be fetched beside public addresses, and whose certificates are trusted."""
     section = top.section("fetch")
     if section is None:
         return FetchSettings()

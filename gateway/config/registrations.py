@@ -32,6 +32,7 @@ _CERTIFICATES = (AuthenticationMethod.TLS_CLIENT_AUTH, AuthenticationMethod.SELF
 def read_clients(
     top: Section, authorization: AuthorizationSettings, *, has_mtls: bool, ends_mtls: bool
 ) -> tuple[Client, ...]:
+    """The clients, each held to its profile. has_mtls: somebody ends mutual TLS here; ends_mtls: a listener of ours does."""
     found: list[Client] = []
     places: dict[str, Place] = {}
     for section in top.sections("clients"):
@@ -57,7 +58,7 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         "client_id", "name", "contact", "policy_url", "authentication", "binding", "grants", "redirect_uris", "scope",
         "jwks", "certificate_subject", "claims", "profile", "signed_requests", "signed_responses", "introspection",
         "subject_type", "post_logout_redirect_uris", "response_algorithm", "authorization_details_types", "require_dpop",
-        "secret", "id_token_algorithm", "origins",
+        "secret", "id_token_algorithm", "origins", "default_max_age",
     )  # fmt: skip
     profile = ProfileName(section.word("profile", [p.value for p in PROFILES], "fapi2"))
     if profile not in authorization.profiles:
@@ -131,6 +132,9 @@ def _client(section: Section, authorization: AuthorizationSettings, *, has_mtls:
         ),
         id_token_algorithm=_id_token_algorithm(section, profile, authorization),
         subject_type=SubjectType(section.word("subject_type", [s.value for s in SubjectType], "public")),
+        default_max_age_seconds=(
+            int(section.seconds("default_max_age", 0, low=0)) if section.has("default_max_age") else None
+        ),
         authorization_details_types=_detail_types(section, authorization),
         post_logout_redirect_uris=post_logout,
         may_introspect=may_introspect,
@@ -251,10 +255,11 @@ def _check_redirect_uri(section: Section, uri: str, key: str = "redirect_uris") 
 
 
 def scopes_of(clients: tuple[Client, ...]) -> tuple[str, ...]:
-    """What metadata tells: the scopes of all clients, without those that are accepted and never granted."""
+    """What metadata tells: the scopes of all clients, without those of this server's own software.
+
+    openid and profile are among them (OpenID Connect Discovery 3: those of Core should be listed).
+    """
     found = {text for client in clients for text in client.scope} - {
-        "openid",
-        "profile",
         ADMINISTRATION_SCOPE,
         LAUNCH_SCOPE,
         INTROSPECTION_SCOPE,

@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from authz.storage.valkey_settings import ValkeySettings, url_fault
 from gateway.config.network import read_authorities
 from gateway.config.schema import Section

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.consents.consent import listed
 from gateway.fhir.dates import interval
 from gateway.fhir.definitions import Element, members
 from gateway.fhir.ids import is_id
@@ -82,7 +83,7 @@ def advice(value: Mapping[str, Any]) -> list[str]:
     said = []
     if _PRIVACY not in codings(value.get("scope")):
         said.append("scope is not patient-privacy")
-    if _CONSENT_DOCUMENT not in {pair for each in _listed(value.get("category")) for pair in codings(each)}:
+    if _CONSENT_DOCUMENT not in {pair for each in listed(value.get("category")) for pair in codings(each)}:
         said.append("category does not include LOINC 59284-0")
     for name in ("dateTime", "performer", "organization", "policy"):
         if not value.get(name):
@@ -94,7 +95,7 @@ def advice(value: Mapping[str, Any]) -> list[str]:
     provision = value.get("provision")
     if not isinstance(provision, Mapping) or provision.get("type") not in ("permit", "deny"):
         said.append("provision.type does not say permit or deny")
-    elif any(inner.get("provision") for inner in _listed(provision.get("provision"))):
+    elif any(inner.get("provision") for inner in listed(provision.get("provision"))):
         said.append("exceptions have exceptions of their own")
     return said
 
@@ -115,7 +116,7 @@ def patient_of(value: Mapping[str, Any]) -> str:
 
 def provisions_of(value: Mapping[str, Any]) -> int:
     """How many provisions a Consent has, those within others too."""
-    within = [each for each in _listed(value.get("provision")) if isinstance(each, Mapping)]
+    within = [each for each in listed(value.get("provision")) if isinstance(each, Mapping)]
     return len(within) + sum(map(provisions_of, within))
 
 
@@ -124,7 +125,7 @@ def codings(concept: object) -> set[tuple[str, str]]:
     found = concept.get("coding") if isinstance(concept, Mapping) else None
     return {
         (str(each.get("system", "")), str(each.get("code", "")))
-        for each in _listed(found)
+        for each in listed(found)
         if isinstance(each, Mapping)
     }
 
@@ -138,13 +139,12 @@ def _check(value: Mapping[str, Any], path: str, said: str, depth: int) -> None:
     known = members(path)
     for name, inner in value.items():
         element = known.get(name)
-        if (
-            element is None
-        ):  # resourceType, and what stands beside a primitive: of known names only, as on every write
+        # resourceType, and what stands beside a primitive: of known names only, as on every write.
+        if element is None:
             continue
         if element.repeats != isinstance(inner, list):
             raise _invalid(f"{said}.{name}", "must be an array" if element.repeats else "must be one value")
-        for each in _listed(inner):
+        for each in listed(inner):
             _check_value(each, element, (path, name), f"{said}.{name}", depth)
 
 
@@ -188,7 +188,3 @@ def _is_text(text: str) -> bool:
 
 def _invalid(where: str, what: str) -> FhirError:
     return FhirError(Reason.CONSENT_INVALID, f"{where} {what}", expression=where)
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]

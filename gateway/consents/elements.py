@@ -21,9 +21,8 @@ _DOCUMENTS = frozenset({"DocumentReference", "Composition"})
 _COLLECTIVE = frozenset({"Organization", "CareTeam", "Group", "PractitionerRole", "HealthcareService"})
 _PEOPLE = frozenset({"Practitioner", "Patient", "RelatedPerson", "Device"})
 _MEANINGS = frozenset({"instance", "related", "dependents", "authoredby"})
-_OF_A_VISIT = frozenset(
-    {"EpisodeOfCare", "CarePlan"}
-)  # an encounter may be part of one, which is not said here
+# An encounter may be part of one, which is not said here.
+_OF_A_VISIT = frozenset({"EpisodeOfCare", "CarePlan"})
 
 
 class Met(IntEnum):
@@ -176,9 +175,8 @@ def _by_actor(element: Element, question: ConsentQuestion, type_: Said, reading:
 
 def _by_purpose(element: Element, question: ConsentQuestion, type_: Said, reading: ConsentReading) -> Met:
     if not question.purposes:
-        return (
-            Met.UNCLEAR
-        )  # whoever says no purpose may have any: what a patient forbids for one is forbidden
+        # Whoever says no purpose may have any: what a patient forbids for one is forbidden.
+        return Met.UNCLEAR
     return Met.FAILS if element.values.isdisjoint(question.purposes) else Met.HOLDS
 
 

@@ -1,14 +1,11 @@
-"""The demonstration's world: certificates, people, apps, gateway.yaml and demo.json, made afresh in one folder."""
+"""The demonstration's world: people, apps, their keys, gateway.yaml and demo.json, made afresh in one folder."""
 
-import datetime
-import ipaddress
 import json
 import secrets
 import shutil
 import socket
 import uuid
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -16,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from authz.login.accounts import hash_password
 from gateway.demo import exchange
+from gateway.demo.authority import Authority
 from gateway.demo.client import Key
 
 REDIRECT_URI = "https://localhost.example/callback"
@@ -202,7 +196,7 @@ _MORE: dict[str, dict[str, object]] = {
 
 
 def _app(
-    folder: Path, authority: "Authority", row: tuple[str, str, bool, list[str], str, dict[str, object]]
+    folder: Path, authority: Authority, row: tuple[str, str, bool, list[str], str, dict[str, object]]
 ) -> dict[str, Any]:
     name, title, by_certificate, grants, scope, claims = row
     redirect_uris = [REDIRECT_URI] if "authorization_code" in grants else []
@@ -296,76 +290,3 @@ def _copy_policies(folder: Path) -> None:
     checkout = Path(str(resources.files("gateway"))).parent / "policies"
     for path in sorted(checkout.glob("*.yaml")):
         shutil.copy(path, folder / path.name)
-
-
-class Authority:
-    """A certificate authority for one demonstration."""
-
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-        self._key = key
-        self._certificate = certificate
-        self.pem = certificate.public_bytes(serialization.Encoding.PEM)
-
-    @classmethod
-    def new(cls, name: str) -> "Authority":
-        """An authority with a fresh key, good for a year."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, subject, key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
-        )
-        usage = x509.KeyUsage(
-            digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-        )  # fmt: skip
-        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        builder = builder.add_extension(usage, critical=True).add_extension(own, critical=False)
-        return cls(key, builder.sign(key, hashes.SHA256()))
-
-    def issue(
-        self,
-        certificate: Path,
-        key_file: Path,
-        dns: str,
-        *,
-        server: bool,
-        addresses: Iterable[str] = ("127.0.0.1",),
-    ) -> None:
-        """A certificate and key for a name, as PEM files; that of a server is for these addresses too."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns)])
-        names: list[x509.GeneralName] = [x509.DNSName(dns)]
-        if server:
-            names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        built = (
-            _builder(subject, self._certificate.subject, key.public_key())
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(authority, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        key_file.chmod(0o600)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=365))
-    )

@@ -31,6 +31,7 @@ from gateway.document_services.patients_elsewhere import PatientsElsewhere, Sear
 from gateway.document_services.service import for_store_of_patients
 from gateway.fhir import links, resource
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import objects
 from gateway.proxy import headers as passed
 from gateway.proxy.answers.delivery import resource_or_none, stored
 from gateway.proxy.own_answers import OwnAnswer, own_refusal, own_resource
@@ -219,10 +220,4 @@ def _resources(value: dict[str, Any]) -> list[dict[str, Any]]:
     """A resource, or those of a Bundle."""
     if value.get("resourceType") != "Bundle":
         return [value]
-    entries = value.get("entry", [])
-    found = (
-        [each.get("resource") for each in entries if isinstance(each, dict)]
-        if isinstance(entries, list)
-        else []
-    )
-    return [each for each in found if isinstance(each, dict)]
+    return objects([each.get("resource") for each in objects(value.get("entry"))])

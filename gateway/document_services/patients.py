@@ -14,6 +14,7 @@ from gateway.cda.patients import Identifier, as_fhir, is_about
 from gateway.document_settings import PatientLookup
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import objects
 from gateway.proxy.answers.delivery import resource_or_none, whole_resource
 from gateway.proxy.documents.attachments import identifiers_of
 from gateway.proxy.upstream import UpstreamClient
@@ -54,10 +55,9 @@ class Patients:
         """The patients with one of these identifiers. More than one is nobody, whoever is meant."""
         wanted = ",".join(quote(f"{_escaped(system)}|{_escaped(value)}", safe="") for system, value in names)
         bundle = await self._asked(f"Patient?identifier={wanted}&_count={_FEW}", sent)
-        entries = bundle.get("entry", [])
         found = {}
-        for entry in entries if isinstance(entries, list) else ():
-            value = entry.get("resource") if isinstance(entry, dict) else None
+        for entry in objects(bundle.get("entry")):
+            value = entry.get("resource")
             if (
                 isinstance(value, dict)
                 and value.get("resourceType") == "Patient"

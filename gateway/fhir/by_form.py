@@ -45,9 +45,8 @@ class KnownForms:
     def learn(self, key: _Key, wording: Wording, text: str) -> None:
         """Keep the form in these words, of what text holds with the begin of what follows, where it was seen before."""
         known = self._forms.get(key, ())
-        if (
-            self._made.get(key, 0) >= _MOST_MADE
-        ):  # as many as there are orders: to make more would cost more than it saves
+        # As many as there are orders: to make more would cost more than it saves.
+        if self._made.get(key, 0) >= _MOST_MADE:
             return
         for form in known:
             both = merged(form.wording, wording)
@@ -68,9 +67,8 @@ class KnownForms:
             self._made.clear()
             self._forms.clear()
         self._made[key] = self._made.get(key, 0) + 1
-        if (
-            form.match_escapes(text, 0) is not None
-        ):  # with white space, say, it would match nothing of this kind
+        # With white space, say, it would match nothing of this kind.
+        if form.match_escapes(text, 0) is not None:
             self._forms[key] = (form, *others)[:_MOST_FORMS]
 
 

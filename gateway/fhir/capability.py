@@ -1,4 +1,4 @@
-"""The CapabilityStatement of the gateway: what the store can do, cut down to what may pass (FHIR R4 4.1, SMART 2.1).
+"""The CapabilityStatement of the gateway: what the store can do, cut down to what may pass (FHIR R4 3.1.0.10, SMART 2.1).
 
 It is built anew from the parts that are known, never by deleting from the store's: the store's product name, address
 and authorization server do not belong to the caller, and what a later version of the store adds is closed until it is

@@ -1,4 +1,4 @@
-"""Whose resource it is: the Patient compartment of FHIR R4 3.1.3, judged on the resource itself.
+"""Whose resource it is: the Patient compartment (FHIR R4, CompartmentDefinition), judged on the resource itself.
 
 A reference counts when it is literal and of the store: 'Patient/A' or that below one of the store's base URLs, with or
 without a version. Display, logical identifier, other hosts and contained resources never make a resource one's own.
@@ -20,19 +20,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from gateway.fhir.definitions import (
-    is_resource_type,
-    members,
-    patient_compartment,
-    search_parameter,
-)
+from gateway.fhir.definitions import is_resource_type, members, patient_compartment, search_parameter
 from gateway.fhir.fhirpath import Expression, compile_expression, first_members
 from gateway.fhir.held_resources import contained_resources, holds_others
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.search import make_term
-from gateway.fhir.whose import Whose, patients_among, references_in, whose
+from gateway.fhir.whose import Whose, is_logical, patients_among, references_in, whose
 
 MEMBERSHIPS = ("subject", "spec", "all")
 # In order of preference: the parameters that say whom a resource is about, not who took part in it.
@@ -144,10 +139,18 @@ def may_be_in_compartment(
     """Whether a denial about these patients (ids) must hold on the resource.
 
     It does when any of the references of that membership is one of them, whoever else is named beside, and when one
-    cannot be told.
+    cannot be told. A subject that is known by an identifier alone may be anybody.
     """
     found = _named(resource, patients, membership, bases) | _named_beside(resource, patients, bases)
-    return not found.isdisjoint({Whose.OWN, Whose.UNCLEAR})
+    return not found.isdisjoint({Whose.OWN, Whose.UNCLEAR}) or _has_logical_subject(resource)
+
+
+def _has_logical_subject(resource: Mapping[str, Any]) -> bool:
+    type = resource.get("resourceType")
+    if not isinstance(type, str) or type == "Patient" or not is_resource_type(type):
+        return False
+    named = (each for expression in _compartment(type).subject for each in expression.values(resource))
+    return any(isinstance(each, Mapping) and is_logical(each) for each in named)
 
 
 def patients_of(resource: Mapping[str, Any], bases: frozenset[str]) -> frozenset[str] | None:

@@ -97,9 +97,8 @@ def _within(value: Interval, wanted: Interval) -> bool:
     return wanted[0] <= value[0] and value[1] <= wanted[1]
 
 
-_COMPARISONS: dict[
-    str, Comparison
-] = {  # FHIR R4 3.1.1.4.7: of a value's interval and the one that is searched
+# FHIR R4 3.1.1.4.7: of a value's interval and the one that is searched
+_COMPARISONS: dict[str, Comparison] = {
     "eq": _within,
     "ne": lambda value, wanted: not _within(value, wanted),
     "gt": lambda value, wanted: value[1] > wanted[1],

@@ -29,8 +29,11 @@ BOTH = f"{Format.JSON.value} or {Format.XML.value}"
 _WORDS = {
     **dict.fromkeys(("json", "text/json", "application/json"), Format.JSON),
     **dict.fromkeys(("application/fhir+json", "application/fhir json"), Format.JSON),
+    # The names before R3, which clients of many ages say to servers of R4 as well.
+    **dict.fromkeys(("application/json+fhir", "application/json fhir"), Format.JSON),
     **dict.fromkeys(("xml", "text/xml", "application/xml"), Format.XML),
     **dict.fromkeys(("application/fhir+xml", "application/fhir xml"), Format.XML),
+    **dict.fromkeys(("application/xml+fhir", "application/xml fhir"), Format.XML),
 }
 _ACCEPTED = {word: format for word, format in _WORDS.items() if " " not in word}
 _XML_BODIES = frozenset({"application/fhir+xml", "application/xml+fhir", "application/xml", "text/xml"})

@@ -243,9 +243,8 @@ def _expression(value: Any) -> str:
 
 def _array(values: list[Any]) -> str:
     """Any number of items, at least one, where all are objects of one form, or all texts; else just these."""
-    if (
-        len(values) > _MANY
-    ):  # whether those between are alike, the form shows when it matches what it is made of
+    # Whether those between are alike, the form shows when it matches what it is made of.
+    if len(values) > _MANY:
         items = [_expression(each) for each in (values[0], values[1], values[-1])]
         if len(set(items)) > 1 or not isinstance(values[0], dict | str):
             raise _Formless

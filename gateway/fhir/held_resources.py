@@ -4,17 +4,43 @@ What holds others says nothing of whose they are. So whoever judges a resource a
 nothing is passed over, an outcome of an entry or a part of a parameter as little as what has no type at all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 HOLDERS = frozenset({"Bundle", "Parameters"})
 """Types that are there to hold resources of any type."""
 _PLACES = frozenset({"resource", "outcome"})  # where a resource stands in these
+_GONE = object()
 
 
 def held_resources(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The resources that a Bundle or Parameters holds, those within these left out; one without a type as well."""
     return list(_within(holder, _PLACES))
+
+
+def exchanged(
+    holder: Mapping[str, Any],
+    exchange: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    keeps: Callable[[str, Any], bool] = lambda name, value: True,
+) -> dict[str, Any]:
+    """The holder with what exchange() makes of each of held_resources(), and no text or number beside them that keeps()
+    does not keep; it is told the name of the member. What is left empty by that goes as well."""
+
+    def left(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            items = [left(name, item) for item in value]
+            return [item for item in items if item is not _GONE] or ([] if not value else _GONE)
+        if not isinstance(value, Mapping):
+            return value if keeps(name, value) else _GONE
+        if name in _PLACES or "resourceType" in value:
+            return exchange(value)
+        return members(value) or ({} if not value else _GONE)
+
+    def members(node: Mapping[str, Any]) -> dict[str, Any]:
+        pairs = ((name, left(name, value)) for name, value in node.items())
+        return {name: value for name, value in pairs if value is not _GONE}
+
+    return members(holder)
 
 
 def contained_resources(resource: Mapping[str, Any]) -> list[Any]:

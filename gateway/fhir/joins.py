@@ -96,9 +96,9 @@ def join_term(name: str, value: str, type: str) -> SearchTerm:
         return term
     first = readings(name, value, type)[0]
     if code == "_has":
-        return SearchTerm(name, "_has", None, name[5:], first.criterion.values, value)
+        return SearchTerm(name, "_has", None, name[5:], first.criterion.values, first.criterion.text)
     head, _, chain = name.partition(".")
-    return SearchTerm(name, head.partition(":")[0], None, chain, first.criterion.values, value)
+    return SearchTerm(name, head.partition(":")[0], None, chain, first.criterion.values, first.criterion.text)
 
 
 def is_join(term: SearchTerm) -> bool:
@@ -140,7 +140,7 @@ def readings(name: str, value: str, type: str) -> tuple[Reading, ...]:
 
 def as_read(term: SearchTerm, reading: Reading) -> SearchTerm:
     """The term with the types of this reading said aloud."""
-    return replace(term, name=reading.name)
+    return replace(term, name=reading.name, text=reading.criterion.text)
 
 
 @cache

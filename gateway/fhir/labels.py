@@ -27,7 +27,8 @@ _OTHER_NAMES: Mapping[str, str] = {
     "http://hl7.org/fhir/v3/ActCode": ACT_CODE,
     "urn:oid:2.16.840.1.113883.5.4": ACT_CODE,
 }
-_INLINE = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
+INLINE = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
+"""The extension by which DS4P labels a single element."""
 _BELOW: Mapping[str, frozenset[str]] = {
     "BH": frozenset({"COGN", "DVD", "EMOTDIS", "MH", "PSY", "PSYTHPN", "SUD", "ETHUD", "OPIOIDUD"}),
     "SUD": frozenset({"ETHUD", "OPIOIDUD"}),
@@ -139,7 +140,7 @@ def _labels(value: Any, depth: int = 0) -> Iterator[Label]:
         return
     if "meta" in value and (depth == 0 or "resourceType" in value):
         yield from _codings(value["meta"])
-    if value.get("url") == _INLINE:
+    if value.get("url") == INLINE:
         yield _coding(value.get("valueCoding"))
     for key, inner in value.items():
         if key != "meta" and isinstance(inner, dict | list):

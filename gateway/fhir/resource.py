@@ -11,23 +11,8 @@ from functools import cache
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from gateway.fhir.links import is_readable, mentions, relative_references, rewrite_urls, to_public
+from gateway.fhir.links import is_readable, mentions, rewrite_urls, to_public
 from gateway.fhir.outcome import FhirError, Reason
-
-__all__ = [
-    "DECODER",
-    "MAX_DEPTH",
-    "Number",
-    "full_urls",
-    "is_too_deep",
-    "may_be_too_deep",
-    "parse_json",
-    "parse_resource",
-    "relative_references",
-    "rewrite_entry",
-    "rewrite_urls",
-    "write_resource",
-]
 
 MAX_DEPTH = 64
 _TOO_DEEP = f"The JSON is nested deeper than {MAX_DEPTH} objects and arrays"
@@ -154,6 +139,11 @@ def write_resource(value: Any) -> bytes:
 _NO_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'{[]}"')
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _LEVELS = 24  # resources have about ten
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of an array, without what is none; nothing of what is no array."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def may_be_too_deep(raw: bytes) -> bool:

@@ -21,7 +21,7 @@ from gateway.fhir.definitions import (
 )
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.search_values import INSTANT, check_values, split_values, unescape
+from gateway.fhir.search_values import INSTANT, check_values, split_values, unescape, with_offset
 
 MAX_TERMS = 100
 MAX_JOINS = 10  # chains, _has and includes of one search
@@ -53,6 +53,7 @@ OPENABLE = frozenset({"_filter", "_list", "_text", "_content"})
 _RESULT_PARAMETERS = frozenset({"_count", "_sort", "_format", "_pretty"})
 _HISTORY_PARAMETERS = frozenset({"_since", "_at", "_count", "_format", "_pretty"})
 READ_PARAMETERS = frozenset({"_format", "_pretty"})  # the gateway alone speaks with the store about formats
+_INSTANTS = frozenset({"_since", "_at"})
 _SHAPES = frozenset({"_elements", "_summary", "_total"})
 _TOTALS = ("none", "estimate", "accurate")
 _SINGLE = _SHAPES | OPENABLE | {"_count", "_sort", "_format", "_pretty", "_since", "_at", "_type"}
@@ -145,6 +146,8 @@ def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
         )
     if modifier is not None:
         _check_modifier(parameter, modifier)
+    if parameter.type == "date":
+        value = with_offset(value)
     alternatives = split_values(value)
     check_values(parameter, modifier, alternatives)
     return SearchTerm(name, code, modifier, None, tuple(unescape(each) for each in alternatives), value)
@@ -153,12 +156,13 @@ def parse_criterion(name: str, value: str, type: str | None) -> SearchTerm:
 def query_pairs(text: str) -> list[tuple[str, str]]:
     """Names and values of a query or form, percent-decoded once. Raises FhirError AMBIGUOUS_QUERY.
 
-    ';', '[' and ']' split parameters or make arrays for some stores; they must be escaped.
+    ';', '[' and ']' split parameters or make arrays for some stores; they must be escaped. An '&' with nothing behind it,
+    which programs that join texts leave, means nothing to anybody.
     """
     if (odd := next((mark for mark in ";[]#" if mark in text), None)) is not None:
         raise FhirError(Reason.AMBIGUOUS_QUERY, f"'{odd}' in a query must be sent as %{ord(odd):02X}")
     try:
-        return encoding.parse_query(text)
+        return encoding.parse_query("&".join(filter(None, text.split("&"))) if "&" in text else text)
     except ValueError as error:
         raise FhirError(Reason.AMBIGUOUS_QUERY, f"the query {error}") from error
 
@@ -172,6 +176,11 @@ def make_term(code: str, values: Sequence[str], *, modifier: str | None = None) 
     return SearchTerm(name, code, modifier, None, tuple(values), text)
 
 
+def plain(name: str) -> str:
+    """The name of a parameter without modifiers and types: 'subject:Patient.identifier' is subject.identifier."""
+    return ".".join(part.partition(":")[0] for part in name.split("."))
+
+
 def encode_terms(terms: Iterable[SearchTerm]) -> str:
     """The terms as application/x-www-form-urlencoded text, the same for every spelling that means the same."""
     return "&".join(f"{quote(term.name, safe=':')}={quote(term.text, safe='')}" for term in terms)
@@ -180,6 +189,8 @@ def encode_terms(terms: Iterable[SearchTerm]) -> str:
 def _parse(
     pairs: Sequence[tuple[str, str]], term: Callable[[str, str], SearchTerm]
 ) -> tuple[SearchTerm, ...]:
+    if sum(name == "_count" for name, _ in pairs) > 1:  # one of them may stand for a count
+        raise FhirError(Reason.AMBIGUOUS_QUERY, "'_count' is sent more than once")
     terms = [term(name, value) for name, value in pairs]
     check_together(terms)
     return tuple(made for made in terms if made.code not in READ_PARAMETERS)
@@ -193,6 +204,9 @@ def _search_term(name: str, value: str, type: str | None, join: Join | None) -> 
         if code == "_total" and value not in _TOTALS:
             raise FhirError(Reason.INVALID_PARAMETER, "'_total' must be none, estimate or accurate")
         return SearchTerm(code, code, None, None, tuple(value.split(",")), value)
+    if name == "_count" and join is not None and type is not None and re.fullmatch("0{1,10}", value):
+        # FHIR R4 3.1.1.5.3: a page of none asks for the count alone.
+        return SearchTerm("_summary", "_summary", None, None, ("count",), "count")
     if code in _RESULT_PARAMETERS or (type is None and code == "_type"):
         if modifier is not None or chain is not None:
             raise FhirError(Reason.UNKNOWN_PARAMETER, f"'{code}' takes no modifier and no chain")
@@ -267,7 +281,8 @@ def _result_term(code: str, value: str, type: str | None) -> SearchTerm:
 def _history_term(name: str, value: str) -> SearchTerm:
     if name not in _HISTORY_PARAMETERS:
         _refuse_unlisted(name, _HISTORY_PARAMETERS, "a history")
-    if name in ("_since", "_at") and not INSTANT.fullmatch(value):
+    value = with_offset(value) if name in _INSTANTS else value
+    if name in _INSTANTS and not INSTANT.fullmatch(value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'{name}' must be a date such as 2024-05-31T10:00:00Z")
     return _plain_term(name, page_size(value) if name == "_count" else value)
 
@@ -275,6 +290,8 @@ def _history_term(name: str, value: str) -> SearchTerm:
 def _plain_term(name: str, value: str) -> SearchTerm:
     if name in READ_PARAMETERS:
         _check_format(name, value)
+    if name in _INSTANTS:
+        value = with_offset(value)
     return SearchTerm(name, name, None, None, (value,), value)
 
 
@@ -282,8 +299,8 @@ def page_size(value: str) -> str:
     """The value of _count, lowered to MAX_COUNT. Raises FhirError."""
     if not re.fullmatch(r"[0-9]{1,10}", value):
         raise FhirError(Reason.INVALID_PARAMETER, f"'_count' must be a number from 1 to {MAX_COUNT}")
-    if int(value) == 0:  # FHIR R4 3.1.1.5.3: the same as _summary=count
-        raise FhirError(Reason.INVALID_PARAMETER, "'_count' of 0 asks for a count, which is closed")
+    if int(value) == 0:
+        raise FhirError(Reason.INVALID_PARAMETER, "'_count' of 0 asks for a count, which is closed here")
     return str(min(int(value), MAX_COUNT))
 
 

@@ -30,6 +30,17 @@ INSTANT = re.compile(_DATE)
 """A date or an instant without a prefix."""
 
 
+_SPACE_IN_OFFSET = re.compile(r"(T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?) (\d\d:\d\d)(?=,|$)")
+
+
+def with_offset(text: str) -> str:
+    """Instants whose offset begins with a space, with '+' there: as they arrive when the plus sign was not escaped.
+
+    In an instant a space means nothing else.
+    """
+    return _SPACE_IN_OFFSET.sub(r"\1+\2", text) if " " in text else text
+
+
 def split_values(text: str) -> tuple[str, ...]:
     """The comma-separated alternatives of a value, escapes kept. Raises FhirError when an escape has no meaning."""
     if (match := _BAD_ESCAPE.match(text)) is None or match[1]:

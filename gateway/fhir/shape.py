@@ -23,9 +23,8 @@ from gateway.fhir.search import did_you_mean, shown
 PARAMETERS = frozenset({"_elements", "_summary"})
 _SUMMARIES = ("true", "text", "data", "false")
 _SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
-_ALWAYS = frozenset(
-    {"resourceType", "id", "meta", "implicitRules", "modifierExtension"}
-)  # what changes the meaning
+# What changes the meaning.
+_ALWAYS = frozenset({"resourceType", "id", "meta", "implicitRules", "modifierExtension"})
 
 
 @dataclass(frozen=True, slots=True)

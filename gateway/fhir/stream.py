@@ -29,24 +29,9 @@ from gateway.fhir.pieces import (
     Piece,
     PlainEntries,
     held,
-    values,
 )
 from gateway.fhir.plain_json import plain_object
 from gateway.fhir.resource import DECODER, MAX_DEPTH, is_too_deep, may_be_too_deep
-
-__all__ = [
-    "MAX_ENTRY_BYTES",
-    "AlikeEntries",
-    "BundleReader",
-    "End",
-    "EntriesBegin",
-    "EntriesEnd",
-    "Entry",
-    "Member",
-    "Piece",
-    "PlainEntries",
-    "values",
-]
 
 MAX_ENTRY_BYTES = 10 * 1024 * 1024
 _MAX_MEMBERS = 64  # a Bundle has 12; underscore names and extensions may add some

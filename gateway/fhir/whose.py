@@ -37,6 +37,21 @@ def patients_among(references: Iterable[Any], patients: frozenset[str], bases: f
     return found
 
 
+def names_another(resource: Mapping[str, Any], patients: frozenset[str], bases: frozenset[str]) -> bool:
+    """Whether a reference to another patient of the store stands anywhere in a resource, extensions included.
+
+    Patient.link is passed over: a record that was merged with another is still the person's own.
+    """
+    if resource.get("resourceType") == "Patient" and "link" in resource:
+        resource = {name: value for name, value in resource.items() if name != "link"}
+    return Whose.FOREIGN in patients_among(references_in(resource), patients, bases)
+
+
+def is_logical(reference: Mapping[str, Any]) -> bool:
+    """Whether a reference says by an identifier alone what it is to, and not of which type that is (FHIR R4 2.3.0.4)."""
+    return "identifier" in reference and not {"reference", "type"} & reference.keys()
+
+
 def _said_type(reference: Any) -> str | None:
     """The type that Reference.type says: a name, or the URL of its definition (FHIR R4 2.3.0)."""
     said = reference.get("type") if isinstance(reference, Mapping) else None

@@ -10,6 +10,16 @@ from typing import Any
 
 from gateway.fhir import stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.pieces import (
+    AlikeEntries,
+    End,
+    EntriesBegin,
+    EntriesEnd,
+    Entry,
+    Member,
+    Piece,
+    PlainEntries,
+)
 from gateway.fhir.plain_json import exact_object
 from gateway.fhir.xml_shapes import FHIR, shapes
 from gateway.fhir.xml_writing import DECLARATION, write_member_xml
@@ -47,22 +57,22 @@ class BundleXml:
         parts += [*self._entries, *self._members(self._behind), "</Bundle>"]
         return out + "".join(parts).encode()
 
-    def _take(self, pieces: list[stream.Piece]) -> bytes:
+    def _take(self, pieces: list[Piece]) -> bytes:
         for piece in pieces:
             match piece:
-                case stream.Member(name="resourceType"):
+                case Member(name="resourceType"):
                     pass
-                case stream.Member(name=name, value=value):
+                case Member(name=name, value=value):
                     self._member(name, value)
-                case stream.EntriesBegin():
+                case EntriesBegin():
                     if "link" in self._before:
                         self._entries.append(self._head())
-                case stream.Entry(value=value):
+                case Entry(value=value):
                     self._entry(write_member_xml("Bundle", "entry", [value]))
-                case stream.PlainEntries(entries=entries) | stream.AlikeEntries(entries=entries):
+                case PlainEntries(entries=entries) | AlikeEntries(entries=entries):
                     for raw, _ in entries:  # decimals as they were written
                         self._entry(write_member_xml("Bundle", "entry", [exact_object(raw)]))
-                case stream.EntriesEnd() | stream.End():
+                case EntriesEnd() | End():
                     pass
         if not self._is_begun:
             return b""

@@ -7,6 +7,7 @@ hour, whatever other pages accept; where several steps are asked for at a sign-i
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+from authz.endpoints.refused_pages import tell_refusal
 from authz.endpoints.sign_in_attempts import attempt_of
 from authz.http import read_form
 from authz.login import browser as login_pages
@@ -67,18 +68,18 @@ class OfficerPages:
         try:
             return await self._handled(request, language)
         except _Told as told:
-            return self._told(told, language)
+            return self._refused(told, request, language)
         except (StoreUnavailable, AuditUnavailable) as error:
             # Without its record a look shows nothing.
             _log.error("a page of the officer is not shown", extra={"cause": str(error)})
             words = "officer.unavailable_words"
-            answer = self._told(_Told(503, "officer.unavailable", words), language)
+            answer = self._refused(_Told(503, "officer.unavailable", words), request, language)
             return answer.with_headers((("Retry-After", "5"),))
 
     async def _handled(self, request: HttpRequest, language: Language) -> Answer:
         doors = {"POST": None} if request.path == _SIGN_IN else self._doors.get(request.path)
         if doors is None:
-            raise _Told(404, "officer.no_page", "officer.no_page_words")
+            return self._told(_Told(404, "officer.no_page", "officer.no_page_words"), language)
         if request.method not in doors:
             told = self._told(_Told(405, "officer.no_page", "officer.other_way"), language)
             return told.with_headers((("Allow", ", ".join(sorted(doors))),))
@@ -168,6 +169,10 @@ class OfficerPages:
             problem=problem,
             username=username[:256],
         )
+
+    def _refused(self, told: _Told, request: HttpRequest, language: Language) -> Answer:
+        tell_refusal(self._house.emit, request, told.words, status=told.status)
+        return self._told(told, language)
 
     def _told(self, told: _Told, language: Language) -> Answer:
         organisation = self._house.settings.authorization.organisation

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from authz.clock import Clock
 from gateway.audit.signals.findings import PatientFacts
 from gateway.audit.signals.watch import PatientsUnavailable
+from gateway.fhir.resource import objects
 from gateway.proxy.lookups.preflight import Preflight, TooMany, Unavailable
 
 _KEPT_SECONDS = 300
@@ -60,18 +61,14 @@ class StorePatients:
 def _facts(found: list[dict[str, Any]], patient: str) -> PatientFacts:
     for resource in found:
         if resource.get("resourceType") == "Patient" and resource.get("id") == patient:
-            names = [_text(each, "family") for each in _objects(resource.get("name"))]
+            names = [_text(each, "family") for each in objects(resource.get("name"))]
             meta = resource.get("meta")
             labels = [
                 f"{_text(each, 'system')}|{_text(each, 'code')}"
-                for each in _objects(meta.get("security") if isinstance(meta, dict) else None)
+                for each in objects(meta.get("security") if isinstance(meta, dict) else None)
             ]
             return PatientFacts(frozenset(filter(None, names)), frozenset(labels))
     return PatientFacts()
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

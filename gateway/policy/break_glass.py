@@ -13,7 +13,7 @@ from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.links import local_reference
 from gateway.fhir.outcome import Reason
-from gateway.policy.conditions import Condition, both, compartment_condition
+from gateway.policy.conditions import Condition, all_of, compartment_condition
 from gateway.policy.decision import Deny, Resource
 from gateway.policy.obligations import READING, BreakGlass, Emergency, EmergencyAccess, Obligations, united
 from gateway.policy.rules import Rule
@@ -45,7 +45,7 @@ class Glasses:
             return None
         self.opened[rule.id] = found
         own = compartment_condition(type_, frozenset({found.patient}), "subject", self.bases)
-        return both([condition, own])
+        return all_of([condition, own])
 
     def shows(self, rule: Rule) -> bool:
         """Whether a permit has a say in what is seen: emergency access only where it was opened."""

@@ -10,15 +10,19 @@ from authz.protocol.tokens import Caller
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.policy import scope_layer
 from gateway.policy.acquaintances import Acquaintance, Acquaintances, looks_at_the_moment
-from gateway.policy.conditions import Condition, Unsayable, claim_values, compile_where, in_networks, is_said
+from gateway.policy.asking import Unsayable
+from gateway.policy.claims import claim_values, is_said
+from gateway.policy.conditions import Condition
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.policy.exceptions import NotExcepted, applies
 from gateway.policy.hours import in_hours
 from gateway.policy.index import RuleIndex
+from gateway.policy.networks import in_networks
 from gateway.policy.rules import Effect, PolicySet, Rule, Where
 from gateway.policy.scope_layer import ScopeRefusal, Standing
 from gateway.policy.sources import Sources
+from gateway.policy.where import compile_where
 
 
 class ConditionsInForce:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.joins import Include
 from gateway.fhir.outcome import Reason
@@ -62,9 +62,8 @@ class LookingJudge:
         return self.verdict(resource)
 
 
-ChangeJudge = Callable[
-    [Resource | None, Resource | None], Verdict
-]  # the stored version, the version to be stored
+# The stored version, the version to be stored.
+ChangeJudge = Callable[[Resource | None, Resource | None], Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,8 @@ class Permit:
               hears of it; None where nothing is shown
     added     the terms that the gateway added, to be found again in the self link (proof of narrowing); with opened,
               those parameters of the search as well
+    needed    of a search: parameters of the caller's that the permits take part by; a self link without one means that
+              the store found more than they open
     conceal   a resource that the judge refuses is answered 404, as if it did not exist
     rules     names of the rules that may permit it, for audit
     exact     narrowing says all that the judge checks: Bundle.total may be passed on
@@ -146,6 +147,7 @@ class Permit:
     leaves_to_judge: bool = False
     by_list: ByList | None = None
     opened: frozenset[str] = frozenset()
+    needed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

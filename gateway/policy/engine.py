@@ -11,34 +11,20 @@ from functools import cached_property
 
 from authz.protocol.authorization_details import DetailType
 from authz.protocol.tokens import Caller
-from gateway.cda.sections import SectionCondition
-from gateway.fhir.compartment import compartment_term
-from gateway.fhir.definitions import patient_compartment
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
-from gateway.fhir.opened_terms import demanded_by
 from gateway.fhir.outcome import Reason
 from gateway.policy import by_search, operations
 from gateway.policy.attachments import NOTHING_NEEDED, Needs, needs_of
 from gateway.policy.conditions import ALWAYS, compartment_condition
-from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
+from gateway.policy.decision import Decision, Deny, Environment, Permit
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.policy.index import WHOLE_SYSTEM
-from gateway.policy.joining import Narrowing, Right, included, joined
-from gateway.policy.layers import (
-    Layers,
-    asks_only_for_strangers,
-    ids,
-    is_exact,
-    judge,
-    judge_change,
-    limit,
-    show_nothing,
-)
-from gateway.policy.query import counts, with_page, without_total
+from gateway.policy.layers import Layers, ids, judge, judge_change, limit
 from gateway.policy.reads import CompiledReads
 from gateway.policy.rules import PolicySet, Rule
 from gateway.policy.scope_layer import ScopeRefusal, Standing
-from gateway.policy.search_opening import text_closed, with_opened
+from gateway.policy.searches import criteria_added, decide_search
 from gateway.policy.sight_in_force import JUDGED
 from gateway.policy.step_up import as_signed_in, together
 
@@ -110,7 +96,7 @@ class Engine(CompiledReads):
                 wanting.append(found)
             return found
 
-        decision = self._search(asked, asked.type, layers, right)
+        decision = decide_search(asked, asked.type, layers, right, self._rules)
         if isinstance(decision, Deny) and decision.reason is Reason.JOIN_CLOSED and wanting:
             return self._after_sign_in(decision, wanting[0], asked, caller, environment)
         return by_search.proven(decision) if needs_proof and isinstance(decision, Permit) else decision
@@ -215,7 +201,7 @@ class Engine(CompiledReads):
 
     def _by_search(self, asked: FhirRequest, type_: str, layers: Layers, decision: Decision) -> Decision:
         """A read that goes as a search, since only a search can tell the condition."""
-        added = self._added(type_, layers, limit(layers))
+        added = criteria_added(type_, layers, limit(layers))
         if not isinstance(decision, Permit):
             return decision
         if added is None:
@@ -275,85 +261,6 @@ class Engine(CompiledReads):
         if not isinstance(decision, Permit):
             return decision
         return replace(decision, judge_change=judge_change(layers, type_, asked.id))
-
-    # Searches
-
-    def _search(self, asked: FhirRequest, type_: str, layers: Layers, right: Right) -> Decision:
-        permits = ids(layers.permits)
-        limits = limit(layers)
-        if asked.compartment is not None:
-            owner_type, owner = asked.compartment
-            if owner_type != "Patient" or (type_ != "Patient" and not patient_compartment(type_)):
-                return Deny(
-                    Reason.INTERACTION_CLOSED, permits, f"the {owner_type} compartment is closed here"
-                )
-            if limits is not None and owner not in limits:
-                return Deny(
-                    Reason.NOT_FOUND, permits, "the compartment is not one that the caller may see", True
-                )
-            limits = frozenset({owner})
-            asked = replace(asked, compartment=None)
-        joining = joined(asked, Narrowing(type_, layers, limits is not None), right)
-        if isinstance(joining, Deny):
-            return joining
-        beside = included(asked, right)
-        if isinstance(beside, Deny):
-            return beside
-        asked = with_page(joining, layers.page)
-        if limits is not None:
-            if not limits:
-                return Nothing(permits, "the caller may see nobody's records")
-            demanding = asked.with_terms(tuple(demanded_by(asked.terms, type_)))
-            if asks_only_for_strangers(demanding, type_, limits):
-                return Nothing(permits, "only patients that the caller may not see were asked for")
-        added = self._added(type_, layers, limits)
-        if added is None:
-            return Deny(
-                Reason.INTERACTION_CLOSED, permits, f"{type_} cannot be narrowed to its patients in a search"
-            )
-        says_all = limits is None or added != ()
-        exact = says_all and is_exact(layers)
-        if not (says_all and is_exact(replace(layers, total=True))) and (
-            closed := text_closed(asked, permits)
-        ):
-            return closed
-        counting = counts(asked)
-        if counting in ("also", "only") and not exact:
-            return Deny(Reason.COUNT_CLOSED, permits, "the store would count what the judge leaves out")
-        permit = Permit(
-            request=without_total(asked).with_terms(added),
-            judge=judge(layers, type_, None) if counting != "only" else show_nothing,
-            added=tuple(f"{term.name}={term.text}" for term in added),
-            conceal=layers.conceal,
-            rules=permits,
-            exact=exact and counting != "no",
-            leaves_to_judge=not exact,
-            audit=layers.audit,
-            obligations=layers.obligations
-            if beside is None
-            else layers.obligations.and_those_of(beside.obligations),
-            included=beside,
-        )
-        return with_opened(permit, asked)
-
-    def _added(
-        self, type_: str, layers: Layers, limits: frozenset[str] | None
-    ) -> tuple[SearchTerm, ...] | None:
-        """Our own criteria, each one more AND: they can only narrow. None when they cannot be said."""
-        added: list[SearchTerm] = []
-        if limits is not None:
-            # A type that names nobody as its subject is narrowed by the one parameter of its compartment.
-            term = compartment_term(type_, limits, "subject") or compartment_term(type_, limits, "spec")
-            if term is None:
-                return None
-            added.append(term)
-        for layer in (layers.permits, layers.scopes):
-            # A filter is pushed down when it is the only way in; of several the judge alone decides.
-            if len(layer) == 1:
-                added.extend(layer[0][1].terms)
-        for _, condition in layers.requires:
-            added.extend(condition.terms)
-        return tuple(dict.fromkeys(added))
 
 
 def _is_plain(layers: Layers) -> bool:

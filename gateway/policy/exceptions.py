@@ -6,7 +6,8 @@ An exception opens, so that what is not known of caller or resource makes none.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.policy.conditions import ALWAYS, Condition, Unsayable, both, holds, looked_at
+from gateway.policy.asking import Unsayable
+from gateway.policy.conditions import ALWAYS, Condition, all_of, holds, looked_at
 from gateway.policy.rules import Dimension, Unless, Where
 
 Compile = Callable[[Where], Condition]
@@ -77,7 +78,7 @@ def _exception(unless: Unless, values: Mapping[str, frozenset[str]], compiled: C
                     looks_at=looked_at(found),
                 )
             )
-    return both(parts)
+    return all_of(parts)
 
 
 def _is_met(dimension: Dimension, known: frozenset[str] | None) -> bool:

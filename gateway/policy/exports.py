@@ -5,7 +5,8 @@ from dataclasses import replace
 from authz.protocol.tokens import Caller
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.policy import details_layer, scope_layer
-from gateway.policy.conditions import ALWAYS, Unsayable, criteria_condition
+from gateway.policy.asking import Unsayable
+from gateway.policy.conditions import ALWAYS, criteria_condition
 from gateway.policy.decision import Deny, Environment, Judge
 from gateway.policy.details_layer import DetailsRefusal
 from gateway.policy.envelopes import Envelopes

@@ -190,9 +190,8 @@ def _both(one: Judge, other: Judge) -> Judge:
         if not first.shown or not second.shown:
             return first if not first.shown else second
         if first.seen is not None and second.seen is not None and first.seen != second.seen:
-            return Verdict(
-                False, first.rules, Reason.POLICY_DENIED
-            )  # of two views neither says all that is hidden
+            # Of two views neither says all that is hidden.
+            return Verdict(False, first.rules, Reason.POLICY_DENIED)
         rules = tuple(dict.fromkeys((*first.rules, *second.rules)))
         return replace(first, rules=rules, seen=second.seen if first.seen is None else first.seen)
 

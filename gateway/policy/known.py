@@ -81,7 +81,7 @@ class Known:
 
     @property
     def supposes(self) -> bool:
-        """Whether what could not be had is taken to speak for the caller: for supposed() alone."""
+        """Whether what could not be had is taken to speak for the caller, as refused_for() supposes for a moment."""
         return self._supposes
 
     def fact(self, name: str, question: FactQuestion | None) -> FactValues | None:

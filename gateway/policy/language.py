@@ -135,9 +135,7 @@ def _read_policy(
     for node in reader.items(document.node("rules"), "rules"):
         body = reader.mapping(node, "a rule")
         if body is not None:
-            rule = read_rule(reader, body, policy, definitions, seen)
-            if rule is not None:
-                own.append(replace(rule, valid=valid))
+            own.append(replace(read_rule(reader, body, policy, definitions, seen), valid=valid))
     if not own:
         reader.problem(document, f"policy '{policy}' has no rules")
     own_tests = []

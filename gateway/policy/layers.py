@@ -2,7 +2,7 @@
 judge of each resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.fhir.compartment import subject_parameter
 from gateway.fhir.interaction import FhirRequest
@@ -13,7 +13,7 @@ from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.sight import Sight
 
 Named = tuple[str, Condition]
-Held = Callable[[Resource], Verdict | None]
+Held = Callable[[Resource], Verdict]
 WriteTest = Callable[[Resource | None, Resource | None], bool]  # of the versions before and after
 
 
@@ -36,7 +36,7 @@ class Layers:
     writes: Mapping[str, WriteTest] = field(default_factory=dict)
     # By scope, the permits that its filter does not open: it asks for what they hide.
     blind: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    # Of what holds other resources: says why it is refused, None where all that it holds may pass.
+    # Of what holds other resources: whether all that it holds may pass, and what is seen of it without what is hidden.
     held: Held | None = None
 
 
@@ -140,8 +140,8 @@ def judge(layers: Layers, type_: str, id_: str | None) -> Judge:
             holding = tuple([name for name in holding if _is_opened(name, layers, resource)])
             if not holding:
                 return Verdict(False, (), Reason.SCOPE_INSUFFICIENT)
-        if held is not None and (refused := held(resource)) is not None:
-            return refused
+        if held is not None:
+            return _seen_with_held(_within(held, resource), layers.sight, resource, holding)
         if layers.sight is None:
             return shown.get(holding) or shown.setdefault(holding, Verdict(True, holding))
         return _seen(layers.sight, resource, holding)
@@ -215,6 +215,28 @@ def _tested(test: WriteTest, before: Resource | None, after: Resource | None, *,
         return test(before, after)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, ArithmeticError):
         return on_error
+
+
+def _within(held: Held, resource: Resource) -> Verdict:
+    try:
+        return held(resource)
+    except NOT_TOLD:
+        return Verdict(False, (), Reason.POLICY_DENIED)  # what cannot be walked cannot be hidden
+
+
+def _seen_with_held(
+    within: Verdict, sight: Sight | None, resource: Resource, holding: tuple[str, ...]
+) -> Verdict:
+    """What is seen of a holder of others, of which this is seen by what it holds."""
+    if not within.shown:
+        return within
+    left = resource if within.seen is None else within.seen
+    verdict = Verdict(True, holding) if sight is None else _seen(sight, left, holding)
+    if not verdict.shown:
+        return verdict
+    return replace(
+        verdict, rules=tuple(dict.fromkeys((*verdict.rules, *within.rules))), seen=verdict.seen or within.seen
+    )
 
 
 def _seen(sight: Sight, resource: Resource, holding: tuple[str, ...]) -> Verdict:

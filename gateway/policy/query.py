@@ -4,13 +4,16 @@ So the union of permits stays a union: what one of them opens is shown under its
 its includes or chains to another.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from gateway.fhir.definitions import search_parameter
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.joins import includes, is_join, readings
 from gateway.fhir.opened_terms import filtered_by, opened_words
-from gateway.fhir.search import MAX_COUNT, make_term
+from gateway.fhir.search import MAX_COUNT, make_term, plain
+from gateway.fhir.search_values import split_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,17 @@ def allows(query: Query, asked: FhirRequest) -> bool:
         return False
     if not query.needs_one_of:
         return True
-    # What is asked to be absent or different narrows to nobody; what stands in a _filter is never counted.
-    named = {_plain(term) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
+    # What stands in a _filter is never counted.
+    named = {plain(term.name) for term in asked.terms if _narrows(term, asked.type or "")}
     return any(together <= named for together in query.needs_one_of)
+
+
+def needed_by(queries: Iterable[Query], asked: FhirRequest) -> frozenset[str]:
+    """The parameters of a search by which these permits take part in it: without them it would find more than they open."""
+    named = {plain(term.name) for term in asked.terms}
+    return frozenset(
+        each for query in queries for together in query.needs_one_of if together <= named for each in together
+    )
 
 
 def page_at_most(queries: Iterable[Query]) -> int | None:
@@ -77,17 +88,37 @@ def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
 
 def counts(asked: FhirRequest) -> str:
     """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
-    for term in asked.terms:
-        if term.code == "_summary" and term.text == "count":
-            return "only"
-        if term.code == "_total":
-            return "no" if term.text == "none" else "also"
-    return "nothing said"
+    if any(term.code == "_summary" and term.text == "count" for term in asked.terms):
+        return "only"
+    total = next((term.text for term in asked.terms if term.code == "_total"), None)
+    return "nothing said" if total is None else "no" if total == "none" else "also"
 
 
-def without_total(asked: FhirRequest) -> FhirRequest:
-    """The search without `_total=none`: the gateway leaves the total out by itself."""
-    return replace(asked, terms=tuple(t for t in asked.terms if (t.code, t.text) != ("_total", "none")))
+def without_total(asked: FhirRequest, *, is_told: bool) -> FhirRequest:
+    """The search as the store needs it: without `_total=none`, and without any `_total` where no number is told."""
+    return replace(
+        asked, terms=tuple(t for t in asked.terms if t.code != "_total" or (is_told and t.text != "none"))
+    )
+
+
+def _narrows(term: SearchTerm, type_: str) -> bool:
+    """Whether a criterion names what is looked for: what is to be absent, different, or of a system narrows to nobody."""
+    if term.code == "_filter" or term.name.endswith((":missing", ":not")):
+        return False
+    if is_join(term):
+        way = readings(term.name, term.text, type_)[0]
+        term, type_ = way.criterion, way.hops[-1].type
+    parameter = search_parameter(type_, term.code)
+    kind = "" if parameter is None else "token" if term.modifier == "identifier" else parameter.type
+    wide = _WIDE.get(kind)
+    return wide is None or not any(wide.fullmatch(text) for text in split_values(term.text))
+
+
+_WIDE = {
+    "token": re.compile(r"(?:[^|\\]|\\.)*\|", re.DOTALL),  # system|
+    **dict.fromkeys(("date", "number", "quantity"), re.compile(r"ne.*", re.DOTALL)),
+}
+"""By the type of a parameter, values that most resources have."""
 
 
 def _codes(asked: FhirRequest) -> set[str]:
@@ -102,8 +133,3 @@ def _codes(asked: FhirRequest) -> set[str]:
 
 def _depth(term: SearchTerm, type_: str) -> int:
     return max(len(reading.hops) for reading in readings(term.name, term.text, type_))
-
-
-def _plain(term: SearchTerm) -> str:
-    """The parameter without modifiers and types: 'subject:Patient.identifier' is subject.identifier."""
-    return ".".join(part.partition(":")[0] for part in term.name.split("."))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.consents.consent import ConsentCondition
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.labels import LabelCondition
@@ -51,9 +51,8 @@ class Claim:
     path: tuple[str, ...]
     type: str  # id | reference | string | codes
     of: tuple[str, ...] = ()
-    source: frozenset[str] = (
-        frozenset()
-    )  # resource types that it is made of, closed for writing as those of facts
+    # Resource types that it is made of, closed for writing as those of facts.
+    source: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +205,8 @@ class Rule:
     conditional: Conditional | None = None
     returned: Returned | None = None
     unless: Unless | None = None
-    fields: tuple[str, ...] | None = (
-        None  # what a deny takes away; without it the deny is about the whole resource
-    )
+    # What a deny takes away; without it the deny is about the whole resource.
+    fields: tuple[str, ...] | None = None
     operation: OperationAccess = OperationAccess()
     at_most: int | None = None
     named: frozenset[str] = frozenset()  # the types that stand in its resources by their own name

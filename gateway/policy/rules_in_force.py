@@ -17,8 +17,9 @@ from gateway.policy.acquaintances import Acquaintance, place_of
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import is_in_time_and_place
-from gateway.policy.decision import Deny, Environment, Resource, Verdict
+from gateway.policy.decision import Deny, Environment, Judge, Resource, Verdict
 from gateway.policy.details_layer import DetailsRefusal
+from gateway.policy.held_sight import cut
 from gateway.policy.known import Known
 from gateway.policy.layers import Held, Layers, Named, WriteTest, judge, judge_change
 from gateway.policy.query import allows, page_at_most
@@ -269,7 +270,7 @@ class RulesInForce(SightInForce):
     ) -> Held | None:
         """What judges the resources that a Bundle or Parameters holds, each as if it came alone; None for other types.
 
-        Shown are all of them, whole, or nothing: a document that was cut is another document (attack case 234).
+        Shown are all of them, or nothing (attack case 234); of each, what a read of it shows. Written are whole ones only.
         """
         if type_ not in HOLDERS:
             return None
@@ -277,28 +278,38 @@ class RulesInForce(SightInForce):
         alone = replace(environment, emergency=None)
         alike = _AS_ALONE.get(interaction, Interaction.READ)
 
-        def refused(holder: Resource) -> Verdict | None:
-            found: dict[str, Layers | Deny] = {}
+        def judged(holder: Resource) -> Verdict:
+            judges: dict[str, Judge] = {}
+            seen: dict[int, Resource] = {}
+            rules: dict[str, None] = {}
             for inner in held_resources(holder):
                 other = inner.get("resourceType")
                 if not isinstance(other, str) or not is_resource_type(other):
                     return _HOLDS_TOO_MUCH
-                if other not in found:
-                    found[other] = self._speaking(FhirRequest("GET", alike, other), other, caller, alone)
-                layers = found[other]
-                if isinstance(layers, Deny):
-                    return _HOLDS_TOO_MUCH
-                if alike is Interaction.CREATE:
-                    verdict = judge_change(layers, other, None)(None, inner)
-                else:
-                    verdict = judge(layers, other, None)(inner)
+                if other not in judges:
+                    layers = self._speaking(FhirRequest("GET", alike, other), other, caller, alone)
+                    if isinstance(layers, Deny):
+                        return _HOLDS_TOO_MUCH
+                    is_made = alike is Interaction.CREATE
+                    judges[other] = _made(layers, other) if is_made else judge(layers, other, None)
+                verdict = judges[other](inner)
                 if not verdict.shown:
                     return verdict
-                if verdict.seen is not None:
+                if verdict.seen is not None and alike is not Interaction.READ:
                     return _HOLDS_TOO_MUCH
-            return None
+                if verdict.seen is not None:
+                    seen[id(inner)] = verdict.seen
+                    rules.update(dict.fromkeys(verdict.rules))
+            if not seen:
+                return _HOLDS_NOTHING_HIDDEN
+            return Verdict(True, tuple(rules), seen=cut(holder, seen))
 
-        return refused
+        return judged
+
+
+def _made(layers: Layers, type_: str) -> Judge:
+    change = judge_change(layers, type_, None)
+    return lambda resource: change(None, resource)
 
 
 _AS_ALONE = {
@@ -309,6 +320,7 @@ _AS_ALONE = {
 }
 """What is asked of each resource that a holder of others holds, beside reading it."""
 _HOLDS_TOO_MUCH = Verdict(False, (), Reason.NO_PERMIT)
+_HOLDS_NOTHING_HIDDEN = Verdict(True, ())
 
 
 def _conceals(rule: Rule, type_: str) -> bool:

@@ -13,7 +13,9 @@ from gateway.fhir.definitions import RESOURCE_TYPES, patient_compartment, search
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import Reason
-from gateway.policy.conditions import Condition, Unsayable, both, compartment_condition, criteria_condition
+from gateway.fhir.whose import names_another
+from gateway.policy.asking import Unsayable
+from gateway.policy.conditions import Condition, all_of, compartment_condition, criteria_condition
 
 LETTERS = {
     Interaction.READ: "r",
@@ -96,18 +98,26 @@ def conditions(
     for scope in who.scopes:
         if letter is None or letter not in scope.letters or scope.type not in ("*", type_):
             continue
+        # Stricter than SMART: what also names another patient is seen, and neither made, changed nor deleted.
+        is_writing = letter in _WRITING
         parts = []
         if who.patient is not None and (type_ == "Patient" or patient_compartment(type_)):
-            # Stricter than SMART: what also names another patient is seen, and neither made, changed nor deleted.
-            membership = "all" if letter in _WRITING else "spec"
+            membership = "all" if is_writing else "spec"
             parts.append(compartment_condition(type_, frozenset({who.patient}), membership, bases))
+        if who.patient is not None and is_writing:
+            parts.append(_naming_nobody_else(who.patient, bases))
         if scope.query:
             try:
                 parts.append(criteria_condition(type_, scope.query, bases))
             except Unsayable:
                 continue
-        found.append((f"scope/{scope.text}", both(parts)))
+        found.append((f"scope/{scope.text}", all_of(parts)))
     return found
+
+
+def _naming_nobody_else(patient: str, bases: frozenset[str]) -> Condition:
+    own = frozenset({patient})
+    return Condition(lambda resource: not names_another(resource, own, bases), exact=False)
 
 
 def needs_shared(who: Standing, type_: str) -> bool:

@@ -6,7 +6,7 @@ What the token does not say was not done: without acr or auth_time no rule that 
 from collections.abc import Iterable, Mapping, Sequence
 
 from authz.protocol.tokens import Caller, caller_of
-from gateway.policy.conditions import claim_values
+from gateway.policy.claims import claim_values
 from gateway.policy.decision import StepUp
 from gateway.policy.rules import Claim, Rule, SignIn
 

@@ -3,28 +3,25 @@
 A resource is seen through the union of the views of the permits that hold for it, less what a deny takes away: one
 more permit never hides anything, one more deny never shows anything. What was taken out is looked for again where
 FHIR keeps copies: in the narrative, in `_name` siblings, in displays and other free text, in contained resources and
-in extensions. A resource from which anything was taken carries the tag SUBSETTED (FHIR R4 3.1.1.5.9), so that no
-client writes it back as if it were whole.
+in extensions (gateway.policy.copies). A resource from which anything was taken carries the tag SUBSETTED (FHIR R4
+3.1.1.5.9), so that no client writes it back as if it were whole.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from gateway.fhir.definitions import choices, element_exists, is_resource_type
-from gateway.fhir.resource import Number
+from gateway.fhir.labels import INLINE
+from gateway.policy.copies import Copies
 
 _OF_A_REFERENCE = frozenset(
     {"id", "extension", "reference", "_reference", "type", "_type", "identifier", "display", "_display"}
 )
 SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 _DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?(?:T.*)?")
-_SHORTEST_COPY = 4  # a hidden text this short or shorter stands in other texts by chance
-_FREE_TEXT = frozenset(
-    {"comment", "conclusion", "description", "display", "title", "text", "valueMarkdown", "valueString"}
-)
 _EXTENSIONS = frozenset({"extension", "modifierExtension"})
 _KEPT = frozenset({"resourceType"})
 
@@ -146,14 +143,14 @@ def see(
         and contained is None
     ):
         return resource
-    walk = _Walk(said, contained)
     sights = [_Sight(view.only or _EVERYTHING, view.hide, view.rounded) for view in views]
+    walk = _Walk(said, contained, takes_labels=_hides_labels(sights, denied))
     seen = walk.members(resource, sights, denied, top=True)
     if not walk.took:
         return resource
     seen.pop("text", None)  # the narrative says all of it in words
     seen.pop("_text", None)
-    return _tagged(walk.without_copies(seen))
+    return tagged(walk.copies.without(seen))
 
 
 class _Walk:
@@ -163,11 +160,13 @@ class _Walk:
         self,
         said: Mapping[str, frozenset[str]],
         contained: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None,
+        *,
+        takes_labels: bool = False,
     ) -> None:
         self._said = {word: types for word, types in said.items() if types}
         self._contained = contained
-        self._texts: set[str] = set()
-        self._numbers: set[Any] = set()
+        self._takes_labels = takes_labels
+        self.copies = Copies()
         self.took = False
 
     def members(
@@ -189,6 +188,10 @@ class _Walk:
             ):
                 self._take(inner)
                 continue
+            if self._takes_labels and name in _EXTENSIONS and isinstance(inner, list):
+                inner = self._without_labels(inner)
+                if not inner:
+                    continue
             if top and key == "contained":
                 inner = self._seen_contained(inner)
                 if inner == []:
@@ -234,6 +237,13 @@ class _Walk:
             return left
         return value
 
+    def _without_labels(self, extensions: list[Any]) -> list[Any]:
+        """The extensions without labels of the element: they tell what meta.security tells."""
+        left = [each for each in extensions if not (isinstance(each, dict) and each.get("url") == INLINE)]
+        if len(left) < len(extensions):
+            self.took = True
+        return left
+
     def _seen_contained(self, value: Any) -> Any:
         if self._contained is None:
             return value
@@ -252,54 +262,24 @@ class _Walk:
     def _take(self, value: Any) -> None:
         """Remember what was taken out, to find its copies."""
         self.took = True
-        for leaf in _leaves(value):
-            if isinstance(leaf, str):
-                if len(leaf) > _SHORTEST_COPY:
-                    self._texts.add(leaf.casefold())
-            elif not isinstance(leaf, bool):
-                self._numbers.add(leaf)
+        self.copies.take(value)
 
     def _take_difference(self, whole: Any, left: Mapping[str, Any] | None) -> None:
-        kept = set() if left is None else {leaf for leaf in _leaves(left) if isinstance(leaf, str)}
         self.took = True
-        self._texts |= {
-            leaf.casefold()
-            for leaf in _leaves(whole)
-            if isinstance(leaf, str) and leaf not in kept and len(leaf) > _SHORTEST_COPY
-        }
-
-    # Copies
-
-    def without_copies(self, value: Any, *, free: bool = False) -> Any:
-        """The value without free text, displays and extensions that repeat what was taken out."""
-        if isinstance(value, dict):
-            found = {}
-            for key, inner in value.items():
-                name = key[1:] if key.startswith("_") else key
-                if name in _EXTENSIONS and isinstance(inner, list):
-                    inner = [item for item in inner if not self._repeats(item)]
-                    if not inner:
-                        continue
-                elif name in _FREE_TEXT and not isinstance(inner, dict) and self._repeats(inner):
-                    continue
-                found[key] = self.without_copies(inner)
-            return found
-        if isinstance(value, list):
-            return [self.without_copies(item) for item in value]
-        return value
-
-    def _repeats(self, value: Any) -> bool:
-        for leaf in _leaves(value):
-            if isinstance(leaf, str):
-                text = leaf.casefold()
-                if any(taken in text for taken in self._texts):
-                    return True
-            elif leaf in self._numbers and not isinstance(leaf, bool):
-                return True
-        return False
+        self.copies.take_difference(whole, left)
 
 
 _GONE = object()
+
+
+def _hides_labels(sights: Sequence[_Sight], denied: Paths) -> bool:
+    """Whether meta.security is not seen."""
+    meta = denied.at("meta")
+    security = None if meta is None else meta.at("security")
+    if security is not None and security.whole:
+        return True
+    metas = [each.into("meta") for each in sights]
+    return all(meta is None or meta.into("security") is None for meta in metas)
 
 
 def _precision(sights: Sequence[_Sight]) -> Precision | None:
@@ -310,19 +290,6 @@ def _precision(sights: Sequence[_Sight]) -> Precision | None:
             return None
         finest = sight.rounded.precision if finest is None else max(finest, sight.rounded.precision)
     return finest
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _leaves(inner)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, Number):
-        yield value.text
-    elif value is not None:
-        yield value
 
 
 def _refers_to(value: Mapping[str, Any], types: frozenset[str]) -> bool:
@@ -339,7 +306,8 @@ def _refers_to(value: Mapping[str, Any], types: frozenset[str]) -> bool:
     return len(parts) < 2 or parts[-2] in types
 
 
-def _tagged(seen: dict[str, Any]) -> dict[str, Any]:
+def tagged(seen: dict[str, Any]) -> dict[str, Any]:
+    """What is seen of a resource with the tag that says that it is not whole."""
     meta = seen.get("meta")
     meta = dict(meta) if isinstance(meta, dict) else {}
     tags = meta.get("tag")

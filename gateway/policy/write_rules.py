@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.fhir.expressions import Statement, Subject
 from gateway.fhir.interaction import Interaction, SearchTerm
+from gateway.fhir.labels import Label, labels_of
 from gateway.policy.view import Paths
 
 WRITING = frozenset({Interaction.CREATE, Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
@@ -55,7 +56,7 @@ class WriteRule:
         A delete leaves nothing to compare; its statement is about the version that goes.
         """
         paths, statement = self.readonly.get(type_), self.must_hold.get(type_)
-        if paths is not None and before is not None and after is not None and differs(before, after, paths):
+        if paths is not None and before is not None and after is not None and _changes(before, after, paths):
             return False
         said = after if after is not None else before
         return statement is None or (
@@ -65,10 +66,26 @@ class WriteRule:
     def touches(self, type_: str, before: Version, after: Version) -> bool:
         """Whether the write changes what a deny closes."""
         paths = self.changes.get(type_)
-        return paths is not None and differs(before, after, paths)
+        return paths is not None and _changes(before, after, paths)
 
 
 SAYS_NOTHING = WriteRule()
+
+
+def _changes(before: Version, after: Version, paths: Paths) -> bool:
+    """Whether a write changes something of these elements; of meta.security also what is labelled within the resource.
+
+    Raises ValueError for labels that cannot be read.
+    """
+    if differs(before, after, paths):
+        return True
+    meta = paths.at("meta")
+    security = None if meta is None else meta.at("security")
+    return security is not None and security.whole and _labels(before) != _labels(after)
+
+
+def _labels(version: Version) -> frozenset[Label]:
+    return frozenset() if version is None else labels_of(version)
 
 
 def differs(before: Version, after: Version, paths: Paths) -> bool:

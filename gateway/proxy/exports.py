@@ -14,14 +14,15 @@ from typing import Any
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from authz.storage.store import Namespace, Store
+from authz.storage.claims import Namespace
+from authz.storage.store import Store
 from gateway.audit.log import AuditLog
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Deny, Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers, kept_consents
-from gateway.proxy.answers.delivery import check_status
+from gateway.proxy.answers.delivery import check_coding, check_status
 from gateway.proxy.answers.long_answer import whole_or_long
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter
 from gateway.proxy.sealed_jobs import LIFETIME_SECONDS, Job, SealedJobs
@@ -83,7 +84,7 @@ class ExportPassage:
         return Answer(202, (*headers.PRIVATE, ("Content-Location", place)), b"")
 
     async def _kicked_off(self, http: HttpRequest, trail: Trail, permit: Permit) -> str:
-        target = request.upstream_target(permit.request)
+        target = request_target.upstream_target(permit.request)
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         sent["prefer"] = "respond-async, handling=strict"
         trail.upstream.append(f"GET {target}")
@@ -207,7 +208,7 @@ class ExportPassage:
             files.append({"type": each["type"], "url": f"{self._upstream.identifier}/_file/{token}"})
         return {
             "transactionTime": at,
-            "request": f"{self._upstream.identifier}/{request.upstream_target(job.asked)}",
+            "request": f"{self._upstream.identifier}/{request_target.upstream_target(job.asked)}",
             "requiresAccessToken": True,
             "output": files,
             "error": [],
@@ -281,5 +282,4 @@ def _check_ndjson(answer: UpstreamAnswer) -> None:
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _NDJSON_TYPES:
         raise FhirError(Reason.UPSTREAM_INVALID, "the file is not NDJSON")
-    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FhirError(Reason.UPSTREAM_INVALID, "the file is compressed, which was not asked for")
+    check_coding(answer)

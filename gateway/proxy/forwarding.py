@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.fhir import request
+from gateway.fhir import request_target
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import Delivery, check_status
+from gateway.proxy.answers.delivery import Delivery, check_fhir_json, check_status
 from gateway.proxy.answers.sealed_links import Page
 from gateway.proxy.kept_consents import profile_of
 from gateway.proxy.operations import OperationPassage
@@ -44,7 +44,7 @@ class Forwarding:
         Raises FhirError, AuditUnavailable.
         """
         if page is None:
-            fit = request.fit_for_the_store(permit.request)
+            fit = request_target.fit_for_the_store(permit.request)
             permit = permit if fit is permit.request else replace(permit, request=fit)
         elif page.proof != (permit.by_search.proof if permit.by_search is not None else ()):
             raise FhirError(Reason.STALE_LINK)  # the search was narrowed by what holds no more
@@ -53,9 +53,13 @@ class Forwarding:
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         if permit.by_search is not None:
             sent |= NO_CACHE  # what only a search tells it tells as of now, not as of a minute ago
-        method, body, target = "GET", None, request.upstream_target(asked) if page is None else page.target
+        method, body, target = (
+            "GET",
+            None,
+            request_target.upstream_target(asked) if page is None else page.target,
+        )
         if asked.posted and page is None:
-            method, body = "POST", request.upstream_form(asked)
+            method, body = "POST", request_target.upstream_form(asked)
             sent["content-type"] = "application/x-www-form-urlencoded"
         trail.upstream.append(f"{method} {target}")
         answer = await self._client.send(method, target, sent, body)
@@ -98,13 +102,7 @@ class Forwarding:
         asked = permit.request
         try:
             check_status(answer)
-            if not headers.is_json(answer.headers.get("content-type", "")):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
-            if (
-                "content-encoding" in answer.headers
-                and answer.headers["content-encoding"].lower() != "identity"
-            ):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+            check_fhir_json(answer)
             if asked.interaction is Interaction.VREAD:
                 return await self._version(http, trail, permit, answer)
             if asked.interaction is Interaction.READ:
@@ -113,7 +111,8 @@ class Forwarding:
                 return await self._delivery.found(trail, permit, answer)
             if page is not None:
                 # The store's own page link: the criteria stand in it as the store keeps them, the judge checks.
-                permit = replace(permit, added=(), exact=permit.exact and not permit.added)
+                is_exact = permit.exact and not permit.added
+                permit = replace(permit, added=(), needed=frozenset(), exact=is_exact)
             return await self._delivery.many(http, trail, permit, caller, answer)
         except BaseException:
             answer.close()

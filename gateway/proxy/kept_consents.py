@@ -78,9 +78,8 @@ def without_the_stores(upstream: Upstream, asked: FhirRequest, permit: Permit) -
     """
     if upstream.consents is None or not upstream.consents.kept_here or asked.type == "Consent":
         return permit
-    _check_of_others(
-        permit.request
-    )  # what policies added: the store would look among consents that count for nothing
+    # What policies added: the store would look among consents that count for nothing.
+    _check_of_others(permit.request)
     included = permit.included
     if included is not None and "Consent" in included.judges:
         included = replace(included, judges={k: v for k, v in included.judges.items() if k != "Consent"})

@@ -12,7 +12,7 @@ from typing import Any
 
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
 from gateway.consents.decision_parameters import NAME as CONSENT_DECISION
-from gateway.fhir import request, resource
+from gateway.fhir import request_target, resource
 from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.operation_parameters import validated, with_parameters
@@ -21,14 +21,7 @@ from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.policy.operations import as_stored
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import (
-    check_status,
-    fhir_answer,
-    judge,
-    settle,
-    stored,
-    whole_resource,
-)
+from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored, whole_resource
 from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -118,7 +111,9 @@ class OperationPassage:
         sent["content-type"] = f"{headers.FHIR_JSON}; charset=utf-8"
         # Of a delete the mode stands in the body alone, never twice.
         is_delete = stored_as.interaction is Interaction.DELETE
-        target = request.upstream_target(replace(permit.request, terms=()) if is_delete else permit.request)
+        target = request_target.upstream_target(
+            replace(permit.request, terms=()) if is_delete else permit.request
+        )
         trail.upstream.append(f"POST {target}")
         answer = await self._client.send("POST", target, sent, body)
         try:

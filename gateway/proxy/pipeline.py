@@ -8,7 +8,6 @@ with a stable reason. The passage knows no wire: it takes an HttpRequest and giv
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from authz.clock import Clock
@@ -22,12 +21,12 @@ from gateway.audit.log import AuditLog
 from gateway.fhir import request
 from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
-from gateway.fhir.opened_terms import opened_words
 from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.own_references import with_own_references
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
-from gateway.proxy import headers, kept_consents
+from gateway.proxy import headers
 from gateway.proxy.acting import ACTING
 from gateway.proxy.answers import formats
 from gateway.proxy.answers.coded_answers import coded
@@ -40,6 +39,7 @@ from gateway.proxy.bundles.provenance import Provenances, brings_provenance
 from gateway.proxy.capabilities import Capabilities
 from gateway.proxy.coded_bodies import decoded_request
 from gateway.proxy.consent_decisions import ConsentDecisions
+from gateway.proxy.decisions import Decisions
 from gateway.proxy.documents import submissions
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking, Attachments
@@ -47,19 +47,16 @@ from gateway.proxy.documents.binaries import Binaries
 from gateway.proxy.engine_holder import EngineHolder
 from gateway.proxy.exports import ExportPassage
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.list_reads import ListReads, with_the_read
 from gateway.proxy.lookups.knowledge import Knowledge, Lookups
 from gateway.proxy.obligations import Obliged, shortened
 from gateway.proxy.operations import OperationPassage
-from gateway.proxy.permitted import Permitted
 from gateway.proxy.precedents import Precedents
 from gateway.proxy.read_precedent import Around
 from gateway.proxy.recording import Recording
-from gateway.proxy.refusals import refused, step_up_error
+from gateway.proxy.refusals import refused
 from gateway.proxy.sealed_jobs import SealedJobs
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.writes import conditional_writes
 from gateway.proxy.writes.changes import WRITES, Writes
 from gateway.proxy.writes.conditional_turns import ConditionalTurns
 from gateway.proxy.writes.creates import Creates
@@ -69,7 +66,6 @@ from gateway.telemetry import Metrics
 
 _MAX_FORM_BYTES = 64 * 1024
 _READS = frozenset({Interaction.READ, Interaction.VREAD})
-_CHANGING = WRITES | {Interaction.CREATE}
 
 
 class Passage:
@@ -82,7 +78,7 @@ class Passage:
         client: UpstreamClient,
         resource_server: ResourceServer,
         engines: EngineHolder,
-        links_: SealedLinks,
+        sealed_links: SealedLinks,
         jobs: SealedJobs,
         store: Store,
         audit: AuditLog,
@@ -96,15 +92,16 @@ class Passage:
     ) -> None:
         """precedes is whether reads may be answered by what is known of those before them, past whoever asks us."""
         self._admission = admission
-        self._may_write = may_write
         self._lookups = lookups
         self._upstream = upstream
         self._client = client
         self._resource_server = resource_server
         self._engines = engines
-        self._delivery = Delivery(upstream=upstream, links_=links_, audit=audit, metrics=metrics, clock=clock)
+        self._delivery = Delivery(
+            upstream=upstream, sealed_links=sealed_links, audit=audit, metrics=metrics, clock=clock
+        )
         show = Representation(upstream=upstream, clock=clock)
-        self._obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
+        obliged = Obliged(route=upstream.name, store=store, audit=audit, metrics=metrics, clock=clock)
         found = Attachments(upstream=upstream, client=client)
         self._binaries = Binaries(upstream=upstream, client=client, audit=audit, attachments=found)
         filed = submissions.submissions_of(upstream, client, found)
@@ -116,10 +113,12 @@ class Passage:
             audit=audit,
             show=show,
             attached=attached,
-            meet=self._obliged.meet,
+            meet=obliged.meet,
         )
         self._turns = ConditionalTurns(store, upstream, clock)
-        self._lists = ListReads(upstream=upstream, client=client)
+        self._decisions = Decisions(
+            upstream=upstream, client=client, clock=clock, obliged=obliged, may_write=may_write
+        )
         self._operations = OperationPassage(upstream=upstream, client=client, writes=self._writes)
         self._forwarding = Forwarding(
             upstream=upstream, client=client, delivery=self._delivery, operations=self._operations
@@ -137,6 +136,7 @@ class Passage:
             clock=clock,
             writes=self._writes,
             show=show,
+            decisions=self._decisions,
             passage=self,
         )
         self._provenances = Provenances(upstream=upstream, transactions=self._bundles.transactions)
@@ -227,7 +227,8 @@ class Passage:
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = decoded_request(http, self._upstream.max_body)
         http = formats.as_json(http, self._upstream.max_resource, path)
-        trail.asked = asked = asked_with(http, self._upstream.fhir_path(http.path))
+        asked = with_own_references(asked_with(http, path), self._upstream.bases)
+        trail.asked = asked
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
@@ -266,7 +267,8 @@ class Passage:
     ) -> Answer:
         if asked.posted:
             trail.form = form = await http.body.read(_MAX_FORM_BYTES)
-            trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+            asked = request.with_form(asked, http.headers.get("content-type"), form)
+            trail.asked = asked = with_own_references(asked, self._upstream.bases)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
             trail.asked = asked = await self._operations.with_parameters(http, asked)
@@ -280,7 +282,7 @@ class Passage:
         if is_page(http):
             target = self._delivery.open_page(http, asked, caller, engine)
             trail.asked = asked = target.asked
-        permitted = await self.permitted(http, asked, caller, engine, trail, turns=self._turns)
+        permitted = await self._decisions.permitted(http, asked, caller, engine, trail, turns=self._turns)
         asked, found = permitted.asked, permitted.found
         match permitted.decision:
             case Nothing():
@@ -304,75 +306,6 @@ class Passage:
             case Permit() as permit:
                 trail.decision = "permit"
                 return await self._forwarding.forward(http, trail, permit, caller, target)
-
-    async def permitted(
-        self,
-        http: HttpRequest,
-        asked: FhirRequest,
-        caller: Caller,
-        engine: Engine,
-        trail: Trail,
-        *,
-        turns: ConditionalTurns | None = None,
-    ) -> Permitted:
-        """The decision about a request, before the store hears of it; criteria of a conditional write are looked up.
-
-        With turns whoever looks for the same waits until the turn of the trail is ended. Raises FhirError, OAuthError
-        (step-up) for what is refused.
-        """
-        if asked.interaction in _CHANGING and not self._may_write():
-            raise FhirError(Reason.AUDIT_BACKLOG, headers=(("Retry-After", "30"),))
-        self._check_profile(asked)
-        criteria = conditional_writes.criteria(asked, http)
-        environment = environment_of(http, self._upstream, self._clock, trail.knowledge)
-        emergency = await self._obliged.emergency(http, trail, caller, engine)
-        # Only this request itself goes by emergency access, nothing that is decided on its way.
-        itself = environment if emergency is None else replace(environment, emergency=emergency)
-        decision = await trail.knowledge.decided(
-            partial(engine.decide, asked, caller, itself, criteria=criteria)
-        )
-        found = None
-        if criteria and isinstance(decision, Permit):
-            asking = (http, trail, asked, criteria, caller, engine, environment)
-            found = await conditional_writes.find(
-                *asking, upstream=self._upstream, client=self._client, turns=turns
-            )
-            if asked.interaction is not Interaction.CREATE:
-                asked = conditional_writes.narrowed(asked, found, http)
-                decide = partial(engine.decide, asked, caller, itself, criteria=criteria)
-                decision = await trail.knowledge.decided(decide)
-        decision = trail.shadows.beside(engine, asked, caller, itself, criteria, decision)
-        trail.rules = decision.rules
-        if isinstance(decision, Permit):
-            reading = await self._lists.decided(decision, trail, caller, engine, environment)
-            await self._obliged.meet(trail, with_the_read(decision, reading), caller)
-            decision = await self._lists.opened(http, trail, decision, reading)
-        if isinstance(decision, Permit):
-            decision = kept_consents.without_the_stores(self._upstream, asked, decision)
-            return Permitted(asked, decision, environment, found)
-        trail.explanation = decision.explanation
-        if isinstance(decision, Nothing):
-            return Permitted(asked, decision, environment)
-        self._obliged.refused(http, decision)
-        if decision.step_up is not None:
-            raise step_up_error(decision.step_up, decision.explanation)
-        raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
-
-    def _check_profile(self, asked: FhirRequest) -> None:
-        """Raise FhirError(UNSUPPORTED_PARAMETER) for what the profile of the store never lets through.
-
-        A parameter that a policy opens must be one that the store is known to carry out: what it passes over would
-        be missing from the search.
-        """
-        kept_consents.check(self._upstream, asked)
-        submissions.check(self._upstream, asked)
-        profile = kept_consents.profile_of(self._upstream, asked.type)
-        for term in asked.terms:
-            if term.code in profile.never_parameters:
-                raise FhirError(Reason.UNSUPPORTED_PARAMETER, "the parameter is closed for this store")
-        if unknown := opened_words(asked.terms) - profile.opened_parameters:
-            said = f"'{min(unknown)}' is closed: this store is not known to carry it out"
-            raise FhirError(Reason.UNSUPPORTED_PARAMETER, said)
 
     async def _authenticate(self, http: HttpRequest, trail: Trail) -> Caller:
         if self._upstream.mtls_only and http.certificate is None:

@@ -24,14 +24,16 @@ _HEADERS = frozenset(
 """Those that a read may have and still be like others; of any other nobody has thought here what it decides."""
 _VARYING = frozenset(
     {
-        "dpop", "forwarded", "traceparent", "tracestate", "x-correlation-id", "x-fapi-interaction-id", "x-forwarded-for",
-        "x-request-id",
+        "b3", "baggage", "dpop", "forwarded", "traceparent", "tracestate", "x-amzn-trace-id", "x-b3-flags",
+        "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-cloud-trace-context", "x-correlation-id",
+        "x-datadog-origin", "x-datadog-parent-id", "x-datadog-sampling-priority", "x-datadog-tags", "x-datadog-trace-id",
+        "x-fapi-interaction-id", "x-forwarded-for", "x-request-id",
     }
 )  # fmt: skip
 """Those of which each may have a value of its own: what they decide is looked at, or told, each time.
 
-The proof by the resource server; the interaction id in answer, record and to the store; a trace to the store and in the
-record; x-forwarded-for as the address, which is the same. The others decide nothing.
+The proof by the resource server; the interaction id in answer, record and to the store; a traceparent to the store and in
+the record; x-forwarded-for as the address, which is the same. The others decide nothing.
 """
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.fhir import resource
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.resource import objects
 from gateway.proxy import headers
 from gateway.proxy.answers.self_links import echoes
 from gateway.proxy.upstream import UpstreamClient
@@ -102,11 +103,11 @@ def _of_statement(
         found.append(Finding(Level.ERROR, f"the store speaks FHIR '{version}', expected 4.0.x"))
     resources: dict[str, set[str]] = {}
     versioning: set[str] = set()
-    for rest in _objects(statement.get("rest")):
-        common = {each.get("name") for each in _objects(rest.get("searchParam"))}
-        for each in _objects(rest.get("resource")):
-            offered = {parameter.get("name") for parameter in _objects(each.get("searchParam"))}
-            if any(act.get("code") == "search-type" for act in _objects(each.get("interaction"))):
+    for rest in objects(statement.get("rest")):
+        common = {each.get("name") for each in objects(rest.get("searchParam"))}
+        for each in objects(rest.get("resource")):
+            offered = {parameter.get("name") for parameter in objects(each.get("searchParam"))}
+            if any(act.get("code") == "search-type" for act in objects(each.get("interaction"))):
                 resources[str(each.get("type"))] = {str(name) for name in offered | common}
             if each.get("versioning") is not None:
                 versioning.add(str(each["versioning"]))
@@ -133,11 +134,11 @@ async def _of_searches(client: UpstreamClient) -> list[Finding]:
             entry.get("search", {}).get("mode") != "outcome"
             if isinstance(entry.get("search"), dict)
             else True
-            for entry in _objects(bundle.get("entry"))
+            for entry in objects(bundle.get("entry"))
         ):
             said = "a search for an id that nobody has finds somebody: the store ignores criteria"
             found.append(Finding(Level.ERROR, said))
-        urls = [str(e.get("url")) for e in _objects(bundle.get("link")) if e.get("relation") == "self"]
+        urls = [str(e.get("url")) for e in objects(bundle.get("link")) if e.get("relation") == "self"]
         if profile.self_link is SelfLink.CHECKED and not any(echoes(url, (f"_id={nobody}",)) for url in urls):
             said = (
                 "the self link of a search does not name its criteria: 'self_link: unreliable' would say so"
@@ -162,7 +163,3 @@ async def _ask(client: UpstreamClient, target: str) -> tuple[int, dict[str, Any]
 def _printable(value: object) -> str:
     text = value if isinstance(value, str) else ""
     return "".join(c for c in text[:80] if c.isascii() and c.isprintable())
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

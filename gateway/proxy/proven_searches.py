@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.resource import objects
 from gateway.policy.decision import Permit
 from gateway.proxy.answers.self_links import echoes
 from gateway.settings import SelfLink, UpstreamProfile
@@ -48,11 +49,11 @@ def the_one(bundle: Mapping[str, Any], permit: Permit, type_: str, id_: str) -> 
     """The resource that a read as a search found. Raises FhirError(NOT_FOUND) for none, else for what proves nothing."""
     if bundle.get("resourceType") != "Bundle" or bundle.get("type") != "searchset":
         raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a Bundle of the type searchset")
-    links = [link for link in _objects(bundle.get("link")) if link.get("relation") == "self"]
+    links = [link for link in objects(bundle.get("link")) if link.get("relation") == "self"]
     urls = [str(link.get("url")) for link in links]
     if not urls or not all(echoes(url, permit.added) for url in urls):
         raise FhirError(Reason.NARROWING_IGNORED)
-    found = [entry.get("resource") for entry in _objects(bundle.get("entry")) if _is_match(entry)]
+    found = [entry.get("resource") for entry in objects(bundle.get("entry")) if _is_match(entry)]
     if not found:
         raise FhirError(Reason.NOT_FOUND)
     one = found[0]
@@ -68,7 +69,3 @@ def the_one(bundle: Mapping[str, Any], permit: Permit, type_: str, id_: str) -> 
 def _is_match(entry: Mapping[str, Any]) -> bool:
     search = entry.get("search")
     return (search.get("mode", "match") if isinstance(search, dict) else "match") != "outcome"
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -12,7 +12,7 @@ from authz.storage.store import StoreUnavailable
 from gateway.admission import Limited
 from gateway.audit.log import AuditUnavailable
 from gateway.fhir.outcome import FhirError, Reason, operation_outcome
-from gateway.policy.decision import StepUp
+from gateway.policy.decision import Deny, StepUp
 from gateway.proxy import headers
 from gateway.proxy.trail import Trail
 
@@ -53,7 +53,18 @@ def refusal(trail: Trail, error: FhirError) -> Answer:
     return Answer(error.status, (headers.JSON_BODY, *headers.PRIVATE, *error.headers), body)
 
 
-def step_up_error(step_up: StepUp, explanation: str) -> OAuthError:
+def denied(decision: Deny, *, expression: str = "") -> FhirError | OAuthError:
+    """The error of a decision that refuses: a challenge where another sign-in would open it, else the reason.
+
+    One that conceals says no more than that nothing is there. expression is the entry of a Bundle that it is about.
+    """
+    if decision.step_up is not None:
+        return _step_up(decision.step_up, decision.explanation)
+    reason = Reason.NOT_FOUND if decision.conceal else decision.reason
+    return FhirError(reason, expression=expression)
+
+
+def _step_up(step_up: StepUp, explanation: str) -> OAuthError:
     """The error that tells a client which sign-in to ask for (RFC 9470 3)."""
     fields, wanted = {}, []
     if step_up.acr_values:
@@ -82,7 +93,7 @@ def challenge(trail: Trail, error: OAuthError, resource_server: ResourceServer, 
     trail.reason = str(reason)
     trail.explanation = error.detail or error.description
     trail.answer_headers = ()  # a fresh nonce that the token earned: the challenge brings its own
-    status = 401 if error.status not in (400,) or error.code is not ErrorCode.INVALID_REQUEST else 400
+    status = 400 if error.code is ErrorCode.INVALID_REQUEST and error.status == 400 else 401
     body = operation_outcome(reason, error.description)
     return Answer(status, (headers.JSON_BODY, *headers.PRIVATE, *said), body)
 

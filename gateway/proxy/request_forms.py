@@ -13,7 +13,7 @@ from gateway.proxy import headers
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
 
-_MARK = re.compile(rb"securus-mark-([a-z-]+)\.")
+_MARK = re.compile(rb"securus-mark-([a-z0-9-]+)\.")
 _ID, _INTERACTION = "id", "interaction"
 
 

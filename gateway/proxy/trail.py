@@ -11,7 +11,7 @@ from gateway.admission import Held
 from gateway.emergencies import described
 from gateway.fhir.formats import Wish
 from gateway.fhir.interaction import FhirRequest
-from gateway.fhir.request import canonical_text
+from gateway.fhir.request_target import canonical_text
 from gateway.policy.obligations import NO_OBLIGATIONS, Obligations
 from gateway.policy.shadow import Shadows
 from gateway.proxy.answers.tally import Tally
@@ -41,9 +41,8 @@ class Trail:
     base: str = ""  # the public URL of the FHIR base
     asked: FhirRequest | None = None
     caller: Caller | None = None
-    known: Mapping[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # of the caller, the claims that policies see
+    # Of the caller, the claims that policies see.
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     decision: str = "refused"
     rules: tuple[str, ...] = ()
     explanation: str = ""

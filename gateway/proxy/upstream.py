@@ -13,6 +13,7 @@ from types import TracebackType
 
 from yarl import URL
 
+from authz.outgoing_tls import client_context
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.coded_bodies import CodingError, gunzip
@@ -154,7 +155,7 @@ class UpstreamClient:
 
     def tls(self) -> ssl.SSLContext:
         """How the store is believed to be who it is."""
-        return ssl.create_default_context()
+        return client_context()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -61,9 +61,8 @@ def head(status: int, headers: Iterable[tuple[str, str]], more: str, *, has_body
     if content.translate(None, _IN_LINES) != _LINE_END * lines:
         raise ValueError("a header of an answer holds control characters")
     if has_body and b"\r\nContent-Type: " not in content and b"\r\ncontent-type: " not in content.lower():
-        return (
-            content[:-2] + b"Content-Type: application/octet-stream\r\n\r\n"
-        )  # nobody guesses (RFC 9110 8.3)
+        # Nobody guesses (RFC 9110 8.3).
+        return content[:-2] + b"Content-Type: application/octet-stream\r\n\r\n"
     return content
 
 

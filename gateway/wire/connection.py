@@ -293,9 +293,8 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._is_deaf = True
         self.deadline = self._loop.time() + self._service.patience.close
-        if (
-            not self._transport.is_closing()
-        ):  # asyncio's transport of TLS can be asked nothing once closed twice
+        # asyncio's transport of TLS can be asked nothing once closed twice.
+        if not self._transport.is_closing():
             self._transport.close()
 
     def drain(self) -> None:

@@ -31,7 +31,6 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     inner = getattr(tls, "_sslobj", None)  # public from Python 3.13 on
     chain: Sequence[object] = ()
     with suppress(AttributeError, ssl.SSLError):
-        chain = (
-            inner.get_unverified_chain() if inner is not None else None
-        ) or ()  # None on a resumed session
+        # None on a resumed session.
+        chain = (None if inner is None else inner.get_unverified_chain()) or ()
     return Peer(address, leaf, tuple(c.public_bytes(_DER) for c in chain[1:] if hasattr(c, "public_bytes")))

@@ -10,7 +10,11 @@ What is decided by each stands with it: a row is added only with an answer to th
 
 import re
 
+_SPAN = rb"[0-9a-f]{16}"
 _TEXT = rb"[!-~](?:[ -~]{0,%d}[!-~])?"  # what authz.http takes in any header, of bounded length
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 5.6.2
+_SAID = rb" ?=(?: ?[!#-+\--:<-\[\]-~]++)?"
+_MEMBER = rb"%b%b(?: ?; ?%b(?:%b)?)*+" % (_TOKEN, _SAID, _TOKEN, _SAID)  # W3C Baggage 3.3.1
 _FORMS: dict[str, bytes] = {
     # The proof: looked at as a whole each time (RFC 9449 4.3).
     "dpop": rb"[A-Za-z0-9\-_.]++",
@@ -27,6 +31,26 @@ _FORMS: dict[str, bytes] = {
     "x-forwarded-for": rb"[0-9A-Fa-f.:\[](?:[0-9A-Fa-f.:,\[\] ]{0,198}[0-9A-Fa-f.:\]])?",
     # Nobody reads it: where it came through is told by the header above.
     "forwarded": _TEXT % 254,
+    # Nobody reads those below, and the store is not told of them: traces by others than W3C, and what goes along with one.
+    # Zipkin's B3, in one header and in several (openzipkin/b3-propagation).
+    "b3": rb"(?:[0-9a-f]{16}){1,2}-%b(?:-[01d](?:-%b)?)?|[01d]" % (_SPAN, _SPAN),
+    "x-b3-traceid": rb"(?:[0-9a-f]{16}){1,2}",
+    "x-b3-spanid": _SPAN,
+    "x-b3-parentspanid": _SPAN,
+    "x-b3-sampled": rb"[01]|true|false",
+    "x-b3-flags": rb"[01]",
+    # Datadog's: numbers of 64 bits, and tags of 512 bytes.
+    "x-datadog-trace-id": rb"[0-9]{1,20}",
+    "x-datadog-parent-id": rb"[0-9]{1,20}",
+    "x-datadog-sampling-priority": rb"-?[0-9]",
+    "x-datadog-origin": rb"[0-9A-Za-z_\-]{1,64}",
+    "x-datadog-tags": rb"[!-~](?:[ -~]{0,510}[!-~])?",
+    # AWS X-Ray: fields such as Root=1-5759e988-bd862e3fe1be46a994272793, apart by ';'.
+    "x-amzn-trace-id": rb"%b(?:; ?%b){0,7}" % ((rb"[0-9A-Za-z]{1,32}=[0-9A-Za-z:.\-_|]{1,128}",) * 2),
+    # Google Cloud: the trace, the span as a number, options.
+    "x-cloud-trace-context": rb"[0-9A-Fa-f]{32}(?:/[0-9]{1,20})?(?:;o=[0-9])?",
+    # W3C Baggage 3.3: at most 64 members and 8192 bytes.
+    "baggage": rb"(?=[ -~]{1,8192}+\r\n)%b(?: ?, ?%b){0,63}" % ((_MEMBER,) * 2),
 }
 _NAMES = tuple(_FORMS)
 _INITIALS = "".join(sorted({name[0] for name in _NAMES})).encode()

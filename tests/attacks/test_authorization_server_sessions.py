@@ -12,7 +12,7 @@ import pytest
 from authz.protocol.clients import BindingKind
 from authz.protocol.errors import OAuthError
 from authz.protocol.tokens import TokenError, caller_of
-from authz.storage.store import Namespace
+from authz.storage.claims import Namespace
 from tests.support.authorization_server import (
     CDA,
     FHIR,

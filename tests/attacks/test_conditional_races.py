@@ -16,8 +16,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from authz.storage.claims import Namespace
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.writes import conditional_turns
 from gateway.proxy.writes.conditional_turns import ConditionalTurns

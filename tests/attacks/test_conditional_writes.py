@@ -104,6 +104,17 @@ async def test_what_is_found_is_written_to_by_its_id(gateway: RunningGateway, me
         assert request.headers["cache-control"] == "no-cache"
 
 
+@pytest.mark.parametrize("links", [7, True, "next", {"relation": "next"}])
+async def test_links_of_the_store_that_are_no_list_are_none(gateway: RunningGateway, links: Any) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        found = {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": []}
+        return web.json_response(found, content_type="application/fhir+json")
+
+    gateway.upstream.answer = answer
+    reply = await write(gateway, "DELETE", "identifier=urn:mrn|one")
+    assert (reply.status, reply.reason) == (404, "not-found")
+
+
 async def test_H142_a_conditional_create_that_finds_one_makes_nothing(gateway: RunningGateway) -> None:
     reply = await write(gateway, "POST", "identifier=urn:mrn|one", observation())
     assert (reply.status, reply.json["id"]) == (200, "a1")

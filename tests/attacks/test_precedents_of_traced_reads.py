@@ -108,6 +108,35 @@ def of(number: int, address: str) -> dict[str, tuple[str, ...]]:
         "x-correlation-id": (f"c{number}", "c" * 128),
         "x-forwarded-for": (f"{address}:{number + 1}", f"192.0.2.{number}, {address}", address),
         "forwarded": (f"for={address};by=_{number}", f'for="[2001:db8::{number:x}]:4711", for=unknown'),
+        "b3": (
+            f"{number + 1:032x}-{number + 1:016x}-1-{number + 2:016x}",
+            f"{number + 1:016x}-{number + 1:016x}",
+            "0",
+        ),
+        "x-b3-traceid": (f"{number + 1:032x}", f"{number + 1:016x}"),
+        "x-b3-spanid": (f"{number + 1:016x}",),
+        "x-b3-parentspanid": (f"{number + 2:016x}",),
+        "x-b3-sampled": (str(number % 2), "true"),
+        "x-b3-flags": (str(number % 2),),
+        "x-datadog-trace-id": (f"{2**64 - 1 - number}", f"{number}"),
+        "x-datadog-parent-id": (f"{number}",),
+        "x-datadog-sampling-priority": (f"{number % 3}", "-1"),
+        "x-datadog-origin": ("rum", f"o-{number}"),
+        "x-datadog-tags": (f"_dd.p.dm=-{number},_dd.p.tid=66d77b0400000000", "securus-mark-x-datadog-tags."),
+        "x-amzn-trace-id": (
+            f"Root=1-5759e988-{number:024x};Parent=53995c3f42cd8ad8;Sampled={number % 2}",
+            f"Self=1-67891234-{number:024x}; Root=1-67891233-abcdef012345678912345678;Lineage=25:a:0|1:b:{number}",
+        ),
+        "x-cloud-trace-context": (
+            f"{number:032x}/{number};o={number % 2}",
+            f"{number:032X}",
+            f"{number:032x};o=1",
+        ),
+        "baggage": (
+            f"user=u{number};private, tenant = t{number}",
+            ",".join([f"k{each}=v{number}" for each in range(64)]),
+            "securus-mark-id.=securus-mark-baggage.",
+        ),
         "x-fapi-interaction-id": (f"6ba7b810-9dad-11d1-80b4-00c04fd43{number:03x}", "-" * 36),
     }
 
@@ -145,17 +174,28 @@ async def test_reads_with_values_of_their_own_follow_one_another(twins: Twins, n
 
 async def test_what_nobody_reads_reaches_neither_store_nor_log_nor_caller(twins: Twins) -> None:
     token, address = fresh()
+    before = twins.uses.shortly
     for number in range(3):
         said = (
             ("x-request-id", f"only-here-{number}"),
             ("X-Correlation-Id", f"only-here-{number}"),
             ("Forwarded", f"for=only-here-{number}"),
+            ("b3", f"{THEIRS}-{number:016x}-1"),
+            ("X-B3-TraceId", THEIRS),
+            ("x-datadog-tags", f"only-here-{number}"),
+            ("x-datadog-origin", f"only-here-{number}"),
+            ("X-Amzn-Trace-Id", f"Root=1-only-here-{number}"),
+            ("X-Cloud-Trace-Context", f"{THEIRS}/{number}"),
+            ("baggage", f"patient=only-here-{number}"),
         )
         reply = await read(twins, (*said, ("x-forwarded-for", address)), token)
-        assert b"only-here-" not in reply.raw
-        assert "only-here-" not in json.dumps([*await told(twins)])
+        for theirs in ("only-here-", THEIRS):
+            assert theirs.encode() not in reply.raw
+            assert theirs not in json.dumps([*await told(twins)])
+    assert twins.uses.shortly == before + 2
 
 
+THEIRS = "abcdef0123456789abcdef0123456789"
 INGRESSES: dict[str, Fields] = {
     "nginx": (
         ("X-Request-ID", "{id}"), ("X-Real-IP", "{address}"), ("X-Forwarded-For", "{address}"), ("X-Forwarded-Host", "gw"),
@@ -165,6 +205,27 @@ INGRESSES: dict[str, Fields] = {
     "traefik": (
         ("X-Forwarded-For", "{address}"), ("X-Forwarded-Host", "gw"), ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Proto", "https"), ("X-Forwarded-Server", "traefik-5d7"), ("X-Real-Ip", "{address}"),
+    ),
+    "istio": (
+        ("X-Forwarded-For", "{address}"), ("X-Forwarded-Proto", "https"), ("X-Request-Id", "{id}"),
+        ("X-B3-TraceId", "{id}"), ("X-B3-SpanId", "{span}"), ("X-B3-ParentSpanId", "{span}"), ("X-B3-Sampled", "1"),
+    ),
+    "datadog": (
+        ("x-datadog-trace-id", "{port}"), ("x-datadog-parent-id", "{port}"), ("x-datadog-sampling-priority", "1"),
+        ("x-datadog-tags", "_dd.p.dm=-{port},_dd.p.tid={span}"), ("X-Forwarded-For", "{address}"),
+        ("traceparent", "{trace}"), ("tracestate", "dd=s:1;p:{span}"),
+    ),
+    "aws": (
+        ("X-Forwarded-For", "{address}"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "443"),
+        ("X-Amzn-Trace-Id", "Root=1-5759e988-{id}"),
+    ),
+    "google": (
+        ("X-Cloud-Trace-Context", "{id}/{port};o=1"), ("traceparent", "{trace}"),
+        ("X-Forwarded-For", "{address}, 127.0.0.1"), ("X-Forwarded-Proto", "https"), ("Via", "1.1 google"),
+    ),
+    "opentelemetry": (
+        ("traceparent", "{trace}"), ("baggage", "session={id},region=eu;ttl=1"), ("b3", "{id}-{span}-1"),
+        ("X-Forwarded-For", "{address}"),
     ),
     "one-that-names-ports": (("X-FORWARDED-FOR", "{address}:{port}"), ("X-Correlation-Id", "{id}")),
 }  # fmt: skip
@@ -176,6 +237,7 @@ async def test_reads_behind_an_ingress_follow_one_another(twins: Twins, ingress:
     before = twins.uses.shortly
     for number in range(4):
         own = {"id": f"{number:032x}", "address": address, "trace": trace(number), "port": str(1024 + number)}
+        own["span"] = f"{number:016x}"
         fields = tuple((name, value.format(**own)) for name, value in INGRESSES[ingress])
         assert (await read(twins, fields, token, f"x{number}")).status == 200
     assert twins.uses.shortly == before + 3
@@ -218,6 +280,20 @@ ODD_VALUES: dict[str, tuple[str, ...]] = {
     "forwarded": (
         "", "x" * 257, "for=a\r\nForwarded: for=b", "for=\0", "for=a ", "for=a\r\n b",
     ),
+    "b3": (
+        "", "\0", "2", "80f198ee56343ba864fe8b2a57d3eff7", "80F198EE56343BA864FE8B2A57D3EFF7-E457B5A2E4D86BD1", "0\r\nb3: 1",
+        "0\r\n 1", "0 ", "\xe9", "securus-mark-b3.", "x" * 3000,
+    ),
+    "x-b3-traceid": ("", "x", "0" * 17, "0" * 33, "0" * 16 + "\r\nX-B3-TRACEID: " + "1" * 16),
+    "x-b3-sampled": ("2", "1\r\nx-b3-sampled: 0", "1 "),
+    "x-datadog-trace-id": ("", "-1", "1" * 21, "1\r\nx-datadog-trace-id: 2", "\0"),
+    "x-datadog-tags": ("", "x" * 513, "a\r\n b", "\xe9", "a "),
+    "x-amzn-trace-id": ("", "Root", "Root=1;", "Root=1\r\nx-amzn-trace-id: Root=2", "Root=1\tSelf=2", "\xe9"),
+    "x-cloud-trace-context": ("", "0" * 31, "0" * 32 + "/", "0" * 32 + "\r\nX-Cloud-Trace-Context: " + "1" * 32),
+    "baggage": (
+        "", "a", "a=b,", "a=b c", "a= ", "a=b\r\nbaggage: c=d", "a=b\r\nBaggage: \xe9", "a=b\r\n c=d", "a=b\t",
+        ",".join(["a=b"] * 65), "a=" + "b" * 8191, "\0", "a=\xe9", "a=b\r\nConnection: close",
+    ),
     "x-forwarded-for": (
         "", "\0", "unknown", "10.0.0.1\r\n 10.0.0.2", "10.0.0.1\r\nX-Forwarded-For: 10.0.0.2", "1" * 300, "10.0.0.1 ",
     ),
@@ -258,7 +334,8 @@ async def test_what_has_not_its_form_is_answered_as_if_none_had_gone_before(twin
 @pytest.mark.parametrize(
     "odd",
     [("traceparent", "x" * 55), ("traceparent", GOOD + "-x"), ("tracestate", "x" * 513), ("x-request-id", "a b"),
-     ("x-correlation-id", "c" * 129)],
+     ("x-correlation-id", "c" * 129), ("b3", "x"), ("x-b3-traceid", "0" * 17), ("x-datadog-trace-id", "1" * 21),
+     ("x-amzn-trace-id", "Root"), ("x-cloud-trace-context", "0" * 31), ("baggage", ",".join(["a=b"] * 65))],
 )  # fmt: skip
 async def test_what_has_not_its_form_goes_the_long_way_also_after_the_same(
     twins: Twins, odd: tuple[str, str]

@@ -7,7 +7,8 @@ only form towards the store is compared as text.
 import pytest
 
 from gateway.fhir.outcome import FhirError
-from gateway.fhir.request import parse, upstream_target
+from gateway.fhir.request import parse
+from gateway.fhir.request_target import upstream_target
 from tests.attacks.table import section_a, section_b
 from tests.attacks.table.rows import Row
 
@@ -72,6 +73,22 @@ GROUP_D = {
         "patient=Patient/A%26subject=Patient/B",
         "Observation?patient=Patient%2FA%26subject%3DPatient%2FB",
     ),
+    "D73e": ("code=x&", "Observation?code=x"),
+    "D73f": ("&code=x&&status=final&", "Observation?code=x&status=final"),
+    "D73g": ("&", "Observation"),
+    "D73h": ("code=x&=y", "400 ambiguous-query"),
+    "D73i": ("date=ge2024-05-31T10:00:00+02:00", "Observation?date=ge2024-05-31T10%3A00%3A00%2B02%3A00"),
+    "D73j": (
+        "date=2024-05-31T10:00+02:00,2024-06-01T10:00:00.5+02:00",
+        "Observation?date=2024-05-31T10%3A00%2B02%3A00%2C2024-06-01T10%3A00%3A00.5%2B02%3A00",
+    ),
+    "D73k": (
+        "encounter.date=ge2024-05-31T10:00:00+02:00",
+        "Observation?encounter.date=ge2024-05-31T10%3A00%3A00%2B02%3A00",
+    ),
+    "D73l": ("date=ge2024-05-31T10:00:00++02:00", "400 invalid-parameter"),
+    "D73m": ("date=ge2024-05-31+02:00", "400 invalid-parameter"),
+    "D73n": ("value-string=10:00+02:00", "Observation?value-string=10%3A00%2002%3A00"),
     "D74a": ("patient=A;subject=B", "400 ambiguous-query"),
     "D74b": ("patient=A%00", "400 ambiguous-query"),
     "D74c": ("patient[]=A", "400 ambiguous-query"),
@@ -108,7 +125,10 @@ GROUP_D = {
     "D97j": ("&".join(["_include=Observation:performer"] * 11), "400 invalid-parameter"),
     "D97b": ("_contains=x", "400 unknown-parameter"),
     "D98": ("_summary=count", "Observation?_summary=count"),
-    "D102a": ("_count=0", "400 invalid-parameter"),
+    "D102a": ("_count=0", "Observation?_summary=count"),
+    "D102g": ("_count=000", "Observation?_summary=count"),
+    "D102h": ("_count=0&_count=5", "400 ambiguous-query"),
+    "D102i": ("_count=0&_summary=true", "400 ambiguous-query"),
     "D102b": ("_count=-1", "400 invalid-parameter"),
     "D102c": ("_count=999999", "Observation?_count=200"),
     "D102d": ("_count=abc", "400 invalid-parameter"),

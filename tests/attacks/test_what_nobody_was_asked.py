@@ -1,6 +1,7 @@
 """Requests by which an app would get what the person before the browser was not asked for (OpenID Connect Core 3.1.2.1)."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,16 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.authorization_server import ANNA, Person, Reply, World, answer_of, http_request, open_world
+from tests.support.authorization_server import (
+    ANNA,
+    Person,
+    Reply,
+    World,
+    answer_of,
+    claims_of,
+    http_request,
+    open_world,
+)
 
 SCOPE = "openid patient/*.rs"
 NAME = {"name": None}
@@ -102,3 +112,55 @@ async def test_SEC_45_a_minute_is_there_to_read_the_consent_page(world: World, m
     page = await person.sign_in(await world.app().push(scope=SCOPE, max_age=max_age))
     world.clock.now += 60
     assert "code" in answer_of(await person.consent(page))
+
+
+# A claim that a scope stands for is told with that scope, or not at all
+
+
+async def allowing(world: World, *scopes: str, **changes: Any) -> tuple[Person, Reply]:
+    """A person who left these boxes ticked and no other."""
+    person = Person(world)
+    page = await person.sign_in(await world.app().push(**changes))
+    hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+    form = [*hidden.items(), *(("scope", text) for text in scopes), ("action", "allow")]
+    headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", person.cookie or "")]
+    body = urlencode(form).encode()
+    return person, await world.send(http_request("POST", "/consent", headers=headers, body=body))
+
+
+@pytest.mark.parametrize("place", ["id_token", "userinfo"])
+async def test_SEC_44_a_claim_whose_scope_the_person_took_away_is_told_nowhere(
+    world: World, place: str
+) -> None:
+    asked_for = {"scope": "openid fhirUser patient/*.rs", "claims": json.dumps({place: {"fhirUser": None}})}
+    person, reply = await allowing(world, "openid", "patient/*.rs", **asked_for)
+    app = world.app()
+    tokens = (await app.redeem(answer_of(reply)["code"])).json
+    assert tokens["scope"] == "openid patient/*.rs"
+    assert "fhirUser" not in claims_of(tokens["id_token"])
+    told = await world.send(app.reading(tokens["access_token"], "/userinfo"))
+    assert told.json == {"sub": ANNA.subject}
+    again = await asked(world, person, prompt="none", **asked_for | {"scope": "openid patient/*.rs"})
+    assert answer_of(again)["error"] == "consent_required"
+
+
+async def test_SEC_44_a_claim_whose_scope_stays_is_told(world: World) -> None:
+    claims = json.dumps({"userinfo": {"fhirUser": None}})
+    _, reply = await allowing(
+        world, "openid", "fhirUser", "patient/*.rs", scope="openid fhirUser patient/*.rs", claims=claims
+    )
+    app = world.app()
+    tokens = (await app.redeem(answer_of(reply)["code"])).json
+    assert claims_of(tokens["id_token"])["fhirUser"] == "Patient/A"
+    told = await world.send(app.reading(tokens["access_token"], "/userinfo"))
+    assert told.json == {"sub": ANNA.subject, "fhirUser": "Patient/A"}
+
+
+async def test_SEC_44_introspection_tells_an_app_who_the_person_is_only_with_the_scope(world: World) -> None:
+    """A resource server learns it, since its rules are about people."""
+    for scope, told in (("openid patient/*.rs", False), ("openid fhirUser patient/*.rs", True)):
+        _, reply = await allowing(world, *scope.split(), scope="openid fhirUser patient/*.rs")
+        app, other = world.app(), world.app("resource-server")
+        token = {"token": (await app.redeem(answer_of(reply)["code"])).json["access_token"]}
+        assert ("fhirUser" in (await app.post("/introspect", token)).json) is told
+        assert (await other.post("/introspect", token)).json["fhirUser"] == "Patient/A"

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from lxml import etree
 
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from gateway.document_settings import DocumentSettings, PatientLookup
 from gateway.xds_settings import AssertionSettings, CodedValue, ProvideSettings, SoapTls, XdsSettings
 from tests.support.document_store import MRN

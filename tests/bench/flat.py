@@ -23,10 +23,10 @@ import yaml
 
 from authz.handles import digest
 from authz.protocol.tokens import Grant
+from authz.storage.grants import RefreshToken
 from authz.storage.records import encode
 from authz.storage.registrations import Registration, RegistrationStatus
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import RefreshToken
 from gateway.demo import world
 from gateway.demo.client import Key
 from tests.bench import keys

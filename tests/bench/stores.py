@@ -12,8 +12,10 @@ from pathlib import Path
 
 import uvloop
 
+from authz.storage.claims import Namespace
 from authz.storage.opening import open_storage
-from authz.storage.store import Namespace, Store, StoreSettings
+from authz.storage.settings import StoreSettings
+from authz.storage.store import Store
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import verify
 from tests.support import postgresql

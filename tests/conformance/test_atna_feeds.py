@@ -23,7 +23,8 @@ from gateway.audit.feeds.file_feed import FileFeed
 from gateway.audit.feeds.syslog_feed import SyslogFeed
 from gateway.audit.feeds.syslog_message import framed, syslog_message
 from gateway.audit_settings import FeedKind, FeedSettings
-from gateway.demo.world import Authority, free_port
+from gateway.demo.authority import Authority
+from gateway.demo.world import free_port
 from tests.support.balp import r4_faults
 
 Json = dict[str, Any]

@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 
-from authz.events import ConsentGiven
+from authz.events import ConsentGiven, PageRefused
 from authz.settings import Lifetimes
-from authz.storage.store import AuthorizationCode
-from gateway.telemetry import JsonLines
+from authz.storage.grants import AuthorizationCode
+from gateway.telemetry import JsonLines, Metrics
 from tests.support.authorization_server import (
     ANNA,
     ISSUER,
@@ -133,6 +133,36 @@ async def test_P7_the_log_says_why_a_page_was_refused_and_nothing_of_what_was_se
     )
     assert pushed.json["request_uri"].rpartition(":")[2] not in json.dumps(line)
     assert "portal-2" not in json.dumps(line)
+
+
+async def test_P7_a_page_that_refused_somebody_is_counted_by_names_of_ours(world: World) -> None:
+    pushed = await world.app().push()
+    assert is_error_page(await Person(world).visit(address(pushed, "portal-2")))
+    assert is_error_page(await Person(world).visit("/consent?interaction=nonsense"))
+    assert is_error_page(await Person(world).visit("/logout?post_logout_redirect_uri=https://evil.example"))
+    refused = [event for event in world.events if isinstance(event, PageRefused)]
+    assert refused == [
+        PageRefused("/authorize", "error.request_uri_unknown"),
+        PageRefused("/consent", "error.gone"),
+        PageRefused("/logout", "error.logout_address"),
+    ]
+    metrics = Metrics()
+    for event in (
+        *refused,
+        PageRefused("/elsewhere/evil", "error.gone"),
+        PageRefused("/account/x", "error.gone"),
+    ):
+        metrics.event(event)
+    counted = {
+        line for line in metrics.text().decode().splitlines() if line.startswith("securus_pages_refused_t")
+    }
+    assert counted == {
+        'securus_pages_refused_total{cause="error.request_uri_unknown",page="authorize"} 1.0',
+        'securus_pages_refused_total{cause="error.gone",page="consent"} 1.0',
+        'securus_pages_refused_total{cause="error.logout_address",page="logout"} 1.0',
+        'securus_pages_refused_total{cause="error.gone",page="other"} 1.0',
+        'securus_pages_refused_total{cause="error.gone",page="account"} 1.0',
+    }
 
 
 @pytest.mark.parametrize("named", ["portal-2", "portal-mtls", "lab", "unknown", "PORTAL", "portal ", ""])
@@ -615,6 +645,7 @@ async def test_T2_no_code_and_no_request_uri_is_in_a_page_or_an_address_of_ours(
     seen = watch(world)
     code = answer_of(await allows(world, Person(world), pushed))["code"]
     handle = pushed.json["request_uri"].removeprefix(PREFIX)
+    assert {step.status for step in seen} == {200, 303}
     for step in seen:
         text = step.text + (step.header("location") or "") + "".join(step.headers("set-cookie"))
         assert handle not in text

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.protocol import certificates
-from authz.protocol.certificates import HEADER_FORMS, from_header, jwk_holds, subject_matches, verify_chain
+from authz.protocol.certificate_headers import HEADER_FORMS, from_header
+from authz.protocol.certificates import jwk_holds, subject_matches, verify_chain
 from authz.protocol.clients import CertificateSubject
 from authz.protocol.distinguished_names import parse_distinguished_name, relative_names
 from authz.protocol.errors import ErrorCode, OAuthError

@@ -47,7 +47,12 @@ CLIENT = Client(
 
 def accept(assertion: str, *, client: Client = CLIENT, now: int = NOW) -> Assertion:
     return check_assertion(
-        assertion, client=client, keys=import_jwks(client.jwks), issuer=ISSUER, token_url=TOKEN_URL, now=now
+        assertion,
+        client=client,
+        keys=import_jwks(client.jwks),
+        issuer=ISSUER,
+        token_urls=(TOKEN_URL,),
+        now=now,
     )
 
 

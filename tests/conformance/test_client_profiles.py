@@ -14,6 +14,7 @@ from authz.protocol.errors import ErrorCode, OAuthError
 from authz.settings import Lifetimes
 from tests.support.authorization_server import (
     FHIR,
+    ISSUER,
     MTLS_ORIGIN,
     REDIRECT_URI,
     VERIFIER,
@@ -229,6 +230,25 @@ async def test_a_code_of_a_plain_request_is_used_once_with_its_verifier(world: W
         await app.read(first["access_token"])
 
 
+@pytest.mark.parametrize("client_id", APPS)
+async def test_RFC6749_4_1_3_who_need_not_push_says_again_where_the_code_came(world: World, client_id: str):
+    """The address of a request that was not pushed is the browser's word: PKCE alone does not say where its code went."""
+    app = SmartApp(world, client_id)
+    code = await app.launch(Person(world))
+    assert (await app.redeem(code, redirect_uri=ABSENT)).refusal == (400, "invalid_request")
+    assert (await app.redeem(code)).status == 200  # nothing was used up by the mistake
+    code = await app.launch(Person(world))
+    other = await app.redeem(code, redirect_uri=f"{REDIRECT_URI}?tenant=a%20b")
+    assert other.refusal == (400, "invalid_grant")
+
+
+async def test_OAuth_2_1_4_1_3_who_pushed_need_not_say_it_again(world: World):
+    app = world.app()
+    assert (await app.redeem(await app.code(), redirect_uri=ABSENT)).status == 200
+    other = await app.redeem(await app.code(), redirect_uri=f"{REDIRECT_URI}?tenant=a%20b")
+    assert other.refusal == (400, "invalid_grant")
+
+
 async def test_an_address_may_ask_so_many_times_a_minute(world: World):
     query = urlencode(SmartApp(world).asking())
     seen = [(await world.get("/authorize", query=query)).status for _ in range(121)]
@@ -250,6 +270,46 @@ async def test_an_address_may_push_so_many_times_a_minute_as_a_client_that_prove
     assert (await world.app().push()).status == 201  # who proves who it is, is not counted either
     world.clock.now += 60
     assert (await app.post("/par", app.asking())).status == 201
+
+
+async def claims_kept(world: World) -> int:
+    """How many claims of single use there are."""
+    world.clock.now += 3600
+    return await world.store.remove_expired(now=world.clock.now, at_most=100_000)
+
+
+async def test_so_many_codes_of_nobody_may_come_from_an_address_with_a_proof_of_its_own(world: World):
+    """Whoever makes a key says to be a public app, and each proof that is claimed is a row."""
+    world.clock.now += 30
+    app = SmartApp(world, "smart-held")
+    code = await app.launch(Person(world))
+    seen = [await app.redeem(f"{number}", proof=True) for number in range(121)]
+    assert {reply.refusal for reply in seen[:120]} == {(400, "invalid_grant")}
+    assert seen[120].refusal == (429, "temporarily_unavailable")
+    assert seen[120].header("retry-after") == "60"
+    assert (await world.app().redeem("x")).refusal == (400, "invalid_grant")  # who proves who it is
+    assert (await app.redeem(code, proof=True)).status == 429  # and nothing of the person's is used up
+    world.clock.now += 30
+    assert (await app.redeem(code, proof=True)).status == 200
+
+
+async def test_a_revocation_of_nothing_leaves_nothing_of_who_proves_nothing(world: World):
+    app = SmartApp(world, "smart-held")
+    assert (await app.post("/revoke", {"token": "x"}, proof=True)).status == 200
+    await claims_kept(world)
+    app.nonce = None
+    for number in range(5):
+        assert (await app.post("/revoke", {"token": f"{number}"}, proof=True)).status == 200
+    assert await claims_kept(world) == 0
+
+
+async def test_a_public_app_ends_its_own_tokens(world: World):
+    app = SmartApp(world, "smart-held")
+    tokens = (await app.redeem(await app.launch(Person(world)), proof=True)).json
+    assert (await app.post("/revoke", {"token": tokens["access_token"]}, proof=True)).status == 200
+    caller = world.server.resource_server.read(tokens["access_token"])
+    assert caller is not None
+    assert world.server.resource_server._revocations.is_revoked(caller.token_id, None)
 
 
 async def test_who_says_to_be_a_public_client_uses_up_nothing_of_its_people(fapi: World):
@@ -286,6 +346,28 @@ async def test_an_assertion_of_RS384_or_ES384_for_the_token_URL_is_accepted(worl
     assert reply.json["scope"] == "system/Patient.rs"
     again = await world.post("/token", form)
     assert again.json["error"] == "invalid_client"
+
+
+async def test_an_assertion_may_be_for_the_alias_that_it_is_posted_to(fapi: World):
+    """SMART App Launch 2.2: aud is the same URL to which the assertion will be posted."""
+    backend = replace(clients()["smart-backend"], binding=BindingKind.MTLS)
+    world = await smart_world(fapi, more={"smart-backend": backend})
+    certificate = world.certificates["portal-mtls"]
+
+    async def token(aud: object, origin: str = MTLS_ORIGIN) -> Reply:
+        assertion = assertion_384(P384, "smart-backend", kid="p384", aud=aud)
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": _ASSERTION_TYPE,
+            "client_assertion": assertion,
+        }
+        return await world.post("/token", form, origin=origin, certificate=certificate)
+
+    for aud in (f"{MTLS_ORIGIN}/token", f"{ISSUER}/token", ISSUER):
+        assert (await token(aud)).status == 200, aud
+    for wrong in (f"{MTLS_ORIGIN}/par", MTLS_ORIGIN, f"{MTLS_ORIGIN}/token/", [f"{MTLS_ORIGIN}/token"]):
+        assert (await token(wrong)).json["error"] == "invalid_client", wrong
+    assert (await token(f"{MTLS_ORIGIN}/token", ISSUER)).json["error"] == "invalid_client"  # posted elsewhere
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from authz.protocol.tokens import caller_of
 from authz.storage.opening import open_storage
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from gateway.audit.log import AuditLog
 from gateway.audit.verification import verify
 from gateway.emergencies import note_ends

@@ -19,7 +19,7 @@ from gateway.cda.header import CONFIDENTIALITY_SYSTEM, Code, DocumentOrganizatio
 from gateway.cda.header_reader import HeaderReader
 from gateway.cda.parser import DocumentError
 from gateway.cda.redaction import Redaction
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.cda.view import View
 from gateway.fhir.labels import ORDER, LabelCondition
 from tests.support.documents import document

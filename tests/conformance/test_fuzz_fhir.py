@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from gateway.fhir import filter_expression, joins, request, search
+from gateway.fhir import filter_expression, joins, request, request_target, search
 from gateway.fhir.expressions import StatementError, Subject, compile_statement
 from gateway.fhir.fhirpath import ExpressionError, Steps, TooManySteps, compile_expression
 from gateway.fhir.interaction import SearchTerm
 from gateway.fhir.ndjson import LineReader
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.pieces import End, Entry, Member
 from gateway.fhir.resource import Number, parse_json, write_resource
-from gateway.fhir.stream import BundleReader, End, Entry, Member
+from gateway.fhir.stream import BundleReader
 from gateway.fhir.xml_reading import parse_resource_xml
 from gateway.fhir.xml_writing import write_resource_xml
 from tests.support.fuzzing import Target, fuzz
@@ -59,11 +60,11 @@ def read_request(sample: bytes) -> bool:
     except FhirError as error:
         return refused(error)
     if asked.sealed is None:
-        text = request.canonical_text(asked)
-        assert request.canonical_text(request.asked_in(text)) == text
-        sent = request.upstream_target(asked)
+        text = request_target.canonical_text(asked)
+        assert request_target.canonical_text(request_target.asked_in(text)) == text
+        sent = request_target.upstream_target(asked)
         at, _, terms = sent.partition("?")
-        assert request.upstream_target(request.parse(asked.method, f"/{at}", terms)) == sent
+        assert request_target.upstream_target(request.parse(asked.method, f"/{at}", terms)) == sent
     return True
 
 

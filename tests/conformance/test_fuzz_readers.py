@@ -138,7 +138,7 @@ def read_assertion(sample: Sample) -> bool:
     try:
         read = client_authentication.read_assertion(token)
         assertion = client_authentication.check_assertion(
-            read, client=PORTAL, keys=IMPORTED, issuer=ISSUER, token_url=URL, now=NOW
+            read, client=PORTAL, keys=IMPORTED, issuer=ISSUER, token_urls=(URL,), now=NOW
         )
     except OAuthError as error:
         return refused(error, ErrorCode.INVALID_CLIENT)

@@ -13,10 +13,10 @@ from authz.storage import audit_adding, audit_finding
 from authz.storage.audit_index import AccessEntry, AuditQuery, Cursor
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.postgresql.store import open_postgresql
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite import audit_index
 from authz.storage.sqlite.moments import Moment, one_moment
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import StoreSettings
 from tests.support.audit_index_contract import BASE, START, entry
 from tests.support.filled_store import target  # noqa: F401 - fixture
 from tests.support.postgresql import PrivateServer

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from authz.http import ListenerFace, read
-from authz.protocol.certificates import HEADER_FORMS
+from authz.protocol.certificate_headers import HEADER_FORMS
 from authz.protocol.clients import CertificateSubject
 from authz.protocol.request import BytesBody
 from tests.support.authorization_server import ISSUER, MTLS_ORIGIN, Reply, World, http_request

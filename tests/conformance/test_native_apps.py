@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.protocol.redirect_uris import is_registered
-from tests.support.authorization_server import Person, World, open_world
+from tests.support.authorization_server import Person, World, answer_of, open_world
 from tests.support.smart import SmartApp, clients, smart_world
 
-REGISTERED = ("http://127.0.0.1:0/callback?a=b", "http://[::1]:8000", "https://portal.example/callback")
+REGISTERED = (
+    "http://127.0.0.1:0/callback?a=b", "http://[::1]:8000", "https://portal.example/callback", "com.example.chart:/callback",
+)  # fmt: skip
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path) as opened:
         portal = replace(opened.clients["portal"], redirect_uris=REGISTERED)
-        app = replace(clients()["smart-app"], redirect_uris=REGISTERED)
-        yield await smart_world(opened, more={"portal": portal, "smart-app": app})
+        apps = {id: replace(clients()[id], redirect_uris=REGISTERED) for id in ("smart-app", "smart-secret")}
+        yield await smart_world(opened, more={"portal": portal, **apps})
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,32 @@ async def test_P5_a_pushed_request_may_name_another_port_of_it_and_no_other_addr
     assert (await app.push(redirect_uri="http://[::1]:40000")).status == 201
     for uri in ("http://[::1]:40000/", "http://127.0.0.1:40000", "https://portal.example:40000/callback"):
         assert (await app.push(redirect_uri=uri)).refusal == (400, "invalid_request")
+
+
+# Whoever listens at such an address may be any program of the device (RFC 8252 8.6, RFC 6749 10.2)
+
+PRIVATE = "com.example.chart:/callback"
+OF_A_DEVICE = [PRIVATE, "http://127.0.0.1:51004/callback?a=b", "http://[::1]:61023"]
+
+
+@pytest.mark.parametrize("uri", OF_A_DEVICE)
+async def test_RFC8252_8_6_no_code_goes_to_a_public_app_of_a_device_without_the_person(
+    world: World, uri: str
+) -> None:
+    app, person = SmartApp(world), Person(world)
+    await app.launch(person, redirect_uri=uri)
+    answer = answer_of(await app.ask(person, redirect_uri=uri, prompt="none"))
+    assert answer["error"] == "consent_required"
+    assert await app.launch(person, redirect_uri=uri)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "uri"),
+    [("smart-app", "https://portal.example/callback"), *(("smart-secret", uri) for uri in OF_A_DEVICE)],
+)
+async def test_RFC8252_8_6_who_is_known_by_address_or_credentials_gets_one(
+    world: World, client_id: str, uri: str
+) -> None:
+    app, person = SmartApp(world, client_id), Person(world)
+    await app.launch(person, redirect_uri=uri)
+    assert "code" in answer_of(await app.ask(person, redirect_uri=uri, prompt="none"))

@@ -195,6 +195,20 @@ async def test_a_pairwise_subject_differs_between_sectors_and_is_the_same_within
     assert one != other
 
 
+def test_OIDC_8_1_apps_of_devices_have_no_sector_in_common(world: World) -> None:
+    """Every native app may be at the loopback address, and a scheme of its own has no host at all."""
+    addresses = [
+        ("http://127.0.0.1/a", "http://127.0.0.1/b"), ("http://[::1]:8000/a",), ("com.example.chart:/callback",),
+        ("com.example.chart://callback",), ("https://127.0.0.1/callback",), ("https://[::1]/callback",),
+    ]  # fmt: skip
+    for uris in addresses:
+        app = replace(world.clients["portal"], redirect_uris=uris, subject_type=SubjectType.PAIRWISE)
+        one, other = (
+            Subjects(b"s").of(replace(app, client_id=name, redirect_uris=uris), "x") for name in ("a", "b")
+        )
+        assert one != other, uris
+
+
 async def test_a_pairwise_subject_can_be_refreshed(world: World) -> None:
     clients = world.clients | {"portal": replace(world.clients["portal"], subject_type=SubjectType.PAIRWISE)}
     again = await world.reopen(clients=clients)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from authz.events import Refused
-from authz.storage.store import PushedRequest
+from authz.storage.interactions import PushedRequest
 from tests.support.authorization_server import (
     CDA,
     FHIR,

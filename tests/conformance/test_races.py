@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from authz.protocol.request import HttpRequest
 from authz.settings import Lifetimes
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from tests.support.authorization_server import VERIFIER, World, http_request
 from tests.support.postgresql import PrivateServer
 from tests.support.racers import Racers, racers

@@ -9,7 +9,7 @@ import pytest
 
 from authz.protocol.clients import BindingKind, ProfileName
 from authz.protocol.errors import OAuthError
-from authz.registry import RegistryError
+from authz.registry_writing import RegistryError
 from authz.settings import RegistrationSettings
 from authz.storage.records import decode
 from authz.storage.registrations import Registration, RegistrationStatus

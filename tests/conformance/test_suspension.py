@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authz.protocol.errors import OAuthError
-from authz.registry import RegistryError
+from authz.registry_writing import RegistryError
 from authz.storage.registrations import RegistrationStatus
 from tests.support.authorization_server import App, Person, World, open_world
 from tests.support.registration import (

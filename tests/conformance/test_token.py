@@ -19,6 +19,7 @@ from tests.support.authorization_server import (
     FHIR,
     ISSUER,
     MTLS_ORIGIN,
+    REDIRECT_URI,
     Reply,
     World,
     claims_of,
@@ -116,6 +117,20 @@ async def test_A4_what_does_not_belong_to_the_code_is_invalid_grant_and_burns_it
     code = await app.code()
     assert (await app.redeem(code, **changes)).refusal == INVALID_GRANT
     assert (await app.redeem(code)).refusal == INVALID_GRANT
+
+
+async def test_A4_a_code_that_went_to_an_address_which_is_registered_no_more_is_invalid_grant(
+    world: World,
+) -> None:
+    """Whoever took the address out had a reason: what arrived there is worth nothing (P5, RFC 9700 4.1)."""
+    code, other = (
+        await world.app().code(),
+        await world.app().code(redirect_uri=f"{REDIRECT_URI}?tenant=a%20b"),
+    )
+    portal = replace(world.clients["portal"], redirect_uris=(f"{REDIRECT_URI}?tenant=a%20b",))
+    again = await world.reopen(clients=world.clients | {"portal": portal})
+    assert (await again.app().redeem(code)).refusal == (400, "invalid_grant")
+    assert (await again.app().redeem(other, redirect_uri=ABSENT)).status == 200
 
 
 async def test_A4_a_mistake_of_ours_burns_the_code_too(

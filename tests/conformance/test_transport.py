@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from authz.storage.store import StoreUnavailable
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from authz.storage.server_keys import StoredKey
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import StoredKey
 from tests.support.key_node import ACTIVE, ANNOUNCED, KEPT, START
 from tests.support.token import LABEL, MISSING, MODULE, PIN, make_token
 

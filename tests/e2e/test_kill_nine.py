@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from authz.storage.claims import Namespace
+from authz.storage.grants import Redemption
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import Namespace, Redemption
 from gateway.audit.verification import verify
 from tests.support.store_contract import CODE, GRANT, NOW
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from cryptography import x509
 
 from gateway.demo import world
+from gateway.demo.authority import Authority
 from tests.support.processes import GatewayProcess, start_process
 from tests.support.world import SECRET
 
@@ -191,7 +192,7 @@ async def presented(running: GatewayProcess) -> int:
 
 def renew(running: GatewayProcess) -> int:
     """A new certificate of the same authority in the file of the old one; its serial number."""
-    authority = world.Authority.new("Another CA")
+    authority = Authority.new("Another CA")
     ca = Path(running.facts["ca_certificate"])
     ca.write_bytes(ca.read_bytes() + authority.pem)
     certificate = running.folder / "server.pem"

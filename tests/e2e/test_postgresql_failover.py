@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from tests.support.postgresql import PrivateServer, private_server, standby_of
 from tests.support.store_contract import NOW, audit_lines
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_every_make_target_it_names_exists(target: str) -> None:
         ["make", "-C", str(ROOT), "-n", target], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "is_made_anew"), [("echo Python 3.99.0", True), ("false", True), (sys.executable, False)]
+)
+def test_the_environment_is_made_anew_where_another_python_is_named(named: str, is_made_anew: bool) -> None:
+    """A run of the tests under PYTHON is never one under what was there before."""
+    done = subprocess.run(
+        ["make", "-C", str(ROOT), "-n", "setup", f"PYTHON={named}", f"VENV={sys.prefix}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ('test -z "other"' in done.stdout) is is_made_anew
 
 
 def test_its_links_and_folders_exist() -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import pytest
@@ -23,6 +23,7 @@ from aiohttp import web
 from gateway.demo import world
 from tests.support.processes import GatewayProcess, start_process
 
+AFTER = "https://portal.example/signed-out"
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -46,7 +47,7 @@ def shipped(gateway: GatewayProcess, inner_public: int, inner_mtls: int) -> str:
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     for old, new in (
         ("server 127.0.0.1:8443", f"server 127.0.0.1:{inner_public}"),
-        ("server 127.0.0.1:8444", f"server 127.0.0.1:{inner_mtls}"),
+        ("server 127.0.0.1:8445", f"server 127.0.0.1:{inner_mtls}"),
         ("listen 443 ssl", f"listen 127.0.0.1:{gateway.ports.public} ssl"),
         ("listen 8444 ssl", f"listen 127.0.0.1:{gateway.ports.mtls} ssl"),
         ("server_name fhir.hospital.example", "server_name localhost"),
@@ -91,6 +92,8 @@ async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
             "trusted_proxies": {**proxies, **header},
             "client_certificate_anchors": {"file": "ca.pem"},
         }
+        (portal,) = (each for each in document["clients"] if each["client_id"] == "portal-dpop")
+        portal["post_logout_redirect_uris"] = [AFTER]
 
     gateway = await start_process(folder, change=change)
     store = web.ServerRunner(web.Server(patient, access_log=None), shutdown_timeout=1)
@@ -138,6 +141,15 @@ async def test_D7_a_proof_names_the_public_address_though_nginx_speaks_plain_HTT
         issued = await edge.gateway.token_of(app, "stephen", "launch/patient patient/*.rs")
         base = edge.gateway.facts["fhir_base"]
         assert (await app.get(f"{base}/Patient/{world.PATIENT}", issued["access_token"])).status == 200
+
+
+async def test_an_answer_with_a_long_state_passes_nginx(edge: Edge) -> None:
+    """nginx takes 4 KiB of a head, unless it is told otherwise, and answers 502 to the rest."""
+    state = "s" * 4000
+    asked = urlencode({"client_id": "portal-dpop", "post_logout_redirect_uri": AFTER, "state": state})
+    async with edge.gateway.session("portal-dpop") as app:
+        reply = await app.send("GET", f"{edge.gateway.facts['issuer']}/logout?{asked}", {})
+    assert (reply.status, reply.headers["location"]) == (303, f"{AFTER}?state={state}")
 
 
 async def test_C12_a_client_cannot_send_the_header_of_the_proxy(edge: Edge) -> None:

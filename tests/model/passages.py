@@ -62,7 +62,7 @@ class Door:
             client=cast(Any, store),
             resource_server=me,
             engines=EngineHolder(engine),
-            links_=SealedLinks(b"l" * 32, "fhir"),
+            sealed_links=SealedLinks(b"l" * 32, "fhir"),
             jobs=SealedJobs(b"l" * 32, "fhir"),
             store=me,
             audit=me,

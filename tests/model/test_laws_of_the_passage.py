@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from authz.protocol.tokens import Caller
-from gateway.fhir import request
+from gateway.fhir import request, request_target
 from gateway.policy.engine import Engine
 from tests.model.brute_store import Answered, BruteStore, Resource, key
 from tests.model.charts import Chart, engine_of
@@ -130,9 +130,9 @@ def test_P1_P2_an_entry_of_a_batch_asks_the_store_what_the_request_alone_asks(se
         method, _, target = line.partition(" ")
         path, _, query = target.partition("?")
         read = request.parse(method, f"/{path}", query)
-        assert request.upstream_target(read) == target
-        text = request.canonical_text(read)
-        assert request.canonical_text(request.asked_in(text)) == text
+        assert request_target.upstream_target(read) == target
+        text = request_target.canonical_text(read)
+        assert request_target.canonical_text(request_target.asked_in(text)) == text
 
 
 _BATCHES: dict[str, Any] = {

@@ -28,21 +28,17 @@ from authz.keys import KeyRing
 from authz.login.accounts import hash_password
 from authz.login.finding import Finder
 from authz.login.given_consents import GivenConsents
-from authz.protocol.clients import (
-    AuthenticationMethod,
-    BindingKind,
-    CertificateSubject,
-    Client,
-    GrantType,
-)
+from authz.protocol.clients import AuthenticationMethod, BindingKind, CertificateSubject, Client, GrantType
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.request import Answer, BytesBody, HttpRequest
 from authz.protocol.tokens import Grant
 from authz.resource_server import Authenticated
 from authz.server import AuthorizationServer
 from authz.settings import Account, AuthorizationSettings, Protected
+from authz.storage.grants import AuthorizationCode
 from authz.storage.opening import open_storage
-from authz.storage.store import AuthorizationCode, Store, StoreSettings
+from authz.storage.settings import StoreSettings
+from authz.storage.store import Store
 from tests.support.jose import (
     ABSENT,
     Authority,

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from authz.protocol.encoding import base64url
 from authz.protocol.jwk import PrivateKey, public_jwk
 from gateway.demo import world
+from gateway.demo.authority import Authority
 from tests.support.processes import GatewayProcess, start_process
 
 AUTHENTICATIONS = (
@@ -121,7 +122,7 @@ async def start_matrix(folder: Path, cells: tuple[Cell, ...] = CELLS, *, algorit
     told: list[dict[str, Any]] = []
 
     def change(document: dict[str, Any]) -> None:
-        authority = world.Authority.new("Certificates of the matrix's clients")
+        authority = Authority.new("Certificates of the matrix's clients")
         (folder / "clients-ca.pem").write_bytes(authority.pem)
         document["listen"]["mtls"]["client_certificate_anchors"] = {"file": "clients-ca.pem"}
         document["upstreams"]["fhir"]["base"] = f"http://127.0.0.1:{port}/fhir"
@@ -159,7 +160,7 @@ def _common(facts: dict[str, Any], algorithm: str) -> dict[str, Any]:
     }
 
 
-def _client(folder: Path, authority: world.Authority, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+def _client(folder: Path, authority: Authority, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Its entry in gateway.yaml, and what its own developer knows."""
     key = new_key(cell.algorithm)
     kid = f"{cell.name}-1"
@@ -183,7 +184,7 @@ def _client(folder: Path, authority: world.Authority, cell: Cell) -> tuple[dict[
         entry["redirect_uris"] = [world.REDIRECT_URI]
         entry["post_logout_redirect_uris"] = [SIGNED_OUT_URI]
     if cell.authentication == "self_signed_tls_client_auth":
-        keys.append(_self_signed(certificate, certificate_key, cell.name))
+        keys.append(self_signed(certificate, certificate_key, cell.name))
     elif cell.has_certificate:
         dns = f"{cell.name.replace('_', '-')}.vendor.example"
         authority.issue(certificate, certificate_key, dns, server=False)
@@ -238,7 +239,7 @@ def _number(value: int, size: int) -> str:
     return base64url(value.to_bytes(size, "big"))
 
 
-def _self_signed(certificate: Path, key_file: Path, name: str) -> dict[str, object]:
+def self_signed(certificate: Path, key_file: Path, name: str) -> dict[str, object]:
     """A certificate of nobody's but its own, written as files; the JWK with x5c that registers it (RFC 8705 2.2.2)."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])

@@ -11,9 +11,11 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+from authz.storage.claims import Namespace
+from authz.storage.grants import Redemption
 from authz.storage.sqlite import connection as sqlite_connection
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Namespace, Redemption, Store
+from authz.storage.store import Store
 from gateway.audit.log import AuditLog
 from tests.support.store_contract import CODE, GRANT, NOW, PUSHED, REFRESH
 

@@ -8,9 +8,12 @@ from typing import TypeVar
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.effects import RateLimit
+from authz.storage.interactions import Launch
 from authz.storage.opening import open_storage
-from authz.storage.store import Launch, Namespace, Store, StoreSettings
+from authz.storage.settings import StoreSettings
+from authz.storage.store import Store
 from tests.support.audit_index_contract import SIGNAL, entry
 from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer

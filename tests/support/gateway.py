@@ -21,11 +21,12 @@ from authz.protocol.brands import PublishedBrands
 from authz.protocol.clients import Client
 from authz.protocol.encoding import base64url
 from authz.settings import AuthorizationSettings, Protected
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from gateway.app import Gateway
 from gateway.audit_settings import AuditSettings
+from gateway.demo.authority import Authority
 from gateway.demo.client import Key
-from gateway.demo.world import Authority, free_port
+from gateway.demo.world import free_port
 from gateway.policy.details_layer import FHIR_ACCESS
 from gateway.settings import (
     GatewaySettings,

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from authz.fetch import Fetcher, Resolve
 from authz.protocol.addresses import Address, AllowList
-from gateway.demo.world import Authority, free_port
+from gateway.demo.authority import Authority
+from gateway.demo.world import free_port
 
 LOOPBACK = AllowList(networks=(ip_network("127.0.0.0/8"),))
 HOST = "keys.example"

@@ -16,8 +16,8 @@ from authz.login.browser import Browsers
 from authz.protocol.request import Answer
 from authz.settings import AuthorizationSettings, Lifetimes, Protected
 from authz.storage.audit_index import AccessEntry
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import StoreSettings
 from gateway.audit.log import AuditLog
 from gateway.officer.house import FORM, OfficerHouse
 from gateway.officer.pages import OfficerPages

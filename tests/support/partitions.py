@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gateway.demo import world
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from tests.support.cluster import NODES, Cluster
 from tests.support.namespaces import Namespace, namespaces
 from tests.support.nodes import Node, stop_nodes

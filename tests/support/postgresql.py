@@ -26,7 +26,8 @@ import asyncpg
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.postgresql.store import open_postgresql
 from authz.storage.tables import TABLES
-from gateway.demo.world import Authority, free_port
+from gateway.demo.authority import Authority
+from gateway.demo.world import free_port
 from tests.support.missing import missing
 
 _START_SECONDS = 60

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
-from authz.storage.store import Namespace
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW
 

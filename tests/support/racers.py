@@ -21,7 +21,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.server import AuthorizationServer
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.opening import open_storage
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from tests.support.authorization_server import FHIR, FHIR_MTLS, SETTINGS, Reply, World
 
 _START_SECONDS = 0.004  # so long all have to arrive at the starting line

@@ -14,31 +14,26 @@ from authz.protocol.clients import ProfileName
 from authz.protocol.tokens import Grant
 from authz.storage.audit_lines import AuditLine
 from authz.storage.audit_seals import AuditKey, Hold, Stub, TreeHead
+from authz.storage.claims import Namespace, SingleUse
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
 from authz.storage.effects import Emergency, Notification, RateLimit
+from authz.storage.grants import (
+    AuthorizationCode,
+    GrantUntil,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    RefreshToken,
+)
+from authz.storage.interactions import BrowserSession, Interaction, PushedRequest
 from authz.storage.registrations import (
     InitialAccessToken,
     Registration,
     RegistrationChange,
     RegistrationStatus,
 )
-from authz.storage.store import (
-    AuditConflict,
-    AuthorizationCode,
-    BrowserSession,
-    GrantUntil,
-    Interaction,
-    Namespace,
-    PushedRequest,
-    RedeemedCode,
-    Redeeming,
-    Redemption,
-    RefreshToken,
-    SingleUse,
-    Store,
-    StoredKey,
-    StoreUnavailable,
-)
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import AuditConflict, Store, StoreUnavailable
 from tests.support.audit_index_contract import AuditIndexContract
 from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from authz.storage.valkey_settings import ValkeySettings
-from gateway.demo.world import Authority, free_port
+from gateway.demo.authority import Authority
+from gateway.demo.world import free_port
 from tests.support.missing import missing
 
 _START_SECONDS = 20

@@ -22,7 +22,8 @@ from authz.login.browser import COOKIE
 from authz.protocol.clients import AuthenticationMethod, BindingKind, CertificateSubject, Client, GrantType
 from authz.protocol.errors import OAuthError
 from authz.settings import Account
-from authz.storage.store import BrowserSession, StoreSettings
+from authz.storage.interactions import BrowserSession
+from authz.storage.settings import StoreSettings
 from tests.support.authorization_server import (
     ANNA,
     FHIR,

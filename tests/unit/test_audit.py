@@ -153,7 +153,7 @@ async def test_times_are_rfc_3339_in_utc_with_milliseconds(ledger: Ledger, now: 
     assert (await lines(ledger))[0]["at"] == text
 
 
-async def test_every_event_but_proof_checks_and_clocks_becomes_a_record(
+async def test_every_event_but_proof_checks_clocks_and_refused_pages_becomes_a_record(
     log: AuditLog, ledger: Ledger
 ) -> None:
     values = {"scope": ("a", "b"), "grant_id": None}
@@ -161,7 +161,7 @@ async def test_every_event_but_proof_checks_and_clocks_becomes_a_record(
         log.note(kind(**{name: values.get(name, f"the {name}") for name in kind.__slots__}))
     await log.settled()
     recorded = {line["event"]: line for line in await lines(ledger)}
-    assert len(recorded) == len(get_args(Event)) - 2
+    assert len(recorded) == len(get_args(Event)) - 3
     assert recorded["consent"] == {
         "seq": recorded["consent"]["seq"],
         "at": AT,

@@ -13,8 +13,8 @@ from authz.keys.sealing import SealedKeys
 from authz.protocol.encoding import base64url
 from authz.protocol.jose import LocalSigner, PrivateKey, public_jwk
 from authz.storage.audit_seals import AuditKey
+from authz.storage.server_keys import StoredKey
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import StoredKey
 from gateway.audit import following
 from gateway.audit.checkpoints import Often
 from gateway.audit.following import Follower

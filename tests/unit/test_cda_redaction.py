@@ -12,7 +12,7 @@ import pytest
 from gateway.cda.header_reader import header_of
 from gateway.cda.parser import DocumentError
 from gateway.cda.redaction import Redaction
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.labels import ORDER, LabelCondition, label_of, read_label
 from tests.support.documents import document
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from authz.storage.schema import migrations
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Store, StoreSettings
+from authz.storage.store import Store
 from authz.storage.tables import ONLY_IN_SQLITE, TABLES
 from gateway.cli import main
 from tests.support.filled_store import at, source, target

@@ -234,7 +234,8 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode, str]] = [
         for uri in (
             "http://app.example/", "https://*.app.example/", "https://app.example/*", "https://app.example/#x",
             "https://u@app.example/", "javascript:alert(1)", "data:text/html,x", "com.example.app:/cb",
-            "http://127.0.0.1/cb", "https://app.example/?state=1", "https://app.example/?iss", "https://a.example/../b",
+            "http://127.0.0.1/cb", "https://app.example/?state=1", "https://app.example/?iss",
+            "https://app.example/?error_description=x", "https://a.example/../b",
             "https://app.example/?error=", "https://app.example/?response=", "/cb", "", "https://app.example/ü",
             'https://app.example/"\\',
         )
@@ -295,7 +296,10 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode, str]] = [
     ({"client_name": ABSENT}, META, "client_name: is missing"),
     *(
         ({"client_name": name}, META, "client_name")
-        for name in ("", " a", "a\n", "a\u202eb", "a\u200bb", "a\x00", "x" * 101, 5, {"en": "a"})
+        for name in (
+            "", " a", "a\n", "a\u202eb", "a\u200bb", "a\x00", "\u3164", "a\u115fb", "\u2800", "\uffa0\uffa0",
+            "x" * 101, 5, {"en": "a"},
+        )
     ),
     *(
         ({name: uri}, META, name)
@@ -304,6 +308,12 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode, str]] = [
     ),
     ({"post_logout_redirect_uris": ["javascript:alert(1)"]}, META, "post_logout_redirect_uris"),
     ({"contacts": "a@app.example"}, META, "list of texts"),
+    ({"default_max_age": "60"}, META, "default_max_age: must be a whole number of seconds"),
+    ({"default_max_age": True}, META, "default_max_age"),
+    ({"default_max_age": 1.5}, META, "default_max_age"),
+    ({"default_max_age": -1}, META, "default_max_age"),
+    ({"default_max_age": 10**9}, META, "default_max_age"),
+    ({"require_auth_time": "true"}, META, "expected true or false"),
     ({"contacts": ["a\u2028"]}, META, "contacts"),
     ({"software_version": 2}, META, "software_version"),
     ({"tls_client_auth_san_dns": "app.example"}, META, "none goes with private_key_jwt"),
@@ -388,6 +398,7 @@ def test_the_scope_ceiling_holds_for_every_scope() -> None:
         ({"scope": "openid patient/Observation.r"}, False),
         ({"grant_types": ["authorization_code"]}, False),
         ({"require_signed_request_object": True}, False),
+        ({"require_auth_time": True, "default_max_age": 60}, False),
         ({"redirect_uris": ["https://app.example/other"]}, True),
         ({"redirect_uris": [*BASIC["redirect_uris"], "https://app.example/other"]}, True),
         ({"post_logout_redirect_uris": ["https://app.example/out"]}, True),
@@ -413,6 +424,12 @@ def test_beginning_to_push_is_free_and_ending_it_is_not() -> None:
     plain = read_metadata(document(require_pushed_authorization_requests=False), rules).document
     assert not exceeds(pushing, plain)
     assert exceeds(plain, pushing)
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(59, False), (0, False), (61, True), (ABSENT, True)])
+def test_wanting_newer_sign_ins_is_free_and_older_ones_are_not(seconds: Any, waits: bool) -> None:
+    vetted = read_metadata(document(default_max_age=60), RULES).document
+    assert exceeds(read_metadata(document(default_max_age=seconds), RULES).document, vetted) is waits
 
 
 def test_signing_requests_no_longer_waits() -> None:

@@ -134,7 +134,7 @@ def test_the_smallest_configuration_has_the_defaults(write: Write) -> None:
     assert upstream.bases == {"https://fhir.example/fhir/r4", "https://mtls.fhir.example/fhir/r4"}
     assert settings.authorization.key_announced_seconds == 86400
     assert settings.authorization.lifetimes.code == 60
-    assert settings.authorization.scopes_supported == ("patient/*.rs",)
+    assert settings.authorization.scopes_supported == ("openid", "patient/*.rs")
     client = settings.clients[0]
     assert client.authentication_method is AuthenticationMethod.PRIVATE_KEY_JWT
     assert client.binding is BindingKind.DPOP
@@ -512,6 +512,19 @@ def test_K5_a_subject_is_at_most_255_ASCII_characters(write: Write, subject: str
     said = problems(write(changed(("subject: s1", f"subject: {subject}"))))
     assert said == ["13:30: error: subject must have at most 255 characters, all ASCII"]
     load(write(changed(("subject: s1", f"subject: {'s' * 255}"))), {})
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("8h", 28800), ("0s", 0), ("90d", 7776000)])
+def test_a_client_may_have_a_default_for_the_age_of_sign_ins(write: Write, said: str, seconds: int) -> None:
+    without = load(write(CONFIGURATION), {}).clients[0]
+    assert without.default_max_age_seconds is None
+    text = changed(("client_id: portal\n", f"client_id: portal\n    default_max_age: {said}\n"))
+    assert load(write(text), {}).clients[0].default_max_age_seconds == seconds
+
+
+def test_a_default_age_without_a_unit_is_refused(write: Write) -> None:
+    text = changed(("client_id: portal\n", "client_id: portal\n    default_max_age: 3600\n"))
+    assert "default_max_age is '3600', expected a duration with its unit" in problems(write(text))[0]
 
 
 def test_overlapping_mounts_are_named_once(write: Write) -> None:

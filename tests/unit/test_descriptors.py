@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 
 from authz.settings import AuthorizationSettings
 from authz.storage.postgresql.settings import PostgresqlSettings
-from authz.storage.store import StoreSettings
+from authz.storage.settings import StoreSettings
 from authz.storage.valkey_settings import ValkeySettings
 from gateway.consents.consent import ConsentSource
 from gateway.descriptors import BESIDE, USUAL, at_stores, bounds_of, within
-from gateway.settings import (
-    ConsentSettings,
-    GatewaySettings,
-    KeySettings,
-    Limits,
-    Operations,
-    Upstream,
-)
+from gateway.settings import ConsentSettings, GatewaySettings, KeySettings, Limits, Operations, Upstream
 from gateway.wire.places import Bounds
 
 FHIR = Upstream("fhir", "fhir-r4", "/fhir", "http://127.0.0.1/fhir", "https://gw.example/fhir", frozenset())

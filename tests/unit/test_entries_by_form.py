@@ -17,8 +17,9 @@ from gateway.fhir.by_form import KnownForms
 from gateway.fhir.forms import Wording, form_of, is_clear, merged, wording_of_entry, wording_of_line
 from gateway.fhir.ndjson import LineReader
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.pieces import AlikeEntries
 from gateway.fhir.resource import MAX_DEPTH, parse_json
-from gateway.fhir.stream import AlikeEntries, BundleReader
+from gateway.fhir.stream import BundleReader
 from gateway.policy.decision import Judge, LookingJudge, Permit
 from gateway.proxy.answers import tally as tallies
 from gateway.proxy.answers.ndjson_filter import NdjsonFilter

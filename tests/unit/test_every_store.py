@@ -6,18 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.effects import RateLimit
+from authz.storage.grants import RedeemedCode, Redemption
+from authz.storage.interactions import Launch
 from authz.storage.opening import open_storage
+from authz.storage.settings import StoreSettings
 from authz.storage.status import status
-from authz.storage.store import (
-    AuditConflict,
-    Launch,
-    Namespace,
-    RedeemedCode,
-    Redemption,
-    Store,
-    StoreSettings,
-)
+from authz.storage.store import AuditConflict, Store
 from tests.support.store_contract import (
     CHANGE,
     CODE,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from gateway.audit.feeds.lease import LEASE_SECONDS, Place
 
 NOW = 1_800_000_000

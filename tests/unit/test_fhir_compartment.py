@@ -9,6 +9,7 @@ from gateway.fhir.compartment import (
     compartment_term,
     compartment_test,
     in_compartment,
+    may_be_in_compartment,
     narrows_exactly,
     subject_parameter,
 )
@@ -275,6 +276,30 @@ def test_the_term_that_narrows_a_search(type: str, membership: str, expected: st
 def test_Q276_a_term_is_never_made_of_nothing_or_of_what_is_no_id(patients: tuple[str, ...]) -> None:
     with pytest.raises(ValueError):
         compartment_term("Observation", patients, "subject")
+
+
+@pytest.mark.parametrize("membership", ["subject", "spec", "all"])
+@pytest.mark.parametrize(
+    ("subject", "may_be"),
+    [
+        ({"identifier": {"system": "urn:mrn", "value": "A"}}, True),
+        ({"identifier": {"system": "urn:mrn", "value": "A"}, "display": "x"}, True),
+        ({"identifier": {"system": "urn:mrn", "value": "A"}, "type": "Patient"}, True),
+        ({"identifier": {"system": "urn:mrn", "value": "A"}, "type": "Group"}, False),
+        ({"identifier": {"system": "urn:mrn", "value": "A"}, "reference": "Patient/B"}, False),
+        ({"reference": "Patient/B"}, False),
+        ({"display": "x"}, False),
+    ],
+)
+def test_what_closes_holds_where_the_subject_is_known_by_an_identifier_alone(
+    subject: dict[str, Any], may_be: bool, membership: str
+) -> None:
+    resource = {"resourceType": "Observation", "subject": subject}
+    asked: dict[str, Any] = {"membership": membership, "bases": frozenset[str]()}
+    assert may_be_in_compartment(resource, frozenset({"A"}), **asked) is may_be
+    other = {"subject": {"reference": "Patient/B"}, "performer": [subject]}
+    if "type" not in subject:  # who did it is as often said by an identifier, and is no patient
+        assert not may_be_in_compartment(resource | other, frozenset({"A"}), **asked)
 
 
 def test_whatever_the_term_finds_alone_the_judge_accepts_where_counts_may_be_shown() -> None:

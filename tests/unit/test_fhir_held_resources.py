@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fhir.held_resources import contained_resources, held_resources, holds_others
+from gateway.fhir.held_resources import contained_resources, exchanged, held_resources, holds_others
 from gateway.proxy.answers.tally import About
 
 PATIENT: dict[str, Any] = {"resourceType": "Patient", "id": "p"}
@@ -65,3 +65,26 @@ def test_the_record_names_everybody_whom_a_bundle_is_about() -> None:
     inner = {"resourceType": "Bundle", "entry": [{"resource": PATIENT}]}
     about.note({"resourceType": "Bundle", "entry": [{"resource": result}, {"resource": inner}]}, frozenset())
     assert about.record()["patients"] == ["A", "p"]
+
+
+def test_what_is_held_is_exchanged_wherever_it_stands() -> None:
+    holder = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": PATIENT}, [{"response": {"outcome": NAMELESS}}], {"fullUrl": "x"}],
+        "other": {"y": [[PATIENT]]},
+    }
+    found = exchanged(holder, lambda inner: {"seen": inner["id"]})
+    assert (
+        held_resources(found) == [{"seen": "p"}] * 2
+    )  # one of the three has no type any more, where a type tells it
+    assert found["other"] == {"y": [[{"seen": "p"}]]}
+    assert exchanged(holder, lambda inner: inner) == holder
+
+
+def test_what_is_not_kept_beside_what_is_held_goes_with_what_it_leaves_empty() -> None:
+    holder = {
+        "resourceType": "Parameters",
+        "parameter": [{"name": "a", "valueIdentifier": {"value": "x"}}, {"empty": {}}, {"resource": PATIENT}],
+    }
+    found = exchanged(holder, lambda inner: inner, lambda name, value: value != "x")
+    assert found["parameter"] == [{"name": "a"}, {"empty": {}}, {"resource": PATIENT}]

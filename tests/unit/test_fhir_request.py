@@ -10,7 +10,8 @@ from yarl import URL
 from gateway.fhir.definitions import RESOURCE_TYPES, search_parameters
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import asked_in, canonical_text, parse, upstream_form, upstream_target, with_form
+from gateway.fhir.request import parse, with_form
+from gateway.fhir.request_target import asked_in, canonical_text, upstream_form, upstream_target
 
 
 @pytest.mark.parametrize(

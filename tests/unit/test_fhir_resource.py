@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fhir.links import below, local_reference, may_mention, relative_target, to_public
+from gateway.fhir.links import (
+    below,
+    local_reference,
+    may_mention,
+    relative_references,
+    relative_target,
+    to_public,
+)
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.resource import (
     MAX_DEPTH,
     Number,
     parse_resource,
-    relative_references,
     rewrite_entry,
     rewrite_urls,
     write_resource,

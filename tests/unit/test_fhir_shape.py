@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fhir import request
+from gateway.fhir import request, request_target
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.shape import shape_of, shaped
 from tests.support.policies import ask
@@ -69,14 +69,14 @@ def test_without_a_shape_resources_leave_whole(query: str) -> None:
 )
 @pytest.mark.parametrize("query", ["_elements=subject", "_summary=text", "_summary=false"])
 def test_the_store_is_asked_for_whole_resources(text: str, query: str) -> None:
-    assert "?" not in request.upstream_target(ask(text.format(query)))
+    assert "?" not in request_target.upstream_target(ask(text.format(query)))
 
 
 def test_a_form_asks_for_whole_resources_too() -> None:
     form = request.with_form(
         ask("POST /Observation/_search"), request.FORM_TYPE, b"_elements=subject&code=x&_summary=false"[:24]
     )
-    assert request.upstream_form(form) == b"code=x"
+    assert request_target.upstream_form(form) == b"code=x"
     assert shape_of(form.terms) is not None
 
 

@@ -9,17 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.pieces import End, EntriesBegin, EntriesEnd, Entry, Member, Piece, PlainEntries
 from gateway.fhir.resource import DECODER, MAX_DEPTH
-from gateway.fhir.stream import (
-    BundleReader,
-    End,
-    EntriesBegin,
-    EntriesEnd,
-    Entry,
-    Member,
-    Piece,
-    PlainEntries,
-)
+from gateway.fhir.stream import BundleReader
 
 HOSTILE = r"""
 { "type" : "searchset", "link":[{"relation":"self","url":"http:\/\/x\/\"entry\":[{"}],

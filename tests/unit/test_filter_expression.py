@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.fhir import request
+from gateway.fhir import request, request_target
 from gateway.fhir.filter_expression import (
     MAX_COMPARISONS,
     MAX_DEPTH,
@@ -150,7 +150,7 @@ def test_P1_the_form_is_its_own_form(text: str) -> None:
     expression = read(text, "Observation")
     assert read(written(expression), "Observation") == expression
     asked = request.parse("GET", "/Observation", f"_filter={request.search.quote(text, safe='')}")
-    again = request.asked_in(request.canonical_text(asked))
+    again = request_target.asked_in(request_target.canonical_text(asked))
     assert again == asked
 
 

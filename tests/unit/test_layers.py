@@ -45,7 +45,7 @@ FLOORS = [
     "authz.endpoints",
     "authz.login authz.resource_server authz.grant_endings authz.descriptions",
     "authz.registry",
-    "authz.registration_requests",
+    "authz.registration_requests authz.initial_access_tokens",
     "authz.registry_writing",
     "authz.keys authz.http authz.revocations authz.client_directory authz.fetch authz.client_keys",
     "authz.fetch_exchange",
@@ -54,7 +54,7 @@ FLOORS = [
     "authz.storage",
     "authz.settings authz.kept_current",
     "authz.handles",
-    "authz.protocol authz.events authz.clock authz.beside authz.networks authz.csv_text",
+    "authz.protocol authz.events authz.clock authz.beside authz.networks authz.csv_text authz.outgoing_tls",
 ]
 PURE = (
     "authz.protocol",
@@ -71,7 +71,7 @@ PURE = (
 )
 PURE_MAY_USE = {
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "cryptography", "dataclasses",
-    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "heapq", "hmac",
+    "datetime", "decimal", "difflib", "enum", "fnmatch", "functools", "gzip", "hashlib", "heapq", "hmac", "html",
     "importlib.resources", "ipaddress", "itertools", "json", "jwt", "math", "msgspec", "operator", "re", "string", "struct",
     "types", "typing", "unicodedata", "urllib.parse", "xml", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
@@ -93,7 +93,7 @@ FROM_AUTHZ = {
         "protocol.openid",
     },
 }
-# Nouns that prove a check took place: only their own room may construct them.
+# Nouns that prove a check took place: only the module that makes the check may construct them.
 MADE_BY = {
     "Proof": "authz.protocol.dpop",
     "Caller": "authz.protocol.tokens",
@@ -101,7 +101,7 @@ MADE_BY = {
     "HttpRequest": "authz.http",
     "ClientMetadata": "authz.protocol.client_metadata",
     "SoftwareStatement": "authz.protocol.software_statements",
-    "Permit": "gateway.policy.engine",
+    "Permit": "gateway.policy.engine gateway.policy.searches",
 }
 
 
@@ -175,7 +175,9 @@ def test_proofs_are_made_at_home(module: str) -> None:
     for node in nodes(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            assert MADE_BY.get(name, module) == module, f"{module}:{node.lineno} makes a {name} of its own"
+            assert module in MADE_BY.get(name, module).split(), (
+                f"{module}:{node.lineno} makes a {name} of its own"
+            )
 
 
 @pytest.mark.parametrize("module", modules())

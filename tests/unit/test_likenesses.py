@@ -51,6 +51,32 @@ OWN = {
     b"x-correlation-id": (b"c", b"c" * 128),
     b"x-forwarded-for": (b"203.0.113.9", b"192.0.2.3, 203.0.113.9:4711, [192.0.2.4]:1"),
     b"forwarded": (b"for=203.0.113.9", b'for="[2001:db8::1]:4711";proto=https, for=unknown'),
+    b"b3": (
+        b"80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90",
+        b"64fe8b2a57d3eff7-e457b5a2e4d86bd1",
+    ),
+    b"x-b3-traceid": (b"80f198ee56343ba864fe8b2a57d3eff7", b"64fe8b2a57d3eff7"),
+    b"x-b3-spanid": (b"e457b5a2e4d86bd1", b"05e3ac9a4f6e3b90"),
+    b"x-b3-parentspanid": (b"05e3ac9a4f6e3b90", b"e457b5a2e4d86bd1"),
+    b"x-b3-sampled": (b"1", b"false"),
+    b"x-b3-flags": (b"1", b"0"),
+    b"x-datadog-trace-id": (b"1316480302839184718", b"18446744073709551615"),
+    b"x-datadog-parent-id": (b"7", b"18446744073709551615"),
+    b"x-datadog-sampling-priority": (b"1", b"-1"),
+    b"x-datadog-origin": (b"rum", b"synthetics-browser"),
+    b"x-datadog-tags": (b"_dd.p.dm=-1,_dd.p.tid=66d77b0400000000", b"x" * 512),
+    b"x-amzn-trace-id": (
+        b"Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+        b"Self=1-67891234-12456789abcdef012345678; Root=1-67891233-abcdef012345678912345678;Lineage=25:a1b2c3d4:0|1:a:9",
+    ),
+    b"x-cloud-trace-context": (
+        b"105445aa7843bc8bf206b12000100000/1;o=1",
+        b"105445AA7843BC8BF206B12000100001",
+    ),
+    b"baggage": (
+        b"key1=value1;property1;property2, key2 = value2, key3=value3; propertyKey=propertyValue",
+        b",".join([b"k%d=%%20v" % number for number in range(64)]),
+    ),
 }
 """Headers of which each request may have a value of its own, each with two: behind FACES[1] both are of one address."""
 HEAD = (

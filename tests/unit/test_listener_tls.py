@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from authz.outgoing_tls import client_context
 from authz.protocol.clients import AuthenticationMethod, Client, GrantType
 from gateway import tls
 from gateway.settings import Listener, TlsFiles
@@ -225,7 +226,7 @@ def test_a_client_that_comes_back_is_seen_with_its_whole_chain_again(
     leaf = issue_certificate(middle, key, **TIMES)
     (tmp_path / "client.pem").write_text(pem(leaf, middle.der) + key_pem(key))
     at_work = running(replace(listener, client_certificate_anchors=tmp_path / "ca.pem"))
-    calling = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    calling = client_context(str(tmp_path / "ca.pem"))
     calling.load_cert_chain(tmp_path / "client.pem")
     calling.maximum_version = version
     session = None

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fhir.outcome import FhirError
+from gateway.fhir.pieces import Entry
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.resource import MAX_DEPTH, Number, parse_json, write_resource
-from gateway.fhir.stream import BundleReader, Entry
+from gateway.fhir.stream import BundleReader
 from tests.unit.test_fhir_stream import entry_by_entry
 
 VALUES = st.recursive(

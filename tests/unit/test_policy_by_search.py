@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Deny, Permit
 from gateway.policy.inquiries.explanation import explain
 from gateway.policy.inquiries.explanation_parts import Outcome, Truth

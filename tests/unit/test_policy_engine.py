@@ -6,7 +6,7 @@ import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Decision, Deny, Nothing, Permit
 from tests.support import policies
 from tests.support.policies import ask, caller, category, decide, engine, resource, shows

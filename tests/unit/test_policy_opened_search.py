@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy import by_list
 from gateway.policy.decision import Deny, Nothing, Permit
 from gateway.policy.language import PolicyErrors

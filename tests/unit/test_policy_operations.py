@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Decision, Deny, LookingJudge, Permit
 from tests.support.policies import HERE, ask, caller, category, decide, engine, load, policy, resource
 from tests.unit.test_policy_language import of_rule
@@ -203,6 +203,48 @@ def test_K196_lastn_is_narrowed_as_a_search_and_judged_as_one() -> None:
     assert not decision.exact
     stranger = decide([OWN, LASTN], A, "GET /Observation/$lastn?subject=Patient/B")
     assert not isinstance(stranger, Permit | Deny)  # found nothing, and nobody was asked
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "return: {hide: [Observation.effective]}",
+        "return: {round_dates: {Observation.effective: year}}",
+        "return: {hide: [Observation.code]}",
+        "return: {only: [Observation.status]}",
+        "query: {closed: [date]}",
+    ],
+)
+def test_lastn_is_closed_where_a_sort_by_what_it_goes_by_would_be(shown: str) -> None:
+    part = f"rule: part, effect: permit, may: [read, search], resources: [Observation], shared: true, {shown}"
+    refusal = denied(decide([part, LASTN], caller(), "GET /Observation/$lastn"))
+    assert refusal is denied(decide([part], caller(), "GET /Observation?_sort=code,-date"))
+    assert isinstance(decide([part], caller(), "GET /Observation"), Permit)
+    both = decide([part, OWN, LASTN], A, "GET /Observation/$lastn?max=1")
+    assert sent(both) == "Observation/$lastn?subject=Patient%2FA&max=1"
+    assert not passes(both, type="Observation", subject="B"), "what is shown in part is none of the last"
+
+
+def test_of_an_operation_no_self_link_is_asked_for_what_a_permit_needs() -> None:
+    part = (
+        "rule: part, effect: permit, may: [read, search], resources: [Observation], shared: true, "
+        "query: {needs_one_of: [patient]}"
+    )
+    found = decide([part, LASTN], caller(), "GET /Observation/$lastn?patient=A")
+    assert isinstance(found, Permit)
+    assert (found.added, found.needed) == ((), frozenset())
+    searched = decide([part], caller(), "GET /Observation?patient=A")
+    assert isinstance(searched, Permit)
+    assert searched.needed == {"patient"}
+    assert denied(decide([part, LASTN], caller(), "GET /Observation/$lastn?code=x")) is Reason.QUERY_CLOSED
+
+
+def test_lastn_takes_a_deny_of_what_it_goes_by_for_a_refusal() -> None:
+    deny = "rule: no, effect: deny, may: [any], resources: [Observation], fields: [Observation.effective]"
+    assert (
+        denied(decide([READ, deny, LASTN], caller(), "GET /Observation/$lastn"))
+        is Reason.UNSUPPORTED_PARAMETER
+    )
 
 
 def test_lastn_is_judged_by_the_condition_of_its_own_rule_too() -> None:

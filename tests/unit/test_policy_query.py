@@ -6,7 +6,7 @@ import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy import language
 from gateway.policy.decision import Deny, Permit
 from tests.support import policies
@@ -280,7 +280,16 @@ def test_a_count_is_told_only_where_it_counts_nothing_hidden(query: str) -> None
     deny = "rule: vip, effect: deny, may: [any], resources: [Observation], where: {ids: [secret]}"
     never = OWN.replace("chain_depth: 2", "total: never")
     for rules in ([OWN, deny], [never]):
-        assert answer(rules, A, f"GET /Observation?{query}") == "count-closed"
+        if query.startswith("_summary"):
+            assert answer(rules, A, f"GET /Observation?{query}") == "count-closed"
+            continue
+        # A total is a wish (FHIR R4 3.1.1.5): the search passes, and says none.
+        found = decide(rules, A, f"GET /Observation?{query}")
+        assert isinstance(found, Permit)
+        assert not found.exact
+        assert upstream_target(found.request) == "Observation?subject=Patient%2FA"
+    both = "GET /Observation?_total=none&_summary=count"
+    assert answer([OWN, deny], A, both) == "count-closed"
 
 
 def test_a_search_that_only_counts_shows_nothing_else() -> None:

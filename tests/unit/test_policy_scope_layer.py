@@ -4,7 +4,7 @@ import pytest
 
 from authz.protocol.tokens import Caller
 from gateway.fhir.outcome import Reason
-from gateway.fhir.request import upstream_target
+from gateway.fhir.request_target import upstream_target
 from gateway.policy.decision import Decision, Deny, Permit
 from gateway.policy.scope_layer import grantable
 from tests.support.policies import caller, category, decide, resource, shows

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.fhir.definitions import members
 from gateway.fhir.resource import Number
+from gateway.policy.copies import Copies
 from gateway.policy.view import WHOLE, Paths, Precision, UnknownElement, View, paths_of, see
 
 SECRET = "Kolossale Verschwiegenheit"
@@ -57,6 +58,104 @@ def test_hide_takes_the_element_and_its_narrative() -> None:
     assert seen["valueQuantity"] == {"value": Number("181.50"), "unit": "cm"}
 
 
+LABEL = {
+    "url": "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label",
+    "valueCoding": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"},
+}
+OTHER = {"url": "urn:x", "valueCode": "kept"}
+
+
+@pytest.mark.parametrize(
+    "labelled",
+    [
+        {"extension": [LABEL]},
+        {"_status": {"extension": [LABEL]}},
+        {"note": [{"text": "x", "extension": [LABEL, OTHER]}]},
+        {"component": [{"code": {"text": "x", "extension": [LABEL]}}]},
+        {"modifierExtension": [OTHER, LABEL]},
+        {"extension": [{"url": "urn:y", "extension": [LABEL]}]},
+        {"meta": {"extension": [LABEL]}},
+    ],
+)
+def test_who_sees_no_labels_sees_none_of_an_element_either(labelled: dict[str, Any]) -> None:
+    resource = observation(**labelled)
+    denied = paths_of("Observation", ["Observation.meta.security"])
+    for seen in (
+        see(resource, [WHOLE], denied=denied),
+        see(resource, [hidden("Observation.meta.security")]),
+        see(
+            resource,
+            [hidden("Observation.meta"), only("Observation.status", "Observation.note", "Observation.code")],
+        ),
+    ):
+        assert "HIV" not in said(seen)
+        assert "SUBSETTED" in said(seen)
+    assert "HIV" in said(see(resource, [hidden("Observation.bodySite")]))
+    assert "kept" not in said(labelled) or "kept" in said(see(resource, [WHOLE], denied=denied))
+
+
+@given(
+    st.lists(st.text("abc", min_size=5, max_size=9), min_size=17, max_size=60, unique=True),
+    st.text("abc", max_size=30),
+)
+@settings(max_examples=300, deadline=None)
+def test_among_many_hidden_texts_a_copy_is_found_as_among_few(hidden_texts: list[str], text: str) -> None:
+    copies = Copies()
+    copies.take(hidden_texts)
+    assert copies.repeats({"text": text}) is any(each in text for each in hidden_texts)
+
+
+def div(text: str) -> dict[str, str]:
+    return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{text}</div>'}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        f"<p>{SECRET.upper()}</p>",
+        "Kolos<b>sale</b> Verschwiegenheit",
+        "Kolossale<br/>Verschwiegenheit",
+        "Kolossale &#86;erschwiegenheit",
+        "Kolossale\n      Verschwiegenheit",
+    ],
+)
+def test_a_narrative_within_that_repeats_what_is_hidden_is_withheld(text: str) -> None:
+    told = {"resourceType": "Observation", "id": "c", "text": div(text)}
+    silent = {"resourceType": "Observation", "id": "d", "text": div("Nothing of it")}
+    seen = see(observation(contained=[told, silent]), [hidden("Observation.note")])
+    assert seen["contained"][0]["text"]["status"] == "empty"
+    assert "erschwiegenheit" not in said(seen).casefold()
+    assert seen["contained"][1] == silent
+
+
+def test_a_section_that_repeats_what_is_hidden_is_withheld() -> None:
+    composition = {
+        "resourceType": "Composition",
+        "id": "k",
+        "title": SECRET,
+        "section": [{"text": div(f"About: {SECRET}"), "section": [{"text": div("else")}]}],
+    }
+    seen = see(composition, [View(hide=paths_of("Composition", ["Composition.title"]))])
+    assert SECRET not in said(seen)
+    assert seen["section"][0]["section"] == [{"text": div("else")}]
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        {"payload": [{"contentString": f"re: {SECRET}"}]},
+        {"dosageInstruction": [{"patientInstruction": SECRET}]},
+        {"prediction": [{"rationale": SECRET}]},
+        {"summary": SECRET},
+        {"action": [{"textEquivalent": SECRET}]},
+    ],
+)
+def test_free_text_of_whatever_name_does_not_repeat_what_is_hidden(copy: dict[str, Any]) -> None:
+    seen = see(observation(**copy), [hidden("Observation.note")])
+    assert SECRET not in said(seen)
+
+
 def test_what_was_changed_is_tagged_as_a_subset_once() -> None:
     seen = see(observation(), [hidden("Observation.note")])
     assert [tag["code"] for tag in seen["meta"]["tag"]] == ["SUBSETTED"]
@@ -67,7 +166,9 @@ def test_what_was_changed_is_tagged_as_a_subset_once() -> None:
 
 def test_a_choice_is_hidden_under_each_of_its_names() -> None:
     view = hidden("Observation.value")
-    for name in (key for key in members("Observation") if key.startswith("value")):
+    names = [key for key in members("Observation") if key.startswith("value")]
+    assert len(names) == 11  # FHIR R4: Observation.value[x]
+    for name in names:
         assert name not in see(observation(**{name: "x"}), [view])
 
 

@@ -196,6 +196,48 @@ def test_H149_a_deny_closes_the_change_of_labels(
     assert change([OPEN, deny], old, resource(type_, meta=after), request, officer).shown
 
 
+INLINE = {
+    "extension": [
+        {
+            "url": "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label",
+            "valueCoding": {"code": "PSY"},
+        }
+    ]
+}
+WITHIN = {"resourceType": "Observation", "id": "i", "meta": LABEL}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passes"),
+    [
+        ({"code": INLINE}, {"code": INLINE, "status": "final"}, True),
+        ({"code": INLINE}, {"code": {"text": "x"}}, False),
+        ({"_status": INLINE}, {}, False),
+        ({}, {"note": [{"text": "x"} | INLINE]}, False),
+        ({"contained": [WITHIN]}, {"contained": [{"resourceType": "Observation", "id": "i"}]}, False),
+        ({"contained": [WITHIN]}, {"contained": [WITHIN], "status": "final"}, True),
+        (None, {"code": INLINE}, False),
+        (None, {"code": {"text": "x"}}, True),
+        ({}, {"code": {"extension": [INLINE["extension"][0] | {"valueCoding": "PSY"}]}}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["deny", "readonly"])
+def test_H149_labels_within_a_resource_are_labels(
+    before: Resource | None, after: Resource, passes: bool, kind: str
+) -> None:
+    deny = (
+        "rule: labels, effect: deny, may: [create, update, patch], resources: [any], changes: [meta.security]"
+    )
+    rules = [OPEN, deny]
+    if kind == "readonly":
+        if before is None:
+            return  # what is made has nothing that stays
+        rules = [OPEN + ", write: {readonly: [meta.security]}"]
+    old = None if before is None else resource("Observation", **before)
+    request = "POST /Observation" if before is None else "PATCH /Observation/x"
+    assert change(rules, old, resource("Observation", **after), request).shown is passes
+
+
 def test_a_deny_of_changes_closes_no_other_write_and_no_read() -> None:
     deny = "rule: d, effect: deny, may: [update], resources: [Observation], changes: [status]"
     assert isinstance(decide([OPEN, deny], DOCTOR, "DELETE /Observation/x"), Permit)

@@ -9,18 +9,16 @@ import asyncpg
 import pytest
 
 from authz.storage.audit_lines import AuditLine
+from authz.storage.interactions import Launch
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.settings import PostgresqlSettings, dsn_fault
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
-from authz.storage.store import Launch, StoreUnavailable
-from gateway.demo.world import Authority
+from authz.storage.store import StoreUnavailable
+from gateway.demo.authority import Authority
 from tests.support import postgresql as support
 from tests.support.postgresql import PrivateServer, private_server
 from tests.support.postgresql_database import claim, database, shared, store
-from tests.support.store_contract import (
-    KEY,
-    NOW,
-)
+from tests.support.store_contract import KEY, NOW
 from tests.support.tcp_proxy import Way, tcp_proxy
 
 __all__ = ["database", "shared", "store"]  # fixtures

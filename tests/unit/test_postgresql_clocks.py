@@ -4,9 +4,10 @@ import time
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.postgresql import store as module
 from authz.storage.postgresql.store import PostgresqlStore
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 from tests.support.postgresql_database import database, shared, store
 
 __all__ = ["database", "shared", "store"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from authz.storage.grants import grants
+from authz.storage.postgresql.roles import grants
 from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.store import StoreUnavailable

@@ -10,25 +10,19 @@ import asyncpg
 import pytest
 
 from authz.storage import opening
+from authz.storage.claims import Namespace
 from authz.storage.postgresql import changes as postgresql_changes
 from authz.storage.postgresql import schema as postgresql_schema
 from authz.storage.postgresql.consents import CONSENTS_PAGE
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.store import PostgresqlStore, open_postgresql
 from authz.storage.schema import Migration, migrations
-from authz.storage.store import Namespace, StoreSettings, StoreUnavailable
+from authz.storage.settings import StoreSettings
+from authz.storage.store import StoreUnavailable
 from tests.support.consents_contract import CONSENT
 from tests.support.postgresql import PrivateServer
 from tests.support.postgresql_database import claim, database, shared, store
-from tests.support.store_contract import (
-    CHANGE,
-    EMERGENCY,
-    KEY,
-    NOW,
-    REGISTRATION,
-    StoreContract,
-    audit_lines,
-)
+from tests.support.store_contract import CHANGE, EMERGENCY, KEY, NOW, REGISTRATION, StoreContract, audit_lines
 
 __all__ = ["database", "shared", "store"]  # fixtures
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("postgresql")]

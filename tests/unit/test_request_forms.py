@@ -17,7 +17,16 @@ from gateway.settings import Upstream
 from gateway.wire.upstream_request import UnsendableRequest
 
 VARYING = frozenset(
-    {"dpop", "traceparent", "tracestate", "x-request-id", "x-forwarded-for", "x-fapi-interaction-id"}
+    {
+        "dpop",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
+        "x-forwarded-for",
+        "x-fapi-interaction-id",
+        "b3",
+        "baggage",
+    }
 )
 MARKS = (
     "securus-mark-id.",

@@ -12,7 +12,8 @@ from authz.keys import by_hand
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.tokens import Caller
 from authz.revocations import Revocations
-from authz.storage.store import Namespace, StoreUnavailable
+from authz.storage.claims import Namespace
+from authz.storage.store import StoreUnavailable
 from tests.support.authorization_server import (
     CDA,
     FHIR,

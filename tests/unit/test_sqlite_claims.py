@@ -10,21 +10,15 @@ from pathlib import Path
 import pytest
 
 from authz.protocol.tokens import Grant
+from authz.storage.claims import Namespace, SingleUse
+from authz.storage.grants import GrantUntil, RedeemedCode, Redeeming, Redemption
 from authz.storage.replay import UsedKeys
 from authz.storage.schema import migrate, migrations
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.store import SqliteStore, open_store
 from authz.storage.status import status
-from authz.storage.store import (
-    GrantUntil,
-    Namespace,
-    RedeemedCode,
-    Redeeming,
-    Redemption,
-    SingleUse,
-    StoreSettings,
-    StoreUnavailable,
-)
+from authz.storage.store import StoreUnavailable
 from tests.support.store_contract import CODE, GRANT, NOW, PUSHED, complete
 
 PROOF = Namespace.DPOP_PROOF

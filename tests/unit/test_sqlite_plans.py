@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from authz.storage.claims import Namespace
 from authz.storage.effects import RateLimit
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.store import SqliteStore
-from authz.storage.store import Namespace
 from tests.support.filled_store import fill
 from tests.support.store_contract import (
     CHANGE,

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from authz.storage import schema
+from authz.storage.claims import Namespace
+from authz.storage.grants import Redemption
 from authz.storage.schema import Migration, migrate, migrations, read_migrations
 from authz.storage.sqlite import connection as sqlite_connection
 from authz.storage.sqlite.consents import _STANDING, CONSENTS_PAGE
 from authz.storage.sqlite.store import SqliteStore, open_store
-from authz.storage.store import AuditConflict, Namespace, Redemption, Store, StoreUnavailable
+from authz.storage.store import AuditConflict, Store, StoreUnavailable
 from tests.support.consents_contract import CONSENT
 from tests.support.store_contract import (
     CHANGE,

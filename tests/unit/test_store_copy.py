@@ -11,11 +11,14 @@ import pytest
 
 from authz.storage import copying
 from authz.storage.audit_index import AuditQuery
+from authz.storage.claims import Namespace
+from authz.storage.grants import Redemption
 from authz.storage.postgresql.pool import PostgresqlPool
 from authz.storage.postgresql.schema import migrate
 from authz.storage.schema import migrations
+from authz.storage.settings import StoreSettings
 from authz.storage.status import status
-from authz.storage.store import Namespace, Redemption, Store, StoreSettings, StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from authz.storage.tables import TABLES
 from gateway.cli import main
 from tests.support.filled_store import LINES, NODE_LINES, at, source, target

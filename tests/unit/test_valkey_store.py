@@ -3,23 +3,28 @@
 import asyncio
 import multiprocessing
 import re
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
+from authz.outgoing_tls import OF_NEWER_PYTHONS
+from authz.storage.claims import Namespace
 from authz.storage.composed import with_replay
 from authz.storage.effects import RateLimit
 from authz.storage.opening import open_storage
+from authz.storage.settings import StoreSettings
 from authz.storage.sqlite.store import open_store
-from authz.storage.store import Namespace, Store, StoreSettings, StoreUnavailable
+from authz.storage.store import Store, StoreUnavailable
 from authz.storage.valkey import open_valkey
 from authz.storage.valkey_settings import ValkeySettings, url_fault
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from tests.support.postgresql import PrivateServer
 from tests.support.store_contract import NOW, StoreContract, audit_lines, winners
 from tests.support.tcp_proxy import Way, tcp_proxy
@@ -152,6 +157,23 @@ async def test_by_TLS_a_server_under_another_name_than_its_certificate_has_is_re
         async with tcp_proxy(secured.port, at=("127.0.0.2", secured.port)):
             with pytest.raises(StoreUnavailable, match="certificate verify failed"):
                 await open_valkey(ValkeySettings(url, authorities=authorities))
+
+
+async def test_by_TLS_a_server_is_judged_the_same_by_every_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 3.13 on a context asks for more, and believes more, until it is told otherwise."""
+    made, contexts = ssl.create_default_context, []
+
+    def newer(*args: Any, **options: Any) -> ssl.SSLContext:
+        contexts.append(made(*args, **options))
+        contexts[-1].verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return contexts[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", newer)
+    with secured_valkey_server(Authority.new("Cache"), tmp_path) as secured:
+        await (await open_valkey(secured.settings())).close()
+    assert {bool(context.verify_flags & flag) for context in contexts for flag in OF_NEWER_PYTHONS} == {False}
 
 
 async def test_two_installations_at_one_server_do_not_meet(server: ValkeyServer) -> None:

@@ -34,9 +34,8 @@ class ChangeListener:
         heard = self._heard
         await heard.wait()
         await asyncio.sleep(_GATHER_SECONDS)
-        if (
-            self._heard is heard
-        ):  # several may wait: what came since the first of them went on is not theirs to clear
+        # Several may wait: what came since the first of them went on is not theirs to clear.
+        if self._heard is heard:
             self._heard = asyncio.Event()
 
     async def close(self) -> None:

@@ -4,18 +4,12 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, Room
+from authz.storage.grants import AuthorizationCode, RedeemedCode, RefreshToken
 from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
-from authz.storage.rows import (
-    Row,
-    grant_values,
-    newest_first,
-    redeemed_code,
-    refresh_token,
-    revoked,
-)
-from authz.storage.store import AuthorizationCode, RedeemedCode, RefreshToken, StoreUnavailable
+from authz.storage.rows import Row, grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.store import StoreUnavailable
 
 
 class PostgresqlGrants:

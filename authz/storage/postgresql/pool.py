@@ -18,9 +18,8 @@ from authz.storage.postgresql.settings import PostgresqlSettings
 from authz.storage.store import StoreUnavailable
 
 _LOOK_AGAIN_SECONDS = 0.25
-_SERVER_GRACE_SECONDS = (
-    1.0  # the server ends a slow statement itself; after so much more it does not answer at all
-)
+# The server ends a slow statement itself; after so much more it does not answer at all.
+_SERVER_GRACE_SECONDS = 1.0
 _LOCK_SHARE = 0.6  # of the time of a statement, for waiting on others; what remains is for the work
 # A node that is cut off in a transaction keeps its locks so long: less than the others wait for them, but not so
 # short that a process which is out of breath loses what it is at.

@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authz.clock import system_clock
+from authz.storage.claims import Namespace, SingleUse, Then
+from authz.storage.interactions import BrowserSession, Interaction, Launch, PushedRequest
 from authz.storage.postgresql.audit import PostgresqlAudit
 from authz.storage.postgresql.audit_feeds import PostgresqlAuditFeeds
 from authz.storage.postgresql.audit_index import PostgresqlAuditIndex
@@ -35,17 +37,8 @@ from authz.storage.records import decode, encode, integer, octets
 from authz.storage.replay import one_after_the_other
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING, migrations
-from authz.storage.store import (
-    BrowserSession,
-    Interaction,
-    Launch,
-    Namespace,
-    PushedRequest,
-    SingleUse,
-    StoredKey,
-    StoreUnavailable,
-    Then,
-)
+from authz.storage.server_keys import StoredKey
+from authz.storage.store import StoreUnavailable
 
 R = TypeVar("R")
 _MOST_SKEW_SECONDS = 10
@@ -301,10 +294,8 @@ class PostgresqlStore(
         A row that somebody holds is left for the next time. Where the clock of this machine is ahead of the server's,
         that is taken off: a claim that goes early could be made again at a node whose clock is right.
         """
-        removed, here = (
-            0,
-            system_clock(),
-        )  # before the transaction begins, so that it is not ahead by a rounding
+        # Before the transaction begins, so that it is not ahead by a rounding.
+        removed, here = 0, system_clock()
         async with self._database.transaction() as transaction:
             lock = await transaction.row("SELECT pg_try_advisory_xact_lock($1, $2)", LOCKS, HOUSEKEEPING_LOCK)
             if lock != (True,):

@@ -16,9 +16,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from authz.storage.claims import Namespace, SingleUse
 from authz.storage.replay import REPLAY, UsedKeys
 from authz.storage.sqlite.connection import SqliteConnection
-from authz.storage.store import Namespace, SingleUse, StoreUnavailable
+from authz.storage.store import StoreUnavailable
 
 _AT_ONCE = 100  # claims in one commit: less than a millisecond
 _NEVER_READ = 0  # the first row has number 1

@@ -91,9 +91,8 @@ class SqliteConnection:
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row of one statement."""
-        rows = self.rows(
-            sql, *values
-        )  # all are fetched: a statement with RETURNING commits after its last row
+        # All are fetched: a statement with RETURNING commits after its last row.
+        rows = self.rows(sql, *values)
         return rows[0] if rows else None
 
     def change(self, sql: str, *values: object) -> int:

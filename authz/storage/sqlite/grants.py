@@ -6,6 +6,14 @@ from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, NoRoomLeft, Room
+from authz.storage.grants import (
+    AuthorizationCode,
+    GrantUntil,
+    RedeemedCode,
+    Redeeming,
+    Redemption,
+    RefreshToken,
+)
 from authz.storage.records import decode, encode, integer, text
 from authz.storage.rows import (
     GRANTS_AT_ONCE,
@@ -19,15 +27,7 @@ from authz.storage.rows import (
 from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import have_room, insert_consent
-from authz.storage.store import (
-    AuthorizationCode,
-    GrantUntil,
-    RedeemedCode,
-    Redeeming,
-    Redemption,
-    RefreshToken,
-    StoreUnavailable,
-)
+from authz.storage.store import StoreUnavailable
 
 
 class SqliteGrants:

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from authz.storage.claims import Namespace, SingleUse, Then
+from authz.storage.grants import GrantUntil, Redeeming
+from authz.storage.interactions import BrowserSession, Interaction, Launch, PushedRequest
 from authz.storage.records import decode, encode, integer, octets
 from authz.storage.rows import KEY_COLUMNS, key_values, stored_key
 from authz.storage.schema import EXPIRING
+from authz.storage.server_keys import StoredKey
 from authz.storage.sqlite.audit import SqliteAudit
 from authz.storage.sqlite.audit_feeds import SqliteAuditFeeds
 from authz.storage.sqlite.audit_index import SqliteAuditIndex
@@ -26,19 +30,7 @@ from authz.storage.sqlite.consents import SqliteConsents
 from authz.storage.sqlite.effects import SqliteEffects
 from authz.storage.sqlite.grants import SqliteGrants, insert_grant, redeem
 from authz.storage.sqlite.registrations import SqliteRegistrations
-from authz.storage.store import (
-    BrowserSession,
-    GrantUntil,
-    Interaction,
-    Launch,
-    Namespace,
-    PushedRequest,
-    Redeeming,
-    SingleUse,
-    StoredKey,
-    StoreUnavailable,
-    Then,
-)
+from authz.storage.store import StoreUnavailable
 
 R = TypeVar("R")
 _REMOVED_IN_ONE_TRANSACTION = 100

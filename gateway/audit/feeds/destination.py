@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from authz.outgoing_tls import client_context
 from gateway.audit.events.codes import Json
 from gateway.audit_settings import FeedSettings
 
@@ -35,8 +36,7 @@ class Destination(Protocol):
 def tls_context(settings: FeedSettings) -> ssl.SSLContext:
     """TLS to a destination: it must be vouched for; with our certificate where there is one. Raises OSError, SSLError."""
     authorities = None if settings.authorities is None else str(settings.authorities)
-    context = ssl.create_default_context(cafile=authorities)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = client_context(authorities)
     if settings.certificate is not None and settings.key is not None:
         context.load_cert_chain(str(settings.certificate), str(settings.key))
     return context

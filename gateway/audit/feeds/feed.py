@@ -84,9 +84,8 @@ class Feed:
 
     async def deliver(self) -> None:
         """One round over all chains, unless a pause after a failure lasts. Raises StoreUnavailable, AuditUnavailable."""
-        if (
-            self._failed_at <= self._clock() < self._due_at
-        ):  # a clock that was set back since says nothing of pauses
+        # A clock that was set back since says nothing of pauses.
+        if self._failed_at <= self._clock() < self._due_at:
             return
         places = await self._store.audit_feed(self.settings.name)
         try:

@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from authz.clock import Clock
-from authz.storage.store import Namespace, Store, StoreUnavailable
+from authz.storage.claims import Namespace
+from authz.storage.store import Store, StoreUnavailable
 
 LEASE_SECONDS = 30
 RENEWED_AFTER_SECONDS = 7.5

@@ -26,9 +26,8 @@ PERMIT, NOTHING = "permit", "nothing"
 _BEGUN = "write-begins"
 _FAILED = 400
 _OF_PATIENTS = frozenset({"patient", "subject", "beneficiary", "individual", "for", "focus", "target"})
-_BARE = frozenset(
-    {"patient"}
-)  # parameters whose value may be an id alone: they refer to nothing but patients
+# Parameters whose value may be an id alone: they refer to nothing but patients.
+_BARE = frozenset({"patient"})
 _CALLERS = 5_000  # what so many tokens say is remembered
 _KINDS = 500
 _SECONDS = 64

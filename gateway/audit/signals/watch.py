@@ -13,8 +13,9 @@ from typing import Protocol
 from authz.clock import Clock
 from authz.storage.audit_index import AccessEntry, AuditQuery
 from authz.storage.audit_signals import Signal
+from authz.storage.claims import Namespace
 from authz.storage.effects import Notification
-from authz.storage.store import Namespace, Store
+from authz.storage.store import Store
 from gateway.audit.index.follower import chains
 from gateway.audit.log import AuditLog
 from gateway.audit.signals import findings

@@ -8,6 +8,7 @@ from dataclasses import replace
 from yarl import URL
 
 from authz.clock import Clock
+from authz.outgoing_tls import client_context
 from gateway.document_services.xds import envelopes, soap_answers
 from gateway.document_services.xds.assertion import Assertions
 from gateway.document_services.xds.canonical_xml import Element
@@ -15,6 +16,7 @@ from gateway.document_services.xds.multipart import Parts, parameters_of
 from gateway.document_services.xds.soap_answers import Node
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy.acting import ACTING
+from gateway.proxy.answers.delivery import check_coding
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.settings import Upstream
 from gateway.xds_settings import SoapTls
@@ -48,7 +50,7 @@ class SoapEndpoint(UpstreamClient):
         """How the endpoint is believed, and our certificate."""
         files = self._tls
         authorities = None if files.authorities is None else str(files.authorities)
-        context = ssl.create_default_context(cafile=authorities)
+        context = client_context(authorities)
         if files.certificate is not None:
             context.load_cert_chain(files.certificate, files.key)
         return context
@@ -148,5 +150,4 @@ def _check(answer: UpstreamAnswer) -> None:
         raise FhirError(
             Reason.UPSTREAM_INVALID, "the registry or repository answered with an error of its own"
         )
-    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+    check_coding(answer)

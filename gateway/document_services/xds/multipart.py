@@ -34,9 +34,8 @@ class Parts:
         self._pieces = pieces
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._held = bytearray(b"\r\n")  # the first boundary may stand at the beginning
-        self._skip = (
-            2  # of what is held: the line end before the content, which a boundary may follow at once
-        )
+        # Of what is held: the line end before the content, which a boundary may follow at once.
+        self._skip = 2
         self._has_begun = False
 
     async def head(self) -> Mapping[str, str] | None:

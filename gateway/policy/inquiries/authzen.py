@@ -12,7 +12,6 @@ from authz.protocol.tokens import Caller
 from gateway.consents.consent import bases_record
 from gateway.fhir.operations import OPERATIONS
 from gateway.fhir.outcome import REASONS, FhirError
-from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Environment, Resource
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.consent_of import asked_of_consents, told
@@ -21,6 +20,7 @@ from gateway.policy.inquiries.explanation_parts import Truth
 from gateway.policy.inquiries.explanation_words import as_json
 from gateway.policy.inquiries.questions import QuestionError, asked_of, caller_of_claims
 from gateway.policy.known import Known
+from gateway.policy.networks import in_networks
 
 MAX_EVALUATIONS = 100
 _CONTEXTS = ("patient", "user", "system")

@@ -2,7 +2,7 @@
 
 import json
 
-from gateway.fhir import request
+from gateway.fhir import request_target
 from gateway.fhir.outcome import REASONS
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.inquiries.explanation import Explanation, obligations
@@ -31,7 +31,7 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "rules": [_rule(each) for each in explanation.rules],
     }
     if isinstance(decision, Permit):
-        found["upstream"] = f"{decision.request.method} /{request.upstream_target(decision.request)}"
+        found["upstream"] = f"{decision.request.method} /{request_target.upstream_target(decision.request)}"
         if decision.by_list is not None:
             found["reads_first"] = f"List/{decision.by_list.id}"
     if explanation.shadow:
@@ -53,7 +53,7 @@ def as_lines(explanation: Explanation) -> list[str]:
         lines.append("answer: an empty result; the store is not asked")
     if isinstance(decision, Permit):
         lines.append(
-            f"the store is asked: {decision.request.method} /{request.upstream_target(decision.request)}"
+            f"the store is asked: {decision.request.method} /{request_target.upstream_target(decision.request)}"
         )
         lines += [f"  added: {term}" for term in decision.added]
         if decision.by_list is not None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from authz.protocol.tokens import Caller, TokenError, caller_of
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
-from gateway.fhir.request import asked_in
+from gateway.fhir.request_target import asked_in
 from gateway.policy.decision import Decision, Deny, Environment, Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.inquiries.difference import rule_changes

@@ -6,7 +6,7 @@ from gateway.cda.header import InstanceIdentifier
 from gateway.fhir.labels import ABOVE_ALL, ORDER
 from gateway.policy.attachments import CLINICAL_DOCUMENT, THROUGH, BinaryCondition, CdaCondition
 from gateway.policy.reading.definitions import named
-from gateway.policy.reading.labels import read_document_codes
+from gateway.policy.reading.labels import level, read_document_codes
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import Effect, Where
 from gateway.yaml_source import Mapping, Node, did_you_mean
@@ -111,14 +111,14 @@ def _cda(reader: Reader, where: Mapping, effect: Effect, *, has_binary: bool) ->
         if not has_binary:
             said = "'patient_from' compares with whom the resource is about that leads to the document"
             reader.problem(body, f"{said}: give 'binary: {{through: [DocumentReference]}}'")
-    at_most = _level(reader, body, "confidentiality_at_most", ORDER)
-    unlabelled = _level(reader, body, "unlabelled", (*ORDER, "deny"))
+    at_most = level(reader, body, "confidentiality_at_most", ORDER)
+    unlabelled = level(reader, body, "unlabelled", (*ORDER, "deny"))
     if not any(key in body for key in _CDA_KEYS if key != "unlabelled"):
         words = ", ".join(f"'{key}'" for key in _CDA_KEYS if key != "unlabelled")
         reader.problem(body, f"cda must say one of {words}")
     if "unlabelled" in body and not any(level in body for level in _LEVELS):
         reader.problem(body, "'unlabelled' needs 'confidentiality_at_most' or 'confidentiality_at_least'")
-    at_least = _level(reader, body, "confidentiality_at_least", ORDER)
+    at_least = level(reader, body, "confidentiality_at_least", ORDER)
     if at_least is not None and at_most is not None and at_least > at_most:
         reader.problem(body, "'confidentiality_at_least' is above 'confidentiality_at_most': nothing passes")
     if effect is Effect.DENY:
@@ -150,9 +150,3 @@ def _organizations(reader: Reader, body: Mapping, key: str) -> frozenset[Instanc
         else:
             found.add(InstanceIdentifier(root, extension))
     return frozenset(found)
-
-
-def _level(reader: Reader, body: Mapping, key: str, words: tuple[str, ...]) -> int | None:
-    node = body.node(key)
-    word = reader.word(node, f"confidentiality in {key}", words) if node is not None else ""
-    return None if not word else ABOVE_ALL if word == "deny" else ORDER.index(word)

@@ -43,7 +43,7 @@ def read_break_glass(
     for key, why in (("purpose", "the token must say the emergency"), ("role", "not everybody may")):
         if who is None or key not in who:
             reader.problem(node, f"emergency access needs '{key}' in who: {why}")
-    if who is not None and _word(reader, who.node("context")) != ["user"]:
+    if who is not None and _words(who.node("context")) != ["user"]:
         reader.problem(node, "emergency access is for people: say 'context: user' in who")
     one = said.node("one_patient")
     if not reader.flag(one, "one_patient"):
@@ -62,7 +62,7 @@ def _in_a_chart(type_: str) -> bool:
     return type_ in ("", "Patient") or bool(patient_compartment(type_))
 
 
-def _word(reader: Reader, node: Node | None) -> list[str]:
+def _words(node: Node | None) -> list[str]:
     quiet = Reader()  # whoever reads `who` notes what is wrong
     return [quiet.text(item, "context") for item in quiet.items(node, "context")]
 

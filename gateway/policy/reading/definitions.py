@@ -46,6 +46,7 @@ class Definitions:
 
 
 def read_definitions(reader: Reader, document: Mapping, found: Definitions) -> None:
+    """Add what a definitions file says to what was found so far."""
     reader.keys(
         document,
         "a definitions file",
@@ -147,6 +148,7 @@ def label_of(reader: Reader, node: Node) -> Label | None:
 
 
 def resource_type(reader: Reader, node: Node) -> str:
+    """A type of R4; '' for what is none, which is reported."""
     name = reader.text(node, "resource type")
     if name and name not in RESOURCE_TYPES:
         reader.problem(node, f"unknown resource type '{name}'.{did_you_mean(name, RESOURCE_TYPES)}")
@@ -155,6 +157,7 @@ def resource_type(reader: Reader, node: Node) -> str:
 
 
 def read_networks(reader: Reader, node: Node) -> tuple[Network, ...]:
+    """Networks in CIDR notation (RFC 4632); what is none is reported."""
     found: list[Network] = []
     for item in reader.items(node, "networks"):
         text = reader.text(item, "network")

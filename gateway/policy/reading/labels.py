@@ -1,6 +1,6 @@
 """Security labels in `where`: at_most, any_of, without, unlabelled."""
 
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.labels import ABOVE_ALL, ORDER, Label, LabelCondition
 from gateway.policy.inherited_labels import INHERITED
 from gateway.policy.reading.definitions import Definitions, label_of, named
@@ -25,8 +25,8 @@ def read_labels(
     reader.keys(body, "labels", keys)
     if not any(key in body for key in keys[:3]):
         reader.problem(body, "labels must say 'at_most', 'any_of' or 'without'")
-    at_most = _level(reader, body, "at_most", ORDER)
-    unlabelled = _level(reader, body, "unlabelled", (*ORDER, "deny"))
+    at_most = level(reader, body, "at_most", ORDER)
+    unlabelled = level(reader, body, "unlabelled", (*ORDER, "deny"))
     if "at_most" in body and "unlabelled" not in body:
         reader.problem(body, "say what a resource without a label is taken for: 'unlabelled: N', or 'deny'")
     elif "unlabelled" in body and "at_most" not in body:
@@ -51,8 +51,8 @@ def read_sections(reader: Reader, returned: Mapping, definitions: Definitions) -
     reader.keys(body, "sections", ("at_most", "unlabelled", "without", "codes_without"))
     if not any(key in body for key in ("at_most", "without", "codes_without")):
         reader.problem(body, "sections must say 'at_most', 'without' or 'codes_without'")
-    at_most = _level(reader, body, "at_most", ORDER)
-    unlabelled = _level(reader, body, "unlabelled", (*ORDER, "deny"))
+    at_most = level(reader, body, "at_most", ORDER)
+    unlabelled = level(reader, body, "unlabelled", (*ORDER, "deny"))
     if ("at_most" in body) != ("unlabelled" in body):
         said = "what a section without a label in a document without one is taken for: 'unlabelled: N', or 'deny'"
         reader.problem(body, f"'at_most' and 'unlabelled' go together: say {said}")
@@ -92,7 +92,8 @@ def read_inherit(reader: Reader, body: Mapping) -> tuple[str, ...]:
     )
 
 
-def _level(reader: Reader, body: Mapping, key: str, words: tuple[str, ...]) -> int | None:
+def level(reader: Reader, body: Mapping, key: str, words: tuple[str, ...]) -> int | None:
+    """A confidentiality as a place in ORDER, one above all for 'deny'; None where nothing is said."""
     node = body.node(key)
     word = reader.word(node, f"confidentiality in {key}", words) if node is not None else ""
     return None if not word else ABOVE_ALL if word == "deny" else ORDER.index(word)

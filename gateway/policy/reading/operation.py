@@ -3,7 +3,8 @@
 from gateway.fhir.definitions import RESOURCE_TYPES
 from gateway.fhir.operations import OPERATIONS, typed_query
 from gateway.fhir.outcome import FhirError
-from gateway.policy.conditions import Unsayable, criteria_condition
+from gateway.policy.asking import Unsayable
+from gateway.policy.conditions import criteria_condition
 from gateway.policy.reading.definitions import named, resource_type
 from gateway.policy.reading.reader import Reader
 from gateway.policy.rules import JOB_STEPS, Effect, OperationAccess

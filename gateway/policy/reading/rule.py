@@ -59,7 +59,8 @@ _ANY_INTERACTION = frozenset(Interaction) - {Interaction.CAPABILITIES}
 
 def read_rule(
     reader: Reader, body: Mapping, policy: str, definitions: Definitions, seen: dict[str, int]
-) -> Rule | None:
+) -> Rule:
+    """A rule of this policy, as far as it can be read. seen are the lines of the names so far, its own among them then."""
     reader.keys(body, "a rule", RULE_KEYS, _RULE_LATER)
     name_node = body.node("rule")
     name = reader.text(name_node, "rule")

@@ -16,9 +16,8 @@ _RATE = re.compile(r"([1-9][0-9]{0,5})/(s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _RECEIVER = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
-_VALUE = re.compile(
-    r"[!-~](?:[ -~]{0,198}[!-~])?"
-)  # RFC 9110 5.5, without the bytes that are read in several ways
+# RFC 9110 5.5, without the bytes that are read in several ways
+_VALUE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
 # Headers that say what an answer is, where it is, who may keep or read it, or how a token is proven.
 _OURS = frozenset(
     {

@@ -6,8 +6,8 @@ from authz.protocol.openid import SIGN_INS
 from authz.protocol.tokens import Caller, caller_of
 from gateway.fhir import request
 from gateway.fhir.interaction import FhirRequest, Interaction
-from gateway.policy.conditions import in_networks
 from gateway.policy.decision import Environment
+from gateway.policy.networks import in_networks
 from gateway.policy.reading.sign_in import seconds_of
 from gateway.policy.rules import PolicySet, PolicyTest
 from gateway.policy.scope_layer import LETTERS

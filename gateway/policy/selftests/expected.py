@@ -108,9 +108,8 @@ def _compare_upstream(wanted: object, seen: list[str]) -> list[str]:
     if not isinstance(expected, list):
         raise Unplayable("upstream must be none, a request, or a list of requests")
     if not any("_count=" in str(text) for text in expected):
-        seen = [
-            _without_count(text) for text in seen
-        ]  # how long pages are is compared where a test speaks of it
+        # How long pages are is compared where a test speaks of it.
+        seen = [_without_count(text) for text in seen]
     if [_plain(text) for text in seen] != [_plain(str(text)) for text in expected]:
         return [f"upstream is {seen or 'none'}, expected {expected or 'none'}"]
     return []

@@ -5,23 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from authz.protocol.tokens import Caller, TokenError
-from gateway.fhir import request
+from gateway.fhir import request_target
 from gateway.fhir.fhirpath_patch import fhirpath_patch
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import json_patch
 from gateway.fhir.outcome import REASONS, FhirError, Reason
 from gateway.policy import by_list
 from gateway.policy.attachments import SeenBinary
-from gateway.policy.decision import (
-    Decision,
-    Deny,
-    Environment,
-    Judge,
-    Nothing,
-    Permit,
-    Resource,
-    Verdict,
-)
+from gateway.policy.decision import Decision, Deny, Environment, Judge, Nothing, Permit, Resource, Verdict
 from gateway.policy.engine import Engine
 from gateway.policy.rules import Effect, PolicySet, PolicyTest
 from gateway.policy.selftests.asked import Unplayable, what_is_asked, who_asks
@@ -131,7 +122,7 @@ def play(engine: Engine, policies: PolicySet, test: PolicyTest) -> Outcome:
         case Permit():
             opened = _opened_list(test, engine, decision, caller, environment)
             if opened is not None:  # else it finds nothing, as if there were no such List
-                outcome.upstream = [f"{asked.method} /{request.upstream_target(decision.request)}"]
+                outcome.upstream = [f"{asked.method} /{request_target.upstream_target(decision.request)}"]
                 _show(test, asked, opened, outcome, environment)
     return outcome
 

@@ -48,14 +48,12 @@ class AlikeFilter:
     begins: tuple[bytes, bytes]
     bases: frozenset[str]
     tally: Tally
-    is_usual: Callable[
-        [Mapping[str, Any]], bool
-    ]  # of an entry: there is nothing about it but its resource to decide
+    # Of an entry: there is nothing about it but its resource to decide.
+    is_usual: Callable[[Mapping[str, Any]], bool]
     whole: Whole
     _entry: Mapping[str, Any] = field(default_factory=dict)
-    _verdicts: dict[int, tuple[Mapping[str, Any], Verdict | None]] = field(
-        default_factory=dict
-    )  # by id(), with it
+    # by id(), with it.
+    _verdicts: dict[int, tuple[Mapping[str, Any], Verdict | None]] = field(default_factory=dict)
     _verdict: Verdict | None = None  # on that entry; None where it has to be looked at whole
     _is_noted: bool = False  # once and for all
 

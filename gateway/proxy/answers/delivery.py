@@ -11,7 +11,7 @@ from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
@@ -42,11 +42,17 @@ class Delivery:
     """Delivers the answers of one store."""
 
     def __init__(
-        self, *, upstream: Upstream, links_: SealedLinks, audit: AuditLog, metrics: Metrics, clock: Clock
+        self,
+        *,
+        upstream: Upstream,
+        sealed_links: SealedLinks,
+        audit: AuditLog,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._upstream = upstream
         self.bases = frozenset({*upstream.bases, upstream.base})
-        self._links = links_
+        self._links = sealed_links
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -136,6 +142,7 @@ class Delivery:
             kind="searchset" if is_search else "history",
             includes=is_operation,
             added=permit.added,
+            needed=permit.needed,
             exact=permit.exact,
             self_url=self._self_url(http, asked),
             seal=lambda target: self._seal(target, permit, asked, caller, trail.policy_hash or ""),
@@ -198,7 +205,7 @@ class Delivery:
 
     def _self_url(self, http: HttpRequest, asked: FhirRequest) -> str:
         if http.query.startswith(PAGE_PREFIX) or http.method == "POST":
-            return f"{self._upstream.identifier}/{request.upstream_target(asked)}"
+            return f"{self._upstream.identifier}/{request_target.upstream_target(asked)}"
         return self._asked_url(http)
 
     def _asked_url(self, http: HttpRequest) -> str:
@@ -236,6 +243,19 @@ def check_status(answer: UpstreamAnswer) -> None:
     if answer.status == 429:
         raise FhirError(Reason.OVERLOADED, headers=(("Retry-After", "5"),))
     raise FhirError(Reason.UPSTREAM_REFUSED, status=answer.status if answer.status in _PASSED_ON else 400)
+
+
+def check_fhir_json(answer: UpstreamAnswer) -> None:
+    """Raise FhirError(UPSTREAM_INVALID) unless the answer says that it is FHIR JSON, and not compressed."""
+    if not headers.is_json(answer.headers.get("content-type", "")):
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
+    check_coding(answer)
+
+
+def check_coding(answer: UpstreamAnswer) -> None:
+    """Raise FhirError(UPSTREAM_INVALID) for what is compressed: where that was asked for, it was undone by now."""
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
 
 
 async def whole_resource(answer: UpstreamAnswer, limit_bytes: int) -> dict[str, Any]:

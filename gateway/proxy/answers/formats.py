@@ -23,6 +23,7 @@ from gateway.proxy.answers.delivery import PAGE_PREFIX
 from gateway.proxy.answers.long_answer import LongAnswer
 from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
+from gateway.proxy.whole_answers import let_go
 
 _SPACE = b" \t\r\n"
 _PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
@@ -83,12 +84,12 @@ def _parameter(query: str) -> str | None:
 
 
 def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> HttpRequest:
-    """The request with a body that came as FHIR XML in JSON, and a page link without its `_format`.
+    """The request with a body that came as FHIR XML in JSON, and a page link without what only says its form.
 
     path is where FHIR has it, where that is not its own.
     """
-    if http.query.startswith(PAGE_PREFIX):
-        http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
+    if http.query.startswith(PAGE_PREFIX) and "&" in http.query:
+        http = replace(http, query=_page_alone(http.query))
     content_type = http.headers.get("content-type", "")
     if not content_type:
         return http
@@ -101,6 +102,19 @@ def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> Htt
     sent = {name: value for name, value in http.headers.items() if name != "content-length"}
     sent["content-type"] = Format.JSON.content_type
     return replace(http, headers=sent, body=_XmlBody(http.body, limit_bytes))
+
+
+def _page_alone(query: str) -> str:
+    """The query of a page link without `_format` and `_pretty`, which clients say with each request.
+
+    As it is where anything else stands behind it, or what has two readings.
+    """
+    page, _, rest = query.partition("&")
+    try:
+        said = search.parse_read_terms(search.query_pairs(rest))
+    except FhirError:
+        return query
+    return query if said else page
 
 
 class _JsonBody:
@@ -268,6 +282,4 @@ class _XmlStream:
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""
-        close = getattr(self._body, "aclose", None)
-        if close is not None:
-            await close()
+        await let_go(self._body)

@@ -7,7 +7,7 @@ the search as it was sent, and the names by which stores of this make count thei
 from urllib.parse import unquote
 
 from authz.protocol.encoding import parse_query
-from gateway.fhir import request
+from gateway.fhir import request_target
 from gateway.fhir.interaction import FhirRequest
 from gateway.settings import UpstreamProfile
 
@@ -31,7 +31,7 @@ def code_of(name: str) -> str:
 
 def _is_place(path: str, sent: FhirRequest, profile: UpstreamProfile) -> bool:
     path = unquote(path).strip("/")
-    asked = request.upstream_target(sent).partition("?")[0]
+    asked = request_target.upstream_target(sent).partition("?")[0]
     if "asked" in profile.page_links and path in (asked, asked.removesuffix("/_search")):
         return True
     if path == "":

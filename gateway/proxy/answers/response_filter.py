@@ -12,27 +12,29 @@ from typing import Any
 
 from gateway.fhir import by_form, links, resource, stream
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.pieces import (
+    AlikeEntries,
+    End,
+    EntriesBegin,
+    EntriesEnd,
+    Entry,
+    Member,
+    Piece,
+    PlainEntries,
+    values,
+)
 from gateway.fhir.plain_json import exact_object, plain_object
 from gateway.fhir.shape import Shape, shaped
 from gateway.policy.decision import Included, Judge, LookingJudge, Resource, Verdict
 from gateway.proxy import headers
 from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
 from gateway.proxy.answers.connections import Connections
-from gateway.proxy.answers.self_links import echoes, is_silent
+from gateway.proxy.answers.entry_members import OF_A_MATCH, is_known, is_plain, plain, usual_match
+from gateway.proxy.answers.self_links import proves
 from gateway.proxy.answers.tally import Tally
 from gateway.settings import SelfLink
 
 _KEPT_MEMBERS = frozenset({"id", "language", "timestamp"})
-_OF_SEARCH = frozenset({"mode", "score"})
-_OF_A_MATCH = {"mode": "match"}
-_KEPT_OF_ENTRY: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "searchset": {"search": _OF_SEARCH},
-    "history": {
-        "request": frozenset({"method", "url"}),
-        "response": frozenset({"status", "location", "etag", "lastModified"}),
-    },
-}
-"""What is passed on of an entry beside its resource and its fullUrl. Outcomes, extensions and the like tell too much."""
 _OF_META = {"versionId": "etag", "lastUpdated": "lastModified"}  # what a response repeats of meta
 _PAGES = frozenset({"next", "previous", "prev", "first", "last"})
 _MAX_ENTRY_BYTES = 10 * 1024 * 1024
@@ -51,6 +53,7 @@ class BundleFilter:
     kind      'searchset' or 'history'
     includes  whether entries that the store brought along are asked for
     added     'name=value' of the criteria that the gateway added; a self link without them means they were ignored
+    needed    parameters that the caller had to send, by their plain names; a self link without one means the same
     exact     the store's total may be passed on, once its self link has shown the criteria in added
     self_url  the public URL that the caller asked
     shape     what is left of each resource
@@ -73,6 +76,7 @@ class BundleFilter:
     self_link: SelfLink = SelfLink.SILENT
     includes: bool = False
     settle: Settle | None = None
+    needed: frozenset[str] = frozenset()
     proof: bool = False  # nothing is shown before the self link has named the criteria in added
 
     async def run(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -84,7 +88,7 @@ class BundleFilter:
         if self.included is not None:
             state.connections = Connections(self.included.includes, self.bases)
         async for chunk in chunks:
-            pieces: Iterable[stream.Piece]
+            pieces: Iterable[Piece]
             if self.settle is None:
                 pieces = reader.pieces(chunk)
             else:
@@ -125,20 +129,20 @@ class BundleFilter:
     def _is_asked_for(self, entry: Mapping[str, Any]) -> bool:
         """Whether an entry says no more of itself than that it is one that was asked for, and how good a match."""
         search = entry["search"]
-        if search == _OF_A_MATCH:
+        if search == OF_A_MATCH:
             return True
         mode = search.get("mode")
-        return _is_known(search) and (mode in ("match", None) or (mode == "include" and self.includes))
+        return is_known(search) and (mode in ("match", None) or (mode == "include" and self.includes))
 
-    async def _settled(self, pieces: "list[stream.Piece]") -> None:
+    async def _settled(self, pieces: list[Piece]) -> None:
         """What the judges of these entries need to know is found out, for all of them at once."""
         if self.settle is None:
             return
         judging = []
-        for value in stream.values(pieces):
+        for value in values(pieces):
             found = value.get("resource")
             if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
-                judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
+                judging += [partial(passes, judge, found) for judge in self._judges(found["resourceType"])]
         await self.settle(judging)
 
     def _judges(self, type_: str) -> list[Judge]:
@@ -146,33 +150,33 @@ class BundleFilter:
         beside = None if self.included is None else self.included.judges.get(type_)
         return [judge for judge in (self.judges.get(type_), beside) if judge is not None]
 
-    def _pieces(self, pieces: "Iterable[stream.Piece]", state: "_State") -> list[bytes]:
+    def _pieces(self, pieces: Iterable[Piece], state: "_State") -> list[bytes]:
         out: list[bytes] = []
         for piece in pieces:
             match piece:
-                case stream.PlainEntries(entries=entries):
+                case PlainEntries(entries=entries):
                     for raw, value in entries:
                         kept = self._entry(raw, value, state)
                         if kept is not None:
                             out.append(kept if state.first else b"," + kept)
                             state.first = False
-                case stream.AlikeEntries(entries=alike):
+                case AlikeEntries(entries=alike):
                     if state.alike is None:
                         raise FhirError(Reason.INTERNAL)
                     if shown := state.alike.shown(alike):
                         self._put(b",".join(shown), out, state)
-                case stream.Entry():
+                case Entry():
                     self._put(self._entry(piece.raw, piece.value, state), out, state)
-                case stream.Member(name=name, raw=raw):
+                case Member(name=name, raw=raw):
                     out.extend(self._member(name, raw, state))
-                case stream.EntriesBegin():
+                case EntriesBegin():
                     self._check_proof()
                     out.append(b',"entry":[')
-                case stream.EntriesEnd():
+                case EntriesEnd():
                     for raw, value in state.connections.waiting() if state.connections is not None else ():
                         self._put(self._beside(raw, value, state, last=True), out, state)
                     out.append(b"]")
-                case stream.End():
+                case End():
                     pass
         return out
 
@@ -229,12 +233,10 @@ class BundleFilter:
             raise FhirError(Reason.NARROWING_IGNORED)
 
     def _check_narrowing(self, url: str) -> None:
-        if not self.added or self.self_link is SelfLink.UNRELIABLE:
-            return
-        if self.self_link is SelfLink.SILENT and is_silent(url):
-            return
-        self.tally.narrowing_seen = echoes(url, self.added)
-        if not self.tally.narrowing_seen:
+        seen = proves(url, self.added, self.needed, self.self_link)
+        if seen is not None:
+            self.tally.narrowing_seen = seen
+        if seen is False:
             raise FhirError(Reason.NARROWING_IGNORED)
 
     def _put(self, kept: bytes | None, out: list[bytes], state: "_State") -> None:
@@ -295,12 +297,14 @@ class BundleFilter:
         if not tally.rules.issuperset(verdict.rules):
             tally.rules.update(verdict.rules)
         if self.shape is None and verdict.seen is None:
-            usual = self._usual(raw, value)
-            if usual is not None:
-                return usual
-            if self._is_plain(value):
+            if self.kind == "searchset":
+                usual = usual_match(raw, value, self.upstream, self.public)
+                if usual is not None:
+                    return usual
+            if is_plain(value, self.kind, self.upstream, self.public):
                 return resource.rewrite_entry(raw, value, upstream=self.upstream, public=self.public)
-        entry = self._plain(exact_object(raw))  # what is written anew has every number as it was
+        # What is written anew has every number as it was.
+        entry = plain(exact_object(raw), self.kind, self.public)
         if verdict.seen is not None:
             seen = judge(entry["resource"]).seen
             if seen is None:
@@ -314,69 +318,6 @@ class BundleFilter:
         links.rewrite_urls(entry, upstream=self.upstream, public=self.public)
         return resource.write_resource(entry)
 
-    def _usual(self, raw: bytes, value: Mapping[str, Any]) -> bytes | None:
-        """An entry of a search as nearly every store writes it: what _is_plain() and the rewriting would make of it.
-
-        None for another form: its name first and by its resource, its search, and no other address of the store.
-        """
-        search, found = value.get("search"), value["resource"]
-        if (
-            self.kind != "searchset"
-            or len(value) != 3
-            or type(search) is not dict
-            or not (search == _OF_A_MATCH or _is_known(search))
-        ):
-            return None
-        old, new = resource.full_urls(self.upstream, self.public)
-        if (
-            not raw.startswith(old)
-            or value["fullUrl"] != f"{self.upstream}/{found['resourceType']}/{found.get('id')}"
-            or (b"\\" in raw and b"\\u" in raw)
-            or links.mentions(raw, self.upstream) != 1
-        ):
-            return None
-        return new + raw[len(old) :]
-
-    def _is_plain(self, value: Mapping[str, Any]) -> bool:
-        """Whether an entry says nothing beside its resource that a client would believe and nobody judged."""
-        kept = _KEPT_OF_ENTRY[self.kind]
-        for name, member in value.items():
-            if name == "resource":
-                continue
-            if name == "fullUrl":
-                found = value["resource"]
-                place = f"/{found.get('resourceType')}/{found.get('id')}"
-                if member not in (self.upstream + place, self.public + place):
-                    return False
-            elif (
-                not _is_flat(member)
-                or not member.keys() <= kept.get(name, frozenset())
-                or "?" in str(member.get("url", ""))
-            ):
-                return False
-        return True
-
-    def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
-        """The entry with its resource, its name as the resource says it, and the members that are known."""
-        kept = _KEPT_OF_ENTRY[self.kind]
-        found = value["resource"]
-        entry: dict[str, Any] = {}
-        for name, member in value.items():
-            if name == "resource":
-                entry[name] = found
-            elif name == "fullUrl" and isinstance(found.get("id"), str):
-                entry[name] = f"{self.public}/{found['resourceType']}/{found['id']}"
-            elif name in kept and isinstance(member, dict):
-                entry[name] = {
-                    key: inner
-                    for key, inner in member.items()
-                    if key in kept[name] and not isinstance(inner, dict | list)
-                }
-                url = entry[name].get("url")
-                if isinstance(url, str):  # not by which criteria somebody wrote: they name what may be hidden
-                    entry[name]["url"] = url.partition("?")[0]
-        return entry
-
 
 @dataclass(slots=True)
 class _State:
@@ -386,17 +327,8 @@ class _State:
     alike: AlikeFilter | None = None
 
 
-def _is_flat(member: object) -> bool:
-    """Whether a member of an entry is an object that holds nothing nested."""
-    return isinstance(member, dict) and not any(isinstance(inner, dict | list) for inner in member.values())
-
-
-def _is_known(search: Mapping[str, Any]) -> bool:
-    """Whether what an entry says of itself in a search is passed on as it is."""
-    return _is_flat(search) and search.keys() <= _OF_SEARCH
-
-
-def _passes(judge: Judge, resource: Resource) -> bool:
+def passes(judge: Judge, resource: Resource) -> bool:
+    """Whether a judge lets a resource pass; it is asked for what it needs to know, before it is asked for good."""
     return judge(resource).shown
 
 

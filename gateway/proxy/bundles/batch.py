@@ -30,6 +30,7 @@ from gateway.proxy.bundles.entries import (
 )
 from gateway.proxy.bundles.held import Held
 from gateway.proxy.bundles.transaction import Transactions
+from gateway.proxy.decisions import Decisions
 from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -42,7 +43,7 @@ _WRITES = frozenset({"PUT", "PATCH", "DELETE"})
 
 
 class Bundles:
-    """Bundles of requests to one store. passage is that of single requests."""
+    """Bundles of requests to one store. decisions and passage are those of single requests."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Bundles:
         clock: Clock,
         writes: Writes,
         show: Representation,
+        decisions: Decisions,
         passage: OnePassage,
     ) -> None:
         self._upstream = upstream
@@ -66,6 +68,7 @@ class Bundles:
             clock=clock,
             writes=writes,
             show=show,
+            decisions=decisions,
             passage=passage,
         )
 

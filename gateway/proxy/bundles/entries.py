@@ -19,12 +19,12 @@ from gateway.fhir.bundle import Entry, Requests
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import JSON_PATCH
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.own_references import with_own_references
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import PAGE_PREFIX
-from gateway.proxy.permitted import Permitted
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.settings import Upstream
 
@@ -38,12 +38,6 @@ _NESTED = frozenset({Interaction.BATCH, Interaction.TRANSACTION})
 
 class OnePassage(Protocol):
     """How a single request passes."""
-
-    async def permitted(
-        self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
-    ) -> Permitted:
-        """The decision about a request. Raises what refuses it."""
-        ...
 
     async def pass_one(
         self, http: HttpRequest, asked: FhirRequest, caller: Caller, engine: Engine, trail: Trail
@@ -83,7 +77,7 @@ def part_of(entry: Entry, http: HttpRequest, upstream: Upstream) -> Part:
     """
     try:
         sub = _request_of(entry, http, upstream)
-        asked = asked_with(sub, sub.path[len(upstream.at) :])
+        asked = with_own_references(asked_with(sub, sub.path[len(upstream.at) :]), upstream.bases)
     except FhirError as error:
         raise located(error, entry) from error
     why = _closed(asked)
@@ -100,12 +94,8 @@ async def check_opened(sent: Sent, part: Part, trail: Trail, environment: Enviro
     opened = await trail.knowledge.decided(
         lambda: sent.engine.enveloping(part.asked, kind, count, sent.caller, environment)
     )
-    if not isinstance(opened, Deny):
-        return
-    if opened.step_up is not None:
-        raise step_up_error(opened.step_up, opened.explanation)
-    reason = Reason.NOT_FOUND if opened.conceal else opened.reason
-    raise FhirError(reason, expression=part.entry.expression)
+    if isinstance(opened, Deny):
+        raise denied(opened, expression=part.entry.expression)
 
 
 def is_page(http: HttpRequest) -> bool:

@@ -16,7 +16,7 @@ from gateway.cda.header import Header
 from gateway.cda.header_reader import header_of
 from gateway.cda.parser import DocumentError
 from gateway.cda.view_page import HEADERS as OF_VIEWS
-from gateway.fhir import links, request, resource
+from gateway.fhir import links, request_target, resource
 from gateway.fhir.binary import BinaryMembers
 from gateway.fhir.interaction import FhirRequest
 from gateway.fhir.outcome import FhirError, Reason
@@ -25,7 +25,15 @@ from gateway.policy.attachments import Content, SeenBinary
 from gateway.policy.decision import Permit
 from gateway.proxy import headers
 from gateway.proxy.answers.conditional_reads import is_current
-from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored
+from gateway.proxy.answers.delivery import (
+    check_coding,
+    check_fhir_json,
+    check_status,
+    fhir_answer,
+    judge,
+    settle,
+    stored,
+)
 from gateway.proxy.answers.long_answer import LongAnswer
 from gateway.proxy.documents import native_content
 from gateway.proxy.documents.attachments import Asking, Attachments
@@ -86,9 +94,7 @@ class Binaries:
         answer = await self._send(asking, f"{_target(asked)}?{_ELEMENTS}", {**NO_CACHE})
         try:
             check_status(answer)
-            if not headers.is_json(answer.headers.get("content-type", "")):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
-            _check_coding(answer)
+            check_fhir_json(answer)
             members, size = BinaryMembers(), 0
             async for chunk in answer.stream():
                 members.feed(chunk)
@@ -125,7 +131,7 @@ class Binaries:
                 partial = (("Content-Range", place),)
             else:
                 check_status(answer)
-            _check_coding(answer)
+            check_coding(answer)
             await self._check_same(asking, permit.request, seen, tag, answer)
             content = DocumentStream(await self._content(answer, seen))
             if permit.needs.content or wants_view:
@@ -247,9 +253,7 @@ class Binaries:
         answer = await self._send(asking, _target(permit.request), dict(NO_CACHE))
         try:
             check_status(answer)
-            if not headers.is_json(answer.headers.get("content-type", "")):
-                raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
-            _check_coding(answer)
+            check_fhir_json(answer)
             value = stored(await answer.read(self._upstream.max_resource))
             await self._check_same(asking, permit.request, seen, tag, answer)
             asked = permit.request
@@ -301,12 +305,7 @@ async def _judged(asking: Asking, permit: Permit, seen: SeenBinary) -> Mapping[s
 
 
 def _target(asked: FhirRequest) -> str:
-    return request.upstream_target(asked).partition("?")[0]
-
-
-def _check_coding(answer: UpstreamAnswer) -> None:
-    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
+    return request_target.upstream_target(asked).partition("?")[0]
 
 
 def _header(value: dict[str, Any]) -> tuple[Header | None, str | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.cda.parser import DocumentError
 from gateway.cda.redaction import Redaction
-from gateway.cda.sections import SectionCondition
+from gateway.cda.section_condition import SectionCondition
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Permit
 from gateway.proxy.trail import Trail
@@ -41,9 +41,8 @@ async def redacted(
     except DocumentError as error:
         raise FhirError(Reason.UPSTREAM_INVALID, str(error)) from error
     trail.withheld = withheld(redaction)
-    for start in range(
-        0, len(out), PIECE_BYTES
-    ):  # a component at once would be held once more by whoever sends
+    # A component at once would be held once more by whoever sends.
+    for start in range(0, len(out), PIECE_BYTES):
         yield out[start : start + PIECE_BYTES]
 
 

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from authz.clock import Clock
-from gateway.fhir import links
+from gateway.fhir import links, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import whole_resource
@@ -66,8 +66,8 @@ class Preflight:
         next_: str | None = target
         for _ in range(_MAX_PAGES):
             bundle = await self._page(next_ or target)
-            for entry in bundle["entry"]:
-                value = entry.get("resource") if isinstance(entry, dict) else None
+            for entry in resource.objects(bundle["entry"]):
+                value = entry.get("resource")
                 if isinstance(value, dict):
                     own_references(value, self.bases)
                     found.append(value)
@@ -89,9 +89,8 @@ class Preflight:
 
     def _next(self, bundle: dict[str, Any]) -> str | None:
         """Where the store goes on; None at the end. Raises Unavailable for a place that is not below its base."""
-        said = bundle.get("link", [])
-        for link in said if isinstance(said, list) else ():
-            if isinstance(link, dict) and link.get("relation") == "next":
+        for link in resource.objects(bundle.get("link")):
+            if link.get("relation") == "next":
                 url = link.get("url")
                 target = links.below(url, self.bases) if isinstance(url, str) else None
                 if not target or {".", ".."} & set(target.partition("?")[0].split("/")):

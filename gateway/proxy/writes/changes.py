@@ -28,7 +28,7 @@ from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.large_bodies import by_length
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import creation
@@ -46,6 +46,7 @@ from gateway.settings import Upstream
 WRITES = frozenset({Interaction.UPDATE, Interaction.PATCH, Interaction.DELETE})
 Meet = Callable[[Trail, Permit, Caller], Awaitable[None]]
 
+_MAX_PATCH_BYTES = 1024 * 1024
 _DONE = b'{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}'
 _PREFERENCE = re.compile(r"return\s*=\s*\"?(minimal|representation|OperationOutcome)\b")
 _CLOSED = {
@@ -157,7 +158,9 @@ class Writes:
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
-        patch = read_patch(write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH))
+        patch = read_patch(
+            write.http.headers.get("content-type", ""), await write.http.body.read(_MAX_PATCH_BYTES)
+        )
         reading = await self._may_read(write)
         before = await self._stored(write)
         if before is None:
@@ -186,9 +189,7 @@ class Writes:
                 return decision
             case Deny():
                 write.trail.explanation = f"a patch needs the right to read: {decision.explanation}"
-                if decision.step_up is not None:
-                    raise step_up_error(decision.step_up, decision.explanation)
-                raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+                raise denied(decision)
             case _:
                 raise FhirError(Reason.NO_PERMIT)
 
@@ -302,9 +303,6 @@ class Writes:
         await self._audit.record(write.trail.begun(self._upstream.name))
         sent = headers.to_upstream(write.http, self._upstream, write.trail.interaction_id) | dict(more)
         return await self._client.write(write.caller, method, write.place, sent, body)
-
-
-_MAX_PATCH = 1024 * 1024
 
 
 def preference(http: HttpRequest) -> str:

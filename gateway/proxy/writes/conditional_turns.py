@@ -14,7 +14,8 @@ from contextlib import suppress
 from hashlib import sha256
 
 from authz.clock import Clock
-from authz.storage.store import Namespace, Store, StoreUnavailable
+from authz.storage.claims import Namespace
+from authz.storage.store import Store, StoreUnavailable
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.settings import Upstream
 

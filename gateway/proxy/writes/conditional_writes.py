@@ -10,7 +10,7 @@ from typing import Any
 
 from authz.protocol.request import HttpRequest
 from authz.protocol.tokens import Caller
-from gateway.fhir import request, resource, search
+from gateway.fhir import request_target, resource, search
 from gateway.fhir.ids import is_id
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.matching import CriteriaError, compile_criteria
@@ -20,7 +20,7 @@ from gateway.policy.engine import Engine
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import settle, whole_resource
 from gateway.proxy.kept_consents import LOOKED_AT, is_kept
-from gateway.proxy.refusals import step_up_error
+from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.conditional_turns import ConditionalTurns
@@ -91,19 +91,16 @@ async def find(
     match decision:
         case Deny():
             trail.explanation = f"a conditional write needs the right to search: {decision.explanation}"
-            if decision.step_up is not None:
-                raise step_up_error(decision.step_up, decision.explanation)
-            raise FhirError(Reason.NOT_FOUND if decision.conceal else decision.reason)
+            raise denied(decision)
         case Nothing():
             return None
         case Permit():
             pass
-    asking = request.fit_for_the_store(decision.request)
-    target = request.upstream_target(asking)
-    method, form = ("POST", request.upstream_form(asking)) if asking.posted else ("GET", None)
-    if turns is not None and not is_kept(
-        upstream, asked.type
-    ):  # who keeps them here looks again while it writes
+    asking = request_target.fit_for_the_store(decision.request)
+    target = request_target.upstream_target(asking)
+    method, form = ("POST", request_target.upstream_form(asking)) if asking.posted else ("GET", None)
+    # Who keeps them here looks again while it writes.
+    if turns is not None and not is_kept(upstream, asked.type):
         trail.turn = await turns.take(f"{target}\n{'' if form is None else form.decode()}")
     trail.upstream.append(f"{method} {target}")
     sent = headers.to_upstream(http, upstream, trail.interaction_id) | NO_CACHE
@@ -111,11 +108,10 @@ async def find(
     answer = await client.send(method, target, sent, form)
     trail.looked_at = answer.headers.get(LOOKED_AT, "")
     bundle = await whole_resource(answer, upstream.max_resource)
-    if isinstance(bundle.get("entry"), list):
-        for entry in bundle["entry"]:
-            value = entry.get("resource") if isinstance(entry, dict) else None
-            if isinstance(value, dict):
-                await settle(trail, decision, value)
+    for entry in resource.objects(bundle.get("entry")):
+        value = entry.get("resource")
+        if isinstance(value, dict):
+            await settle(trail, decision, value)
     return _one(bundle, decision, terms, frozenset((*upstream.bases, upstream.base)))
 
 
@@ -133,8 +129,8 @@ def _one(
     if bundle["resourceType"] != "Bundle" or not isinstance(entries, list) or permit.judge is None:
         raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not a Bundle")
     found: dict[str, Found] = {}
-    for entry in entries:
-        value = entry.get("resource") if isinstance(entry, dict) else None
+    for entry in resource.objects(entries):
+        value = entry.get("resource")
         if not isinstance(value, dict) or value.get("resourceType") != permit.request.type:
             continue
         id_, meta = value.get("id"), value.get("meta")
@@ -144,8 +140,7 @@ def _one(
             continue
         version = meta.get("versionId") if isinstance(meta, dict) else None
         found[id_] = Found(id_, version if isinstance(version, str) else None, resource.write_resource(value))
-    links = bundle.get("link", [])
-    is_part = any(isinstance(link, dict) and link.get("relation") == "next" for link in links)
+    is_part = any(link.get("relation") == "next" for link in resource.objects(bundle.get("link")))
     if len(found) > 1 or is_part:
         raise FhirError(Reason.MULTIPLE_MATCHES, "name one resource: by further criteria, or by its id")
     return next(iter(found.values()), None)

@@ -6,7 +6,7 @@ from functools import partial
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
-from gateway.fhir import bundle_graph, request
+from gateway.fhir import bundle_graph, request_target
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Permit
@@ -86,7 +86,7 @@ class Creates:
         sent = headers.to_upstream(http, self._upstream, trail.interaction_id)
         minimal = permit.obligations.minimal
         sent |= creation.upstream_headers(http, kind, native, minimal=minimal)
-        target = request.upstream_target(permit.request)
+        target = request_target.upstream_target(permit.request)
         trail.upstream.append(f"POST {target}")
         # A write happens once the store has it, whatever becomes of the answer: it is on record before.
         await self._audit.record(trail.begun(self._upstream.name))

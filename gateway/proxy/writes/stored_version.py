@@ -15,7 +15,7 @@ from gateway.fhir import links
 from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
-from gateway.proxy.answers.delivery import check_status, stored
+from gateway.proxy.answers.delivery import check_fhir_json, check_status, stored
 from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
@@ -57,10 +57,7 @@ async def stored_version(
         if answer.status in (404, 410):
             return None
         check_status(answer)
-        if answer.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FhirError(Reason.UPSTREAM_INVALID, "the answer is compressed, which was not asked for")
-        if not headers.is_json(answer.headers.get("content-type", "")):
-            raise FhirError(Reason.UPSTREAM_INVALID, "the answer is not FHIR JSON")
+        check_fhir_json(answer)
         raw = await answer.read(upstream.max_resource)
         resource = await by_length(len(raw), partial(_read, raw, (*upstream.bases, upstream.base)))
         version = _version(resource, answer.headers)

@@ -56,8 +56,8 @@ ROWS = (
     secret("credentials-of-an-endpoint", {"resourceType": "Endpoint", "header": ["Authorization: very-secret"]}),
     secret("credentials-of-a-test", {"resourceType": "TestScript", "test": [{"name": "t", "action": [_REQUEST]}]}),
     secret("credentials-of-a-set-up", {"resourceType": "TestScript", "setup": {"action": [_REQUEST]}}),
-    row("V-credentials-in-a-bundle", "GET /Bundle/x", 403, "no-permit", who="dr1", world="any", sees=True, twin=_STAFF,
-        sent=("GET Bundle/x",), hides=("very-secret",), store=answers({
+    row("V-credentials-in-a-bundle", "GET /Bundle/x", 200, who="dr1", world="any", sees=True, twin=_STAFF,
+        sent=("GET Bundle/x",), hides=("very-secret",), holds=("SUBSETTED",), store=answers({
             "resourceType": "Bundle", "id": "x", "type": "collection", "entry": [{"resource": {
                 "resourceType": "Subscription", "id": "s", "channel": {"header": ["very-secret"]}}}]})),
 )  # fmt: skip

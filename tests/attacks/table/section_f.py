@@ -58,6 +58,7 @@ def _labelled(code: str, id_: str = "hidden") -> dict[str, Any]:
 
 
 _BOTH = found(_A1, _B1)
+_BOTH_LABELLED = found(_labelled("R"), _labelled("N", "seen"), more={"total": 2})
 ROWS = (
     row("F-098-a-count-of-the-own", "GET /Condition?code=HIV&_summary=count", 200, shows=set(),
         sent=("GET Condition?code=HIV&_summary=count&patient=Patient%2FA",), twin="GET /Condition?code=x"),
@@ -82,7 +83,12 @@ ROWS = (
     row("F-101b-pages-whose-entries-are-hidden-without-end", "GET /Observation?_count=1", 200, who="dr1", world="labels",
         store=pages(*([[_labelled("R")]] * 60)), shows=set(), sent=None, check=no_total,
         twin=ask("GET /Observation?code=x", "pA-r")),
-    refused("F-102-a-page-of-none", "Observation?_count=0", 400, "invalid-parameter"),
+    row("F-102-a-page-of-none", "GET /Observation?_count=0", 200, shows=set(), holds=('"total"',), twin=_TWIN,
+        sent=("GET Observation?_summary=count&subject=Patient%2FA",)),
+    row("F-102i-a-page-of-none-where-labels-hide", "GET /Observation?_count=0", 403, "count-closed", who="dr1",
+        sees=True, world="labels", twin="GET /Observation?code=x"),
+    row("F-102j-a-page-of-none-by-form", "POST /Observation/_search", 200, shows=set(), body=b"_count=0", twin=_TWIN,
+        sent=("POST Observation/_search",), holds=('"total"',)),
     refused("F-102b-a-page-of-less", "Observation?_count=-1", 400, "invalid-parameter"),
     judged("F-102c-a-huge-page", "Observation?_count=999999", OWN,
            sent=("GET Observation?_count=200&subject=Patient%2FA",)),
@@ -117,10 +123,10 @@ ROWS = (
         twin="GET /Observation/a1/_history/1"),
     row("F-112-an-estimate", "GET /Patient?_total=estimate", 200, shows={"Patient/A"}, sent=("GET *",),
         twin="GET /Patient"),
-    row("F-112b-an-estimate-where-labels-hide", "GET /Observation?_total=estimate", 403, "count-closed", who="dr1",
-        world="labels", sees=True, twin="GET /Observation?code=x"),
-    row("F-112c-a-number-where-labels-hide", "GET /Observation?_total=accurate", 403, "count-closed", who="dr1",
-        world="labels", sees=True, twin="GET /Observation?code=x"),
+    *(row(f"F-112{letter}-{name}-where-labels-hide", f"GET /Observation?_total={name}", 200, who="dr1", world="labels",
+          store=_BOTH_LABELLED, shows={"Observation/seen"}, hides=("Observation/hidden",), sent=("GET Observation",),
+          check=no_total, twin=ask("GET /Observation?code=x", "pA-r"))
+      for letter, name in (("b", "estimate"), ("c", "accurate"))),
     refused("F-112d-a-total-that-is-none", "Observation?_total=all", 400, "invalid-parameter"),
     row("F-113-statistics", "GET /Observation/$stats?subject=Patient/B", 403, "interaction-closed", who="sys",
         twin="GET /Practitioner/dr1"),

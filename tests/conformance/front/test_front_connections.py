@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from authz.protocol.request import Answer, HttpRequest, RequestError
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from gateway.telemetry import JsonLines
 from gateway.wire.connection import Connection
 from gateway.wire.service import Patience, Service

@@ -327,6 +327,31 @@ async def test_what_accept_says_of_a_caller_that_left_ends_nothing(
     assert told == ["connections cannot be accepted"]  # of the last one, which is not of a caller
 
 
+async def test_accepting_that_fails_again_and_again_is_counted_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept, failed = socket.socket.accept, [0]
+
+    def failing(listening: socket.socket) -> object:
+        if failed[0] < 5:
+            failed[0] += 1
+            raise OSError(errno.EINVAL, "no such thing")
+        return accept(listening)
+
+    caplog.set_level(logging.INFO)
+    counted: Counter[str] = Counter()
+    places = Places(Bounds(100, 100), counted=lambda why: counted.update([why]))
+    monkeypatch.setattr("gateway.wire.accepting._REST_SECONDS", 0.001)
+    async with front(answering, places=places) as (_, _, port):
+        monkeypatch.setattr("gateway.wire.accepting.socket.socket.accept", failing)
+        assert await asks(caller(port)) == OK
+    said = [vars(record) for record in caplog.records if record.name == "securus.listener"]
+    assert [(each["message"], each["count"], each["cause"]) for each in said] == [
+        ("connections cannot be accepted", 1, "[Errno 22] no such thing")
+    ]
+    assert counted == {"error": 5}
+
+
 async def test_who_had_connected_when_the_drain_began_is_answered_once() -> None:
     async with front(answering) as (opened, common, port):
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo.world import Authority
+from gateway.demo.authority import Authority
 from gateway.fhir.outcome import FhirError, Reason
 from tests.conformance.upstream.test_upstream_pool import opened
 from tests.support.raw_store import OK, Connected, RawStore, asked
