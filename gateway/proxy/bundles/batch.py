@@ -6,6 +6,7 @@ by the passage that single requests take, and has an audit record of its own und
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
@@ -30,6 +31,7 @@ from gateway.proxy.bundles.entries import (
 from gateway.proxy.bundles.held import Held
 from gateway.proxy.bundles.transaction import Transactions
 from gateway.proxy.decisions import Decisions
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.changes import Writes
@@ -76,7 +78,8 @@ class Bundles:
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
         limits = self._upstream.bundle
         raw = await http.body.read(limits.size)
-        requests = read_requests(raw, bases=self._upstream.bases, most=limits.entries)
+        read = partial(read_requests, raw, bases=self._upstream.bases, most=limits.entries)
+        requests = await by_length(len(raw), read)
         if trail.asked is not None:
             trail.asked = replace(trail.asked, interaction=requests.kind)
         sent = Sent(http, trail, caller, engine, requests)
@@ -110,7 +113,8 @@ class Bundles:
         trail = sent.trail.of_entry(entry.index, sent.http)
         is_head = entry.method == "HEAD"
         try:
-            part = part_of(entry, sent.http, self._upstream)
+            read = partial(part_of, entry, sent.http, self._upstream)
+            part = await by_length(sent.requests.length, read)
             trail.request, trail.asked = part.http, part.asked
             environment = environment_of(part.http, self._upstream, self._clock, trail.knowledge)
             await check_opened(sent, part, trail, environment)
