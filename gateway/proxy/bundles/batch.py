@@ -13,6 +13,7 @@ from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
 from gateway.fhir.bundle import Entry, read_requests
+from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.engine import Engine
@@ -75,7 +76,7 @@ class Bundles:
     async def answer(self, http: HttpRequest, trail: Trail, caller: Caller, engine: Engine) -> Answer:
         """The answer to POST [base]. Raises FhirError, OAuthError (step-up), AuditUnavailable."""
         if not headers.is_json(http.headers.get("content-type", "")):
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         limits = self._upstream.bundle
         raw = await http.body.read(limits.size)
         read = partial(read_requests, raw, bases=self._upstream.bases, most=limits.entries)
