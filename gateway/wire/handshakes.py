@@ -2,9 +2,9 @@
 
 The keys of one handshake cost as much as a read, and everybody waits while they are made. Two hundred connections that
 shake hands again and again would be two hundred in one turn of the loop, and every reader behind them. So a handshake
-begins once its caller has said something, one at a time with a pause between them in which whoever is connected is
-answered. Each address has its turn after every other: who comes again and again waits behind itself, and a stranger behind
-one of each.
+begins once its caller has said the whole of its hello, one at a time with a pause between them in which whoever is
+connected is answered. Each address has its turn after every other: who comes again and again waits behind itself, and a
+stranger behind one of each.
 
 How many are under way is bounded, of an address and of all, so that many cannot be led to their last step and then be let
 go at once. One that does not go on keeps nobody out: where others wait for what it holds, it is ended after a while.
@@ -17,8 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-AT_ONCE, OF_ADDRESS = 256, 64
-"""Handshakes under way: of all, and of one address that has a bound."""
+AT_ONCE, OF_ADDRESS = 2048, 64
+"""Handshakes under way: of all, more than begin in the time that one may stall; and of one address that has a bound."""
 PAUSE_SECONDS = 0.002
 """Between two that begin: 500 a second, which is half of a process. As many as have places had their turn in 20 s."""
 STALLED_SECONDS = 2.0
@@ -26,7 +26,7 @@ STALLED_SECONDS = 2.0
 
 
 class Handshake(Protocol):
-    """A connection whose caller has said something. address is the one that it counts for; None for one without a bound."""
+    """A connection whose caller has said its hello. address is the one that it counts for; None for one without a bound."""
 
     @property
     def address(self) -> str | None: ...

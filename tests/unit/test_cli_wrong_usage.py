@@ -30,6 +30,8 @@ WRONG = {
     "serve --workers": "expected one argument",
     "audit verify now": "securus audit verify: error: unrecognized arguments: now.",
     "user hash secret": "unrecognized arguments: secret.",
+    "demo --port 70000": "argument --port: '70000' is not a port from 1 to 65533",
+    "demo --port https": "argument --port: 'https' is not a port from 1 to 65533",
     "db copy --from here": "argument --from: expected sqlite:PATH",
 }
 

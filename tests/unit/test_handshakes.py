@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.wire import handshakes
+from gateway.wire.arrivals import hello_bytes
 from gateway.wire.handshakes import Handshakes
 
 
@@ -44,6 +45,21 @@ class World:
         self.stalled += 1
 
 
+HELLO = b"\x16\x03\x01\x01\x04\x01\x00\x01\x00"  # a record of 260 bytes, a message of 256
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"", 0), (b"G", 0), (b"GET / HTT", 0), (b"\x15\x03\x01\x00\x02\x01\x00\x00\x00", 0), (HELLO[:1], 9), (HELLO[:5], 9),
+        (HELLO[:8], 9), (HELLO, 9 + 256), (HELLO[:5] + b"\x02", 0), (HELLO[:6] + b"\x00\x40\x00", 9 + 16384),
+        (HELLO[:6] + b"\x00\x40\x01", 0), (HELLO[:6] + b"\xff\xff\xff", 0), (HELLO[:6] + b"\x00\x00\x00", 9),
+    ],
+)  # fmt: skip
+def test_a_handshake_is_ready_for_its_turn_with_the_whole_hello(said: bytes, expected: int) -> None:
+    assert hello_bytes(said) == expected
+
+
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -52,6 +68,7 @@ async def turns(count: int) -> None:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(handshakes, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(handshakes, "AT_ONCE", 256)
     return World()
 
 

@@ -62,6 +62,69 @@ async def test_who_says_nothing_has_no_handshake_and_is_ended_in_time(
         assert await connected(port, calling) == OK
 
 
+@pytest.mark.parametrize("count", [1, 5, 8, 9, 100])
+async def test_half_of_a_hello_has_no_turn_and_the_whole_has(tmp_path: Path, count: int) -> None:
+    """However it is cut; and what was heard of it is heard by the handshake."""
+    serving, calling = contexts(tmp_path)
+    places = Places(Bounds(100, 100))
+    async with front(answering, places=places, context=serving) as (_, _, port):
+        loop = asyncio.get_running_loop()
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = calling.wrap_bio(coming, going, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        first = going.read()
+        made = caller(port)
+        await loop.sock_sendall(made, first[:count])
+        assert await connected(port, calling) == OK  # nobody waits behind it
+        assert (places.handshakes.under_way, places.handshakes.waiting) == (0, 0)
+        for byte in range(count, min(count + 20, len(first) - 1)):
+            await loop.sock_sendall(made, first[byte : byte + 1])
+            await asyncio.sleep(0)
+        await loop.sock_sendall(made, first[min(count + 20, len(first) - 1) :])
+        while True:
+            coming.write(await said_to(made))
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+        tls.write(GET)
+        await loop.sock_sendall(made, going.read())
+        answer = b""
+        while not answer.startswith(OK):
+            coming.write(await said_to(made))
+            try:
+                answer += tls.read()
+            except ssl.SSLWantReadError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "said", [GET, b"\x15\x03\x01\x00\x02\x01\x00\x00\x00", b"\x16\x03\x01\x40\x00\x01\xff\xff\xff"]
+)
+async def test_what_is_no_hello_is_ended_at_once(tmp_path: Path, said: bytes) -> None:
+    serving, _ = contexts(tmp_path)
+    places = Places(Bounds(100, 100))
+    async with front(answering, places=places, context=serving) as (_, _, port):
+        made = caller(port)
+        await asyncio.get_running_loop().sock_sendall(made, said)
+        assert await said_to(made) in (b"", REFUSED)
+        await until(lambda: places.taken == 0)
+
+
+async def test_who_leaves_in_the_middle_of_a_hello_gives_the_place_back(tmp_path: Path) -> None:
+    serving, calling = contexts(tmp_path)
+    places = Places(Bounds(100, 100))
+    async with front(answering, places=places, context=serving) as (_, _, port):
+        for count in (3, 60):
+            made = caller(port)
+            await asyncio.get_running_loop().sock_sendall(made, hello(calling)[:count])
+            await until(lambda: places.taken == 1)
+            made.close()
+            await until(lambda: places.taken == 0)
+
+
 async def test_one_that_has_not_had_its_turn_is_ended_in_time_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
