@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.commands.answers import OK
 from gateway.commands.verbs import VERBS
+from gateway.commands.wrong_usage import Arguments
 
 _IDS: Mapping[tuple[str, ...], re.Pattern[str]] = {
     ("key", "retire"): re.compile(r"-[A-Za-z0-9_-]{11}\.[0-9]+"),
@@ -24,6 +25,9 @@ _IDS: Mapping[tuple[str, ...], re.Pattern[str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    if list(given) == ["--version"]:
+        print(f"securus {import_module('importlib.metadata').version('securus')}")
+        return OK
     options = _parser(given).parse_args(_with_id_apart(given))
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -46,9 +50,8 @@ def _with_id_apart(arguments: Sequence[str]) -> Sequence[str]:
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """What reads these arguments: it knows the verb that they name, and of the others that there are such."""
-    parser = argparse.ArgumentParser(
-        prog="securus", description="The gateway in front of a hospital's FHIR store."
-    )
+    parser = Arguments(prog="securus", description="The gateway in front of a hospital's FHIR store.")
+    parser.add_argument("--version", action="store_true", help="print the version alone")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     named = VERBS.get(arguments[0]) if arguments else None
     if named is not None:

@@ -36,6 +36,9 @@ class Listening:
         places = Places(bounds, counted=lambda why: metrics.turned_away.labels(why).inc())
         self._places = places
         metrics.connections.set_function(lambda: places.taken)
+        handshakes = places.handshakes
+        metrics.handshakes.labels("waiting").set_function(lambda: handshakes.waiting)
+        metrics.handshakes.labels("under_way").set_function(lambda: handshakes.under_way)
         metrics.connections_at_most.set(bounds.connections)
         for listener in self._settings.listeners:
             trusted = clients.with_own_certificates()

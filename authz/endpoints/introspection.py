@@ -126,7 +126,7 @@ class Introspection:
     async def _said(self, token: str, client: Client) -> Mapping[str, object]:
         caller = await self._resource_server.introspect(token)
         if caller is not None:
-            return self._of_access_token(caller) if _may_know(client, caller.client_id) else _INACTIVE
+            return self._of_access_token(caller, client) if _may_know(client, caller.client_id) else _INACTIVE
         record = await self._store.refresh_token(digest(token), now=self._clock())
         if record is None or not _may_know(client, record.client_id):
             return _INACTIVE
@@ -147,7 +147,10 @@ class Introspection:
             **_told_of_grant(grant),
         }
 
-    def _of_access_token(self, caller: Caller) -> Mapping[str, object]:
+    def _of_access_token(self, caller: Caller, client: Client) -> Mapping[str, object]:
+        told = set(_TOLD)
+        if not client.may_introspect and "fhirUser" not in caller.scope:
+            told.discard("fhirUser")  # who the person is, an app asks by that scope (SMART App Launch 2.2)
         kind, confirmation = caller.binding.kind, caller.claims.get("cnf")
         return {
             "active": True,
@@ -161,7 +164,7 @@ class Introspection:
             "jti": caller.token_id,
             "iat": caller.issued_at,
             "exp": caller.expires_at,
-            **{name: caller.claims[name] for name in _TOLD if name in caller.claims},
+            **{name: caller.claims[name] for name in _TOLD if name in told and name in caller.claims},
         }
 
 

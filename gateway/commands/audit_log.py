@@ -75,7 +75,7 @@ def _said(found: Verification) -> str:
     if not found.whole:
         return f"broken: {f'chain {found.chain}: ' if found.chain else ''}{found.why}"
     retired = f", {found.retired} of them retired" if found.retired else ""
-    heads = f", {found.heads} signed heads" if found.heads else ""
+    heads = f", {found.heads} signed head{'s' if found.heads != 1 else ''}" if found.heads else ""
     return f"the chain is whole: {found.records} records{retired}{heads}"
 
 

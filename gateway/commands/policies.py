@@ -7,6 +7,7 @@ from pathlib import Path
 from authz.clock import system_clock
 from gateway.commands import policy_diff, policy_explain, policy_export, policy_replay
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, failed, problems, say
+from gateway.commands.policy_sets import none_in
 from gateway.commands.verbs import VERBS
 from gateway.policies_folder import policy_files
 from gateway.policy import language
@@ -36,7 +37,7 @@ def _test(options: argparse.Namespace) -> int:
     if path.is_file():
         files[str(path)] = path.read_text(encoding="utf-8")
     if not files:
-        return failed(options, f"{path} holds no policy files (*.yaml)")
+        return failed(options, none_in(path))
     try:
         policies = language.load(files)
     except language.PolicyErrors as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 
 from gateway.commands.answers import OK, REFUSED, add_group, add_verb, say
 from gateway.commands.opened import settings_of
@@ -20,15 +21,43 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    results = asyncio.run(_results(settings_of(options)))
+    causes = _Causes()
+    log = logging.getLogger("securus.upstream")
+    log.addHandler(causes)
+    try:
+        settings = settings_of(options)
+        results = asyncio.run(_results(settings))
+    finally:
+        log.removeHandler(causes)
+    bases = {upstream.name: upstream.base for upstream in settings.upstreams}
     lines = []
     for result in results:
         right = "right" if result.is_right else "not right"
         said = f"{result.software or 'unnamed software'}, FHIR {result.fhir_version or 'unknown'}"
-        lines.append(f"{result.upstream}: {right} for the profile {result.profile}: {said}")
+        lines.append(
+            f"{result.upstream} at {bases[result.upstream]}: {right} for the profile {result.profile}: {said}"
+        )
         lines += [f"  {finding.level}: {finding.message}" for finding in result.findings]
+        lines += [f"  because: {cause}" for cause in dict.fromkeys(causes.of(result.upstream))]
     say(options, [result.as_json() for result in results], lines)
     return OK if all(result.is_right for result in results) else REFUSED
+
+
+class _Causes(logging.Handler):
+    """What the log says of stores while they are asked: callers are told no more than that one cannot be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        said = vars(record)
+        self._said.append((str(said.get("route", "")), str(said.get("cause", record.getMessage()))))
+
+    def of(self, upstream: str) -> list[str]:
+        """What was said of this one."""
+        return [cause for route, cause in self._said if route == upstream]
 
 
 async def _results(settings: GatewaySettings) -> list[ProbeResult]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ def demo(state: Path, *, port: int, once: bool) -> int:
 @dataclass(slots=True)
 class _Processes:
     children: list[subprocess.Popen[bytes]]
+    logs: list[Path]
 
     def start(self, *arguments: str, log: Path) -> None:
         with log.open("ab") as out:
@@ -37,11 +39,16 @@ class _Processes:
                 [sys.executable, "-m", *arguments], stdout=out, stderr=out, stdin=subprocess.DEVNULL
             )
         self.children.append(child)
+        self.logs.append(log)
 
     def check(self) -> None:
-        for child in self.children:
+        for child, log in zip(self.children, self.logs, strict=True):
             if child.poll() is not None:
-                raise RuntimeError(f"a process of the demonstration ended with code {child.returncode}")
+                said = log.read_text(errors="replace").strip().rpartition("\n")[2]
+                hint = "; --port chooses another" if "cannot listen" in said else ""
+                raise RuntimeError(
+                    f"a process ended with code {child.returncode}: {said}{hint} (all of it: {log})"
+                )
 
     def stop(self) -> None:
         for child in reversed(self.children):
@@ -58,9 +65,15 @@ async def _demo(state: Path, port: int, once: bool) -> int:
     stage = Stage()
     operations = 9090 if port == 8443 else port + 2
     ports = world.Ports(port, port + 1, operations, world.free_port())
+    # Before anything is written: another demonstration may run, from these very files.
+    taken = [each for each in (ports.public, ports.mtls, ports.operations) if not _is_free(each)]
+    if taken:
+        said = f"port {taken[0]} of 127.0.0.1 is in use, perhaps by another demonstration: --port chooses another"
+        print(f"securus demo: {said}", file=sys.stderr)
+        return 1
     facts = await asyncio.to_thread(world.build, state, ports)
     await exchange.record_agreements(state / "securus.db", facts["fhir_base"])
-    processes = _Processes([])
+    processes = _Processes([], [])
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -91,6 +104,16 @@ async def _demo(state: Path, port: int, once: bool) -> int:
     finally:
         await asyncio.to_thread(processes.stop)
     return 1 if stage.failed else 0
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trying:
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trying.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 async def _wait_until_ready(facts: dict[str, Any], processes: _Processes, state: Path) -> None:

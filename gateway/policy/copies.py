@@ -12,6 +12,8 @@ from typing import Any
 from gateway.fhir.resource import Number
 
 _SHORTEST_COPY = 4  # a hidden text this short or shorter stands in other texts by chance
+_FEW = 16
+_KEY = _SHORTEST_COPY + 1
 _FREE_TEXT = frozenset(
     {
         "comment", "conclusion", "contentString", "description", "display", "instruction", "mitigation",
@@ -27,16 +29,13 @@ WITHHELD = {"status": "empty", "div": '<div xmlns="http://www.w3.org/1999/xhtml"
 class Copies:
     """What was taken out, and what is left of a value without copies of it."""
 
-    __slots__ = ("_numbers", "_texts")
+    __slots__ = ("_by_beginning", "_indexed", "_numbers", "_texts")
 
     def __init__(self) -> None:
         self._texts: set[str] = set()
+        self._indexed = 0
+        self._by_beginning: dict[str, dict[int, set[str]]] = {}  # and by length
         self._numbers: set[Any] = set()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was taken of which there could be a copy."""
-        return not self._texts and not self._numbers
 
     def take(self, value: Any) -> None:
         """Remember all that stands in a value."""
@@ -81,10 +80,23 @@ class Copies:
         """Whether something of the value repeats what was taken out."""
         for leaf in _leaves(value):
             if isinstance(leaf, str):
-                text = leaf.casefold()
-                if any(taken in text for taken in self._texts):
+                if self._holds_one(leaf.casefold()):
                     return True
             elif leaf in self._numbers and not isinstance(leaf, bool):
+                return True
+        return False
+
+    def _holds_one(self, text: str) -> bool:
+        """Whether one of the texts stands in this one. Of many the cost is that of the text, not of all of them."""
+        if len(self._texts) <= _FEW:
+            return any(taken in text for taken in self._texts)
+        if self._indexed != len(self._texts):
+            self._by_beginning, self._indexed = {}, len(self._texts)
+            for taken in self._texts:
+                self._by_beginning.setdefault(taken[:_KEY], {}).setdefault(len(taken), set()).add(taken)
+        for at in range(len(text) - _KEY + 1):
+            found = self._by_beginning.get(text[at : at + _KEY])
+            if found is not None and any(text[at : at + length] in texts for length, texts in found.items()):
                 return True
         return False
 

@@ -130,7 +130,7 @@ def _searched(
     # The store says nothing on how it read an operation's parameters: the judge decides alone, totals stay away.
     terms = tuple(term for term in decision.request.terms if term is not _LATEST)
     narrowed = replace(asked, terms=(*terms, *own))
-    return replace(decision, request=narrowed, added=(), exact=False)
+    return replace(decision, request=narrowed, added=(), needed=frozenset(), exact=False)
 
 
 def _also(decision: Decision, opened: Permit, asked: FhirRequest) -> Decision:

@@ -4,13 +4,16 @@ So the union of permits stays a union: what one of them opens is shown under its
 its includes or chains to another.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from gateway.fhir.definitions import search_parameter
 from gateway.fhir.interaction import FhirRequest, Interaction, SearchTerm
 from gateway.fhir.joins import includes, is_join, readings
 from gateway.fhir.opened_terms import filtered_by, opened_words
 from gateway.fhir.search import MAX_COUNT, make_term, plain
+from gateway.fhir.search_values import split_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ def allows(query: Query, asked: FhirRequest) -> bool:
         return False
     if not query.needs_one_of:
         return True
-    # What is asked to be absent or different narrows to nobody; what stands in a _filter is never counted.
-    named = {plain(term.name) for term in asked.terms if not term.name.endswith((":missing", ":not"))}
+    # What stands in a _filter is never counted.
+    named = {plain(term.name) for term in asked.terms if _narrows(term, asked.type or "")}
     return any(together <= named for together in query.needs_one_of)
 
 
@@ -96,6 +99,26 @@ def without_total(asked: FhirRequest, *, is_told: bool) -> FhirRequest:
     return replace(
         asked, terms=tuple(t for t in asked.terms if t.code != "_total" or (is_told and t.text != "none"))
     )
+
+
+def _narrows(term: SearchTerm, type_: str) -> bool:
+    """Whether a criterion names what is looked for: what is to be absent, different, or of a system narrows to nobody."""
+    if term.code == "_filter" or term.name.endswith((":missing", ":not")):
+        return False
+    if is_join(term):
+        way = readings(term.name, term.text, type_)[0]
+        term, type_ = way.criterion, way.hops[-1].type
+    parameter = search_parameter(type_, term.code)
+    kind = "" if parameter is None else "token" if term.modifier == "identifier" else parameter.type
+    wide = _WIDE.get(kind)
+    return wide is None or not any(wide.fullmatch(text) for text in split_values(term.text))
+
+
+_WIDE = {
+    "token": re.compile(r"(?:[^|\\]|\\.)*\|", re.DOTALL),  # system|
+    **dict.fromkeys(("date", "number", "quantity"), re.compile(r"ne.*", re.DOTALL)),
+}
+"""By the type of a parameter, values that most resources have."""
 
 
 def _codes(asked: FhirRequest) -> set[str]:

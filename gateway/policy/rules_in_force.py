@@ -17,7 +17,7 @@ from gateway.policy.acquaintances import Acquaintance, place_of
 from gateway.policy.break_glass import Glasses
 from gateway.policy.conditions import ALWAYS, Condition
 from gateway.policy.conditions_in_force import is_in_time_and_place
-from gateway.policy.decision import Deny, Environment, Resource, Verdict
+from gateway.policy.decision import Deny, Environment, Judge, Resource, Verdict
 from gateway.policy.details_layer import DetailsRefusal
 from gateway.policy.held_sight import cut
 from gateway.policy.known import Known
@@ -279,22 +279,20 @@ class RulesInForce(SightInForce):
         alike = _AS_ALONE.get(interaction, Interaction.READ)
 
         def judged(holder: Resource) -> Verdict:
-            found: dict[str, Layers | Deny] = {}
+            judges: dict[str, Judge] = {}
             seen: dict[int, Resource] = {}
             rules: dict[str, None] = {}
             for inner in held_resources(holder):
                 other = inner.get("resourceType")
                 if not isinstance(other, str) or not is_resource_type(other):
                     return _HOLDS_TOO_MUCH
-                if other not in found:
-                    found[other] = self._speaking(FhirRequest("GET", alike, other), other, caller, alone)
-                layers = found[other]
-                if isinstance(layers, Deny):
-                    return _HOLDS_TOO_MUCH
-                if alike is Interaction.CREATE:
-                    verdict = judge_change(layers, other, None)(None, inner)
-                else:
-                    verdict = judge(layers, other, None)(inner)
+                if other not in judges:
+                    layers = self._speaking(FhirRequest("GET", alike, other), other, caller, alone)
+                    if isinstance(layers, Deny):
+                        return _HOLDS_TOO_MUCH
+                    is_made = alike is Interaction.CREATE
+                    judges[other] = _made(layers, other) if is_made else judge(layers, other, None)
+                verdict = judges[other](inner)
                 if not verdict.shown:
                     return verdict
                 if verdict.seen is not None and alike is not Interaction.READ:
@@ -307,6 +305,11 @@ class RulesInForce(SightInForce):
             return Verdict(True, tuple(rules), seen=cut(holder, seen))
 
         return judged
+
+
+def _made(layers: Layers, type_: str) -> Judge:
+    change = judge_change(layers, type_, None)
+    return lambda resource: change(None, resource)
 
 
 _AS_ALONE = {

@@ -1,7 +1,6 @@
 """Bodies with Content-Encoding: gzip, decoded as a stream under a cap of ratio and size; other codings are refused.
 
-What is decided about must be what was sent: a body is decoded here, once, and goes on decoded. Nothing is compressed
-on the way out.
+What is decided about must be what was sent: a body is decoded here, once, and goes on decoded.
 """
 
 import zlib

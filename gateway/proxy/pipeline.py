@@ -23,6 +23,7 @@ from gateway.fhir.formats import Format
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.operation_parameters import takes_parameters
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.own_references import with_own_references
 from gateway.policy.decision import Nothing, Permit
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
@@ -226,7 +227,8 @@ class Passage:
         trail.wish = formats.preferred(http) if is_native else formats.negotiated(http)
         http = decoded_request(http, self._upstream.max_body)
         http = formats.as_json(http, self._upstream.max_resource, path)
-        trail.asked = asked = asked_with(http, self._upstream.fhir_path(http.path))
+        asked = with_own_references(asked_with(http, path), self._upstream.bases)
+        trail.asked = asked
         if asked.interaction is Interaction.CAPABILITIES:
             return await self._capabilities.answer(http, trail, self._engines.engine)
         trail.caller = caller = known or await self._authenticate(http, trail)
@@ -265,7 +267,8 @@ class Passage:
     ) -> Answer:
         if asked.posted:
             trail.form = form = await http.body.read(_MAX_FORM_BYTES)
-            trail.asked = asked = request.with_form(asked, http.headers.get("content-type"), form)
+            asked = request.with_form(asked, http.headers.get("content-type"), form)
+            trail.asked = asked = with_own_references(asked, self._upstream.bases)
             trail.wish = formats.of_form(trail.wish, form)
         if takes_parameters(asked):
             trail.asked = asked = await self._operations.with_parameters(http, asked)

@@ -55,7 +55,8 @@ class UpstreamProbes:
 
 def _tell(result: ProbeResult) -> None:
     fields = {"route": result.upstream, "version": f"{result.software}, FHIR {result.fhir_version}"}
-    _log.info("a store was probed", extra=fields)
+    if result.fhir_version:
+        _log.info("a store was probed", extra=fields)
     for finding in result.findings:
         level = logging.WARNING if result.is_right else logging.ERROR
         _log.log(

@@ -22,8 +22,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.wire.arrivals import Arrival
 from gateway.wire.connection import Connection
-from gateway.wire.places import FOR_DESCRIPTORS, FOR_ERROR, Place, Places
+from gateway.wire.places import FOR_DESCRIPTORS, FOR_ERROR, Places
 from gateway.wire.repeated import Repeated
 from gateway.wire.service import Service
 
@@ -43,26 +44,6 @@ _OF_THE_CALLER = frozenset(
     }
 )  # fmt: skip
 _log = logging.getLogger("securus.listener")
-
-
-class Arrival:
-    """A connection that is accepted and not made yet: with TLS, as long as its handshake takes."""
-
-    __slots__ = ("_since", "task")
-
-    def __init__(self, task: "asyncio.Task[None]", since: float) -> None:
-        self.task = task
-        self._since: float | None = since
-
-    @property
-    def waits_since(self) -> float | None:
-        """When it arrived; None once it makes room."""
-        return None if self.task.done() else self._since
-
-    def make_room(self) -> None:
-        """Break it off."""
-        self._since = None
-        self.task.cancel()
 
 
 class Acceptor:
@@ -138,6 +119,16 @@ class Acceptor:
                 for _ in range(_BACKLOG // _AT_ONCE):
                     if not self._accept(listening):
                         break
+
+    def look(self) -> None:
+        """End what arrived too long ago, and tell what failed; to be called about once a second."""
+        overdue = self._loop.time() - _HANDSHAKE_SECONDS
+        for arrival in tuple(self.arrivals):
+            if arrival.waits_since is not None and arrival.waits_since < overdue:
+                arrival.make_room()
+        self._places.handshakes.look()
+        self.failures.tell()
+        self.hold_back()
 
     def close(self) -> None:
         """Accept no more. What has arrived goes on."""
@@ -226,32 +217,38 @@ class Acceptor:
             return
         accepted.setblocking(False)
         connection = Connection(self._service, self._loop, place)
-        arrival = Arrival(self._loop.create_task(self._make(connection, accepted)), self._loop.time())
-        self.arrivals.add(arrival)
 
-        def made(task: "asyncio.Task[None]") -> None:
-            self.arrivals.discard(arrival)
-            self._made(task, connection, accepted, place)
+        async def make(accepted: socket.socket) -> None:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_SECONDS,
+            )
 
-        arrival.task.add_done_callback(made)
-
-    async def _make(self, connection: Connection, accepted: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(
-            lambda: connection,
+        arrival = Arrival(
             accepted,
-            ssl=self._context,
-            ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_SECONDS,
+            place,
+            make=make,
+            ended=lambda arrival: self._ended(arrival, connection),
+            handshakes=self._places.handshakes,
+            loop=self._loop,
         )
+        self.arrivals.add(arrival)
+        if self._context is None:
+            arrival.begin()
+        else:
+            arrival.hear()
 
-    def _made(
-        self, task: "asyncio.Task[None]", connection: Connection, accepted: socket.socket, place: Place
-    ) -> None:
+    def _ended(self, arrival: Arrival, connection: Connection) -> None:
         """The connection is made, and gives its place back when it is lost; or nothing became of it."""
+        self.arrivals.discard(arrival)
         if connection not in self._service.connections:
-            accepted.close()
-            place.give_back()
+            arrival.accepted.close()
+            arrival.place.give_back()
         self._service.lost.set()
-        error = None if task.cancelled() else task.exception()
+        task = arrival.task
+        error = None if task is None or task.cancelled() else task.exception()
         # A handshake that failed or a caller that left; RuntimeError is what uvloop says of one that we closed.
         if error is not None and not isinstance(error, OSError | RuntimeError):
             _log.error("a connection cannot be made", exc_info=error)

@@ -115,7 +115,6 @@ class Front:
                 # The clock of all others goes on.
                 _log.exception("a connection cannot be ended in good order")
                 connection.abort()
-        self._acceptor.hold_back()
-        self._acceptor.failures.tell()
+        self._acceptor.look()
         self._places.tell()
         self._sweeping = self._loop.call_later(service.patience.look, self._sweep)

@@ -23,6 +23,7 @@ from operator import attrgetter, itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from authz.networks import network_of
+from gateway.wire.handshakes import STALLED_SECONDS, Handshakes
 
 TELL_SECONDS = 10.0
 _PART_LOOKED_OUT = 16  # of the places
@@ -30,9 +31,10 @@ _LOOK_AGAIN_SECONDS = 0.1  # after a look that found nobody
 _log = logging.getLogger("securus.listener")
 
 FOR_ADDRESS, FOR_ALL, FOR_ROOM = "address", "all", "room"
-FOR_BODY, FOR_DESCRIPTORS, FOR_ERROR = "body", "descriptors", "error"
+FOR_BODY, FOR_DESCRIPTORS, FOR_ERROR, FOR_HANDSHAKE = "body", "descriptors", "error", "handshake"
 """Why a connection was turned away: its address has too many, nobody could make room, it made room for another, its
-request did as its body did not come, the process could open no more descriptors, or accepting failed otherwise."""
+request did as its body did not come, the process could open no more descriptors, accepting failed otherwise, or its
+handshake did not go on while others waited for theirs."""
 
 
 class Waiting(Protocol):
@@ -108,17 +110,17 @@ class Bounds:
 class Place:
     """The place of one connection, from when it is accepted until its socket is closed."""
 
-    __slots__ = ("_address", "_places")
+    __slots__ = ("_places", "address")
 
     def __init__(self, places: "Places", address: str | None) -> None:
         self._places: Places | None = places
-        self._address = address
+        self.address = address  # as it is counted; None where it has no bound of its own
 
     def give_back(self) -> None:
         """Give it back. Only the first time counts."""
         places, self._places = self._places, None
         if places is not None:
-            places.left(self._address)
+            places.left(self.address)
 
 
 class Places:
@@ -132,6 +134,7 @@ class Places:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bounds = bounds
+        self.handshakes = Handshakes(stalled=lambda: self.turned_away(FOR_HANDSHAKE), steady=steady)
         self._counted = counted
         self._steady = steady
         self._taken = 0
@@ -230,6 +233,8 @@ class Places:
                 return f"they waited longest, and {self.bounds.connections} are open"
             case "body":
                 return "their bodies did not come, and limits.concurrent_requests are under way"
+            case "handshake":
+                return f"others waited for theirs, and these took more than {STALLED_SECONDS:.0f} s"
             case _:
                 return "the process can open no more descriptors"
 
@@ -240,4 +245,5 @@ _TOLD = {
     FOR_ROOM: "connections that waited made room for new ones",
     FOR_BODY: "requests that waited for their bodies made room for new ones",
     FOR_DESCRIPTORS: "connections could not be accepted",
+    FOR_HANDSHAKE: "handshakes that did not go on made room for others",
 }

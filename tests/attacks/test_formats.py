@@ -340,6 +340,21 @@ async def test_next_pages_come_in_the_format_of_the_first(gateway: RunningGatewa
     assert value(second)["entry"][0]["resource"]["id"] == "o1"
     plain = next(link["url"] for link in (await ask(gateway, "GET", "/Observation")).json["link"][1:])
     assert "_format" not in plain
+    place = plain.removeprefix(gateway.origin + MOUNT)
+    # Clients that say their format with each request say it behind a page link as well.
+    for more in ("&_format=json", "&_format=application%2Ffhir%2Bjson&_pretty=true", "&_pretty=false&"):
+        assert (await ask(gateway, "GET", place + more)).json["entry"][0]["resource"]["id"] == "o1"
+    assert value(await ask(gateway, "GET", place + "&_format=xml"))["entry"][0]["resource"]["id"] == "o1"
+    for more in (
+        "&_count=5",
+        "&subject=Patient/B",
+        "&_format=json&_format=json",
+        "&_page=x",
+        "&_format=json&code=x",
+    ):
+        reply = await ask(gateway, "GET", place + more)
+        assert reply.status == 400, more
+    assert (await ask(gateway, "GET", place + "&_format=html")).status == 406
 
 
 # What the store holds and XML cannot say

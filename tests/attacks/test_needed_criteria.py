@@ -82,3 +82,40 @@ async def test_a_form_is_held_to_the_same(gateway: RunningGateway) -> None:
     sent = {"who": "dr1", "headers": [FORM], "body": b"identifier=x&_sort=family"}
     reply = await gateway.fhir("POST", "/Patient/_search", **sent)  # type: ignore[arg-type]
     assert (reply.status, reply.reason) == (502, "narrowing-ignored")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "identifier=urn:mrn|",
+        "identifier=urn:mrn|1,urn:mrn|",
+        "identifier=urn:mrn%7C",
+        "family=Smith&birthdate=ne1970-01-01",
+        "family=Smith&birthdate=1970-01-01,ne1970-01-01",
+        "identifier:not=urn:mrn|1",
+        "identifier:missing=false",
+        "organization.name:missing=false",
+        "family=Smith",
+    ],
+)
+async def test_what_narrows_to_nobody_is_not_what_is_needed(gateway: RunningGateway, query: str) -> None:
+    gateway.upstream.reset()
+    reply = await gateway.fhir("GET", f"/Patient?{query}", who="dr1")
+    assert (reply.status, reply.reason) == (403, "query-closed")
+    assert gateway.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "identifier=urn:mrn|1,urn:mrn|2",
+        "identifier=|1",
+        "identifier=1",
+        "identifier=urn:mrn|1&identifier=urn:other|",
+        "identifier=a\\|",
+        "family=Smith&birthdate=ge1970-01-01&birthdate=ne1970-05-05",
+    ],
+)
+async def test_what_names_somebody_is(gateway: RunningGateway, query: str) -> None:
+    gateway.upstream.reset()
+    assert (await gateway.fhir("GET", f"/Patient?{query}", who="dr1")).status == 200

@@ -154,3 +154,13 @@ async def test_SEC_44_a_claim_whose_scope_stays_is_told(world: World) -> None:
     assert claims_of(tokens["id_token"])["fhirUser"] == "Patient/A"
     told = await world.send(app.reading(tokens["access_token"], "/userinfo"))
     assert told.json == {"sub": ANNA.subject, "fhirUser": "Patient/A"}
+
+
+async def test_SEC_44_introspection_tells_an_app_who_the_person_is_only_with_the_scope(world: World) -> None:
+    """A resource server learns it, since its rules are about people."""
+    for scope, told in (("openid patient/*.rs", False), ("openid fhirUser patient/*.rs", True)):
+        _, reply = await allowing(world, *scope.split(), scope="openid fhirUser patient/*.rs")
+        app, other = world.app(), world.app("resource-server")
+        token = {"token": (await app.redeem(answer_of(reply)["code"])).json["access_token"]}
+        assert ("fhirUser" in (await app.post("/introspect", token)).json) is told
+        assert (await other.post("/introspect", token)).json["fhirUser"] == "Patient/A"

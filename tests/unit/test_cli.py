@@ -230,7 +230,7 @@ def test_policy_test_of_broken_or_missing_files_is_a_refusal(run: Run, folder: P
     assert err.endswith("error: no set of types named '$charts'. Did you mean 'chart'?\n")
     nowhere = folder / "nowhere"
     assert run("policy", "test", str(nowhere), config=False) == (
-        1, "", f"securus: {nowhere} holds no policy files (*.yaml)\n"
+        1, "", f"securus: there is no {nowhere}\n"
     )  # fmt: skip
 
 
@@ -586,13 +586,17 @@ def test_the_module_is_the_command(folder: Path) -> None:
 def test_upstream_probe_of_a_store_that_is_not_there_is_a_refusal_with_its_cause(
     run: Run, folder: Path
 ) -> None:
-    edit(folder / "gateway.yaml", "127.0.0.1:8080", f"127.0.0.1:{free_port()}")
-    code, out, _ = run("upstream", "probe")
-    assert code == 1
-    assert out.splitlines() == [
-        "fhir: not right for the profile generic: unnamed software, FHIR unknown",
-        "  error: the store cannot be asked: upstream-unavailable",
-    ]
+    port = free_port()
+    edit(folder / "gateway.yaml", "127.0.0.1:8080", f"127.0.0.1:{port}")
+    code, out, errors = run("upstream", "probe")
+    assert (code, errors) == (1, "")
+    at, *why = out.splitlines()
+    assert at == (
+        f"fhir at http://127.0.0.1:{port}/fhir: not right for the profile generic: unnamed software, FHIR unknown"
+    )
+    assert why[0] == "  error: the store cannot be asked: upstream-unavailable"
+    assert why[1].startswith("  because: no address of the store can be reached: ")
+    assert len(why) == 2
     code, out, _ = run("upstream", "probe", "--json")
     assert (code, json.loads(out)[0]["ok"]) == (1, False)
 

@@ -225,6 +225,20 @@ def test_lastn_is_closed_where_a_sort_by_what_it_goes_by_would_be(shown: str) ->
     assert not passes(both, type="Observation", subject="B"), "what is shown in part is none of the last"
 
 
+def test_of_an_operation_no_self_link_is_asked_for_what_a_permit_needs() -> None:
+    part = (
+        "rule: part, effect: permit, may: [read, search], resources: [Observation], shared: true, "
+        "query: {needs_one_of: [patient]}"
+    )
+    found = decide([part, LASTN], caller(), "GET /Observation/$lastn?patient=A")
+    assert isinstance(found, Permit)
+    assert (found.added, found.needed) == ((), frozenset())
+    searched = decide([part], caller(), "GET /Observation?patient=A")
+    assert isinstance(searched, Permit)
+    assert searched.needed == {"patient"}
+    assert denied(decide([part, LASTN], caller(), "GET /Observation/$lastn?code=x")) is Reason.QUERY_CLOSED
+
+
 def test_lastn_takes_a_deny_of_what_it_goes_by_for_a_refusal() -> None:
     deny = "rule: no, effect: deny, may: [any], resources: [Observation], fields: [Observation.effective]"
     assert (

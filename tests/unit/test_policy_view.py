@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.fhir.definitions import members
 from gateway.fhir.resource import Number
+from gateway.policy.copies import Copies
 from gateway.policy.view import WHOLE, Paths, Precision, UnknownElement, View, paths_of, see
 
 SECRET = "Kolossale Verschwiegenheit"
@@ -91,6 +92,17 @@ def test_who_sees_no_labels_sees_none_of_an_element_either(labelled: dict[str, A
         assert "SUBSETTED" in said(seen)
     assert "HIV" in said(see(resource, [hidden("Observation.bodySite")]))
     assert "kept" not in said(labelled) or "kept" in said(see(resource, [WHOLE], denied=denied))
+
+
+@given(
+    st.lists(st.text("abc", min_size=5, max_size=9), min_size=17, max_size=60, unique=True),
+    st.text("abc", max_size=30),
+)
+@settings(max_examples=300, deadline=None)
+def test_among_many_hidden_texts_a_copy_is_found_as_among_few(hidden_texts: list[str], text: str) -> None:
+    copies = Copies()
+    copies.take(hidden_texts)
+    assert copies.repeats({"text": text}) is any(each in text for each in hidden_texts)
 
 
 def div(text: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from authz.protocol.request import Answer, HttpRequest
 from gateway.fhir.formats import Format
 from gateway.proxy.answers.formats import weak_etags
+from gateway.proxy.whole_answers import let_go
 
 _MIN_BYTES = 1024  # less would hardly become fewer packets
 _LEVEL = 3  # measured on Bundles: docs/formats.md
@@ -107,6 +108,4 @@ class _GzipStream:
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""
-        close = getattr(self._body, "aclose", None)
-        if close is not None:
-            await close()
+        await let_go(self._body)

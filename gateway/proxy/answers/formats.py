@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.fhir import formats, resource, search
@@ -20,9 +21,10 @@ from gateway.fhir.xml_writing import write_resource_xml
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import PAGE_PREFIX
 from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
+from gateway.proxy.whole_answers import let_go
 
-_INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
 _SPACE = b" \t\r\n"
 _PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
 _PAGE_SUFFIX = "&_format=xml"
@@ -82,12 +84,12 @@ def _parameter(query: str) -> str | None:
 
 
 def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> HttpRequest:
-    """The request with a body that came as FHIR XML in JSON, and a page link without its `_format`.
+    """The request with a body that came as FHIR XML in JSON, and a page link without what only says its form.
 
     path is where FHIR has it, where that is not its own.
     """
-    if http.query.startswith(PAGE_PREFIX):
-        http = replace(http, query=http.query.removesuffix(_PAGE_SUFFIX))
+    if http.query.startswith(PAGE_PREFIX) and "&" in http.query:
+        http = replace(http, query=_page_alone(http.query))
     content_type = http.headers.get("content-type", "")
     if not content_type:
         return http
@@ -100,6 +102,19 @@ def as_json(http: HttpRequest, limit_bytes: int, path: str | None = None) -> Htt
     sent = {name: value for name, value in http.headers.items() if name != "content-length"}
     sent["content-type"] = Format.JSON.content_type
     return replace(http, headers=sent, body=_XmlBody(http.body, limit_bytes))
+
+
+def _page_alone(query: str) -> str:
+    """The query of a page link without `_format` and `_pretty`, which clients say with each request.
+
+    As it is where anything else stands behind it, or what has two readings.
+    """
+    page, _, rest = query.partition("&")
+    try:
+        said = search.parse_read_terms(search.query_pairs(rest))
+    except FhirError:
+        return query
+    return query if said else page
 
 
 class _JsonBody:
@@ -132,10 +147,7 @@ class _XmlBody:
         content = await self._body.read(min(limit_bytes, self._limit_bytes))
         if content and not content.lstrip(_SPACE).startswith((b"<", b"\xef\xbb\xbf")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, "the body is not the XML that Content-Type says")
-        if len(content) <= _INLINE_BYTES:
-            written = _as_json(content)
-        else:
-            written = await asyncio.to_thread(_as_json, content)
+        written = await by_length(len(content), partial(_as_json, content))
         if len(written) > limit_bytes:
             raise RequestError(413, f"the body has more than {limit_bytes} bytes as JSON")
         return written
@@ -182,10 +194,7 @@ async def _in_xml(answer: Answer, wish: Wish, asked: FhirRequest | None) -> Answ
     fields = tuple(XML_BODY if field == headers.JSON_BODY else field for field in fields)
     suffix = _PAGE_SUFFIX if wish.by_parameter else ""
     if isinstance(answer.body, bytes):
-        if len(answer.body) <= _INLINE_BYTES:
-            body = _as_xml(answer.body, suffix)
-        else:
-            body = await asyncio.to_thread(_as_xml, answer.body, suffix)
+        body = await by_length(len(answer.body), partial(_as_xml, answer.body, suffix))
         return replace(answer, headers=fields, body=body)
     stream = _XmlStream(answer.body, BundleXml(page_suffix=suffix))
     if asked is not None and asked.head:  # nobody takes the body
@@ -273,6 +282,4 @@ class _XmlStream:
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""
-        close = getattr(self._body, "aclose", None)
-        if close is not None:
-            await close()
+        await let_go(self._body)

@@ -8,9 +8,9 @@ from gateway.fhir import by_form, links, ndjson, resource
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.fhir.pieces import AlikeEntries
 from gateway.fhir.plain_json import exact_object
-from gateway.policy.decision import Judge, LookingJudge, Resource, Verdict
+from gateway.policy.decision import Judge, LookingJudge, Verdict
 from gateway.proxy.answers.alike_entries import AlikeFilter, looked_at
-from gateway.proxy.answers.response_filter import Settle
+from gateway.proxy.answers.response_filter import Settle, passes
 from gateway.proxy.answers.tally import Tally
 
 _Lines = list[ndjson.Line | AlikeEntries]
@@ -60,7 +60,7 @@ class NdjsonFilter:
         """The lines, once what their judge needs to know is found out."""
         whole = [line.value for line in lines if isinstance(line, ndjson.Line)]
         if self.settle is not None and whole:
-            await self.settle([partial(_passes, self.judge, value) for value in whole])
+            await self.settle([partial(passes, self.judge, value) for value in whole])
         return lines
 
     def _shown(self, lines: _Lines, alike: AlikeFilter) -> list[bytes]:
@@ -95,7 +95,3 @@ class NdjsonFilter:
 def _never_whole(raw: bytes) -> bytes:
     # A judge that looks at certain members shows the whole of a resource, or nothing.
     raise FhirError(Reason.INTERNAL)
-
-
-def _passes(judge: Judge, resource: Resource) -> bool:
-    return judge(resource).shown

@@ -142,7 +142,7 @@ class BundleFilter:
         for value in values(pieces):
             found = value.get("resource")
             if isinstance(found, dict) and isinstance(found.get("resourceType"), str):
-                judging += [partial(_passes, judge, found) for judge in self._judges(found["resourceType"])]
+                judging += [partial(passes, judge, found) for judge in self._judges(found["resourceType"])]
         await self.settle(judging)
 
     def _judges(self, type_: str) -> list[Judge]:
@@ -327,7 +327,8 @@ class _State:
     alike: AlikeFilter | None = None
 
 
-def _passes(judge: Judge, resource: Resource) -> bool:
+def passes(judge: Judge, resource: Resource) -> bool:
+    """Whether a judge lets a resource pass; it is asked for what it needs to know, before it is asked for good."""
     return judge(resource).shown
 
 

@@ -19,6 +19,7 @@ from authz.protocol.structured_fields import StructuredFieldError
 from authz.storage.store import StoreUnavailable
 from gateway.fhir.outcome import Reason
 from gateway.proxy.answers import formats
+from gateway.proxy.whole_answers import let_go
 from gateway.settings import ResponseSignatures
 
 Handler = Callable[[HttpRequest], Awaitable[Answer]]
@@ -150,9 +151,7 @@ class _SignedStream:
 
     async def aclose(self) -> None:
         """Let go of what the body holds."""
-        close = getattr(self._body, "aclose", None)
-        if close is not None:
-            await close()
+        await let_go(self._body)
 
     async def fields(self) -> Fields:
         """The digest and the signature. Raises StoreUnavailable, and RuntimeError before the body has ended."""

@@ -19,6 +19,7 @@ from gateway.fhir.bundle import Entry, Requests
 from gateway.fhir.interaction import FhirRequest, Interaction
 from gateway.fhir.json_patch import JSON_PATCH
 from gateway.fhir.outcome import FhirError, Reason
+from gateway.fhir.own_references import with_own_references
 from gateway.policy.decision import Deny, Environment
 from gateway.policy.engine import Engine
 from gateway.proxy import headers
@@ -76,7 +77,7 @@ def part_of(entry: Entry, http: HttpRequest, upstream: Upstream) -> Part:
     """
     try:
         sub = _request_of(entry, http, upstream)
-        asked = asked_with(sub, sub.path[len(upstream.at) :])
+        asked = with_own_references(asked_with(sub, sub.path[len(upstream.at) :]), upstream.bases)
     except FhirError as error:
         raise located(error, entry) from error
     why = _closed(asked)
