@@ -267,6 +267,7 @@ class Doors:
                 given=house.given,
                 relations=house.own.relations,
                 pickers=pickers,
+                revocations=house.revocations,
                 emit=emit,
                 clock=clock,
             ),

@@ -1,7 +1,10 @@
-"""Grants ended by an administrator or by the person: those of a person, of a client, or of both together (I2)."""
+"""Grants ended by an administrator or by the person: those of a person, of a client, or of both together (I2).
+
+And those that give way to a new one of the same app and person.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from authz.events import Emit, GrantRevoked
 from authz.protocol.tokens import Grant
@@ -9,6 +12,7 @@ from authz.revocations import Revocations
 from authz.storage.store import Store
 
 _AT_ONCE = 20  # grants that are ended before others have their turn
+_KEPT = 10  # grants of one app, person and record
 NODES_SECONDS = 60  # clocks of our own nodes differ by less
 
 
@@ -73,3 +77,42 @@ async def end_grants(
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # a store may answer without a wait, and a client may have very many
     return ended
+
+
+async def end_oldest_grants(
+    store: Store,
+    beside: Grant,
+    *,
+    audiences: Container[str],
+    older_than: int,
+    now: int,
+    access_token_seconds: int,
+    emit: Emit,
+    revocations: Revocations,
+) -> bool:
+    """Make room for a grant: end the oldest of those by which the same person let the same app into the same record.
+
+    All but the ten newest, and one at least; of those alone that are for one of these audiences and were made before
+    older_than, so that no app loses a code that is on its way to it. Whether there was one. Raises StoreUnavailable.
+    """
+    found = [
+        each
+        for each in await store.grants(subject=beside.subject, client_id=beside.client_id, now=now)
+        if each.context.get("patient") == beside.context.get("patient")
+        and each.created_at < older_than
+        and any(name in audiences for name in each.audience)
+    ]
+    ended = found[min(_KEPT, len(found) - 1) :] if found else []
+    for each in ended:
+        await end_grant(
+            store,
+            each.grant_id,
+            now=now,
+            access_token_seconds=access_token_seconds,
+            who=beside.subject,
+            why="the app was let in anew, and the record has no room for more consents",
+            emit=emit,
+            revocations=revocations,
+            reason="replaced",
+        )
+    return bool(ended)

@@ -14,6 +14,7 @@ from authz.endpoints.pickers import Pickers
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import GONE, PageError, Visit, Visits
 from authz.events import ConsentGiven, Emit, Refused
+from authz.grant_endings import end_oldest_grants
 from authz.handles import digest, new_grant_id, new_handle
 from authz.login.finding import FinderUnavailable
 from authz.login.given_consents import GivenConsents
@@ -38,8 +39,9 @@ from authz.protocol.openid import acr_of, left_of_claims, personal_claims, read_
 from authz.protocol.redirect_uris import is_of_a_device
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant
+from authz.revocations import Revocations
 from authz.settings import Account
-from authz.storage.consents import NoRoomLeft
+from authz.storage.consents import NoRoomLeft, Room
 from authz.storage.grants import AuthorizationCode
 from authz.storage.store import Store
 
@@ -57,10 +59,14 @@ class Completion:
         pickers: Pickers,
         given: Mapping[str, GivenConsents],
         responses: AuthorizationResponses,
+        access_token_seconds: int,
+        revocations: Revocations,
         emit: Emit,
         clock: Clock,
     ) -> None:
         self._code_seconds = code_seconds
+        self._access_token_seconds = access_token_seconds
+        self._revocations = revocations
         self._store = store
         self._server = server
         self._visits = visits
@@ -158,7 +164,7 @@ class Completion:
                 written = await complete(consents=[(said, keeper.usual_room) for keeper, said in consents])
             except NoRoomLeft:  # and nothing is written or consumed: now it is asked who is there
                 written = await complete(
-                    consents=[(said, await keeper.room(grant)) for keeper, said in consents]
+                    consents=[(said, await self._room(keeper, grant)) for keeper, said in consents]
                 )
         except NoRoomLeft:
             raise PageError("error.too_many_consents", status=409) from None
@@ -179,6 +185,28 @@ class Completion:
             )
         )
         return await self._responses.success(visit.target, handle)
+
+    async def _room(self, keeper: GivenConsents, grant: Grant) -> Room | None:
+        """What a consent of this grant is held to. An app that is let in anew and anew has its own oldest grants give way.
+
+        Raises NoRoomLeft.
+        """
+        try:
+            return await keeper.room(grant)
+        except NoRoomLeft:
+            gave_way = await end_oldest_grants(
+                self._store,
+                grant,
+                audiences=self._given,
+                older_than=grant.created_at - self._code_seconds,
+                now=self._clock(),
+                access_token_seconds=self._access_token_seconds,
+                emit=self._emit,
+                revocations=self._revocations,
+            )
+            if not gave_way:
+                raise
+        return await keeper.room(grant)
 
     async def refuse(
         self, visit: Visit, description: str, code: ErrorCode = ErrorCode.ACCESS_DENIED

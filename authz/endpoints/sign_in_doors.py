@@ -22,6 +22,7 @@ from authz.login.relations import Relations
 from authz.protocol.clients import Client
 from authz.protocol.granting import ServerBits
 from authz.protocol.openid import Subjects
+from authz.revocations import Revocations
 from authz.settings import AuthorizationSettings
 from authz.storage.store import Store
 
@@ -41,6 +42,7 @@ def sign_in_doors(
     relations: Relations,
     pickers: Pickers,
     given: Mapping[str, GivenConsents],
+    revocations: Revocations,
     emit: Emit,
     clock: Clock,
 ) -> Mapping[str, Mapping[str, Door]]:
@@ -66,6 +68,8 @@ def sign_in_doors(
         pickers=pickers,
         given=given,
         responses=responses,
+        access_token_seconds=settings.lifetimes.access_token,
+        revocations=revocations,
         emit=emit,
         clock=clock,
     )

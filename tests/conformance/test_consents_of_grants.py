@@ -158,6 +158,68 @@ async def test_of_those_who_allow_at_the_same_moment_as_many_get_a_code_as_there
     assert len(await world.store.grants(subject=None, client_id=None, now=world.clock())) == 2
 
 
+async def test_an_app_that_is_let_in_anew_has_its_own_oldest_grant_give_way_where_there_is_no_room(
+    world: World,
+) -> None:
+    """Else a patient whose app signs in anew each day is left without it after two hundred days."""
+    first, reply = await allowed(world)
+    before = await first.redeem(answer_of(reply)["code"])
+    world.clock.now += 3600
+    second, reply = await allowed(world)
+    assert (await second.redeem(answer_of(reply)["code"])).status == 200
+    world.clock.now += 3600
+    await filled(world, leaving=2)
+    app, reply = await allowed(world)
+    tokens = await app.redeem(answer_of(reply)["code"])
+    assert tokens.status == 200
+    await first.learn_nonce()
+    ended = await first.post(
+        "/token", {"grant_type": "refresh_token", "refresh_token": before.json["refresh_token"]}
+    )
+    assert (ended.status, ended.json["error"]) == (400, "invalid_grant")
+    live = await world.store.grants(subject=None, client_id=None, now=world.clock())
+    assert len(live) == 2
+    newest = await settled(world.store, await world.store.consents_of(FHIR, ["A"]), world.clock())
+    assert sorted(each.status for each in newest) == ["active"] * MOST_CONSENTS + ["inactive"]
+    (over,) = [each for each in newest if each.status == "inactive"]
+    assert over.recorded_by == ANNA.subject
+    assert over.grant_id not in {grant.grant_id for grant in live}
+
+
+async def test_an_app_of_very_many_grants_keeps_its_ten_newest_beside_the_new_one(world: World) -> None:
+    for _ in range(12):
+        await allowed(world)
+        # As if the code of each had been redeemed for a refresh token.
+        for grant in await world.store.grants(subject=None, client_id=None, now=world.clock()):
+            await world.store.put_grant(grant, expires_at=world.clock() + 90 * 86400)
+        world.clock.now += 3600
+    await filled(world, leaving=12)
+    _, reply = await allowed(world)
+    assert reply.status == 303
+    assert len(await world.store.grants(subject=None, client_id=None, now=world.clock())) == 11
+
+
+async def test_grants_of_another_app_person_or_record_give_way_to_nobody(world: World) -> None:
+    for strange in (
+        {"client_id": "another-app"},
+        {"subject": "another-person"},
+        {"context": {"patient": "C"}},
+        {"audience": ("https://elsewhere.example/fhir",)},
+    ):
+        usual = {
+            "subject": ANNA.subject,
+            "client_id": "portal",
+            "context": {"patient": "A"},
+            "audience": (FHIR,),
+        }
+        other = replace(GRANT, grant_id=f"of-{next(iter(strange))}", **{**usual, **strange, "created_at": 1})
+        await world.store.put_grant(other, expires_at=world.clock() + 90 * 86400)
+    await filled(world)
+    _, reply = await allowed(world)
+    assert reply.status == 409
+    assert len(await world.store.grants(subject=None, client_id=None, now=world.clock())) == 4
+
+
 @pytest.mark.parametrize(
     "person", ["Practitioner/dr1", "PractitionerRole/dr1-ward", f"{FHIR}/Practitioner/dr1"]
 )
