@@ -11,7 +11,6 @@ from authz.clock import Clock
 from authz.endpoints import grant_management, registration
 from authz.endpoints.administration import Administration, GrantAdministration
 from authz.endpoints.authorization_response import AuthorizationResponses
-from authz.endpoints.authorize import sign_in_doors
 from authz.endpoints.client_administration import ClientAdministration
 from authz.endpoints.client_authentication import Admit, ClientAuthentication
 from authz.endpoints.discovery import Discovery
@@ -25,6 +24,7 @@ from authz.endpoints.pickers import Pickers
 from authz.endpoints.proofs import Proofs
 from authz.endpoints.pushed_authorization import PushedAuthorization
 from authz.endpoints.registration import RegistrationEndpoint
+from authz.endpoints.sign_in_doors import sign_in_doors
 from authz.endpoints.spending import Spending
 from authz.endpoints.token import TokenEndpoint
 from authz.endpoints.turns import Desk

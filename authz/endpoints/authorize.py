@@ -9,15 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from authz.clock import Clock
-from authz.endpoints.authorization_response import AuthorizationResponses
 from authz.endpoints.completion import Completion
 from authz.endpoints.grant_duration import duration
-from authz.endpoints.launches import Launches
 from authz.endpoints.pickers import Pickers
 from authz.endpoints.plain_requests import PlainRequests
 from authz.endpoints.record_choice import RecordChoice
 from authz.endpoints.sign_in_attempts import attempt_of
-from authz.endpoints.visit_pages import Door, VisitPages, to
+from authz.endpoints.visit_pages import VisitPages, to
 from authz.endpoints.visit_person import person_at
 from authz.endpoints.visits import (
     GONE,
@@ -31,112 +29,25 @@ from authz.endpoints.visits import (
     page_query,
 )
 from authz.events import ConsentGiven, Emit
-from authz.keys import KeyRing
 from authz.login import browser as pages
 from authz.login.accounts import Accounts
 from authz.login.browser import Browsers
-from authz.login.given_consents import GivenConsents
 from authz.login.language import Language
 from authz.login.launch import asked_as, needs_patient, picks_encounter, records
 from authz.login.plain_words import in_words, part_words, plain_words
-from authz.login.relations import Relations
 from authz.login.represented import relationship_to
 from authz.protocol import granting
-from authz.protocol.clients import Client
 from authz.protocol.errors import ErrorCode
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of
 from authz.protocol.narrowing import narrowed, parts_of
-from authz.protocol.openid import PERSONAL_CLAIMS, Subjects, personal_claims, read_claims_request
+from authz.protocol.openid import PERSONAL_CLAIMS, personal_claims, read_claims_request
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.scopes import parse_scope
 from authz.settings import Account, AuthorizationSettings
 from authz.storage.store import Store
 
 _NOTHING_CHOSEN: Mapping[str, Any] = {"patient": None, "picked": False, "encounter": None}
-
-
-def sign_in_doors(
-    *,
-    settings: AuthorizationSettings,
-    store: Store,
-    clients: Mapping[str, Client],
-    accounts: Accounts,
-    server: ServerBits,
-    launches: Launches,
-    responses: AuthorizationResponses,
-    browsers: Browsers,
-    subjects: Subjects,
-    keys: KeyRing,
-    relations: Relations,
-    pickers: Pickers,
-    given: Mapping[str, GivenConsents],
-    emit: Emit,
-    clock: Clock,
-) -> Mapping[str, Mapping[str, Door]]:
-    """path → method → door of the authorization endpoint and its pages."""
-    visits = Visits(
-        issuer=settings.issuer,
-        acr_values=server.acr_values,
-        sign_in_seconds=settings.lifetimes.sign_in,
-        store=store,
-        clients=clients,
-        accounts=accounts,
-        browsers=browsers,
-        subjects=subjects,
-        keys=keys,
-        relations=relations,
-        clock=clock,
-    )
-    completion = Completion(
-        code_seconds=settings.lifetimes.code,
-        store=store,
-        server=server,
-        visits=visits,
-        pickers=pickers,
-        given=given,
-        responses=responses,
-        emit=emit,
-        clock=clock,
-    )
-    plain = PlainRequests(
-        profiles=settings.profiles,
-        store=store,
-        clients=clients,
-        server=server,
-        launches=launches,
-        responses=responses,
-        keys=keys,
-        lifetime_seconds=settings.lifetimes.pushed_request,
-        emit=emit,
-        clock=clock,
-    )
-    shown = VisitPages(settings, emit)
-    choice = RecordChoice(
-        store=store, visits=visits, completion=completion, pickers=pickers, pages=shown, clock=clock
-    )
-    desk = SignInDesk(
-        settings=settings,
-        store=store,
-        accounts=accounts,
-        server=server,
-        browsers=browsers,
-        visits=visits,
-        completion=completion,
-        pickers=pickers,
-        choice=choice,
-        shown=shown,
-        plain=plain,
-        emit=emit,
-        clock=clock,
-    )
-    return {
-        "/authorize": dict.fromkeys(("GET", "POST"), shown.door(desk.authorize)),
-        "/sign-in": {"GET": shown.door(desk.sign_in_page), "POST": shown.door(desk.sign_in)},
-        **choice.routes(),
-        "/consent": {"GET": shown.door(desk.consent_page), "POST": shown.door(desk.decide)},
-        pages.STYLE_PATH: {"GET": shown.door(desk.style)},
-    }
 
 
 class SignInDesk:

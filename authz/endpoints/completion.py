@@ -34,13 +34,7 @@ from authz.protocol.clients import AuthenticationMethod
 from authz.protocol.errors import ErrorCode, OAuthError
 from authz.protocol.granting import ServerBits
 from authz.protocol.launch_context import context_of, told
-from authz.protocol.openid import (
-    acr_of,
-    left_of_claims,
-    personal_claims,
-    read_claims_request,
-    wanted_acr,
-)
+from authz.protocol.openid import acr_of, left_of_claims, personal_claims, read_claims_request, wanted_acr
 from authz.protocol.redirect_uris import is_of_a_device
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Grant

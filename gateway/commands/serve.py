@@ -8,7 +8,7 @@ import os
 from gateway.commands.answers import OK, add_verb
 from gateway.commands.verbs import VERBS
 from gateway.config.document import MOST_WORKERS, load
-from gateway.telemetry import log_to_stderr
+from gateway.log_lines import log_to_stderr
 from gateway.workers.worker import Worker
 
 

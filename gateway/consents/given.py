@@ -47,7 +47,7 @@ class Spoken:
 class Left:
     """What of a consent may speak of what one caller asks, whatever the resource is.
 
-    Good from since until until, in microseconds, which the periods of the provisions and the consent's moment set.
+    It holds from since to until, in microseconds, which the periods of the provisions and the consent's moment set.
     spoken is what it said already, by what its elements can tell apart in a resource.
     """
 

@@ -54,10 +54,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The entries of a Bundle that asks. kind is BATCH or TRANSACTION."""
+    """The entries of a Bundle that asks. kind is BATCH or TRANSACTION; length is of how many bytes it was read."""
 
     kind: Interaction
     entries: tuple[Entry, ...]
+    length: int = 0
 
 
 def read_requests(raw: bytes, *, bases: Collection[str], most: int) -> Requests:
@@ -84,7 +85,7 @@ def read_requests(raw: bytes, *, bases: Collection[str], most: int) -> Requests:
             if name in seen:
                 raise _wrong(entry.index, "another entry has the same fullUrl")
             seen.add(name)
-    return Requests(kind, entries)
+    return Requests(kind, entries, len(raw))
 
 
 def _entry(index: int, value: object, bases: Collection[str]) -> Entry:

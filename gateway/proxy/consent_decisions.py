@@ -4,6 +4,8 @@ The patient is read and judged first, as for every operation at an instance. Con
 and the audit record names those that answered.
 """
 
+from functools import partial
+
 from authz.protocol.request import Answer
 from gateway.consents.decision_parameters import read_question, written_answer
 from gateway.fhir import resource
@@ -11,6 +13,7 @@ from gateway.fhir.formats import BOTH
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import fhir_answer
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.writes.write_verdicts import Write
 from gateway.settings import Upstream
 
@@ -32,7 +35,8 @@ class ConsentDecisions:
         raw = await http.body.read(self._upstream.max_resource)
         if raw and not headers.is_json(http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        question = read_question(resource.parse_resource(raw) if raw else None, patient, self._bases)
+        asked = await by_length(len(raw), partial(resource.parse_resource, raw)) if raw else None
+        question = read_question(asked, patient, self._bases)
         found = await known.said(patient, question)
         if found is None:
             raise FhirError(Reason.CONSENT_UNAVAILABLE, headers=_RETRY)

@@ -7,6 +7,7 @@ code and the place in the caller's own body go out; texts do not.
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from authz.protocol.request import Answer, BytesBody, EmptyBody, HttpRequest
@@ -21,6 +22,7 @@ from gateway.policy.decision import Permit
 from gateway.policy.operations import as_stored
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status, fhir_answer, judge, settle, stored, whole_resource
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes import creation
@@ -79,13 +81,14 @@ class OperationPassage:
         raw = await self._content(http, self._upstream.max_resource)
         if asked.type == "Parameters" or b"Parameters" not in raw:
             return replace(http, body=BytesBody(raw)), asked
-        value = resource.parse_resource(raw)
+        value = await by_length(len(raw), partial(resource.parse_resource, raw))
         if value["resourceType"] != "Parameters":
             return replace(http, body=BytesBody(raw)), asked
         asked, held = validated(asked, value)
-        return replace(
-            http, body=EmptyBody() if held is None else BytesBody(resource.write_resource(held))
-        ), asked
+        if held is None:
+            return replace(http, body=EmptyBody()), asked
+        written = await by_length(len(raw), partial(resource.write_resource, held))
+        return replace(http, body=BytesBody(written)), asked
 
     async def _content(self, http: HttpRequest, limit_bytes: int) -> bytes:
         raw = await http.body.read(limit_bytes)
@@ -117,7 +120,8 @@ class OperationPassage:
             if answer.status not in _JUDGED_OUTCOMES:
                 check_status(answer)
                 raise FhirError(Reason.UPSTREAM_INVALID)
-            said = stored(await answer.read(self._upstream.max_resource))
+            told = await answer.read(self._upstream.max_resource)
+            said = await by_length(len(told), partial(stored, told))
         finally:
             answer.close()
         return fhir_answer(resource.write_resource(outcome(said)))
@@ -127,7 +131,8 @@ class OperationPassage:
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         raw = await http.body.read(self._upstream.max_resource)
         bases = (*self._upstream.bases, self._upstream.base)
-        value, body = creation.new_version(raw, permit.request.type, bases, may_name_id=True)
+        made_of = partial(creation.new_version, raw, permit.request.type, bases, may_name_id=True)
+        value, body = await by_length(len(raw), made_of)
         await settle(trail, permit, value)
         judge(trail, permit, value)
         return body
@@ -141,7 +146,7 @@ class OperationPassage:
         change = await self._writes.decided(write)
         if change.after is None:
             return _OF_A_DELETE
-        return resource.write_resource(change.after)
+        return await by_length(change.length, partial(resource.write_resource, change.after))
 
 
 def outcome(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -239,15 +239,27 @@ def parsed(message: bytes) -> tuple[dict[str, str], Json]:
 
 def test_a_message_is_RFC_5424_with_the_priority_of_ITI_20_and_ASCII_alone() -> None:
     [event] = events(1)
-    said, value = parsed(syslog_message(event, host="issuer.example", process="7"))
+    said, value = parsed(syslog_message(event, host="issuer.example"))
     assert (said["pri"], said["host"], said["app"], said["process"]) == (
         "85",
         "issuer.example",
         "securus",
-        "7",
+        "-",
     )
     assert value == event
     assert framed(b"abc") == b"3 abc"
+
+
+def test_what_another_process_delivers_again_is_the_same_message_to_the_last_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Syslog acknowledges nothing, so a receiver tells by the message, or by the id in it, that it has it already."""
+    first = [syslog_message(event, host="issuer.example") for event in events(3)]
+    monkeypatch.setattr("os.getpid", lambda: 4711)
+    again = [syslog_message(event, host="issuer.example") for event in events(3)]
+    assert again == first
+    ids = {parsed(message)[1]["id"] for message in first}
+    assert len(ids) == 3
 
 
 class Receiver:

@@ -19,7 +19,8 @@ import pytest
 from authz.events import ConsentGiven, PageRefused
 from authz.settings import Lifetimes
 from authz.storage.grants import AuthorizationCode
-from gateway.telemetry import JsonLines, Metrics
+from gateway.log_lines import JsonLines
+from gateway.telemetry import Metrics
 from tests.support.authorization_server import (
     ANNA,
     ISSUER,

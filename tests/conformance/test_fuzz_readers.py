@@ -36,12 +36,7 @@ from authz.protocol.scopes import covered
 from authz.protocol.tokens import TokenError, caller_of
 from tests.support.authorization_server import FHIR, ISSUER, NOW, REDIRECT_URI, challenge
 from tests.support.fuzzing import Target, fuzz, mutated, text, tree
-from tests.support.jose import (
-    b64,
-    private_jwk,
-    public_jwk,
-    rsa_key,
-)
+from tests.support.jose import b64, private_jwk, public_jwk, rsa_key
 from tests.support.jose_libraries import is_signed, public_members
 from tests.support.signed_samples import IMPORTED, JWKS, KEYS, Sample, mutate, samples
 

@@ -153,6 +153,8 @@ async def start_site(folder: Path, suite: str) -> Site:
         document["listen"]["mtls"]["client_certificate_anchors"] = {"file": "suite-ca.pem"}
         document["upstreams"]["fhir"]["base"] = f"http://127.0.0.1:{port}/fhir"
         document["authorization"]["sign_in_attempts"] = "1000/min"
+        # Each module leaves a grant behind, and a record has 200 consents in force at most.
+        document["authorization"].setdefault("lifetimes", {})["refresh_token"] = "2m"
         for chosen in PLANS:
             told[chosen.name] = {}
             for number in ("", "2"):

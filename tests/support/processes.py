@@ -40,7 +40,8 @@ class GatewayProcess:
 
     def audit(self) -> list[dict[str, Any]]:
         """Every audit record."""
-        with sqlite3.connect(f"file:{self.folder / 'securus.db'}?mode=ro", uri=True) as database:
+        path = f"file:{self.folder / 'securus.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(path, uri=True)) as database:
             return [
                 json.loads(row[0]) for row in database.execute("SELECT line FROM audit ORDER BY sequence")
             ]

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,6 +209,6 @@ async def judge(load: RecordedLoad, store: Written, database: Path) -> None:
 
 def records_of(database: Path) -> list[dict[str, Any]]:
     """Every audit record of a store that others may be writing to."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as opened:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
         rows = opened.execute("SELECT line FROM audit ORDER BY sequence").fetchall()
     return [json.loads(row[0]) for row in rows]

@@ -40,7 +40,7 @@ from tests.support.consents_contract import CONSENT, OPEN, ConsentsContract
 NOW = 1_800_000_000
 PUSHED = PushedRequest("request", "portal", {"scope": "openid ü", "state": ""}, None, NOW + 60)
 INTERACTION = Interaction("interaction", "request", "portal", {"state": "s"}, "jkt", None, NOW + 900)
-SESSION = BrowserSession("session", "csrf", "person", NOW - 5, ("pwd", "otp"), NOW + 3600)
+SESSION = BrowserSession("session", "csrf", "person", NOW - 5, ("pwd", "otp"), NOW + 3600, "before")
 GRANT = Grant(
     grant_id="grant",
     client_id="portal",
@@ -284,6 +284,31 @@ class StoreContract(ConsentsContract, AuditIndexContract):
         assert counted == [1, 2, 1, 0, 1]
 
     # Pushed requests, interactions, sessions
+
+    async def test_very_many_grants_of_a_client_come_newest_first_while_others_have_their_turn(
+        self, store: Store
+    ) -> None:
+        """As many as portions hold, one less and one more, of the same moments and of others."""
+        for count in (99, 100, 101, 450):
+            made = [
+                replace(GRANT, grant_id=f"{count}-{n}", client_id=f"of-{count}", created_at=NOW - n * 7 % 13)
+                for n in range(count)
+            ]
+            for grant in made:
+                await store.put_grant(grant, expires_at=NOW + 60)
+            turns = 0
+
+            async def others() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(others())
+            found = await store.grants(subject=None, client_id=f"of-{count}", now=NOW)
+            task.cancel()
+            assert list(found) == sorted(made, key=lambda grant: (-grant.created_at, grant.grant_id))
+            assert turns >= count // 100 - 1
 
     async def test_records_come_back_as_they_were_put(self, store: Store) -> None:
         await store.put_pushed_request(PUSHED)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,29 @@ async def test_what_cannot_be_opened_for_a_moment_is_said(store: SqliteStore, tm
         with pytest.raises(StoreUnavailable, match="readonly"):
             moment.rows("DELETE FROM audit_place")
         assert moment.rows("SELECT COUNT(*) FROM audit_sheet") == [(0,)]
+
+
+async def test_what_is_indexed_asks_for_folding_by_the_pages_that_it_writes(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sheet of long entries is one row of many pages: counted by rows, the log grew to where all is folded in inline."""
+    asked: list[int] = []
+
+    def folded(fold: object, path: Path) -> Future[bool]:
+        asked.append(1)
+        done: Future[bool] = Future()
+        done.set_result(False)
+        return done
+
+    monkeypatch.setattr("authz.storage.sqlite.connection._FOLD_IN_AFTER_CHANGES", 500)
+    monkeypatch.setattr(store._database._thread, "submit", folded)
+    long = "x" * 500
+    for start in range(1, 32 * 200, 128):
+        some = [entry(n, user=f"u{n}", rule=long, purpose=long) for n in range(start, start + 128)]
+        await store.index_audit(some, chain="", read_to=some[-1].sequence)
+    pages = 200 * 32 * 1000 // 4096
+    assert pages // 500 <= len(asked) <= 2 * pages // 500 + 2
+    asked.clear()
+    for number in range(10_000, 10_250):  # short ones, one by one, count by their rows
+        await store.index_audit([entry(number)], chain="short", read_to=number)
+    assert len(asked) <= 3

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -465,7 +466,7 @@ def test_key_retire_remove_gives_place_to_the_successor_and_is_audited(run: Run,
     assert (code, json.loads(out)) == (0, {"kid": active, "state": "removed", "successor": successor})
     [row] = json.loads(run("key", "list", "--json")[1])
     assert (row["kid"], row["state"]) == (successor, "active")
-    with sqlite3.connect(folder / "securus.db") as database:
+    with closing(sqlite3.connect(folder / "securus.db")) as database:
         lines = [json.loads(row[0]) for row in database.execute("SELECT line FROM audit ORDER BY sequence")]
     assert [(line["kid"], line["state"]) for line in lines] == [
         (active, "active"),

@@ -28,7 +28,7 @@ FLOORS = [
     "gateway.proxy",
     "gateway.wire",
     "gateway.admission gateway.background gateway.cors gateway.emergencies gateway.notifications",
-    "gateway.audit gateway.telemetry gateway.config gateway.signing_keys",
+    "gateway.audit gateway.telemetry gateway.log_lines gateway.config gateway.signing_keys",
     "gateway.counting gateway.quiet",
     "gateway.settings gateway.policies_folder gateway.terminal",
     "gateway.audit_settings gateway.account_settings gateway.document_settings",

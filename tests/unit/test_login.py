@@ -596,7 +596,7 @@ async def test_a_form_that_is_too_long_is_413(world: World) -> None:
 # What the pages show
 
 
-HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&quot;{{7*7}}\u202e"
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&quot;{{7654321*7654321}}\u202e"
 
 
 async def test_a_name_that_was_typed_is_shown_as_text(world: World) -> None:
@@ -605,7 +605,7 @@ async def test_a_name_that_was_typed_is_shown_as_text(world: World) -> None:
     assert reply.status == 403
     assert "<script" not in reply.text
     assert "<img" not in reply.text
-    assert "49" not in re.sub(r'value="[A-Za-z0-9_-]{43}"', "", reply.text)
+    assert str(7654321**2) not in reply.text
     typed = re.search(r'name="username"[^>]*value="([^"]*)"', reply.text)
     assert typed
     assert unescape(typed[1]) == HOSTILE

@@ -6,7 +6,8 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -330,8 +331,9 @@ def _file(folder: Path, name: str, sql: str) -> None:
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(tmp_path / "m.db", isolation_level=None)
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(tmp_path / "m.db", isolation_level=None)) as opened:
+        yield opened
 
 
 ONE = Migration(1, "0001_one.sql", "CREATE TABLE a (x);\n")

@@ -1,6 +1,6 @@
 """Grants, codes, refresh tokens and revocations on PostgreSQL. What each method means stands at Store."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from authz.protocol.tokens import Grant
 from authz.storage.consents import ConsentVersion, Room
@@ -8,7 +8,7 @@ from authz.storage.grants import AuthorizationCode, RedeemedCode, RefreshToken
 from authz.storage.postgresql.consents import insert_consents
 from authz.storage.postgresql.pool import PostgresqlPool, Transaction
 from authz.storage.records import decode, encode, text
-from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.rows import Row, grant_values, newest_first, redeemed_code, refresh_token, revoked
 from authz.storage.store import StoreUnavailable
 
 
@@ -99,7 +99,11 @@ class PostgresqlGrants:
         given = {column: value for column, value in wanted.items() if value is not None}
         conditions = "".join(f" AND {column} = ${number}" for number, column in enumerate(given, start=2))
         sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > $1{conditions}"  # noqa: S608
-        return newest_first(await self._database.rows(sql, now, *given.values()))
+
+        async def at_once() -> AsyncIterator[Sequence[Row]]:
+            yield await self._database.rows(sql, now, *given.values())
+
+        return await newest_first(at_once())
 
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""

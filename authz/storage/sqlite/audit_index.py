@@ -17,6 +17,8 @@ from authz.storage.records import integer
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.moments import one_moment
 
+_PAGE_BYTES = 4096
+
 
 class SqliteAuditIndex:
     """The part of SqliteStore that keeps the index."""
@@ -97,6 +99,7 @@ class SqliteAuditIndex:
             try:
                 asked = next(steps)
                 while True:
+                    self._database.weigh(_pages(asked))
                     asked = steps.send(_rows(connection, asked))
             except StopIteration as end:
                 done: R = end.value
@@ -110,6 +113,12 @@ def _rows(connection: Connection, asked: Statement | Many | OneMoment | Turn) ->
         connection.executemany(_spelled(asked.sql), asked.rows)
         return ()
     return connection.execute(_spelled(asked.sql), _values(asked)).fetchall()
+
+
+def _pages(asked: Statement | Many | OneMoment | Turn) -> int:
+    """How many pages what is written takes beside one a row."""
+    rows = asked.rows if isinstance(asked, Many) else [asked.values] if isinstance(asked, Statement) else ()
+    return sum(len(value) // _PAGE_BYTES for values in rows for value in values if isinstance(value, bytes))
 
 
 @lru_cache(100)

@@ -124,6 +124,10 @@ class SqliteConnection:
             raise
         self._written()
 
+    def weigh(self, rows: int) -> None:
+        """Count what is being written as so many rows more: for rows that take more than a page each."""
+        self._folded_in -= rows
+
     def close(self) -> None:
         """Close; every later call raises StoreUnavailable."""
         self._thread.shutdown()

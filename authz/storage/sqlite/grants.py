@@ -1,7 +1,7 @@
 """Grants, codes, refresh tokens and revocations on SQLite. What each method means stands at Store."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from sqlite3 import Connection
 
 from authz.protocol.tokens import Grant
@@ -15,7 +15,15 @@ from authz.storage.grants import (
     RefreshToken,
 )
 from authz.storage.records import decode, encode, integer, text
-from authz.storage.rows import grant_values, newest_first, redeemed_code, refresh_token, revoked
+from authz.storage.rows import (
+    GRANTS_AT_ONCE,
+    Row,
+    grant_values,
+    newest_first,
+    redeemed_code,
+    refresh_token,
+    revoked,
+)
 from authz.storage.sqlite.claims import SqliteClaims
 from authz.storage.sqlite.connection import SqliteConnection
 from authz.storage.sqlite.consents import have_room, insert_consent
@@ -108,8 +116,19 @@ class SqliteGrants:
         wanted = {"subject": subject, "client_id": client_id}
         given = {column: value for column, value in wanted.items() if value is not None}
         conditions = "".join(f" AND {column} = ?" for column in given)
-        sql = f"SELECT record FROM grant_record WHERE revoked_at IS NULL AND expires_at > ?{conditions}"  # noqa: S608
-        return newest_first(self._database.rows(sql, now, *given.values()))
+        sql = (
+            f"SELECT record, id FROM grant_record WHERE revoked_at IS NULL AND expires_at > ?{conditions}"  # noqa: S608
+            " AND id > ? ORDER BY id LIMIT ?"
+        )
+
+        async def pages() -> AsyncIterator[Sequence[Row]]:
+            after: str | None = ""
+            while after is not None:
+                rows = self._database.rows(sql, now, *given.values(), after, GRANTS_AT_ONCE)
+                yield rows
+                after = text(rows[-1][1]) if len(rows) == GRANTS_AT_ONCE else None
+
+        return await newest_first(pages())
 
     async def put_refresh_token(self, record: RefreshToken) -> None:
         """Store a refresh token; its grant lives at least as long."""

@@ -5,7 +5,6 @@ closed it for a moment after; what a receiver loses behind that is not known to 
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,10 +32,9 @@ class SyslogFeed:
 
     async def deliver(self, events: Sequence[Json]) -> Taken:
         """Deliver a message an event."""
-        process = str(os.getpid())
         messages: dict[str, bytes] = {}
         for event in events:
-            messages[str(event["id"])] = syslog_message(event, host=self._host, process=process)
+            messages[str(event["id"])] = syslog_message(event, host=self._host)
             if len(messages) % _WRITTEN_IN_ONE_TURN == 0:
                 await asyncio.sleep(0)  # requests come first
         if self._address.scheme == "udp":

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from authz.protocol.request import Answer, Body, HttpRequest, RequestError
 from gateway.fhir import formats, resource, search
@@ -20,10 +21,10 @@ from gateway.fhir.xml_writing import write_resource_xml
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import PAGE_PREFIX
 from gateway.proxy.answers.long_answer import LongAnswer
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.whole_answers import let_go
 
-_INLINE_BYTES = 64 * 1024  # what is longer is converted in a thread: the loop serves others
 _SPACE = b" \t\r\n"
 _PIECE_BYTES = 32 * 1024  # of a stream, converted without a pause: about 2 ms
 _PAGE_SUFFIX = "&_format=xml"
@@ -146,10 +147,7 @@ class _XmlBody:
         content = await self._body.read(min(limit_bytes, self._limit_bytes))
         if content and not content.lstrip(_SPACE).startswith((b"<", b"\xef\xbb\xbf")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, "the body is not the XML that Content-Type says")
-        if len(content) <= _INLINE_BYTES:
-            written = _as_json(content)
-        else:
-            written = await asyncio.to_thread(_as_json, content)
+        written = await by_length(len(content), partial(_as_json, content))
         if len(written) > limit_bytes:
             raise RequestError(413, f"the body has more than {limit_bytes} bytes as JSON")
         return written
@@ -196,10 +194,7 @@ async def _in_xml(answer: Answer, wish: Wish, asked: FhirRequest | None) -> Answ
     fields = tuple(XML_BODY if field == headers.JSON_BODY else field for field in fields)
     suffix = _PAGE_SUFFIX if wish.by_parameter else ""
     if isinstance(answer.body, bytes):
-        if len(answer.body) <= _INLINE_BYTES:
-            body = _as_xml(answer.body, suffix)
-        else:
-            body = await asyncio.to_thread(_as_xml, answer.body, suffix)
+        body = await by_length(len(answer.body), partial(_as_xml, answer.body, suffix))
         return replace(answer, headers=fields, body=body)
     stream = _XmlStream(answer.body, BundleXml(page_suffix=suffix))
     if asked is not None and asked.head:  # nobody takes the body

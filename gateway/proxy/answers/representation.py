@@ -13,6 +13,7 @@ from gateway.policy.decision import Environment, Permit
 from gateway.policy.engine import Engine
 from gateway.policy.known import Known
 from gateway.proxy.answers.delivery import settle, stored
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.settings import Upstream
 
@@ -47,7 +48,7 @@ class Representation:
             decision = await trail.knowledge.decided(decide)
             if not isinstance(decision, Permit) or decision.judge is None:
                 return b""
-            value = stored(raw)
+            value = await by_length(len(raw), partial(stored, raw))
             if (value.get("resourceType"), value.get("id")) != (written.type, id_):
                 return b""  # what came back is not what the store says that it has stored
             await settle(trail, decision, value)
@@ -58,4 +59,4 @@ class Representation:
             return b""
         value = value if verdict.seen is None else dict(verdict.seen)
         links.rewrite_urls(value, upstream=self._upstream.base, public=self._upstream.identifier)
-        return resource.write_resource(value)
+        return await by_length(len(raw), partial(resource.write_resource, value))

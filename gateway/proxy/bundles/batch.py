@@ -6,12 +6,14 @@ by the passage that single requests take, and has an audit record of its own und
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
 from gateway.audit.log import AuditLog
 from gateway.fhir.bundle import Entry, read_requests
+from gateway.fhir.formats import BOTH
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.engine import Engine
@@ -30,6 +32,7 @@ from gateway.proxy.bundles.entries import (
 from gateway.proxy.bundles.held import Held
 from gateway.proxy.bundles.transaction import Transactions
 from gateway.proxy.decisions import Decisions
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.changes import Writes
@@ -73,10 +76,11 @@ class Bundles:
     async def answer(self, http: HttpRequest, trail: Trail, caller: Caller, engine: Engine) -> Answer:
         """The answer to POST [base]. Raises FhirError, OAuthError (step-up), AuditUnavailable."""
         if not headers.is_json(http.headers.get("content-type", "")):
-            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {headers.FHIR_JSON} in UTF-8")
+            raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
         limits = self._upstream.bundle
         raw = await http.body.read(limits.size)
-        requests = read_requests(raw, bases=self._upstream.bases, most=limits.entries)
+        read = partial(read_requests, raw, bases=self._upstream.bases, most=limits.entries)
+        requests = await by_length(len(raw), read)
         if trail.asked is not None:
             trail.asked = replace(trail.asked, interaction=requests.kind)
         sent = Sent(http, trail, caller, engine, requests)
@@ -110,7 +114,8 @@ class Bundles:
         trail = sent.trail.of_entry(entry.index, sent.http)
         is_head = entry.method == "HEAD"
         try:
-            part = part_of(entry, sent.http, self._upstream)
+            read = partial(part_of, entry, sent.http, self._upstream)
+            part = await by_length(sent.requests.length, read)
             trail.request, trail.asked = part.http, part.asked
             environment = environment_of(part.http, self._upstream, self._clock, trail.knowledge)
             await check_opened(sent, part, trail, environment)

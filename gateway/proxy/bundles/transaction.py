@@ -6,6 +6,7 @@ what they may show was looked at before. The refusal of one entry is the refusal
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from authz.clock import Clock
@@ -24,6 +25,7 @@ from gateway.proxy.bundles.transaction_decisions import TransactionDecisions
 from gateway.proxy.bundles.transaction_steps import Step, answers_of, bundle_of, id_of, method_of, response_of
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.kept_consents import check_transaction
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.writes.changes import Writes, preference
 from gateway.settings import Upstream
@@ -65,7 +67,8 @@ class Transactions:
         steps: list[Step] = []
         try:
             for entry in sent.requests.entries:
-                part = part_of(entry, sent.http, self._upstream)
+                read = partial(part_of, entry, sent.http, self._upstream)
+                part = await by_length(sent.requests.length, read)
                 check_transaction(self._upstream, part.asked)
                 steps.append(Step(part, sent.trail.of_entry(entry.index, part.http)))
                 steps[-1].trail.asked = part.asked
@@ -95,7 +98,7 @@ class Transactions:
         begun = [each.begun(self._upstream.name) for each in (*(step.trail for step in steps), trail)]
         await asyncio.gather(*(self._audit.record(record) for record in begun))
         explicit = "return" in sent.http.headers.get("prefer", "") and wants == "representation"
-        body = bundle_of(steps)
+        body = await by_length(sent.requests.length, partial(bundle_of, steps))
         more = {
             "content-type": f"{headers.FHIR_JSON}; charset=utf-8",
             "prefer": f"return={'representation' if explicit else 'minimal'}, handling=strict",
@@ -106,7 +109,8 @@ class Transactions:
             if answer.status in (409, 412):
                 raise FhirError(Reason.VERSION_CONFLICT, "read the resources again: one was changed since")
             check_status(answer)
-            said = stored(await answer.read(self._upstream.bundle.answer_size))
+            raw = await answer.read(self._upstream.bundle.answer_size)
+            said = await by_length(len(raw), partial(stored, raw))
         finally:
             answer.close()
         told = {}

@@ -5,20 +5,32 @@ First comes what the Bundle alone decides; then what the store is asked: criteri
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from authz.clock import Clock
 from authz.protocol.errors import OAuthError
 from authz.protocol.request import BytesBody, RequestError
-from gateway.fhir import bundle_graph, request, resource, search
+from gateway.fhir import bundle_graph, request, search
 from gateway.fhir.interaction import Interaction
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.policy.decision import Environment, Permit
 from gateway.proxy.answers.delivery import judge, settle
 from gateway.proxy.answers.representation import environment_of
 from gateway.proxy.bundles.entries import OnePassage, Sent, check_opened
-from gateway.proxy.bundles.transaction_steps import READS, Step, check_apart, check_kept, names, of_all
+from gateway.proxy.bundles.transaction_steps import (
+    READS,
+    Step,
+    by_itself,
+    check_apart,
+    check_kept,
+    conditional,
+    names,
+    of_all,
+    resolved,
+)
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.documents.attachments import Asking
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.whole_answers import let_go
 from gateway.proxy.writes import conditional_writes, creation
@@ -95,10 +107,10 @@ class TransactionDecisions:
             decision, body = step.permitted.decision, part.entry.resource
             if part.asked.interaction not in (Interaction.CREATE, Interaction.UPDATE) or body is None:
                 return
-            if isinstance(decision, Permit) and not bundle_graph.is_open(body, known, self._bases):
-                value = resource.parse_resource(resource.write_resource(body))
-                bundle_graph.resolve(value, known, {})
-                bundle_graph.relative(value, self._bases)
+            if not isinstance(decision, Permit):
+                return
+            value = await by_length(sent.requests.length, partial(by_itself, body, known, self._bases))
+            if value is not None:
                 asking = Asking(part.http, step.trail, sent.caller, sent.engine, step.permitted.environment)
                 seen = await self._writes.attached.seen(asking, value, decision, is_new=True)
                 await settle(step.trail, decision, seen)
@@ -109,12 +121,7 @@ class TransactionDecisions:
     async def _look_up(self, sent: Sent, steps: list[Step]) -> None:
         """What the store is asked before the writes: criteria, stored versions, what is to be read."""
         criteria = [step for step in steps if step.is_conditional]
-        references = {
-            text: step
-            for step in steps
-            if step.part.entry.resource is not None
-            for text in bundle_graph.conditional_references(step.part.entry.resource, self._bases)
-        }
+        references = await by_length(sent.requests.length, partial(conditional, steps, self._bases))
         reading = [step for step in steps if step.is_read and step.part.asked.id is not None]
         others = [step for step in steps if step.part.asked.interaction in WRITES]
         count = len(criteria) + len(references) + len(reading) + len(others)
@@ -188,13 +195,13 @@ class TransactionDecisions:
             return
         step.sends = True
         if part.entry.resource is not None and part.asked.interaction is not Interaction.PATCH:
-            value = resource.parse_resource(resource.write_resource(part.entry.resource))
-            bundle_graph.resolve(value, known, found)
-            http = replace(http, body=BytesBody(resource.write_resource(value)))
+            writing = partial(resolved, part.entry.resource, known, found)
+            http = replace(http, body=BytesBody(await by_length(sent.requests.length, writing)))
         if asked.interaction is Interaction.CREATE:
             raw = await http.body.read(self._upstream.max_resource)
             may_name_id = part.asked.interaction is Interaction.CREATE
-            new, _ = creation.new_version(raw, asked.type, self._bases, may_name_id=may_name_id)
+            made_of = partial(creation.new_version, raw, asked.type, self._bases, may_name_id=may_name_id)
+            new, _ = await by_length(len(raw), made_of)
             asking = Asking(http, step.trail, sent.caller, sent.engine, permitted.environment)
             step.after = await self._writes.attached.seen(asking, new, permit, is_new=True)
             await self._writes.attached.judge(asking, step.after, permit)

@@ -6,7 +6,7 @@ and under the version that was judged, each new resource under a urn that nobody
 
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,7 +91,7 @@ def bundle_of(steps: list[Step]) -> bytes:
         if step.target is None:
             entry["fullUrl"] = f"urn:uuid:{step.fresh}"
         if step.after is not None:
-            value = resource.parse_resource(resource.write_resource(step.after))
+            value = _copied(step.after)
             bundle_graph.rename(value, urns)
             entry["resource"] = value
         entry["request"] = {"method": method_of(step), "url": step.target or step.part.asked.type}
@@ -99,6 +99,37 @@ def bundle_of(steps: list[Step]) -> bytes:
             entry["request"]["ifMatch"] = step.precondition["if-match"]
         entries.append(entry)
     return resource.write_resource({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+
+def conditional(steps: Sequence[Step], bases: Collection[str]) -> dict[str, Step]:
+    """References that stand for what a search finds, each with a step that has it."""
+    return {
+        text: step
+        for step in steps
+        if step.part.entry.resource is not None
+        for text in bundle_graph.conditional_references(step.part.entry.resource, bases)
+    }
+
+
+def by_itself(value: Any, names: Mapping[str, str], bases: Collection[str]) -> dict[str, Any] | None:
+    """A resource as it will be stored; None where that hangs on what is found in the store."""
+    if bundle_graph.is_open(value, names, bases):
+        return None
+    copy = _copied(value)
+    bundle_graph.resolve(copy, names, {})
+    bundle_graph.relative(copy, bases)
+    return copy
+
+
+def resolved(value: Any, names: Mapping[str, str], found: Mapping[str, str]) -> bytes:
+    """The bytes of a resource that refers to what others of the Bundle become, and to what was found."""
+    copy = _copied(value)
+    bundle_graph.resolve(copy, names, found)
+    return resource.write_resource(copy)
+
+
+def _copied(value: Any) -> dict[str, Any]:
+    return resource.parse_resource(resource.write_resource(value))
 
 
 def method_of(step: Step) -> str:

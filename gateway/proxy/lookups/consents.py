@@ -7,12 +7,7 @@ too: who withdrew has said something.
 from collections.abc import Callable, Collection
 
 from authz.clock import Clock
-from gateway.consents.consent import (
-    GIVEN,
-    ConsentQuestion,
-    ConsentReading,
-    ConsentSource,
-)
+from gateway.consents.consent import GIVEN, ConsentQuestion, ConsentReading, ConsentSource
 from gateway.consents.consents import ConsentsAt, PatientConsents
 from gateway.consents.given import Given, read_consent
 from gateway.fhir.search import encode_terms, make_term

@@ -9,6 +9,7 @@ to an id that nobody has; only those who may write it learn of versions and of p
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from authz.protocol.request import Answer, HttpRequest
@@ -26,11 +27,12 @@ from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.refusals import denied
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import creation
-from gateway.proxy.writes.patches import apply_patch, read_patch
+from gateway.proxy.writes.patches import Patch, apply_patch, read_patch
 from gateway.proxy.writes.stored_version import (
     StoredVersion,
     check_version,
@@ -58,10 +60,15 @@ _CLOSED = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A write that may happen. after is what is to be stored, None for a delete; precondition are its headers."""
+    """A write that may happen.
+
+    after is what is to be stored, None for a delete; precondition are its headers. length is of how many bytes it was
+    made.
+    """
 
     after: dict[str, Any] | None
     precondition: Mapping[str, str]
+    length: int = 0
 
 
 class Writes:
@@ -94,7 +101,8 @@ class Writes:
         change = await self.decided(write)
         if change.after is None:
             return await self._remove(write, change)
-        return await self._put(write, change.after, change.precondition)
+        body = await by_length(change.length, partial(resource.write_resource, change.after))
+        return await self._put(write, body, change.precondition)
 
     async def decided(self, write: Write) -> Change:
         """What the store is to be told; it was asked for the stored version only. Raises FhirError, OAuthError."""
@@ -113,23 +121,22 @@ class Writes:
     async def _update(self, write: Write, wanted: str | None) -> Change:
         if not headers.is_json(write.http.headers.get("content-type", "")):
             raise FhirError(Reason.UNSUPPORTED_MEDIA_TYPE, f"the body must be {BOTH} in UTF-8")
-        after = self._new_version(
-            await write.http.body.read(self._upstream.max_resource),
-            write.permit.request,
-            is_found=write.found is not None,
-        )
+        raw = await write.http.body.read(self._upstream.max_resource)
+        is_found = write.found is not None
+        read = partial(self._new_version, raw, write.permit.request, is_found=is_found)
+        after = await by_length(len(raw), read)
         after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
         # Decided by the body alone: the same answer for every id.
         check(write.trail, await judged(write, write.permit, after), conceal=False)
         before = await self._stored(write)
         if before is None:
-            return await self._upsert(write, wanted, after)
+            return await self._upsert(write, wanted, after, len(raw))
         check(write.trail, await judged(write, write.permit, before.resource), conceal=write.permit.conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        return await self._replaced(write, before, after)
+        return await self._replaced(write, before, after, len(raw))
 
-    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any]) -> Change:
+    async def _upsert(self, write: Write, wanted: str | None, after: dict[str, Any], length: int) -> Change:
         """Update as create (FHIR R4 3.1.0.4.1): an id that the caller chose.
 
         Stricter than SMART 2.2 @123, where `u` is enough: it takes what an update takes and what a create takes.
@@ -144,11 +151,10 @@ class Writes:
         check(write.trail, await changed(write, decision, None, after), conceal=False)
         check(write.trail, await changed(write, write.permit, None, after), conceal=False)
         await self.attached.check_attachments(write.asking, None, after, write.fresh)
-        check_narratives(after)
-        bundle_graph.check_resolved(after, None, self._bases)
+        await by_length(length, partial(self._check_texts, None, after))
         await self._meet(write.trail, decision, write.caller)
         write.trail.tally.about.note(after, self._names)
-        return Change(after, {"if-none-match": "*"})
+        return Change(after, {"if-none-match": "*"}, length)
 
     async def _patch(self, write: Write, wanted: str | None) -> Change:
         """A patch that fails tells what is stored: it is for those who may read it as well."""
@@ -164,12 +170,16 @@ class Writes:
         check(write.trail, await judged(write, reading, before.resource), conceal=conceal)
         await self._check_whole(write, before)
         check_version(wanted, before)
-        after = apply_patch(before.resource, patch)
+        after = await by_length(before.length, partial(self._patched, before.resource, patch))
+        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
+        return await self._replaced(write, before, after, before.length)
+
+    def _patched(self, before: dict[str, Any], patch: Patch) -> dict[str, Any]:
+        after = apply_patch(before, patch)
         own_references(after, self._bases)
         if len(resource.write_resource(after)) > self._upstream.max_resource:
             raise FhirError(Reason.TOO_LARGE, "the patched resource is larger than this gateway judges")
-        after = await self.attached.seen(write.asking, after, write.permit, is_new=True)
-        return await self._replaced(write, before, after)
+        return after
 
     async def _may_read(self, write: Write) -> Permit:
         asked = replace(write.permit.request, method="GET", interaction=Interaction.READ, terms=())
@@ -241,17 +251,24 @@ class Writes:
         seen = await self.attached.seen(write.asking, found.resource, write.permit, is_new=False)
         return replace(found, resource=seen)
 
-    async def _replaced(self, write: Write, before: StoredVersion, after: dict[str, Any]) -> Change:
+    async def _replaced(
+        self, write: Write, before: StoredVersion, after: dict[str, Any], length: int
+    ) -> Change:
         # Whoever comes this far may write the stored version: a refusal tells nothing about its being there.
         check(write.trail, await changed(write, write.permit, before.resource, after), conceal=False)
         await self.attached.check_attachments(write.asking, before.resource, after, write.fresh)
-        check_narratives(after, before.resource)
-        bundle_graph.check_resolved(after, before.resource, self._bases)
+        checking = partial(self._check_texts, before.resource, after)
+        await by_length(max(length, before.length), checking)
         for version in (before.resource, after):
             write.trail.tally.about.note(version, self._names)
-        return Change(after, before.precondition)
+        return Change(after, before.precondition, length)
 
-    async def _put(self, write: Write, after: dict[str, Any], precondition: Mapping[str, str]) -> Answer:
+    def _check_texts(self, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+        """Narratives, and references that nobody has resolved. Raises FhirError(INVALID_BODY)."""
+        check_narratives(after, before)
+        bundle_graph.check_resolved(after, before, self._bases)
+
+    async def _put(self, write: Write, body: bytes, precondition: Mapping[str, str]) -> Answer:
         asked = write.permit.request
         wants = "minimal" if write.permit.obligations.minimal else preference(write.http)
         prefer = "representation" if wants == "representation" else "minimal"
@@ -260,7 +277,7 @@ class Writes:
             "prefer": f"return={prefer}, handling=strict",
             **precondition,
         }
-        answer = await self._send(write, "PUT", more, resource.write_resource(after))
+        answer = await self._send(write, "PUT", more, body)
         shown = _DONE if wants == "OperationOutcome" else b""
         try:
             _check_written(answer, (200, 201, 204))

@@ -1,6 +1,7 @@
 """Creates: judged, and on record, before the store hears of them (FHIR R4 3.1.0.8)."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from authz.protocol.request import Answer, HttpRequest
 from authz.protocol.tokens import Caller
@@ -15,6 +16,7 @@ from gateway.proxy.answers.delivery import check_status
 from gateway.proxy.answers.representation import Representation
 from gateway.proxy.documents.attached_writes import AttachedWrites
 from gateway.proxy.documents.attachments import Asking
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamAnswer, UpstreamClient
 from gateway.proxy.writes import conditional_writes, creation
@@ -62,13 +64,19 @@ class Creates:
         native = None
         if kind is creation.BodyKind.RESOURCE:
             raw = await http.body.read(self._upstream.max_resource)
-            value, body = creation.new_version(
-                raw, permit.request.type, self._bases, may_name_id=http.method == "POST"
+            made_of = partial(
+                creation.new_version,
+                raw,
+                permit.request.type,
+                self._bases,
+                may_name_id=http.method == "POST",
             )
+            value, body = await by_length(len(raw), made_of)
             value = await self._attached.seen(asking, value, permit, is_new=True)
             await self._attached.judge(asking, value, permit)
             await self._attached.check_attachments(asking, None, value)
-            bundle_graph.check_resolved(value, None, self._bases)
+            checking = partial(bundle_graph.check_resolved, value, None, self._bases)
+            await by_length(len(raw), checking)
         else:
             native = creation.native_members(http, self._bases)
             body = creation.bounded(http.body.stream(), self._upstream.max_body)

@@ -7,6 +7,7 @@ writer's version is never lost and never escapes the judge.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from authz.protocol.request import HttpRequest
@@ -15,6 +16,7 @@ from gateway.fhir.ids import is_id
 from gateway.fhir.outcome import FhirError, Reason
 from gateway.proxy import headers
 from gateway.proxy.answers.delivery import check_fhir_json, check_status, stored
+from gateway.proxy.large_bodies import by_length
 from gateway.proxy.trail import Trail
 from gateway.proxy.upstream import UpstreamClient
 from gateway.settings import Upstream
@@ -26,10 +28,14 @@ _TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,128})"')  # RFC 9110 8.8.3
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A resource as the store holds it. version is its versionId, None where the store names none."""
+    """A resource as the store holds it.
+
+    version is its versionId, None where the store names none; length is of how many bytes it was read.
+    """
 
     resource: dict[str, Any]
     version: str | None
+    length: int = 0
 
     @property
     def precondition(self) -> dict[str, str]:
@@ -52,14 +58,20 @@ async def stored_version(
             return None
         check_status(answer)
         check_fhir_json(answer)
-        resource = stored(await answer.read(upstream.max_resource))
+        raw = await answer.read(upstream.max_resource)
+        resource = await by_length(len(raw), partial(_read, raw, (*upstream.bases, upstream.base)))
         version = _version(resource, answer.headers)
     finally:
         answer.close()
     if version is None and not upstream.unversioned_writes:
         raise FhirError(Reason.UPSTREAM_INVALID, "the store does not say which version it holds")
-    own_references(resource, (*upstream.bases, upstream.base))
-    return StoredVersion(resource, version)
+    return StoredVersion(resource, version, len(raw))
+
+
+def _read(raw: bytes, bases: Collection[str]) -> dict[str, Any]:
+    resource = stored(raw)
+    own_references(resource, bases)
+    return resource
 
 
 def own_references(resource: dict[str, Any], bases: Collection[str]) -> bool:

@@ -30,7 +30,7 @@ ROWS = (
     narrowed("D-056-own-or-foreign", "subject=Patient/A,Patient/B", f"subject=Patient%2FA%2CPatient%2FB&{_ADDED}"),
     narrowed("D-056b-own-or-foreign-absolute", "subject=Patient/A,{origin}/fhir/r4/Patient/B", "subject=*"),
     nothing("D-056c-foreign-alone", "subject=Patient/B"),
-    narrowed("D-056d-foreign-absolute", "subject={origin}/fhir/r4/Patient/B", "subject=*"),
+    nothing("D-056d-foreign-absolute", "subject={origin}/fhir/r4/Patient/B"),
     nothing("D-056e-own-and-foreign", "subject=Patient/A&subject=Patient/B"),
     nothing("D-056f-foreign-by-patient", "patient=Patient/B,C"),
     narrowed("D-057-own-or-a-group", "subject=Patient/A,Group/g", f"subject=Patient%2FA%2CGroup%2Fg&{_ADDED}"),

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from authz.protocol.request import Answer, HttpRequest, RequestError
 from gateway.demo.authority import Authority
-from gateway.telemetry import JsonLines
+from gateway.log_lines import JsonLines
 from gateway.wire.connection import Connection
 from gateway.wire.service import Patience, Service
 from tests.support.gateway import parse_reply

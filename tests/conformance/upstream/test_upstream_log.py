@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.fhir.outcome import FhirError
-from gateway.telemetry import JsonLines
+from gateway.log_lines import JsonLines
 from tests.conformance.upstream.test_upstream_pool import Gate, drop, opened
 from tests.conformance.upstream.test_upstream_tls import base, secret
 from tests.support.raw_store import OK, Connected, RawStore, asked

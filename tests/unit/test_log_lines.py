@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.telemetry import JsonLines
+from gateway.log_lines import JsonLines
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
