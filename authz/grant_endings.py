@@ -95,24 +95,26 @@ async def end_oldest_grants(
     All but the ten newest, and one at least; of those alone that are for one of these audiences and were made before
     older_than, so that no app loses a code that is on its way to it. Whether there was one. Raises StoreUnavailable.
     """
-    found = [
-        each
+    before = [
+        each.grant_id
         for each in await store.grants(subject=beside.subject, client_id=beside.client_id, now=now)
         if each.context.get("patient") == beside.context.get("patient")
         and each.created_at < older_than
         and any(name in audiences for name in each.audience)
     ]
-    ended = found[min(_KEPT, len(found) - 1) :] if found else []
-    for each in ended:
-        await end_grant(
-            store,
-            each.grant_id,
-            now=now,
-            access_token_seconds=access_token_seconds,
-            who=beside.subject,
-            why="the app was let in anew, and the record has no room for more consents",
-            emit=emit,
-            revocations=revocations,
-            reason="replaced",
-        )
-    return bool(ended)
+    if not before:
+        return False
+    await end_grants(
+        store,
+        subject=beside.subject,
+        client_id=beside.client_id,
+        now=now,
+        access_token_seconds=access_token_seconds,
+        who=beside.subject,
+        why="the app was let in anew, and the record has no room for more consents",
+        emit=emit,
+        revocations=revocations,
+        reason="replaced",
+        only=frozenset(before[min(_KEPT, len(before) - 1) :]),  # the newest stand first
+    )
+    return True

@@ -7,10 +7,8 @@ stop working because the interpreter is a newer one, nor must the set of those w
 
 import ssl
 
-OF_NEWER_PYTHONS = (
-    ssl.VERIFY_X509_STRICT,
-    ssl.VERIFY_X509_PARTIAL_CHAIN,
-)  # what a context is told to leave out
+OF_NEWER_PYTHONS = (ssl.VERIFY_X509_STRICT, ssl.VERIFY_X509_PARTIAL_CHAIN)
+"""What a context is told to leave out."""
 
 
 def client_context(authorities: str | None = None) -> ssl.SSLContext:

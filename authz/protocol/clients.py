@@ -84,9 +84,7 @@ class Client:
     assertion_algorithm: str | None = None  # token_endpoint_auth_signing_alg; None for any of the profile
     request_object_algorithm: str | None = None  # request_object_signing_alg; None for any of the profile
     subject_type: SubjectType = SubjectType.PUBLIC
-    default_max_age_seconds: int | None = (
-        None  # default_max_age, of requests without max_age (OIDC Registration 2)
-    )
+    default_max_age_seconds: int | None = None  # of requests without max_age (OIDC Registration 2)
     authorization_details_types: tuple[str, ...] = ()  # those that it may ask for (RFC 9396 10); none without
     post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 3.1
     may_introspect: bool = False  # a resource server: it may ask about every token, not only its own

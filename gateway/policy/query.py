@@ -87,11 +87,11 @@ def with_page(asked: FhirRequest, most: int | None) -> FhirRequest:
 
 
 def counts(asked: FhirRequest) -> str:
-    """What the search asks about the number of matches: 'only' it, it 'also', 'no' or 'nothing said'."""
+    """What the search asks about the number of matches: 'only' it, it 'also' where the store tells it, or 'no'."""
     if any(term.code == "_summary" and term.text == "count" for term in asked.terms):
         return "only"
     total = next((term.text for term in asked.terms if term.code == "_total"), None)
-    return "nothing said" if total is None else "no" if total == "none" else "also"
+    return "no" if total == "none" else "also"
 
 
 def without_total(asked: FhirRequest, *, is_told: bool) -> FhirRequest:

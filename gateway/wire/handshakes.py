@@ -48,9 +48,8 @@ class Handshakes:
         """stalled is called for each that was ended as others waited for it."""
         self._stalled = stalled
         self._steady = steady
-        self._lines: OrderedDict[str | None, OrderedDict[Handshake, None]] = (
-            OrderedDict()
-        )  # the next address first
+        # The next address first.
+        self._lines: OrderedDict[str | None, OrderedDict[Handshake, None]] = OrderedDict()
         self._begun: OrderedDict[Handshake, float] = OrderedDict()  # since when, the oldest first
         self._of_address: dict[str, int] = {}  # of those
         self._is_called = False

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from authz.storage.sqlite.connection import Row
 from authz.storage.store import StoreUnavailable
 
 _BUSY_SECONDS = 1.0  # a reader waits for nobody, but for whoever begins a new log
-Row = tuple[object, ...]
 
 
 class Moment:

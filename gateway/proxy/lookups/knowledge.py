@@ -105,11 +105,7 @@ class Knowledge(Known):
     async def said(self, patient: str, question: ConsentQuestion) -> ConsentAnswer | None:
         """What the consents of a patient say; None where they could not be had. Raises nothing."""
         for left in _ROUNDS_LEFT:
-            self.takes_turns = left > 0
-            try:
-                answer = self.consent(patient, question)
-            finally:
-                self.takes_turns = False
+            answer = self._asked(left, lambda: self.consent(patient, question))
             if answer is not None or not await self.found():
                 break
         return answer
@@ -121,11 +117,7 @@ class Knowledge(Known):
         """
         self.wanted()
         for left in _ROUNDS_LEFT:
-            self.takes_turns = left > 0
-            try:
-                decision = decide()
-            finally:
-                self.takes_turns = False
+            decision = self._asked(left, decide)
             wanted = self.wanted()
             if not wanted:
                 break
@@ -143,12 +135,7 @@ class Knowledge(Known):
             return
         self.wanted()
         for left in _ROUNDS_LEFT:
-            self.takes_turns = left > 0
-            try:
-                for judge in judges:
-                    judge()
-            finally:
-                self.takes_turns = False
+            self._asked(left, lambda: [judge() for judge in judges])
             wanted = self.wanted()
             if not wanted:
                 break
@@ -170,6 +157,14 @@ class Knowledge(Known):
         reason = self.refused_for(allows)
         if reason is not None:
             raise FhirError(reason, headers=() if reason is Reason.FACTS_TOO_MANY else _RETRY)
+
+    def _asked(self, left: int, ask: Callable[[], Decided]) -> Decided:
+        """What is told in a round with so many behind it: nobody comes again after the last, which finds all at once."""
+        self.takes_turns = left > 0
+        try:
+            return ask()
+        finally:
+            self.takes_turns = False
 
     async def _find(self, wanted: Wanted) -> None:
         """Fetch it. What could not be had is noted as such, once that is known: entries of a batch share this."""
